@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_collection_finish() -> None:
-    """Leave modules and tests out of every garbage collection from here on: they live as long as the run. Collect less often."""
+    """Exclude modules and tests from garbage collection, since they exist until the end of the run. Collect less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
@@ -22,7 +22,7 @@ def kept_out_of_collections():
 
 @pytest.fixture(scope="session")
 def state_folders(tmp_path_factory):
-    """New empty folders, one a call: `mktemp` reads the names of all that there are."""
+    """Return a function that creates a new empty folder per call. `mktemp` would list all existing folders each time."""
     base, numbers = tmp_path_factory.mktemp("states"), itertools.count()
 
     def new():
@@ -49,10 +49,10 @@ def own_state_folder(state_folders, monkeypatch, request):
 
 @pytest.fixture
 def expected_reports(own_state_folder):
-    """The reports of errors that a test brings about: their texts, when it is called."""
+    """Expect the error reports of a test; the returned function gives their texts."""
     return lambda: [path.read_text() for path in sorted(own_state_folder.glob("tui-gru/reports/*"))]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers a core: tests of the screen wait for it half of their time."""
+    """Use two workers per core, since tests of the screen wait half of their time."""
     return 2 * (os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""The README's table of keys and commands, made from the verb table.
+"""The README's table of keys and commands, generated from the verb table.
 
 python -m tests.key_table writes it into the README.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.examples import example
-from tui_gru.tui.key_signs import key_signs
+from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.verbs.verb import Verb
 
@@ -21,7 +21,7 @@ HEAD = "| key | on the `:` line | |\n|---|---|---|\n"
 
 
 def key_table() -> str:
-    """A row for each verb; a verb and its counterpart back in time, or for the one before, are in one row."""
+    """Return the table with a row for each verb; a verb and its reverse, or its counterpart for the previous item, share a row."""
     return HEAD + "".join(f"| {keys} | {typed} | {words} |\n" for keys, typed, words in rows())
 
 
@@ -38,13 +38,14 @@ def rows() -> Iterator[tuple[str, str, str]]:
 
 
 def counterparts(verb: Verb, other: Verb) -> bool:
-    """Whether the keys of two verbs are a letter and its capital, or one verb is for what the other has before."""
+    """Return True if the keys of two verbs are a letter and its capital, or one verb is the other's counterpart for the previous
+    item."""
     capital = len(other.keys.partition(",")[0]) == 1 and other.keys[0] == verb.keys[:1].upper() != verb.keys[:1]
     return capital or other.id == f"{verb.id.partition('.')[0]}.back"
 
 
 def in_readme(text: str) -> tuple[str, str, str]:
-    """The README before its key table, the table, and what comes after it."""
+    """Return the README before its key table, the table, and the text after it."""
     before, head, rest = text.partition(HEAD)
     assert head, "README.md has no key table"
     table = "".join(takewhile(lambda line: line.startswith("|"), rest.splitlines(keepends=True)))

@@ -1,4 +1,4 @@
-"""The program as a process of its own."""
+"""Runs the program in a separate process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ PROGRAM = (sys.executable, "-m", "tui_gru")
 
 
 def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, without standard input, and keep what it says; `options` as for `subprocess.run`."""
+    """Run the program to its end, without standard input, and return the result with its output; `options` as for
+    `subprocess.run`."""
     options = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,

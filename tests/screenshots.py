@@ -1,4 +1,4 @@
-"""The README's pictures: what each shows. `python -m tests.screenshots` draws them again."""
+"""The README's pictures and what each shows. `python -m tests.screenshots` draws them again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CELL = README.partition("```cell\n")[2].partition("```")[0]
 
 
 def speech(length: int, seed: int = 1) -> str:
-    """Who said what, in words drawn at random: all that there is to be learnt are words, names and quotation marks."""
+    """Return random sentences of direct speech. The patterns to learn are words, names and quotation marks."""
     draw = random.Random(seed)
     line = "we can go to the sea now or stay at home and read a book if it rains again so call me when you are there"
     words = line.split()
@@ -46,7 +46,7 @@ def speech(length: int, seed: int = 1) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """`keys` as for `tui-gru screenshot --keys`."""
+    """A picture: `keys` as for `tui-gru screenshot --keys`."""
 
     name: str
     keys: str
@@ -69,7 +69,7 @@ class Picture:
 
 
 def ported() -> Session:
-    """A GRU whose file is read with the reset gate before the product, beside the output that it gives with the gate after it."""
+    """A GRU whose file is read with the reset gate before the product, with the output of the reset gate after it."""
     random = np.random.RandomState(4)
     shapes = {"weight_ih_l0": (15, 3), "weight_hh_l0": (15, 5), "bias_ih_l0": (15,), "bias_hh_l0": (15,)}
     weights = {f"encoder.{name}": random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
@@ -103,7 +103,7 @@ def _recordings() -> TemporaryDirectory[str]:
 
 
 def recorded() -> Session:
-    """A recording of a run that read an infinite number in step 33: every tenth step, and the three before it."""
+    """A recording of a run that read an infinite number in step 33: every tenth step, and the three steps before it."""
     folder = Path(_recordings().name) / "run.gru"
     if not folder.exists():
         torch.manual_seed(0)
@@ -123,7 +123,7 @@ def recorded() -> Session:
 
 
 def typed(command: str) -> str:
-    """The keys that type a command on the `:` line and do it."""
+    """Return the keys that type and execute a command on the `:` line."""
     return f": {' '.join('space' if char == ' ' else char for char in command)} enter"
 
 

@@ -1,4 +1,4 @@
-"""The program in a terminal of its own, as a shell starts it, and what is to be seen there."""
+"""The program in a pseudo-terminal, started as from a shell, and the contents of its screen."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PATIENCE = 60  # seconds until a program that does not answer is given up
 
 
 class Terminal:
-    """A pseudo-terminal with the program in it; `output` is all that it has written, `screen` what that looks like.
+    """A pseudo-terminal with the program in it. `output` is everything that it has written, `screen` the resulting screen.
 
-    `variables` are set in the program's environment; `program` is another one.
+    `variables` are set in the program's environment; `program` replaces the program.
     """
 
     def __init__(
@@ -47,24 +47,24 @@ class Terminal:
 
     @property
     def screen(self) -> str:
-        """The rows of the screen, as text."""
+        """The rows of the screen as text."""
         self._stream.feed(bytes(self._unseen))  # only once it is looked at: it takes longer than to draw it
         self._unseen.clear()
         return "\n".join(self._screen.display)
 
     def type(self, keys: str) -> None:
-        """Send keys, as the terminal does."""
+        """Send keys as a terminal does."""
         self.send(keys.encode())
 
     def send(self, data: bytes) -> None:
-        """Send bytes, whatever they are."""
+        """Send any bytes."""
         while data:
             if select.select([], [self.master], [], 0.05)[1]:
                 data = data[os.write(self.master, data[:256]) :]
             self._read(0)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Make the window another size."""
+        """Change the size of the window."""
         assert self.screen  # as it was drawn for the size before
         self._screen.resize(rows, columns)
         termios.tcsetwinsize(self.slave, (rows, columns))
@@ -72,26 +72,26 @@ class Terminal:
         self._read(0)
 
     def wait(self, done: str | Callable[[], Any]) -> None:
-        """Read what the program writes until a text is to be seen, or until `done()`."""
+        """Read the program's output until a text is on the screen, or until `done()` is true."""
         deadline = time.monotonic() + PATIENCE
         while not (done in self.screen if isinstance(done, str) else done()):
             assert time.monotonic() < deadline, f"{done} did not come:\n{self.screen}"
             self._read(0.05)
 
     def rest(self, seconds: float) -> None:
-        """Read what the program writes for a while."""
+        """Read the program's output for a while."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._read(0.01)
 
     def wait_for_the_end(self) -> int:
-        """Read until the program has ended and the terminal is as it was; its exit code."""
+        """Read until the program has ended and the terminal is restored. Returns the exit code."""
         self.wait(lambda: self.process.poll() is not None)
         self.wait(self.restored)
         return int(self.process.returncode)
 
     def restored(self) -> bool:
-        """Whether the terminal is as it was before."""
+        """Return True if the terminal has its original settings."""
         self._read(0)
         return termios.tcgetattr(self.slave)[:4] == self.before[:4] and self.output.rfind(b"\x1b[?1049l") > self.output.rfind(
             b"\x1b[?1049h"
@@ -109,7 +109,7 @@ class Terminal:
             self._unseen += data
 
     def until_blocked(self) -> None:
-        """Read no more until the program can write no more."""
+        """Stop reading until the program cannot write any more."""
         deadline = time.monotonic() + PATIENCE
         unread, since = 0, time.monotonic()
         while not unread or time.monotonic() - since < 1:
@@ -120,14 +120,14 @@ class Terminal:
             time.sleep(0.05)
 
     def hang_up(self) -> None:
-        """Take the terminal away."""
+        """Close the terminal."""
         if self.master >= 0:
             os.close(self.master)
             os.close(self.slave)
         self.master = self.slave = -1
 
     def kill(self) -> None:
-        """End the program without a word."""
+        """Kill the program."""
         self.process.kill()
         self.process.wait()
 

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, and what it asks of the screen."""
+"""The command line: its output, its files, and the arguments that it passes to the screen."""
 
 import json
 import os
@@ -177,7 +177,7 @@ def test_ascii_is_chosen_where_the_locale_is_not_utf8(locale, encoding, utf8):
 
 @pytest.fixture
 def screen(monkeypatch):
-    """The calls that reach the screen, which is not opened."""
+    """The calls that would open the screen, which is not opened."""
     calls = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda *arguments, **options: calls.append((arguments, options)))
     monkeypatch.setattr("tui_gru.tui.screenshot.take", lambda *arguments, **options: calls.append((arguments, options)))

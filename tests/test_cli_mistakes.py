@@ -1,4 +1,4 @@
-"""Whatever is asked wrongly is answered in one line that names the option and the cure, with exit code 2."""
+"""Mistakes on the command line: one line that names the option and says what to do, with exit code 2."""
 
 import os
 import pty
@@ -84,8 +84,8 @@ MISTAKES = [
     ("screenshot --size 0x36 out.svg", "--size", "120x36"),
     ("screenshot nowhere/out.svg", "OUT.svg", "nowhere"),
     ("screenshot out.png", "OUT.svg", "name it out.svg"),
-    ("screenshot --keys entre out.svg", "--keys", "'entre' is no key; did you mean enter"),
-    ("screenshot --keys ctrl+shiftx out.svg", "--keys", "'ctrl+shiftx' is no key"),
+    ("screenshot --keys entre out.svg", "--keys", "'entre' is not a key; did you mean enter"),
+    ("screenshot --keys ctrl+shiftx out.svg", "--keys", "'ctrl+shiftx' is not a key"),
     ("trace --file my_book_file.txt", "--file", "my_book_file.txt"),
     ("trace --file hidden_size.txt", "--file", "hidden_size.txt"),
     ("trace --file batch_size/hidden_size", "--file", "batch_size/hidden_size"),

@@ -26,7 +26,7 @@ def run(capsys):
 
 @pytest.fixture
 def model(tmp_path):
-    """A file with two GRUs and an LSTM, an input for the first, and the output it gives."""
+    """A file with two GRUs and an LSTM, an input for the first, and its output."""
     torch.manual_seed(2)
     modules = {"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4), "other": torch.nn.LSTM(3, 4)}
     save_file(torch.nn.ModuleDict(modules).state_dict(), tmp_path / "model.safetensors")

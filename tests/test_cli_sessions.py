@@ -1,4 +1,4 @@
-"""Sessions from the command line: begun, gone on with, copied, listed, and refused in one line that leaves the file as it is."""
+"""Sessions from the command line: created, reopened, copied, listed, and refused in one line without changing the file."""
 
 import io
 from contextlib import closing
@@ -15,7 +15,7 @@ from tui_gru.debugger.storage.store import session_path, sessions_folder
 
 @pytest.fixture
 def opened(capsys, monkeypatch):
-    """Run the program up to the screen: (exit code, standard error, the session that the screen was to show)."""
+    """Run the program up to the screen. Returns (exit code, standard error, the session for the screen)."""
     shown = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda session, **options: shown.append(session))
     monkeypatch.setattr("tui_gru.cli.commands.require_terminal", lambda: None)
@@ -33,7 +33,7 @@ def opened(capsys, monkeypatch):
 
 @pytest.fixture
 def saved():
-    """A session in the person's folder, by its name."""
+    """A session in the user's folder, by its name."""
 
     def save(name="math", **options):
         session = Session(**options)
@@ -212,7 +212,7 @@ def test_no_session_yet(opened):
 def test_a_name_that_is_none(opened, name):
     code, said, _ = opened("--session", name)
     assert code == 2
-    assert_one_line(said, "is no name of a file")
+    assert_one_line(said, "is not a file name")
 
 
 def test_a_state_folder_that_cannot_be_made_is_said_on_the_screen(opened, own_state_folder):
@@ -220,7 +220,7 @@ def test_a_state_folder_that_cannot_be_made_is_said_on_the_screen(opened, own_st
     own_state_folder.write_text("a file")
     code, said, session = opened("--session", "math")
     assert (code, said) == (0, "")
-    assert "not recorded, it goes on in memory" in session.notice
+    assert "not recorded; the session continues in memory only" in session.notice
     session.step()
     assert session.position.t == 0
 

@@ -1,4 +1,4 @@
-"""The rules of the house: what each floor may know, what starting up may cost, and how files are named."""
+"""Rules of the project: what each package may import, what may be loaded at the start, and how files are named."""
 
 import ast
 import json
@@ -20,7 +20,7 @@ WRITTEN = {".py", ".toml", ".md", ".tcss", ".svg", ".json", ""}
 
 
 def loaded_by(code):
-    """The top-level packages, and our own modules, in a fresh process that has run `code`."""
+    """Return the top-level packages, and the project's modules, that are loaded in a fresh process after running `code`."""
     report = "import sys, json; sys.stdout.write('\\n' + json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -106,21 +106,25 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.batch_columns breakpoints.counting "
-        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter breakpoints.stop_search "
-        "breakpoints.resolved breakpoints.watching derivation.manual_edits derivation.carried_gradient derivation.explainer "
-        "derivation.latex derivation.origin derivation.written expressions.conditions expressions.parser session.opening "
-        "snapshots.differences snapshots.line_latex state.hit_counts storage.state_reader storage.trace timeline.anchor "
-        "timeline.edits"
+        "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
+        "breakpoints.counting breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
+        "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
+        "derivation.carried_gradient derivation.explainer derivation.latex derivation.origin derivation.written "
+        "expressions.conditions expressions.parser session.opening snapshots.differences snapshots.line_latex "
+        "state.hit_counts storage.state_reader storage.trace timeline.anchor timeline.edits"
     ),
-    "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",
+    "engine": (
+        "running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
+        "reference.torch_reference reference.torch_slopes running.training"
+    ),
     "tui": (
-        "exporting keymap screenshot svg screens.help panels.branch_list panels.check_report panels.command_line "
-        "panels.derivation_row panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches panels.what_if "
-        "verbs.completion verbs.line verbs.stop_arguments"
+        "exporting keymap screenshot look.svg screens.help panels.lists.branch_list panels.lists.check_report "
+        "panels.typing.command_line panels.lists.derivation_row panels.values.gradient_flow panels.program.log "
+        "panels.lists.origin panels.lists.stops_list panels.program.watches panels.lists.what_if verbs.completion "
+        "verbs.line verbs.stop_arguments"
     ),
 }
-FILES = {"debugger": "storage.own_sessions storage.session_file storage.state_writer storage.store"}
+FILES = {"debugger": "storage.library storage.session_file storage.state_writer storage.store"}
 
 
 def modules_of(named):
@@ -186,19 +190,20 @@ NAMES_BESIDE = {
     "cli/model.py": {"Uh"},  # --help says between what --reset chooses
     "debugger/storage/state_reader.py": {"y_hat"},  # a key of session files, of the draws of samples
     "debugger/storage/state_writer.py": {"y_hat"},
-    "engine/sampling.py": {"logits"},  # the field's word, in a message
+    "engine/running/sampling.py": {"logits"},  # the field's word, in a message
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # what a line of a file looks like, in messages
 }
 #: Of which a cell's formulas are made, and what computes them: for any formula, whatever it says.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
-    "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/torch_formulas.py",
+    "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/reference/torch_formulas.py",
     "interop/gru_step.py",  # the yardstick by which a file's convention is found out, without the engine
 }  # fmt: skip
 
 
 def names_of_models():
-    """What the shipped equations call parameters, values and parts: of two letters or more, since one may be any variable."""
+    """Return the names of parameters, values and parts in the built-in equations that have two letters or more; one letter can be
+    any variable."""
     pieces = [shipped(kind, name) for kind in KINDS for name in names_of(kind)]
     lines = [line for piece in pieces for line in piece.lines]
     parts = {node.label for line in lines for node in line.formula.walk()}
@@ -207,7 +212,7 @@ def names_of_models():
 
 
 def words_of(tree):
-    """The words in a file's strings, without docstrings, and its variables, attributes and arguments."""
+    """Yield the words in a file's strings, without docstrings, and its variables, attributes and arguments."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docstrings = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, documented) and isinstance(n.body[0], ast.Expr)}
     for node in ast.walk(tree):
@@ -240,7 +245,7 @@ def test_no_formula_stands_outside_of_the_equations(trees):
 
 
 def imports(tree, *, inside_functions):
-    """The modules that a file imports, at its top level or anywhere."""
+    """Return the modules that a file imports, at its top level or anywhere."""
     found, nodes = set(), [tree]
     while nodes:
         node = nodes.pop()
@@ -263,7 +268,7 @@ def test_no_file_knows_the_machine_it_was_written_on():
 
 
 def files():
-    """Every file of text in the project, without what tools leave behind."""
+    """Yield every text file of the project, without the files that tools create."""
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name == ".ci" or (name[0] != "." and name not in ("venv", "build", "dist"))]
         yield from (path for name in names if (path := Path(folder, name)).suffix in WRITTEN and name != ".git")

@@ -31,7 +31,7 @@ from tui_gru.engine.config import Config
 from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
@@ -57,6 +57,7 @@ WITHOUT = [words for words in PROGRAM if words not in ON_SCREEN]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
 COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
 LEARNING = README.partition("## A text that learns")[2].partition("\n## ")[0]
+BUILT = README.partition("## How it is built")[2].partition("\n## ")[0]
 
 
 def test_there_is_a_test_for_every_kind_of_example() -> None:
@@ -67,7 +68,7 @@ def test_there_is_a_test_for_every_kind_of_example() -> None:
 
 
 def test_the_key_table_is_that_of_the_verbs() -> None:
-    """python -m tests.key_table writes it anew."""
+    """python -m tests.key_table writes it again."""
     before, _, after = in_readme(README)
     assert before + key_table() + after == README
     assert HEAD not in after
@@ -84,7 +85,7 @@ def test_what_is_installed_is_there_to_be_installed() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder where the examples are tried, with the files that the README writes."""
+    """The folder in which the examples are run, with the files that the README writes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.cell").write_text(CELL, encoding="utf-8")
     for line in WRITING:
@@ -176,7 +177,7 @@ async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:
 
 
 def warned(d: Driver) -> str:
-    """What the screen warns of."""
+    """Return the warning on the screen."""
     return d.says if d.screen.query_one(BottomLine).warning else ""
 
 
@@ -254,3 +255,19 @@ def test_the_benchmarks_are_there() -> None:
     assert named is not None
     for name in [named[2], *re.findall(r"\.(\w+)", named[3])]:
         assert (ROOT / named[1].replace(".", "/") / f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/-]+\.\w+)`", BUILT))))
+def test_a_file_of_the_structure_exists(name: str) -> None:
+    assert any((top / name).is_file() for top in (ROOT, ROOT / "tui_gru"))
+
+
+def test_the_table_of_folders_is_complete() -> None:
+    rows = re.findall(r"^\| `tui_gru/(\w+)` \| (.*) \|$", BUILT, re.MULTILINE)
+    assert {name for name, _ in rows} == folders(ROOT / "tui_gru")
+    for name, words in rows:
+        assert folders(ROOT / "tui_gru" / name) <= set(re.findall(r"`(\w+)`", words)), name
+
+
+def folders(path: Path) -> set[str]:
+    return {each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("_")}

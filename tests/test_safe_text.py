@@ -1,4 +1,4 @@
-"""No text of a user or of a file reaches the terminal in a form that commands it."""
+"""Text from a user or a file reaches the terminal without control characters."""
 
 import pytest
 from textual.geometry import Region
@@ -10,8 +10,8 @@ from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.pilot import headless
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202eb\udc9bc"
@@ -52,7 +52,7 @@ def test_the_name_of_a_file_is_escaped_in_the_list(capsys):
 
 
 def lines_of(widget):
-    """What the terminal is given of a widget."""
+    """Return the lines of a widget as the terminal receives them."""
     return ["".join(segment.text for segment in strip) for strip in widget.render_lines(Region(0, 0, *widget.size))]
 
 

@@ -5,7 +5,7 @@
     s.step("timestep", 3)
     s.value("z")
 
-Importing the package loads nothing; each name loads what it needs when it is first asked for.
+Importing the package loads nothing else; each name imports the modules that it needs when it is first used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tui_gru.interop.inspection import inspect
     from tui_gru.interop.recording.recorder import record
 
-    debug: Callable[..., Session | None]  # of tui_gru.cli, which nothing below it may import, not even for its types
+    debug: Callable[..., Session | None]  # defined in tui_gru.cli, which lower packages must not import, not even for types
 
 __version__ = "0.1.0"
 

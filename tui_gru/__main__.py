@@ -1,21 +1,21 @@
-"""`python -m tui_gru`, and the `tui-gru` command."""
+"""The entry point of `python -m tui_gru` and of the command `tui-gru`."""
 
 import os
 import sys
 
-# Before NumPy is loaded. The matrices are small: a second thread costs more than it does, ten times more on a busy machine,
-# and the last bits of a product may depend on how many threads shared it.
+# Set before NumPy is loaded. The matrices are small: a second thread costs more time than it saves (ten times more on a busy
+# machine), and the last bits of a product may depend on the number of threads.
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its exit code."""
     try:
         from tui_gru.cli import program
 
         code = program.main()
-    except KeyboardInterrupt:  # while it was still importing
+    except KeyboardInterrupt:  # during an import
         code = 130
     sys.exit(code)
 

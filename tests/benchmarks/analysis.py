@@ -1,7 +1,7 @@
-"""What it takes to see what matters at H 256, B 32, T 64, V 96: `python -m tests.benchmarks.analysis`.
+"""Time of the analysis commands at H 256, B 32, T 64, V 96: `python -m tests.benchmarks.analysis`.
 
-A redraw is the CPU time of building a panel anew and drawing every row that is in view, at 160x50. The aim is 50 ms; of a key to
-the largest entry 16 ms, of all units over a text of 100 kB 5 s, of the findings a tenth of the run.
+A redraw is the CPU time to rebuild a panel and draw every visible row, at 160x50. The targets are 50 ms for a redraw, 16 ms from a
+key to the largest entry, 5 s for all units over a text of 100 kB, and a tenth of the run for the findings.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.soak.healthy import random_text
 from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.weights import Weights
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
@@ -35,14 +35,14 @@ OVERLAYS = {"findings": "!", "units": "h", "influence": "y", "losses": "d", "arr
 
 
 def cpu(call: Callable[[], object]) -> float:
-    """CPU seconds of a call."""
+    """Return the CPU seconds of a call."""
     begun = time.process_time()
     call()
     return time.process_time() - begun
 
 
 def redraw(panel: Any) -> None:
-    """Show a panel another snapshot, and draw what is in view of it."""
+    """Give a panel another snapshot, and draw its visible rows."""
     panel.show(panel.screen.session.snapshot(), panel.screen.view)
     draw(panel)
 

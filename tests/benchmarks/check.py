@@ -1,4 +1,4 @@
-"""What the check of a batch costs, what it costs to check every batch, and what a key costs while PyTorch is loaded.
+"""Time to check one batch, to check every batch, and to handle a key while PyTorch is loaded.
 
 python -m tests.benchmarks.check
 """
@@ -16,11 +16,11 @@ from typing import Any
 from textual.events import Key
 
 from tests.benchmarks.redraw import large
-from tui_gru.debugger.analysis.checking import ENTRIES
+from tui_gru.debugger.analysis.checks.checking import ENTRIES
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.check_report import CheckReport
+from tui_gru.tui.panels.lists.check_report import CheckReport
 
 ROUNDS = 7
 MODELS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -30,7 +30,7 @@ MODELS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def median(action: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Milliseconds."""
+    """Return the median in milliseconds."""
     times = []
     for _ in range(rounds):
         begun = time.perf_counter()
@@ -40,7 +40,7 @@ def median(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 async def keys(options: dict[str, Any], *, checking: bool) -> None:
-    """Milliseconds from a key to its picture, one after the other: while a check loads PyTorch and computes, and without one."""
+    """Measure the milliseconds from each key to its picture, while a check loads PyTorch and computes, and without one."""
     app = make_app(Config.of(**options))
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.pause()

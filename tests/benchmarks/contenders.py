@@ -1,7 +1,9 @@
-"""One training batch, by a session with its history, by the engine alone, by the tutorial's loop, and by PyTorch's modules.
+"""One training batch, computed by a session with its history, by the engine alone, by the tutorial's loop, and by PyTorch's
+modules.
 
-The tutorial's loop keeps what its cell keeps, so that every number can be looked at afterwards, as the engine's record does.
-torch.nn.GRU and torch.nn.LSTM show no gates, and are here as the speed of a library. Neither needs torch.optim: SGD is a line.
+The tutorial's loop stores all values of its cell, so that every number can be read afterwards, as in the engine's record.
+torch.nn.GRU and torch.nn.LSTM give no access to the gates; they show the speed of a library. None needs torch.optim, since SGD is
+one line.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import torch
 
 from tui_gru import Session
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 torch.set_num_threads(1)
 
@@ -42,7 +44,7 @@ SIZES = (Sizes(2, 2, 3, 4), Sizes(64, 16, 32, 64), Sizes(256, 32, 64, 96))
 
 
 def _config(sizes: Sizes, cell: str) -> Config:
-    """A text of random characters; initial weights for which gradients stay tame at every size."""
+    """Return a config with a text of random characters, and initial weights for which gradients stay bounded at every size."""
     vocabulary = "".join(map(chr, range(0x4E00, 0x4E00 + sizes.V)))
     text = "".join(np.random.default_rng(0).choice(list(vocabulary), BATCHES * sizes.B * sizes.T + 1))
     return Config.of(
@@ -52,7 +54,7 @@ def _config(sizes: Sizes, cell: str) -> Config:
 
 
 def session(sizes: Sizes, cell: str = "gru") -> Run:
-    """A session: everything recorded, and the history of the run kept."""
+    """A session that records everything and stores the history of the run."""
     it = Session(**asdict(_config(sizes, cell)))
     it.learning = True
 
@@ -64,7 +66,7 @@ def session(sizes: Sizes, cell: str = "gru") -> Run:
 
 
 def engine(sizes: Sizes, cell: str = "gru") -> Run:
-    """The engine alone, everything recorded."""
+    """The engine alone, with everything recorded."""
     config = _config(sizes, cell)
     trainer = Trainer(config, Corpus(config))
     records, state, weights = (trainer.new_record(), trainer.new_record()), trainer.initial_state(), initial_weights(config)
@@ -82,7 +84,7 @@ def engine(sizes: Sizes, cell: str = "gru") -> Run:
 
 
 def tutorial_loop(sizes: Sizes, cell: str = "gru") -> Run:
-    """The tutorial's loop: one-hot products, a matrix a gate, lists of all that is computed, the loss term by term."""
+    """The tutorial's loop: one-hot products, a matrix per gate, lists of all computed values, the loss term by term."""
     assert cell == "gru"
     config = _config(sizes, cell)
     corpus = Corpus(config)
@@ -124,7 +126,7 @@ def tutorial_loop(sizes: Sizes, cell: str = "gru") -> Run:
 
 
 def torch_module(sizes: Sizes, cell: str = "gru") -> Run:
-    """torch.nn.GRU or torch.nn.LSTM, Linear and cross_entropy, on one-hot input; nothing is kept but the states."""
+    """torch.nn.GRU or torch.nn.LSTM, Linear and cross_entropy, on one-hot input; only the states are stored."""
     corpus = Corpus(_config(sizes, cell))
     module = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](sizes.V, sizes.H)
     linear, eye = torch.nn.Linear(sizes.H, sizes.V), torch.eye(sizes.V)

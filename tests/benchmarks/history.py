@@ -1,6 +1,6 @@
-"""Stepping, running, searching and seeking, in CPU time: `python -m tests.benchmarks.history [BATCHES [BATCHES]]`.
+"""CPU time of stepping, running, searching and seeking: `python -m tests.benchmarks.history [BATCHES [BATCHES]]`.
 
-The first number is how long the tutorial's run is (10^6: two minutes), the second that of a larger model (10^5).
+The first number is the length of the tutorial's run (10^6 takes two minutes), the second that of a run of a larger model (10^5).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def show(what: str, figure: str, target: str = "") -> None:
 
 
 def stepping() -> None:
-    """A step of each kind with the snapshot that a screen draws."""
+    """Measure a step of each kind, with the snapshot that a screen draws."""
     session = learning()
     session.step("batch", 2000)
     for level, count in (("op", 1), ("op", -1), ("timestep", 1), ("timestep", -1), ("batch", 1), ("batch", -1)):
@@ -61,7 +61,7 @@ def stepping() -> None:
 
 
 def searching(batches: int = 3000, rounds: int = 5) -> None:
-    """Searches through a whole run, against running it; the best of some rounds in turn."""
+    """Measure searches through a whole run and the run itself, in turn; print the best of several rounds."""
     times: dict[str, list[float]] = {"run": [], "until": [], "back": [], "stops": []}
     for _ in range(rounds):
         run, search, stops = (learning(epochs=batches // 3) for _ in range(3))
@@ -78,7 +78,7 @@ def searching(batches: int = 3000, rounds: int = 5) -> None:
 
 
 def seeking(name: str, batches: int, memory: int, targets: tuple[int, int], **options: Any) -> None:
-    """Seeks to random places of a long run, and a reverse search through all of it."""
+    """Measure seeks to random places of a long run, and a reverse search through all of it."""
     session = learning(history_memory=memory, **options)
     running = milliseconds(lambda: session.step("batch", batches))
     show(f"{name}: running {batches:,} batches, a batch", f"{running / batches:.3f} ms")

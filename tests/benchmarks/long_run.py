@@ -1,7 +1,7 @@
-"""What a run of 10^7 batches takes under the default limit: `python -m tests.benchmarks.long_run [BATCHES [MIB]]`.
+"""Time and memory of a run of 10^7 batches under the default limit: `python -m tests.benchmarks.long_run [BATCHES [MIB]]`.
 
-The run is put together, not run: with a learning rate of 0, and a state that begins each batch as zero, all epochs are alike, so
-their numbers and checkpoints are known. Replays do all that those of another run do. Milliseconds are of CPU time.
+The history is assembled, not computed: with a learning rate of 0 and a zero state at the start of each batch, all epochs are equal,
+so that their numbers and checkpoints are known. Replays do the same work as those of another run. Milliseconds are CPU time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from tests.benchmarks.history import MIB, milliseconds, show
 from tui_gru.debugger.session.session import Session
-from tui_gru.tui.widgets.envelope import Envelope
+from tui_gru.tui.widgets.plots.envelope import Envelope
 
 PIECE = 2**16  # batches
 SEEKS = 300
@@ -26,7 +26,7 @@ NOWHERE = "loss < 0"
 
 
 def put_together(batches: int, limit: int) -> Session:
-    """A session that has come to the end of so many batches of the tutorial."""
+    """Return a session at the end of so many batches of the tutorial."""
     session = Session(carry="reset", learning_rate=0, history_memory=limit)
     session.learning = True
     epoch = session.program.num_batches
@@ -48,7 +48,7 @@ def put_together(batches: int, limit: int) -> Session:
 
 
 def memory() -> str:
-    """The memory of this process now, and the most that it has taken."""
+    """Return the current and the largest memory use of this process."""
     with open("/proc/self/status") as status:
         now = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
     return f"{now / 1024:.0f} MiB, at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}"

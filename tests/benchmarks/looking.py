@@ -1,6 +1,6 @@
-"""What looking into a file of 100 MB takes, in a fresh process: `python -m tests.benchmarks.looking`.
+"""Time to inspect a file of 100 MB in a fresh process: `python -m tests.benchmarks.looking`.
 
-The formats take turns; beside each median is that of a process that only imports NumPy. The aim is half a second.
+The formats are measured in turn, next to a process that only imports NumPy; medians are printed. The target is half a second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDS = 9
 
 
 def once(program: str, *arguments: str) -> float:
-    """Seconds that a fresh process takes."""
+    """Return the seconds that a fresh process takes."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", program, *arguments], check=True)
     return time.perf_counter() - begun

@@ -1,7 +1,7 @@
-"""Opens a recording in a session, and prints what it takes, in CPU time; for `recording.py`, which has torch loaded.
+"""Open a recording in a session and print the CPU time; run by `recording.py`, which has torch loaded itself.
 
-The next step is read in a thread of its own while this one is computed, so of a step to the next one the time of the session's own
-thread is what the user waits for; the time of both threads is printed beside it.
+The next step is read in a thread while the current one is computed. The user waits only for the time of the session's own thread;
+the time of both threads is printed beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS = 40
 
 
 def open_it(folder: str) -> None:
-    """Open it, which computes its first step, and go on to the next ones."""
+    """Open the recording, which computes its first step, and move on to the next steps."""
     begun = time.process_time()
     session = Session.open(folder)
     session.snapshot()

@@ -1,4 +1,4 @@
-"""How long a derivation takes to open, with all that is drawn of it: on the tutorial, on a large model, and far back in time.
+"""Time to open a derivation and draw it: on the tutorial, on a large model, and far back in time.
 
 `python -m tests.benchmarks.origin`
 """

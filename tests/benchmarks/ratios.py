@@ -1,7 +1,7 @@
-"""How many times faster a training batch is here than in PyTorch: `python -m tests.benchmarks.ratios`.
+"""Speed of a training batch relative to PyTorch: `python -m tests.benchmarks.ratios`.
 
-The contenders take turns, so that what slows the machine slows them all; each figure is a median, each ratio that of two medians of
-the same rounds. Everything runs on one thread.
+The contenders run in turn, so that a slow phase of the machine affects all of them. Each figure is a median; each ratio is that of
+two medians of the same rounds. Everything runs in one thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_OF_ENGINE = 1.1  # a batch of a session, in batches of the engine alone
 
 
 def medians(sizes: Sizes, cell: str) -> dict[str, float]:
-    """The median time of a batch, in milliseconds, by contender."""
+    """Return the median time of a batch, in milliseconds, by contender."""
     runs = {name: CONTENDERS[name](sizes, cell) for name in OF_CELL[cell]}
     calls = {name: _calls(run) for name, run in runs.items()}
     rounds: dict[str, list[float]] = {name: [] for name in runs}
@@ -33,7 +33,8 @@ def medians(sizes: Sizes, cell: str) -> dict[str, float]:
 
 
 def _calls(run: Run) -> int:
-    """Batches that take about 30 ms together, so that the clock's own time does not count; the first ones warm up."""
+    """Return the number of batches that take about 30 ms together, so that the clock's resolution does not matter; the first ones
+    warm up."""
     _time(run, 3)
     return max(1, int(0.03 / _time(run, max(3, int(0.03 / _time(run, 3))))))
 

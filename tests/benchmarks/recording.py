@@ -1,6 +1,7 @@
-"""What recording costs a training script, and what opening a recording costs: `python -m tests.benchmarks.recording [ROUNDS]`.
+"""Overhead of recording for a training script, and time to open a recording: `python -m tests.benchmarks.recording [ROUNDS]`.
 
-A script with torch.nn.GRU at H256 B32 T64, in CPU time, steps of all ways in turn; then a recording of 1,000 kept steps, 8 GB.
+CPU time of a script with torch.nn.GRU at H256 B32 T64, with the steps of all variants in turn; then of a recording of 1,000 kept
+steps, 8 GB.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Model(nn.Module):
 
 
 def script(folder: Path, options: dict[str, Any] | None) -> Callable[[], None]:
-    """One step of training, recorded or not."""
+    """Return a function that does one step of training, recorded or not."""
     torch.manual_seed(0)
     model = Model()
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
@@ -73,7 +74,7 @@ def script(folder: Path, options: dict[str, Any] | None) -> Callable[[], None]:
 
 
 def overhead(rounds: int) -> None:
-    """Each way against the script alone: the median over rounds of their ratio, one step of each in turn."""
+    """Measure each variant relative to the script alone: the median over rounds of one step of each in turn."""
     with tempfile.TemporaryDirectory() as place:
         steps = {name: script(Path(place) / str(i), options) for i, (name, options) in enumerate(WAYS.items())}
         times: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -92,7 +93,7 @@ def overhead(rounds: int) -> None:
 
 
 def opening() -> None:
-    """A recording of 1,000 kept steps, in a process without torch."""
+    """Measure the opening of a recording of 1,000 kept steps, in a process without torch."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run.gru"
         make(folder)
@@ -105,7 +106,7 @@ def opening() -> None:
 
 
 def make(folder: Path) -> None:
-    """One step of a recording, written under a thousand numbers: training them would take longer."""
+    """Write one recorded step under a thousand numbers, since training them would take longer."""
     model = Model()
     with record(folder, model, every=1) as recorder:
         model(torch.randn(T, B, H)).sum().backward()

@@ -1,4 +1,4 @@
-"""CPU time from a key to the whole screen redrawn, at 160x50, and whether a held key leaves a backlog.
+"""CPU time from a key to the complete redraw of the screen at 160x50, and the backlog that a held key leaves.
 
 python -m tests.benchmarks.redraw
 """
@@ -29,7 +29,7 @@ def large() -> dict[str, Any]:
 
 
 async def cost(options: dict[str, Any], key: str) -> list[float]:
-    """CPU seconds for each of ROUNDS presses, from the key to the picture, sent as a terminal would get it."""
+    """Return the CPU seconds of each of ROUNDS presses, from the key to the picture, with keys sent as by a terminal."""
     app = make_app(Config.of(**options))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
@@ -42,7 +42,7 @@ async def cost(options: dict[str, Any], key: str) -> list[float]:
 
 
 async def press(pilot: Pilot[None], key: str) -> None:
-    """As `Pilot.press`, without its waits."""
+    """Press a key as `Pilot.press` does, without its pauses."""
     app, before = pilot.app, pilot.app.screen.snapshot
     app.post_message(Key(key, key))
     while app.screen.snapshot is before or not app.screen.drawn:
@@ -51,7 +51,7 @@ async def press(pilot: Pilot[None], key: str) -> None:
 
 
 async def backlog(options: dict[str, Any], keys: int) -> float:
-    """Seconds after the last of many keys until the screen has come to rest."""
+    """Return the seconds from the last of many keys until the screen is idle."""
     app = make_app(Config.of(**options))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()

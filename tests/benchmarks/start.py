@@ -1,10 +1,10 @@
-"""From start to the first step drawn, against the first paint of a bare Textual app; and the memory of the running program.
+"""Time from the start to the drawing of the first step, compared with the first paint of an empty Textual app; and the memory used.
 
     python -m tests.benchmarks.start
 
-All are started in turn, in fresh processes, headless; the medians and their ratios are printed. Once the step is recorded, as it
-is from the command line, with the file begun, closed and put away; once it is not. All are compiled beforehand, as what is
-installed is, even where PYTHONDONTWRITEBYTECODE would have this program, and not Textual, compiled anew at every start.
+All are started in turn, in fresh processes, headless; the medians and their ratios are printed. Once the step is recorded, as it is
+from the command line, with the file begun, closed and put away; once it is not. All are compiled beforehand, as what is installed
+is, even where PYTHONDONTWRITEBYTECODE would have this program, and not Textual, compiled anew at every start.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ROUNDS = 9
 
 
 def once(program: str, compiled: str) -> tuple[float, str]:
-    """Seconds that a fresh process takes for a program, and what it prints. Bytecode is kept in the folder `compiled`."""
+    """Return the seconds that a fresh process of a program takes, and its output. Bytecode is stored in the folder `compiled`."""
     with tempfile.TemporaryDirectory() as state:
         environment = {**os.environ, "XDG_STATE_HOME": state, "PYTHONPYCACHEPREFIX": compiled}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,4 +1,4 @@
-"""How long it takes from a key that stops a long run to the screen at rest, in a terminal of its own.
+"""Time from a key that stops a long run to the final screen, in a pseudo-terminal.
 
     python -m tests.benchmarks.stop
 
@@ -23,7 +23,7 @@ KEYS = {"esc": "\x1b", "ctrl+c": "\x03"}
 
 
 def once(run: str, key: str, compiled: str) -> float:
-    """Seconds from the key to the hints, or the word that nothing was found, back on the last row.
+    """Return the seconds from the key until the last row shows the hints, or that nothing was found.
 
     Bytecode is kept in the folder `compiled`.
     """

@@ -1,4 +1,4 @@
-"""A training batch under pytest-benchmark: `pytest tests/benchmarks --benchmark-enable`. Nothing is asserted about time."""
+"""A training batch under pytest-benchmark: `pytest tests/benchmarks --benchmark-enable`. No time is asserted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_training_batch(benchmark, cell, contender, sizes):
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_they_train_the_same_model(sizes):
-    """The session, the engine and the tutorial's loop begin and go on alike: the same work is compared."""
+    """The session, the engine and the tutorial's loop give the same losses, so that the same work is compared."""
     runs = [CONTENDERS[name](sizes) for name in ("session", "engine", "tutorial's loop")]
     for _ in range(6):
         session, engine, loop = (run(1) for run in runs)

@@ -1,4 +1,4 @@
-"""Sessions driven at random, and what can be read of them: for the tests of sessions that survive."""
+"""Sessions driven by random actions, and everything that can be read from them; for the tests of session files."""
 
 import json
 import os
@@ -25,14 +25,14 @@ OPTIONS = {"model": list(MODELS.values()), "epochs": [None, 4], "history_memory"
 
 @contextmanager
 def untouched(path):
-    """The file, and what lies beside it, is the same afterwards."""
+    """Check that the file and the files beside it are the same after the block."""
     before = {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
     yield
     assert {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()} == before
 
 
 def altered(path, key, change):
-    """Change a fact in a session file in place, with the hash that belongs to it: `change` is given the fact, or is its text."""
+    """Change a fact in a session file in place and update its hash. `change` is a function of the fact, or its new text."""
     with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         fact = json.loads(file.fact(key))
@@ -41,7 +41,7 @@ def altered(path, key, change):
 
 @contextmanager
 def read_only(folder):
-    """Nobody may write to the folder; a test that is run by root is somebody else meanwhile."""
+    """Make the folder read-only; a test that runs as root uses another user for the block."""
     root = os.geteuid() == 0
     folder.chmod(0o555)
     if root:
@@ -60,7 +60,7 @@ def timeline_of(session):
 
 
 def portrait(session):
-    """Everything that can be read of a session, as something that compares bit for bit."""
+    """Return everything that can be read from a session, in a form that compares bit for bit."""
     timeline, state = timeline_of(session), session.state
     shown = session.snapshot()
     return {
@@ -82,7 +82,7 @@ def portrait(session):
 
 
 def pack_record(record):
-    """All that a record holds, as bytes."""
+    """Return the contents of a record as bytes."""
     schedule = record.compiled.schedule
     phases = [schedule.phases[name] for name in ("forward", "backward")[: 1 + record.learned]]
     there = {id(operation) for phase in phases for operation in phase.operations}
@@ -104,7 +104,7 @@ def assert_same(session, other):
 
 
 def act(session, rng):
-    """Exactly one verb, at random. What makes no sense at this place is refused, as it is to a person."""
+    """Run exactly one random command. A command that is not possible at this position is refused, as it is on the screen."""
     level, program = rng.choice(["op", "timestep", "phase", "batch", "epoch"]), session.program
     state, weights = rng.choice(list(program.model.page.states)), rng.choice(program.parameters)
     before, shape = program.model.page.before(state), session.parameter(weights).shape
@@ -155,7 +155,7 @@ def acted(seed, count, *, model=None, **options):
 
 
 def act_for_ever(path, seed):
-    """Record a session driven at random, and say after each verb how many there have been."""
+    """Record a session driven at random, and print after each command how many there have been."""
     session, rng, count = Session(), random.Random(seed), 0
     session.record_to(path)
     while True:
@@ -166,7 +166,7 @@ def act_for_ever(path, seed):
 
 
 def acts_for_ever(folder):
-    """As `act_for_ever`, a process of its own for each seed that is read from standard input, once it has said its id."""
+    """Run `act_for_ever` in a new process for each seed that is read from standard input, after printing the process's id."""
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -177,7 +177,7 @@ def acts_for_ever(folder):
 
 
 def assert_every_level_leads_through_and_back(session, *levels):
-    """Steps of each level lead from the beginning to the end, and back through the same places."""
+    """Check that steps of each level go from the beginning to the end, and back through the same places."""
     for level in levels:
         session.seek(0)
         places = [session.position]

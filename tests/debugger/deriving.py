@@ -1,4 +1,4 @@
-"""Sessions that are asked where numbers come from, and how far the terms of one may be from what they make."""
+"""Helpers that ask a session for derivations, and the rounding error allowed for the sum of the terms."""
 
 import math
 
@@ -17,12 +17,12 @@ def learning(**options):
 
 
 def explained(session):
-    """The names that can be asked where they come from."""
+    """Return the names whose origin can be shown."""
     return [name for name in session.program.readable if name not in UNEXPLAINED]
 
 
 def numbers_here(session, chance, most=None):
-    """Names that can be read here, `most` of them chosen at random, each with an entry chosen at random, and its value."""
+    """Yield `most` random names that can be read here, each with a random entry and its value."""
     names = [name for name in explained(session) if session.value(name) is not None]
     for name in names if most is None else chance.sample(names, min(most, len(names))):
         value = np.asarray(session.value(name))
@@ -31,7 +31,7 @@ def numbers_here(session, chance, most=None):
 
 
 def size(node):
-    """What is added up on the way to a value: of a number that was rounded itself, the number; else all of what it is made of."""
+    """Return the sum of the absolute values that are added up in a value; for a rounded number, the number itself."""
     if node.exact or not node.terms or not node.derivation.adds:
         return abs(node.value)
     own = abs(node.value) if node.derivation.kind in FUNCTIONS else 0.0
@@ -39,7 +39,7 @@ def size(node):
 
 
 def allowed(node, dtype):
-    """What rounding may leave where a value was computed in this dtype: some units in the last place of what was added up."""
+    """Return the rounding error allowed for a value computed in this dtype: some units in the last place of the sum."""
     eps = float(np.finfo(dtype).eps)
     kind, sizes = node.derivation.kind, [size(term) for term in node.terms]
     if kind in FUNCTIONS:
@@ -53,7 +53,7 @@ def allowed(node, dtype):
 
 
 def assert_adds_up(root, depth, dtype):
-    """Every node down to `depth` is what its terms make. How many there were."""
+    """Check that every node down to `depth` equals the result of its terms. Return the number of nodes."""
     checked = 0
     for node in root.walk(depth):
         if node.terms:

@@ -1,4 +1,4 @@
-"""The models that the laws of the debugger are tried on: small, each with something that the others do not have."""
+"""The models that the debugger is tested on. Each is small and has a feature that the others lack."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a session should show, from a plain run with the engine that stores everything: no history, no step index, no cache."""
+"""The expected state of a session, from a plain run of the engine that stores everything, without history, step index or cache."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 
 from tests.debugger.plain import executed
-from tui_gru.engine.computing import Point, gradients_so_far
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.computing import Point, gradients_so_far
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 COUNTERS = ("epoch", "batch", "t")
 CONDITIONS = (
@@ -29,7 +29,7 @@ OF_A_GRU = (
 
 
 def conditions_for(config):
-    """Conditions that a model of a config can be asked: some that any can, and some on the names of its own."""
+    """Return conditions for a model: some that fit any model, and some on names of this one."""
     names = Names(config)
     state = next(iter(config.model.page.states))
     before, ahead = config.model.page.before(state), config.model.page.ahead(state)
@@ -47,7 +47,7 @@ def conditions_for(config):
 
 
 class Names:
-    """Every name that can be read of a model, from its equations."""
+    """The names that can be read from a model, taken from its equations."""
 
     def __init__(self, config):
         model, page = config.model, config.model.page
@@ -70,7 +70,7 @@ class Names:
 
     @cached_property
     def timed(self):
-        """Those that every timestep has its own of."""
+        """The names that have a value for every timestep."""
         return {*self.inputs, *self.before, *self.values, *self.deltas, "char", "target"}
 
     @cached_property
@@ -80,7 +80,8 @@ class Names:
 
 
 class Run:
-    """One line of history: `changes` lists (tick, kind, arguments) in the order of time, which is that in which they were made."""
+    """One line of history. `changes` lists (tick, kind, arguments) in the order of time, which is also the order of their
+    creation."""
 
     def __init__(self, config, changes, *, batches):
         self.config, self.names = config, Names(config)
@@ -118,7 +119,7 @@ class Run:
 
     @cached_property
     def ways(self):
-        """In which direction the timesteps of each name are computed; 0 of what a batch has once."""
+        """The direction in which the timesteps of each name are computed; 0 for names computed once per batch."""
         T, found = self.config.seq_length, {"t": 1}
         for name in self.names.timed:
             line = self.names.before.get(name) or self.names.ahead.get(name) or name
@@ -223,15 +224,15 @@ class Run:
         return [record for start, record in self.stages[self.first_stage[batch] : last] if start <= tick][-1]
 
     def written(self, name, t):
-        """The tick of a batch at which a name is computed, or from which it can be read."""
+        """Return the tick of a batch at which a name is computed, or from which it can be read."""
         return self._written[name, t]
 
     def end_of_timestep(self, t):
-        """The tick of a batch at which the forward pass is done with a timestep."""
+        """Return the tick of a batch at which the forward pass of a timestep ends."""
         return max(k for k, line in enumerate(self.executed, 1) if (line.phase, line.t) == ("forward", t))
 
     def places(self, level):
-        """Every tick at which a step of a level ends, in order."""
+        """Return every tick at which a step of a level ends, in order."""
         if level not in self._places:
             self._places[level] = self._ends(level)
         return self._places[level]
@@ -249,7 +250,7 @@ class Run:
 
     @staticmethod
     def _group(level, line):
-        """What a line is part of: a step goes to the end of it."""
+        """Return the group of a line: a step goes to the end of it."""
         if level == "timestep":
             if line.phase == "loss":
                 return None
@@ -264,7 +265,7 @@ class Run:
         return [self.record(b * self.N + (self.N if self.learned[b] else self.loss_tick)).loss for b in range(count)]
 
     def _updated(self, record, offset):
-        """The parameters, and what the update rule keeps, that the update has reached."""
+        """Return the parameters and states of the update rule that the update has computed."""
         own = (*self.names.parameters, *self.names.kept)
         done = (name for phase, name, _ in self.lines[:offset] if phase == "update")
         return {name for name in done if name in own} if record.learned else set()
@@ -273,11 +274,11 @@ class Run:
         return (record.after if name in self._updated(record, offset) else record.before)[name]
 
     def weight(self, tick, name):
-        """A parameter, or what the update rule keeps, as of a tick."""
+        """Return a parameter, or a state of the update rule, as of a tick."""
         return self._weight(self.record(tick), self.position(tick)[1], name)
 
     def value(self, tick, name, t=None):
-        """As `Session.value`: None where not computed yet."""
+        """Return the same as `Session.value`: None if it is not computed yet."""
         (batch, offset), record, names = self.position(tick), self.record(tick), self.names
         t = self._t(offset) if t is None else t
         if name in COUNTERS:
@@ -323,14 +324,14 @@ class Run:
     # Searching
 
     def matches(self, condition, ticks):
-        """Those of `ticks` at which something that the condition reads has just been computed, and it holds."""
+        """Return the ticks at which a name of the condition has just been computed and the condition is true."""
         return [tick for tick in ticks if self.tests(condition.names, tick) and self.holds(condition, tick)]
 
     def holds(self, condition, tick):
         return condition.test(lambda name: self.value(tick, name), lambda name: self.before(tick, name))
 
     def tests(self, names, tick):
-        """Whether something in `names` has just been computed at a tick, so that a condition that reads it is tested there."""
+        """Return True if one of `names` has just been computed at a tick, so that a condition that reads it is tested there."""
         batch, offset = self.position(tick)
         learned = self.learned[batch]
         begins = {self._written["char", t] for t in range(self.config.seq_length)}
@@ -355,7 +356,7 @@ class Run:
         return offset in {self._written.get((name, t)) for t in range(T)}
 
     def before(self, tick, name):
-        """One round earlier: in the timestep computed before, or at the end of the batch before."""
+        """Return the tick one round earlier: in the timestep computed before, or at the end of the batch before."""
         (batch, offset), T = self.position(tick), self.config.seq_length
         t, end, way = self._t(offset), batch * self.N, self.ways.get(name, 0)
         if way and 0 <= t - way < T:
@@ -374,14 +375,14 @@ def same(one, other):
 
 
 def everything(session):
-    """All that can be read where a session stands: of every timestep, or once of what a batch has once."""
+    """Return everything that can be read at a session's position: for every timestep, and once for values that a batch has once."""
     snapshot, names, T = session.snapshot(), session.program.names, session.config.seq_length
     timesteps = {name: range(T) if named.timed or name in ("char", "target") else (T - 1,) for name, named in names.items()}
     return {(name, t): snapshot.value(name, t) for name, each in timesteps.items() for t in each}
 
 
 def assert_shows(session, run, tick=None):
-    """A session shows what a plain run has at a tick (None: where it stands), bit for bit."""
+    """Check bit for bit that a session shows the values of a plain run at a tick (None: at its position)."""
     tick = session.position.tick if tick is None else tick
     for (name, t), value in everything(session).items():
         assert same(value, run.value(tick, name, t)), (name, t, tick)

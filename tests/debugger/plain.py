@@ -1,4 +1,4 @@
-"""The equations of a model taken at their word: one line after the other, each with plain NumPy, no line twice and none at once."""
+"""A plain interpreter of a model's equations: one line at a time in NumPy, without shared or batched operations."""
 
 import math
 from collections import defaultdict
@@ -27,7 +27,7 @@ LAST = ("V", "H", "D")
 
 
 class Executed(NamedTuple):
-    """One line as it is executed: in which phase, segment and step of that, which line of it, and for which timestep."""
+    """An executed line: its phase, segment and step, its number in the segment, and its timestep."""
 
     phase: str
     segment: int
@@ -39,7 +39,7 @@ class Executed(NamedTuple):
 
 
 def executed(config):
-    """Every line of a batch that learns, in the order in which they are executed."""
+    """Return every line of a batch that learns, in the order of execution."""
     T, found = config.seq_length, []
     for phase in ("forward", "backward"):
         for s, segment in enumerate(config.compiled.schedule.phases[phase].segments):
@@ -55,8 +55,8 @@ def executed(config):
 
 
 def evaluated(node, read, sizes, keep=lambda label, value: value):
-    """An expression with the values that `read` gives for its names. `keep` is given the value of every labelled part, and says
-    which one to go on with."""
+    """Evaluate an expression with the values that `read` gives for its names. `keep` receives the value of every labelled part, and
+    returns the value to continue with."""
 
     def of(child):
         return evaluated(child, read, sizes, keep)
@@ -97,7 +97,7 @@ def evaluated(node, read, sizes, keep=lambda label, value: value):
 
 
 class Plain:
-    """A batch that a record has begun, computed on. `memory` has (T, …) of every name, and the weights; it is written to.
+    """Computes a batch from the stored values of a record. `memory` has (T, …) of every name, and the weights; it is written to.
 
     Gradients are those of the whole batch, with nothing of earlier batches.
     """
@@ -126,7 +126,8 @@ class Plain:
         self.carried |= {f"d{page.before(state)}": (page.ahead(state), -way) for state, way in self.ways.items()}
 
     def put(self, name, t, value, index=...):
-        """Set a number, or an array, of timestep `t` (None: of what a batch has once), and where another timestep reads it."""
+        """Set a number or an array of timestep `t` (None for a value that a batch has once), also where another timestep reads
+        it."""
         array = self.memory[name] if t is None else self.memory[name][t : t + 1][0, ...]
         array[index] = value
         read, way = self.carried.get(name, ("", 0))
@@ -137,12 +138,12 @@ class Plain:
                 self.memory[computed][t - way] = self.memory[name][t]
 
     def line_of(self, name, t):
-        """The number (0-based) of the line that computes a name, for timestep `t` where it is in a loop."""
+        """Return the number (0-based) of the line that computes a name, for timestep `t` if it is in a loop."""
         numbers = [i for i, line in enumerate(self.lines) if line.name == self.home.get(name, name) and (t is None or line.t == t)]
         return numbers[-1]
 
     def replace(self, name, t, index, value):
-        """Put a number in the place of another, and go on from where that has been computed."""
+        """Replace a number, and compute the rest from the line after it."""
         page = self.config.model.page
         read_in = {page.before(state): state for state in page.states} | {page.ahead(s): f"d{page.before(s)}" for s in page.states}
         if t is None:
@@ -172,7 +173,7 @@ class Plain:
             self.run(self.line_of(name, t) + 1)
 
     def run(self, first=0, last=None, given=()):
-        """Execute the lines `first` (0-based) to `last`. Labelled parts in `given` stay as they are in the first."""
+        """Execute the lines from `first` to `last` (0-based). The labelled parts in `given` are unchanged in the first line."""
         for number, line in enumerate(self.lines[first:last], first):
             if line.name != "earlier" and not (line.phase == "backward" and line.name[1:] in self.parameters):
                 self._execute(line, given if number == first else ())
@@ -199,7 +200,7 @@ class Plain:
             self.memory[executed.name] = np.asarray(value)
 
     def gradients(self):
-        """What all timesteps add to the gradient of each parameter."""
+        """Return the sum of the contributions of all timesteps to the gradient of each parameter."""
         totals = defaultdict(float)
         for line in self.lines:
             if line.phase == "backward" and line.line is not None and line.line.op == "+=":
@@ -207,7 +208,7 @@ class Plain:
         return dict(totals)
 
     def read(self, name, t):
-        """What a line executed for timestep `t` (None: once a batch) reads."""
+        """Return what a line executed for timestep `t` reads (None for a line executed once per batch)."""
         if name in self.settings:
             return self.settings[name]
         if name == "dW":
@@ -216,6 +217,6 @@ class Plain:
         return value[t] if self.is_timed(name) and t is not None else value
 
     def is_timed(self, name):
-        """Whether every timestep has its own."""
+        """Return True if every timestep has its own value."""
         operation = self.config.compiled.schedule.named.get(name)
         return operation is not None and operation.timed

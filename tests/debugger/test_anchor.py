@@ -1,4 +1,4 @@
-"""Whether a moment that something was read at is still there, after changes before it, at it and after it."""
+"""Anchors: whether a moment still exists after changes before it, at it and after it."""
 
 import pytest
 

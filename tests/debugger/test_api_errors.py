@@ -1,4 +1,4 @@
-"""What a caller of the Python interface passes by mistake: the project's own error, whatever it is."""
+"""Mistakes in calls of the Python interface raise the project's own errors."""
 
 import random
 import re
@@ -12,7 +12,7 @@ from tui_gru.engine import arguments
 
 
 class Odd:
-    """Raises whatever is asked of it."""
+    """An object whose conversions raise an error."""
 
     def __index__(self):
         raise RuntimeError("odd")
@@ -101,7 +101,7 @@ ATTRIBUTES = ("learning", "learning_rate", "stop_on_nan")
 
 @pytest.mark.parametrize("seed", range(4))
 def test_junk_is_done_or_refused(seed, tmp_path):
-    """While it is recorded: what is refused is not written, and what is not can be."""
+    """The session is recorded: refused commands are not written, and all others can be."""
     randomness = random.Random(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's own, about arrays as numbers

@@ -1,4 +1,4 @@
-"""Where two branches first differ, and how far apart they are, against what their records and losses say."""
+"""Where two branches first differ and by how much, compared with their records and losses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 from tests.debugger import models
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis.branches_apart import Samples
-from tui_gru.engine.sampling import sample
+from tui_gru.engine.running.sampling import sample
 
 MODELS = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
 BATCHES = 9
 
 
 def forked(change, place, **options):
-    """A session on a branch that was parted at a place by a change, and is as long as `main`; `change` may go on to its line."""
+    """Return a session on a branch that a change separates from `main` at a place. `change` may move on to its line."""
     session = Session(**options)
     session.learning = True
     session.step("batch", BATCHES)
@@ -27,7 +27,7 @@ def forked(change, place, **options):
 
 
 def value_on(session, branch, name, t, batch):
-    """A value on a branch, as it is at the end of a batch."""
+    """Return a value on a branch at the end of a batch."""
     here = session.branch
     session.switch(branch)
     session.seek((batch + 1) * session.program.ticks)

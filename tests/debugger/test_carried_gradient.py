@@ -1,4 +1,4 @@
-"""Carry `notebook`: what earlier batches of the epoch add to a gradient, followed down to the numbers of each timestep there."""
+"""Carry `notebook`: the contributions of earlier batches to a gradient, followed down to the numbers of each timestep."""
 
 import random
 
@@ -23,7 +23,7 @@ every_model = pytest.mark.parametrize("options", MODELS.values(), ids=tuple(MODE
 
 
 def earlier(session, name, index):
-    """The term of a gradient for the earlier batches; None where there is none."""
+    """Return the term of a gradient for the earlier batches; None if there is none."""
     return next((term for term in session.explain(name, index).terms if term.label == "earlier batches"), None)
 
 

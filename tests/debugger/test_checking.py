@@ -1,4 +1,4 @@
-"""The check of the batch one is in: at any moment, in every way a model can be, and never a trace of it in the run."""
+"""The check of the current batch: at any moment, for every kind of model, and without changing the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def learning(batches=2, **options):
 
 
 def plant(monkeypatch, session, fault):
-    """Have `fault(record, gradients)` spoil what every backward pass of the session's model computes."""
+    """Make `fault(record, gradients)` corrupt the result of every backward pass of the session's model."""
     functions = session.config.compiled.functions
     right = functions["backward"]
 

@@ -1,4 +1,4 @@
-"""What a session keeps stays within its limit: checkpoints space out, numbers of batches go to a file, and all is found again."""
+"""Memory limit of a session: checkpoints thin out, the numbers of batches move to a file, and everything is still found."""
 
 import gc
 import os
@@ -16,9 +16,9 @@ from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
 from tui_gru.debugger.checkpoints.record_cache import LEAST, CachedBatch, RecordCache
 from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES, Scalars
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 CONFIG = Config.of()
 CHECKPOINT = 232  # bytes
@@ -34,7 +34,7 @@ def checkpoint(batch):
 
 
 def run(history, batches):
-    """What a stretch does with its history: a checkpoint before a batch where one is due, the numbers after it."""
+    """Store the history of a stretch as a run does: a checkpoint before a batch if one is due, the numbers after it."""
     for _ in range(batches):
         batch = history.first + history.length
         if history.is_due(batch):
@@ -262,7 +262,7 @@ def test_earlier_batches_of_an_epoch_are_counted_once():
     records = RecordCache(Budget(8 * 100 * 500), 500)  # a hundred batches
 
     def epoch(number):
-        """Each batch of an epoch of 40, as carry `notebook` keeps it."""
+        """Store the batches of an epoch of 40, as carry `notebook` does."""
         earlier = ()
         for batch in range(40 * number, 40 * number + 40):
             kept = CachedBatch(RECORD.copy(), earlier)

@@ -1,4 +1,4 @@
-"""Two branches compared: differences are exactly the differences, whatever is done with the branches meanwhile."""
+"""Comparison of two branches: the differences stay exact whatever happens to the branches."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tui_gru.engine.errors import TuiGruError
 
 
 def forked(at=5, batches=9, change=lambda weight: weight + 0.25, name="Wz", **options):
-    """A session of two branches that part after `at` batches, where a weight is changed; on the new one."""
+    """Return a session with two branches that separate after `at` batches by a changed weight; it is on the new one."""
     session = Session(**options)
     session.learning = True
     session.step("batch", batches)
@@ -24,7 +24,7 @@ def forked(at=5, batches=9, change=lambda weight: weight + 0.25, name="Wz", **op
 
 
 def on(session, branch, tick):
-    """What can be read on a branch at a tick."""
+    """Return everything that can be read on a branch at a tick."""
     was, left = session.branch, session.position.tick
     session.switch(branch)
     session.seek(tick)

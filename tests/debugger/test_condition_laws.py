@@ -37,7 +37,7 @@ matrix_atoms = one(*MATRICES, "prev(z)", "h[::-1]", "z[:, ::-1]", "Wz[:2, :]")
 
 
 def compound(atoms: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Arithmetic over `atoms`, in which all sub-expressions have their shape."""
+    """Arithmetic over `atoms`, in which all sub-expressions have the same shape."""
     return st.recursive(
         atoms,
         lambda inner: joined("(", inner, ARITHMETIC, inner, ")") | joined("-", inner) | joined("abs(", inner, ")"),
@@ -99,7 +99,7 @@ def reader(columns: Mapping[str, np.ndarray], moment: int = 0) -> Callable[[str]
 
 
 class _InNumPy(ast.NodeTransformer):
-    """Makes plain NumPy of an expression: constants in float64, names in an index whole, prev(h) a look-up."""
+    """Converts an expression to plain NumPy: constants in float64, names in an index whole, prev(h) as a look-up."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         return ast.Call(ast.Name("float64", ast.Load()), [node], [])
@@ -118,7 +118,7 @@ class _InNumPy(ast.NodeTransformer):
 
 
 def in_numpy(source: str, now: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]) -> object:
-    """What Python and NumPy make of the same expression, on the same numbers in float64."""
+    """Return the value of the same expression in Python and NumPy, on the same numbers in float64."""
     tree = ast.fix_missing_locations(_InNumPy().visit(ast.parse(source, mode="eval")))
     values = {name: np.float64(column[0]) for name, column in now.items() if name != "char"}
     values["whole_t"] = now["t"][0]
@@ -175,7 +175,7 @@ failing = one("loss[0] > 1", "char == 'M'", "z[t, 0] > 0", "z[0, 5] > 0", "loss 
 @few
 @given(st.data(), st.integers(0, 5), truths(compound(number_atoms)), one("{}", "{} and {}", "{} or {}"), failing)
 def test_columns_of_numbers(data: st.DataObject, count: int, source: str, form: str, fails: str) -> None:
-    """Over columns, a condition is true where test() is, and raises where test() does at any moment reached."""
+    """On columns, a condition is true where test() is true, and raises if test() raises at a moment that is reached."""
     now, before = data.draw(columns_of(count)), data.draw(columns_of(count))
     check_columns(compile_condition(form.format(source, fails), NAMES), now, before, count)
 
@@ -280,7 +280,7 @@ def test_any_text(source: str) -> None:
 @few
 @given(truths(compound(single_atoms), compound(matrix_atoms)), one_moment)
 def test_work_is_bounded_by_the_source(source: str, now: dict[str, np.ndarray]) -> None:
-    """Each name is looked at no more often than it is written, however the expression is nested."""
+    """Each name is read at most as often as it occurs in the source, however the expression is nested."""
     written = sum(isinstance(node, ast.Name) for node in ast.walk(ast.parse(source)))
     looks = 0
 
@@ -311,6 +311,6 @@ def test_nested_chains_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_powers_stay_small() -> None:
-    """Numbers are float64 at every step: nothing can grow beyond 8 bytes."""
+    """Numbers are float64 at every step, so no number takes more than 8 bytes."""
     for source in ("9 ** 9 ** 9 ** 9", "epoch ** 99999999 ** 2", "2 ** -(9 ** 99)", "(-8) ** (1 / 3)"):
         assert type(compile_value(source, NAMES).value(SAMPLE.get)) is float

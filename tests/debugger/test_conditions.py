@@ -1,4 +1,4 @@
-"""The expression language: what it accepts, what it means, and what it says about what it does not accept."""
+"""The expression language: valid expressions and their meaning, and the errors for invalid ones."""
 
 import inspect
 import sys

@@ -1,4 +1,4 @@
-"""What a step costs follows what can be hit and what is shown: counted in calls of functions, which no clock disturbs."""
+"""The cost of a step depends on what can be hit and what is shown; it is counted in function calls, so that no clock matters."""
 
 import gc
 import sys
@@ -11,7 +11,7 @@ from tui_gru.debugger.state.stops import Breakpoint
 
 
 def calls(work):
-    """How many functions are called, Python's and C's; not those of a garbage collection that happens to come meanwhile."""
+    """Return the number of function calls, in Python and C, without those of a garbage collection."""
     count = 0
 
     def see(frame, event, argument):
@@ -36,7 +36,7 @@ def learning():
 
 
 def more(few, many, work):
-    """What `work` costs more for each of the things that there are more of; `few` and `many` are (session, how many)."""
+    """Return the additional cost of `work` for each additional item; `few` and `many` are (session, number of items)."""
     costs = []
     for session, _ in (few, many):
         work(session)  # what is made ready once
@@ -77,7 +77,7 @@ def test_branches_cost_next_to_nothing(work, most):
 
 
 def test_branches_are_compared_with_those_that_have_changed_only():
-    """What a new branch costs grows with their number, not with its square."""
+    """The cost of a new branch grows with the number of branches, not with its square."""
     few, many = (forked(count)[0] for count in (20, 80))
     assert calls(lambda: edit_and_look(many)) < 3 * calls(lambda: edit_and_look(few))
 
@@ -137,7 +137,7 @@ def test_in_a_long_run_batches_are_counted_together(make, most):
 
 
 def test_hits_that_have_been_counted_are_not_counted_again(monkeypatch):
-    """A breakpoint that counts its hits does not look at all batches before at every step."""
+    """A breakpoint with a hit count does not test all batches before at every step."""
     session, _ = stopping(1, fifth_hit)
     session.step("batch", 300)
     looked, counts = [], HitCounts.counts

@@ -1,4 +1,4 @@
-"""A derivation as it is written: what is opened, digits that add up, long sums, text and LaTeX."""
+"""Written derivations: opened nodes, digits that add up, long sums, text and LaTeX."""
 
 from decimal import Decimal
 
@@ -30,7 +30,7 @@ def decimal(written):
 
 
 def add_up(rows, path=()):
-    """The terms at `path`, as they are written, added up exactly."""
+    """Return the exact sum of the terms at `path` as they are written."""
     below = [row for row in rows if len(row.path) == len(path) + 1 and row.path[:-1] == path]
     return sum((decimal(row.written) for row in below), Decimal(0))
 

@@ -1,4 +1,4 @@
-"""A replay that is not what the run was, in as little as one bit that no loss depends on, is noticed, and the place is named."""
+"""A replay that differs from the run in a single bit is detected, and the error names the place."""
 
 from contextlib import closing
 
@@ -11,8 +11,8 @@ from tui_gru.debugger.checkpoints.divergence import DivergedError, different
 from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.storage import session_file, state_writer
 from tui_gru.debugger.storage.encoding import pack, unpack
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import COUNT_BYTES, Weights
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import COUNT_BYTES, Weights
 
 IDLE = 4  # the character of the vocabulary that the text does not have: no loss depends on its rows of Wz, Wr and Wh
 BATCHES = 301
@@ -36,13 +36,13 @@ def spacing(session):
 
 
 def flip(array):
-    """The last bit of its first number."""
+    """Flip the last bit of the first number."""
     array.reshape(-1)[:1].view("u4")[...] ^= 1
 
 
 @pytest.fixture
 def fault(monkeypatch):
-    """Has the engine make a mistake of one bit whenever it computes a batch of the epoch from these weights on."""
+    """Return a function that makes the engine wrong in one bit whenever it computes a batch from the given weights."""
 
     def plant(session, number, matrix):
         spoilt, run = timeline_of(session).record(number).before.flat.copy(), Trainer.run
@@ -125,7 +125,7 @@ def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tm
 
 
 def test_an_unharmed_file_is_proven_once(tmp_path):
-    """Until it has been passed, a replay begins at the checkpoint before it."""
+    """Until a checkpoint has been verified, a replay begins at the checkpoint before it."""
     session = trained()
     session.save(tmp_path / "a.tui-gru")
     again = Session.open(tmp_path / "a.tui-gru")

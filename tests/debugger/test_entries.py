@@ -1,4 +1,4 @@
-"""The one walk over formulas: the terms of every entry of every line make what the line computed; only those asked for are made."""
+"""Terms of formulas: those of every entry of every line give the computed value, and only requested ones are created."""
 
 import math
 import random
@@ -26,7 +26,7 @@ def value(part, numbers):
 
 
 def combined(made, index, numbers):
-    """What the terms make."""
+    """Return the result of the terms."""
     terms = [[value(part, numbers) for part in made.term(k)] for k in range(made.size)]
     signs = [made.term(k)[0].sign for k in range(made.size)]
     match made.kind:

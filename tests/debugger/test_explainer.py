@@ -1,4 +1,4 @@
-"""Where numbers come from: the terms of every number add up to it, and can be followed to a letter or an initial weight."""
+"""Origins of numbers: the terms of every number add up to it, and lead to an input character or an initial weight."""
 
 import math
 import random
@@ -20,7 +20,7 @@ PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 
 @models.parametrize()
 def test_the_terms_of_every_number_add_up_to_it(model):
-    """Everywhere some numbers, and every name at the end of a batch."""
+    """Some numbers at every position, and every name at the end of a batch."""
     session, chance = learning(**model), random.Random(7)
     ticks, last = session.program.ticks, min(1, session.program.num_batches - 1)
     places = sorted(chance.sample(range(ticks * (session.program.num_batches + 1)), examples(6, soak=40)))
@@ -193,7 +193,7 @@ def test_what_an_update_keeps_is_followed_to_its_last_update_and_to_zero():
     assert before.value == session.snapshot().previous.after["m_Wi"][0, 0]
     assert before.terms[0].terms[1].derivation.note == "m_Wi begins at 0"
     (count,) = [n for n in session.explain("m_hat_Wi", (0, 0)).walk(3) if n.label == "n"]
-    assert (count.value, count.derivation.note) == (2, "updates so far, with this one")
+    assert (count.value, count.derivation.note) == (2, "updates so far, including this one")
     scaled = session.explain("g_Wi", (0, 0)).terms[0]
     assert scaled.number.name == "clip"
     assert scaled.derivation.kind == "min"
@@ -297,7 +297,7 @@ def test_numbers_that_are_not_finite_are_explained_too():
     [
         (ValueRef("nosuch", (), None, 5), "no value named 'nosuch'"),
         (ValueRef("t", (), None, 5), "no value named 't'"),
-        (ValueRef("h", (0, 0), 0, 2), "not computed yet"),
+        (ValueRef("h", (0, 0), 0, 2), "not been computed yet"),
         (ValueRef("z", (7, 0), 0, 2), "no entry [7, 0]"),
         (ValueRef("z", (0,), 0, 2), "no entry [0]"),
         (ValueRef("z", (0, -1), 0, 2), "no entry [0, -1]"),

@@ -1,4 +1,4 @@
-"""How the gradient flows back: the norms that NumPy takes of the deltas, as far as the backward pass has come."""
+"""Gradient flow: the norms equal NumPy's norms of the deltas, up to the current point of the backward pass."""
 
 import math
 
@@ -22,7 +22,7 @@ def in_backward(name, t, batch=1, **options):
 @models.parametrize(*(name for name in models.MODELS if name not in ("one of each", "nothing to learn")))
 @pytest.mark.parametrize("row", [None, 0])
 def test_every_norm_is_numpys(model, row):
-    """Of every state, with the names that its lines have: its gradient, what it gets, and the terms of what it hands on."""
+    """For every state, under the names of its lines: its gradient, what it receives, and the terms that it passes on."""
     session = Session(**model)
     session.learning = True
     session.step("batch", 2)

@@ -1,4 +1,4 @@
-"""Derivations of given runs: every number adds up, wherever one stands."""
+"""Derivations in given runs: every number adds up at every position."""
 
 import random
 

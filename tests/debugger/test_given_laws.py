@@ -1,4 +1,4 @@
-"""Given runs under random actions: what is read at a place is the same after going away and back."""
+"""Given runs under random actions: a position shows the same after moving away and back."""
 
 import random
 from contextlib import suppress
@@ -13,7 +13,7 @@ ACTIONS = 50
 
 
 def one(session, r):
-    """Do something at random."""
+    """Do a random action."""
     name = r.choice(session.program.readable)
     index = tuple(r.randrange(3) for _ in session.program.names[name].axes)
     lines = [line.target for block in session.program.blocks for line in block.lines]

@@ -1,4 +1,4 @@
-"""Given runs in session files: saved, opened where they were left, and recorded; and files that have been tampered with."""
+"""Given runs in session files: saved, reopened, recorded, and refused after tampering."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import tui_gru
 from tests.debugger.acting import altered
 from tests.debugger.test_given_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.storage import own_sessions
+from tui_gru.debugger.storage import library
 from tui_gru.debugger.storage.session_errors import SessionFileError
 from tui_gru.debugger.storage.store import session_path
 
@@ -22,7 +22,7 @@ def path(tmp_path):
 
 
 def assert_same(one, other):
-    """Everything that can be read at every place."""
+    """Check everything that can be read at every position."""
     assert one.program_text() == other.program_text()
     here = one.position
     for tick in (*range(0, one.end.tick + 1, 7), one.end.tick):
@@ -86,7 +86,7 @@ def test_a_list_of_sessions_says_where_it_was_left(tmp_path, path, make, place):
     session = make(tmp_path)
     session.seek("e1 b1 t3")
     session.save(session_path("own"))
-    (listed,) = own_sessions.listed()
+    (listed,) = library.listed()
     assert listed.place.endswith(place)
 
 

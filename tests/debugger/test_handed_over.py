@@ -1,4 +1,4 @@
-"""A session that somebody hands out is not changed by looking at it; what is done to it goes where one says."""
+"""A shared session file is not changed by opening it; changes go to the file that the user chooses."""
 
 from contextlib import closing
 
@@ -10,7 +10,7 @@ from tui_gru.debugger.session import opening
 from tui_gru.debugger.storage.session_errors import SessionInUseError, UnwritableSessionError
 from tui_gru.debugger.storage.store import session_path
 
-ALONE = "not recorded, it goes on in memory: {} stays as it was opened; save the session to keep what you do"
+ALONE = "not recorded; the session continues in memory only: {} is not changed; save the session to keep your changes"
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_it_goes_on_in_memory_if_one_says_so(path):
     with untouched(path):
         session.notice = ""
         session.stay_in_memory()
-        assert session.notice == "not recorded, it goes on in memory"
+        assert session.notice == "not recorded; the session continues in memory only"
         session.edit("Wz", (0, 0), 8.0)
         assert not session.undecided
         assert session.snapshot().unrecorded

@@ -1,4 +1,4 @@
-"""Hit counts: which hits stop, and which texts are refused."""
+"""Hit counts: the hits that stop, and invalid counts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A session file whose hashes are right and whose contents are not: refused by name, at once, before anything is run or shown."""
+"""Session files with correct hashes and invalid contents: refused with a clear error before anything is run or shown."""
 
 import os
 import random
@@ -15,13 +15,13 @@ from tests.debugger.acting import act, acted, altered, portrait, untouched
 from tui_gru import Session
 from tui_gru.cli.program import main
 from tui_gru.debugger.checkpoints.divergence import DivergedError
-from tui_gru.debugger.storage import own_sessions, session_file
+from tui_gru.debugger.storage import library, session_file
 from tui_gru.debugger.storage.encoding import MOST_DEPTH, pack, unpack
 from tui_gru.debugger.storage.session_errors import DamagedSessionError, SessionFileError
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 EVIL = "\x1b]0;owned\x07"
 DEEP = "[" * 900 + "]" * 900
@@ -53,7 +53,7 @@ def path(saved, tmp_path):
 
 
 def put(*place, to):
-    """A change that puts something else at a place in a fact."""
+    """Return a change that writes another value at a place in a fact."""
 
     def change(fact):
         at = fact
@@ -145,7 +145,7 @@ def with_arrays(path, key, change):
 
 
 def with_entries(path, key, change):
-    """Change what is under a key: (number, bytes) of each."""
+    """Apply `change` to the list of entries under a key, each (number, bytes)."""
     with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         entries = list(file.arrays(key))
@@ -198,7 +198,7 @@ def test_arrays_that_do_not_fit_are_refused(path, key, change):
 
 
 def moved(i, to):
-    """A change that gives the arrays at a place another number."""
+    """Return a change that gives the arrays at a place another number."""
     return lambda entries: entries.__setitem__(i, (to, entries[i][1]))
 
 
@@ -256,7 +256,7 @@ SOMETHING = [None, True, -1, 0, 3, 10**9, 2**63, 0.5, 1e308, "", "main", "h", "W
 
 
 def changed_somewhere(value, rng):
-    """A value of JSON with something else, or something more or less, at a place drawn at random."""
+    """Return a JSON value that is changed, extended or shortened at a random place."""
     if isinstance(value, (dict, list)) and value and rng.random() < 0.85:
         key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
         value = value.copy()
@@ -327,11 +327,11 @@ def test_a_hostile_file_among_others_is_one_line_of_the_list(path, capsys, kind)
     rows = [row for row in said.splitlines() if row.startswith("good ")]
     assert len(rows) == 1
     assert "epoch 1, batch 1, t 1" in rows[0]
-    assert all(isinstance(each.name, str) for each in own_sessions.listed())
+    assert all(isinstance(each.name, str) for each in library.listed())
 
 
 def test_a_change_that_cannot_be_made_again_goes_with_the_branch_that_it_was_made_on():
-    """What is left could neither be undone nor, in a file, be told from a file that was tampered with."""
+    """The rest could not be undone, and could not be distinguished from a tampered file."""
     session = Session()
     session.step("batch", 3)
     session.step("batch", -2)

@@ -1,4 +1,4 @@
-"""The weights that a run begins with, as conditions and watches read them in the first batch."""
+"""Initial weights, as conditions and watches read them in the first batch."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""LaTeX of models that are not the tutorial's: powers, roots, the smaller of two numbers, words as names, layers."""
+"""LaTeX of models other than the tutorial's: powers, roots, min, words as names, layers."""
 
 from __future__ import annotations
 

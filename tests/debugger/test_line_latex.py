@@ -1,4 +1,4 @@
-"""A line in LaTeX: every name replaced by its matrix, large matrices shortened, and the whole of what is written."""
+"""A line in LaTeX: names replaced by their matrices, large matrices shortened, and the complete text."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ LINES = ("z", "r", "h_tilde", "h", "logits", "dh", "dz", "daz", "dh_prev")
 
 
 def at_line(name, **options):
-    """The snapshot of the first batch with learning on, just after a line has been executed."""
+    """Return the snapshot of the first batch, with learning, just after a line has been executed."""
     session = Session(**options)
     session.learning = True
     session.step("batch")
@@ -19,7 +19,7 @@ def at_line(name, **options):
 
 
 def entries(written):
-    """The rows of the first matrix in LaTeX, each a list of entries."""
+    """Return the rows of the first matrix in LaTeX, each a list of entries."""
     inside = written.split(r"\begin{pmatrix} ")[1].split(r" \end{pmatrix}")[0]
     return [row.split(" & ") for row in inside.split(r" \\ ")]
 

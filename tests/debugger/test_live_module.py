@@ -1,4 +1,4 @@
-"""A session on the batch that a script's own module has just computed."""
+"""Sessions on the batch that a script's module has just computed."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametr
 from tests.interop.capture.test_scripts import captured
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.debugging import INSTEAD, WATCHING
-from tui_gru.engine.given import GivenConfig
+from tui_gru.engine.data.given import GivenConfig
 from tui_gru.interop.opening.module import captured_run, forget
 
 RELATIVE = 5e-7
@@ -38,7 +38,7 @@ def a_step(model, optimizer, change=lambda: None, x=None):
 
 
 def watched(model, change=lambda: None, **options):
-    """The session after a step, from the second call of debug."""
+    """Return the session after a step, from the second call of debug."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     assert tui_gru.debug(model, optimizer, screen=False) is None
     a_step(model, optimizer, change)
@@ -134,7 +134,7 @@ def test_the_gradient_from_outside_is_a_line_of_its_own(model):
     assert s.position.line.target == "dout_given_l1"
     outside = s.value("dout_given_l1", t=2)
     assert outside.shape == (B, 10)
-    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "what came back from outside: your head and loss"
+    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "the gradient from outside: your head and loss"
     s.seek(s.end)
     node = s.explain("dh_l1", (0, 1), t=2)
     assert abs(node.derivation.combined - node.value) < 1e-9
@@ -203,6 +203,55 @@ def test_several_grus_are_named(tmp_path):
     forget(pair)
 
 
+def test_a_step_that_could_not_be_shown_can_be_asked_for_again(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer, screen=False)
+    a_step(model, optimizer)
+    for _ in range(2):
+        with pytest.raises(TuiGruError, match="no GRU 'other' was called"):
+            tui_gru.debug(model, optimizer, screen=False, name="other")
+    s = tui_gru.debug(model, optimizer, screen=False, name="rnn")
+    assert s.notice.startswith("p.grad is the derived gradient")
+    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
+        tui_gru.debug(model, optimizer, screen=False)
+
+
+def test_an_optimizer_and_a_head_given_later_are_captured_from_then_on(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert tui_gru.debug(model, screen=False) is None
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, optimizer, model.head, screen=False)
+    assert s.notice.endswith(
+        "The optimizer and the head of this call are captured from the next batch on; give them to the first call as well."
+    )
+    assert "logits" not in s.program_text()
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, optimizer, model.head, screen=False)
+    assert "captured from" not in s.notice
+    assert "The optimizer did not run" not in s.notice
+    assert "logits" in s.program_text()
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, screen=False)
+    assert "captured from" not in s.notice
+    assert "logits" in s.program_text()
+    a_step(model, optimizer)
+    assert tui_gru.debug(model, torch.optim.Adam(model.parameters()), screen=False).notice.endswith(
+        "The optimizer of this call is captured from the next batch on; give it to the first call as well."
+    )
+    a_step(model, optimizer)
+    with pytest.raises(TuiGruError, match="optimizer must be a"):
+        tui_gru.debug(model, 3, screen=False)
+
+
+def test_a_call_without_numbers_says_why_nothing_is_shown():
+    gru = torch.nn.GRU(3, 4, device="meta")
+    tui_gru.debug(gru, screen=False)
+    gru(torch.randn(5, 2, 3, device="meta"))
+    with pytest.raises(TuiGruError, match="nothing can be shown: a call on tensors without own numbers"):
+        tui_gru.debug(gru, screen=False)
+    forget(gru)
+
+
 def test_the_script_computes_what_it_would_without(model):
     def run(watch):
         torch.manual_seed(7)
@@ -261,7 +310,7 @@ def test_a_notebook_is_offered_the_session_and_the_recording(model, monkeypatch,
 
 
 def test_the_first_call_after_a_batch_says_that_it_is_not_kept(model, capsys):
-    """Nothing of what the GRU computed can be reached from the module: only the weights and their gradients."""
+    """The module has only its weights and their gradients, not the values that the GRU computed."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     a_step(model, optimizer)
     assert tui_gru.debug(model, optimizer, screen=False) is None
@@ -280,7 +329,7 @@ def test_what_is_no_module_is_refused():
 
 
 def test_what_if_says_by_how_much_the_loss_would_change_to_first_order(model):
-    """The head and the loss are the script's, so that the change is known by the gradient of the output alone."""
+    """The head and the loss are the script's, so the change follows only from the gradient of the output."""
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
     tui_gru.debug(model, optimizer, screen=False)
     x = torch.randn(T, B, 4)

@@ -109,7 +109,7 @@ def test_names_it_reads() -> None:
 @settings(max_examples=examples(100, soak=2000), deadline=None)
 @given(st.lists(st.sampled_from([*"{}{}[]():.'<>^+0159fdg%!= ", "{loss", "{z[0]", ":.3f}", "}}", "ŷ"])).map("".join))
 def test_any_template(template: str) -> None:
-    """Nothing but a ConditionError that points into the template, and a line of bounded length."""
+    """The result is a ConditionError that points into the template, or a line of bounded length."""
     try:
         line = rendered(template)
     except ConditionError as error:

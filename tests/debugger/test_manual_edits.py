@@ -1,4 +1,4 @@
-"""Numbers that were set by hand: they say so, where, and what they were; and all that was made of them still adds up."""
+"""Numbers set by hand: they are marked with the place and the old value, and everything computed from them still adds up."""
 
 import random
 
@@ -24,7 +24,7 @@ def some_numbers_add_up(session, depth, chance, most):
 
 
 def changed_somewhere(session, chance):
-    """Change a number where one is; what can be is tried."""
+    """Change a number at the current position; the possible edits are tried in turn."""
     for name in chance.sample(names := changeable(session.program), len(names)):
         value = session.value(name)
         shape = np.shape(session.snapshot().record.array(name)[0] if value is None and session.program.names[name].timed else value)
@@ -59,7 +59,8 @@ def test_whatever_is_changed_wherever_everything_after_it_adds_up(model, seed):
 
 
 def places(session):
-    """Just after each line of the second timestep of the first batch, and of the end of its backward pass and its update."""
+    """Yield the position after each line of the second timestep of the first batch, and of the end of its backward pass and its
+    update."""
     program, parameters = session.program, session.program.parameters
     for name, line in program.lines.items():
         if line.phase in ("forward", "backward") and line.op == "=":
@@ -116,7 +117,7 @@ def test_where_a_part_of_a_line_was_set_the_line_is_made_of_that(model, part, of
 
 
 def test_a_state_that_was_set_before_its_loop_begins_says_so():
-    """A direction that runs backwards begins in the middle of the batch, with what the batch before has left."""
+    """A direction that runs backwards begins in the middle of the batch, with the state of the batch before."""
     session = learning(**models.MODELS["rnn both ways"])
     program, last = session.program, session.config.seq_length - 1
     session.seek(program.ticks + program.place_of("h_l1_reverse")[0].start)

@@ -1,4 +1,4 @@
-"""Marks, the way back from a jump, and the last condition."""
+"""Marks, the way back from a jump, and the previous condition."""
 
 import pytest
 
@@ -121,12 +121,12 @@ def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
     altered(tmp_path / "it.tui-gru", "kept", lambda fact: {**fact, "marked": kept, "last_condition": ["loss"]})
     other = Session.open(tmp_path / "it.tui-gru")
     assert (other.marks, other.last_condition) == ((), "")
-    assert "what was kept as marked cannot be read and is left out; what was kept as last_condition cannot be read" in other.notice
+    assert "the entry marked cannot be read and is left out; the entry last_condition cannot be read" in other.notice
 
 
 def test_the_last_condition_is_searched_for_again():
     session = Session()
-    with pytest.raises(TuiGruError, match="no condition has been asked for yet; t asks for one"):
+    with pytest.raises(TuiGruError, match="no condition has been searched for yet; t searches for one"):
         session.next_match()
     with pytest.raises(ConditionError):
         session.run_until("loss <")

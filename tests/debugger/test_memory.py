@@ -1,4 +1,4 @@
-"""What a session keeps stays within its limit, whatever is done, and its file grows by what was done."""
+"""Memory limit of a session: it holds for all actions, and the file grows only by what was done."""
 
 import gc
 import random
@@ -11,9 +11,9 @@ from tests.debugger.acting import assert_same, timeline_of
 from tests.debugger.models import MODELS
 from tui_gru import Session
 from tui_gru.debugger.checkpoints.record_cache import size_at_hand
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.trainer import Trainer
 
 # Large records of a small model, whose initial weights need no torch.
 LARGE = {"text": "".join(random.Random(0).choices("hatM", k=6000)), "vocabulary": "hatM", "batch_size": 64, "seq_length": 8}
@@ -22,7 +22,7 @@ CHANGES = 25
 
 
 def kept(work):
-    """How many bytes are kept of what something has made."""
+    """Return the number of bytes that are still in use after `work`."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -139,7 +139,7 @@ def test_the_size_of_a_batch_at_hand_is_what_it_takes(config):
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_replayed_changes_are_what_they_were(deed):
-    """Nothing is at hand: every moment is computed again from the beginning or a checkpoint, through all changes."""
+    """No batch is cached: every moment is computed again from the beginning or a checkpoint, with all changes."""
     session = Session(text="the cat sat on the mat; the rat sat on", history_memory=0)
     session.step("batch", 2)
     for i in range(9):
@@ -175,7 +175,7 @@ def test_many_changes_in_one_place_are_replayed_at_once(monkeypatch):
 
 
 def test_a_seek_replays_little_however_long_the_run(monkeypatch):
-    """The numbers of all batches are more than the limit; checkpoints are as near as they were."""
+    """The numbers of all batches exceed the limit; the checkpoints are as close as before."""
     session = Session(history_memory=60_000)
     session.learning = True
     done, run = [], Trainer.run

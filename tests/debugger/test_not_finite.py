@@ -1,4 +1,5 @@
-"""To the first number that is not finite: its line, timestep, row and unit; in a recording, a training run, and a model file."""
+"""Seek to the first number that is not finite, with its line, timestep, row and unit: in a recording, a training run, and a model
+file."""
 
 import numpy as np
 import torch

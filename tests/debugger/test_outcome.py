@@ -1,4 +1,4 @@
-"""Why a run stopped is a value: no decision hangs on the text of a message."""
+"""The reason why a run stopped is a value; no decision depends on the text of a message."""
 
 import pytest
 
@@ -115,7 +115,7 @@ def test_a_verb_leads_to_another_state_and_leaves_the_one_before():
     assert session.state.branches.names == ("main", "main~1")
     again = Session(state=before)
     assert (again.position.tick, again.stops, again.branches) == (tick, stops, names)
-    with pytest.raises(TuiGruError, match="has its options from there"):
+    with pytest.raises(TuiGruError, match="takes its options from it"):
         Session(state=before, hidden_size=3)
 
 
@@ -128,7 +128,7 @@ def test_a_field_that_a_state_does_not_have_is_refused():
 
 @pytest.mark.parametrize("name", ["stops", "marked", "left", "hits", "log", "compared", "last_condition"])
 def test_a_front_end_cannot_keep_a_value_under_a_name_of_the_session(name):
-    with pytest.raises(TuiGruError, match=f"{name} is a name that the session keeps something of its own under"):
+    with pytest.raises(TuiGruError, match=f"{name} is a reserved name"):
         Session().keep(name, 1)
 
 

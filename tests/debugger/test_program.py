@@ -1,4 +1,4 @@
-"""The table of lines says what the engine does: each formula, taken at its word with plain NumPy, gives what was recorded."""
+"""The table of lines: each formula, evaluated with plain NumPy, gives the recorded value."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import LARGEST, position_of, tick_of
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import Weights
 
 every_model = pytest.mark.parametrize("config", [Config.of(**model) for model in MODELS.values()], ids=tuple(MODELS))
 
 
 def random_batch(config, seed):
-    """The record of a second batch from random weights and a random state: none is zero, no matrix is symmetric."""
+    """Return the record of a second batch, from random weights and a random state: none is zero, no matrix is symmetric."""
     rng, trainer, layout = np.random.default_rng(seed), Trainer(config, Corpus(config)), config.compiled.layout
     weights = Weights(layout, rng.normal(size=layout.size).astype(config.dtype), updates=3)
     for name in layout.state_names:
@@ -31,7 +31,7 @@ def random_batch(config, seed):
 
 @pytest.fixture(params=[(name, seed) for name in MODELS for seed in range(2)], ids=lambda each: f"{each[0]}-{each[1]}")
 def run(request):
-    """A config in float64, its program, the record of a batch, and what every name stands for in it."""
+    """Return a config in float64, its program, the record of a batch, and the value of every name in it."""
     name, seed = request.param
     config = Config.of(**{**MODELS[name], "dtype": "float64"})
     record = random_batch(config, seed)

@@ -1,4 +1,4 @@
-"""A model file read in another convention, beside the first reading."""
+"""A model file read in another convention, compared with the first reading."""
 
 import numpy as np
 import pytest

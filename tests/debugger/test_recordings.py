@@ -1,4 +1,4 @@
-"""A session on a recording: kept steps are its batches, in any order, and nothing can be trained on."""
+"""Sessions on a recording: the kept steps are the batches, in any order, and training cannot continue."""
 
 import json
 import shutil
@@ -21,13 +21,13 @@ RELATIVE = 5e-7
 
 @pytest.fixture
 def run(tmp_path):
-    """Steps 0, 4, 8 … of 21."""
+    """A recording of steps 0, 4, 8 … of 21."""
     trained(tmp_path / "run.gru", steps=21, every=4, last=0)
     return tmp_path / "run.gru"
 
 
 def assert_as_recorded(session):
-    """The batch that the session stands in is computed as the script computed it."""
+    """Check that the current batch is computed as the script computed it."""
     session.step("batch")
     assert session.expected.agrees
     for name in session.parameter_names:
@@ -159,7 +159,7 @@ def test_a_loop_over_a_cell_is_one_batch(tmp_path):
 
 
 def test_ranks_are_rows_beside_each_other(tmp_path):
-    """Two processes that train together, as DDP does: each records its own share, and p.grad is the mean of both."""
+    """Two processes train together, as with DDP: each records its own share, and p.grad is the mean of both."""
     torch.manual_seed(4)
     weights = nn.GRU(IN, H).state_dict()
     shares = [torch.randn(T, B, IN) for _ in range(2)]
@@ -219,6 +219,69 @@ def test_what_cannot_be_opened_says_why(tmp_path, run):
     assert s.position.batch == 2
 
 
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-4], lambda data: data.replace(b"notes", b"mates")])
+@pytest.mark.parametrize("at", [0, 2, -1])
+def test_a_damaged_step_is_left_out_and_the_others_are_there(run, tmp_path, damage, at):
+    shards = sorted(run.glob("step-*"))
+    numbers = [4 * i for i in range(6)]
+    lost = numbers.pop(at)
+    shards[at].write_bytes(damage(shards[at].read_bytes()))
+    s = Session.open(run)
+    assert s.steps == tuple(numbers)
+    assert f"left out, since it cannot be read: step-{lost:08d}.rank0.safetensors: " in s.notice
+    for _ in numbers:
+        assert_as_recorded(s)
+    assert s.position == s.end
+    s.save(tmp_path / "s.tui-gru")
+    assert Session.open(tmp_path / "s.tui-gru").steps == tuple(numbers)
+
+
+def test_a_recording_with_damaged_steps_only_says_why(run):
+    for shard in run.glob("step-*"):
+        shard.write_bytes(b"")
+    reason = r"run\.gru: none of its steps can be opened; left out.*it is empty.*\(and 5 more\)"
+    with pytest.raises(TuiGruError, match=reason) as caught:
+        Session.open(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_steps_without_a_call_are_left_out(tmp_path):
+    torch.manual_seed(5)
+    pair = nn.ModuleDict({"a": nn.GRU(IN, H), "b": nn.GRU(IN, H)})
+    optimizer = torch.optim.SGD(pair.parameters(), 0.1)
+    with record(tmp_path / "run.gru", pair, optimizer, every=1) as recorder:
+        for i in range(6):
+            optimizer.zero_grad()
+            loss = loss_of(pair["a" if i % 3 else "b"](torch.randn(T, B, IN))[0])
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+    s = session_on(tmp_path / "run.gru", "a")
+    assert s.steps == (1, 2, 4, 5)
+    assert "left out: 2 steps without a call of a" in s.notice
+    for _ in s.steps:
+        assert_as_recorded(s)
+    assert session_on(tmp_path / "run.gru", "b").steps == (0, 3)
+
+
+def test_loops_of_a_cell_may_have_any_length(tmp_path):
+    torch.manual_seed(6)
+    model = Seq2seq()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    lengths = [*range(1, 41), 7]
+    with record(tmp_path / "run.gru", model, optimizer, every=1) as recorder:
+        for steps in lengths:
+            optimizer.zero_grad()
+            loss = loss_of(model(torch.randn(T, B, 4), steps))
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+    s = session_on(tmp_path / "run.gru", "cell")
+    assert (len(s.steps), s.config.seq_length) == (len(lengths), 40)
+    for _ in lengths:
+        assert_as_recorded(s)
+
+
 def test_one_that_is_still_written_is_opened_and_says_so(run):
     lines = next(run.glob("*.jsonl"))
     text = lines.read_text().splitlines(keepends=True)
@@ -227,7 +290,7 @@ def test_one_that_is_still_written_is_opened_and_says_so(run):
 
 
 def saved(run, tmp_path):
-    """A session on a recording with an edit in step 4, left in step 16, in a file."""
+    """The file of a session on a recording with an edit in step 4, left in step 16."""
     s = Session.open(run)
     s.seek("e1 b2 t1")
     s.edit("Uz", (0, 0), 2.0)
@@ -291,7 +354,7 @@ def test_a_saved_session_says_that_its_recording_has_moved_or_changed(run, tmp_p
 
 
 def test_outputs_that_are_all_tiny_are_those_that_were_recorded(tmp_path):
-    """Where z is nearly 1, the rounding of 1 − z is large beside the output."""
+    """If z is nearly 1, the rounding of 1 − z is large relative to the output."""
     torch.manual_seed(0)
     gru = nn.GRU(IN, H)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Searches find what testing at every place finds, in both directions, and in the order of time."""
+"""Searches find the same places as a test at every place, in both directions, in the order of time."""
 
 from functools import lru_cache
 from unittest.mock import patch
@@ -27,7 +27,7 @@ NAN = {"learning_rate": 3e38}
 
 
 def changed(model):
-    """A run with changes within its batches, not all of which learn; and the same, stored."""
+    """Return a run with changes within its batches, not all of which learn, and the same run stored."""
     with patch.multiple(record_cache, MOST=4):
         session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
     N, changes = session.program.ticks, []
@@ -54,7 +54,7 @@ def changed(model):
 
 
 def unchanged(model):
-    """A run that learns from its beginning on; and the same, stored."""
+    """Return a run that learns from the beginning, and the same run stored."""
     with patch.multiple(record_cache, MOST=4):
         session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
     session.learning = True
@@ -63,7 +63,7 @@ def unchanged(model):
 
 
 def asked():
-    """(model, kind of run, condition): of each model some."""
+    """Yield (model, kind of run, condition), some for each model."""
     for name, every in SAMPLED.items():
         conditions = conditions_for(Config.of(**MODELS[name]))
         for i, source in enumerate(conditions[::every]):
@@ -73,7 +73,7 @@ def asked():
 
 @lru_cache
 def run_of(name, kind):
-    """The session, and the same stored."""
+    """Return the session and the same run stored."""
     return {"changed": changed, "unchanged": unchanged}[kind](MODELS[name])
 
 
@@ -106,7 +106,7 @@ def _backward(session, source, expected):
 
 @pytest.mark.parametrize(("name", "kind", "source"), list(asked())[:: 1 if SOAK else 3])
 def test_whole_records_tell_what_places_tell(name, kind, source):
-    """The search over whole records is an optimisation: without it the same is found."""
+    """The search over whole records is an optimisation; without it the same places are found."""
     session, _ = run_of(name, kind)
     timeline, stop = timeline_of(session), resolve(Breakpoint(1, condition=source), session.program)
     if stop.plain:  # a condition that reads nothing is not tested at all

@@ -1,4 +1,4 @@
-"""What a session promises, case by case; its laws are in test_session_laws."""
+"""The behaviour of a session, case by case. Properties for random actions are in test_session_laws."""
 
 import threading
 from unittest.mock import patch
@@ -15,7 +15,7 @@ from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 BOOM = {"learning_rate": 3e38}  # the loss is NaN from the third batch on
 
@@ -305,7 +305,7 @@ def test_the_last_sgd_step_outlives_an_edit():
 
 
 def edits_of(session):
-    """Edits of some names of each kind: weights, what the update keeps of them, states, the rate, the text."""
+    """Return edits of some names of each kind: weights, states of the update rule, states, the learning rate, the text."""
     page, program, config = session.config.model.page, session.program, session.config
     parameters = program.parameters
     weights = [name for each in (parameters[0], parameters[-1]) for name in (each, f"m_{each}") if name in program.names]
@@ -318,7 +318,7 @@ def edits_of(session):
 @pytest.mark.parametrize("switched", [False, True], ids=["learning", "learning as one goes"])
 @models.parametrize("gru", "gru after, notebook, adam", "lstm", "both ways")
 def test_an_edit_at_places_all_over_a_batch(model, switched):
-    """The past stays; from there on it is what the engine makes of the rest of the batch."""
+    """Values from before the edit are unchanged; the rest of the batch is what the engine computes from there."""
     options = {**model, "learning_rate": 0.3}
     N = Session(**options).program.ticks
     for number, offset in enumerate((*range(N, 2 * N + 1, N // examples(3, soak=12)), 0)):

@@ -1,4 +1,4 @@
-"""What goes wrong with the machine is not said of the file: a full disk, a failing one, no memory, no locks, no permission."""
+"""Faults of the machine are not reported as faults of the file: a full disk, a failing disk, no memory, no locks, no permission."""
 
 import errno
 import fcntl
@@ -31,7 +31,7 @@ def path(tmp_path):
 
 
 def fault(name):
-    """The error that Python's module raises for a result code of SQLite."""
+    """Return the error that Python's sqlite3 raises for a result code of SQLite."""
     if name == "SQLITE_NOMEM":
         return MemoryError()
     error = sqlite3.OperationalError({"SQLITE_FULL": "database or disk is full"}.get(name, f"it said {name}"))
@@ -100,7 +100,7 @@ def test_a_session_opens_in_memory_where_the_disk_does_not_take_it(path, monkeyp
     with untouched(path):
         session = opening.reopened(path)
         assert_same(session, Session.open(path))
-        assert session.notice.startswith("not recorded, it goes on in memory: ")
+        assert session.notice.startswith("not recorded; the session continues in memory only: ")
         assert session.recording is None
         session.step("batch", 3)
     assert session.position.number == 4
@@ -123,7 +123,7 @@ def test_a_recording_that_fails_leaves_the_session_and_what_was_written(path, mo
 
 @pytest.fixture(params=[("SQLITE_BUSY", errno.ENOLCK), ("SQLITE_IOERR_LOCK", errno.EOPNOTSUPP)], ids=["busy", "failing"])
 def no_locks(monkeypatch, request):
-    """A file system without locks: SQLite says that it is busy, or that it failed, and the system says what is wrong."""
+    """A file system without locks: SQLite reports busy or an error, and the system's error names the cause."""
     connect, (said, code) = session_file.connect, request.param
 
     def connected(path, mode):

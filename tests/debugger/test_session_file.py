@@ -1,4 +1,4 @@
-"""Sessions that survive: whatever is wrong with a file has a name, and the file is left alone."""
+"""Damaged session files: every kind of damage has an error that names it, and the file is not changed."""
 
 import os
 import random
@@ -41,7 +41,7 @@ def path(tmp_path):
 
 
 def damage(data, rng):
-    """The bytes cut off somewhere, or with some bits turned over."""
+    """Return the bytes cut off at a random place, or with some bits flipped."""
     data = bytearray(data)
     if rng.random() < 0.3:
         return bytes(data[: rng.randrange(len(data))])
@@ -52,7 +52,7 @@ def damage(data, rng):
 
 
 def opened(path):
-    """What there is in a file, or that an error names it."""
+    """Return the session in a file, or the error that names the damage."""
     try:
         return portrait(Session.open(path))
     except SessionFileError as error:
@@ -199,7 +199,7 @@ def test_a_session_of_an_earlier_version_is_refused(path):
 
 
 def failing(monkeypatch, error):
-    """The last fact of a session cannot be written."""
+    """Let the writing of a session's last fact fail."""
     put = session_file.SessionFile.put_fact
 
     def fail(file, key, json):
@@ -306,7 +306,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_session(path, monkeypatch):
         if session.recording is None:
             break
         acknowledged = portrait(session)
-    assert session.notice.startswith(f"no longer recorded to {path}: database or disk is full; it goes on in memory")
+    assert session.notice.startswith(f"no longer recorded to {path}: database or disk is full; the session continues in memory")
     session.step("batch", 3)
     assert session.position.number == 4
     assert portrait(Session.open(path)) == acknowledged

@@ -1,4 +1,4 @@
-"""A session against a plain run that stores everything: whatever is done, all that can be read is the same, bit for bit."""
+"""A session under random actions, compared bit for bit with a plain run that stores everything."""
 
 import itertools
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, eve
 
 @dataclass(frozen=True)
 class Line:
-    """A branch in the model: its changes, how far it has been reached, and (tick, number) of what is in force from there on."""
+    """A branch in the model: its changes, the last place reached, and its stretches, each with its first tick and a number."""
 
     changes: tuple
     newest: int
@@ -37,7 +37,7 @@ class Line:
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """Drives a session and a model of it, which finds places by counting and values by running everything again."""
+    """Drives a session and a model of it, which finds positions by counting and values by running everything again."""
 
     @initialize(
         model=st.sampled_from(tuple(MODELS)),
@@ -69,13 +69,13 @@ class SessionMachine(RuleBasedStateMachine):
 
     @property
     def end(self):
-        """Where the run ends, or where the model ceases to follow it."""
+        """The end of the run, or the place up to which the model follows it."""
         if self.epochs is not None:
             return self.run.places("epoch")[self.epochs - 1]
         return max(place for place in self.run.places("batch") if place <= BATCHES * self.run.N)
 
     def go(self, tick):
-        """To the last place at or before `tick`."""
+        """Go to the last place at or before `tick`."""
         places, limit = self.run.places("op"), min(tick, self.end)
         self.tick = max((place for place in places if place <= limit), default=0)
         line = self.branches[self.branch]
@@ -121,7 +121,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.walk = None
 
     def _step(self, level, count):
-        """Whether all of it could be gone."""
+        """Step, and return True if the complete step was possible."""
         walk = self.walk
         if walk is None or walk[0] != level or walk[3] != self.tick or (walk[4] and walk[2] + count):
             walk = (level, self.tick, 0, self.tick, False)
@@ -241,7 +241,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.session.edit(name, index, value)
 
     def _refused(self, name, t):
-        """Whether a number cannot be changed here: not there yet, or used already."""
+        """Return True if a number cannot be changed here: it is not computed yet, or already read."""
         run, names, tick, phase = self.run, self.run.names, self.tick, self.session.position.phase
         page, (_, offset) = self.config.model.page, run.position(tick)
         if name in names.before.values():
@@ -265,7 +265,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), value=st.floats(-3, 3, width=16))
     def edit_a_value(self, data, value):
-        """Of this batch or the next, where it has just been computed; or a gradient, once it is complete."""
+        """Edit a value of this or the next batch just after it is computed, or a gradient once it is complete."""
         batch = min(self.tick // self.run.N + data.draw(st.integers(0, 1)), BATCHES - 1)
         offset = data.draw(st.one_of(st.integers(1, self.run.N), st.just(self.run.complete)))
         self.session.seek(batch * self.run.N + offset)
@@ -414,7 +414,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 def parted(one, other):
-    """The tick to which two branches have the same in force."""
+    """Return the tick at which the stretches of two branches begin to differ."""
     ticks = {stretch: stretch[0] for stretch in (*one, *other)}
     return min(tick for stretch, tick in ticks.items() if stretch not in one or stretch not in other)
 
@@ -438,7 +438,8 @@ def test_a_session_is_what_a_plain_run_is():
 
 @models.parametrize()
 def test_an_edit_of_any_value_is_what_a_plain_run_makes_of_it(model):
-    """Of the second batch, one line in some, and of its gradients: what can be read there, and at the end of the batch after."""
+    """In the second batch, within some of its lines, and of its gradients: compares all values there, and at the end of the next
+    batch."""
     session = Session(**model, learning_rate=0.3)
     session.learning = True
     plain = Run(session.config, ((0, "learning", True),), batches=1)

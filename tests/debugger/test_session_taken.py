@@ -1,4 +1,4 @@
-"""Two programs on one session: while it is replaced nobody else has it, and nobody writes to a file that is not theirs."""
+"""Two programs with one session: only one can write to it, also while its file is replaced."""
 
 import os
 import sqlite3

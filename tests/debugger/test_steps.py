@@ -1,4 +1,4 @@
-"""Rulers measure by arithmetic what can also be found by counting."""
+"""The step index: positions computed by arithmetic equal those found by counting."""
 
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ timelines = st.tuples(st.sampled_from(tuple(MODELS)), st.lists(st.booleans(), mi
 
 
 def counted(config, learned, level):
-    """The ticks at which a step of a level ends, found by walking through every line."""
+    """Return the ticks at which a step of a level ends, found by stepping through every line."""
     ends, lines = [], executed(config)
     for batch, learns in enumerate(learned):
         done = [line for line in lines if learns or line.phase in ("forward", "loss")]

@@ -1,4 +1,4 @@
-"""Breakpoints and watches against an oracle that looks at one place after the other of a run that stores everything."""
+"""Breakpoints and watches, compared with an oracle that tests every place of a stored run."""
 
 import tempfile
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, eve
 
 @dataclass(frozen=True)
 class Asked:
-    """A stop that is asked for, in words."""
+    """A breakpoint or watch as it is requested."""
 
     line: str = ""
     condition: str = ""
@@ -56,7 +56,7 @@ class Asked:
         return session.break_at(self.line, condition=self.condition, hits=self.hits)
 
     def hits_in(self, run, places):
-        """The ticks at which it is hit, in order."""
+        """Return the ticks at which it is hit, in order."""
         names = run.names.all
         if self.watch:
             return list(changes_of(compile_value(self.watch, names), run, places))
@@ -67,14 +67,14 @@ class Asked:
         return run.matches(condition, places)
 
     def stops_in(self, run, places):
-        """The ticks at which it stops."""
+        """Return the ticks at which it stops."""
         hits = self.hits_in(run, places)
         count = HitCount.parse(self.hits) if self.hits else None
         return [tick for n, tick in enumerate(hits, 1) if count is None or count.stops(n)]
 
 
 def values(expression, run, places):
-    """(tick, value) wherever something that the expression reads has just been computed, and all of it is there."""
+    """Yield (tick, value) where a name of the expression has just been computed and all of them are known."""
     for tick in places:
         if run.tests(expression.names, tick):
             value = expression.value(partial(run.value, tick), partial(run.before, tick))
@@ -91,7 +91,7 @@ def changes_of(expression, run, places):
 
 
 def lines_of(config):
-    """Some lines of each pass, and of the update, and every line of a state."""
+    """Return some lines of each pass and of the update, and every line of a state."""
     names = list(dict.fromkeys(line.name for line in executed(config)))
     return (*names[:: max(1, len(names) // 12)], *config.model.page.states, "loss", names[-1])
 
@@ -103,7 +103,7 @@ def expressions_of(config):
 
 
 def stops_of(name):
-    """Breakpoints and watches that can be asked of a model."""
+    """Return breakpoints and watches that are valid for a model."""
     config = CONFIGS[name]
     breakpoints = st.builds(
         Asked,
@@ -115,7 +115,7 @@ def stops_of(name):
 
 
 def cases(most):
-    """(name of a model, stops that are asked for)."""
+    """Return (name of a model, its stops) of all cases."""
     return st.sampled_from(tuple(EPOCHS)).flatmap(
         lambda name: st.tuples(st.just(name), st.lists(stops_of(name), min_size=1, max_size=most))
     )
@@ -131,7 +131,7 @@ def begun(name, memory):
 
 
 def change(session, batch, part, kind):
-    """Change something at a place, or what comes closest to it; what it was for `Run`."""
+    """Make a change at a place, or the most similar possible one; return it in the form for `Run`."""
     N = session.program.ticks
     tick = session.seek(batch * N + int(part * N)).tick
     try:
@@ -162,7 +162,7 @@ def stored(session, listed):
 
 
 def changed_run(name, made, memory):
-    """A session with changes in the course of its run, which stands at its end; and the same, stored."""
+    """Return a session at the end of a run with changes, and the same run stored."""
     session, listed = begun(name, memory), []
     for batch, part, kind in sorted(made):
         place = max(batch + part, session.position.tick / session.program.ticks)
@@ -213,7 +213,7 @@ def test_runs_stop_where_looking_at_every_place_says(case, memory, made, block, 
 
 
 def assert_stops(session, stops):
-    """A session stops at all of these places in turn, and at no other, forwards and backwards."""
+    """Check that a session stops at all of these places in turn, and at no other, forwards and backwards."""
     forwards, backwards = [], []
     session.seek(0)
     while session.continue_():
@@ -240,7 +240,7 @@ CONDITIONS = {
 
 @lru_cache
 def run_of(name, *made):
-    """A run with changes within its batches, not all of which learn: how to open it anew, and the same stored."""
+    """Return a function that opens a run with changes within its batches, not all of which learn, and the same run stored."""
     session, run = changed_run(name, made, FEW)
     folder = tempfile.TemporaryDirectory()
     session.save(f"{folder.name}/run.tui-gru")
@@ -297,7 +297,7 @@ def test_every_watch_stops_where_it_changes(name, watch, kind):
 
 
 def landing(run, places, level, count, here):
-    """Where `count` steps lead if nothing is in their way."""
+    """Return the place that `count` steps reach if no stop is in between."""
     ends = [tick for tick in run.places(level) if tick in places or tick <= places[-1]]
     if count > 0:
         return ([tick for tick in ends if tick > here] + [places[-1]] * count)[count - 1]

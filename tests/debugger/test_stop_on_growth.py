@@ -1,4 +1,4 @@
-"""A run stops where a norm or a weight grows a thousandfold within a batch, and says at which timestep that began."""
+"""A run stops if a norm or a weight grows a thousandfold within a batch, and names the timestep at which the growth began."""
 
 import re
 
@@ -21,7 +21,7 @@ def session_with(**options):
 
 
 def began_at(session):
-    """The timesteps (1-based) that the notice names, what grew between them, and its sizes there."""
+    """Return the timesteps (1-based) that the notice names, the name that grew between them, and its sizes there."""
     first, name, small, large, last = BEGAN.search(session.notice).groups()
     return int(first), int(last), name, float(small.replace(",", "")), float(large.replace(",", ""))
 
@@ -83,7 +83,7 @@ def test_a_weight_may_grow_nine_hundredfold(fold, stops, level, again):
     assert stopped == stops
     if stops:
         assert session.position.tick == session.program.ticks
-        assert "in this batch; the update did it: the gradient's norm is" in session.notice
+        assert "in this batch; the cause is the update: the gradient's norm is" in session.notice
         session.step("op")
         assert not session.notice
 

@@ -1,4 +1,4 @@
-"""A run stops where the first number turns infinite or NaN, once."""
+"""A run stops once, at the first number that becomes infinite or NaN."""
 
 import numpy as np
 import pytest

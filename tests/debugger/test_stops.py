@@ -1,4 +1,4 @@
-"""Breakpoints and watches of a session: how they are made, what is refused, and where runs and steps stop."""
+"""Breakpoints and watches of a session: creation, errors, and the places where runs and steps stop."""
 
 import pytest
 

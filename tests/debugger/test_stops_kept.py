@@ -1,4 +1,4 @@
-"""Breakpoints and watches survive the process."""
+"""Breakpoints and watches are saved with the session."""
 
 from contextlib import closing
 
@@ -7,7 +7,7 @@ import pytest
 from tests.debugger.acting import acted, altered
 from tui_gru import Session
 from tui_gru.debugger.state.stops import Stops
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 
 def test_stops_survive_the_process(tmp_path):
@@ -45,7 +45,7 @@ def test_kept_stops_that_make_no_sense_are_left_out(tmp_path, kept):
     other = Session.open(tmp_path / "it.tui-gru")
     assert other.stops in (Stops(), Stops(last_id=1))
     assert other.notice.startswith("reopened where it was left: ")
-    assert other.stops.last_id or other.notice.endswith("; what was kept as stops cannot be read and is left out")
+    assert other.stops.last_id or other.notice.endswith("; the entry stops cannot be read and is left out")
     assert other.marks == session.marks
 
 
@@ -100,7 +100,7 @@ def test_kept_hits_and_lines_that_make_no_sense_are_left_out(tmp_path, name, kep
     altered(tmp_path / "it.tui-gru", "kept", lambda fact: {**fact, name: kept})
     other = Session.open(tmp_path / "it.tui-gru")
     assert (other.snapshot().hits, other.snapshot().log) == ((), ())
-    assert other.notice.endswith(f"; what was kept as {name} cannot be read and is left out")
+    assert other.notice.endswith(f"; the entry {name} cannot be read and is left out")
 
 
 @pytest.mark.parametrize("saved", ["closed", "saved", "reopened twice"])

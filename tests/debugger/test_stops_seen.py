@@ -1,4 +1,4 @@
-"""What is seen of breakpoints and watches: values, places where runs stopped, and logs."""
+"""The display data of breakpoints and watches: values, places of stops, and logs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sessions that survive: what is opened again is the session that was saved, bit for bit, or a named error."""
+"""Saved sessions: reopening gives the same session, bit for bit, or an error that says why not."""
 
 import os
 import random
@@ -23,7 +23,7 @@ from tui_gru.debugger.storage.session_errors import (
     SessionInUseError,
     SessionMissingError,
 )
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,7 +106,7 @@ VERBS = {
 
 
 def test_every_verb_is_one_transaction(path, monkeypatch):
-    """A kill between two transactions of a verb would leave a state of neither before it nor after it."""
+    """If a command had two transactions, a kill between them would leave a state from neither before nor after it."""
     session = Session()
     session.learning = True
     session.step("batch", 4)
@@ -133,7 +133,7 @@ def test_every_verb_is_one_transaction(path, monkeypatch):
 
 
 def test_what_is_kept_during_a_verb_does_not_write_half_of_it(path):
-    """A screen keeps its layout while a run goes on in another thread."""
+    """A screen saves its layout while a run continues in another thread."""
     session, seen = Session(), []
 
     def keep(position):
@@ -394,7 +394,7 @@ def test_a_kill_while_the_log_is_taken_into_the_file_loses_nothing(path):
 
 @pytest.fixture(scope="module")
 def forking(tmp_path_factory):
-    """A process that begins others, each of which records a session driven at random, and the folder that they record to."""
+    """A process that starts others, each recording a session driven at random, and the folder of their files."""
     folder = tmp_path_factory.mktemp("killed")
     code = f"from tests.debugger.acting import acts_for_ever; acts_for_ever({str(folder)!r})"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

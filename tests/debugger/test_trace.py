@@ -1,4 +1,4 @@
-"""What a trace holds: the engine's numbers, bit for bit, under the names of the debugger, in either format."""
+"""The contents of a trace: the engine's numbers, bit for bit, under the names of the debugger, in both formats."""
 
 import io
 import json
@@ -14,8 +14,8 @@ from tui_gru.debugger.program.names import CHARACTERS, COUNTERS, Kind
 from tui_gru.debugger.storage.trace import Trace
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.training import train
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.training import train
 
 NOT_A_NUMBER = {"learning_rate": 3e38}  # overflows in the first epoch
 RUNS = MODELS | {"float64, reset": {"carry": "reset", "dtype": "float64"}, "not a number": NOT_A_NUMBER}
@@ -129,7 +129,7 @@ def test_npz_holds_what_json_holds(name, run):
 
 
 def stack(items):
-    """A list of dicts as a dict of lists, inner dicts and lists of dicts too, their names joined by slashes."""
+    """Convert a list of dicts to a dict of lists, also for inner dicts and lists of dicts; names are joined by slashes."""
     stacked = {}
     for name in items[0].keys() - {"t"}:
         values = [item[name] for item in items]

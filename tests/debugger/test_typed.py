@@ -1,4 +1,4 @@
-"""The reader of what is typed after a verb: what it takes, and the column that it names where it takes nothing."""
+"""The parser of a command's arguments: valid input, and the column that an error names."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A session file that is only read stays as it is, with all that lies beside it, whatever a crash has left there."""
+"""A session file that is only read is not changed, nor are the files beside it, also after a crash."""
 
 import os
 import shutil
@@ -13,11 +13,11 @@ import pytest
 
 from tests.debugger.acting import ROOT, assert_same, portrait, read_only, untouched
 from tui_gru import Session
-from tui_gru.debugger.storage import own_sessions, session_file, sqlite_files
+from tui_gru.debugger.storage import library, session_file, sqlite_files
 from tui_gru.debugger.storage.session_errors import SessionInUseError
 from tui_gru.debugger.storage.store import session_path
 
-LOST = "newer work was in math.tui-gru-wal beside it, which is missing: copy both"
+LOST = "later changes are in math.tui-gru-wal, which is missing: copy both files"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def live(tmp_path):
 
 @pytest.fixture
 def left(live, tmp_path):
-    """Copies of what a crash leaves: `left("-wal")` is the file with its log, and without its index."""
+    """Return a function that copies the files of a crash: `left("-wal")` is the file with its log, and without its index."""
 
     def leave(*ends):
         folder = tmp_path / f"left{len(list(tmp_path.iterdir()))}"
@@ -98,12 +98,12 @@ def test_the_list_leaves_no_trace(left):
     for each in left("-wal").parent.iterdir():
         shutil.copy(each, path.parent)
     with untouched(path):
-        (math,) = own_sessions.listed()
+        (math,) = library.listed()
     assert math.branches == ("main",)
 
 
 def test_a_log_of_another_file_is_not_taken_into_one_that_was_put_in_its_place(left, tmp_path):
-    """Somebody has put a good copy over a session that crashed; its log is still there."""
+    """A good copy has been put over a crashed session, whose log still exists."""
     path, session = left("-wal"), Session()
     session.step("batch", 7)
     session.save(tmp_path / "good")

@@ -1,4 +1,4 @@
-"""What a number would come to if it were another: as the listing says, to the bit the same where it is not, and no trace of it."""
+"""What-if: the result equals that of the listing, unaffected numbers keep their bits, and the session is unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = {"text": "the cat sat on the mat; the rat sat on", "hidden_size": 3, "ba
 
 
 def standing(batch=1, **options):
-    """A session at the end of a batch, so that everything in it can be asked for."""
+    """Return a session at the end of a batch, so that everything in it can be asked for."""
     session = Session(**{"learning_rate": 0.3, **(options or SIZES)})
     session.learning = True
     session.step("batch", batch + 2)
@@ -30,7 +30,7 @@ def standing(batch=1, **options):
 
 
 def askable(session):
-    """Every (name, timestep, index of its last entry) that there is in the batch."""
+    """Yield every (name, timestep, index of its last entry) of the batch."""
     program, T = session.program, session.config.seq_length
     page, snapshot = program.model.page, session.snapshot()
     edges = {(page.ahead(state), 0 if page.states[state].backwards else T - 1) for state in page.states}
@@ -41,7 +41,7 @@ def askable(session):
 
 
 def some(session, count, seed=0):
-    """Some of what can be asked, chosen at random; of each kind of number at least one."""
+    """Return a random sample of them, with at least one number of each kind."""
     every, seen = list(askable(session)), set()
     random.Random(seed).shuffle(every)
     kinds = [session.program.names[name].kind for name, _, _ in every]
@@ -143,7 +143,7 @@ b = relu(s) ⊙ a
 
 
 def test_what_is_read_of_a_state_is_read_again_after_it_was_changed():
-    """relu(s) is needed in the forward and in the backward pass; of each line it is that of the number at that time."""
+    """relu(s) is needed in the forward and in the backward pass; each line must use the value at its time."""
     session = Session(cell="twice.cell", cell_text=OF_A_STATE, hidden_size=3, seq_length=3)
     session.learning = True
     session.step("batch")
@@ -197,8 +197,8 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
     session = standing()
     session.seek("e1 b2 t2")
     for arguments, message in (
-        (("x", (0, 0), 1, 0), "'x' is what goes in"),
-        (("loss", (), 1), "no number that can be changed"),
+        (("x", (0, 0), 1, 0), "'x' is an input and cannot be changed"),
+        (("loss", (), 1), "not a number that can be changed"),
         (("zz", (0, 0), 1), "did you mean"),
         (("z", (0, 0), 0.1, 2), "z has not been computed here yet"),
         (("z", (0, 0), 0.1, 7), "the timestep t must be from 0 to 3, not 7"),

@@ -1,4 +1,4 @@
-"""Cells of random equations: what a user might write, and what nobody would."""
+"""Cells of random equations, plausible and implausible ones."""
 
 from __future__ import annotations
 

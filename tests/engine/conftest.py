@@ -1,4 +1,4 @@
-"""PyTorch on one thread: two are ten times slower on a busy machine."""
+"""Limits PyTorch to one thread; two are ten times slower on a busy machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of a model executed one after the other, each timestep of each at its turn: what a compiled batch is held to."""
+"""The lines of a model executed one at a time, timestep by timestep; the reference for compiled batches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.computing import Point
+from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.expression import Expression
@@ -32,7 +32,8 @@ FUNCTIONS: dict[str, Callable[..., NDArray[np.float64]]] = {
 
 
 def evaluated(node: Expression, read: Callable[[str], Value], sizes: dict[str, int], part: Callable[..., Value | None]) -> Value:
-    """The value of a formula at one timestep. `part` is asked first for a labelled part, with what computes it."""
+    """Return the value of a formula at one timestep. `part` is called first for a labelled part, with the function that computes
+    it."""
 
     def value(inner: Expression) -> Value:
         return evaluated(inner, read, sizes, part)
@@ -87,7 +88,7 @@ def _elementwise(function: Callable[..., NDArray[np.float64]], values: list[Valu
 
 
 def points(record: BatchRecord, *, update: bool = True) -> Iterator[Point]:
-    """Every place in a batch: before each line of each timestep of each segment of each pass, and of the update."""
+    """Yield every point in a batch: before each line of each timestep of each segment of each pass, and of the update."""
     T = record.compiled.sizes["T"]
     for phase in PHASES:
         for number, segment in enumerate(record.compiled.schedule.phases[phase].segments):
@@ -98,7 +99,7 @@ def points(record: BatchRecord, *, update: bool = True) -> Iterator[Point]:
 
 
 class Turn(NamedTuple):
-    """A line at a timestep: its place in the order of execution, and the names of the parts that it computes."""
+    """A line at a timestep: its position in the order of execution, and the names of the parts that it computes."""
 
     place: tuple[int, int, int, int]
     phase: str
@@ -109,7 +110,7 @@ class Turn(NamedTuple):
 
 @cache
 def turns(compiled: Compiled) -> tuple[Turn, ...]:
-    """Every line of every timestep of the two passes, in the order of execution."""
+    """Return every line of every timestep of the two passes, in the order of execution."""
     T = compiled.sizes["T"]
     forward = {node.label for line in compiled.model.page.lines for node in line.formula.walk()}
     found = []
@@ -124,13 +125,13 @@ def turns(compiled: Compiled) -> tuple[Turn, ...]:
 
 
 def waiting(record: BatchRecord, at: Point) -> list[Turn]:
-    """All that has not been executed at a place, in order; without the update."""
+    """Return all lines that have not been executed at a point, in order, without the update."""
     place = PHASES.index(at.phase) if at.phase in PHASES else len(PHASES), at.segment, at.step, at.done
     return [turn for turn in turns(record.compiled) if turn.place >= place]
 
 
 def execute(record: BatchRecord, at: Point) -> dict[str, NDArray[np.float64]]:
-    """Compute what comes after a place into the arrays of a record; return the gradients, which add up over the timesteps."""
+    """Compute everything after a point into the arrays of a record. Return the gradients, which add up over the timesteps."""
     for turn in waiting(record, at):
         if turn.line.op == "=":
             _write(record, turn.line.target, turn.t, _line(record, turn))
@@ -174,7 +175,7 @@ def _write(record: BatchRecord, name: str, t: int, value: NDArray[np.float64]) -
 
 
 def updated(record: BatchRecord, done: int = 0) -> dict[str, NDArray[np.float64]]:
-    """What each line of the update gives, by its target; the first `done` have been executed."""
+    """Return the result of each line of the update by its target; the first `done` lines have been executed."""
     rule, names = record.compiled.model.rule, record.before.names
     values: dict[str, NDArray[np.float64]] = {name: np.float64(value) for name, value in record.settings.items()}
     values |= {"n": np.float64(record.before.updates + 1), "dW": record.own_gradients.flat}
@@ -192,7 +193,7 @@ def updated(record: BatchRecord, done: int = 0) -> dict[str, NDArray[np.float64]
 
 
 def after(record: BatchRecord, target: str) -> NDArray[np.float64]:
-    """What the update of a record gave, by the target of a line: a weight, m_Wz, or a number."""
+    """Return the result of a record's update by the target of a line: a weight, m_Wz, or a number."""
     if target in record.own_after.layout.places:
         return record.own_after[target]
     if target in record.numbers:

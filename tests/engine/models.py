@@ -1,4 +1,4 @@
-"""Records of any model with random numbers in them, and what of them can be compared."""
+"""Records of any model with random numbers, and comparisons of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.computing import Earlier, compute
+from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.model import Model, Structure
-from tui_gru.engine.torch_reference import Comparison
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.reference.torch_reference import Comparison
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Earlier, compute
+from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.names import with_word
 
 SIZES = {"T": 3, "B": 2, "H": 4, "V": 5, "I": 6, "D": 7}  # all different, so that no two axes can be taken for each other
@@ -20,12 +20,12 @@ RATE = 0.3
 
 
 def random_sizes(seed: int) -> dict[str, int]:
-    """Small sizes of which no two are the same."""
+    """Return small sizes that are all different."""
     return dict(zip(SIZES, np.random.default_rng(seed).permutation(np.arange(1, 9))[: len(SIZES)].tolist(), strict=True))
 
 
 def random_weights(model: Compiled, seed: int = 0, scale: float = 1.0) -> Weights:
-    """Normal weights and states of the update rule (those positive, as a mean of squares is), after three updates."""
+    """Return normal weights and states of the update rule after three updates. States are positive, like a mean of squares."""
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.random.default_rng(seed).normal(0, scale, model.layout.size)
     weights.flat[model.layout.count :] = np.abs(weights.flat[model.layout.count :])
@@ -56,14 +56,14 @@ def fill(record: BatchRecord, seed: int = 0) -> None:
 
 
 def own(text: str, sizes: dict[str, int] = SIZES, dtype: str = "float64", **options: Any) -> Compiled:
-    """A model with a cell of its own. Raises `EquationError`."""
+    """Return a model with a user's cell. Raises `EquationError`."""
     return Compiled(Model(Structure(**{**options, "cell": "mine.cell", "cell_text": text})), sizes, dtype)
 
 
 def filled(
     model: Structure | Compiled, sizes: dict[str, int] = SIZES, dtype: str = "float64", *, seed: int = 0, scale: float = 1.0
 ) -> BatchRecord:
-    """A record of a model, ready to be computed."""
+    """Return a record of a model, ready to be computed."""
     record = BatchRecord(model if isinstance(model, Compiled) else compiled(model, sizes, dtype))
     record.before = random_weights(record.compiled, seed, scale)
     fill(record, seed)
@@ -71,7 +71,7 @@ def filled(
 
 
 def settings_of(record: BatchRecord) -> dict[str, float]:
-    """The settings of its update rule, with the rate of the tests."""
+    """Return the settings of the update rule, with the learning rate of the tests."""
     return {**record.compiled.model.rule.settings, "learning_rate": RATE}
 
 
@@ -85,14 +85,14 @@ def run(record: BatchRecord) -> BatchRecord:
 def learned(
     model: Structure | Compiled, sizes: dict[str, int] = SIZES, dtype: str = "float64", *, seed: int = 0, scale: float = 1.0
 ) -> BatchRecord:
-    """A record that has been computed."""
+    """Return a record that has been computed."""
     return run(filled(model, sizes, dtype, seed=seed, scale=scale))
 
 
 def epoch(
     structure: Structure, batches: int, sizes: dict[str, int] = SIZES, dtype: str = "float64", *, rate: float = RATE
 ) -> list[BatchRecord]:
-    """Batches of carry `notebook`, one after the other, each with the weights after the one before and the states that it left."""
+    """Return batches of carry `notebook`, each with the weights and states from the one before."""
     records: list[BatchRecord] = []
     scratch = BatchRecord(compiled(structure, sizes, dtype))
     for batch in range(batches):
@@ -108,5 +108,5 @@ def epoch(
 
 
 def disagreements(found: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons that do not agree."""
+    """Return the comparisons that do not agree."""
     return [comparison for comparison in found if not comparison.agrees]

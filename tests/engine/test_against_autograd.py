@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.engine.models import disagreements, filled, learned, random_sizes, run
 from tui_gru.engine.model import Structure, names_of
-from tui_gru.engine.torch_reference import check_batch
+from tui_gru.engine.reference.torch_reference import check_batch
 
 DEPTHS = [(1, False), (2, False), (3, False), (1, True), (2, True), (3, True)]
 ENDS = [
@@ -27,7 +27,7 @@ UPDATES = ["sgd", "adam", "momentum"]
 
 
 def _structures() -> list[Structure]:
-    """Every cell with every number of layers, in one direction and both; the inputs, losses and updates in turn."""
+    """Return every cell with every number of layers, in one direction and both; inputs, losses and updates alternate."""
     ends, updates = cycle(ENDS), cycle(UPDATES)
     return [
         Structure(cell=cell, layers=layers, bidirectional=both, update=next(updates), clip=bool(i % 2), **next(ends))
@@ -36,7 +36,7 @@ def _structures() -> list[Structure]:
 
 
 def _name(structure: Structure) -> str:
-    """What stands for a structure in the name of a test."""
+    """Return the name of a structure in the name of a test."""
     words = [
         structure.cell,
         f"{structure.layers}x{1 + structure.bidirectional}",
@@ -88,7 +88,7 @@ def test_random_sizes(seed, cell, end, depth):
     "structure", [Structure(cell="lstm", layers=2, bidirectional=True, lengths=True), Structure(update="adam", clip=True)]
 )
 def test_every_array_is_written_and_finite(structure):
-    """Nothing that has a name is left as it was in memory that was used before."""
+    """No named value keeps the contents of reused memory."""
     record = filled(structure)
     inputs = {name: record.array(name).copy() for name in record.compiled.model.page.inputs}
     states = record.states(end=False)

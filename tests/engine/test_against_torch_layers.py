@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.engine.models import SIZES, filled, learned, run
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import flow_out_of
 from tui_gru.engine.model import Structure
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import flow_out_of
 from tui_gru.equations.names import with_word
 
 #: Of each cell that PyTorch has its layer and, in the order of its rows, the letters of a gate: of W and b, of U, of a second b.
@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[Callable[..., torch.nn.RNNBase], list[tuple[str, str, st
 
 
 def layer_of(record: BatchRecord) -> torch.nn.RNNBase:
-    """PyTorch's layer with the weights of a record."""
+    """Return PyTorch's layer with the weights of a record."""
     structure, sizes = record.compiled.model.structure, record.compiled.sizes
     layer, gates = LAYERS[structure.cell]
     built = layer(sizes["I"], sizes["H"], structure.layers, bidirectional=structure.bidirectional, dtype=torch.float64)
@@ -37,7 +37,7 @@ def layer_of(record: BatchRecord) -> torch.nn.RNNBase:
 
 
 def as_rows(weights: Mapping[str, np.ndarray], letter: str, gate: tuple[str, str, str], suffix: str, size: int) -> Tensor:
-    """A weight of one gate as PyTorch has it: transposed; a second bias that a cell does not have is 0."""
+    """Return a weight of one gate in PyTorch's layout: transposed; a second bias that the cell lacks is 0."""
     if letter == "second" and not gate[2]:
         return torch.zeros(size, dtype=torch.float64)
     name = f"b{gate[2]}" if letter == "second" else f"{letter}{gate[1] if letter == 'U' else gate[0]}"
@@ -49,14 +49,14 @@ def as_rows(weights: Mapping[str, np.ndarray], letter: str, gate: tuple[str, str
 
 
 def suffixes(structure: Structure) -> list[tuple[str, str]]:
-    """The suffix of every layer and direction, as PyTorch writes it and as the project does."""
+    """Return the suffix of every layer and direction, in PyTorch's spelling and in the project's."""
     many = structure.layers > 1 or structure.bidirectional
     ways = ["", "_reverse"] if structure.bidirectional else [""]
     return [(f"_l{layer}{way}", f"_l{layer}{way}" if many else "") for layer in range(structure.layers) for way in ways]
 
 
 def first_states(record: BatchRecord) -> tuple[Tensor, ...]:
-    """h0, and c0 of an LSTM, (layers x directions, B, H), with gradients."""
+    """Return h0, and c0 of an LSTM, (layers x directions, B, H), with gradients."""
     structure = record.compiled.model.structure
     states = ("h", "c") if structure.cell == "lstm" else ("h",)
     return tuple(
@@ -81,7 +81,7 @@ def test_with_given_gradients(cell, layers, both, lengths):
 
 
 def hold_to_a_layer(record: BatchRecord) -> None:
-    """A layer alone: its outputs, its last states, the gradients of its weights and of its first states; lengths as packed rows."""
+    """Compare one layer: its outputs, last states, and the gradients of weights and first states; row lengths as packed rows."""
     structure, page = record.compiled.model.structure, record.compiled.model.page
     built, states = layer_of(record), first_states(record)
     x, start = torch.tensor(record.array("x")), states if len(states) > 1 else states[0]
@@ -114,7 +114,7 @@ def hold_to_a_layer(record: BatchRecord) -> None:
 @pytest.mark.parametrize("loss", ["cross-entropy", "squared-error"])
 @pytest.mark.parametrize("cell", LAYERS)
 def test_with_a_head_and_a_loss(cell, loss):
-    """The loss is PyTorch's, and so is the gradient of the head's weights."""
+    """Compares the loss and the gradient of the head's weights with PyTorch's."""
     record = learned(Structure(cell=cell, layers=2, bidirectional=True, input="dense", loss=loss))
     out, _ = layer_of(record)(torch.tensor(record.array("x")), first_states(record) if cell == "lstm" else first_states(record)[0])
     head = torch.tensor(record.before["Wy"], requires_grad=True)
@@ -164,7 +164,7 @@ def test_against_a_cell_written_by_hand(cell, step, embedding):
 
 
 def test_nothing_behind_the_end_of_a_row_counts():
-    """Whatever stands there: outputs, states and gradients are those of the row."""
+    """Values after the end of a row do not affect outputs, states and gradients."""
     structure = Structure(cell="lstm", layers=2, bidirectional=True, input="dense", loss="", head="", lengths=True)
     first, second = filled(structure, seed=3), filled(structure, seed=3)
     dead = first.array("live") == 0

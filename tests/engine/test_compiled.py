@@ -1,4 +1,4 @@
-"""Compiled models: the same code and bits whatever Python hashes, cached by model and sizes, records that are used again."""
+"""Compiled models: the code and bits do not depend on Python's hash seed, models are cached, and records are reused."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.engine.models import RATE, SIZES, fill, filled, learned, run, settings_of
-from tui_gru.engine.batch import BatchRecord, RecordPool
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.computing import Point, compute, compute_from
+from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord, RecordPool
+from tui_gru.engine.running.computing import Point, compute, compute_from
+from tui_gru.engine.running.weights import Weights
 
 HASHED = """
 import hashlib
@@ -77,7 +77,7 @@ def test_a_copy_is_its_own():
 
 
 def test_nothing_of_a_batch_before_is_left():
-    """A record that was used for another batch gives the bits of a fresh one."""
+    """A record that was used for another batch gives the bits of a new one."""
     structure = Structure(cell="gru-reset-after", layers=2, bidirectional=True, lengths=True)
     fresh = learned(structure, seed=5)
     used = learned(structure, seed=4)
@@ -97,7 +97,7 @@ def pool() -> RecordPool:
 
 
 def ran(record: BatchRecord, seed: int = 0) -> BatchRecord:
-    """A record of a pool that has been computed."""
+    """Return a record from a pool that has been computed."""
     record.before = filled(Structure(cell="lstm", update="adam"), dtype="float32").before
     fill(record, seed)
     return run(record)
@@ -143,7 +143,7 @@ HELD = {
 
 @pytest.mark.parametrize("held", HELD.values(), ids=HELD)
 def test_whatever_someone_can_still_see_stays(pool, held):
-    """Views of values, of weights, of vectors of the update: as long as one is held, its memory is not handed out."""
+    """While a view of values, of weights or of vectors of the update exists, its memory is not reused."""
     record = ran(pool.take())
     kept, address = held(record), record.block.ctypes.data
     before = np.array(record.block)
@@ -161,7 +161,7 @@ def test_whatever_someone_can_still_see_stays(pool, held):
 
 
 def test_weights_that_a_later_batch_began_with_stay(pool):
-    """A run holds only its last batch: what that began with is not overwritten, what came before is."""
+    """A run holds only its last batch. The weights that it began with are not overwritten; earlier ones are."""
     record, weights = ran(pool.take()), None
     for seed in range(1, 7):
         following = pool.take()
@@ -175,8 +175,8 @@ def test_weights_that_a_later_batch_began_with_stay(pool):
 
 
 def test_earlier_batches_of_an_epoch_are_held_by_the_next(pool):
-    """Records that another has cut its views beside are used again, too."""
-    from tui_gru.engine.computing import Earlier
+    """Records into which another has cut its views are reused, too."""
+    from tui_gru.engine.running.computing import Earlier
 
     scratch = BatchRecord(pool.take().compiled)
     blocks = set()

@@ -1,4 +1,4 @@
-"""Bad options are refused in one line that names the option and the cure; good ones are completed."""
+"""Invalid options are refused in one line that names the option and says what to do; missing ones get defaults."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tui_gru.engine import config as module
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
 
 
 def own(line, *, state=True):
-    """Options of a cell of one line, which reads one-hot characters alone."""
+    """Options of a cell with one line that reads only one-hot characters."""
     return {"cell": "own.cell", "cell_text": f"{'state h : H' if state else '#'}\nparameters Wh(V H) Uh\n{line}"}
 
 

@@ -1,4 +1,4 @@
-"""The text is cut as the tutorial cuts it."""
+"""The batches of a text equal those of the tutorial."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.test_tutorial import PRINTED
 from tui_gru.engine.config import LAYOUTS, Config
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
 
 CELLS = [(batch, row) for batch in range(3) for row in range(2)]
 

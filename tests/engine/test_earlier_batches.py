@@ -1,4 +1,5 @@
-"""Carry `notebook`: the gradient runs on into the epoch's earlier batches, at their stored values, through today's weights."""
+"""Carry `notebook`: the gradient continues into the epoch's earlier batches, at their stored values, through the current
+weights."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ import torch
 
 from tests.engine.models import SIZES, disagreements, epoch, filled, learned, run
 from tests.engine.test_against_torch_layers import LAYERS, as_rows, first_states, layer_of, suffixes
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Earlier, flows_out_of, gains_of_earlier
 from tui_gru.engine.model import Structure, names_of
-from tui_gru.engine.torch_reference import check_batch
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Earlier, flows_out_of, gains_of_earlier
+from tui_gru.engine.running.weights import Weights
 
 
 @pytest.mark.parametrize("cell", names_of("cell"))
@@ -34,7 +35,7 @@ def test_float32():
 
 
 def test_without_learning_it_is_one_long_text():
-    """If the weights stay as they are, the gradient of the last batch is that of PyTorch through all batches in one piece."""
+    """With constant weights, the gradient of the last batch equals that of PyTorch through all batches at once."""
     structure = Structure(cell="gru-reset-after", layers=2, input="dense", loss="squared-error")
     records = epoch(structure, 3, rate=0.0)
     layer = layer_of(records[0])
@@ -51,7 +52,7 @@ def test_without_learning_it_is_one_long_text():
 
 
 def test_each_batch_adds_what_flows_into_it():
-    """The gains add up to the gradient, those of the head are 0, and each is made of the deltas in `scratch`."""
+    """The contributions add up to the gradient, those of the head are 0, and each is computed from the deltas in `scratch`."""
     structure = Structure(cell="gru", layers=2)
     *earlier, record = epoch(structure, 3)
     alone = filled(structure, seed=2)

@@ -1,4 +1,4 @@
-"""JSON that reads back as the very same numbers."""
+"""JSON that reads back as exactly the same numbers."""
 
 import json
 

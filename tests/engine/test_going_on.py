@@ -1,4 +1,4 @@
-"""A batch can be gone on with from any line of any timestep: to the same bits with the same weights, else as its lines say."""
+"""Resuming a batch from any line of any timestep: the same bits with the same weights, otherwise the values of its lines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from tests.engine import line_by_line
 from tests.engine.line_by_line import points, waiting
 from tests.engine.models import SIZES, epoch, filled, learned, own, settings_of
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.computing import Earlier, Point, compute, compute_from, gradients_so_far
+from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.model import Structure
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from, gradients_so_far
 
 STRUCTURES = [
     Structure(cell="gru", update="adam", clip=True),
@@ -26,12 +26,12 @@ each_structure = pytest.mark.parametrize(
 
 
 def named(record: BatchRecord) -> list[str]:
-    """All values and deltas that it has."""
+    """Return all values and deltas by name."""
     return [name for name, operation in record.compiled.schedule.named.items() if operation.memory.kind in ("record", "state")]
 
 
 def bits(record: BatchRecord) -> dict[str, bytes]:
-    """All that is computed in a batch, to the bit."""
+    """Return everything that is computed in a batch, as bytes."""
     found = {name: record.array(name).tobytes() for name in named(record)}
     found |= {"gradients": record.own_gradients.flat.tobytes(), "after": record.own_after.flat.tobytes()}
     found |= {name: record.vectors[name].tobytes() for name in record.compiled.update.vectors}
@@ -46,7 +46,7 @@ def bits(record: BatchRecord) -> dict[str, bytes]:
 
 
 def forget(record: BatchRecord, at: Point) -> None:
-    """Overwrite what has not been computed at a place, so that only computing it brings it back."""
+    """Overwrite everything that has not been computed at a point, so that it must be computed again."""
     for turn in waiting(record, at):
         for name in (*turn.parts, *([turn.line.target] if turn.line.op == "=" else [])):
             operation = record.compiled.schedule.named[name]
@@ -121,7 +121,7 @@ def test_a_whole_batch_is_what_its_lines_say(structure):
 
 @pytest.mark.parametrize("name", ["az", "z", "hUz", "dh", "dh_carry", "dh_prev"])
 def test_a_number_set_by_hand_is_taken_on(name):
-    """What is set just behind its line, or behind its part, stays; what reads it is computed from it."""
+    """A number set just after its line or part is unchanged, and everything that reads it is computed from it."""
     record = learned(Structure(cell="gru"))
     phase = "backward" if name.startswith("d") else "forward"
     (segment, *_) = record.compiled.schedule.phases[phase].segments
@@ -147,7 +147,7 @@ def test_a_number_set_by_hand_is_taken_on(name):
 
 @pytest.mark.parametrize("structure", [Structure(cell="gru"), Structure(cell="lstm", layers=2)], ids=["gru", "lstm"])
 def test_with_the_gradient_of_earlier_batches(structure):
-    """Carry notebook: the same bits from every place of the last batch, and other weights as its lines say."""
+    """Carry notebook: the same bits from every point of the last batch, and with other weights the values of its lines."""
     *earlier, record = epoch(structure, 3, dtype="float32")
     carried = Earlier(earlier[::-1], BatchRecord(record.compiled))
     before = bits(record)
@@ -168,7 +168,7 @@ def test_a_batch_that_did_not_learn_goes_on_learning():
 
 @each_structure
 def test_gradients_so_far(structure):
-    """Nothing at the beginning of the backward pass; at its end, to the bit, what the update uses."""
+    """Zero at the beginning of the backward pass; at its end, bit for bit, the gradients that the update uses."""
     record = learned(structure)
     last = [at for at in points(record, update=False) if at.phase == "backward"][-1]
     for name, gradient in gradients_so_far(record, last).items():

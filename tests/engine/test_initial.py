@@ -1,4 +1,4 @@
-"""Initial weights are those that PyTorch draws, bit for bit."""
+"""Initial weights equal those that PyTorch draws, bit for bit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.initial import initial_weights
+from tui_gru.engine.running.initial import initial_weights
 
 VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 96)))
 
 
 def model(V, H, seed, **options):
-    """A config of these sizes that draws as the tutorial does."""
+    """Return a config of these sizes that draws as the tutorial does."""
     vocabulary = VOCABULARY[:V]
     return Config.of(text=vocabulary * 7, vocabulary=vocabulary, hidden_size=H, seed=seed, **{"init": "tutorial", **options})
 
@@ -28,7 +28,7 @@ def drawn_as_the_tutorial_does(V, H, seed):
 
 
 def assert_same_bits(ours, theirs):
-    """The matrices are these, in their order, and everything else is zero."""
+    """Check that the matrices are these, in their order, and that everything else is zero."""
     drawn = {name: value for name, value in ours.items() if value.ndim == 2}
     assert list(drawn) == list(theirs)
     for name, value in theirs.items():
@@ -73,8 +73,8 @@ def test_a_fresh_model(sizes, reset, optimizer):
 
 def test_the_tutorials_model_starts_without_torch():
     program = (
-        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.initial import initial_weights\n"
-        "import tui_gru.engine.torch_reference\n"
+        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.running.initial import initial_weights\n"
+        "import tui_gru.engine.reference.torch_reference\n"
         "initial_weights(Config.of()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -84,7 +84,7 @@ def test_the_tutorials_model_starts_without_torch():
 
 
 def bounds(config):
-    """By name: how far from 0 a draw can be."""
+    """Return the largest absolute value that a draw can have, by name."""
     H, reads = config.hidden_size, config.hidden_size * (2 if config.bidirectional else 1)
     return {name: (reads if name in ("Wy", "by") else H) ** -0.5 for name in config.model.parameters if name != "E"}
 
@@ -121,7 +121,7 @@ def test_the_seed_decides_the_draws():
 
 def test_draws_like_torchs_need_no_torch():
     program = (
-        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.initial import initial_weights\n"
+        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.running.initial import initial_weights\n"
         "initial_weights(Config.of(text='hello world', embedding=3)); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The gradient of what a model reads: asked for in its structure, against PyTorch's autograd."""
+"""The gradient of a model's input, if its structure requests it, compared with PyTorch's autograd."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.engine.models import disagreements, filled, learned, run
 from tui_gru.engine.model import Structure
-from tui_gru.engine.torch_reference import check_batch
+from tui_gru.engine.reference.torch_reference import check_batch
 
 
 @pytest.mark.parametrize("cell", ["gru", "gru-reset-after", "lstm", "rnn"])

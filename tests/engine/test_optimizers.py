@@ -1,4 +1,4 @@
-"""The update rules against torch.optim, with and without clipping, over several steps; and as lines of each weight."""
+"""The update rules compared with torch.optim, with and without clipping, over several steps; and their lines for each weight."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 
 from tests.engine.models import disagreements, fill, filled, learned, run, settings_of
 from tests.engine.test_against_torch_layers import LAYERS, as_rows, layer_of, suffixes
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.computing import compute
+from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.model import Structure, model_of
-from tui_gru.engine.torch_reference import check_batch
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.weights import Weights
 
 OPTIMIZERS = {
     "sgd": lambda weights: torch.optim.SGD(weights, lr=0.3),
@@ -23,14 +23,14 @@ OPTIMIZERS = {
 
 
 def fresh(record: BatchRecord) -> None:
-    """Let the states of the update rule begin at 0, and the count of updates."""
+    """Set the states of the update rule and the count of updates to 0."""
     record.before = record.before.copy()
     record.before.flat[record.compiled.layout.count :] = 0
     record.before.updates = 0
 
 
 def after(record: BatchRecord, structure: Structure, dtype: str, seed: int) -> BatchRecord:
-    """The next record of a run: other inputs, the weights after the one before."""
+    """Return the next record of a run: with other inputs, and the weights after the one before."""
     following = filled(structure, dtype=dtype, seed=seed)
     following.before = record.own_after
     return run(following)
@@ -40,7 +40,7 @@ def after(record: BatchRecord, structure: Structure, dtype: str, seed: int) -> B
 @pytest.mark.parametrize("clip", [False, True], ids=["whole", "clipped"])
 @pytest.mark.parametrize("update", OPTIMIZERS)
 def test_steps_of_an_optimizer(update, clip, dtype):
-    """Given the same gradients, the same weights after every step; and the norm of the gradient before it is clipped."""
+    """Given the same gradients, the weights after every step are equal, and so is the norm of the gradient before clipping."""
     structure = Structure(cell="mgu", update=update, clip=clip)
     record = filled(structure, dtype=dtype)
     fresh(record)
@@ -76,7 +76,7 @@ def test_clipping_shortens_what_is_long_and_nothing_else():
 
 
 def test_training_beside_pytorch():
-    """Five steps of Adam with clipping on an LSTM and its head, PyTorch with its own gradients."""
+    """Five steps of Adam with clipping on an LSTM and its head; PyTorch uses its own gradients."""
     structure = Structure(cell="lstm", layers=2, input="dense", update="adam", clip=True)
     record = filled(structure, scale=0.5)
     fresh(record)

@@ -1,4 +1,4 @@
-"""Cells of the user's own: every construct where it is unusual, names of any letters, and random equations, against autograd."""
+"""User-defined cells: unusual uses of every construct, names of any letters, and random equations, compared with autograd."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from tests.engine.cells import random_cell
 from tests.engine.line_by_line import points
 from tests.engine.models import disagreements, learned, own
-from tui_gru.engine.computing import gradients_so_far
 from tui_gru.engine.model import Structure
-from tui_gru.engine.torch_reference import check_batch
+from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.running.computing import gradients_so_far
 from tui_gru.equations.errors import EquationError
 
 CELLS = {
@@ -61,7 +61,7 @@ CELLS = {
 
 
 def cell(lines: str) -> str:
-    """The text of a cell: a state h, and those weights that the lines read."""
+    """Return the text of a cell with a state h and the weights that the lines read."""
     read = [name for name in ("W", "U", "P", "Q", "b") if re.search(rf"\b{name}\b", lines.replace("ᵀ", ""))]
     axes = {"U": "U(H H)"} if "(p: h_prev U)" in lines or "s = a U" in lines else {}
     return f"state h : H\nparameters {' '.join(axes.get(name, name) for name in read)}\n{lines}\n"
@@ -85,7 +85,7 @@ def _random(seed: int, **options: object) -> Structure:
 
 @pytest.mark.parametrize("seeds", [range(7), range(7, 14)], ids=str)
 def test_random_equations(seeds):
-    """Sums, products, reductions over rows and units, parts, all functions: few cells are refused, none is wrong."""
+    """Sums, products, reductions over rows and units, parts, all functions: few cells are refused, none gives wrong numbers."""
     accepted = 0
     for seed in seeds:
         structure = _random(seed)

@@ -1,4 +1,4 @@
-"""The checks can fail: each fault here, planted in the equations, the derivation, the compiler or a pass, is caught by them."""
+"""Faults planted in the equations, the derivation, the compiler and the passes: the checks detect each of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from tests.engine.models import SIZES, disagreements, fill, filled, learned, run
 from tests.engine.test_against_torch_layers import closely, gru, gru_cho, hold_to_a_layer, layer_of, mgu
 from tests.engine.test_going_on import bits, forget
 from tests.engine.test_optimizers import OPTIMIZERS
-from tui_gru.engine import batch, compiled, computing, emission, lowering, model, scheduling, segments, update, weights
-from tui_gru.engine.batch import BatchRecord, RecordPool
-from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.computing import Earlier, Point, compute, compute_from
-from tui_gru.engine.lowering import LEAST_TURNED
+from tui_gru.engine import model
+from tui_gru.engine.compiling import compiled, emission, lowering, scheduling, segments, update
+from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.compiling.lowering import LEAST_TURNED
 from tui_gru.engine.model import Model, Structure, shipped
-from tui_gru.engine.torch_reference import check_batch
+from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.running import batch, computing, weights
+from tui_gru.engine.running.batch import BatchRecord, RecordPool
+from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from
 from tui_gru.equations import axes, backward, compose, derivatives, normal_form
 from tui_gru.equations.page import read_page
 
@@ -38,18 +40,18 @@ h = tanh(z ⊙ a ⊙ a + z ⊙ a + m − softmax(a) + h_prev + c_prev)
 
 
 def fresh(structure: Structure, **sizes: int) -> Compiled:
-    """A model compiled anew, by the code as it is now."""
+    """Return a model compiled by the current code."""
     return Compiled(Model(structure), {**SIZES, **sizes}, "float64")
 
 
 def check_all() -> None:
-    """What a correct engine passes: `AssertionError`, or an error of the engine, at the first thing that is wrong."""
+    """Run all checks. Raises `AssertionError`, or an error of the engine, at the first fault."""
     check_values()
     check_passes()
 
 
 def check_values() -> None:
-    """What is computed in a batch."""
+    """Check the computed values of a batch."""
     adam = fresh(Structure(cell="gru", update="adam", clip=True))
     _check_against_autograd(adam)
     _check_by_hand(learned(adam))
@@ -64,7 +66,7 @@ def check_values() -> None:
 
 
 def check_passes() -> None:
-    """What is done with batches: going on from the middle, into earlier ones, in memory that was used before."""
+    """Check the passes: resuming a batch, earlier batches, and reused memory."""
     mgu_cell = fresh(Structure(cell="mgu", bidirectional=True, update="adam"))
     _check_going_on(mgu_cell, 17)
     _check_used_again(mgu_cell)
@@ -77,7 +79,7 @@ def _check_against_autograd(each: Compiled) -> None:
 
 
 def _check_by_hand(record: BatchRecord) -> None:
-    """A cell that is written by hand, and its loss."""
+    """Check a cell that is written by hand, and its loss."""
     p = {name: torch.tensor(value, requires_grad=True) for name, value in record.before.items()}
     h, losses = torch.tensor(record.border("h", end=False)), []
     for t, ids in enumerate(record.ids("x")):
@@ -94,7 +96,7 @@ def _check_by_hand(record: BatchRecord) -> None:
 
 
 def _check_update(record: BatchRecord) -> None:
-    """Two steps of an optimizer with PyTorch's, and its states by name."""
+    """Compare two steps of an optimizer with PyTorch's, and its states by name."""
     structure = record.compiled.model.structure
     record.before.flat[record.compiled.layout.count :] = 0
     record.before.updates = 0
@@ -117,7 +119,8 @@ def _check_update(record: BatchRecord) -> None:
 
 
 def _check_going_on(each: Compiled, stride: int) -> None:
-    """From some places, the same bits; and lines of the update that have been executed stay, whatever the weights are."""
+    """Check that resuming from some points gives the same bits, and that executed lines of the update are unchanged for any
+    weights."""
     record = learned(each)
     before, places = bits(record), list(points(record))
     for at in places[5::stride]:
@@ -134,7 +137,7 @@ def _check_going_on(each: Compiled, stride: int) -> None:
 
 
 def _check_order(each: Compiled) -> None:
-    """A segment reads lines of its own above, and of segments before it."""
+    """Check that a segment reads only its own earlier lines, and earlier segments."""
     for phase in each.schedule.phases.values():
         every, executed = {line.target for line in phase.lines}, set[str]()
         for segment in phase.segments:
@@ -145,7 +148,8 @@ def _check_order(each: Compiled) -> None:
 
 
 def _check_earlier(each: Compiled) -> None:
-    """The gradient of the second and third batch of an epoch, with what earlier ones add; nothing in `scratch` matters."""
+    """Check the gradients of the second and third batch of an epoch with the contributions of earlier ones, for any contents of
+    `scratch`."""
     records: list[BatchRecord] = []
     scratch = BatchRecord(each)
     scratch.block[...] = 7
@@ -160,7 +164,7 @@ def _check_earlier(each: Compiled) -> None:
 
 
 def _check_used_again(each: Compiled) -> None:
-    """A record used for another batch gives the bits of a fresh one, and is not handed out while it is seen."""
+    """Check that a reused record gives the bits of a new one, and is not reused while a caller holds it."""
     new, used = learned(each, seed=5), BatchRecord(each)
     used.block[...] = 7
     used.before = new.before
@@ -382,7 +386,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, module: ModuleType, right: str, wrong: str) -> None:
-    """Give the functions of a module the code that they have with one expression changed."""
+    """Replace the code of a module's functions by their code with one expression changed."""
     source = inspect.getsource(module)
     assert source.count(right) == 1, f"{right!r} must be in {module.__name__} once, to be replaced"
     changed: dict[str, Any] = {**vars(module)}
@@ -470,7 +474,7 @@ def test_a_fault_in_the_equations_is_caught(monkeypatch, fault):
 
 
 def _hold_to_pytorch(kind: str, name: str) -> None:
-    """Hold a piece to what PyTorch computes: a cell to its layer or a cell by hand, a loss and an update to theirs."""
+    """Compare a piece with PyTorch: a cell with its layer or a cell by hand, a loss and an update with theirs."""
     if kind == "update":
         _hold_update(name)
         return

@@ -1,4 +1,4 @@
-"""Sampling: which character a number picks, what each sampler feeds back, and that nothing else changes."""
+"""Sampling: the character that a random number selects, the input of each sampler, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.engine.models import random_weights
 from tests.engine.test_against_torch_layers import gru
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.sampling import choose, sample
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.sampling import choose, sample
 
 
 def model(**options):
@@ -100,7 +100,7 @@ STEPS = {
 @pytest.mark.parametrize("sampler", ["fed-back", "tutorial"])
 @pytest.mark.parametrize(("step", "options"), STEPS.values(), ids=STEPS)
 def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, step, options):
-    """Against the cell in PyTorch: a fed-back sampler reads its own choice, the tutorial's reads the primer again."""
+    """Compared with the cell in PyTorch: the fed-back sampler reads its own choice, the tutorial's reads the primer again."""
     config = model(dtype="float64", **options)
     weights = random_weights(config.compiled, seed=1)
     p = {name: torch.tensor(value) for name, value in weights.items()}

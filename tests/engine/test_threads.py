@@ -1,4 +1,4 @@
-"""What is computed does not depend on how many threads NumPy's BLAS library may take, and they are left as they were."""
+"""Results do not depend on the number of threads of NumPy's BLAS library, and that number is restored."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import json, os, threading
 import numpy
 import tui_gru
 from threadpoolctl import threadpool_info, threadpool_limits
-from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.running.threads import ONE_THREAD
 
 if "OPENBLAS_NUM_THREADS" not in os.environ:
     threadpool_limits(2, user_api="blas")

@@ -1,4 +1,4 @@
-"""PyTorch comes when it is asked for, with its libraries loaded beforehand where that can be done."""
+"""PyTorch is imported on first use, after its libraries have been loaded where possible."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 BEGIN = """
 import sys
-from tui_gru.engine import torch_loading, torch_reference
+from tui_gru.engine.reference import torch_loading, torch_reference
 
 def mapped():
     return {line.split()[-1] for line in open("/proc/self/maps") if "torch" in line and "/lib/" in line} if on_linux else set()
@@ -30,7 +30,7 @@ def assert_it_is_loaded_and_works(before: str, after: str = "") -> None:
 
 
 def test_the_libraries_are_those_that_torch_loads() -> None:
-    """Loaded beforehand, they are there when torch asks for them: nothing is loaded twice."""
+    """Libraries loaded before are found by torch's import; none is loaded twice."""
     before = """
 early = set()
 def load_and_look():
@@ -47,7 +47,7 @@ assert early <= mapped()
 
 
 def test_where_nothing_can_be_loaded_beforehand_it_is_imported_all_the_same() -> None:
-    """It cannot be found beforehand, or its libraries have other names."""
+    """torch is not found, or its libraries have other names."""
     before = """
 find_spec, torch_loading.find_spec = torch_loading.find_spec, lambda name: None
 load_libraries()

@@ -1,4 +1,4 @@
-"""The reference finds what is wrong, and says where; it checks each thing by what it should."""
+"""The reference check finds a wrong number, names its place, and compares each number in the right way."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 
 from tests.engine.line_by_line import after
 from tests.engine.models import SIZES, disagreements, epoch, filled, learned, run, settings_of
-from tui_gru.engine.computing import compute
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Structure
-from tui_gru.engine.torch_reference import check_batch, slopes_of
-from tui_gru.engine.torch_slopes import Slopes
+from tui_gru.engine.reference.torch_reference import check_batch, slopes_of
+from tui_gru.engine.reference.torch_slopes import Slopes
+from tui_gru.engine.running.computing import compute
 
 GRU = Structure(cell="gru", update="adam", clip=True)
 DEEP = Structure(cell="lstm", layers=2, bidirectional=True, lengths=True, loss="", head="", input="dense")
@@ -50,7 +50,7 @@ def test_how_many_entries_were_compared():
 
 @pytest.mark.parametrize("structure", [GRU, DEEP], ids=["gru", "lstm"])
 def test_any_wrong_value_is_found_where_it_is(structure):
-    """One entry of one array after the other: each is found, under its own name, by the comparison that it is for."""
+    """One entry of one array at a time is changed; each is found under its name, by the comparison that covers it."""
     record = learned(structure)
     names = [c.name for c in check_batch(record, entries=0) if c.against == "forward pass"]
     for name in names[:: 1 if structure is GRU else 9]:
@@ -121,7 +121,7 @@ def test_a_model_that_explodes_still_agrees(dtype):
 
 
 def test_a_probability_of_0_is_no_trouble():
-    """log y_hat is taken from the scores, so that it stays finite."""
+    """log y_hat is computed from the logits, so it stays finite."""
     record = filled(Structure(cell="rnn"))
     record.before["by"][0] = 2000
     run(record)
@@ -154,7 +154,7 @@ def test_the_same_entries_are_drawn_for_the_same_seed():
 
 
 def test_many_rows_and_copies():
-    """Finite differences of one row at a time give what those of the whole batch give."""
+    """Finite differences of one row at a time equal those of the whole batch."""
     record = learned(Structure(cell="lstm", layers=2), {**SIZES, "B": 3})
     slopes = Slopes(record)
     where = {name: [tuple(0 for _ in array.shape)] for name, array in slopes_of(record).items()}

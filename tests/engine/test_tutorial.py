@@ -1,4 +1,4 @@
-"""The engine gives the numbers that the tutorial prints."""
+"""The engine reproduces the numbers that the tutorial prints."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.sampling import sample
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.training import train
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.sampling import sample
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.training import train
 
 PRINTED = json.loads(Path(__file__).with_name("tutorial.json").read_text())
 
@@ -47,7 +47,7 @@ def test_first_batch_loss(first_batch):
 
 
 def last_losses(epochs, **options):
-    """The loss of the last batch of each epoch, and the weights after each."""
+    """Yield the loss of the last batch of each epoch, and the weights after each."""
     for _, batch, record in train(Config.of(**options), epochs=epochs):
         if batch == 2:
             yield record.loss, record.after

@@ -1,4 +1,4 @@
-"""Short ways to read equations in tests."""
+"""Short helpers to read equations in tests."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ CELL = "input x : V\nstate h : H\nparameters Wz Uz bz\n"  # the first three line
 
 
 def page(text: str, source: str = "mine.cell") -> Page:
-    """A page of a text."""
+    """Return the page of a text."""
     return read_page(text, source)
 
 
 def formula(text: str) -> Expression:
-    """The tree of one formula."""
+    """Return the tree of one formula."""
     return page(f"y = {text}").lines[0].formula
 
 
 def written(text: str) -> str:
-    """A formula as it is written on screen."""
+    """Return a formula as it is written on screen."""
     return Writer(Symbols()).text(formula(text))
 
 
 def refused(text: str) -> str:
-    """What is said of a page with a mistake: the message with its place, and what stands at that place."""
+    """Return the error of an invalid page: the message with its place, and the marked text."""
     with pytest.raises(EquationError) as caught:
         infer_axes(page(text))
     return said(caught.value)
 
 
 def said(error: EquationError) -> str:
-    """The message of a mistake, and what stands at its place."""
+    """Return the message of an error, and the marked text."""
     span = error.span
     marked = span.file.lines[span.line - 1][span.start : span.stop] if span is not None else ""
     return f"{error} | {marked}".rstrip()

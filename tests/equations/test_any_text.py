@@ -1,4 +1,4 @@
-"""Any text gives a page or says what is wrong with it, soon, and so does all that is made of the page."""
+"""Any text gives a page or a clear error within a short time, and so does everything derived from the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.extent import examples
-from tui_gru.engine.compiled import Compiled
+from tui_gru.engine.compiling.compiled import Compiled
 from tui_gru.engine.model import FOLDER, Model, Structure
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
@@ -126,7 +126,7 @@ any_text = settings.get_profile("any text")
 
 
 def everything_of(text: str) -> None:
-    """Read a page, and infer, derive and write what can be; nothing but `EquationError` may come of it, with the file's name."""
+    """Read a page, and infer, derive and write everything. The only error allowed is `EquationError`, with the file's name."""
     page = _tried(lambda: read_page(text, "mine.cell"))
     if not isinstance(page, Page):
         return
@@ -138,7 +138,7 @@ def everything_of(text: str) -> None:
 
 
 def model_of(text: str, **options) -> None:
-    """The same as a cell of a model, compiled."""
+    """Do the same with the page as the cell of a model, compiled."""
 
     def compile_it() -> Compiled:
         model = Model(Structure(cell="mine.cell", cell_text=text, **options))
@@ -149,7 +149,7 @@ def model_of(text: str, **options) -> None:
 
 
 def _tried(make: Callable[[], object]) -> object:
-    """What is made, or the mistake that stops it."""
+    """Return the result, or the error."""
     try:
         return make()
     except EquationError as error:
@@ -160,7 +160,7 @@ def _tried(make: Callable[[], object]) -> object:
 
 
 def mutated(seed: int) -> str:
-    """A shipped cell with a few changes."""
+    """Return a built-in cell with a few random changes."""
     draw = random.Random(seed)
     lines = draw.choice(CELLS).split("\n")
     for _ in range(draw.randint(1, 3)):
@@ -211,7 +211,7 @@ def test_a_cell_with_mistakes(seeds):
 
 
 def test_the_words_are_those_of_the_files():
-    """Every word of the language that a shipped file uses is among those tried."""
+    """Every keyword that a built-in file uses is among those tried."""
     used = {
         word
         for path in Path(FOLDER).rglob("*.*")
@@ -224,7 +224,7 @@ def test_the_words_are_those_of_the_files():
 
 
 def test_a_long_file_is_read_in_a_moment():
-    """Many lines, each of the one before, with parts."""
+    """Many lines with parts, each of which reads the one before."""
     lines = ["state h : H", "parameters W U b", "v0 = x W + h_prev U"]
     lines += [f"v{i} = (p{i}: v{i - 1} ⊙ b) + tanh(v{i - 1}) − v{max(i - 2, 0)}" for i in range(1, 300)]
     text = "\n".join([*lines, "h = v299"])

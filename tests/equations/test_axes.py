@@ -1,4 +1,4 @@
-"""Axes: what follows from the lines, and what is said where something does not fit."""
+"""Axes: those inferred from the lines, and the errors for lines that do not fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tui_gru.equations.axes import infer_axes, union
 
 
 def inferred(text: str) -> dict[str, str]:
-    """The axes of a page's names in one word each."""
+    """Return the axes of a page's names, each as one word."""
     return {name: "".join(axes) for name, axes in infer_axes(page(text)).items()}
 
 

@@ -1,4 +1,4 @@
-"""The derived backward pass: as it was once written by hand, and each rule by which it reads so."""
+"""The derived backward pass: it reads as it was once written by hand, rule by rule."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ LISTINGS = Path(__file__).parent / "listings"  # written by the table of lines t
 
 
 def own(*lines: str, parameters: str = "W U", **options) -> Model:
-    """A model of a cell of its own, which reads x W and h_prev."""
+    """Return a model of a user's cell, which reads x W and h_prev."""
     text = f"state h : H\nparameters {parameters}\n" + "\n".join(lines)
     return Model(Structure(cell="mine.cell", cell_text=text, **options))
 
 
 def derived(model: Model) -> dict[str, str]:
-    """What each derived line is, as it is written, in the order of the listing."""
+    """Return each derived line as it is written, in the order of the listing."""
     lines = (*model.backward.deltas, *model.backward.gradients)
     return {line.target: model.writer.text(line.formula) for line in lines}
 
 
 def labels(model: Model, target: str) -> list[str]:
-    """The names of the terms of a derived line."""
+    """Return the names of the terms of a derived line."""
     (line,) = [line for line in model.backward.deltas if line.target == target]
     return [node.label for node in line.formula.walk() if node.label in model.backward.paths]
 

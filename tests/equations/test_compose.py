@@ -1,4 +1,4 @@
-"""Models of pieces: what each instance is called and reads, masks, and names that clash."""
+"""Models composed from pieces: the names and inputs of each instance, masks, and name clashes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ RNN = "state h : H\nparameters W U\ncarry: h = tanh(a: x W + h_prev U)"
 
 
 def lines(model: Model) -> list[str]:
-    """The lines of a model as they are written."""
+    """Return the lines of a model as they are written."""
     return [model.writer.line(line.target, line.op, line.formula) for line in model.page.lines]
 
 
 def own(text: str, **options) -> Model:
-    """A model of a cell of its own."""
+    """Return a model of a user's cell."""
     return Model(Structure(cell="mine.cell", cell_text=text, **options))
 
 
 def refused(text: str, **options) -> str:
-    """What is said of a cell that cannot be used in a model."""
+    """Return the error for a cell that cannot be used in a model."""
     with pytest.raises(EquationError) as caught:
         _ = own(text, **options).backward
     return said(caught.value)

@@ -1,4 +1,4 @@
-"""Equation files: declarations, lines and comments, and what is said of a file that cannot be read."""
+"""Equation files: declarations, lines and comments, and the errors for invalid files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas: every construct, its other spellings, how tightly each binds, and what is said of one that cannot be read."""
+"""The parser of formulas: every construct, its other spellings, precedence, and errors."""
 
 from __future__ import annotations
 

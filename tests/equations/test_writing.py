@@ -1,4 +1,4 @@
-"""Writing: what stands on screen reads back as the same tree; the LaTeX of every construct."""
+"""The writer of formulas: on-screen text parses to the same tree; the LaTeX of every construct."""
 
 from __future__ import annotations
 

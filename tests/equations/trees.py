@@ -1,4 +1,4 @@
-"""Random trees, as a formula can have them."""
+"""Random expression trees in the form that the parser gives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = (
 
 
 def _is_plain(tree: Expression) -> bool:
-    """Whether it is not what the parser makes of other spellings: a product of products is one product."""
+    """Return True for a tree that the parser can give; for example, it flattens a product of products."""
     first = tree.children[:1]
     return not (isinstance(tree, e.Times) and isinstance(first[0], e.Times))
 

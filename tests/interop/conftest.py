@@ -19,7 +19,7 @@ def random():
 
 @pytest.fixture
 def installed():
-    """The folder of an installed package, which is not imported."""
+    """Return the folder of an installed package without importing it."""
 
     def folder(package):
         spec = importlib.util.find_spec(package)
@@ -31,7 +31,7 @@ def installed():
 
 @pytest.fixture
 def gtcrn(installed, random):
-    """A public model of speech with 14 GRUs: its path, and by name of each what onnxruntime gives and takes there: x, h0, Y.
+    """A public speech model with 14 GRUs: its path, and the values x, h0 and Y of each GRU in onnxruntime, by name.
 
     h0 is None where the file has it.
     """
@@ -74,7 +74,7 @@ def keras(tmp_path_factory):
 
 @pytest.fixture
 def g2p(monkeypatch):
-    """The package g2p-en, whose NumPy code runs its GRUs; its dictionaries are left out."""
+    """The package g2p-en, whose NumPy code runs its GRUs; its dictionaries are not loaded."""
     for name, members in {
         "nltk": {"pos_tag": None, "data": types.SimpleNamespace(find=lambda name: None)},
         "nltk.corpus": {"cmudict": types.SimpleNamespace(dict=dict)},

@@ -1,4 +1,4 @@
-"""Files of about 100 MB, each with the same GRU and much else."""
+"""Files of about 100 MB, each with the same GRU and many other arrays."""
 
 import h5py
 import numpy as np
@@ -11,7 +11,7 @@ KINDS = ("torch", "safetensors", "npz", "onnx", "keras")
 
 
 def make(path, kind):
-    """Write the file; the torch.nn.GRU that is in it."""
+    """Write the file, and return the torch.nn.GRU in it."""
     torch.manual_seed(4)
     gru = torch.nn.GRU(64, 1024)  # 13 MB
     weights = {f"encoder.{name}": value for name, value in gru.state_dict().items()}
@@ -26,7 +26,7 @@ def _npz(path, weights):
 
 
 def _update_first(weights):
-    """The GRU's arrays with the update gate before the reset gate, and all others."""
+    """Return the GRU's arrays with the update gate before the reset gate, and all other arrays."""
     arrays = {name: value.numpy() for name, value in weights.items()}
     gru = [np.concatenate([a[1024:2048], a[:1024], a[2048:]]) for name, a in arrays.items() if name.startswith("encoder")]
     return gru, {name: array for name, array in arrays.items() if not name.startswith("encoder")}

@@ -9,7 +9,7 @@ T, B, INPUTS, H = 5, 2, 3, 4
 def gru_model(
     random, directions=1, bias=True, arrays=(), inputs=("X", "W", "R", "B", "", ""), raw=True, dtype=np.float32, **attributes
 ):
-    """A model of one GRU node; `arrays` are more initializers."""
+    """Return a model of one GRU node; `arrays` are additional initializers."""
     shapes = {"W": (directions, 3 * H, INPUTS), "R": (directions, 3 * H, H), "B": (directions, 6 * H)}
     stored = {name: random.normal(size=shape).astype(dtype) / 2 for name, shape in shapes.items()} | dict(arrays)
     if not bias:

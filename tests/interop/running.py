@@ -1,4 +1,4 @@
-"""A found GRU run on an input, in float64, for comparing with the framework that it comes from."""
+"""Runs a GRU found in a file on an input, in float64, for comparison with its framework."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tui_gru.interop import gru_step
 
 
 def run(found, x, h0=None, lengths=None):
-    """x (T, B, I) to y (T, B, H · directions); h0 (layers · directions, B, H); what is beyond a row's length is 0."""
+    """Run x (T, B, I), and return y (T, B, H · directions). h0 is (layers · directions, B, H); y is 0 after the end of a row."""
     weights = found.weights()
     T, B = x.shape[:2]
     D = len(found.directions)
@@ -28,6 +28,6 @@ def run(found, x, h0=None, lengths=None):
 
 
 def named(found, name):
-    """The one of that name."""
+    """Return the GRU of that name."""
     (gru,) = (gru for gru in found if gru.name == name)
     return gru

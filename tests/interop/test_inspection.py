@@ -1,4 +1,4 @@
-"""What a file is, and what looking at it costs."""
+"""Recognition of file formats, and the cost of an inspection."""
 
 import gzip
 import json

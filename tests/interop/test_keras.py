@@ -1,4 +1,4 @@
-"""Keras' files, against Keras itself, a layer at a time."""
+"""Keras files, compared with Keras itself one layer at a time."""
 
 import builtins
 import io
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @pytest.fixture
 def model(keras, random):
-    """Layers of every kind in a row, with biases that are not zero."""
+    """Return a model of layers of every kind, with biases that are not zero."""
     layers = keras.layers
     every = {"return_sequences": True}
     stack = [
@@ -45,7 +45,7 @@ GRUS = ["after", "before", "hard", "both", "of_a_cell", "stacked", "stacked", "b
 
 
 def output(layer, x):
-    """(T, B, I) to (T, B, units)."""
+    """Return (T, B, units) for (T, B, I)."""
     y = layer(np.ascontiguousarray(x.transpose(1, 0, 2), np.float32))
     return y.detach().numpy().transpose(1, 0, 2)
 
@@ -105,7 +105,7 @@ def test_an_activation_that_is_not_read_is_refused(keras, tmp_path):
 
 
 def legacy(path, version, config=None, group="model_weights/gru_1/gru_1", **arrays):
-    """As Keras 1 and 2 write a layer."""
+    """Write a layer as Keras 1 and 2 do."""
     with h5py.File(path, "w") as file:
         file.attrs["keras_version"] = np.bytes_(version)
         if config is not None:
@@ -189,7 +189,7 @@ def test_links_and_datasets_that_lead_out_of_the_file_are_not_followed(tmp_path)
         layout[:] = h5py.VirtualSource(secret, "model_weights/gru_1/gru_1/recurrent_kernel:0", (4, 12))
         group.create_virtual_dataset("recurrent_kernel:0", layout)
     (found,) = inspect(tmp_path / "model.h5")
-    with pytest.raises(ModelFileError, match="takes its numbers from another file; it is not read"):
+    with pytest.raises(ModelFileError, match="has its numbers in another file; it is not read"):
         found.weights()
 
 

@@ -1,4 +1,4 @@
-"""npz files: names that say what is what, names that do not, and files made to do harm."""
+"""npz files: known names, unknown names, and malicious files."""
 
 import io
 import struct
@@ -140,14 +140,14 @@ def test_a_zip_bomb_is_not_inflated(path):
 
 
 def archive_of(name, data, size):
-    """A zip archive of one member: deflated `data`, of which the directory says that it has `size` bytes."""
+    """Return a zip archive of one member with deflated `data`, whose directory gives the size as `size` bytes."""
     local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(data), size, len(name), 0) + name + data
     central = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 8, 0, 0, 0, len(data), size, len(name), 0, 0, 0, 0, 0, 0) + name
     return local + central + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local), 0)
 
 
 def test_a_member_that_says_less_than_it_inflates_to_gives_no_more_than_it_says(path):
-    """The size in the directory is a lie: what is behind it is never inflated."""
+    """The size in the directory is wrong; the data after it is never inflated."""
     compressor = zlib.compressobj(9, wbits=-15)
     data = compressor.compress(npy(header("(12, 3)"), bytes(50_000_000))) + compressor.flush()
     path.write_bytes(archive_of(b"weight_ih.npy", data, len(npy(header("(12, 3)"))) + 144))
@@ -219,7 +219,7 @@ def readable(path):
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_g2p_ens_encoder_and_decoder_give_its_own_states_and_phonemes(installed, g2p):
-    """The package's own NumPy code, its dictionaries left out, against its weights as they are read here."""
+    """Compares the package's own NumPy code with its weights as they are read here."""
     folder, package = installed("g2p_en"), g2p
     encoder, decoder = inspect(folder / "checkpoint20.npz")
     assert (encoder.name, decoder.name) == ("enc", "dec")

@@ -1,4 +1,4 @@
-"""ONNX files, against onnxruntime and the operator's own test vectors."""
+"""ONNX files, compared with onnxruntime and the operator's own test vectors."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def runtime(path, **inputs):
 
 
 def joined(Y):
-    """Y (T, D, B, H) as (T, B, D · H)."""
+    """Return Y (T, D, B, H) as (T, B, D · H)."""
     return Y.transpose(0, 2, 1, 3).reshape(Y.shape[0], Y.shape[2], -1)
 
 
@@ -126,7 +126,7 @@ def test_a_model_whose_weights_are_inputs_is_refused():
 
 
 def test_constants_and_graphs_inside_graphs_are_read(saved, random):
-    """In the branch of an If: W a Constant, R of the outer graph behind an Identity."""
+    """In the branch of an If, W is a Constant, and R is in the outer graph behind an Identity."""
     inner = gru_model(random)
     W, R, bias = inner.graph.initializer
     nodes = [helper.make_node("Constant", [], ["W"], value=W), *inner.graph.node]
@@ -208,7 +208,7 @@ def test_what_torch_exports_is_read(tmp_path, layers):
 
 
 def test_gtcrn_computes_what_onnxruntime_does_at_every_node(gtcrn):
-    """Inputs and states as onnxruntime has them."""
+    """Inputs and states are those of onnxruntime."""
     path, nodes = gtcrn
     found = inspect(path)
     assert len(found) == 14

@@ -1,4 +1,4 @@
-"""ONNX files that are broken, or made to do harm, and weights in a file beside the model."""
+"""Damaged and malicious ONNX files, and weights in a file beside the model."""
 
 import contextlib
 import struct
@@ -14,7 +14,7 @@ from tui_gru.interop import ModelFileError, inspect
 
 @pytest.fixture
 def external(random, tmp_path):
-    """A model whose weights are in a file beside it, as torch writes it since 2.9."""
+    """Write a model whose weights are in a file beside it, as torch does since 2.9."""
 
     def make(change=None):
         model = gru_model(random)
@@ -76,7 +76,7 @@ def field(number, data):
 
 
 def hostile(tensor):
-    """A model whose one GRU has W as given, in the wire format."""
+    """Return a model with one GRU whose W is given in the wire format."""
     node = b"".join(field(1, name) for name in (b"X", b"W", b"W")) + field(2, b"Y") + field(4, b"GRU")
     return b"\x08\x0a" + field(7, field(1, node) + field(5, tensor))
 
@@ -97,10 +97,10 @@ def dims(*sizes):
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
-        (dims(1, 2**62, 4) + b"\x10\x01" + field(8, b"W") + field(9, bytes(48)), "W in it has 48 bytes where its shape takes"),
+        (dims(1, 2**62, 4) + b"\x10\x01" + field(8, b"W") + field(9, bytes(48)), "W in it has 48 bytes, but its shape needs"),
         (dims(1, 2**64 - 3, 4) + b"\x10\x01" + field(8, b"W") + field(9, bytes(48)), "a tensor has the shape"),
-        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W") + field(9, bytes(40)), "W in it has 40 bytes where its shape takes 48"),
-        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W"), "W in it has 0 bytes where its shape takes 48"),
+        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W") + field(9, bytes(40)), "W in it has 40 bytes, but its shape needs 48"),
+        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W"), "W in it has 0 bytes, but its shape needs 48"),
         (dims(*[1] * 40) + b"\x10\x01" + field(8, b"W"), "a tensor has the shape"),
         (dims(1, 12, 4) + b"\x10\x63" + field(8, b"W"), "type 99, which is not supported; save them as float32"),
         (dims(1, 12, 4) + b"\x10\x03" + field(8, b"W") + field(9, bytes(48)), "int8, so it is quantised"),
@@ -145,7 +145,7 @@ def test_names_with_escapes_are_spelled_out(tmp_path, random):
 
 
 def test_floats_of_an_attribute_may_be_packed(tmp_path, random):
-    """onnx.proto does not pack them, other writers do."""
+    """onnx.proto does not pack them, but other writers do."""
     node = gru_model(random, activations=["HardSigmoid", "Tanh"]).graph.node[0].SerializeToString()
     node += field(5, field(1, b"activation_alpha") + field(7, struct.pack("<f", 1 / 6)))
     tensors = [field(5, tensor.SerializeToString()) for tensor in gru_model(random).graph.initializer]

@@ -1,4 +1,4 @@
-"""GRUs of libraries whose files have only names: written by the libraries themselves, each with an input and its output."""
+"""Files with only names, written by several GRU libraries, each with an input and its output."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_a_z_that_takes_the_new_state_is_negated_and_remembered():
 
 
 def lasagne(x, h, p):
-    """lasagne.layers.GRULayer's step: σ for the gates, tanh for the rest, its own names."""
+    """The step of lasagne.layers.GRULayer, with its own names: σ for the gates, tanh for the rest."""
     σ = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
     r = σ(x @ p["W_in_to_resetgate"] + p["b_resetgate"] + h @ p["W_hid_to_resetgate"])
     u = σ(x @ p["W_in_to_updategate"] + p["b_updategate"] + h @ p["W_hid_to_updategate"])
@@ -90,6 +90,20 @@ def test_gates_with_names_of_their_own_are_read_with_a_warning(tmp_path, random,
     assert found.warning == "the names do not say what z means: give an input and its output to prove it"
     U = arrays[spelling.replace("W", "U").format("r")]
     assert np.array_equal(found.weights().cells[0][0]["Ur"], U.T if on_the_right else U)
+
+
+@pytest.mark.parametrize("prefix", ["", "gru/gru_cell/", "encoder.", "enc_"])
+@pytest.mark.parametrize(("biases", "reset"), [((2, 12), "after"), ((12,), "before")])
+def test_keras_names_are_known_with_any_prefix(tmp_path, random, prefix, biases, reset):
+    """Of recurrent_kernel, "recurrent" is no prefix."""
+    shapes = {"kernel": (3, 12), "recurrent_kernel": (4, 12), "bias": biases}
+    arrays = {name: random.normal(size=shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "m.npz", **{prefix + name: array for name, array in arrays.items()})
+    (gru,) = inspect(tmp_path / "m.npz")
+    assert (gru.name, gru.order, gru.reset) == (prefix.rstrip("/._") or "gru", "zrn", reset)
+    ((cell,),) = gru.blocks()
+    assert np.array_equal(np.concatenate(list(cell.W), axis=1), arrays["kernel"])
+    assert np.array_equal(np.concatenate(list(cell.U), axis=1), arrays["recurrent_kernel"])
 
 
 def test_what_belongs_to_another_network_is_refused_by_name(tmp_path):

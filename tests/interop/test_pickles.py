@@ -1,4 +1,4 @@
-"""Pickles made to do harm: nothing in them runs, and none costs more than its size."""
+"""Malicious pickles: none runs code, and none uses more memory than its size."""
 
 import contextlib
 import io
@@ -128,7 +128,7 @@ def test_depth_costs_nothing():
 
 
 def test_lists_that_hold_one_another_many_times_are_entered_once(tmp_path):
-    """Two to the power of sixty ways lead to the innermost."""
+    """There are 2^60 paths to the innermost list."""
     value = []
     for _ in range(60):
         value = [value, value]
@@ -140,7 +140,7 @@ def test_lists_that_hold_one_another_many_times_are_entered_once(tmp_path):
 
 
 def tensor(storage="FloatStorage", key="0", offset=0, size=(12, 4), stride=(4, 1), function="_rebuild_tensor_v2"):
-    """The operations that torch.save writes for a tensor."""
+    """Return the operations that torch.save writes for a tensor."""
     out = io.BytesIO()
     out.write(f"ctorch._utils\n{function}\n((X".encode())
     out.write(struct.pack("<I", 7) + b"storage" + f"ctorch\n{storage}\n".encode())
@@ -220,7 +220,7 @@ def test_changed_checkpoints_are_read_or_refused(tmp_path, random):
 
 
 def test_every_operation_of_python_is_known_or_refused():
-    """So that a new protocol is noticed here."""
+    """Fails for a new pickle protocol."""
     names = {operation.name: operation.code for operation in pickletools.opcodes}
     known = {name.partition(" ")[2]: name[0] for name in NAMED_OPERATIONS} | {"STOP": "."}
     assert known.items() <= names.items()

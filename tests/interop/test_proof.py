@@ -16,7 +16,7 @@ READINGS = list(product(ORDERS, RESETS, Z_MEANINGS, GATE_FUNCTIONS))
 
 @pytest.fixture
 def found(tmp_path, random):
-    """A GRU whose file says nothing of its convention."""
+    """Return a GRU whose file does not give its convention."""
 
     def make(bias=True, inputs=3, hidden=4, dtype=np.float32):
         arrays = {"a": random.normal(size=(3 * hidden, inputs)), "b": random.normal(size=(3 * hidden, hidden))}
@@ -86,7 +86,7 @@ def test_one_row_may_be_given_without_its_axis_and_a_start_may_be_a_state(found,
 
 
 def test_a_chaotic_gru_is_proved_one_step_at_a_time(found, random):
-    """Its states in float32 and float64 part within a few steps; from recorded states each step is right."""
+    """Its states in float32 and float64 separate within a few steps; from recorded states each step agrees."""
     gru = found(hidden=40)
     cells = gru.weights().cells[0][0]
     wild = {name: (8 * array if name[0] == "U" else array).astype(np.float32) for name, array in cells.items()}

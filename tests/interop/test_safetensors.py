@@ -1,4 +1,4 @@
-"""safetensors, against its own library: the same numbers, and at least the same refusals."""
+"""safetensors files, compared with the safetensors library: the same numbers, and at least the same refusals."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""torch.save's files, against torch: every tensor to the bit, and what the GRU computes."""
+"""Files of torch.save, compared with torch: every tensor bit for bit, and the output of the GRU."""
 
 import argparse
 import collections
@@ -32,7 +32,7 @@ def saved(tmp_path):
 
 
 def blocks_of(weight):
-    """Torch's rows r, z, n as matrices that x is multiplied with from the left."""
+    """Return torch's rows r, z, n as matrices for inputs that multiply from the left."""
     return [block.T for block in np.split(weight.detach().numpy(), 3)]
 
 
@@ -110,7 +110,7 @@ class Model(nn.Module):
 
 
 class Settings:
-    """Of a trainer: an object that only its own program can make."""
+    """Settings of a trainer, which only its own program can load."""
 
     def __init__(self):
         self.rate, self.words = 0.1, ["a"]
@@ -199,12 +199,12 @@ def test_a_file_without_checksums_is_read_and_one_with_a_wrong_one_is_not(saved,
     data[at] ^= 1
     path.write_bytes(data)
     (found,) = inspect(path)
-    with pytest.raises(ModelFileError, match=r"model/data/0 in it does not have its checksum; get the file again"):
+    with pytest.raises(ModelFileError, match=r"model/data/0 in it does not match its checksum; get the file again"):
         found.weights()
 
 
 def test_a_whole_pickled_module_is_refused_by_the_name_of_its_class(saved):
-    with pytest.raises(ModelFileError, match=r"pickled tests\S*\.Model, which only its own code.*torch\.save\(model\.state_dict"):
+    with pytest.raises(ModelFileError, match=r"pickled tests\S*\.Model, which only the code.*torch\.save\(model\.state_dict"):
         inspect(saved(Model()))
     with pytest.raises(ModelFileError, match=r"model: it is a pickled tests\S*\.Model"):
         inspect(saved({"model": Model(), "epoch": 3}))

@@ -1,9 +1,9 @@
-"""Random actions on a session, each compared with a plain run that stores everything, bit for bit.
+"""Random actions on a session, each compared bit for bit with a plain run that stores everything.
 
 python -m tests.soak.actions --count 1000000 --seed 0
 
-The machine is that of tests/debugger/test_session_laws.py, with more that changes nothing: saving and opening, questions, stops.
-A block is twenty sessions of fifty actions; a failure is reduced by Hypothesis to the shortest that it finds.
+The state machine is that of tests/debugger/test_session_laws.py, with more actions that change nothing: saving and opening,
+questions, stops. A block has twenty sessions of fifty actions; Hypothesis reduces a failure to the shortest that it finds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LETTERS = "abC"
 
 
 class SoakMachine(SessionMachine):
-    """What a session keeps is the same after it has been saved and opened, asked, stopped, and led to a mark."""
+    """Also saves and opens the session, asks questions, stops and goes to marks; none of these changes the session."""
 
     actions = 0
 
@@ -56,7 +56,7 @@ class SoakMachine(SessionMachine):
 
     @rule(data=st.data())
     def ask(self, data: st.DataObject) -> None:
-        """Where a number comes from, and what would follow if it were another."""
+        """Ask for the origin of a number, and for the effect of another value."""
         names = [name for name in self.session.program.names if name not in (*COUNTERS, *CHARACTERS)]
         name = data.draw(st.sampled_from([name for name in names if self.session.value(name) is not None]))
         value = self.session.value(name)
@@ -70,7 +70,7 @@ class SoakMachine(SessionMachine):
 
     @rule(source=st.sampled_from(CONDITIONS), forwards=st.booleans())
     def stop(self, source: str, forwards: bool) -> None:
-        """Run to a breakpoint that is there for this run only."""
+        """Run to a temporary breakpoint."""
         condition = compile_condition(source, self.session.program.spellings)
         places = self.run.places("op")
         if forwards:
@@ -97,7 +97,7 @@ class SoakMachine(SessionMachine):
     @precondition(lambda self: self.session.snapshot().can_undo)
     @rule()
     def compare(self) -> None:
-        """Compare with another branch, and cease to."""
+        """Compare with another branch, and end the comparison."""
         others = [name for name in self.session.branches if name != self.session.branch]
         if others:
             self.session.compare(others[-1])
@@ -105,7 +105,7 @@ class SoakMachine(SessionMachine):
 
 
 def block(number: int) -> int:
-    """Run the sessions of one block. How many actions that were."""
+    """Run the sessions of one block. Returns the number of actions."""
     SoakMachine.actions = 0
     run_state_machine_as_test(seed(number)(SoakMachine), settings=BLOCK)
     return SoakMachine.actions

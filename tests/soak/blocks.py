@@ -1,4 +1,4 @@
-"""What the soaks share: they run in numbered blocks, each of which its number repeats, and go on after a finding."""
+"""The runner of the soak tests: numbered blocks, each repeatable by its number, that continue after a finding."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Callable
 def run_blocks(description: str, unit: str, default: int, block: Callable[[int], int]) -> None:
     """Run `block(seed)`, which returns how many units it has done, from --seed on until --count units are done.
 
-    What a block raises is a finding: it is printed with the seed that repeats it, and the next block is run. Exits with the code 1
-    if there were any.
+    An error in a block is a finding: it is printed with the seed that repeats it, and the next block is run. Exits with code 1 if
+    there are findings.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--count", type=int, default=default, help=f"{unit} in all; default {default:,}")

@@ -1,4 +1,4 @@
-"""Session files with bits turned over or the end cut off: what is opened is the same session, or an error with a name.
+"""Session files with flipped bits or a cut-off end: opening gives the same session or an error that says why not.
 
 python -m tests.soak.files --count 10000 --seed 0
 """
@@ -17,7 +17,7 @@ FILES = 100  # of a block
 
 
 def block(seed: int) -> int:
-    """Damage the file of one session as often. How often that was."""
+    """Damage the file of one session repeatedly. Returns the number of damaged files."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.tui-gru"

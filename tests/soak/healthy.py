@@ -1,8 +1,9 @@
-"""Healthy runs of every size, text and cell: nothing is found in them at any time, and every gradient comes out as it went in.
+"""Healthy runs of every size, text and cell: there are no findings at any time, and every gradient is unchanged.
 
 python -m tests.soak.healthy --count 50 --seed 0
 
-A run has what a text of one's own begins with, and random sizes. It is asked at the beginning, and after ever more batches.
+A run has the default options for a user's own text, and random sizes. It is checked at the beginning, and after growing numbers of
+batches.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 
 
 def random_text(chance: random.Random, length: int) -> str:
-    """Words of a small language, some more frequent than others, in sentences."""
+    """Return sentences of a small language in which some words are more frequent than others."""
     letters = LETTERS[: chance.randint(4, len(LETTERS))]
     words = ["".join(chance.choice(letters) for _ in range(chance.randint(1, 8))) for _ in range(chance.randint(5, 200))]
     weights = [1 / (rank + 1) for rank in range(len(words))]
@@ -31,7 +32,7 @@ def random_text(chance: random.Random, length: int) -> str:
 
 
 def random_options(seed: int) -> dict[str, Any]:
-    """What a healthy run is begun with."""
+    """Return the options of a healthy run."""
     chance = random.Random(seed)
     rows, timesteps = chance.choice([1, 2, 4, 8, 16, 32]), chance.choice([2, 3, 4, 8, 16, 32, 64])
     return {
@@ -49,7 +50,7 @@ def random_options(seed: int) -> dict[str, Any]:
 
 
 def block(seed: int) -> int:
-    """Ask one run at each of its stops."""
+    """Check one run at each of its stops."""
     options = random_options(seed)
     session = Session(**options)
     session.learning = True

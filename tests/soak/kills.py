@@ -1,4 +1,4 @@
-"""Sessions that are recorded by a process which is killed: what it had said to be done is in the file, and nothing by halves.
+"""Recorded sessions whose process is killed: every action that it reported is in the file, and none is incomplete.
 
 python -m tests.soak.kills --count 1000 --seed 0
 """
@@ -17,7 +17,7 @@ KILLS = 20  # of a block
 
 
 def block(seed: int) -> int:
-    """Kill as many processes. How many that were."""
+    """Kill a number of processes. Returns their number."""
     with tempfile.TemporaryDirectory() as folder:
         code = f"from tests.debugger.acting import acts_for_ever; acts_for_ever({folder!r})"
         with subprocess.Popen(

@@ -1,9 +1,9 @@
-"""Random bytes and keys at the program in a terminal of its own: it never ends but when it is told to, and says no traceback.
+"""Random bytes and keys sent to the program in a pseudo-terminal: it ends only on request, and prints no traceback.
 
 python -m tests.soak.terminal --count 100000 --seed 0
 
-A block is one program, which is given some hundred keys, clicks, commands, bytes and sizes, and then is to answer and to quit.
-What was typed in a block with a finding is kept in a file. Blocks of even numbers have no bytes that a keyboard does not send.
+A block is one program, which receives some hundred keys, clicks, commands, bytes and sizes, and must then respond and quit. The
+input of a block with a finding is saved in a file. Blocks with even numbers have no bytes that a keyboard does not send.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WORDS = """
 
 
 def typed(chance: random.Random, any_bytes: bool) -> bytes:
-    """Something that is typed, clicked, pasted, or that came over a bad line."""
+    """Return random input: typed, clicked, pasted, or damaged."""
 
     def mouse() -> str:
         button, x, y = chance.choice((0, 0, 2, 32, 35, 64, 65)), chance.randrange(1, 170), chance.randrange(1, 55)
@@ -84,7 +84,7 @@ def resized(terminal: Terminal, columns: int, rows: int) -> None:
 
 
 def storm(terminal: Terminal, chance: random.Random, sent: bytearray, *, any_bytes: bool) -> None:
-    """Type at random, at random speed, while the window changes its size."""
+    """Type random input at random speed while the window changes its size."""
     while len(sent) < TYPED and terminal.process.poll() is None:
         written = typed(chance, any_bytes)
         sent += written
@@ -96,7 +96,7 @@ def storm(terminal: Terminal, chance: random.Random, sent: bytearray, *, any_byt
 
 
 def answers(terminal: Terminal) -> bool:
-    """Whether it still draws: after all that was typed has been dealt with, at another size."""
+    """Return True if the program still draws after all input has been handled, at another size."""
     terminal.send(b"\x1b[201~")  # what may have been pasted, and never ended
     deadline = time.monotonic() + ANSWER
     size = 0
@@ -122,14 +122,14 @@ def quits(terminal: Terminal) -> bool:
 
 
 def peak(terminal: Terminal) -> int:
-    """The most memory that it has held, in KiB; 0 where this system does not say."""
+    """Return the largest memory use of the program in KiB; 0 if this system does not report it."""
     status = Path(f"/proc/{terminal.process.pid}/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 def faults(terminal: Terminal, folder: Path) -> list[str]:
-    """What is wrong after the storm."""
+    """Return the faults after the storm."""
     found = []
     ended = terminal.process.poll() is not None
     if not ended:
@@ -164,7 +164,7 @@ def faults(terminal: Terminal, folder: Path) -> list[str]:
 
 
 def block(seed: int) -> int:
-    """One program, from its start to its end. How many keys and bytes it was sent."""
+    """Run one program from start to end. Returns the number of keys and bytes that it was sent."""
     chance, sent = random.Random(seed), bytearray()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

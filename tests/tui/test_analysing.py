@@ -1,4 +1,4 @@
-"""What matters, on screen: findings, units, influence, losses, arrays, each with its keys, and on every size of screen."""
+"""Analyses on screen: findings, units, influence, losses and arrays, with their keys, on every screen size."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.screenshots import typed
 from tui_gru.debugger.analysis.classes import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.array_list import ArrayList
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.findings_list import FindingsList
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.influence_map import InfluenceMap
-from tui_gru.tui.panels.loss_places import LossPlaces
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.units_map import UnitsMap
-from tui_gru.tui.panels.weights import Overview, Weights
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.analysis.array_list import ArrayList
+from tui_gru.tui.panels.analysis.findings_list import FindingsList
+from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
+from tui_gru.tui.panels.analysis.loss_places import LossPlaces
+from tui_gru.tui.panels.analysis.units_map import UnitsMap
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.screenshot import type_keys
 
 TEXT = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -41,10 +41,7 @@ LARGE = {"text": TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12,
 
 
 async def press(pilot: Pilot[Any], keys: str) -> None:
-    for key in single_keys(keys.split()):
-        await pilot.press(key)
-        await until_idle(pilot)
-    await pilot.pause()
+    await type_keys(pilot, keys.split())
 
 
 def opened(options: dict[str, Any]) -> Any:
@@ -53,7 +50,7 @@ def opened(options: dict[str, Any]) -> Any:
 
 @asynccontextmanager
 async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
-    """The app at 160x50 after these keys, and its pilot."""
+    """Run the app at 160x50, press these keys, and return the app and its pilot."""
     app = opened(options)
     async with headless(app, (160, 50)) as pilot:
         await press(pilot, keys)
@@ -134,7 +131,7 @@ async def test_a_model_of_another_program_has_findings(tmp_path: Path) -> None:
 
 
 def header(app: Any) -> str:
-    from tui_gru.tui.panels.header import Header
+    from tui_gru.tui.panels.time.header import Header
 
     return str(app.screen.query_one(Header).render_line(0).text)
 
@@ -233,7 +230,7 @@ async def test_what_a_unit_goes_with_is_said_on_every_width() -> None:
             lines = panel.plain_text().splitlines()
             (row,) = (line for line in lines if line.split()[:2] == ["unit", str(panel.unit + 1)])
             assert row.endswith(beside) if beside else str(best.what) not in row
-            assert any(f"goes with {str(best.what)[:6]}" in line for line in lines) or width == 40
+            assert any(f"correlates with {str(best.what)[:6]}" in line for line in lines) or width == 40
 
 
 # Influence
@@ -262,7 +259,7 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
         assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
         assert "gives “w”" in panel.plain_text()
         await press(pilot, f"escape {typed('influence ?')}")
-        assert "'?' is no character of the vocabulary" in app.screen.query_one(BottomLine).message
+        assert "'?' is not in the vocabulary" in app.screen.query_one(BottomLine).message
 
 
 # Losses

@@ -1,4 +1,4 @@
-"""Every verb that changes something, or goes somewhere, says what it did and where one is, on every size of the screen."""
+"""Every command that changes or moves something reports its result and the position, on every screen size."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.weights import Weights
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 
 
 def seen(d: Driver) -> str:
-    """What stands on the last rows of the screen."""
+    """Return the text of the last rows of the screen."""
     bottom = d.screen.query_one(BottomLine)
     return " ".join(" ".join(bottom.render_line(y).text for y in range(bottom.size.height)).split())
 
@@ -52,18 +52,18 @@ async def test_what_was_changed_and_undone_is_said(size: tuple[int, int]) -> Non
         await command(d, "set text[3] a")
         assert seen(d) == "text[3] is “a”, was “h”"
         await d.type("u")
-        assert seen(d) == "text[3] = “a” is undone"
+        assert seen(d) == "undid text[3] = “a”"
         await d.type("u")
-        assert seen(d) == "η = 0.1 is undone · on branch main"
+        assert seen(d) == "undid η = 0.1 · on branch main"
         await d.type("u")
-        assert seen(d).startswith("Wz[“M”, unit 1] = 0.5 is undone · now at the end of epoch 1 · batch 2")
+        assert seen(d).startswith("undid Wz[“M”, unit 1] = 0.5 · now at the end of epoch 1 · batch 2")
         await d.type("u")
-        assert seen(d) == "learning on is undone · now before the first line"
+        assert seen(d) == "undid learning on · now before the first line"
         await d.type("U")
-        assert seen(d).startswith("learning on is done again · now at the end of epoch 1 · batch 2")
+        assert seen(d).startswith("redid learning on · now at the end of epoch 1 · batch 2")
         await command(d, "undo")
         await command(d, "undo")
-        assert seen(d) == "there is no change to be undone"
+        assert seen(d) == "there is no change to undo"
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -73,7 +73,7 @@ async def test_a_sample_is_seen_where_it_is_asked_for(size: tuple[int, int]) -> 
         fed_back, tutorial = (sample.text for sample in d.session.samples)
         shown = f"fed-back “{fed_back}” · tutorial “{tutorial}”"
         panel = d.screen.query_one(Samples)
-        assert seen(d) == shown if panel.region else f"{shown} · v turns to them"
+        assert seen(d) == shown if panel.region else f"{shown} · v shows their page"
         await command(d, "sample Ma 4 0 fed-back")
         assert seen(d).startswith(f"fed-back “{d.session.samples[-1].text}”")
         assert len(d.session.samples) == 3
@@ -109,7 +109,7 @@ async def test_what_the_weights_show_is_said_where_they_are_on_another_page(size
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_row_singled_out_is_said(size: tuple[int, int]) -> None:
     async with driving(size) as d:
-        for said in ("row 1 of 2 is singled out", "row 2 of 2 is singled out", "all rows of the batch alike"):
+        for said in ("row 1 of 2 is singled out", "row 2 of 2 is singled out", "no row is singled out"):
             await d.type("r")
             assert seen(d) == said
 
@@ -141,6 +141,6 @@ async def test_steps_searches_and_branches_answer(size: tuple[int, int]) -> None
         await command(d, "branch main")
         assert seen(d).startswith("on branch main · at ")
         await command(d, "rename main~1 warmer")
-        assert seen(d) == "main~1 is warmer now"
+        assert seen(d) == "renamed main~1 to warmer"
         await command(d, "theme whiteboard")
         assert seen(d) == "the theme is whiteboard"

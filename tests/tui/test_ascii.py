@@ -1,4 +1,4 @@
-"""With --ascii the whole screen is ASCII, whatever is on it: formulas, scroll bars, a user's own text, Textual's own screens."""
+"""With --ascii the whole screen is ASCII: formulas, scroll bars, a user's text, and Textual's own screens."""
 
 from __future__ import annotations
 

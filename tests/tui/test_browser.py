@@ -1,4 +1,4 @@
-"""The debugger in a browser: under the driver that Textual names, and, where there are both, served to a headless Chromium."""
+"""The debugger in a browser: under Textual's web driver and, if both are installed, in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 class Served:
-    """The program as a server of Textual starts it, with packets for its input and its output."""
+    """The program as a server of Textual starts it, with packets for its input and output."""
 
     def __init__(self, *arguments: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "TERM"}
@@ -151,7 +151,7 @@ class Page:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """Where `textual serve` has the debugger, on a session named `web`."""
+    """The address at which `textual serve` offers the debugger, on a session named `web`."""
     pytest.importorskip("textual_serve", reason="textual-serve is not installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -164,7 +164,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def chromium(tmp_path: Path) -> Iterator[Callable[[], str]]:
-    """A headless Chromium, which asks no other host for anything; where its DevTools listen, once they do."""
+    """The DevTools address of a headless Chromium that connects to no other host."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     options = "headless no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update disable-sync"
@@ -213,7 +213,7 @@ async def serves(http: Any, url: str) -> bool:
 
 
 def left_at() -> int | None:
-    """Where the session of the browser stands; None where there is none yet."""
+    """Return the position of the browser's session; None if there is none yet."""
     try:
         return Session.open(session_path("web")).position.tick
     except TuiGruError:

@@ -1,4 +1,4 @@
-"""The key that checks a batch, pressed as a person would, with PyTorch in the background."""
+"""The key that checks a batch, with PyTorch running in the background."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.analysis.checking import Check, Report
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.debugger.analysis.checks.checking import Check, Report
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.check_report import CheckReport
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.tui.panels.lists.check_report import CheckReport
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.time.header import Header
 
 
 class Gate:
-    """Holds every check back until it is opened."""
+    """Blocks every check until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._open, self.runs = threading.Event(), 0
@@ -162,7 +162,7 @@ async def test_enter_on_a_row_asks_where_its_number_comes_from() -> None:
         await d.type("escape", "k")
         await report_in(d)
         await d.type("n", "enter")
-        assert "this report is of another batch" in d.says
+        assert "this report is about another batch" in d.says
         assert isinstance(d.screen.overlay, CheckReport)
 
 
@@ -186,7 +186,7 @@ async def test_every_batch_is_checked_while_training() -> None:
 
 
 async def test_a_checked_run_stops_where_a_batch_does_not_agree_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tui_gru.engine import trainer
+    from tui_gru.engine.running import trainer
 
     right = trainer.Trainer.run
 

@@ -15,16 +15,16 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.branches_apart import BranchesApart
-from tui_gru.tui.panels.gates import Gates, ValueMatrix
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.look.glyphs import ASCII, UNICODE, Glyphs
+from tui_gru.tui.panels.lists.branches_apart import BranchesApart
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
@@ -33,7 +33,8 @@ from tui_gru.tui.widgets.panel import Panel
 
 
 def forked(**options: Any) -> Session:
-    """Two branches of 12 batches; one is at ŷ of t 2 in batch 9, on the one where a weight was changed after batch 5."""
+    """Return a session with two branches of 12 batches, at ŷ of t 2 in batch 9 of the one whose weight was changed after batch
+    5."""
     session = Session(**options)
     session.learning = True
     session.step("batch", 12)
@@ -51,7 +52,7 @@ def app_of(session: Session, glyphs: Glyphs = UNICODE) -> TuiGruApp:
 
 
 class Eye:
-    """Looks at the panels of a session of two branches."""
+    """Reads the panels of a session with two branches."""
 
     def __init__(self, pilot: Pilot[None], screen: MainScreen) -> None:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
@@ -221,8 +222,8 @@ async def test_beyond_the_other_branch_s_end_there_are_dots_and_it_is_said() -> 
     session.step("timestep", 1)
     async with looking(session) as eye:
         await eye.press("equals_sign")
-        assert "main has not come so far" in eye.says
-        assert "which has not come so far" in eye.header
+        assert "main has not reached this batch" in eye.says
+        assert "which has not reached this place" in eye.header
         assert not any(digit in eye.written(eye.gate("z")) for digit in "0123456789")
 
 
@@ -274,7 +275,7 @@ async def test_before_they_part_the_top_line_says_that_they_are_the_same() -> No
     session.seek(4 * session.program.ticks)
     async with looking(session) as eye:
         await eye.press("equals_sign")
-        assert "which is the same up to here" in eye.header
+        assert "which has no differences so far" in eye.header
 
 
 @pytest.mark.parametrize("size", [(160, 50), (80, 24), (40, 12)])
@@ -284,7 +285,7 @@ async def test_how_two_branches_differ_is_a_report_from_which_one_goes_there(siz
         report = eye.screen.overlay
         assert isinstance(report, BranchesApart)
         shown = " ".join(report.plain_text().split())
-        for words in ("main~1 beside main", "first difference", "Wh[“M”, unit 1]", "ah[row 1, unit 1]", "furthest apart, e2 b3"):
+        for words in ("main~1 beside main", "first difference", "Wh[“M”, unit 1]", "ah[row 1, unit 1]", "difference, e2 b3"):
             assert words in shown
         assert report.apart.samples is not None
         assert report.apart.samples.theirs in shown

@@ -1,4 +1,4 @@
-"""Whatever number of the model the cursor can be put on, enter says where it comes from."""
+"""The origin of every number that the cursor can select, opened by enter."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.matrix import MatrixView
 
@@ -76,7 +76,7 @@ async def test_the_curve_asks_for_the_loss_at_its_mark() -> None:
         curve = d.screen.query_one(LossCurve)
         curve.focus()
         await d.type("enter")
-        assert d.says == "no batch has come to its loss yet: n runs one"
+        assert d.says == "no loss has been computed yet; n runs a batch"
         await d.type("n", "enter")
         assert asked(d) == ValueRef("loss", (), None, d.session.position.tick)
         value = d.session.loss

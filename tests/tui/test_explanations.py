@@ -1,4 +1,4 @@
-"""Everything on the screen is explained in a sentence, of every model; `?`, the legend and `:help` show it."""
+"""Explanations of everything on the screen, for every model; `?`, the legend and `:help` show them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tui_gru.tui.explanations.here import explain
 from tui_gru.tui.explanations.panels import PANELS, about_panel
 from tui_gru.tui.explanations.signs import SIGNS
 from tui_gru.tui.explanations.values import about
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.key_signs import VERB
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.legend import Legend
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.look.key_signs import VERB
+from tui_gru.tui.panels.lists.legend import Legend
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screenshot import until_idle
@@ -66,11 +66,11 @@ def test_a_comment_in_the_file_of_a_model_is_the_sentence_of_its_line(tmp_path: 
         ("z", "near 1 keeps the old state"),
         ("Wz", "weights from x to z"),
         ("bh", "bias of h̃"),
-        ("az", "what σ is applied to"),
+        ("az", "the argument of σ"),
         ("dWz", "with respect to Wz, summed"),
         ("dh_carry", "the share of dhₜ₋₁ that flows through the line of h"),
         ("dh_future", "that the timestep after hands back"),
-        ("h_prev", "h as the timestep before left it"),
+        ("h_prev", "h after the previous timestep"),
         ("learning_rate", "against the gradient"),
     ],
 )
@@ -79,10 +79,10 @@ def test_what_names_of_the_tutorial_are(name: str, words: str) -> None:
 
 
 def panel_classes() -> Iterator[type[Panel]]:
-    """Every class of a panel that is shown: those of the panels' folder that are not there to be derived from alone."""
+    """Yield every class of a panel that is shown: those in the panels' folder except base classes."""
     folder = Path(tui_gru.tui.panels.__file__).parent
-    for path in sorted(folder.glob("*.py")):
-        module = import_module(f"tui_gru.tui.panels.{path.stem}")
+    for path in sorted(folder.rglob("*.py")):
+        module = import_module(".".join(("tui_gru.tui.panels", *path.relative_to(folder).with_suffix("").parts)))
         for kind in vars(module).values():
             if inspect.isclass(kind) and issubclass(kind, Panel) and kind.__module__ == module.__name__:
                 yield kind
@@ -155,7 +155,7 @@ async def test_the_insight_of_the_sequence_is_explained_where_it_has_the_focus()
         await d.type("n", "n", "s")
         d.screen.set_focus(d.screen.query_one(Sequence))
         await d.type("?")
-        assert "is another place of the text" in help_text(d)
+        assert "another place of the text" in help_text(d)
 
 
 async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> None:

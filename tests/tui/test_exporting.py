@@ -1,4 +1,4 @@
-"""What is on screen, written to a file."""
+"""Export of the contents of the screen to a file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.verbs.line import execute
 
 
@@ -129,7 +129,7 @@ async def test_the_screen_as_a_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "word"),
     [
-        ("export", "name a file"),
+        ("export", "type a file"),
         ("export a.pdf", "a.txt"),
         ("export nowhere/a.txt", "cannot be written"),
         ("export a.tex", "no formula"),

@@ -1,4 +1,4 @@
-"""The screen on a GRU of a file: every panel and key on a model without a text, a loss and an update."""
+"""The screen on a GRU from a file: every panel and key for a model without a text, a loss and an update."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.debugger.test_given_derivations import of_a_module, of_a_recording, o
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.given_sequence import _off
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.given_sequence import _off
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_checked, until_idle
@@ -58,7 +58,7 @@ LENGTHS = {"layers": 1, "bidirectional": False, "lengths": [6, 3]}
 
 @pytest.mark.parametrize(("size", "options"), list(zip(SIZES, [{}, LENGTHS, {}, LENGTHS], strict=True)), ids=str)
 async def test_every_key_is_answered(opened: Callable[..., Session], size: tuple[int, int], options: dict[str, object]) -> None:
-    """A panel that cannot draw, or a key that fails, would write a report, and the test would fail."""
+    """A panel that cannot draw, or a key that fails, writes a report, which fails the test."""
     async with driving(opened(**options), size) as d:
         await d.type(*"sofnNeESOFvvvxxxrRLLzz")
         await d.type(*"allpGbcCBJ", "escape", "n", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape")

@@ -1,4 +1,4 @@
-"""A session that somebody hands out, on the screen: looked at freely, and the first change asks where to go on."""
+"""A shared session on the screen: it can be viewed freely, and the first change asks where to save."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import new_session
-from tui_gru.tui.panels.header import Header
+from tui_gru.tui.panels.time.header import Header
 
-QUESTION = "not recorded: y writes to math.tui-gru, c to a copy, esc goes on in memory"
+QUESTION = "not recorded: y writes to math.tui-gru, c to a copy, esc continues in memory"
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_escape_goes_on_in_memory_and_the_screen_says_so_as_long_as_it_is_
     async with looking(path) as d:
         with untouched(path):
             await d.type("n", "escape")
-            assert d.says == "not recorded, it goes on in memory"
+            assert d.says == "not recorded; the session continues in memory only"
             await d.type("n", "c")
             assert QUESTION not in d.says
             assert "unrecorded" in header(d)
@@ -117,12 +117,12 @@ async def test_leaving_with_a_question_open_warns_once(path: Path) -> None:
     async with looking(path) as d:
         await d.type("n", "q")
         assert d.pilot.app.is_running
-        assert d.says == f"q again quits, and what was done is lost · {QUESTION}"
+        assert d.says == f"press q again to quit and lose the changes that are not recorded · {QUESTION}"
         await d.type("n")
         await command(d, "quit")
         assert "q again quits" in d.says
         await command(d, "open elsewhere")
-        assert "say first where it goes" in d.says
+        assert "answer first where to record them" in d.says
         await d.type("q")
         assert d.pilot.app.return_code is not None or not d.pilot.app.is_running
 

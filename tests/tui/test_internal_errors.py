@@ -1,4 +1,4 @@
-"""An error that nothing expects: it is said, a report of it is written, the session is kept, and the program goes on."""
+"""Unexpected errors: the screen reports them, writes a report, keeps the session and continues."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage import error_reports
 from tui_gru.tui import app as app_module
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.panels.lists.stops_list import StopsList
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.verbs.line import execute
 
 Reports = Callable[[], list[str]]
@@ -28,7 +28,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 async def goes_on(d: Driver, reports: Reports, doing: str) -> None:
-    """The fault was said, with a report that names it and what was being done; the next verb does what it does."""
+    """Check that the fault was reported with its name and the current action, and that the next command works."""
     assert d.says.startswith("internal error (ZeroDivisionError: a planted fault); report: ")
     assert Path(d.says.partition("report: ")[2]).read_text() == reports()[0]
     (report,) = reports()
@@ -56,14 +56,14 @@ async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected
 
 async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
-        monkeypatch.setattr("tui_gru.tui.themes.checked_theme", fail)
+        monkeypatch.setattr("tui_gru.tui.look.themes.checked_theme", fail)
         await d.type(":", *"theme", "space", *"whiteboard", "enter")
         await settled(d)
         await goes_on(d, expected_reports, "the command 'theme whiteboard'")
 
 
 async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
-    """The keys behind it are done."""
+    """The keys after it are handled."""
     async with driving() as d:
         monkeypatch.setattr(d.screen, "look", fail)
         burst(d, "r", "o")
@@ -71,7 +71,7 @@ async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_repo
         assert d.session.position.tick == 1
         assert len(expected_reports()) == 1
         await d.type("r")
-        await goes_on(d, expected_reports, "dealing with Key(key='r'")
+        await goes_on(d, expected_reports, "handling Key(key='r'")
 
 
 async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
@@ -81,7 +81,7 @@ async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_
         assert row.line is not None
         d.screen.post_message(Listing.GutterChosen(row.line))
         await settled(d)
-        await goes_on(d, expected_reports, "dealing with Listing.GutterChosen")
+        await goes_on(d, expected_reports, "handling Listing.GutterChosen")
 
 
 async def test_in_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
@@ -89,11 +89,11 @@ async def test_in_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Rep
         monkeypatch.setattr(LossTerms, "on_blur", fail, raising=False)
         d.screen.query_one(LossTerms).post_message(events.Blur())
         await settled(d)
-        await goes_on(d, expected_reports, "dealing with Blur in LossTerms")
+        await goes_on(d, expected_reports, "handling Blur in LossTerms")
 
 
 async def test_in_drawing_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
-    """It stands in the panel; the others are drawn, and it is, too, once it can be."""
+    """The error is shown in the panel; the others are drawn, and so is this one once it can be."""
     async with driving() as d:
         build = LossTerms.build
         monkeypatch.setattr(LossTerms, "build", fail)

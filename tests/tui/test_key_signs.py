@@ -1,4 +1,4 @@
-"""Whatever names a key names the one that the person has."""
+"""Texts that name a key use the key that the user has configured."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.key_signs import key_sign, key_signs
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.look.key_signs import key_sign, key_signs
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.help import HelpPanel, HelpScreen
 from tui_gru.tui.verbs.line import execute
@@ -60,9 +60,9 @@ async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
         await d.type("f12", "ctrl+c")
         assert "f11 quits" in d.says
         await d.type("ctrl+k")
-        assert "ctrl+x forgets" in d.says
+        assert "ctrl+x cancels" in d.says
         await d.type("a", "ctrl+j")
-        assert "ctrl+x forgets" in d.says
+        assert "ctrl+x cancels" in d.says
         await d.type("ctrl+x", "f8")
         assert "ctrl+x closes" in str(screen.overlay.border_subtitle)
         execute(screen, "what-if z[0,0] 0.5")
@@ -87,7 +87,7 @@ async def test_what_is_typed_into_the_keys_searches_them() -> None:
         assert ":rename main~1 warmer" in shown
         assert "one timestep" not in shown
         await d.type(*"es q")
-        assert "no key and no command has these words" in panel.plain_text()
+        assert "no key or command contains these words" in panel.plain_text()
         await d.type("backspace", "backspace", "backspace", "backspace")
         assert "the list of branches" in panel.plain_text()
         await d.type("escape")

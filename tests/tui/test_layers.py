@@ -1,11 +1,11 @@
-"""The key that chooses the layer, and what it says."""
+"""The key that selects the layer, and its message."""
 
 from __future__ import annotations
 
 from tests.tui.test_main_screen import driving
 from tui_gru.tui.layout import Layout
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.weights import Overview
 
 
 async def test_a_key_goes_through_layers_and_directions_and_back_to_the_one_at_work() -> None:
@@ -16,10 +16,10 @@ async def test_a_key_goes_through_layers_and_directions_and_back_to_the_one_at_w
             ("layer 1 of 2 ←", "_l0_reverse"),
             ("layer 2 of 2 →", "_l1"),
             ("layer 2 of 2 ←", "_l1_reverse"),
-            ("the layer of the line at work", "_l0"),
+            ("the layer of the current line", "_l0"),
         ):
             await d.type("L")
-            assert d.says == f"gates, weights and the gradient's flow show {said}"
+            assert d.says == f"gates, weights and gradient flow show {said}"
             assert d.screen.query(ValueMatrix).first().value_name == f"z{suffix}"
         await d.type("L", "L")
         await d.type("n")

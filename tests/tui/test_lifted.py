@@ -1,4 +1,4 @@
-"""What covers the blackboard is lifted, with a word, where the moment that it is of is no longer there."""
+"""An overlay is closed with a message when the moment that it shows no longer exists."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.tui.screenshot import until_checked, until_idle
 from tui_gru.tui.verbs.line import execute
 
-GONE = "what was shown is of a moment that is not there any more"
+GONE = "the panel was closed: its moment is no longer in the timeline"
 ASKED = {"origin": "why Wz[0,1]", "what-if": "what-if z[0,1] 0.9", "check": "check"}
 
 
 async def edited(d: Driver) -> None:
-    """A weight edited in the past: on a branch of its own."""
+    """Edit a weight in the past, which creates a branch."""
     await d.type("l", "3n", "2N")
     await command(d, "set Wz[0,1] 0.5")
     assert d.session.branch == "main~1"
@@ -38,7 +38,7 @@ async def test_undoing_the_edit_lifts_what_was_read_after_it(what: str) -> None:
         await ask(d, what)
         await d.type("u")
         assert d.screen.overlay is None
-        assert "Wz[“h”, unit 2] = 0.5 is undone" in d.says
+        assert "undid Wz[“h”, unit 2] = 0.5" in d.says
         assert d.says.endswith(GONE)
 
 

@@ -1,4 +1,4 @@
-"""The main screen, driven by keys as a person would."""
+"""The main screen, driven by keys."""
 
 from __future__ import annotations
 
@@ -13,28 +13,25 @@ from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.screenshot import type_keys, until_idle
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
 
 
 class Driver:
-    """Types at the app and looks at its session."""
+    """Types into the app and reads its session."""
 
     def __init__(self, pilot: Pilot[None], screen: MainScreen) -> None:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
 
     async def type(self, *tokens: str) -> None:
-        for key in single_keys(tokens):
-            await self.pilot.press(key)
-            await until_idle(self.pilot)
-        await self.pilot.pause()
+        await type_keys(self.pilot, tokens)
 
     @property
     def where(self) -> tuple[int, int, int, str]:
@@ -262,7 +259,7 @@ async def test_own_keys(tmp_path: Any) -> None:
 
 async def test_a_click_on_a_line_runs_to_it() -> None:
     async with driving() as d:
-        from tui_gru.tui.panels.listing import Listing
+        from tui_gru.tui.panels.program.listing import Listing
 
         d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.lines["h"]))
         await d.pilot.pause()
@@ -317,7 +314,7 @@ async def test_zero_after_a_length_is_a_temperature() -> None:
 
 
 async def test_a_long_sample_can_be_stopped() -> None:
-    """It is drawn in a thread, with progress; what there is of it by then is kept, and is what a shorter one would be."""
+    """It is drawn in a thread with progress; the part drawn so far is kept and equals a shorter sample."""
     async with driving(text="MathMathMathMathMath" * 3, vocabulary=None, hidden_size=32) as d:
         execute(d.screen, "sample Ma 10000")
         assert d.screen.running

@@ -1,4 +1,4 @@
-"""Models other than the tutorial's, pictured: an LSTM, layers, directions, an update by Adam with its gradient clipped."""
+"""Pictures of other models than the tutorial's: an LSTM, layers, directions, Adam with clipping."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tests.screenshots import typed
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.screenshot import type_keys
 
 
 class Moment(NamedTuple):
-    """After the line of `target` in timestep `t` (0-based) of the second batch, which learns; then `keys` are typed."""
+    """The position after the line of `target` in timestep `t` (0-based) of the second batch, which learns; then `keys` are
+    typed."""
 
     options: dict[str, Any]
     target: str
@@ -47,9 +48,6 @@ def test_pictures(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
     keys = f"l 2n {typed(f'go {tick}')} escape {moment.keys}"
 
     async def press(pilot: Pilot[None]) -> None:
-        for key in single_keys(keys.split()):
-            await pilot.press(key)
-            await until_idle(pilot)
-        await pilot.pause()
+        await type_keys(pilot, keys.split())
 
     assert snap_compare(make_app(config, theme=moment.theme), terminal_size=size, run_before=press)

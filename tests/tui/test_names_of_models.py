@@ -1,4 +1,4 @@
-"""What the screen says of a model has the names of that model."""
+"""Texts on the screen use the names of the current model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of, shipped
 from tui_gru.tui.examples import example
-from tui_gru.tui.panels.check_report import CheckReport
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.header import header
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.lists.check_report import CheckReport
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.time.header import header
+from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screenshot import until_checked
-from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.widgets.refs import Ref
@@ -112,7 +112,7 @@ async def test_every_row_of_a_check_can_be_asked_where_two_lines_read_a_weight()
 
 
 def test_no_name_of_a_cell_or_of_an_update_stands_in_the_code() -> None:
-    """What the program knows of a model is read off its equations."""
+    """The program gets all names of a model from its equations."""
     names: set[str] = set()
     for kind in ("cell", "update", "input"):
         for piece in (shipped(kind, name) for name in names_of(kind)):

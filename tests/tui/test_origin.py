@@ -1,4 +1,4 @@
-"""Where a number comes from, asked on the main screen as a person would."""
+"""The origin of a number on the main screen, driven by keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref
 
@@ -145,7 +145,7 @@ async def test_the_gates_and_the_line_at_work_can_be_asked() -> None:
 async def test_before_the_first_line_there_is_nothing_to_ask() -> None:
     async with driving() as d:
         await d.type("enter")
-        assert "nothing is computed here yet" in d.says
+        assert "no value has been computed yet" in d.says
         assert d.screen.overlay is None
 
 
@@ -181,7 +181,8 @@ async def test_when_a_weight_last_changed_is_one_key_away() -> None:
         await d.type("enter")
         for batch in ((1, 0), (0, 2)):  # the last of which changed it more than the one before, which is passed over then
             await d.type("d", "0.00005", "enter")
-            assert d.says == ""
+            place = f"epoch {batch[0] + 1} · batch {batch[1] + 1} · update"
+            assert d.says == f"abs(Wz[3, 0] - prev(Wz)[3, 0]) > 0.00005 holds at {place}"
             assert d.session.position.line is not None
             assert d.session.position.line.target == "Wz"
             assert d.where[:2] == batch

@@ -1,4 +1,4 @@
-"""Derivations, pictured: on every size of screen, in ASCII, and of every kind."""
+"""Pictures of derivations of every kind, on every screen size and in ASCII."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from textual.pilot import Pilot
 from tests.screenshots import typed
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.screenshot import type_keys
 
 DERIVATIONS = {
     "state": "l n s o o o o enter",
@@ -39,9 +39,6 @@ def _pictured(snap_compare: Any, name: str, size: tuple[int, int], *, ascii_only
         app.glyphs = ASCII
 
     async def press(pilot: Pilot[None]) -> None:
-        for key in single_keys(DERIVATIONS[name].split()):
-            await pilot.press(key)
-            await until_idle(pilot)
-        await pilot.pause()
+        await type_keys(pilot, DERIVATIONS[name].split())
 
     return bool(snap_compare(app, terminal_size=size, run_before=press))

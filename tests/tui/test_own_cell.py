@@ -1,4 +1,4 @@
-"""A cell of the user's own, from its file through everything that the debugger does."""
+"""A user's cell, from its file through every command of the debugger."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from tests.screenshots import CELL
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.cli.program import main
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.check_report import CheckReport
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.panels.lists.check_report import CheckReport
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screenshot import until_checked, until_idle
 from tui_gru.tui.verbs.line import execute
 

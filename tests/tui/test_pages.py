@@ -1,4 +1,4 @@
-"""The pages of a screen without room for all panels: which is shown, what is on it, and what is on the others."""
+"""Pages of a screen that is too small for all panels: the page that is shown, and the panels of each page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.pages import page_words
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 
 WORDS = {
-    "Sequence": "sequence", "LossTerms": "loss terms", "LineAtWork": "the line at work", "Gates": "gates", "Softmax": "ŷ",
+    "Sequence": "sequence", "LossTerms": "loss terms", "LineAtWork": "the current line", "Gates": "gates", "Softmax": "ŷ",
     "LossCurve": "loss curve", "Weights": "weights", "Samples": "samples", "Watches": "watches", "Log": "log",
 }  # fmt: skip
 SIZES = [(40, 12), (59, 30), (80, 24), (99, 50), (120, 30), (120, 36), (160, 33), (160, 40), (160, 50)]
 
 
 def panels(d: Driver) -> set[str]:
-    """The panels that can be seen, in words."""
+    """Return the names of the visible panels."""
     return {WORDS[name] for name in WORDS for panel in d.screen.query(name) if panel.region}
 
 
@@ -45,10 +45,43 @@ async def test_each_page_has_the_panels_that_it_is_said_to_have(size: tuple[int,
             await d.type("v")
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (120, 30)])
+async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) -> None:
+    async with driving(size, seq_length=2) as d:
+        await d.type("l")
+        seen = {}
+        for _ in range(d.session.program.ticks):
+            await d.type("o")
+            line = d.session.snapshot().line
+            assert line is not None
+            assert panels(d) == set(d.screen.panels.on_pages[0]), line.text
+            seen[line.target] = panels(d)
+        narrow = size[0] < 100
+        for target, panel in (("h_tilde", "gates"), ("y_hat", "ŷ"), ("term2", "ŷ"), ("loss", "loss terms"), ("dah", "gates")):
+            assert panel in seen[target]
+        for target in ("dWh", "Wh"):
+            assert "weights" in seen[target]
+            assert ("gates" in seen[target]) is not narrow
+        assert ("gates" in seen["term3"]) is not narrow
+
+
+async def test_other_pages_stay_as_they_are() -> None:
+    async with driving((80, 24)) as d:
+        await d.type("l", "v")
+        shown = panels(d)
+        for _ in range(3):
+            await d.type("n", "s")
+            assert panels(d) == shown
+        await d.type("n", "v", "v")
+        assert "weights" in panels(d)
+
+
 async def test_the_key_says_what_is_on_this_page_and_on_the_others() -> None:
     async with driving((80, 24)) as d:
         await d.type("v")
-        assert d.says == ("page 2 of 3: gates, ŷ, loss curve · 1: sequence, loss terms, the line at work · 3: weights, samples")
+        assert d.says == (
+            "page 2 of 3: loss terms, gates, ŷ, loss curve · 1: sequence, the current line · 3: sequence, weights, samples"
+        )
 
 
 def test_every_page_is_named_once() -> None:

@@ -1,4 +1,4 @@
-"""Keys and clicks that come when the panel that they were meant for has just been removed: they do nothing."""
+"""Keys and clicks for a panel that has just been removed do nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from textual.errors import NoWidget
 
 from tests.tui.terminal.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.branch_list import BranchList
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.lists.branch_list import BranchList
+from tui_gru.tui.panels.lists.origin import OriginPanel
 from tui_gru.tui.screens.palette import Palette
 from tui_gru.tui.widgets.overlay import Overlay
 
 
 def click(d: Driver, x: int, y: int) -> None:
-    """As the terminal sends it, behind what has been typed."""
+    """Click as the terminal sends it, after the typed keys."""
     for kind in (events.MouseDown, events.MouseMove, events.MouseUp):
         button = 0 if kind is events.MouseMove else 1
         d.pilot.app.post_message(kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y))
@@ -71,7 +71,7 @@ async def test_a_panel_that_is_removed_takes_neither_focus_nor_keys() -> None:
 
 
 async def test_one_overlay_after_the_other_at_once() -> None:
-    """Laying one is given up for the next, without a trace."""
+    """The first overlay is cancelled for the next one."""
     async with driving() as d:
         for _ in range(5):
             d.screen.overlays.cover(BranchList())

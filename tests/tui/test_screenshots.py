@@ -1,4 +1,4 @@
-"""The pictures of the README are those that the program draws now."""
+"""The pictures in the README equal those that the program draws now."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ def test_a_picture_is_current(picture: Picture, tmp_path, plain_environment) -> 
 
 
 def listing(svg: str) -> list[str]:
-    """What stands in the panel of the listing, whose left half of the screen no number reaches."""
+    """Return the text of the listing panel, whose left half does not depend on any number."""
     texts = re.findall(r'<text[^>]*? x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>', svg)
     return [text for x, y, text in texts if float(x) < 560 and 40 < float(y) < 1100]
 

@@ -1,4 +1,4 @@
-"""On the smallest screen everything can be read: what does not fit is folded, or scrolls, or is shown where the cursor is."""
+"""The smallest screen: what does not fit is folded, scrolls, or is shown at the cursor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.characters import fitting, folded, split
 from tui_gru.tui.examples import example
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.look.characters import fitting, folded, split
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.widgets.panel import Panel
@@ -117,7 +117,7 @@ async def test_a_what_if_says_all_there_is_to_say() -> None:
         await d.pilot.pause()
         panel = d.screen.query_one(WhatIfPanel)
         assert panel.heading == "z[row 1, unit 2] = 0.9000?"
-        assert str(panel.border_subtitle) == "enter keeps it · + - change it"
+        assert str(panel.border_subtitle) == "enter applies it · + - change it"
         await d.type("space")
         assert "row 1, unit 2 +0.3500 → +0.9000" in words(panel.plain_text())
         assert "…" not in panel.plain_text()

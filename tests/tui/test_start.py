@@ -1,4 +1,4 @@
-"""What the first picture takes: no more styling and laying out than it must."""
+"""The cost of the first picture: no more styling and layout than necessary."""
 
 from collections import Counter
 

@@ -5,7 +5,7 @@ import pytest
 from tests.tui.test_main_screen import driving
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.stop_signs import command_of
+from tui_gru.tui.panels.program.stop_signs import command_of
 from tui_gru.tui.verbs.line import execute
 
 BREAKS = {
@@ -63,7 +63,7 @@ async def test_watch(typed, made):
         ("break h if t == 1 log z {zz}", "zz", "zz"),
         ("break h log {z", "{z", "never closed"),
         ("break h if t == 1 if t == 2", "if t == 2", "twice"),
-        ("break h if hits 3", "hits", "what comes after if"),
+        ("break h if hits 3", "hits", "nothing follows if"),
         ("watch hh + 1", "hh", "hh"),
         ("watch h[0, 9] +", "+", "ends too early"),
         ("break #1 z", "#1", "watch #1"),
@@ -84,15 +84,15 @@ async def test_an_error_names_the_column_of_what_was_typed(typed, at, said):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("break h if", "what comes after if"),
-        ("watch", "name what to watch"),
-        ("watch stop", "name what to watch"),
-        ("delete", "name which"),
+        ("break h if", "nothing follows if"),
+        ("watch", "type an expression to watch"),
+        ("watch stop", "type an expression to watch"),
+        ("delete", "type which"),
         ("delete 9", "no breakpoint or watch 9"),
         ("delete q", "no mark q"),
-        ("enable x", "'x' is no number"),
+        ("enable x", "'x' is not the number"),
         ("mark 1", "letter"),
-        ("jump", "name which"),
+        ("jump", "type which"),
         ("watch #9 loss", "no breakpoint or watch 9"),
     ],
 )

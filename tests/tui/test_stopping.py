@@ -1,4 +1,4 @@
-"""Breakpoints, watches, marks and continue on the main screen, driven by keys as a person would."""
+"""Breakpoints, watches, marks and continue on the main screen, driven by keys."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from textual.events import Paste
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.state.stops import Breakpoint, Watch
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.log import Log
-from tui_gru.tui.panels.stops_list import StopsList
-from tui_gru.tui.panels.watches import Watches
+from tui_gru.tui.panels.lists.stops_list import StopsList
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.program.log import Log
+from tui_gru.tui.panels.program.watches import Watches
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
 
 
 async def command(d: Driver, text: str) -> None:
-    """Paste a command on the `:` line, which is drawn once for it and not for every letter, and enter it."""
+    """Paste a command on the `:` line, which is then drawn once and not for every letter, and enter it."""
     await d.type(":")
     d.pilot.app.post_message(Paste(text))
     await d.type("enter")
@@ -78,7 +78,7 @@ async def test_continue_to_the_end_of_a_run_that_nothing_stops_says_so() -> None
         await command(d, "break if loss < 0")
         await d.type("c")
         assert d.session.position == d.session.end
-        assert d.says == "came to the end; nothing stopped it"
+        assert d.says == "reached the end; no breakpoint was hit"
 
 
 async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_there_is_one() -> None:
@@ -309,7 +309,7 @@ async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> N
 async def test_a_run_that_nothing_would_stop_is_not_begun() -> None:
     async with driving() as d:
         await d.type("s", "3", "c")
-        assert d.says.startswith("no breakpoints are set, so nothing would stop this run · b sets one here, :break if")
+        assert d.says.startswith("no breakpoints are set, so nothing would stop this run · b sets one on this line, :break if")
         assert d.screen.query_one(BottomLine).warning
         assert not d.screen.pending.counting
         assert d.where == (0, 0, 0, "forward")
@@ -319,11 +319,11 @@ async def test_a_run_that_nothing_would_stop_is_not_begun() -> None:
         await command(d, "break h")
         await command(d, "disable 2")
         await d.type("c")
-        assert d.says == "all breakpoints are off, so nothing would stop this run · B lists them, to turn one on"
+        assert d.says == "all breakpoints are disabled, so nothing would stop this run · B lists them, to enable one"
         assert d.where == (0, 0, 0, "forward")
         await d.type("C")
         assert d.session.position.tick == 0
-        assert d.says == "came to the beginning; all breakpoints are off"
+        assert d.says == "reached the beginning; all breakpoints are disabled"
 
 
 async def test_a_run_that_nothing_stops_goes_to_its_end_where_it_has_one() -> None:
@@ -332,7 +332,7 @@ async def test_a_run_that_nothing_stops_goes_to_its_end_where_it_has_one() -> No
         d.screen.show_now()
         await d.type("c")
         assert d.session.position == d.session.end
-        assert d.says == "came to the end; no breakpoints are set"
+        assert d.says == "reached the end; no breakpoints are set"
 
 
 async def test_a_run_that_only_writes_goes_on() -> None:

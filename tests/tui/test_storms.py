@@ -1,4 +1,4 @@
-"""The same keys lead to the same place, however large the screen is, whatever the text, and however often it is resized."""
+"""The same keys give the same position for every screen size and text, also while the screen is resized."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
 from tui_gru.tui.screens import runner
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.terminal import keyboard
@@ -24,7 +24,7 @@ SIZES = ((1, 1), (300, 80), (40, 12), (3, 50), (200, 2), (80, 24))
 
 
 async def stormed(size: tuple[int, int], text: str, *, ascii_: bool, theme: str) -> int:
-    """The tick that keys typed faster than they can be dealt with lead to, while the window changes its size."""
+    """Return the tick after keys that are typed faster than they can be handled, while the window changes its size."""
     async with driving(size, text=text) as d:
         app = d.pilot.app
         app.glyphs, app.theme = (ASCII if ascii_ else UNICODE), theme  # type: ignore[attr-defined]
@@ -61,7 +61,7 @@ TEXTS = {
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, no step is a run that `esc` stops, and no key is taken for one held down too long."""
+    """Make the tests independent of the speed of the machine: `esc` stops no step, and no key counts as held too long."""
     monkeypatch.setattr(runner, "AT_ONCE", math.inf)
     monkeypatch.setattr(keyboard, "LAG", math.inf)
     monkeypatch.setattr(keyboard, "PATIENCE", 10.0)

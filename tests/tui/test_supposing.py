@@ -1,4 +1,4 @@
-"""Another number in the place of the one under the cursor, on the main screen."""
+"""What-if for the number under the cursor, on the main screen."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.weights import Overview
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.widgets.refs import Ref
 
 
@@ -21,7 +21,7 @@ def panel(d: Driver) -> WhatIfPanel:
 
 
 async def retype(d: Driver, value: str) -> None:
-    """Type another value: the old one is selected, so that it is replaced."""
+    """Type another value; the old one is selected and is replaced."""
     await d.type(value, "enter")
 
 
@@ -54,7 +54,7 @@ async def suppose_a_weight(d: Driver) -> WhatIfPanel:
 async def test_the_loss_and_the_predictions_come_first_then_what_changes_most() -> None:
     async with driving() as d:
         shown = (await suppose_a_weight(d)).plain_text()
-        places = [shown.index(words) for words in ("loss  now", "ŷ of row", "what would change most", "space unfolds all")]
+        places = [shown.index(words) for words in ("loss  now", "ŷ of row", "values that would change most", "space unfolds all")]
         assert places == sorted(places)
         assert shown.count("█") > 20
         prediction = panel(d).what_if.prediction
@@ -69,7 +69,7 @@ async def test_space_unfolds_all_that_would_differ_and_folds_it_again() -> None:
         folded = what_if.plain_text()
         await d.type("space")
         unfolded = what_if.plain_text()
-        assert "all that would differ" in unfolded
+        assert "all values that would differ" in unfolded
         assert len(unfolded.splitlines()) > len(what_if.what_if.differences) > len(folded.splitlines())
         await d.type("space")
         assert what_if.plain_text() == folded
@@ -157,7 +157,7 @@ async def test_kept_it_is_an_edit_and_a_branch() -> None:
 
 
 def panel_loss_tick(d: Driver) -> int:
-    """The tick of the loss of the batch one is in."""
+    """Return the tick of the loss of the current batch."""
     return d.session.position.number * d.session.program.ticks + d.session.program.loss_tick
 
 
@@ -197,7 +197,7 @@ async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:
         (("i",), "put the cursor on a number first"),
         ((":", *"what-if", "space", *"z", "enter"), "write it as z[0,1] 0.5"),
         ((":", *"what-if", "space", *"z[0,1]", "space", *"0.5", "enter"), "has not been computed here yet"),
-        ((":", *"what-if", "space", *"x[0,1]", "space", *"0.5", "enter"), "is what goes in"),
+        ((":", *"what-if", "space", *"x[0,1]", "space", *"0.5", "enter"), "is an input and cannot be changed"),
     ],
 )
 async def test_what_cannot_be_supposed_says_why(keys: tuple[str, ...], word: str) -> None:

@@ -1,4 +1,4 @@
-"""Sessions on the screen: saved, opened, copied and recorded, and laid out as they were left."""
+"""Sessions on the screen: saved, opened, copied and recorded, with their layout restored."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tui_gru.debugger.storage.session_file import VERSION
 from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 from tui_gru.tui.app import make_app, new_session
 from tui_gru.tui.layout import Layout
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
@@ -140,7 +140,7 @@ async def test_what_is_opened_is_recorded_from_there_on() -> None:
         assert again.position == d.session.position
         assert Layout.read(again.kept("layout")).row == 0
         await command(d, "open math")
-        assert "is this session" in d.says
+        assert "is the session that is open here" in d.says
     assert [path.name for path in session_path("math").parent.iterdir()] == ["math.tui-gru"]
 
 
@@ -166,14 +166,14 @@ async def test_saving_says_where_and_goes_on_where_it_was(tmp_path: Path) -> Non
     async with driving(session) as d:
         await d.type("n")
         await command(d, "save there")
-        assert d.says == f"saved to {session_path('there')}; `open there` goes on from there"
+        assert d.says == f"saved to {session_path('there')}; `open there` opens it"
         await d.type("n")
         assert d.session.recording == session_path("here")
         await command(d, f"save {tmp_path}/a.tui-gru")
         await command(d, "save here")
         assert d.says == f"saved to {session_path('here')}"
         await command(d, "save")
-        assert "name a session, or a file" in d.says
+        assert "type a name or a file" in d.says
         await command(d, f"save {tmp_path}/no/where.tui-gru")
         assert "cannot be written" in d.says
     assert Session.open(session_path("there")).position.number == 0
@@ -209,7 +209,7 @@ async def test_what_cannot_be_opened_is_said_and_changes_nothing(kind: str) -> N
     path.write_bytes(bad)
     words = {
         "truncated": "is damaged", "flipped": "is damaged at", "future": "use a newer one", "foreign": "is not a tui-gru session",
-        "missing": "there is no file", "name": "is no name of a file",
+        "missing": "there is no file", "name": "is not a file name",
     }  # fmt: skip
     async with driving() as d:
         await d.type("s")
@@ -233,7 +233,7 @@ async def test_a_full_disk_is_said_and_the_walk_goes_on(monkeypatch: pytest.Monk
         monkeypatch.setattr(StateWriter, "write", full)
         await d.type("n")
         assert "no longer recorded to" in d.says
-        assert "database or disk is full; it goes on in memory" in d.says
+        assert "database or disk is full; the session continues in memory" in d.says
         await d.type("n")
         assert d.session.position.number == 1
         assert d.says == ""
@@ -244,7 +244,7 @@ async def test_no_state_folder_is_said_and_the_walk_goes_on(own_state_folder: Pa
     own_state_folder.write_text("a file")
     async with driving(new_session(Config.of(), record=True)) as d:
         await d.type("s")
-        assert "not recorded, it goes on in memory" in d.says
+        assert "not recorded; the session continues in memory only" in d.says
         await d.type("r", "s")
         assert d.session.position.t == 1
         assert d.says == ""

@@ -1,4 +1,4 @@
-"""The program in a real terminal: what the parser of keys makes of bytes, sizes, signals, and sessions that are killed."""
+"""The program in a real terminal: keys from bytes, sizes, signals, and killed sessions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui_gru.debugger.storage.store import automatic_folder, session_path
 
 @pytest.fixture
 def start():
-    """Starts the program in a terminal of its own, with arguments."""
+    """Start the program in a pseudo-terminal with arguments."""
     terminals = []
 
     def start(*arguments, until="training loop", **options):
@@ -58,7 +58,7 @@ def test_a_run_can_be_interrupted_and_left(start):
 
 @pytest.mark.parametrize("playing", [False, True], ids=["idle", "playing"])
 def test_the_terminal_is_gone_without_a_signal(start, playing):
-    """As where it is the terminal of another session of processes (setsid): it ends, and its session can be opened."""
+    """As for the terminal of another session of processes (setsid): the program ends, and its session can be opened."""
     terminal = start("--session", "math")
     terminal.type("ls")
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
@@ -80,7 +80,7 @@ def test_a_signal_to_end_while_it_plays(start):
 
 
 def test_a_signal_to_end_while_the_terminal_takes_no_more(start):
-    """Nothing reads what is drawn, so that everything that draws waits: it ends all the same, with the session kept."""
+    """Nobody reads the output, so that all drawing blocks; the program still ends, with the session saved."""
     terminal = start("--session", "math", size=(200, 60))
     terminal.type("ls")
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")

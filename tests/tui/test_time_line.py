@@ -1,4 +1,4 @@
-"""The time line on the main screen: clicks, drags and keys go where they point."""
+"""The time line on the main screen: clicks, drags and keys move to the right tick."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.time_line import TimeLine
+from tui_gru.tui.panels.time.time_line import TimeLine
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
@@ -140,7 +140,7 @@ async def test_keys_go_by_columns_to_the_ends_and_to_signs() -> None:
 
 
 async def test_keys_get_over_what_is_stepped_over() -> None:
-    """With learning off the lines of backward and update are no places, and many columns lead back to the loss."""
+    """With learning off, the lines of backward and update are skipped, and many columns lead to the loss."""
     async with pointing(batches=2, learning=False) as hand:
         session = hand.session
         session.seek(session.program.loss_tick)

@@ -1,4 +1,4 @@
-"""Tokens that are longer than a character on screen: cut where they stand beside each other, whole where one is asked for."""
+"""Tokens longer than a character on screen: shortened in a row of tokens, complete when one is selected."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.screenshots import typed
 from tests.tui.test_analysing import press
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.characters import in_context, visible_text, widest, written_char
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.influence_map import InfluenceMap
-from tui_gru.tui.panels.loss_places import LossPlaces
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.units_map import UnitsMap
+from tui_gru.tui.look.characters import in_context, visible_text, widest, written_char
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
+from tui_gru.tui.panels.analysis.loss_places import LossPlaces
+from tui_gru.tui.panels.analysis.units_map import UnitsMap
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.pilot import headless
 
 WORDS = ["the", "cat", "sat", "on", "the", "mat", ".", "internationalization", "is", "a", "long", "word", "."] * 12

@@ -1,4 +1,4 @@
-"""Whatever is typed on the `:` line is done or refused in one line: nothing that is typed ends the program."""
+"""Any input on the `:` line is executed or refused in one line; no input ends the program."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from tests.tui.terminal.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.verbs.table import VERBS
 
 HUGE, LONG = "9" * 400, "9" * 5000
@@ -33,7 +33,7 @@ REFUSED = (
 
 
 async def enter(d: Driver, typed: str) -> None:
-    """Type a command as it is, control characters and all, and wait until it is done; what runs without an end is stopped."""
+    """Type a command including control characters, and wait until it is done; an endless run is stopped."""
     d.screen.post_message(CommandLine.Entered(typed))
     await d.pilot.pause()
     async with asyncio.timeout(20):
@@ -70,7 +70,7 @@ SIGNS = "abWz[](){},.:;'\"\\-+*/%#@!~^&|<>=?_ 0123456789\t\0\x1b\x7fé²٣①\u2
 
 
 def junk(randomness: random.Random) -> str:
-    """A verb with arguments that somebody, or a cat, might type."""
+    """Return a command with random arguments."""
 
     def word() -> str:
         match randomness.randrange(5):
@@ -93,7 +93,7 @@ def junk(randomness: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_junk_is_done_or_refused(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No error that nothing expects: the fixture of all tests looks for reports of them."""
+    """No unexpected errors occur: the fixture of all tests checks for reports of them."""
     monkeypatch.chdir(tmp_path)
     randomness = random.Random(seed)
     async with driving() as d:

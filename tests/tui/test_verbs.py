@@ -1,4 +1,4 @@
-"""The verb table: its rows fit together, and keys, palette, help and the `:` line are made of them."""
+"""The verb table: its rows are consistent, and keys, palette, help and the `:` line are built from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A zoomed panel shows everything that is in it, and scrolls both ways; what a verb answers can be read beside it."""
+"""A zoomed panel shows all of its contents and scrolls both ways; the answer of a command is shown beside it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.log import Log
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.watches import Watches
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.program.log import Log
+from tui_gru.tui.panels.program.watches import Watches
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.widgets.panel import Panel
 
 LARGE = {"text": "the quick brown fox jumps over the lazy dog. " * 90, "hidden_size": 12, "batch_size": 16, "seq_length": 48}
@@ -37,7 +37,7 @@ async def zoomed(d: Driver, kind: type[Panel]) -> Panel:
 
 
 def reaches_its_end(panel: Panel) -> bool:
-    """Whether its last row and column can be scrolled to."""
+    """Return True if its last row and column can be scrolled to."""
     width, height = max(strip.cell_length for strip in panel.drawn), len(panel.drawn)
     panel.scroll_to(10**6, 10**6, animate=False, immediate=True, force=True)
     room = panel.scrollable_content_region

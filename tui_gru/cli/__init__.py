@@ -1,1 +1,1 @@
-"""The command line of the program. Every error is one line."""
+"""The command line of the program. It reports every error in one line."""

@@ -6,12 +6,12 @@ from tui_gru.engine.model import names_of, shipped, text_of
 
 
 def listed() -> str:
-    """The built-in cells, one line each: name and title."""
+    """Return the names and titles of the built-in cells, one line each."""
     names = names_of("cell")
     width = max(map(len, names))
     return "".join(f"{name:<{width}}  {shipped('cell', name).title}\n" for name in names)
 
 
 def printed(name: str) -> str:
-    """The equations of one built-in cell, as in its file. Raises `TuiGruError` for an unknown name."""
+    """Return the equations of a built-in cell as in its file. Raises `TuiGruError` for an unknown name."""
     return text_of("cell", name)

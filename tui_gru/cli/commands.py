@@ -31,7 +31,7 @@ LARGEST_SCREEN = 1000  # cells
 
 
 def screen_size(value: str) -> tuple[int, int]:
-    """Columns and rows of a screen, `120x36`, as a click type."""
+    """Convert `120x36` to columns and rows of a screen; a click type."""
     match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", value)
     if match is None or not all(1 <= int(cells) <= LARGEST_SCREEN for cells in match.groups()):
         raise click.BadParameter(f"{value!r} is not a size such as 120x36, columns x rows, each from 1 to {LARGEST_SCREEN}")
@@ -39,7 +39,7 @@ def screen_size(value: str) -> tuple[int, int]:
 
 
 def memory_size(value: str | int) -> int:
-    """Bytes, from MiB as a plain number, or 512K, 64M, 1G, as a click type."""
+    """Convert 512K, 64M, 1G, or a number of MiB to bytes; a click type."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", str(value), re.IGNORECASE | re.ASCII)
     if match is None:
         raise click.BadParameter(f"{value!r} is not a size such as 64 (MiB), 64M or 1G")
@@ -68,7 +68,10 @@ Options of the model can be given before or after a subcommand.""",
 @click.option("--copy", is_flag=True, help="Open a copy of the session and leave the original unchanged.")
 @click.option("--record/--no-record", default=True, help="Record sessions without a name; the newest 20 are kept. Default yes.")
 @click.option(
-    "--history-memory", type=memory_size, metavar="SIZE", help="Memory for the past: 64M, 1G, or a number of MiB; default 256 MiB."
+    "--history-memory",
+    type=memory_size,
+    metavar="SIZE",
+    help="Memory for history: 64M, 1G, or a number of MiB; default 256 MiB.",
 )
 @click.version_option(__version__, message=f"{NAME} %(version)s")
 @click.pass_context
@@ -85,8 +88,8 @@ def program(
 ) -> None:
     """Step through the training of a GRU in this terminal, forwards and backwards in time.
 
-    Without options it opens the tutorial's GRU: two units that learn MathMathMathMathMath. Press ? inside for the keys.
-    Sessions are recorded as you work; `tui-gru sessions` lists them.
+    Without options it opens the tutorial's GRU: two units that learn MathMathMathMathMath. Press ? inside for the keys. Sessions
+    are saved as you work; `tui-gru sessions` lists them.
     """
     if context.invoked_subcommand is not None:
         return
@@ -102,14 +105,15 @@ def program(
 
 
 def _session(name: str | None, copy: bool, record: bool, history_memory: int | None, learn: bool) -> Callable[[], Session]:
-    """A function that creates the session. An existing session is opened here, so that its errors are reported at once."""
+    """Return a function that creates the session. An existing session is opened here, so that its errors are reported before the
+    screen opens."""
     if name is not None:
         from tui_gru.cli.sessions import found, reopened
 
         path = found(name)
         if path is not None:
-            said = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
-            given = given_model() | ({"learn": learn} if said else {})
+            is_given = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
+            given = given_model() | ({"learn": learn} if is_given else {})
             old = reopened(path, given, copy=copy, history_memory=history_memory)
             return lambda: old
         if copy:
@@ -131,8 +135,8 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
 
 @program.command(short_help="List saved sessions.", epilog="Example: tui-gru --session last")
 def sessions() -> None:
-    """List the sessions in your own folder, newest first: when each was saved, its last position, and its branches, current one
-    first.
+    """List the sessions in your own folder, newest first, with the date each was saved, its last position, and its branches,
+    current one first.
 
     Sessions whose name begins with a date were recorded without a name; the newest 20 of them are kept.
     """
@@ -151,7 +155,7 @@ Examples:
 )
 @click.argument("name", required=False)
 def cells(name: str | None) -> None:
-    """List the built-in cells, or print the equations of one as a start for your own."""
+    """List the built-in cells, or print the equations of one, to edit as your own."""
     from tui_gru.cli.cells import listed, printed
 
     with opened(STANDARD_OUTPUT) as out:
@@ -246,7 +250,7 @@ Examples:
   tui-gru report run.gru -o run.html""",
 )
 @click.argument("session", metavar="NAME|PATH|RUN")
-@output_option("Where, ending with .html, .svg or .md; default: Markdown to standard output.")
+@output_option("Output file, ending with .html, .svg or .md; default: Markdown to standard output.")
 @click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -257,8 +261,8 @@ def report(session: str, output: str, held_out: Path | None) -> None:
     """Write a report of a session at its last position: loss curve and baselines, findings, units, sources of the loss, and
     samples.
 
-    The report is one file without scripts. For RUN, the folder of a recording, it has the losses and gradient norms, and compares
-    the output and p.grad of the last step with the derived ones.
+    The report is one file without scripts. For RUN, the folder of a recording, the report has the losses and gradient norms, and
+    compares the output and p.grad of the last step with the derived ones.
     """
     from tui_gru.cli.reported import reported
 

@@ -1,4 +1,4 @@
-"""`tui_gru.debug`: pauses a training script and opens the debugger on the batch just computed."""
+"""`tui_gru.debug`, which pauses a training script and opens the debugger on the batch just computed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def debug(
             …; loss.backward(); optimizer.step()
             tui_gru.debug(model, optimizer)  # opens on this batch; q continues the script
 
-    Hooks on every torch.nn.GRU and GRUCell of the module capture the batch. The first call only sets the hooks: PyTorch does not
-    keep what was computed before, so the call says so on standard error and returns None. The hooks do not change what the script
-    computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if there are several. Later calls return the
-    session; with screen=False, in a notebook or without a terminal, no screen opens.
+    Hooks on every torch.nn.GRU and GRUCell of the module capture the batch. The first call only sets the hooks, because PyTorch
+    does not keep what was computed before; it prints a message to standard error and returns None. The hooks do not change what the
+    script computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if there are several. Later calls
+    return the session; with screen=False, in a notebook or without a terminal, no screen opens.
 
     Raises `TuiGruError`, one line that names the argument and the cure.
     """

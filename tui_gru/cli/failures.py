@@ -1,4 +1,4 @@
-"""Errors as one line that names the option as it is typed."""
+"""Formatting of errors as one line that names the option as the user types it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tui_gru.engine.errors import TuiGruError
 
 
 def line_of(error: TuiGruError | click.ClickException) -> str:
-    """The error as one line of text."""
+    """Return the error as one line of text."""
     text = _of_engine(error) if isinstance(error, TuiGruError) else _of_click(error)
     return " ".join(text.split())
 
 
 @contextmanager
 def given_as(option: str, field: str) -> Iterator[None]:
-    """Errors about `field` in this block become errors about `option`, which set it."""
+    """Turn errors about the config field `field`, raised in this block, into errors about `option`, which set the field."""
     try:
         yield
     except TuiGruError as error:
@@ -34,15 +34,15 @@ def _of_engine(error: TuiGruError) -> str:
     if error.option is None:
         return message
     option = option_name(error.option)
-    if message.startswith(f"{error.option} "):  # "seed must be" reads on as "--seed must be"
+    if message.startswith(f"{error.option} "):  # "seed must be" becomes "--seed must be"
         return option + message.removeprefix(error.option)
     return message if message.startswith(f"{option} ") else f"{option}: {message}"
 
 
 @cache
 def _fields() -> re.Pattern[str]:
-    """A pattern for names of fields that are options, outside quotes and file names."""
-    from tui_gru.cli.commands import program  # imported late, since it imports this module
+    """Return a pattern for the names of fields that are options, outside of quotes and file names."""
+    from tui_gru.cli.commands import program  # imported late because it imports this module
 
     parameters = [each for command in (program, *program.commands.values()) for each in command.params]
     names = "|".join(sorted({each.name for each in parameters if each.name and "_" in each.name}))
@@ -50,7 +50,7 @@ def _fields() -> re.Pattern[str]:
 
 
 def option_name(field: str) -> str:
-    """The option that sets a field, as it is typed."""
+    """Return the option that sets a field, as the user types it."""
     return f"-{field}" if len(field) == 1 else "--" + field.replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""The options that choose the text and the model, the same for every command that runs one."""
+"""The options that choose the text and the model. Every command that runs a model has them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tui_gru.engine.errors import TuiGruError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much
+LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much memory
 _GIVEN = "tui_gru.model"
 
 
 def whole_number(value: str | int) -> int:
-    """An integer below 2^64, as a click type. The engine checks its range."""
+    """Convert to an integer below 2^64; a click type. The engine checks the range."""
     try:
         number = int(value)
     except ValueError:
@@ -41,7 +41,7 @@ def whole_number(value: str | int) -> int:
 
 
 def number(value: str | float) -> float:
-    """A floating-point number, as a click type. The engine refuses NaN and infinities."""
+    """Convert to a floating-point number; a click type. The engine refuses NaN and infinities."""
     try:
         return float(value)
     except ValueError:
@@ -49,7 +49,7 @@ def number(value: str | float) -> float:
 
 
 def shortened(value: object) -> str:
-    """A value as a message quotes it."""
+    """Return a value as a message quotes it, shortened."""
     text = str(value)
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
@@ -60,7 +60,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def _given(context: click.Context) -> dict[str, Any]:
-    # The group and its subcommand share `meta`: an option can be given before and after the subcommand; the last one counts.
+    # The group and its subcommand share `meta`, so an option can be given before and after the subcommand. The last one counts.
     given: dict[str, Any] = context.meta.setdefault(_GIVEN, {})
     return given
 
@@ -71,7 +71,7 @@ def _remember_flag(context: click.Context, parameter: click.Parameter, value: bo
 
 
 def _by_text(option: str) -> str:
-    """A default that depends on the text."""
+    """Return the description of a default that depends on the text."""
     return f"{getattr(Config, option)} for the tutorial's text, {OWN_TEXT[option]} for any other"
 
 
@@ -85,7 +85,7 @@ _OPTIONS = (
     _option(
         "--vocabulary",
         str,
-        f"Its characters in index order; default: sorted, for the tutorial's {TUTORIAL_VOCABULARY}.",
+        f"The characters of the text in index order; default: sorted; for the tutorial's text {TUTORIAL_VOCABULARY}.",
         "CHARS",
     ),
     _option("--hidden-size", whole_number, f"Hidden units; default {Config.hidden_size}.", "N"),
@@ -130,7 +130,7 @@ def model_options(command: Command) -> Command:
 
 
 def given_model() -> dict[str, Any]:
-    """The options of the model on this command line; `file` is replaced by the text in it. Raises `TuiGruError`."""
+    """Return the options of the model on this command line; `file` is replaced by the text in it. Raises `TuiGruError`."""
     options = _given_options()
     if "file" in options:
         options["file"] = read_text_file(Path(options["file"]))
@@ -138,9 +138,9 @@ def given_model() -> dict[str, Any]:
 
 
 def chosen_config() -> Config:
-    """The config from the options of this command line. Raises `TuiGruError`."""
+    """Return the config from the options of this command line. Raises `TuiGruError`."""
     options = _given_options()
-    # A text that is too short is blamed on an option that was given; the tutorial's text was not.
+    # The error about a too short text names an option that the user gave; the tutorial's text was not given.
     blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
     with given_as(blamed, field="text"):
         if "file" in options:
@@ -149,7 +149,7 @@ def chosen_config() -> Config:
 
 
 def for_a_file(*allowed: str) -> dict[str, Any]:
-    """The options of the model that also apply to a model file. Raises `TuiGruError` if others are given."""
+    """Return the options of the model that also apply to a model file. Raises `TuiGruError` if others are given."""
     given = _given(click.get_current_context())
     if other := next((name for name in given if name not in allowed), None):
         raise TuiGruError("it cannot be used with --model, whose file defines the model; remove it", option=other)
@@ -175,7 +175,7 @@ def _check_decoded(field: str, value: str) -> None:
 
 
 def read_text_file(path: Path, option: str = "file") -> str:
-    """The text of a UTF-8 file. Raises a `TuiGruError` about `option`."""
+    """Return the text of a UTF-8 file. Raises a `TuiGruError` about `option` if it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST_FILE + 1)
@@ -188,7 +188,7 @@ def read_text_file(path: Path, option: str = "file") -> str:
     if len(data) > LONGEST_FILE:
         raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option=option)
     try:
-        return data.decode().removeprefix("\ufeff")  # without a byte order mark
+        return data.decode().removeprefix("\ufeff")  # remove a byte order mark
     except UnicodeDecodeError as error:
         raise TuiGruError(
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it, for example with iconv",

@@ -1,4 +1,4 @@
-"""Options that several commands have: where to write, and how the screen looks."""
+"""Options that several commands share: the output file, and the look of the screen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugg
 _SCREEN = (
     theme_option,
     click.option(
-        "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
+        "--ascii/--no-ascii",
+        "ascii_only",
+        default=None,
+        help="Draw with ASCII only; default: if the locale is not UTF-8.",
     ),
     click.option(
         "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
@@ -32,5 +35,5 @@ def screen_options(command: Command) -> Command:
 
 
 def output_option(words: str) -> Callable[[Command], Command]:
-    """The option for the output file of a command."""
+    """Return the option for the output file of a command."""
     return click.option("-o", "--output", type=click.Path(allow_dash=True), default=STANDARD_OUTPUT, metavar="FILE", help=words)

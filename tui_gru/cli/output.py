@@ -1,4 +1,4 @@
-"""The output of a command: standard output, or a file that is replaced only when it is complete."""
+"""The output of a command: standard output, or a file that is replaced only when the new content is complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STANDARD_OUTPUT = "-"
 
 @contextmanager
 def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
-    """A binary stream to `target`. Raises a `TuiGruError` about `option` if it cannot be written."""
+    """Open a binary stream to `target`. Raises a `TuiGruError` about `option` if it cannot be written."""
     try:
         with _standard_output() if target == STANDARD_OUTPUT else _file(Path(target)) as out:
             yield out
@@ -32,14 +32,14 @@ def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
 
 
 def abandon_standard_output() -> None:
-    """Discard buffered output, so that the interpreter does not report it at exit."""
+    """Discard buffered output, so that the interpreter reports no error for it at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def _standard_output() -> Iterator[BinaryIO]:
-    if sys.stdout is None:  # the shell closed it: >&-
+    if sys.stdout is None:  # the shell closed it with >&-
         raise OSError(errno.EBADF, "it is closed")
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()
@@ -48,9 +48,9 @@ def _standard_output() -> Iterator[BinaryIO]:
 @contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
     with suppress(FileNotFoundError):
-        path.stat()  # raises for a circle of links
-    path = path.resolve()  # a link stays a link
-    if path.exists() and not path.is_file():  # a device or pipe cannot be replaced; opening a directory raises
+        path.stat()  # raises OSError for a circle of links
+    path = path.resolve()  # write to the target of a link, and keep the link
+    if path.exists() and not path.is_file():  # devices and pipes cannot be replaced; opening a directory raises
         with path.open("wb") as out:
             yield out
         return

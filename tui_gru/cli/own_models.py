@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 _CONVENTION = (
     click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
-    click.option("--reset", type=click.Choice(_RESETS), help="Whether the reset gate acts before or after the product with U."),
-    click.option("--z", type=click.Choice(_Z), help="Whether z keeps the old state or takes the new one."),
+    click.option("--reset", type=click.Choice(_RESETS), help="The reset gate acts before or after the product with U."),
+    click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
     click.option("--gate", type=click.Choice(_GATES), help="The function of the gates."),
 )
 _NUMBERS = (
-    click.option("--name", metavar="NAME", help="Which GRU of the file; optional if there is only one."),
+    click.option("--name", metavar="NAME", help="The GRU of the file by name; optional if there is only one."),
     click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
     click.option("--h0", metavar="H.npy", help="First states (layers · directions, B, H); default zero."),
     click.option("--lengths", metavar="L.npy", help="Timesteps of each row (B); default all."),
@@ -60,12 +60,12 @@ def _with(options: tuple[Callable[[Command], Command], ...], command: Command) -
 
 
 def convention_options(command: Command) -> Command:
-    """Add the options for reading a file to a command."""
+    """Add the options for the convention of a file to a command."""
     return _with(_CONVENTION, command)
 
 
 def number_options(command: Command) -> Command:
-    """Add the options for the GRU of a file and its inputs to a command."""
+    """Add the options for the choice of a GRU in a file, and for its inputs, to a command."""
     return _with(_NUMBERS, command)
 
 
@@ -82,8 +82,8 @@ def going_on_options(command: Command) -> Command:
 @click.argument("path", metavar="FILE")
 @convention_options
 def inspect_command(path: str, order: str | None, reset: str | None, z: str | None, gate: str | None) -> None:
-    """List every GRU in a model file, with its convention and the evidence for it. No framework is loaded, and no code in it is
-    run.
+    """List every GRU in a model file, with its convention and the evidence for it. No framework is loaded, and no code in the file
+    is run.
 
     It reads torch checkpoints, safetensors, ONNX, npz and Keras files.
     """
@@ -92,7 +92,7 @@ def inspect_command(path: str, order: str | None, reset: str | None, z: str | No
     with _options_of_the_command():
         findings = survey(path, order=order, reset=reset, z=z, gate=gate)
         if not findings.found:
-            inspect(path, order=order, reset=reset, z=z, gate=gate)  # raises the reason
+            inspect(path, order=order, reset=reset, z=z, gate=gate)  # raises an error with the reason
     with opened(STANDARD_OUTPUT) as out:
         for line in _listed(findings):
             out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
@@ -152,7 +152,7 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
 
 
 def _opened(path: str, options: dict[str, Any]) -> Session:
-    """The session on a model file, or on the folder of a recording."""
+    """Return the session on a model file, or on the folder of a recording."""
     if not Path(path).is_dir():
         from tui_gru.debugger.session.loading import load
 
@@ -166,7 +166,7 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
 
 @contextmanager
 def _options_of_the_command() -> Iterator[None]:
-    """Errors about the inputs become errors about --input; errors about the file already name it."""
+    """Turn errors about the inputs into errors about --input. Errors about the file already name it."""
     try:
         yield
     except TuiGruError as error:
@@ -175,8 +175,8 @@ def _options_of_the_command() -> Iterator[None]:
 
 
 def config_of(path: str, **options: Any) -> Config:
-    """The config of a run on a GRU from a file. Raises `TuiGruError`."""
-    from tui_gru.engine.given import GivenConfig
+    """Return the config of a run on a GRU from a file. Raises `TuiGruError`."""
+    from tui_gru.engine.data.given import GivenConfig
     from tui_gru.interop.opening.loading import Convention, on_numbers
 
     names = [field.name for field in fields(Convention)]

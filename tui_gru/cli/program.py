@@ -1,4 +1,5 @@
-"""Runs the command line. Exit codes: 0 done, 1 internal error, 2 bad usage or bad input (with one line), 130 interrupted."""
+"""The entry point of the command line. Exit codes: 0 done, 1 internal error, 2 bad usage or bad input (with one line), 130
+interrupted."""
 
 from __future__ import annotations
 
@@ -20,14 +21,14 @@ DONE, INTERNAL_ERROR, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on `arguments`, by default those of the process. Returns the exit code."""
+    """Run the program on `arguments`, by default those of the process, and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # characters that the locale lacks become escapes
+            stream.reconfigure(errors="backslashreplace")  # print characters that the locale lacks as escapes
     if instruction := os.environ.get(COMPLETE_VARIABLE):
         return shell_complete(program, {}, NAME, COMPLETE_VARIABLE, instruction)
     try:
-        # Instead of click's `main`, which prints three lines for an error and has other exit codes for ctrl+c and pipes.
+        # Replaces click's `main`, which prints three lines for an error and has other exit codes for ctrl+c and closed pipes.
         with program.make_context(NAME, list(sys.argv[1:] if arguments is None else arguments)) as context:
             program.invoke(context)
     except click.exceptions.Exit as ended:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(line_of(error))
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:  # the reader has closed the pipe
+    except BrokenPipeError:  # the reader of the output has closed the pipe
         abandon_standard_output()
     except OSError as error:
         abandon_standard_output()
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("there is not enough memory; use a smaller --hidden-size, --batch-size or --seq-length")
     except Exception as error:
-        from tui_gru.debugger.storage.error_reports import reported  # imported late: rarely needed
+        from tui_gru.debugger.storage.error_reports import reported  # imported late because it is rarely needed
 
         return _fail(reported(error, "a command"), INTERNAL_ERROR)
     return DONE

@@ -15,18 +15,21 @@ from tui_gru.interop.recording.folder import holds_a_recording
 
 
 def reported(name: str, output: str, held_out: Path | None) -> bytes:
-    """The report of a session, given by name or file, or of a recording, given by its folder, in the format of the suffix of
-    `output`. Changes neither."""
+    """Return the report of a session, given by name or file, or of a recording, given by its folder.
+
+    The format is that of the suffix of `output`. The session or recording is not changed. Raises `TuiGruError` for an unknown
+    suffix or session.
+    """
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
         raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output} has another suffix; name it report.html", option="o")
     path = Path(name) if holds_a_recording(Path(name)) else found(name)
     if path is None:
-        raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists those there are")
+        raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists the saved ones")
     text = "" if held_out is None else read_text_file(held_out, option="held_out")
     with closing(Session.open(path)) as session:
         if text and session.config.given is not None:
-            raise TuiGruError("a run without a text has nothing to hold out; leave it out", option="held_out")
+            raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
         if path.is_dir():
             session.seek(f"e1 b{session.config.num_batches}")
             session.step("batch")

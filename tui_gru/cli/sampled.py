@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from tui_gru.engine import sampling
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.numbers import gib
+from tui_gru.engine.running import sampling
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.training import check_epochs, train
 from tui_gru.engine.safe_text import safe_text
-from tui_gru.engine.training import check_epochs, train
 
-DRAW_BYTES = 400  # bytes of one sampled character, besides its distribution
+DRAW_BYTES = 400  # for one sampled character, without its distribution
 
 
 def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler: str, temperature: float, seed: int) -> str:
-    """Train for `epochs`, then sample. Returns the primer and the sampled characters on one line."""
+    """Train for `epochs`, then sample. Return the primer and the sampled characters on one line. Raises `TuiGruError`."""
     check_epochs(epochs)
     sampling.check(config, primer, length, sampler, temperature, seed)
     _check_memory(config, length)

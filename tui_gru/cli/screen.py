@@ -1,4 +1,4 @@
-"""Opens the screen. This is the only module of the command line that imports Textual, and only when a screen is needed."""
+"""The opening of the screen. Only this module of the command line imports Textual, and only when a screen is needed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tui_gru.engine.config import Config
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
 
-#: How long the terminal may take, in ms, between an escape and the rest of a key's sequence. Textual's own 100 are for lines slower
-#: than any now, and every `esc` waits for as long.
+#: The longest time, in ms, between an escape and the rest of a key's sequence. Every press of `esc` is delayed by it. Textual's
+#: default of 100 is meant for slower connections than today's.
 ESCAPE_DELAY = 20
 
 
 def open_debugger(make: Callable[[], Session], *, theme: str | None, ascii: bool, keymap: Path | None) -> None:
     """Run the debugger in this terminal on the session that `make` creates, until the user quits."""
-    gc.disable()  # until the first screen (TuiGruApp.on_ready); objects created before it stay alive
+    gc.disable()  # until the first screen is shown (TuiGruApp.on_ready), since objects created before stay alive
     os.environ.setdefault("ESCDELAY", str(ESCAPE_DELAY))  # Textual reads it when it is imported
     from tui_gru.tui.app import run
 

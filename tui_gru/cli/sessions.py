@@ -1,4 +1,4 @@
-"""Opens a session by name, and lists all sessions."""
+"""The opening of sessions by name, and the list of all sessions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tui_gru.cli.failures import option_name
 from tui_gru.cli.model import shortened
 from tui_gru.debugger.session import opening
 from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage import own_sessions
+from tui_gru.debugger.storage import library
 from tui_gru.debugger.storage.session_errors import SessionInUseError
 from tui_gru.debugger.storage.store import sessions_folder
 from tui_gru.engine.errors import TuiGruError
@@ -23,18 +23,17 @@ from tui_gru.engine.safe_text import safe_text
 
 
 def found(name: str) -> Path | None:
-    """The file of an existing session; None if it does not exist."""
-    path = own_sessions.find(name)
+    """Return the file of an existing session; None if it does not exist."""
+    path = library.find(name)
     return path if os.path.lexists(path) else None
 
 
 def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
-    """Open the session in a file. It is recorded to a copy, to the file if it is in the user's folder, or not until the user
-    decides.
+    """Open the session in a file.
 
-    `given` is what the command line says of its model.
-
-    Raises `TuiGruError` if options differ from the session, or the session cannot be opened.
+    With `copy`, the session is recorded to a copy. Otherwise it is recorded to the file if the file is in the user's folder, or not
+    recorded until the user decides. `given` has the options of the model on the command line. Raises `TuiGruError` if options
+    differ from the session, or the session cannot be opened.
     """
     if given:
         _check_same(Session.open(path), path, given)
@@ -46,8 +45,8 @@ def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory
 
 
 def begun(session: Session, name: str) -> Session:
-    """Record a new session under a name."""
-    path = own_sessions.find(name)
+    """Record a new session under a name, and return it. Raises `TuiGruError` if the folder does not exist."""
+    path = library.find(name)
     if path.parent != sessions_folder() and not path.parent.is_dir():
         raise TuiGruError(f"there is no folder {path.parent}; create it first", option="session")
     opening.record(session, path)
@@ -55,8 +54,8 @@ def begun(session: Session, name: str) -> Session:
 
 
 def table() -> Iterator[str]:
-    """The lines of the list of sessions, newest first."""
-    sessions = own_sessions.listed()
+    """Yield the lines of the list of sessions, newest first."""
+    sessions = library.listed()
     if not sessions:
         yield safe_text(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` creates one")
         return
@@ -69,7 +68,7 @@ def table() -> Iterator[str]:
         yield f"{name:<{widths[0]}}  {written:<{widths[1]}}  {size:>{widths[2]}}  {place:<{widths[3]}}  {branches}".rstrip()
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return shortened(value) if isinstance(value, str) else str(value)
@@ -90,7 +89,9 @@ def _check_same(session: Session, path: Path, given: Mapping[str, Any]) -> None:
     """Raise `TuiGruError` if options of the model differ from those of the session."""
     its: dict[str, Any] = {**vars(session.config), "file": session.config.text, "learn": session.learning}
     others = [
-        f"{option_name(field)} is {_said(its[field])}, not {_said(value)}" for field, value in given.items() if its[field] != value
+        f"{option_name(field)} is {_shown(its[field])}, not {_shown(value)}"
+        for field, value in given.items()
+        if its[field] != value
     ]
     if others:
         raise TuiGruError(f"in the session {path.stem} {'; '.join(others)}: remove the option, or name another session")

@@ -1,4 +1,4 @@
-"""Checks whether the debugger can run in this terminal, and whether it can show UTF-8."""
+"""Checks of the terminal: whether the debugger can run in it, and whether it can show UTF-8."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from tui_gru.engine.errors import TuiGruError
 
 INSTEAD = "use `tui-gru trace` for the numbers or `tui-gru screenshot OUT.svg` for a picture"
-# In the C locale, Python itself sets LC_CTYPE to one of these (PEP 538), so they say nothing about the terminal.
+# In the C locale, Python itself sets LC_CTYPE to one of these (PEP 538), so they tell nothing about the terminal.
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
 
 def require_terminal() -> None:
-    """Raise `TuiGruError` if Textual could not run here. A driver named by TEXTUAL_DRIVER needs no terminal."""
+    """Raise `TuiGruError` if Textual cannot run here. A driver named by TEXTUAL_DRIVER needs no terminal."""
     if "TEXTUAL_DRIVER" in os.environ and sys.stdin is not None and sys.stdout is not None:
         return
     for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
@@ -28,7 +28,7 @@ def require_terminal() -> None:
 
 
 def speaks_utf8(environ: Mapping[str, str], encoding: str | None) -> bool:
-    """Whether the terminal can show UTF-8, according to the locale variables and the encoding of the stream."""
+    """Return True if the terminal can show UTF-8, according to the locale variables and the encoding of the stream."""
     try:
         if codecs.lookup(encoding or "utf-8").name != "utf-8":
             return False

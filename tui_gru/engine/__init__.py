@@ -1,1 +1,2 @@
-"""The mathematics of the GRU: corpus, cell, loss, backward pass, training, sampling. Knows no debugger and no screen."""
+"""The mathematics of the models: corpus, compiled forward and backward pass, update, training, sampling. Imports neither the
+debugger nor the screen."""

@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value in its plain type, or raises a `TuiGruError` that names the argument."""
+"""Checks of arguments. Each function returns the value in its plain type, or raises a `TuiGruError` that names the argument."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from tui_gru.engine.errors import TuiGruError
 
-LARGEST = 2**63 - 1  # of a signed integer of 8 bytes
-_SHOWN = 60  # characters of a value, in a message
+LARGEST = 2**63 - 1  # the largest signed integer of 8 bytes
+_SHOWN = 60  # characters of a value that a message quotes
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, option: str | None = None) -> int:
-    """A whole number from `least` to `most`, unbounded where they are None. True and False are refused."""
+    """Return the value as an int from `least` to `most`; None means no bound. True and False are refused."""
     try:
         found = None if isinstance(value, bool) else int(value.__index__())
-    except Exception:  # whatever the __index__ of another type raises
+    except Exception:  # the __index__ of another type may raise anything
         found = None
     if found is None:
         raise TuiGruError(f"{name} must be a whole number, not {shown(value)}", option=option)
@@ -27,27 +27,27 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
 
 
 def number(name: str, value: Any, *, option: str | None = None) -> float:
-    """A float; a number too large for a float becomes infinite."""
+    """Return the value as a float; a number too large for a float becomes infinite."""
     try:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
-    except Exception:  # whatever the __float__ of another type raises
+    except Exception:  # the __float__ of another type may raise anything
         raise TuiGruError(f"{name} must be a number, not {shown(value)}", option=option) from None
 
 
 def text(name: str, value: Any, *, option: str | None = None) -> str:
-    """A string."""
+    """Return the value if it is a string."""
     if not isinstance(value, str):
         raise TuiGruError(f"{name} must be a text, not {shown(value)}", option=option)
     return value
 
 
 def truth(name: str, value: Any, *, option: str | None = None) -> bool:
-    """A Python bool from True, False, NumPy booleans, 0 or 1."""
+    """Return True, False, a NumPy boolean, 0 or 1 as a Python bool."""
     try:
         plain = value.item() if hasattr(value, "item") else value
-    except ValueError:  # an array of several
+    except ValueError:  # an array of several entries
         plain = None
     if not isinstance(plain, int) or plain not in (0, 1):
         raise TuiGruError(f"{name} must be True or False, not {shown(value)}", option=option)
@@ -55,10 +55,10 @@ def truth(name: str, value: Any, *, option: str | None = None) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: its shortened `repr`, or its type if `repr` fails."""
+    """Return the `repr` of a value for a message, shortened; if `repr` fails, the name of its type."""
     try:
         written = repr(value)
-    except Exception:  # a whole number of over 4,300 digits, or whatever the __repr__ of another type raises
+    except Exception:  # an int of over 4,300 digits raises; the __repr__ of another type may raise anything
         written = f"a {type(value).__name__}"
     written = " ".join(written.split())
     return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…"

@@ -1,4 +1,4 @@
-"""The options of a run, and their checks."""
+"""The options of a run, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine import arguments
+from tui_gru.engine.data.tokens import Text, alike, as_string, checked, counted
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.tokens import Text, alike, as_string, checked, counted
 
 if TYPE_CHECKING:
-    from tui_gru.engine.compiled import Compiled
-    from tui_gru.engine.given import Given
+    from tui_gru.engine.compiling.compiled import Compiled
+    from tui_gru.engine.data.given import Given
     from tui_gru.engine.model import Model, Structure
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
@@ -28,10 +28,10 @@ DTYPES = ("float32", "float64")
 SAMPLERS = ("fed-back", "tutorial")
 OPTIMIZERS = ("sgd", "momentum", "adam")
 INITS = ("tutorial", "torch")
-FROM_FILE = "file"  # initial weights from a model file, as `tui_gru.load` reads them
+FROM_FILE = "file"  # the initial weights come from a model file, as `tui_gru.load` sets it
 LAYOUTS = ("tutorial", "contiguous")
 MOST_LAYERS = 16
-#: Defaults for a text other than the tutorial's, with which it learns. The tutorial's text keeps the tutorial's options.
+#: Defaults for any text but the tutorial's, chosen so that the model learns it. The tutorial's text has the tutorial's defaults.
 OWN_TEXT = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
 _CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
 
@@ -42,11 +42,11 @@ class Config:
 
     `carry` says how the hidden state passes between the batches of an epoch: `detach` passes the value, `reset` starts each batch
     from zero, `notebook` passes the value and its gradient. `cell` is the name of a built-in cell, or of a file with the text
-    `cell_text`. `reset` is another way to choose between two cells: the reset gate acts on the state `before` the product with Uh
-    (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters;
-    `clip` is the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial,
-    or `contiguous`, so that each row continues where it ended in the batch before. `vocabulary` is a string of characters, or a
-    tuple of tokens that may be longer; then `text` is a tuple of such tokens.
+    `cell_text`. `reset` chooses between two of the built-in cells: the reset gate acts `before` the product with Uh (gru) or
+    `after` it (gru-reset-after, as in torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters; `clip` is
+    the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial, or
+    `contiguous`, so that each row continues where it ended in the batch before. `vocabulary` is a string of characters, or a tuple
+    of tokens that may be longer; then `text` is a tuple of such tokens.
     """
 
     text: Text = TUTORIAL_TEXT
@@ -71,10 +71,10 @@ class Config:
 
     @classmethod
     def of(cls, *, text: Any = None, vocabulary: Any = None, **options: Any) -> Config:
-        """A checked config; missing options get the defaults for the text. Raises a `TuiGruError` that names the option and the
-        cure.
+        """Return a checked config; missing options get the defaults for the text.
 
         The text is a string, or a sequence of tokens; a string is cut into tokens if the vocabulary is a sequence of longer ones.
+        Raises a `TuiGruError` that names the option and says what to do.
         """
         text = TUTORIAL_TEXT if text is None else text
         if not isinstance(text, str | list | tuple):
@@ -132,7 +132,7 @@ class Config:
     @property
     def compiled(self) -> Compiled:
         """The model compiled for its sizes."""
-        from tui_gru.engine.compiled import compiled
+        from tui_gru.engine.compiling.compiled import compiled
 
         return compiled(self.structure, self.sizes, self.dtype)
 
@@ -146,12 +146,12 @@ class Config:
         return len(self.vocabulary)
 
     def as_string(self, text: Text) -> str:
-        """A part of the text, or of another one of this vocabulary, in one string."""
+        """Return a part of the text, or another text of this vocabulary, as one string."""
         return as_string(text, self.vocabulary)
 
     @property
     def shown_vocabulary(self) -> str:
-        """The quoted vocabulary for a message, shortened to 40 characters or 20 tokens."""
+        """The vocabulary as a message quotes it, shortened to 40 characters or 20 tokens."""
         if not isinstance(self.vocabulary, str):
             shown = " ".join(self.vocabulary[:20])
             return repr(shown if self.vocab_size <= 20 and len(shown) <= 80 else shown[:80] + "…")
@@ -159,7 +159,7 @@ class Config:
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         return (len(self.text) - 1) // self.seq_length // self.batch_size
 
     @property
@@ -174,7 +174,7 @@ class Config:
 
 
 def _cell(options: dict[str, Any]) -> dict[str, Any]:
-    """The options `cell`, `cell_text` and `reset`, completed and checked against each other."""
+    """Return the options `cell`, `cell_text` and `reset`, completed and checked against each other."""
     cell, reset, text = options.get("cell"), options.get("reset"), options.get("cell_text", "")
     if reset is not None and reset not in _CELL_OF_RESET:
         if reset == "" and cell is not None:
@@ -231,7 +231,7 @@ def _seed(name: str, value: Any) -> int:
 
 
 def check_learning_rate(name: str, value: Any) -> float:
-    """The value as a finite float ≥ 0. Raises `TuiGruError` otherwise."""
+    """Return the value as a finite float ≥ 0. Raises `TuiGruError` for any other value."""
     rate = arguments.number(name, value, option=name)
     if not math.isfinite(rate) or rate < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
@@ -315,7 +315,7 @@ def _check_model(config: Config) -> None:
 def check_memory(config: Config) -> None:
     """Raise `TuiGruError` for a config whose records would not fit into half of this machine's memory."""
     records = config.num_batches if config.carry == "notebook" else 1
-    needed = min(config.record_bytes * records, 2**200)  # a larger number does not fit a float
+    needed = min(config.record_bytes * records, 2**200)  # a larger int could not be converted to float
     limit = machine_memory() // 2
     if needed > limit:
         option = "carry" if config.record_bytes <= limit else "hidden_size"
@@ -328,7 +328,7 @@ def check_memory(config: Config) -> None:
 
 
 def machine_memory() -> int:
-    """The machine's memory in bytes; 8 GiB if the system does not tell."""
+    """Return the machine's memory in bytes; 8 GiB if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -1,10 +1,10 @@
-"""The error for bad input."""
+"""The error class for invalid input."""
 
 
 class TuiGruError(ValueError):
-    """Bad input. The message says what was wrong, where, and what to do; it is one line.
+    """Invalid input. The message is one line that says what was wrong, where, and what to do.
 
-    `option` is the config field the message is about (`"learning_rate"`), so that a front end can name its own option.
+    `option` is the config field that the message is about (`"learning_rate"`), so that a user interface can name its own option.
     """
 
     def __init__(self, message: str, *, option: str | None = None) -> None:

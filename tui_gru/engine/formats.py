@@ -1,7 +1,7 @@
-"""Writes numbers as exact JSON and as npz.
+"""Exact JSON and npz output of nested numbers and arrays.
 
-JSON has no NaN and no infinities. They are written as the strings "NaN", "Infinity" and "-Infinity", as in protobuf's JSON:
-the file stays valid JSON, and `float(value)` and `np.array(value, np.float32)` read these strings as numbers.
+JSON has no NaN and no infinities. They are written as the strings "NaN", "Infinity" and "-Infinity", as in the JSON of protobuf:
+the file stays valid JSON, and `float(value)` and `np.array(value, np.float32)` convert these strings back to numbers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 
 def json_text(value: Any) -> str:
-    """`value` (mappings, sequences, strings, numbers, float arrays) as one line of JSON.
+    """Return `value` (mappings, sequences, strings, numbers, float arrays) as one line of JSON.
 
-    A number of an array is the shortest decimal that reads back as the same number of the array's dtype.
+    An entry of an array is written as the shortest decimal that reads back as the same number of the array's dtype.
     """
     if isinstance(value, (np.ndarray, np.floating)):
         return _array_text(np.asarray(value))
@@ -35,7 +35,7 @@ def json_text(value: Any) -> str:
 
 def _array_text(array: Array) -> str:
     numbers = array.ravel()
-    tokens = list(map(str, numbers))  # the shortest exact decimal, and JSON's own spelling where finite
+    tokens = list(map(str, numbers))  # the shortest exact decimal; for finite numbers also valid JSON
     for i in np.flatnonzero(~np.isfinite(numbers)).tolist():
         tokens[i] = _not_finite(numbers[i])
     for size in reversed(array.shape):
@@ -48,7 +48,7 @@ def _not_finite(number: float) -> str:
 
 
 def write_json(out: BinaryIO, head: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
-    """Write `{**head, name: [*items]}`, each entry and each item on its own line, one item at a time."""
+    """Write `{**head, name: [*items]}`, with each entry and each item on its own line. `items` is consumed one at a time."""
     opening = "{"
     for key, value in head.items():
         out.write(f"{opening}{json.dumps(key)}: {json_text(value)}".encode())
@@ -62,9 +62,9 @@ def write_json(out: BinaryIO, head: Mapping[str, Any], name: str, items: Iterabl
 
 
 def write_npz(out: BinaryIO, head: Mapping[str, Any], items: Iterable[Mapping[str, Any]], count: int) -> None:
-    """Write `head`, and `count` items of equal shapes stacked along a new first axis.
+    """Write `head` and `count` items as npz; items of equal shapes are stacked along a new first axis.
 
-    Nested names are joined by slashes, `timesteps/z`. Strings become string arrays, so the file can be read without pickle.
+    Nested names are joined by slashes, `timesteps/z`. Strings become string arrays, so that the file can be read without pickle.
     """
     arrays = {path: np.asarray(value) for path, value in _leaves(head)}
     for i, item in enumerate(items):
@@ -75,7 +75,7 @@ def write_npz(out: BinaryIO, head: Mapping[str, Any], items: Iterable[Mapping[st
             arrays[path][i] = value
     with zipfile.ZipFile(out, "w") as archive:
         for path, array in arrays.items():
-            member = zipfile.ZipInfo(f"{path}.npy")  # dated 1980, so that the same run gives the same bytes
+            member = zipfile.ZipInfo(f"{path}.npy")  # dated 1980, so that equal runs give equal bytes
             with archive.open(member, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
 

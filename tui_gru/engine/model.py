@@ -1,4 +1,4 @@
-"""A model: its equations, before any size is known. They are read from the files in `models`, or from a file of the user."""
+"""The equations of a model, without sizes, read from the files in `models` or from a file of the user."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from tui_gru.engine.compiling.update import WEIGHT, UpdateRule
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.update import WEIGHT, UpdateRule
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
 from tui_gru.equations.compose import Composed, compose
@@ -22,7 +22,7 @@ KINDS = {"cell": "cells", "head": "heads", "loss": "losses", "update": "updates"
 
 @dataclass(frozen=True)
 class Structure:
-    """The pieces of a model. `cell` is the name of a built-in cell, or of a file with the text `cell_text`.
+    """The pieces of a model. `cell` is the name of a built-in cell, or of a user's file with the text `cell_text`.
 
     `input` is one-hot, embedding or dense. `loss` is empty if the gradients of the output and of the last states are given from
     outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next.
@@ -30,10 +30,10 @@ class Structure:
     """
 
     cell: str = "gru"
-    cell_text: str = ""  # the text of a file of the user; `cell` is then its name
+    cell_text: str = ""  # the text of a user's file, whose name is then `cell`
     layers: int = 1
     bidirectional: bool = False
-    backwards: bool = False  # a model of one direction that reads from the last timestep to the first
+    backwards: bool = False  # a model of one direction that reads the timesteps in reverse
     input: str = "one-hot"
     head: str = "linear"
     loss: str = "cross-entropy"
@@ -45,8 +45,8 @@ class Structure:
 
 
 class Model:
-    """The equations of a complete model: forward, derived backward and update, and the axes of every name. `title` is the
-    cell's."""
+    """The equations of a complete model: forward lines, derived backward lines, update rule, and the axes of every name. `title` is
+    the title of the cell."""
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
@@ -79,7 +79,7 @@ class Model:
                 raise EquationError(message, self.page.places.get(name))
 
     def _update_symbols(self) -> dict[str, tuple[str, str]]:
-        """The symbols of the update rule's vectors for one parameter: m̂_Wz for m_hat_Wz."""
+        """Return the symbols of the update rule's vectors for each parameter: m̂_Wz for m_hat_Wz."""
         own, found = Symbols({**self.page.symbols, **self.rule.symbols}), dict[str, tuple[str, str]]()
         for target in (line.target for line in self.rule.lines if self.rule.is_vector(line.target) and line.target != WEIGHT):
             for name in self.parameters:
@@ -100,7 +100,7 @@ class Model:
 
 @lru_cache(maxsize=32)
 def model_of(structure: Structure) -> Model:
-    """The model of a structure; cached. Raises `TuiGruError` for an error in a file."""
+    """Return the model of a structure; cached. Raises `TuiGruError` for an error in an equation file."""
     try:
         model = Model(structure)
         _ = model.backward
@@ -111,31 +111,31 @@ def model_of(structure: Structure) -> Model:
 
 @lru_cache(maxsize=32)
 def shipped(kind: str, name: str) -> Page:
-    """The page of a built-in piece. Raises `TuiGruError` for an unknown name."""
+    """Return the page of a built-in piece. Raises `TuiGruError` for an unknown name."""
     return read_page(text_of(kind, name), f"{name}.{kind}")
 
 
 def text_of(kind: str, name: str) -> str:
-    """The text of a built-in piece. Raises `TuiGruError` for an unknown name."""
+    """Return the text of a built-in piece. Raises `TuiGruError` for an unknown name."""
     if not name or name not in names_of(kind):
         raise TuiGruError(f"there is no {kind} {name!r}; {did_you_mean(name, names_of(kind))}", option=kind)
     return (FOLDER / KINDS[kind] / f"{name}.{kind}").read_text(encoding="utf-8")
 
 
 def names_of(kind: str) -> tuple[str, ...]:
-    """The names of the built-in pieces of one kind, sorted."""
+    """Return the names of the built-in pieces of one kind, sorted."""
     return tuple(sorted(path.stem for path in (FOLDER / KINDS[kind]).glob(f"*.{kind}")))
 
 
 @lru_cache(maxsize=1)
 def symbols() -> dict[str, str]:
-    """The symbols that the built-in pieces declare, with the names they stand for: ① → term1."""
+    """Return the symbols that the built-in pieces declare, with the names they stand for: ① → term1."""
     pages = (shipped(kind, name) for kind in KINDS for name in names_of(kind))
     return {text: name for page in pages for name, (text, _) in page.symbols.items()}
 
 
 def read_file(path: str | Path, option: str) -> str:
-    """The text of an equation file. Raises `TuiGruError` if it cannot be read."""
+    """Return the text of an equation file. Raises `TuiGruError` if it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(LONGEST + 1)

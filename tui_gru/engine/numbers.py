@@ -1,7 +1,7 @@
-"""How a number is written, and when two numbers are the same.
+"""Formatting of numbers, and equality of numbers with NaN.
 
-`wide`, `compact` and `unit` have a fixed width, so that columns align and a changing digit does not move its neighbours. The others
-are for sentences.
+`wide`, `compact` and `unit` return text of a fixed width, so that columns align and a changing digit does not move its neighbours.
+The other functions are for numbers in sentences.
 """
 
 from __future__ import annotations
@@ -14,55 +14,56 @@ WIDE, COMPACT, UNIT = 7, 5, 6
 
 
 def wide(x: SupportsFloat) -> str:
-    """A number in 7 cells with its sign: `+0.7565`, `+123.46`, `+1.23e5`, `+1.2e-5`, `  nan  `; 0 is ` 0     `."""
+    """Format a number with its sign in 7 cells: `+0.7565`, `+123.46`, `+1.23e5`, `+1.2e-5`, `  nan  `; 0 is ` 0     `."""
     return _fitted(float(x), WIDE, signed=True)
 
 
 def compact(x: SupportsFloat) -> str:
-    """A number in 5 cells with its sign: `+0.76`, `+12.3`, `+2e-4`, ` nan `; 0 is ` 0   `."""
+    """Format a number with its sign in 5 cells: `+0.76`, `+12.3`, `+2e-4`, ` nan `; 0 is ` 0   `."""
     return _fitted(float(x), COMPACT, signed=True)
 
 
 def unit(x: SupportsFloat) -> str:
-    """A number from 0 to 1 in 6 cells, without a sign: `0.4342`, `1.3e-7`; exactly 0 and 1 are `0     ` and `1     `.
+    """Format a number from 0 to 1 in 6 cells, without a sign: `0.4342`, `1.3e-7`; exactly 0 and 1 are `0     ` and `1     `.
 
-    What is not a number from 0 to 1 (a diverged run) is still shown in 6 cells, a minus and all.
+    A number outside of that range (in a diverged run) is also shown in 6 cells, including a minus sign.
     """
     return _fitted(float(x), UNIT, signed=False)
 
 
 def given(x: SupportsFloat, digits: int = 6) -> str:
-    """A number with at most `digits` significant digits and no trailing zeros, for given numbers: `0.01`, `1e-8`."""
+    """Format a given number with at most `digits` significant digits and no trailing zeros: `0.01`, `1e-8`."""
     return _short_exponent(f"{float(x):.{digits}g}")
 
 
 def exact(x: SupportsFloat) -> str:
-    """All digits that tell this number from its neighbours in its own type (float32 or float64), with a sign."""
+    """Format a number with its sign and all digits that distinguish it from its neighbours in its type (float32 or float64)."""
     digits = str(x)
     return digits if digits.startswith("-") or math.isnan(float(x)) else f"+{digits}"
 
 
 def rounded(x: float) -> str:
-    """Three significant digits: `0.0123`, `1.2e-5`, `1,230`."""
+    """Format a number with three significant digits: `0.0123`, `1.2e-5`, `1,230`."""
     if 1000 <= abs(x) < 1e6:
         return f"{x:,.0f}"
     return _short_exponent(f"{x:.3g}")
 
 
 def scientific(x: float) -> str:
-    """Two significant digits and an exponent, for differences and tolerances: `3.1e-8`; 0 is `0`."""
+    """Format a difference or tolerance with two significant digits and an exponent: `3.1e-8`; 0 is `0`."""
     return "0" if x == 0 else _short_exponent(f"{x:.1e}")
 
 
 def four(x: float) -> str:
-    """A number ≥ 0 in four cells, five above 99.9: `0.12`, `12.3`, `1e-3`, `1e+02`; 0 is `0.00`."""
+    """Format a number ≥ 0 in four cells, or five above 99.9: `0.12`, `12.3`, `1e-3`, `1e+02`; 0 is `0.00`."""
     if 0 < x < 0.005 or 99.95 <= x < math.inf:
         return f"{x:.0e}".replace("e-0", "e-")
     return f"{x:.2f}" if x < 9.995 else f"{x:.1f}"
 
 
 def short(x: float) -> str:
-    """Four decimals, or four significant digits where |x| < 0.001; whole numbers without decimals; `−` as the minus sign."""
+    """Format with four decimals, or four significant digits if |x| < 0.001; whole numbers without decimals; `−` as the minus
+    sign."""
     if math.isfinite(x) and x == int(x) and abs(x) < 1000:
         return str(int(x)).replace("-", "−")
     written = f"{x:.4f}" if abs(x) >= 0.001 or not math.isfinite(x) else f"{x:.3e}"
@@ -70,19 +71,19 @@ def short(x: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1: `34 %`. Never rounded to 0 % or 100 % unless it is exactly that."""
+    """Format a share from 0 to 1: `34 %`. It is rounded to 0 % or 100 % only if it is exactly that."""
     if 0 < share < 0.01:
         return "under 1 %"
     return f"{min(round(100 * share), 99) if share < 1 else 100} %"
 
 
 def gib(size: float) -> str:
-    """A number of bytes: `1,024.0 GiB`."""
+    """Format a number of bytes: `1,024.0 GiB`."""
     return f"{size / 2**30:,.1f} GiB"
 
 
 def same(a: Any, b: Any) -> Any:
-    """Whether two numbers are equal or both NaN; for arrays that broadcast together, element by element."""
+    """Return True if two numbers are equal or both NaN; for arrays that broadcast together, an array of bools."""
     return (a == b) | ((a != a) & (b != b))
 
 
@@ -97,10 +98,10 @@ def _fitted(x: float, width: int, *, signed: bool) -> str:
         return f"{x:{sign}}".replace("+nan", "nan").center(width)
     lead = 1 if signed else 0
     if x == 0 or (x == 1 and not signed):
-        return (" " * lead + f"{x:.0f}".lstrip("-")).ljust(width)  # exactly so, and seen to be: not a rounded 0.0000
+        return (" " * lead + f"{x:.0f}".lstrip("-")).ljust(width)  # exact, so without decimals
     decimals = width - 2 - lead
-    if abs(x) >= 0.5 * 10**-decimals:  # else it would be rounded to a zero, and it is none
-        # A whole number would look exact in a wide column; in a compact one there is no room to be more exact.
+    if abs(x) >= 0.5 * 10**-decimals:  # otherwise a number that is not 0 would be rounded to 0
+        # A wide column shows at least one decimal, because a whole number would look exact; a compact one has no room for it.
         for places in range(decimals, 0 if width > COMPACT else -1, -1):
             text = f"{x:{sign}.{places}f}"
             if len(text) <= width:
@@ -110,4 +111,4 @@ def _fitted(x: float, width: int, *, signed: bool) -> str:
         text = f"{mantissa}e{int(exponent)}"
         if len(text) <= width:
             return text.rjust(width)
-    return (("-" if x < 0 else sign) + ("0." if abs(x) < 1 else "big")).rjust(width)  # an exponent of three digits in few cells
+    return (("-" if x < 0 else sign) + ("0." if abs(x) < 1 else "big")).rjust(width)  # a three-digit exponent does not fit

@@ -1,4 +1,4 @@
-"""Which axes every name has, inferred from the equations: `z` is (T, B, H), `Wz` is (V, H), `loss` is ().
+"""Inference of the axes of every name from the equations: `z` is (T, B, H), `Wz` is (V, H), `loss` is ().
 
 T counts timesteps and B rows; an input or a state has the axes (T, B, its own axis). A parameter is a matrix if it is the right
 operand of a matrix product, otherwise a vector. The inner axes of a matrix product are equal. In an elementwise operation, one
@@ -18,28 +18,28 @@ Axes = tuple[str, ...]
 
 
 def joined_axis(axes: list[str]) -> str:
-    """The axis that results from joining along these axes: `H+H`."""
+    """Return the axis that results from joining along these axes: `H+H`."""
     return "+".join(axes)
 
 
 def union(axes: list[Axes]) -> Axes:
-    """The union of the axes of several operands, in the order T, B, others."""
+    """Return the union of the axes of several operands, in the order T, B, others."""
     longest = max(axes, key=len, default=())
     more = dict.fromkeys(axis for operand in axes for axis in operand if axis not in longest)
     return tuple(sorted((*longest, *more), key=lambda axis: {"T": 0, "B": 1}.get(axis, 2)))
 
 
 def infer_axes(page: Page, *, time: bool = True) -> dict[str, Axes]:
-    """The axes of every input, state, parameter, line and labelled part of a page.
+    """Return the axes of every input, state, parameter, line and labelled part of a page.
 
-    `time` says whether inputs and states have the axis T; those of an update rule do not. Raises `EquationError` for axes that do
-    not fit, an unknown name, and a size that cannot be inferred.
+    `time` is True if inputs and states have the axis T; those of an update rule do not. Raises `EquationError` for axes that do not
+    fit, an unknown name, or a size that cannot be inferred.
     """
     return _Inference(page, time).axes
 
 
 class _Inference:
-    """Unification: an unknown axis is written `?Wz0` until a line determines it."""
+    """Inference by unification. An unknown axis has a name such as `?Wz0` until a line determines it."""
 
     def __init__(self, page: Page, time: bool) -> None:
         self._page, self._writer, self._time = page, Writer(Symbols(page.symbols)), time
@@ -102,7 +102,7 @@ class _Inference:
         return axis
 
     def _unify(self, a: str, b: str, node: Expression) -> bool:
-        """Make two axes equal. False if they are different known axes, or if a parameter would get rows or timesteps."""
+        """Make two axes equal. Return False if they are different known axes, or if a parameter would get rows or timesteps."""
         a, b = self._root(a), self._root(b)
         if a == b:
             return True
@@ -185,14 +185,14 @@ class _Inference:
                 known = [self._root(own) for own in of_widest]
                 if self._root(axis) in known or axis == "T":
                     continue
-                # Take the last unknown axis: a vector broadcasts along the last axis of a matrix.
+                # Use the last unknown axis: a vector broadcasts along the last axis of a matrix.
                 at = next((own for own in reversed(of_widest) if own.startswith("?") or axis.startswith("?")), None)
                 if at is None or not self._unify(axis, at, node):
                     raise self._misfit(node, operand, axes, widest, of_widest)
         together = union([tuple(map(self._root, axes)) for _, axes in operands])
         for operand, axes in operands:
             rest = iter(together)
-            if not all(self._root(axis) in rest for axis in axes):  # (V, H) and (H, V)
+            if not all(self._root(axis) in rest for axis in axes):  # the axes are in another order, as in (V, H) and (H, V)
                 raise self._misfit(node, operand, axes, widest, of_widest)
         return together
 
@@ -227,6 +227,6 @@ class _Inference:
         return self._writer.text(node)
 
     def _axes(self, axes: Axes) -> str:
-        """Axes in a message, without T: `(B, H)`; `a number` if no other axis is left."""
+        """Format axes for a message, without T: `(B, H)`; `a number` if no other axis remains."""
         known = [self._root(axis) for axis in axes if axis != "T"]
         return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})" if known else "a number"

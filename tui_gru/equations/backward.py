@@ -1,4 +1,4 @@
-"""The backward pass, derived from the forward lines by reverse-mode differentiation, in the form in which it is written by hand.
+"""The backward pass, derived from the forward lines by reverse-mode differentiation, in the form in which a person would write it.
 
 1. Every line has a gradient line, named d + its name. A labelled part has a gradient line if its gradient is used more than once
    and is not just a copy of another gradient; otherwise its gradient is written where it is used.
@@ -30,7 +30,8 @@ from tui_gru.equations.page import Line, Page
 
 
 class Step(NamedTuple):
-    """A line or a labelled part of a line. In `formula`, labelled parts are replaced by their names. `line` is 0-based."""
+    """A line or a labelled part of a line. In `formula`, labelled parts are replaced by their names. `line` is the 0-based number
+    of the line."""
 
     name: str
     formula: Expression
@@ -50,7 +51,7 @@ class Reading(NamedTuple):
 
 
 class Use(NamedTuple):
-    """The `term` that one reading adds to the gradient of a name; `line` (0-based) is the line that reads it."""
+    """The `term` that one reading adds to the gradient of a name. `line` (0-based) is the line that reads the name."""
 
     reading: Reading
     line: int
@@ -63,7 +64,7 @@ class Backward:
 
     `deltas` computes the gradients of one timestep, in an order in which they can be computed. `gradients` adds one timestep's
     contribution to the gradients of the parameters. `paths` maps each labelled term of those lines, such as dh_carry, to the
-    reading that its gradient comes through.
+    reading of the value that contributes the term.
     """
 
     deltas: tuple[Line, ...]
@@ -72,12 +73,12 @@ class Backward:
 
 
 def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
-    """The backward pass of a page. Raises `EquationError` for an operation that has no derivative."""
+    """Return the backward pass of a page. Raises `EquationError` for an operation that has no derivative."""
     return _Derivation(page, axes).backward if page.lines else Backward((), (), {})
 
 
 def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]]:
-    """The lines and their labelled parts as steps, in the order of computation, and the complete labelled parts by label."""
+    """Return the lines and their labelled parts as steps, in the order of computation, and the complete labelled parts by label."""
     steps: list[Step] = []
     parts: dict[str, Expression] = {}
 
@@ -105,12 +106,12 @@ class _Derivation:
         self._alike = {e.unlabelled(part): part for part in reversed(self._parts.values())}
         self._step = {step.name: step for step in self._steps}
         self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
-        for step in self._steps:  # a step that reads only constants is constant
+        for step in self._steps:  # a step that reads only settings and constant steps is constant
             if self._constant.issuperset(step.formula.names()) and not any(name in page.inputs for name in step.formula.names()):
                 self._constant.add(step.name)
         self._state_of = {page.before(state): state for state in page.states}
         self._nearness = self._near_the_loss()
-        self._taken = self._reserved()
+        self._used = self._reserved()
         self._uses: dict[str, list[Use]] = {}
         self._formulas: dict[str, Expression] = {}
         self._paths: dict[str, Reading] = {}
@@ -118,7 +119,7 @@ class _Derivation:
         self.backward = self._written()
 
     def _reserved(self) -> set[str]:
-        """All names of values and gradients. Raises `EquationError` for a value that has the name of a gradient."""
+        """Return all names of values and gradients. Raises `EquationError` for a value that has the name of a gradient."""
         gradients = {f"d{name}": name for name in self._axes}
         gradients |= {self._page.ahead(state): state for state in self._page.states}
         gradients |= {with_word(f"d{name}", "given"): name for name in self._page.outputs}
@@ -129,7 +130,8 @@ class _Derivation:
         return {*self._axes, *gradients}
 
     def _near_the_loss(self) -> dict[int, int]:
-        """The length of the longest chain of lines that ends in each line. A longer chain is nearer to the loss."""
+        """Return the length of the longest chain of lines that ends in each line. The longer the chain, the nearer the line is to
+        the loss."""
         near: dict[int, int] = {}
         for step in self._steps:
             read = [self._step[name].line for name in step.formula.names() if name in self._step]
@@ -148,13 +150,13 @@ class _Derivation:
             if gradient is None:
                 continue
             symbol = Name(f"d{step.name}")
-            handed = self._handed(step, symbol)
-            if self._written_in_place(step, gradient, symbol, handed):
-                handed = self._handed(step, gradient)
+            passed = self._propagated(step, symbol)
+            if self._written_in_place(step, gradient, symbol, passed):
+                passed = self._propagated(step, gradient)
             else:
                 self._formulas[symbol.name] = self._spread(gradient, self._axes[step.name])
             read: Counter[str] = Counter()
-            for name, term in handed:
+            for name, term in passed:
                 self._uses.setdefault(name, []).append(Use(Reading(name, step.name, read[name]), step.line, term))
                 read[name] += 1
         for name in (*self._page.wanted, *self._state_of, *self._page.parameters):
@@ -163,17 +165,17 @@ class _Derivation:
                 raise EquationError(f"the loss does not depend on {name}, so it has no gradient; use it or remove it", place)
             self._formulas[f"d{name}"] = self._spread(gradient, self._axes[name])
 
-    def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, handed: list[tuple[str, Expression]]) -> bool:
+    def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, passed: list[tuple[str, Expression]]) -> bool:
         if not any(True for _ in gradient.names()):
             return True
         if not step.is_part:
             return False
-        uses = sum(Counter(term.names())[symbol.name] for _, term in handed)
+        uses = sum(Counter(term.names())[symbol.name] for _, term in passed)
         reads_a_gradient = any(name[0] == "d" and name[1:] in self._step for name in gradient.names())
         return uses <= 1 or not reads_a_gradient or isinstance(gradient, Name)
 
     def _gathered(self, name: str) -> Expression | None:
-        """The gradient of a name: the sum over its uses. If several terms remain, each gets a label of its own."""
+        """Return the gradient of a name, the sum over its uses. If several terms remain, each gets its own label."""
         uses = sorted(self._uses.get(name, ()), key=lambda use: (-self._nearness[use.line], use.line))
         future: list[Expression] = [Name(self._page.ahead(name))] if name in self._page.states else []
         if not uses:
@@ -186,13 +188,13 @@ class _Derivation:
         parts = list(gradient.parts)
         for i, (part, use) in enumerate(zip(gradient.parts, uses, strict=False)):
             if not isinstance(part, Name):
-                path = next(path for path in self._paths_of(use) if path not in self._taken and path not in self._paths)
+                path = next(path for path in self._paths_of(use) if path not in self._used and path not in self._paths)
                 self._paths[path], parts[i] = use.reading, self._spread(part, self._axes[name]).labelled(path)
         return e.Sum(tuple(parts))
 
     def _paths_of(self, use: Use) -> Iterator[str]:
-        """Candidate names for a term of a gradient, best first: d + name + the label of the line that reads it, dh_carry; then
-        with more words, then with a number."""
+        """Yield candidate names for a term of a gradient, best first: d + name + the label of the line that reads it, as in
+        dh_carry; then with more words, then with a number."""
         name, step, _ = use.reading
         line = self._page.lines[use.line]
         word, suffix = line.label or split(step)[0], split(line.target)[1]
@@ -201,37 +203,37 @@ class _Derivation:
             for base in (self._state_of.get(name, name), name)
         )
         yield first
-        if first in self._taken or self._paths[first].name != name:
+        if first in self._used or self._paths[first].name != name:
             yield longer
         yield with_word(first, split(step)[0])
         yield from (with_word(first, str(number)) for number in count(2))
 
     # One step
 
-    def _handed(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
-        """The gradient that each name read by a step receives, given the gradient of the step's value.
+    def _propagated(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
+        """Return the gradient that each name read by a step receives, given the gradient of the step's value.
 
         A gradient may lack some axes of its node; it is constant along them.
         """
-        handed: list[tuple[str, Expression]] = []
+        passed: list[tuple[str, Expression]] = []
 
-        def hand(node: Expression, a: Expression, value: Expression) -> None:
+        def propagate(node: Expression, a: Expression, value: Expression) -> None:
             if isinstance(node, Name):
                 if node.name not in self._constant:
-                    handed.append((node.name, a))
+                    passed.append((node.name, a))
                 return
             if (fused := self._log_of_softmax(node, a)) is not None:
-                hand(*fused)
+                propagate(*fused)
                 return
             own = self._axes_of(node)
             for child, given in zip(node.children, self._rule(step, node, a, value, own), strict=True):
                 if any(name not in self._constant for name in child.names()):
                     elementwise = not isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce)
                     lacking = [axis for axis in own if axis not in self._axes_of(child)] if elementwise else []
-                    hand(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), child)
+                    propagate(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), child)
 
-        hand(step.formula, gradient, Name(step.name))
-        return handed
+        propagate(step.formula, gradient, Name(step.name))
+        return passed
 
     def _rule(self, step: Step, node: Expression, a: Expression, value: Expression, own: Axes) -> tuple[Expression, ...]:
         match node:
@@ -256,7 +258,8 @@ class _Derivation:
         return found
 
     def _log_of_softmax(self, node: Expression, a: Expression) -> tuple[Expression, Expression, Expression] | None:
-        """For the log of a softmax: the argument of the softmax, its gradient (rule 3), and its value. None for any other node."""
+        """Return, for the log of a softmax, the argument of the softmax, its gradient (rule 3), and its value; None for any other
+        node."""
         if not isinstance(node, e.Apply) or node.function != "log" or not isinstance(node.argument, Name):
             return None
         step = self._step.get(node.argument.name)
@@ -267,7 +270,7 @@ class _Derivation:
         return under, e.Sum((a, e.Negative(e.Times((node.argument, total))))), under
 
     def _total(self, a: Expression, axis: str) -> Expression:
-        """The sum of a gradient over an axis; a one-hot row sums to 1."""
+        """Return the sum of a gradient over an axis; a one-hot row sums to 1."""
         first, *others = terms_of(a)
         if not others and len(first.factors) == 1 and isinstance(factor := first.factors[0], Name):
             given = self._page.inputs.get(factor.name)
@@ -276,8 +279,10 @@ class _Derivation:
         return self._sum_over(a, axis)
 
     def _summed(self, a: Expression, lacking: Sequence[str], *, is_weight: bool) -> Expression:
-        """A gradient summed over the axes that an operand lacks. The gradient of a weight sums over rows and timesteps at once: it
-        is written as the contribution of one timestep."""
+        """Return a gradient summed over the axes that an operand lacks.
+
+        The gradient of a weight sums over rows and timesteps at once; it is written as the contribution of one timestep.
+        """
         if is_weight and {"T", "B"} <= {*lacking} and {"T", "B"} <= {*self._axes_of(a)}:
             a = e.Reduce(a, "sum", "B", all_timesteps=True)
             lacking = [axis for axis in lacking if axis not in ("T", "B")]
@@ -286,11 +291,11 @@ class _Derivation:
         return a
 
     def _sum_over(self, a: Expression, axis: str) -> Expression:
-        """A gradient summed over an axis; if it is constant along the axis, the size of the axis times the gradient."""
+        """Return a gradient summed over an axis; if it is constant along the axis, the size of the axis times the gradient."""
         return e.Reduce(a, "sum", axis) if axis in self._axes_of(a) else e.Times((e.Size((axis,)), a))
 
     def _spread(self, a: Expression, axes: Axes) -> Expression:
-        """A gradient broadcast to all axes of its value, as matrix products and recorded values need it."""
+        """Return a gradient broadcast to all axes of its value, which matrix products and recorded values require."""
         if self._axes_of(a) == axes:
             return a
         return e.Negative(e.Spread(a.argument, axes)) if isinstance(a, e.Negative) else e.Spread(a, axes)
@@ -301,7 +306,7 @@ class _Derivation:
     def _axes_of(self, node: Expression) -> Axes:
         match node:
             case Name(name=name):
-                return self._axes[name] if name in self._axes else self._axes[self._behind(name)]
+                return self._axes[name] if name in self._axes else self._axes[self._value_of(name)]
             case e.Spread(axes=axes):
                 return axes
             case e.Product(left=e.Transpose(argument=left), right=right):  # a weight gradient sums over all rows and timesteps
@@ -311,8 +316,8 @@ class _Derivation:
             case e.Transpose(argument=argument):
                 return self._axes_of(argument)[::-1]
             case e.Reduce(argument=argument, over=over, all_timesteps=all_timesteps):
-                gone = (over, "T") if all_timesteps else (over,)
-                return tuple(axis for axis in self._axes_of(argument) if axis not in gone)
+                reduced = (over, "T") if all_timesteps else (over,)
+                return tuple(axis for axis in self._axes_of(argument) if axis not in reduced)
             case e.Join(parts=parts):
                 inner = [self._axes_of(part) for part in parts]
                 return (*inner[0][:-1], "+".join(axes[-1] for axes in inner))
@@ -320,8 +325,8 @@ class _Derivation:
                 return (*self._axes_of(argument)[:-1], "+".join(axes))
         return union([self._axes_of(child) for child in node.children])
 
-    def _behind(self, gradient: str) -> str:
-        """The name of the value whose gradient this is; both have the same axes."""
+    def _value_of(self, gradient: str) -> str:
+        """Return the name of the value whose gradient this is; both have the same axes."""
         name = gradient[1:]
         if name in self._axes:
             return name
@@ -331,7 +336,7 @@ class _Derivation:
     # The lines
 
     def _written(self) -> Backward:
-        """The lines, ordered by rule 6."""
+        """Return the lines, ordered by rule 6."""
         place = {f"d{step.name}": (step.line, i) for i, step in enumerate(self._steps)}
         last = len(self._steps), 0
         gradients = {f"d{name}" for name in self._page.parameters}
@@ -350,7 +355,7 @@ class _Derivation:
         return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)
 
     def _whole(self, node: Expression) -> Expression:
-        """A formula with the labelled forward parts written out. A subtree equal to such a part is replaced by that part."""
+        """Return a formula with the labelled forward parts written out. A subtree equal to such a part is replaced by that part."""
         if isinstance(node, Name):
             return self._parts.get(node.name, node)
         whole = node.with_children(tuple(self._whole(child) for child in node.children)) if node.children else node

@@ -1,6 +1,7 @@
-"""Builds a model from pieces: an input, layers of a cell in one or two directions, a head and a loss, each from its own page.
+"""Composition of a model from pieces: an input, layers of a cell in one or two directions, a head and a loss, each from its own
+page.
 
-An instance of a piece is its page with the names in the expression trees changed; a model is one page that joins all instances.
+An instance of a piece is its page with other names in the expression trees; a model is one page that joins all instances.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """`layer 2 ←`: counted from 1, with an arrow if it runs backwards."""
+        """The layer in words, `layer 2 ←`: counted from 1, with an arrow if it runs backwards."""
         return f"layer {self.number + 1}{' ←' if self.backwards else ''}"
 
 
@@ -57,7 +58,7 @@ def compose(
     dropout: bool = False,
     input_gradient: bool = False,
 ) -> Composed:
-    """A complete model. Without a loss, the gradient of the last layer's output is given from outside.
+    """Return a complete model. Without a loss, the gradient of the last layer's output is given from outside.
 
     `backwards` makes a model of one direction read from the last timestep to the first. `lengths` adds a mask of row lengths,
     `dropout` a mask between each layer and the next. `input_gradient` also derives the gradient of the first layer's input. Raises
@@ -127,7 +128,7 @@ def _check_cell(cell: Page) -> None:
 
 
 def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool = False) -> Page:
-    """The piece with a suffix on its names, reading `reads`; with `backwards` it reads its states from the next timestep."""
+    """Return the piece with a suffix on its names, reading `reads`; with `backwards` it reads its states from the next timestep."""
     states = {name + suffix: State(state.axis, state.backwards != backwards) for name, state in piece.states.items()}
     new = Page(states=states)
     change = {piece.before(name): new.before(name + suffix) for name in piece.states}
@@ -151,7 +152,7 @@ def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool 
 
 
 def renamed(node: Expression, name: Any) -> Expression:
-    """The same tree with every name and label replaced by `name(old)`."""
+    """Return the same tree with every name and label replaced by `name(old)`."""
     if isinstance(node, Name):
         return replace(node, name=name(node.name))
     if node.label:
@@ -160,7 +161,7 @@ def renamed(node: Expression, name: Any) -> Expression:
 
 
 def _masked(piece: Page) -> Page:
-    """A layer whose states stay unchanged after the end of a row: `h = live ⊙ h_new + (1 − live) ⊙ h_prev`."""
+    """Return a layer whose states stay unchanged after the end of a row: `h = live ⊙ h_new + (1 − live) ⊙ h_prev`."""
     lines: list[Line] = []
     live = Name(LIVE)
     for line in piece.lines:
@@ -175,7 +176,7 @@ def _masked(piece: Page) -> Page:
 
 
 def _dropout(reads: str, axis: str, suffix: str) -> Page:
-    """The page that multiplies the input of the next layer by a dropout mask."""
+    """Return the page that multiplies the input of the next layer by a dropout mask."""
     mask = f"mask{suffix}"
     note = "the value after dropout: 0, or the value / (1 − p)"
     line = Line(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note=note)
@@ -183,8 +184,11 @@ def _dropout(reads: str, axis: str, suffix: str) -> Page:
 
 
 def joined(pieces: Sequence[Page], cell: str = "") -> Page:
-    """One page of several. Raises `EquationError` if two of them use the same name; the error points into the file `cell` if one of
-    the two pages comes from it."""
+    """Return one page that joins several.
+
+    Raises `EquationError` if two of them use the same name. The error points into the file `cell` if one of the two pages comes
+    from it.
+    """
     owner: dict[str, Page] = {}
     for piece in pieces:
         own = {*piece.inputs, *piece.states, *piece.parameters, *(line.target for line in piece.lines)}

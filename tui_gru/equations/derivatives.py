@@ -1,7 +1,7 @@
-"""The derivative of every operation, as one rule each: from the gradient of the result to the gradients of the operands.
+"""The derivative of every operation as a rule that maps the gradient of the result to the gradients of the operands.
 
 A rule takes the node, the gradient `a` of its value, and its `value` as a name; it returns the gradient of each child, in order.
-A page that differentiates an operation without a rule is refused.
+Differentiating an operation without a rule is an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Rule = Callable[[Expression, Expression, Expression], tuple[Expression, ...]]
 
 
 def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Expression, ...] | None:
-    """The gradients of the children of a node, given the gradient `a` of its value; None if the operation has no rule."""
+    """Return the gradients of the children of a node, given the gradient `a` of its value; None if the operation has no rule."""
     match node:
         case e.Sum(parts=parts):
             return (a,) * len(parts)
@@ -42,7 +42,7 @@ def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Exp
 
 
 def transposed_gradient(a: Expression) -> Expression:
-    """The gradient of a matrix whose transpose has the gradient `a`; (P Q)ᵀ is written Qᵀ Pᵀ."""
+    """Return the gradient of a matrix whose transpose has the gradient `a`; (P Q)ᵀ is written Qᵀ Pᵀ."""
     if isinstance(a, e.Product):
         return e.Product(transpose(a.right), transpose(a.left))
     return transpose(a)
@@ -52,7 +52,7 @@ def _one_minus(node: Expression) -> Expression:
     return e.Sum((ONE, e.Negative(node)))
 
 
-#: Elementwise functions. Softmax and the log of a softmax, which sum over a row, are in `backward`.
+#: The rules of elementwise functions. Softmax and the log of a softmax, which sum over a row, are in `backward`.
 OF_FUNCTION: dict[str, Rule] = {
     "sigmoid": lambda node, a, value: (e.Times((a, value, _one_minus(value))),),
     "tanh": lambda node, a, value: (e.Times((a, _one_minus(e.Times((value, value))))),),

@@ -1,4 +1,4 @@
-"""Errors in equation files: the place, what is wrong, and what to do."""
+"""Errors in equation files, with the place in the file, what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unicodedata import combining, east_asian_width
 
 @dataclass(frozen=True)
 class File:
-    """An equation file: its name in messages, and its lines."""
+    """An equation file: its name as messages write it, and its lines."""
 
     name: str = ""
     lines: tuple[str, ...] = ()
@@ -26,7 +26,8 @@ class Span:
     stop: int
 
     def to(self, other: Span | None) -> Span:
-        """From the start of this place to the end of another on the same line; this place if the other is not on it."""
+        """Return the place from the start of this one to the end of another on the same line; this place if the other is on another
+        line."""
         return self if other is None or other.line != self.line else replace(self, stop=max(self.stop, other.stop))
 
 
@@ -52,12 +53,12 @@ class EquationError(ValueError):
 
 
 def _columns(text: str) -> int:
-    """The width of a text in terminal columns: 0 for an accent, 2 for a wide character."""
+    """Return the width of a text in terminal columns: 0 for a combining accent, 2 for a wide character."""
     return sum(0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean h_prev?`; if no name is close, the list of known names."""
+    """Return a hint such as `did you mean h_prev?`; if no name is close, the list of known names."""
     names = list(dict.fromkeys(known))
-    close = get_close_matches(name, names, n=3, cutoff=0.5)  # Wx and Wz share half of their letters
+    close = get_close_matches(name, names, n=3, cutoff=0.5)  # low enough that Wx matches Wz
     return f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(names) or 'none'}"

@@ -1,4 +1,4 @@
-"""Expressions: small immutable trees. A recorded part of a line has a label, `σ(az: x Wz + h_prev Uz + bz)`."""
+"""Expressions as small immutable trees. A recorded part of a line has a label, as in `σ(az: x Wz + h_prev Uz + bz)`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tui_gru.equations.errors import Span
 
 @dataclass(frozen=True)
 class Expression:
-    """A node. `label` is the name its value is recorded under, empty if it is not recorded; `span` is its place in a file."""
+    """A node of an expression. `label` is the name under which its value is recorded, empty if it is not recorded; `span` is its
+    place in a file."""
 
     label: str = field(default="", kw_only=True)
     span: Span | None = field(default=None, kw_only=True, compare=False, repr=False)
@@ -22,27 +23,27 @@ class Expression:
         return ()
 
     def with_children(self, children: tuple[Expression, ...]) -> Expression:
-        """The same node with other children."""
+        """Return the same node with other children."""
         return self
 
     @property
     def terms(self) -> tuple[Expression, ...]:
-        """The terms of a sum; of any other node, the node itself."""
+        """The terms of a sum; for any other node, the node itself."""
         return (self,)
 
     def walk(self) -> Iterator[Expression]:
-        """The node and every node under it."""
+        """Yield the node and every node under it."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     def names(self) -> Iterator[str]:
-        """Every name in it, from left to right, with repetitions."""
+        """Yield every name in it, from left to right, with repetitions."""
         for child in self.children:
             yield from child.names()
 
     def labelled(self, label: str) -> Expression:
-        """The same node, recorded under `label`."""
+        """Return the same node, recorded under `label`."""
         return self if self.label == label else replace(self, label=label)
 
 
@@ -83,7 +84,7 @@ class _Many(Expression):
 
 
 class Sum(_Many):
-    """A sum; a subtracted term is a `Negative`."""
+    """A sum. A subtracted term is a `Negative`."""
 
     @property
     def terms(self) -> tuple[Expression, ...]:
@@ -91,7 +92,7 @@ class Sum(_Many):
 
 
 class Times(_Many):
-    """An elementwise product, also of numbers with matrices."""
+    """An elementwise product; a factor may also be a number."""
 
 
 class Join(_Many):
@@ -111,7 +112,7 @@ class _One(Expression):
 
 
 class Negative(_One):
-    """The negated argument."""
+    """A negated expression."""
 
 
 class Transpose(_One):
@@ -120,7 +121,7 @@ class Transpose(_One):
 
 @dataclass(frozen=True)
 class Slice(_One):
-    """A part of joined columns: those of the axes `axes`, which follow those of the axes `before`."""
+    """A part of joined columns: those of the axes `axes`, which come after those of the axes `before`."""
 
     before: tuple[str, ...]
     axes: tuple[str, ...]
@@ -137,7 +138,7 @@ class Reduce(_One):
 
 @dataclass(frozen=True)
 class Spread(_One):
-    """A value broadcast to more axes; the text of the formula does not show the broadcast."""
+    """A value broadcast to more axes. The text of the formula does not show the broadcast."""
 
     axes: tuple[str, ...]
 
@@ -156,7 +157,7 @@ class _Two(Expression):
 
 
 class Product(_Two):
-    """A matrix product."""
+    """A matrix product of two expressions."""
 
 
 class Quotient(_Two):
@@ -175,17 +176,17 @@ class Apply(_Many):
 
     @property
     def argument(self) -> Expression:
-        """The argument of a function of one argument."""
+        """The argument of a function that has one argument."""
         return self.parts[0]
 
 
 def apply(function: str, *arguments: Expression) -> Apply:
-    """A function applied to its arguments."""
+    """Return a function applied to its arguments."""
     return Apply(arguments, function)
 
 
 def number(value: int | str | Fraction) -> Number:
-    """A constant; a text such as `1e-8` is taken exactly."""
+    """Return a constant; a text such as `1e-8` is converted exactly."""
     return Number(Fraction(value))
 
 
@@ -193,25 +194,25 @@ ONE = number(1)
 
 
 def total(parts: tuple[Expression, ...]) -> Expression:
-    """The sum of one or more parts."""
+    """Return the sum of one or more parts."""
     return parts[0] if len(parts) == 1 else Sum(parts)
 
 
 def product(factors: tuple[Expression, ...]) -> Expression:
-    """The elementwise product of one or more factors."""
+    """Return the elementwise product of one or more factors."""
     return factors[0] if len(factors) == 1 else Times(factors)
 
 
 def transpose(node: Expression) -> Expression:
-    """The transpose of a matrix; for a transpose, the matrix itself."""
+    """Return the transpose of a matrix; for a transpose, the matrix itself."""
     return node.argument if isinstance(node, Transpose) and not node.label else Transpose(node)
 
 
 def unlabelled(node: Expression) -> Expression:
-    """The same tree without labels."""
+    """Return the same tree without labels."""
     return plain(node).with_children(tuple(map(unlabelled, node.children))) if node.children else plain(node)
 
 
 def plain(node: Expression) -> Expression:
-    """The same node without its label; its children keep theirs."""
+    """Return the same node without its label; its children keep their labels."""
     return replace(node, label="") if node.label else node

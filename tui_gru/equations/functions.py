@@ -1,4 +1,4 @@
-"""The functions that a formula can use, and how each is written. Their derivatives are in `derivatives`."""
+"""The functions that a formula can use, and the spelling of each. Their derivatives are in `derivatives`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Function(NamedTuple):
-    """How a function is written, on screen and in LaTeX, and how many arguments it has."""
+    """The spelling of a function on screen and in LaTeX, and its number of arguments."""
 
     text: str
     latex: str
@@ -17,7 +17,7 @@ FUNCTIONS = {
     "sigmoid": Function("σ", r"\sigma"),
     "tanh": Function("tanh", r"\tanh"),
     "relu": Function("relu", r"\operatorname{relu}"),
-    "clamp": Function("clamp", r"\operatorname{clamp}"),  # to the interval from 0 to 1
+    "clamp": Function("clamp", r"\operatorname{clamp}"),  # clips to the interval from 0 to 1
     "softmax": Function("softmax", r"\mathrm{softmax}"),
     "log": Function("log", r"\log"),
     "exp": Function("exp", r"\exp"),

@@ -1,4 +1,4 @@
-"""How names are built: of the previous state, of a gradient, with the suffix of a layer and direction."""
+"""Construction of names: of a previous state, of a gradient, with the suffix of a layer and direction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = {axis: word for word, axis in AXES.items()}
 _SUFFIX = re.compile(r"_l\d+(?:_reverse)?$")
 _WRITTEN = {"prev": ("ₜ₋₁", "_{t-1}"), "next": ("ₜ₊₁", "_{t+1}")}
 _ACCENTS = {"tilde": ("\u0303", r"\tilde"), "hat": ("\u0302", r"\hat"), "bar": ("\u0304", r"\bar")}
-_LONGEST = 3  # letters of a name that is a letter with an index, such as bhn; longer names are words
+_LONGEST = 3  # letters of a name that consists of a letter and an index, such as bhn; longer names are words
 _ARROWS = {"future": ("←", r"\overleftarrow"), "past": ("→", r"\overrightarrow")}
 _GREEK = {
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "ε": r"\epsilon", "η": r"\eta", "μ": r"\mu", "λ": r"\lambda", "ρ": r"\rho",
@@ -23,24 +23,24 @@ _GREEK = {
 _ONE_CHARACTER = [c for x in ascii_letters for sign, _ in _ACCENTS.values() if len(c := normalize("NFC", x + sign)) == 1]
 _ACCENTED = f"(?:[{''.join(_ONE_CHARACTER)}]|[A-Za-z][{''.join(sign for sign, _ in _ACCENTS.values())}])"
 _MARKS = "|".join(sign for sign, _ in (*_WRITTEN.values(), *_ARROWS.values()))
-#: A name in its on-screen spelling with a mark that code spells out, such as ŷ, hₜ₋₁ or dh←.
+#: A name in its on-screen spelling that has a mark which code spells out, such as ŷ, hₜ₋₁ or dh←.
 MARKED = re.compile(rf"[A-Za-z]*(?:{_ACCENTED}(?:{_MARKS})*|[A-Za-z](?:{_MARKS})+)(?:_l\d+(?:_reverse)?)?")
 
 
 def split(name: str) -> tuple[str, str]:
-    """A name split into base and suffix of layer and direction: `h_prev_l0` gives `h_prev` and `_l0`."""
+    """Split a name into its base and the suffix of layer and direction: `h_prev_l0` gives `h_prev` and `_l0`."""
     found = _SUFFIX.search(name)
     return (name[: found.start()], found[0]) if found else (name, "")
 
 
 def with_word(name: str, word: str) -> str:
-    """A name with a word inserted before the suffix: `h_l0` and `prev` give `h_prev_l0`."""
+    """Return a name with a word inserted before the suffix: `h_l0` and `prev` give `h_prev_l0`."""
     base, suffix = split(name)
     return f"{base}_{word}{suffix}"
 
 
 def code_name(written: str) -> str:
-    """The code spelling of a name in code or on-screen spelling: `h̃` gives h_tilde, `hₜ₋₁` gives h_prev."""
+    """Return the code spelling of a name that is in code or on-screen spelling: `h̃` gives h_tilde, `hₜ₋₁` gives h_prev."""
     name = normalize("NFD", written)
     for word, (sign, _) in _WRITTEN.items():
         name = name.replace(sign, f"_{word}")
@@ -63,14 +63,14 @@ class Symbols:
         self._latex: dict[str, str] = {}
 
     def text(self, name: str) -> str:
-        """The on-screen spelling: h̃ for h_tilde, hₜ₋₁_l0 for h_prev_l0, do for dlogits if logits has the symbol o."""
+        """Return the on-screen spelling: h̃ for h_tilde, hₜ₋₁_l0 for h_prev_l0, do for dlogits if logits has the symbol o."""
         if name not in self._text:
             base, suffix = split(name)
             self._text[name] = self._base_text(base) + suffix
         return self._text[name]
 
     def latex(self, name: str) -> str:
-        """The LaTeX spelling."""
+        """Return the LaTeX spelling."""
         if name not in self._latex:
             base, suffix = split(name)
             latex = self._base_latex(base)

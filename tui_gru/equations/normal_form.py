@@ -1,6 +1,6 @@
-"""Sums of products in normal form, so that a gradient reads as it would be written by hand.
+"""Normal form of sums of products, in which a gradient reads as a person would write it.
 
-Numbers and sizes are multiplied out, equal terms are added up, and common factors are factored out: a⊙b − a⊙c = a⊙(b − c).
+Numbers and sizes are multiplied, equal terms are added, and common factors are factored out: a⊙b − a⊙c = a⊙(b − c).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tui_gru.equations.expression import Expression
 
 @dataclass(frozen=True)
 class Term:
-    """`coefficient · factors / sizes`."""
+    """A term of a sum: `coefficient · factors / sizes`."""
 
     coefficient: Fraction
     sizes: tuple[str, ...]
     factors: tuple[Expression, ...]
 
     def expression(self) -> Expression:
-        """The term as a tree; a negative term is a `Negative`."""
+        """Return the term as a tree; a negative term is a `Negative`."""
         wanted = self.factors
         if abs(self.coefficient) != 1 or not wanted:
             wanted = (e.number(abs(self.coefficient)), *wanted)
@@ -33,7 +33,7 @@ class Term:
 
 
 def terms_of(node: Expression) -> list[Term]:
-    """The terms of an expression. Labelled parts stay whole."""
+    """Return the terms of an expression. Labelled parts are not expanded."""
     one = Term(Fraction(1), (), (node,))
     if node.label:
         return [one]
@@ -59,7 +59,7 @@ def terms_of(node: Expression) -> list[Term]:
 
 
 def sum_of(terms: Iterable[Term]) -> Expression:
-    """The sum of terms, with common factors in front."""
+    """Return the sum of terms, with common factors in front."""
     merged: dict[tuple[tuple[str, ...], tuple[Expression, ...]], Fraction] = {}
     for term in terms:
         key = tuple(sorted(term.sizes)), term.factors
@@ -75,7 +75,7 @@ def sum_of(terms: Iterable[Term]) -> Expression:
     shared: list[Expression] = []
     rests = [list(term.factors) for term in left]
     for factor in left[0].factors:
-        if all(factor in rest for rest in rests):  # with the multiplicity that all terms share
+        if all(factor in rest for rest in rests):  # a factor that every term has twice is factored out twice
             shared.append(factor)
             for rest in rests:
                 rest.remove(factor)

@@ -1,4 +1,4 @@
-"""A page of equations: the content of an equation file, and its reader."""
+"""A page of equations, which is the content of an equation file, and its reader."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import AXES, code_name, with_word
 from tui_gru.equations.parser import Parser, Token, constant, name_of, tokens_of
 
-LONGEST = 200_000  # characters of a file
-MOST_LINES = 500  # of formulas in a file
+LONGEST = 200_000  # characters in a file
+MOST_LINES = 500  # formulas in a file
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class State:
 
 @dataclass(frozen=True)
 class Line:
-    """`target op formula`. `label` names the gradient's path through the line; `note` explains the line in a sentence."""
+    """A line of the form `target op formula`. `label` names the gradient's path through the line; `note` explains the line in a
+    sentence."""
 
     target: str
     formula: Expression
@@ -47,12 +48,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Page:
-    """The content of one file, or of several joined. `parameters` has the declared axes, () where they are to be inferred.
+    """The content of one file, or of several joined.
 
-    `reads` is the name that a piece reads from the piece before it. `outputs` are values whose gradients are given from outside; a
-    page without outputs ends with its loss. `wanted` are inputs whose gradients are derived too. `symbols` maps a name to its
-    on-screen and LaTeX spelling, `settings` the constants of an update rule to their defaults, `places` a name to the place where
-    it is declared or computed. `source` is the name of the file, empty for a page that does not come from one.
+    `parameters` has the declared axes of each parameter, () if they are to be inferred. `reads` is the name that a piece reads from
+    the piece before it. `outputs` are values whose gradients are given from outside; a page without outputs ends with its loss.
+    `wanted` are inputs whose gradients are derived too. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the
+    constants of an update rule to their defaults, `places` a name to the place where it is declared or computed. `source` is the
+    name of the file, empty for a page that does not come from one.
     """
 
     title: str = ""
@@ -74,16 +76,16 @@ class Page:
         return self.lines[-1].target if self.lines else next(iter(self.inputs))
 
     def before(self, state: str) -> str:
-        """The name of a state as a timestep reads it: h_prev, or h_next if the state runs backwards."""
+        """Return the name of a state as a timestep reads it: h_prev, or h_next if the state runs backwards."""
         return with_word(state, "next" if self.states[state].backwards else "prev")
 
     def ahead(self, state: str) -> str:
-        """The name of the gradient that a state receives from the timestep that reads it: dh_future, or dh_past."""
+        """Return the name of the gradient that a state receives from the timestep that reads it: dh_future, or dh_past."""
         return with_word(f"d{state}", "past" if self.states[state].backwards else "future")
 
 
 def read_page(text: str, source: str) -> Page:
-    """Read the page from the text of a file. `source` is its name in messages. Raises `EquationError` with line and column."""
+    """Read a page from the text of a file. `source` is its name in messages. Raises `EquationError` with line and column."""
     if len(text) > LONGEST:
         raise EquationError(f"the file has {len(text):,} characters; an equation file has at most {LONGEST:,}", source=source)
     lines = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
@@ -103,10 +105,10 @@ class _Reader:
         self._parameters: dict[str, tuple[str, ...]] = {}
         self._settings: dict[str, float] = {}
         self._symbols: dict[str, tuple[str, str]] = {}
-        self._behind: dict[str, str] = {}  # the name that a symbol stands for
+        self._behind: dict[str, str] = {}  # symbol -> the name it stands for
         self._lines: list[Line] = []
         self._outputs: list[str] = []
-        self._places: dict[str, Span] = {}  # where each name of the file is declared or computed
+        self._places: dict[str, Span] = {}  # the place where each name is declared or computed
         self._said: dict[str, Span] = {}  # the places of other declarations: reads, output h, symbol o
         self._words: dict[str, Callable[[list[Token]], None]] = {
             "reads": self._reads,
@@ -256,7 +258,7 @@ class _Reader:
         self._said[f"symbol {behind[0]}"] = tokens[0].span
 
     def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], Span]]:
-        """`x : one-hot V, h : H backwards` or `Wz E(V D)`: each name, the words after it, and its place."""
+        """Parse `x : one-hot V, h : H backwards` or `Wz E(V D)`. Returns each name, the words after it, and its place."""
         found: list[tuple[str, tuple[str, ...], Span]] = []
         at = 0
         while tokens[at].kind != "end":
@@ -290,5 +292,5 @@ class _Reader:
 
 
 def reads_of(page: Page, name: str) -> tuple[Line, ...]:
-    """The lines of a page that read `name`."""
+    """Return the lines of a page that read `name`."""
     return tuple(line for line in page.lines if any(isinstance(node, Name) and node.name == name for node in line.formula.walk()))

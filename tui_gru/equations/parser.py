@@ -1,4 +1,4 @@
-"""Parses the text of a formula to an expression tree.
+"""The parser of formulas: text to an expression tree.
 
     sum      = ["−"] product {("+" | "−") product}
     product  = matrix {("⊙" | "/") matrix}
@@ -39,8 +39,8 @@ from tui_gru.equations.names import AXES, code_name
 
 REDUCTIONS = {"Σ": "sum", "∑": "sum", "sum": "sum", "mean": "mean"}
 MINUS, TIMES, POWER, TRANSPOSED = ("−", "-"), ("⊙", "*", "·"), ("^", "**"), ("ᵀ", ".T", "'")
-DEEPEST = 60  # nested operations
-MOST_TOKENS = 1_000  # of a formula
+DEEPEST = 60  # levels of nested operations
+MOST_TOKENS = 1_000  # tokens in a formula
 LONGEST_NAME = 40
 
 _TOKEN = re.compile(
@@ -60,8 +60,11 @@ class Token:
 
 
 def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterable[str] = ()) -> list[Token]:
-    """The tokens of a text, and one that marks its end. The text begins in line `line` (1-based) at `column` (0-based) of a file.
-    Each of `symbols` is read as one name, even if it contains other signs."""
+    """Return the tokens of a text, and one that marks its end.
+
+    The text begins in line `line` (1-based) at `column` (0-based) of a file. Each of `symbols` is read as one name, even if it
+    contains other signs. Raises `EquationError` if a name or the text is too long.
+    """
     found: list[Token] = []
     own = "|".join(re.escape(symbol) for symbol in symbols if not symbol.isalnum())
     for match in re.finditer(f"(?P<symbol>{own})|{_TOKEN.pattern}", text) if own else _TOKEN.finditer(text):
@@ -77,7 +80,7 @@ def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterab
 
 
 def constant(token: Token) -> Fraction:
-    """The exact value of a number token. Raises `EquationError` for a number outside the range of float64."""
+    """Return the exact value of a number token. Raises `EquationError` for a number outside the range of float64."""
     value, digits = float(token.text), re.split("[eE]", token.text)[0].strip("0.")
     if len(token.text) > LONGEST_NAME or (digits and not 1e-300 < value < 1e300):
         raise EquationError(f"a number lies between 1e-300 and 1e300 and has at most {LONGEST_NAME} digits", token.span)
@@ -91,7 +94,7 @@ class Parser:
         self._tokens, self._at, self._symbols, self._depth = tokens, 0, symbols, 0
 
     def formula(self) -> Expression:
-        """Parse the whole text as one formula. Raises `EquationError`."""
+        """Parse the whole text as one formula. Raises `EquationError` if it is not one."""
         if self._next.kind == "end":
             raise EquationError("a formula is missing after =", self._next.span)
         tree = self._sum()
@@ -105,13 +108,13 @@ class Parser:
     def _next(self) -> Token:
         return self._tokens[self._at]
 
-    def _taken(self) -> Token:
+    def _consume(self) -> Token:
         self._at += 1
         return self._tokens[self._at - 1]
 
     def _sign(self, *signs: str) -> Token | None:
-        """Take the next token if it is one of these signs."""
-        return self._taken() if self._next.text in signs and self._next.kind != "number" else None
+        """Consume and return the next token if it is one of these signs; otherwise return None."""
+        return self._consume() if self._next.text in signs and self._next.kind != "number" else None
 
     def _needed(self, *signs: str) -> Token:
         return self._sign(*signs) or self._fail(" or ".join(signs))
@@ -178,7 +181,7 @@ class Parser:
     def _one_atom(self) -> Expression:
         token = self._next
         if token.kind == "number":
-            self._taken()
+            self._consume()
             return Number(constant(token), span=token.span)
         if token.text == "(":
             return self._transposed(self._parenthesis())
@@ -188,7 +191,7 @@ class Parser:
             return self._reduction()
         if token.kind != "name" or token.text == "over":
             raise self._unexpected("a name, a number or a bracket")
-        self._taken()
+        self._consume()
         if token.text in WRITTEN and (self._next.text == "(" or self._begins_atom()):
             return self._function(token)
         return self._transposed(Name(name_of(token, self._symbols), span=token.span))
@@ -198,11 +201,11 @@ class Parser:
         return node if sign is None else Transpose(node, span=node.span.to(sign.span) if node.span else sign.span)
 
     def _parenthesis(self) -> Expression:
-        opening = self._taken()
+        opening = self._consume()
         label = None
         if self._next.kind == "name" and self._tokens[self._at + 1].text == ":":
-            label = self._taken()
-            self._taken()
+            label = self._consume()
+            self._consume()
         inner = self._sum()
         closing = self._needed(")")
         inner = replace(inner, span=opening.span.to(closing.span))
@@ -213,17 +216,17 @@ class Parser:
         return inner.labelled(code_name(label.text))
 
     def _join(self) -> Expression:
-        opening, parts = self._taken(), [self._sum()]
+        opening, parts = self._consume(), [self._sum()]
         while (sign := self._needed(",", "]")).text == ",":
             parts.append(self._sum())
         return Join(tuple(parts), span=opening.span.to(sign.span))
 
     def _reduction(self) -> Expression:
-        word = self._taken()
+        word = self._consume()
         argument = self._product()
         self._needed("over")
         self._sign("the")
-        axis = self._taken()
+        axis = self._consume()
         if axis.kind != "name":
             raise EquationError(f"an axis is expected after over: {', '.join(AXES)}, or the letter of one", axis.span)
         if axis.text not in AXES and len(axis.text) > 1:
@@ -246,13 +249,13 @@ class Parser:
 
 
 def name_of(token: Token, symbols: Mapping[str, str]) -> str:
-    """The name that a token stands for: that of a declared symbol, or the code spelling of the token."""
+    """Return the name that a token stands for: that of a declared symbol, or the code spelling of the token."""
     name = code_name(token.text)
     return symbols.get(normalize("NFC", token.text), symbols.get(name, name))
 
 
 def _depth(tree: Expression) -> int:
-    """The depth of a tree, computed without recursion."""
+    """Return the depth of a tree, computed without recursion."""
     deepest, level = 0, [tree]
     while level:
         deepest, level = deepest + 1, [child for node in level for child in node.children]

@@ -1,4 +1,4 @@
-"""Writes expressions as on-screen text and as LaTeX."""
+"""Writing of expressions as on-screen text and as LaTeX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tui_gru.equations.expression import Expression
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.names import WORDS, Symbols
 
-#: Precedence of a node. A node inside one of higher precedence is written in parentheses.
+#: The precedence of a node. A node inside one of higher precedence is written in parentheses.
 _BINDS: dict[type[Expression], int] = {e.Sum: 1, e.Negative: 1, e.Times: 2, e.Quotient: 2, e.Product: 2, e.Power: 3}
 _WORD_FUNCTIONS = ("log",)  # written without parentheses around a name
 SIGNS = {"=": "=", "+=": "+=", "-=": "−="}
@@ -21,25 +21,25 @@ _ESCAPED = str.maketrans(
 
 
 def latex_text(words: str) -> str:
-    """Words inside a LaTeX formula, with special characters escaped."""
+    """Return words for use inside a LaTeX formula, with special characters escaped."""
     return rf"\text{{{words.translate(_ESCAPED)}}}"
 
 
 def binds(node: Expression) -> int:
-    """The precedence of a node, from 1 (a sum) to 4 (a name)."""
+    """Return the precedence of a node, from 1 (a sum) to 4 (a name)."""
     if isinstance(node, e.Spread):
         return binds(node.argument)
     return _BINDS.get(type(node), 4)
 
 
 def bracketed(node: Expression) -> tuple[Expression, ...]:
-    """The children of a product that are written in parentheses."""
+    """Return the children of a product that are written in parentheses."""
     limit = {e.Product: 3, e.Times: 2}.get(type(node))
     return () if limit is None else tuple(child for child in node.children if binds(child) < limit)
 
 
 def decimal(value: Fraction) -> str:
-    """A constant: 1, 0.5, 0.00001; 1/3 if its decimals do not end."""
+    """Format a constant: 1, 0.5, 0.00001; 1/3 if its decimal expansion is infinite."""
     if value.denominator == 1:
         return str(value.numerator)
     rest = value.denominator
@@ -63,19 +63,19 @@ class Writer:
         self.symbols = symbols
 
     def name(self, name: str) -> str:
-        """The on-screen spelling of a name."""
+        """Return the on-screen spelling of a name."""
         return self.symbols.text(name)
 
     def line(self, target: str, op: str, formula: Expression) -> str:
-        """`z = σ(x Wz + hₜ₋₁ Uz + bz)`."""
+        """Return a line as text: `z = σ(x Wz + hₜ₋₁ Uz + bz)`."""
         return f"{self.name(target)} {SIGNS[op]} {self.text(formula)}"
 
     def line_latex(self, target: str, op: str, formula: Expression) -> str:
-        """The same in LaTeX."""
+        """Return a line as LaTeX."""
         return f"{self.symbols.latex(target)} {_LATEX_SIGNS[op]} {self.latex(formula)}"
 
     def text(self, node: Expression) -> str:
-        """An expression as text."""
+        """Return an expression as text."""
         match node:
             case e.Name(name=name):
                 return self.name(name)
@@ -113,7 +113,7 @@ class Writer:
         raise TypeError(node)
 
     def latex(self, node: Expression) -> str:
-        """An expression as LaTeX."""
+        """Return an expression as LaTeX."""
         match node:
             case e.Name(name=name):
                 return self.symbols.latex(name)
@@ -156,7 +156,7 @@ class Writer:
         return self._inside(node, 2 if isinstance(node, e.Sum) else 1, latex=latex)
 
     def _factor(self, node: Expression, *, latex: bool = False) -> str:
-        """A factor after the first. A quotient gets parentheses, or the factors before it would be divided as well."""
+        """Write a factor after the first. A quotient gets parentheses; without them the factors before it would be divided too."""
         quotient = isinstance(node, e.Quotient) and not latex
         return self._inside(node, 3 if quotient or isinstance(node, e.Times) else 2, latex=latex)
 
@@ -176,11 +176,12 @@ class Writer:
 
 
 def applied_latex(function: str, arguments: str) -> str:
-    """A function of arguments that are LaTeX already: in parentheses, or under the root sign."""
+    """Return a function applied to arguments that are already LaTeX: in parentheses, or under the root sign."""
     latex = FUNCTIONS[function].latex
     return rf"{latex}{{{arguments}}}" if function == "sqrt" else rf"{latex}\left({arguments}\right)"
 
 
 def over_words(axis: str) -> str:
-    """An axis as written after `over`: the vocabulary, the rows, the timesteps, the units, K."""
+    """Return the words for an axis after `over`: the vocabulary, the rows, the timesteps, the units; an axis without a word, such
+    as K, unchanged."""
     return f"the {WORDS[axis]}" if axis in WORDS else axis

@@ -1,4 +1,4 @@
-"""Models of other frameworks: reads files, determines and proves their convention, and captures training scripts."""
+"""Models of other frameworks: readers of model files, the convention of their numbers, and capture of training scripts."""
 
 from tui_gru.interop.blocks import Cell
 from tui_gru.interop.errors import ModelFileError

@@ -11,17 +11,17 @@ import numpy as np
 
 from tui_gru.interop.tensors import Array
 
-#: One layer in one direction in canonical form. Inputs multiply from the left (x W), and z keeps the old state:
-#: Wz Wr Wh (I, H), Uz Ur Uh (H, H), bz br bh (H); if the reset gate acts after the product, also bhz bhr bhn (H).
+#: One layer in one direction in canonical form. Inputs multiply from the left (x W), and z keeps the old state: Wz Wr Wh (I, H), Uz
+#: Ur Uh (H, H), bz br bh (H). If the reset gate acts after the product, also bhz bhr bhn (H).
 Cell: TypeAlias = Mapping[str, Array]
 
-GATES = "zrn"  # update, reset, candidate ("new"), as `order` spells them
-LETTERS = {"z": "z", "r": "r", "n": "h"}  # as the weights are named: the candidate is h
+GATES = "zrn"  # update, reset, candidate ("new"), with the letters of `order`
+LETTERS = {"z": "z", "r": "r", "n": "h"}  # with the letters of the weights, whose candidate is h
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """The gates in the order of the file, for inputs from the left: W (3, I, H), U (3, H, H), b and b_h (3, H).
+    """The gates in the order of the file, for inputs that multiply from the left: W (3, I, H), U (3, H, H), b and b_h (3, H).
 
     b_h is the bias of h_prev U; it is zero if the file has none.
     """
@@ -33,14 +33,14 @@ class Blocks:
 
 
 def canonical(blocks: Blocks, order: str, reset: str, z: str) -> dict[str, Array]:
-    """`blocks` read in one convention, as a `Cell` of contiguous arrays.
+    """Return `blocks`, read in one convention, as a `Cell` of contiguous arrays.
 
     A z that takes the new state is 1 minus a z that keeps the old one. Since σ(−a) = 1 − σ(a) for every gate function, negating the
     weights of z converts one into the other.
     """
     cell: dict[str, Array] = {}
     for k, gate in enumerate(order):
-        sign = partial(np.negative if gate == "z" and z == "takes" else np.array, order="C")  # both copy
+        sign = partial(np.negative if gate == "z" and z == "takes" else np.array, order="C")  # both calls copy
         letter = LETTERS[gate]
         cell[f"W{letter}"] = sign(blocks.W[k])
         cell[f"U{letter}"] = sign(blocks.U[k])

@@ -1,4 +1,5 @@
-"""Errors for models, modules and recordings that cannot be read: one line that says what is wrong, where, and what to do."""
+"""Errors for models, modules and recordings that cannot be read. Each message is one line that says what is wrong, where, and what
+to do."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from tui_gru.engine.errors import TuiGruError
 
 
 class ModelFileError(TuiGruError):
-    """A model file, or a GRU in it, cannot be read. Files are never changed."""
+    """A model file, or a GRU in it, cannot be read."""
 
 
 class CaptureError(TuiGruError):
@@ -18,6 +19,7 @@ class RecordingError(TuiGruError):
 
 
 def printable(text: object, limit: int = 120) -> str:
-    """`text` out of a file, for a message or a name: what would move the cursor or hide text is spelled out, as `\\x1b`."""
+    """Return a text from a file for a message or a name, with escapes such as `\\x1b` for characters that move the cursor or hide
+    text."""
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: limit + 1])
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"

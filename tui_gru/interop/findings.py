@@ -11,7 +11,7 @@ from tui_gru.interop.found import FoundGRU
 
 @dataclass(frozen=True)
 class Findings:
-    """The GRUs found in a file; `refused` has one line, with the cure, for each network that cannot be opened."""
+    """The GRUs found in a file. `refused` has one line for each network that cannot be opened, which says what to do."""
 
     found: tuple[FoundGRU, ...] = ()
     refused: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class Findings:
 class Format:
     """A file format: `fits` recognises it by its content, and `find` finds the GRUs in it.
 
-    `find(file, order)` raises `ModelFileError` for what it refuses; `order` is the order of gates given by the user, or None.
+    `find(file, order)` raises `ModelFileError` if it refuses the file; `order` is the order of gates given by the user, or None.
     """
 
     name: str

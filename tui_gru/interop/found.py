@@ -17,7 +17,7 @@ from tui_gru.interop.tensors import Array, Tensor
 ORDERS = tuple("".join(order) for order in permutations("rzn"))
 RESETS = ("after", "before")
 Z_MEANINGS = ("keeps", "takes")
-#: σ; clip(0.2 a + 0.5), of Keras 1 and 2 and of ONNX; clip(a/6 + 0.5), of Keras 3 and torch.
+#: The gate functions: σ; clip(0.2 a + 0.5), of Keras 1 and 2 and of ONNX; clip(a/6 + 0.5), of Keras 3 and torch.
 GATE_FUNCTIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 
 BlockSource: TypeAlias = Callable[[], Blocks]
@@ -53,15 +53,15 @@ class FoundGRU:
     name: str
     format: str
     layers: int
-    directions: tuple[str, ...]  # of "forward" and "reverse"
+    directions: tuple[str, ...]  # "forward", "reverse", or both
     input_size: int
     hidden_size: int
     convention: Convention
     biases: str  # "none", "one", "two", or "one and bhn"
     dtype: str  # as stored; weights() gives float32, or float64 for float64
-    evidence: str  # the evidence for the convention
-    warning: str = ""  # evidence against it
-    batch_first: bool | None = None  # None: the file does not say
+    evidence: str  # what the convention is concluded from
+    warning: str = ""  # a reason to doubt the convention
+    batch_first: bool | None = None  # None if the file does not say
     path: Path = Path()
     sources: tuple[tuple[BlockSource, ...], ...] = field(default=(), repr=False, compare=False)  # by layer, then by direction
     h0: Tensor | None = field(default=None, repr=False, compare=False)
@@ -88,7 +88,7 @@ class FoundGRU:
         return self.convention.gate
 
     def blocks(self) -> tuple[tuple[Blocks, ...], ...]:
-        """The numbers as stored, by layer and direction. Raises `ModelFileError` if the file does not have them any more."""
+        """Return the numbers as stored, by layer and direction. Raises `ModelFileError` if the file has changed."""
         try:
             with np.errstate(all="ignore"):  # NaN and infinities are allowed
                 return tuple(tuple(source() for source in layer) for layer in self.sources)
@@ -100,7 +100,7 @@ class FoundGRU:
             ) from None
 
     def weights(self) -> Weights:
-        """The weights in canonical form. Raises `ModelFileError`."""
+        """Return the weights in canonical form. Raises `ModelFileError`."""
         blocks = self.blocks()
         with np.errstate(all="ignore"):
             cells = tuple(tuple(canonical(b, self.order, self.reset, self.z) for b in layer) for layer in blocks)
@@ -114,22 +114,23 @@ class FoundGRU:
         gate: str | None = None,
         evidence: str | None = None,
     ) -> FoundGRU:
-        """The same numbers in another convention; options that are None are kept. Raises `ModelFileError` for an invalid value."""
+        """Return the same GRU read in another convention; options that are None are unchanged. Raises `ModelFileError` for an
+        invalid value."""
         given = checked_convention(order, reset, z, gate)
         if not given:
             return self
         convention = replace(self.convention, **given)
         if evidence is None:
-            said = ", ".join(f"{option} {value}" for option, value in given.items())
-            evidence = self.evidence if convention == self.convention else f"{said}: as you said; otherwise {self.evidence}"
-        warning = self.warning if set(given) == {"order"} else ""  # the warnings are about the others
+            changes = ", ".join(f"{option} {value}" for option, value in given.items())
+            evidence = self.evidence if convention == self.convention else f"{changes}: as you said; otherwise {self.evidence}"
+        warning = self.warning if set(given) == {"order"} else ""  # the warning was about the convention that the file suggests
         return replace(self, convention=convention, evidence=evidence, warning=warning)
 
 
 def checked_convention(order: str | None, reset: str | None, z: str | None, gate: str | None) -> dict[str, str]:
-    """The given options, checked. Raises a `ModelFileError` that names the option."""
+    """Return the given options, checked. Raises a `ModelFileError` that names the option."""
     if order is not None:
-        order = order.lower().replace("h", "n").replace("u", "z")
+        order = str(order).lower().replace("h", "n").replace("u", "z")
         if sorted(order) != sorted(GATES):
             raise ModelFileError(
                 f"order is {order!r}; write the gates r, z and n as they are stacked, for example rzn", option="order"

@@ -1,4 +1,4 @@
-"""Finds the GRUs in a model file, with their conventions and the evidence for them."""
+"""Search for the GRUs in a model file, with their conventions and the evidence for them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def inspect(
     z: str | None = None,
     gate: str | None = None,
 ) -> list[FoundGRU]:
-    """The GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
+    """Return the GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
 
-    order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds GRUs whose names say
-    nothing. Raises `ModelFileError`, one line that names the cure, if there is no GRU or the file cannot be read.
+    order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds GRUs whose names say nothing.
+    Raises `ModelFileError`, one line that names the cure, if there is no GRU or the file cannot be read.
     """
     findings = survey(path, order=order, reset=reset, z=z, gate=gate)
     if not findings.found:
@@ -42,8 +42,11 @@ def survey(
     z: str | None = None,
     gate: str | None = None,
 ) -> Findings:
-    """As `inspect`, with a line for each network that is not opened. Raises `ModelFileError` if the file cannot be read."""
+    """Return what `inspect` returns, and a line for each network that is not opened. Raises `ModelFileError` if the file cannot be
+    read."""
     given = checked_convention(order, reset, z, gate)
+    if not isinstance(path, (str, PathLike)):
+        raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
     try:
         file = open_file(Path(path))
         for format_ in FORMATS:
@@ -67,7 +70,7 @@ def _nothing(refused: tuple[str, ...]) -> str:
 
 
 def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
-    """The same with unique names."""
+    """Return the same GRUs with unique names."""
     names: dict[str, int] = {}
     distinct = []
     for gru in found:

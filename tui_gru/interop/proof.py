@@ -1,4 +1,4 @@
-"""Proves a convention: finds the one of all readings of the numbers that computes a given output from its input.
+"""Proof of a convention: the search for the reading of the numbers that computes a given output from its input.
 
 A trained GRU can be chaotic, so that rounding grows over the timesteps; each step therefore starts from the state recorded in the
 output. Lower layers of a stack have no recorded states and run from their first step.
@@ -17,12 +17,12 @@ from tui_gru.interop.blocks import Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
 from tui_gru.interop.gru_step import Step, gru_step
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import Array, precision_of
 
-#: The largest difference from the right reading: for outputs in float32, in half precision, or of stacked layers.
+#: The largest difference allowed for the right reading: of outputs in float32, in half precision, or of stacked layers.
 TOLERANCE, HALF_TOLERANCE, STACK_TOLERANCE = 1e-5, 1e-2, 1e-3
-MARGIN = 4  # the next best reading must be at least this many times worse
-SCREENED = 16  # steps on which every reading is tried; the best ones are tried on all steps
+MARGIN = 4  # how many times worse the next best reading must be
+SCREENED = 16  # steps on which every reading is tried; the best readings are then tried on all steps
 STACK_ROWS = 2
 FINALISTS = 4
 
@@ -56,7 +56,7 @@ class Recorded:
     given_h0: bool
 
     def rows(self, count: int) -> Recorded:
-        """The first `count` rows of the batch."""
+        """Return the first `count` rows of the batch."""
         h0 = tuple(tuple(h[:count] for h in layer) for layer in self.h0)
         return Recorded(self.x[:, :count], tuple(y[:, :count] for y in self.y), h0, self.live[:, :count], self.given_h0)
 
@@ -74,9 +74,9 @@ def prove(
     """Try every order of gates, place of the reset gate, meaning of z and gate function on an input and its output.
 
     x: (T, B, I) or (T, I). y: the outputs of the last layer, (T, B, H · directions), (T, H · directions), or (T, directions, B, H)
-    as ONNX has them. h0: (layers · directions, B, H), or (B, H) where that is one; that of the file, or zeros, if None.
-    lengths: (B) whole numbers; those of the file, or all timesteps, if None. tolerance: how far the output may be off, if it was
-    computed less exactly than its type says. Raises `ModelFileError` if the shapes do not fit, or y is not finite.
+    as in ONNX. h0: (layers · directions, B, H), or (B, H) for one layer and direction; by default the file's, or zeros. lengths:
+    (B) whole numbers; by default the file's, or all timesteps. tolerance: the largest difference allowed, if the output was
+    computed less exactly than its type. Raises `ModelFileError` if the shapes do not fit, or y is not finite.
     """
     recorded = _recorded(found, np.asarray(x), np.asarray(y), h0, lengths)
     blocks = [[_wide(cell) for cell in layer] for layer in found.blocks()]
@@ -134,7 +134,8 @@ def _error(
 
 
 def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention: Convention, step: Step) -> Array:
-    """All steps, each from the state before it, (T, B, H); after the end of a row, the output is 0 and the state is unchanged."""
+    """Return the outputs of all steps, each computed from the state before it, (T, B, H). After the end of a row, the output is 0
+    and the state is unchanged."""
     out = np.zeros((*x.shape[:2], h.shape[1]))
     for t in range(len(x)) if direction == "forward" else reversed(range(len(x))):
         new = step(x[t], h, cell, convention.reset, convention.gate)
@@ -144,7 +145,7 @@ def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention
 
 
 def _previous(y: Array, h0: Array, direction: str, live: Array) -> tuple[Array, Array]:
-    """The recorded state before each step (T, B, H), and where that is h0 (T, B)."""
+    """Return the recorded state before each step (T, B, H), and the steps at which that is h0 (T, B)."""
     previous, first = np.empty_like(y), np.zeros_like(live)
     if direction == "forward":
         previous[0], previous[1:] = h0, y[:-1]
@@ -185,7 +186,7 @@ def _recorded(found: FoundGRU, x: Array, y: Array, h0: Array | None, lengths: Ar
 
 
 def _tolerance(found: FoundGRU, y: Array) -> float:
-    half = "16" in found.dtype or y.dtype == np.float16
+    half = "16" in found.dtype or "16" in precision_of(y)
     return HALF_TOLERANCE if half else TOLERANCE if found.layers == 1 else STACK_TOLERANCE
 
 

@@ -1,4 +1,4 @@
-"""A tensor in a file: its shape and type are known, its numbers are read on demand."""
+"""A tensor in a file, whose shape and type are known and whose numbers are read on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ByteOrder: TypeAlias = Literal["<", ">"]
 
 #: The types that `read` returns as float32 or float64.
 FLOATS = ("float64", "float32", "float16", "bfloat16")
-#: Bytes an entry, for the types whose size is checked here.
+#: Bytes per entry, for the types whose size is checked here.
 ITEM_SIZE = {
     **{f"{kind}{bits}": bits // 8 for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
     "float64": 8,
@@ -45,21 +45,21 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 
 
 def checked_shape(shape: Sequence[object]) -> tuple[int, ...]:
-    """`shape` as whole numbers ≥ 0. Raises `ModelFileError` for any other value."""
+    """Return `shape` as a tuple of whole numbers ≥ 0. Raises `ModelFileError` for any other value."""
     if len(shape) > MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
         raise ModelFileError(f"a tensor has the shape {printable(list(shape), 40)}; the file is damaged: get it again")
     return tuple(size for size in shape if isinstance(size, int))
 
 
 def byte_size(shape: Sequence[int], dtype: str) -> int:
-    """The size of a dense tensor in bytes, without overflow."""
+    """Return the size of a dense tensor in bytes, computed without overflow."""
     return math.prod(shape) * ITEM_SIZE[dtype]
 
 
 def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_order: ByteOrder = "<") -> Array:
-    """The numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes; half precision becomes float32.
+    """Return the numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes. Half precision becomes float32.
 
-    Of integer types, only int64 is read: row lengths and indices.
+    Of the integer types only int64 is read, for row lengths and indices.
     """
     if dtype == "int64":
         return np.frombuffer(data, f"{byte_order}i8").reshape(shape)
@@ -71,8 +71,30 @@ def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_or
     return array.astype(np.float64 if dtype == "float64" else np.float32, copy=False)
 
 
+def precision_of(array: Array) -> str:
+    """Return the type with the fewest bits that represents every number of an array, such as half precision that was converted."""
+    with np.errstate(all="ignore"):
+        single = array.astype(np.float32)
+        if not np.array_equal(single, array, equal_nan=True):
+            return "float64"
+        if np.array_equal(single.astype(np.float16), single, equal_nan=True):
+            return "float16"
+    return "float32" if (np.ascontiguousarray(single).view(np.uint32) & 0xFFFF).any() else "bfloat16"
+
+
+def without_numbers(tensor: Tensor) -> Tensor:
+    """Return the same tensor with zeros instead of its numbers, which take no memory."""
+
+    def read() -> Array:
+        if tensor.dtype not in (*FLOATS, "int64"):
+            raise ModelFileError(not_float(tensor.dtype))
+        return np.broadcast_to(np.zeros((), np.int64 if tensor.dtype == "int64" else np.float32), tensor.shape)
+
+    return Tensor(tensor.shape, tensor.dtype, read)
+
+
 def not_float(dtype: str) -> str:
-    """The message for a type that cannot be opened as weights."""
+    """Return the message for a type that cannot be opened as weights."""
     if dtype.startswith(("int", "uint", "float8", "quantised")):
         return f"its weights are {printable(dtype)}, so it is quantised; open the model in float that it was made from"
     return f"its weights are of the type {printable(dtype)}, which is not supported; save them as float32"

@@ -1,1 +1,1 @@
-"""The Textual screen. It draws snapshots of a session and turns keys into the session's verbs."""
+"""The Textual user interface: draws snapshots of a session, and executes its verbs on keys and commands."""

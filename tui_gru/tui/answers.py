@@ -1,4 +1,4 @@
-"""What a verb has done and where one is now, in words for the last row of the screen."""
+"""Answers of verbs for the last row of the screen: what was done, and the current place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def place(snapshot: Snapshot) -> str:
-    """`at epoch 2 · batch 1 · t 3 · forward`; at the end of a batch, what comes next."""
+    """Return the place as `at epoch 2 · batch 1 · t 3 · forward`; at the end of a batch, with what follows."""
     at, program = snapshot.position, snapshot.program
     if at == snapshot.last:
         return f"at the end of the run, after epoch {at.epoch + 1:,}"
@@ -32,7 +32,7 @@ def place(snapshot: Snapshot) -> str:
 
 
 def change(action: JournalEntry, program: Program) -> str:
-    """A change in words: `Wz[“M”, unit 1] = 0.5`, `learning on`."""
+    """Describe a change: `Wz[“M”, unit 1] = 0.5`, `learning on`."""
     match action.kind:
         case "learning":
             return f"learning {'on' if action.value else 'off'}"
@@ -46,7 +46,7 @@ def change(action: JournalEntry, program: Program) -> str:
 
 
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:
-    """What an edit has made of a number or a character: `Wz[“M”, unit 1] is 0.5, was -1.5227685`."""
+    """Describe an edit of a number or a character: `Wz[“M”, unit 1] is 0.5, was -1.5227685`."""
     if name == "text":
         was, now_is = (f"“{shown_char(snapshot.corpus.text[index[0]])}”" for snapshot in (before, now))
         return f"text[{index[0]}] is {now_is}, was {was}"
@@ -55,7 +55,7 @@ def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -
 
 
 def stepped(now: Snapshot) -> str:
-    """What the last SGD step of this batch has changed most: `the SGD step moved Wy[unit 1, “a”] most, by 0.0123`."""
+    """Describe the largest change of the last SGD step: `an SGD step: Wy[unit 1, “a”] changed most, by 0.0123`."""
     largest: tuple[float, str, tuple[int, ...], float] | None = None
     for name in now.program.parameters:
         step = now.last_step(name)
@@ -68,11 +68,11 @@ def stepped(now: Snapshot) -> str:
     if largest is None:
         return "an SGD step"
     _, name, where, by = largest
-    return f"an SGD step: {spoken(now.program, name, where)} has moved most, by {short(by)}"
+    return f"an SGD step: {spoken(now.program, name, where)} changed most, by {short(by)}"
 
 
 def branched(before: Snapshot, now: Snapshot) -> str:
-    """Where one is on another branch now: which, and what is left behind; else the empty text."""
+    """Return a note about a change of the branch, with where the old future is; empty if the branch is the same."""
     if now.branch == before.branch:
         return ""
     kept = f"; the old future stays on {before.branch}" if before.branch in now.branches else ""
@@ -80,7 +80,7 @@ def branched(before: Snapshot, now: Snapshot) -> str:
 
 
 def moved(before: Snapshot, now: Snapshot) -> str:
-    """Where one is now, if that is another place than before; else the empty text."""
+    """Return the new place if it has changed; otherwise the empty text."""
     return "" if now.position == before.position else f" · now {place(now)}"
 
 
@@ -88,4 +88,4 @@ def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
     if name == "learning_rate":
         return given(snapshot.learning_rate)
     value: Any = snapshot.value(name)
-    return "not there" if value is None else exact(np.asarray(value)[index]).removeprefix("+")
+    return "not computed" if value is None else exact(np.asarray(value)[index]).removeprefix("+")

@@ -1,4 +1,4 @@
-"""The Textual application: themes, glyphs, keys, and the one main screen."""
+"""The Textual application: themes, glyphs, keys, errors, and the main screen; and functions to create and run it."""
 
 from __future__ import annotations
 
@@ -25,54 +25,54 @@ from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.examples import example
-from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
-from tui_gru.tui.key_signs import key_signs
-from tui_gru.tui.plain_lines import PlainLines
-from tui_gru.tui.safe_lines import SafeLines
+from tui_gru.tui.look.glyphs import ASCII, Glyphs, glyphs_for
+from tui_gru.tui.look.key_signs import key_signs
+from tui_gru.tui.look.plain_lines import PlainLines
+from tui_gru.tui.look.safe_lines import SafeLines
+from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.ending import EndingSignals
 from tui_gru.tui.terminal.guarded import GuardedApp
 from tui_gru.tui.terminal.keyboard import Fence, Keyboard
-from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.verbs.table import VERBS
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 
-TOO_MANY = 20  # errors in a second
+TOO_MANY = 20  # errors in one second, which end the program
 
 
 class TuiGruApp(GuardedApp):
-    """The debugger on a session. `own_keys` are a person's keys by verb id."""
+    """The debugger on a session. `own_keys` are the keys of the user's key file by verb id."""
 
     TITLE = "tui-gru"
-    ALLOW_SELECT = False  # panels have no text to select, and what has been removed must not be selected in
-    CSS_PATH = "screens/main.tcss"  # here, since Textual does not load the style file of a default screen
+    ALLOW_SELECT = False  # panels have no selectable text, and selecting in a removed widget fails
+    CSS_PATH = "screens/main.tcss"  # set here, since Textual does not load the style file of a default screen
 
     def __init__(
         self, session: Session, *, theme: str | None = None, glyphs: Glyphs | None = None, own_keys: Mapping[str, str] | None = None
     ) -> None:
         super().__init__()
         self.session = session
-        self.main: MainScreen | None = None  # it may go on in another session
+        self.main: MainScreen | None = None  # its session may differ from `self.session`
         self.keyboard = Keyboard(self, super().on_event, self.failed)
         self._signals = EndingSignals()
-        self._problems: list[float] = []  # when they were said
+        self._problems: list[float] = []  # the times of recent errors
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
         self.own_keys = dict(own_keys or {})
         self._bound = {key for keys in self.own_keys.values() for key in keys.split(",")}
         self.animation_level = "none"
         register_themes(self)
         name = checked_theme(self, theme or BLACKBOARD.name)
-        self.set_reactive(App.theme, name)  # nothing has been styled yet, so there is nothing to style again
+        self.set_reactive(App.theme, name)  # without a watcher: nothing has been styled yet
         self.stylesheet.set_variables(self.get_css_variables())
 
     def get_driver_class(self) -> type[Driver]:
         try:
             usual = super().get_driver_class()
-        except Exception as error:  # it imports whatever that names
+        except Exception as error:  # it imports the module that the variable names
             named = os.environ.get("TEXTUAL_DRIVER")
             raise TuiGruError(f"TEXTUAL_DRIVER is {named!r}, which cannot be loaded: {error}; unset it, or name a driver") from None
-        if usual.__name__ == "LinuxDriver":  # there is none on Windows
+        if usual.__name__ == "LinuxDriver":  # not on Windows
             from tui_gru.tui.terminal.driver import PromptDriver
 
             return PromptDriver
@@ -88,7 +88,7 @@ class TuiGruApp(GuardedApp):
         return self.main
 
     def on_mount(self) -> None:
-        """Leave the terminal as it was when the process is told to end."""
+        """Handle signals that end the process, such that the terminal is restored."""
         in_terminal = not self.is_headless and threading.current_thread() is threading.main_thread()
         if in_terminal and hasattr(signal, "SIGHUP"):
             self._signals.handle((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), self._leave)
@@ -105,24 +105,24 @@ class TuiGruApp(GuardedApp):
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), SAFE_LINES, *((PLAIN_LINES,) if self.glyphs is ASCII else ())]
 
-    # What goes wrong
+    # Errors
 
     def failed(self, error: Exception, doing: str) -> None:
-        """Say it on the main screen, and go on. The program ends where there is no such screen, or where errors follow at once."""
+        """Report an error on the main screen. End the program if there is no main screen or errors are too frequent."""
         now = time.monotonic()
-        self._problems = [then for then in self._problems if now - then < 1] + [now]
+        self._problems = [earlier for earlier in self._problems if now - earlier < 1] + [now]
         if self.main is None or not self.main.is_mounted or len(self._problems) > TOO_MANY:
             self.end_with(error)
         else:
             self.main.failed(error, doing)
 
     def last_words(self, error: Exception) -> str:
-        from tui_gru.debugger.storage.error_reports import reported  # late: it is hardly ever needed
+        from tui_gru.debugger.storage.error_reports import reported  # imported late: rarely needed
 
         return f"tui-gru: {reported(error, 'opening or drawing the screen')}"
 
     def action_command_palette(self) -> None:
-        from tui_gru.tui.screens.palette import Palette  # late: few open it
+        from tui_gru.tui.screens.palette import Palette  # imported late: few open it
 
         if not any(isinstance(screen, Palette) for screen in self.screen_stack):
             self.push_screen(Palette())
@@ -130,11 +130,11 @@ class TuiGruApp(GuardedApp):
     # Keys
 
     async def on_event(self, event: events.Event) -> None:
-        """Keys, and what is pasted between them, are dealt with one after the other.
+        """Pass keys and pastes to the keyboard queue, which handles them one after the other.
 
-        Alt and a letter is what escape and a letter soon after it are to a terminal: it is taken as these.
+        Escape followed quickly by a letter arrives as alt and the letter, so that is handled as the two keys.
         """
-        if isinstance(event, events.InputEvent) and not self.screen_stack:  # the program has come to its end
+        if isinstance(event, events.InputEvent) and not self.screen_stack:  # the program is ending
             return
         if not isinstance(event, (events.Key, events.Paste)) or event.is_forwarded:
             await super().on_event(event)
@@ -160,7 +160,7 @@ class TuiGruApp(GuardedApp):
         gc.enable()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Every verb, with its key and its name on the `:` line, beside Textual's own commands."""
+        """Yield a command for every verb, with its key and its name on the `:` line, then Textual's own commands."""
         if isinstance(screen, MainScreen):
             program = screen.session.program
             for verb in VERBS:
@@ -172,13 +172,13 @@ class TuiGruApp(GuardedApp):
         yield from super().get_system_commands(screen)
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
-        from tui_gru.tui.svg import mend  # late: few take pictures
+        from tui_gru.tui.look.svg import mend  # imported late: few take pictures
 
         return mend(super().export_screenshot(title=title, simplify=simplify))
 
 
 def new_session(config: Config, *, learn: bool = False, record: bool = False, history_memory: int | None = None) -> Session:
-    """A session from its beginning, as the debugger opens it; with `record`, recorded in the person's folder once it is used."""
+    """Return a new session for the debugger. With `record`, it is recorded in the user's folder from its first use on."""
     memory = HISTORY_MEMORY if history_memory is None else history_memory
     session = Session(**{name: getattr(config, name) for name in config.__dataclass_fields__}, history_memory=memory)
     session.stop_on_nan = True
@@ -189,7 +189,7 @@ def new_session(config: Config, *, learn: bool = False, record: bool = False, hi
 
 
 def _automatic_path(text: str) -> Path:
-    from tui_gru.debugger.storage.own_sessions import automatic_path  # late, as all that has to do with files
+    from tui_gru.debugger.storage.library import automatic_path  # imported late: not needed without a file
 
     return automatic_path(text, date.today())
 
@@ -197,9 +197,9 @@ def _automatic_path(text: str) -> Path:
 def make_app(
     on: Config | Session, *, theme: str | None = None, ascii: bool = False, keys: Path | None = None, learn: bool = False
 ) -> TuiGruApp:
-    """The app on a session, or on a fresh one that is recorded nowhere; not yet running.
+    """Return an app, not yet running, on a session or on a new session that is not recorded.
 
-    Raises `TuiGruError` for a bad theme or key file.
+    Raises `TuiGruError` if the theme is unknown or the key file invalid.
     """
     own_keys = _own_keys(keys)
     session = on if isinstance(on, Session) else new_session(on, learn=learn)
@@ -210,7 +210,7 @@ def _own_keys(path: Path | None) -> dict[str, str]:
     place = path or user_config_path("tui-gru") / "keys.toml"
     if path is None and not place.exists():
         return {}
-    from tui_gru.tui import keymap  # late: most people have no such file
+    from tui_gru.tui import keymap  # imported late: most people have no such file
 
     return keymap.load(place)
 
@@ -225,10 +225,10 @@ def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) 
 
 
 def _put_away(session: Session) -> None:
-    """End its recording. One that was automatic may be one too many."""
+    """Close a session, and delete the oldest automatic recordings if there are too many."""
     recorded = session.recording
     session.close()
     if recorded is not None:
-        from tui_gru.debugger.storage.own_sessions import prune
+        from tui_gru.debugger.storage.library import prune
 
         prune()

@@ -1,4 +1,4 @@
-"""Writing what is on screen to a file: the derivation, the panel or the screen, as text, LaTeX or SVG."""
+"""Exports the derivation, the panel in focus or the screen to a file, as text, LaTeX or SVG."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.engine.arguments import shown
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.equations.writing import Writer, latex_text
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.svg import mend
+from tui_gru.tui.look.svg import mend
+from tui_gru.tui.panels.lists.origin import OriginPanel
 from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref
@@ -27,13 +27,14 @@ SUFFIXES = (".txt", ".tex", ".svg")
 
 
 def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
-    """Write to `path`, whose suffix says how, and return what was written. Raises `TuiGruError`; a file that is there stays.
+    """Write to `path` in the format of its suffix, and return the name of what was written.
 
-    It is the derivation, the panel in focus or the screen, the first there is; as `.tex`, which a screen cannot be, the
-    derivation, the values of the panel in focus, or the line at work.
+    That is the first that exists of the derivation, the panel in focus and the screen; for `.tex`, of the derivation, the values
+    of the panel in focus and the current line. Raises `TuiGruError` if the suffix is unknown, the file exists and `overwrite` is
+    False, or it cannot be written.
     """
     if path.suffix not in SUFFIXES:
-        raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, and {path.name!r} is none: name it {path.stem}.txt, say")
+        raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, not {path.name!r}; type, for example, {path.stem}.txt")
     what, content = _content(screen, path.suffix)
     try:
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:
@@ -42,8 +43,8 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
         raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with export! {path}") from None
     except OSError as error:
         raise TuiGruError(f"{path} cannot be written: {error.strerror}; write it elsewhere") from None
-    except ValueError:  # a zero byte, or what cannot be encoded
-        raise TuiGruError(f"{shown(str(path))} is no name of a file; write it as export here.txt") from None
+    except ValueError:  # a zero byte, or a character that cannot be encoded
+        raise TuiGruError(f"{shown(str(path))} is not a valid file name; type, for example, export here.txt") from None
     return what
 
 
@@ -66,12 +67,12 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
         )
     line = line_latex(screen.snapshot)
     if line is None:
-        raise TuiGruError("there is no formula at work here to write as LaTeX; step on, or ask a number with enter")
-    return "the line at work", line
+        raise TuiGruError("there is no formula to export as LaTeX; step to a line, or open a derivation with enter")
+    return "the current line", line
 
 
 def _named(writer: Writer, ref: Ref, minus: str) -> str:
-    """`\\Delta W_z`, `{h}^{(2)}`, or `z - z_{main}` where another branch is compared with."""
+    """Return the name of a value: `\\Delta W_z`, `{h}^{(2)}`, or in a comparison `z - z_{main}`."""
     name = writer.symbols.latex(ref.name)
     name = f"{{{name}}}^{{({ref.t + 1})}}" if ref.t is not None else name
     name = rf"\Delta {name}" if ref.change else name
@@ -83,7 +84,7 @@ def _text(strips: list[Strip]) -> str:
 
 
 def _picture(app: App[None], panel: Panel | None) -> str:
-    """The screen as SVG, or as much of it as a panel takes."""
+    """Return the screen, or the region of a panel, as SVG."""
     if panel is None:
         return app.export_screenshot(title="tui-gru")
     x, y, width, height = panel.region

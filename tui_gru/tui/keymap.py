@@ -1,4 +1,4 @@
-"""A person's own keys, from a TOML file: `[keys]`, a verb's id, and the keys for it."""
+"""The user's key file: TOML with a table `[keys]` from ids of verbs to keys."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.verbs.table import VERBS
 
-LONGEST = 2**16  # bytes
+LONGEST = 2**16  # bytes of a key file
 KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}
 
 
 def load(path: Path) -> dict[str, str]:
-    """The keys by verb id. Raises `TuiGruError`, naming the place, for what is no key file."""
+    """Return the keys by verb id. Raises `TuiGruError` if the file cannot be read or is no valid key file."""
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST + 1)
@@ -40,7 +40,7 @@ def _checked(keys: object, path: Path) -> dict[str, str]:
         if verb not in known:
             raise TuiGruError(f"{path}: there is no verb {verb!r}; there are: {', '.join(known)}", option="keymap")
         if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
-            raise _problem(path, f"{value!r} is no key for {verb}; write it as x, X, ctrl+x, f5, right or space")
+            raise _problem(path, f"{value!r} is not a valid key for {verb}; write it as x, X, ctrl+x, f5, right or space")
     _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in VERBS if verb.keys}, path)
     return {str(verb): str(value) for verb, value in keys.items()}
 

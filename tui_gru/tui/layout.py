@@ -1,11 +1,11 @@
-"""How a person has laid the screen out, as something that is kept with a session."""
+"""The layout of the screen, which is saved with a session."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from tui_gru.tui.panels.weights import MODES, Weights
+from tui_gru.tui.panels.values.weights import MODES, Weights
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 class Layout(NamedTuple):
-    """What is singled out, shown and zoomed. `row` is 0-based, None where all are alike; `zoomed` is a panel by its kind;
-    `layer` is counted through all directions, None follows the line at work."""
+    """What is singled out, shown and zoomed.
+
+    `row` is 0-based, None if no row is singled out. `zoomed` is the name of the class of a panel, empty if none is zoomed. `layer`
+    is counted through all directions; None follows the current line.
+    """
 
     page: int = 1
     row: int | None = None
@@ -26,7 +29,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, screen: MainScreen) -> Self:
-        """As the screen is now."""
+        """Return the current layout of the screen."""
         weights, zoomed = screen.query_one(Weights), screen.maximized
         return cls(
             screen.panels.page,
@@ -40,7 +43,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def read(cls, kept: Any) -> Self:
-        """One that was kept with a session. What makes no sense in it is left as it is at first."""
+        """Return a layout that was saved with a session. Invalid parts are replaced by defaults."""
         layout = cls()
         if not isinstance(kept, dict):
             return layout
@@ -48,11 +51,11 @@ class Layout(NamedTuple):
         return cls(**known)
 
     def keep(self) -> dict[str, Any]:
-        """As a value of JSON."""
+        """Return the layout as a JSON value."""
         return self._asdict()
 
     def apply(self, screen: MainScreen) -> None:
-        """Lay the screen out like this, as far as it can be."""
+        """Apply the layout to the screen, as far as the session allows."""
         config, weights = screen.snapshot.config, screen.query_one(Weights)
         if weights.mode != self.weights and self.weights in MODES:
             weights.mode = self.weights

@@ -1,4 +1,4 @@
-"""Runs that may take long: done in a thread that only posts, so that the screen lives on and can stop them."""
+"""Long runs in a worker thread, which only posts messages, so that the screen stays responsive and can stop them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.engine.errors import TuiGruError
 
-REPORT_EVERY = 0.1  # seconds
-# Seconds. The screen's thread, which needs the interpreter a dozen times for a key, is let in this often and for this long:
-# against a thread of many small array operations it would otherwise wait for each turn.
+REPORT_EVERY = 0.1  # seconds between reports of progress
+# Seconds. The worker thread sleeps this often and this long to let the UI thread run, which needs the interpreter a dozen
+# times per key, and would otherwise wait each time for a thread of many small array operations.
 YIELD_EVERY, YIELD_FOR = 0.01, 0.001
 
 Verb = Callable[[Progress | None], object]
 
 
 class Progressed(Message):
-    """A run has come to `place`, or as far as that says in words."""
+    """Posted when a run has reached `place`, a position or a progress in words."""
 
     def __init__(self, place: Position | str) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Progressed(Message):
 
 
 class Finished(Message):
-    """A run has ended; `problem` says why, where it could not go on."""
+    """Posted when a run has ended; `problem` is the error message, empty without an error."""
 
     def __init__(self, problem: str = "") -> None:
         super().__init__()
@@ -38,14 +38,14 @@ class Finished(Message):
 
 @dataclass
 class Run:
-    """How far a run of `batches` batches from batch `first` has come, and how long the rest will take."""
+    """The progress of a run: its first batch, its number of batches (None if unknown), and the time of its start."""
 
     first: int
     batches: int | None
     begun: float
 
     def describe(self, place: Position | str) -> str:
-        """`epoch 120 · 41 % · 3 s left`."""
+        """Return the progress as `epoch 120 · 41 % · 3 s left`."""
         if isinstance(place, str):
             return place
         done = place.number - self.first
@@ -60,7 +60,7 @@ class Run:
 
 
 def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
-    """Do a verb in this thread; post its progress and its end."""
+    """Execute a verb in this thread, and post its progress and its end."""
     last = yielded = time.monotonic()
 
     def progress(place: Position | str) -> None:
@@ -85,13 +85,13 @@ def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
 
 
 def problem_of(error: Exception, doing: str) -> str:
-    """What to say of an error: what is wrong with what was asked for; else that it is an internal one, with a report of it.
+    """Return the message of an error: its text if it is a `TuiGruError`, otherwise a notice of an internal error.
 
-    `doing` says what was being done.
+    For an internal error, a report is written; `doing` is what failed, in words.
     """
     if isinstance(error, TuiGruError):
         return str(error)
-    from tui_gru.debugger.storage.error_reports import reported  # late: it is hardly ever needed
+    from tui_gru.debugger.storage.error_reports import reported  # imported late: rarely needed
 
     return reported(error, doing)
 

@@ -1,4 +1,4 @@
-"""A picture of the screen after some keys, without a terminal."""
+"""Saves a picture of the screen after some keys, without a terminal."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.look.glyphs import UNICODE
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.terminal.drawn import drawn_once
 from tui_gru.tui.verbs.checking import checking
 
 NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"space", "plus", "minus"}
 
 
 def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None = None) -> None:
-    """Save what the debugger shows after `keys`, at `size` (columns, rows), as SVG; of a run from its beginning, or of a session.
+    """Save the screen after `keys`, at `size` (columns, rows), as SVG. A `Config` starts a new run.
 
-    Raises `TuiGruError` for what is no key.
+    Raises `TuiGruError` if a key is invalid.
     """
     app = make_app(config, theme=theme)
     app.glyphs = UNICODE
@@ -36,16 +37,23 @@ def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], o
 
 async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
     async with headless(app, size) as pilot:
-        for key in keys:
-            await pilot.press(key)
-            await until_idle(pilot)
+        await type_keys(pilot, keys)
         await until_checked(pilot)
         await pilot.pause()
         return app.export_screenshot(title="tui-gru")
 
 
+async def type_keys(pilot: Pilot[None], tokens: Iterable[str]) -> None:
+    """Type keys, as `single_keys` reads them, each when all that the one before it has started is over; then draw, once."""
+    with drawn_once(pilot.app):
+        for key in single_keys(tokens):
+            await pilot.press(key)
+            await until_idle(pilot)
+    await pilot.pause()
+
+
 async def until_idle(pilot: Pilot[None]) -> None:
-    """Wait until no key waits and no run is under way."""
+    """Wait until no key waits and no run is active."""
 
     def busy() -> bool:
         app = pilot.app
@@ -55,13 +63,13 @@ async def until_idle(pilot: Pilot[None]) -> None:
 
 
 async def until_checked(pilot: Pilot[None]) -> None:
-    """Wait until a check that is waited for has come out."""
+    """Wait until a running check has ended."""
     screen = pilot.app.screen
     await _while(lambda: isinstance(screen, MainScreen) and checking(screen))
 
 
 async def _while(busy: Callable[[], bool]) -> None:
-    """Look after 1 ms, and less often the longer it takes."""
+    """Poll after 1 ms, then at increasing intervals."""
     delay = 0.001
     while busy():
         await asyncio.sleep(delay)
@@ -69,9 +77,9 @@ async def _while(busy: Callable[[], bool]) -> None:
 
 
 def single_keys(tokens: Iterable[str]) -> Iterator[str]:
-    """Keys one by one: `10s` is 1, 0, s; `enter`, `space` and `shift+tab` are one key each; any other word is its letters.
+    """Split into single keys: `10s` is 1, 0, s; `enter`, `space` and `shift+tab` are one key each; other words are letters.
 
-    Raises `TuiGruError` for a word that is nearly the name of a key, which its letters can hardly be meant for.
+    Raises `TuiGruError` if a word resembles the name of a key, so that its letters are probably not meant.
     """
     for token in tokens:
         modified = re.fullmatch(r"(?:ctrl|shift)\+(.+)", token)
@@ -79,6 +87,6 @@ def single_keys(tokens: Iterable[str]) -> Iterator[str]:
             yield token
         elif modified or (len(token) > 3 and (close := get_close_matches(token, NAMED, n=1, cutoff=0.79))):
             cure = "name it as ctrl+x, shift+tab" if modified else f"did you mean {close[0]}? Its letters are {' '.join(token)}"
-            raise TuiGruError(f"{token!r} is no key; {cure}", option="keys")
+            raise TuiGruError(f"{token!r} is not a key; {cure}", option="keys")
         else:
             yield from token

@@ -1,4 +1,4 @@
-"""How the person looks at a snapshot: what is singled out. No part of the training."""
+"""The view of a snapshot: what the user has singled out. It has no effect on the training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from tui_gru.equations.compose import Layer
 
 @dataclass(frozen=True)
 class View:
-    """`row` is the batch row singled out, 0-based; None shows all rows alike. `layer` is the layer, in one direction, that panels
-    of one layer show, counted through all of them; None is that of the line at work.
+    """The view of a snapshot.
 
-    `differences`: where two branches are compared, matrices show this one minus the other, not this one's own numbers.
+    `row` is the batch row singled out, 0-based, None for none. `layer` is the layer shown by panels of one layer, counted through
+    all directions; None is that of the current line. With `differences`, in a comparison of branches, matrices show this branch
+    minus the other instead of the values of this branch.
     """
 
     row: int | None = None
@@ -22,7 +23,7 @@ class View:
     differences: bool = True
 
     def layer_of(self, snapshot: Snapshot) -> Layer:
-        """The layer that is shown; the last one where the line at work is of none."""
+        """Return the layer that is shown; the main layer if the current line belongs to none."""
         program, line = snapshot.program, snapshot.line
         if self.layer is not None and self.layer < len(program.layers):
             return program.layers[self.layer]
@@ -31,7 +32,7 @@ class View:
 
 @runtime_checkable
 class Shows(Protocol):
-    """A panel: it draws a snapshot and decides nothing."""
+    """The protocol of panels that show snapshots."""
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Draw this snapshot from now on."""
+        """Show this snapshot."""

@@ -1,4 +1,4 @@
-"""GRUs that were carried over from PyTorch with one mistake, and without it, each beside the output that it gave there."""
+"""GRUs ported from PyTorch, correct or with one mistake, each with the output of the original."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def with_weights(values: Mapping[str, Tensor]) -> nn.GRU:
 
 
 def changed(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Weights:
-    """The weights of the module with other biases, from those beside x W and those beside h U."""
+    """Return the weights of the module with other biases: `changed` maps those of x W and of h U."""
     values = dict(module().state_dict())
     values["bias_ih_l0"], values["bias_hh_l0"] = change(values["bias_ih_l0"], values["bias_hh_l0"])
     return values
@@ -48,7 +48,7 @@ def changed(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Weight
 def opened(
     gru: nn.GRU, y: Tensor | None = None, *, weights: Weights | None = None, x: Tensor | None = None, **said: Any
 ) -> Session:
-    """A session on a file of these weights, beside the output y; both are those of the module where they are not given."""
+    """Return a session on a file of these weights with the output y; both default to those of the module."""
     path = Path(tempfile.mkstemp(".pt", dir=_folder.name)[1])
     torch.save(weights or gru.state_dict(), path)
     x = inputs() if x is None else x
@@ -59,12 +59,12 @@ def opened(
 
 
 def reading(gru: nn.GRU | None = None, **said: str) -> Session:
-    """A session on an output that was computed as torch does, in the reading that is said."""
+    """Return a session on an output that torch computed, with the file read in the given convention."""
     return opened(gru or module(), **said)
 
 
 def other_output(give: Callable[[nn.GRU, Tensor], Tensor], gru: nn.GRU | None = None, **said: Any) -> Session:
-    """A session beside the output of another program, which is given the module and the input."""
+    """Return a session with the output of another program, a function of the module and the input."""
     gru = gru or module()
     return opened(gru, give(gru, inputs()), **said)
 
@@ -72,7 +72,7 @@ def other_output(give: Callable[[nn.GRU, Tensor], Tensor], gru: nn.GRU | None = 
 def biases(
     stored: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], used: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], **said: Any
 ) -> Session:
-    """A session on a file with changed biases, beside the output of biases that were changed in another way."""
+    """Return a session on a file with changed biases, with the output of biases changed in another way."""
     return opened(with_weights(changed(used)), weights=changed(stored), **said)
 
 
@@ -89,7 +89,7 @@ def copied(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def summed_in_gates(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
-    """Merged where that is right: in z and r."""
+    """Merge the two biases of z and r, which does not change the output."""
     gate = torch.arange(3 * H) < 2 * H
     return torch.where(gate, b + b_h, b), torch.where(gate, 0, b_h)
 
@@ -104,7 +104,7 @@ def packed(gru: nn.GRU, x: Tensor) -> Tensor:
 
 
 def padded_with_zeros(*, within: bool = False) -> Session:
-    """Rows of different lengths that were filled up; with `within`, zeros come between other inputs, too, so they are inputs."""
+    """Rows of different lengths, padded with zeros; with `within`, zeros also occur between other inputs and are real inputs."""
     x = inputs() * torch.tensor(np.arange(T)[:, None] < LENGTHS)[..., None]
     if within:
         x[1, 0] = 0
@@ -112,7 +112,7 @@ def padded_with_zeros(*, within: bool = False) -> Session:
 
 
 class Adam(torch.optim.Optimizer):
-    """Adam, with its correction or without."""
+    """Adam, with or without bias correction."""
 
     def __init__(self, parameters: Any, *, corrected: bool) -> None:
         super().__init__(parameters, {"lr": 0.01, "betas": (0.9, 0.999)})
@@ -131,7 +131,7 @@ class Adam(torch.optim.Optimizer):
 
 
 def recorded(*, corrected: bool, first: int = 0) -> Session:
-    """A recording of a few steps of Adam."""
+    """Return a recording of a few steps of Adam."""
     folder = Path(tempfile.mkdtemp(dir=_folder.name)) / "run.gru"
     gru = module()
     optimizer = Adam(gru.parameters(), corrected=corrected)
@@ -147,7 +147,8 @@ def recorded(*, corrected: bool, first: int = 0) -> Session:
 
 
 def padded_in_a_script(*, masked: bool) -> Session:
-    """A recording of rows that were filled up with zeros and not packed; the loss is of the rows alone, or of the padding, too."""
+    """Return a recording of rows padded with zeros and not packed; the loss is that of the rows alone, or of the padding as
+    well."""
     folder = Path(tempfile.mkdtemp(dir=_folder.name)) / "run.gru"
     gru, there = module(), torch.tensor(np.arange(T)[:, None] < LENGTHS)[..., None]
     optimizer = torch.optim.SGD(gru.parameters(), 0.1)

@@ -1,4 +1,4 @@
-"""Units over time: correlations are NumPy's, places are where the numbers are, and nothing is shown before it is computed."""
+"""Units over time: correlations equal NumPy's, positions refer to the right numbers, and uncomputed values are not shown."""
 
 from __future__ import annotations
 

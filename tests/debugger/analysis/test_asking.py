@@ -1,4 +1,5 @@
-"""What a session answers about its units, influences, losses and arrays: as the analysis has it, and never touching the run."""
+"""The questions of a session about units, influence, losses and arrays: the answers are those of the analysis, and the run is
+unchanged."""
 
 from __future__ import annotations
 
@@ -72,10 +73,10 @@ def test_a_summary_of_an_array():
         (lambda s: s.units(text="xyz"), "'x' at position 1 of the text is not in the vocabulary"),
         (lambda s: s.units(7), "a name must be a text"),
         (lambda s: s.influence(5), "the row must be from 0 to 1"),
-        (lambda s: s.influence(character="x"), "'x' is no character of the vocabulary 'hatM'"),
-        (lambda s: s.influence(character="Ma"), "'Ma' is no character of the vocabulary 'hatM'"),
+        (lambda s: s.influence(character="x"), "'x' is not in the vocabulary 'hatM'"),
+        (lambda s: s.influence(character="Ma"), "'Ma' is not in the vocabulary 'hatM'"),
         (lambda s: s.losses(text=""), "the text is empty"),
-        (lambda s: s.summary("loss"), "loss has no entries that could be summed up"),
+        (lambda s: s.summary("loss"), "loss has no entries to summarise"),
         (lambda s: s.findings(held_out="x"), "the text that was held out has 'x'"),
     ],
 )

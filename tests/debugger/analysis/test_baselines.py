@@ -1,4 +1,4 @@
-"""What a loss is measured by: counted again, one pair at a time."""
+"""The baselines of the loss, compared with counts of one pair of characters at a time."""
 
 from __future__ import annotations
 

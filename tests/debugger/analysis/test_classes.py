@@ -1,4 +1,4 @@
-"""Classes of characters: by name, by the characters themselves, and what is refused."""
+"""Classes of characters, by name or by the characters themselves, and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings: each in a model that shows it, and not in one that nearly does; none in healthy runs; every number can be followed."""
+"""Findings: each appears in a model that has the problem, not in one that almost has it, and never in healthy runs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ HELD_OUT = "the rat sat on the rat on the mat; the hat ran to the cat "
 
 
 def run(batches: int = 40, *, learning: bool = True, edits: dict[str, float] | None = None, **options) -> Session:
-    """A session after so many batches; `edits` are set in every entry of a parameter at the beginning."""
+    """Return a session after so many batches; `edits` are set in every entry of a parameter at the beginning."""
     session = Session(**options)
     session.learning = learning
     for name, value in (edits or {}).items():
@@ -94,7 +94,7 @@ def sampled(sampler: str, primer: str = "Ma", length: int = 10) -> Session:
 
 
 def with_bias(value: float) -> Session:
-    """A model that has learned for an epoch, whose bias of the space was set and hardly moves."""
+    """A model that has learned for an epoch, in which the bias of the space was set and hardly changes."""
     session = run(1, **{**LEARNED, "optimizer": "sgd", "learning_rate": 1e-3, "clip": 0.0, "batch_size": 1})
     session.edit("by", (session.config.vocabulary.index(" "),), value)
     session.step("batch", 60)
@@ -213,11 +213,13 @@ def test_it_is_found_where_it_is_and_not_where_it_nearly_is(name):
     for each in found:
         assert all((each.title, each.meaning, each.cure, each.evidence))
         assert each.meaning.endswith(".")
+        assert each.tick is not None
+        assert any(evidence.number is not None for evidence in each.evidence)
     can_be_followed(shows, found)
 
 
 def can_be_followed(session, findings):
-    """Every number that is evidence has an origin, with the value that was said."""
+    """Check that every number in the evidence has an origin with the same value."""
     for each in findings:
         for evidence in each.evidence:
             if evidence.number is not None:

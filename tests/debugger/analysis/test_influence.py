@@ -1,4 +1,4 @@
-"""What a prediction depends on: by gradient as autograd has it, by occlusion as the model has it without that input."""
+"""Influence on a prediction: by gradient compared with autograd, by occlusion compared with the model without that input."""
 
 from __future__ import annotations
 
@@ -39,14 +39,16 @@ def of(session, t, row, **options):
 
 
 def in_torch(session, read, states):
-    """The model of a session on numbers (S, 1, I) for its first layer, with its weights at the beginning of the batch."""
+    """Return the model of a session in PyTorch, on inputs (S, 1, I) of its first layer, with its weights at the beginning of the
+    batch."""
     model = Model(replace(session.config.structure, input="dense", loss=""))
     x = torch.tensor(read, dtype=torch.float64, requires_grad=True)
     return TorchModel(model, session.snapshot().record.before, x, states)
 
 
 def read_by(session, found):
-    """What the first layer reads at each place of an influence (S, 1, I), with the weights at the beginning of the batch."""
+    """Return the inputs (S, 1, I) that the first layer reads at the places of an influence, with the weights at the start of the
+    batch."""
     config, before = session.config, session.snapshot().record.before
     table = before["E"] if config.embedding else np.eye(config.vocab_size)
     return np.array([table[config.vocabulary.index(char)] for char in found.text], np.float64)[:, None]

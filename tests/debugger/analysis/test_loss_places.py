@@ -1,4 +1,4 @@
-"""Where the loss is made: every loss is where the text says, and the parts add up to the whole."""
+"""Sources of the loss: every loss belongs to the right position in the text, and the parts add up to the total."""
 
 from __future__ import annotations
 

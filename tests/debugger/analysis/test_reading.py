@@ -1,4 +1,4 @@
-"""A whole text read with the weights of a moment: what the session itself computes when it reads that text as one row."""
+"""A text read with the weights of a moment: the values equal those of a session that reads the text as one row."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis import reading
 from tui_gru.debugger.analysis.reading import StoppedError, read_text
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.trainer import Trainer
 
 WORDS = "the cat sat on the mat and saw a rat; then the cat ran "
 LONG = "".join(np.random.default_rng(4).permuted(list(WORDS * 80)))
@@ -27,7 +27,7 @@ def trained(text=LONG, epochs=1, **options):
 
 
 def as_one_row(session, weights, names, length):
-    """The values of the one row of a run on the same text that does not learn."""
+    """Return the values of a run on the same text, with one row and without learning."""
     carry = "reset" if session.config.bidirectional else "detach"
     one = replace(session.config, batch_size=1, seq_length=length, carry=carry)
     trainer = Trainer(one, Corpus(one))
@@ -68,7 +68,7 @@ def test_pieces_side_by_side_are_the_one_row(options):
 
 
 def slow(weights, chars=slice(None)):
-    """Weights of a network that keeps nearly all of its state when it reads these characters, and forgets it else."""
+    """Return weights of a network that keeps nearly all of its state when it reads these characters, and forgets it otherwise."""
     weights = weights.copy()
     for name in ("Wz", "Uz"):
         weights[name][...] = 0

@@ -1,4 +1,4 @@
-"""A report: one file that needs no other, in each format, with what the session itself says."""
+"""Reports: one self-contained file in each format, with the numbers of the session."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_model_file_without_a_loss(tmp_path):
     ("arguments", "message"),
     [
         (["nowhere"], "there is no session nowhere"),
-        (["run.gru", "--held-out", "strange.txt"], "a run without a text has nothing to hold out; leave it out"),
+        (["run.gru", "--held-out", "strange.txt"], "a run without a text has no held-out text; remove the option"),
         (["run.tui-gru", "-o", "run.pdf"], "a report is .html, .svg, .md"),
         (["run.tui-gru", "--held-out", "strange.txt"], "the text that was held out has 'z', which is not in the vocabulary"),
     ],

@@ -1,4 +1,4 @@
-"""What a matrix says of itself: every count is NumPy's, and every key leads to where it says."""
+"""Summaries of a matrix: every count equals NumPy's, and every key moves to the entry that it names."""
 
 from __future__ import annotations
 

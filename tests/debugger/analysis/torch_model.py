@@ -1,4 +1,4 @@
-"""Any model through PyTorch's autograd, one name at one timestep at a time, as its page has it: what influence is held to."""
+"""Any model in PyTorch's autograd, computed from its page one name and timestep at a time; the reference for influence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from tui_gru.engine.model import Model
-from tui_gru.engine.torch_formulas import Value, evaluated
+from tui_gru.engine.reference.torch_formulas import Value, evaluated
 from tui_gru.equations.expression import Expression
 
 
@@ -40,5 +40,5 @@ class TorchModel:
         return evaluated(formula, read, {})
 
     def prediction(self, t: int, row: int, character: int) -> torch.Tensor:
-        """The log-probability of a character in the softmax of the output of a row."""
+        """Return the log-probability of a character in the softmax of the output of a row."""
         return torch.log_softmax(self.value(self.page.output, t)[row], -1)[character]

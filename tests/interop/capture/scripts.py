@@ -1,7 +1,7 @@
-"""Training scripts of every kind that people write, each a few steps long.
+"""Training scripts of many kinds, each a few steps long.
 
-A script gets `begin(module, optimizer, …)`, which starts the capture (or nothing at all) and gives what has a `step(loss)`; it
-returns all that it trained, so that two runs can be compared.
+A script gets `begin(module, optimizer, …)`, which starts the capture (or nothing at all) and returns an object with `step(loss)`.
+The script returns everything that it trained, so that two runs can be compared.
 """
 
 import warnings
@@ -305,7 +305,7 @@ def an_expanded_input(begin):
 
 
 def _compile(model):
-    """Compiled afresh; dynamo warns of its own doings."""
+    """Compile again for each call; dynamo's own warnings are ignored."""
     torch._dynamo.reset()
     faster = torch.compile(model, backend="aot_eager")
 
@@ -324,7 +324,7 @@ def compiled(begin):
 
 
 def a_compiled_loop_of_a_cell(begin):
-    """Nothing but the capture breaks the graph."""
+    """Only the capture breaks the graph."""
 
     class Loop(nn.Module):
         def __init__(self):

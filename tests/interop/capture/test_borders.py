@@ -1,4 +1,4 @@
-"""Where a step of a script begins and ends: said by the script, or seen in the optimizer and in p.grad."""
+"""The beginning and end of a step of a script, given by the script or detected from the optimizer and p.grad."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_a_script_that_never_says_where_a_step_ends(model):
 
 
 def test_the_first_step_may_end_with_a_call_before_the_script_says_so(model):
-    """Someone forgot no_grad in a validation between the update and `step`."""
+    """The script runs a validation without no_grad between the update and `step`."""
     optimizer = sgd(model)
     steps, running = capture(model, optimizer)
     for number in range(3):
@@ -71,6 +71,7 @@ def test_a_step_that_a_scaler_skips(model):
     compared = [compare_gradients(step) for step in steps]
     assert [(one.cause, one.scale) for one in compared[::2]] == [("unscaled", 1024), ("unscaled", 512)]
     assert not np.isfinite(steps[1].gradients["rnn.weight_hh_l0"]).all()
+    assert (compared[1].cause, compared[1].sentence[:30]) == ("not finite", "p.grad has NaN or infinities: ")
     assert "the loss was scaled by 512" in compared[2].sentence
 
 
@@ -98,7 +99,7 @@ def test_a_skipped_step_is_seen_without_being_told(model, order):
 
 
 def test_accumulation_that_the_script_reports_in_pieces(model):
-    """`step` after every backward pass, the optimizer after every second."""
+    """`step` is called after every backward pass, the optimizer after every second."""
     optimizer = sgd(model)
     steps, running = capture(model, optimizer)
     for number in range(4):
@@ -163,7 +164,7 @@ def test_calls_without_a_gradient_are_kept_where_that_is_wanted(model, mode):
 
 
 def test_validation_with_a_graph_takes_no_memory(model):
-    """A call that no gradient can come to any more is let go of at once."""
+    """A call that can receive no more gradients is released at once."""
     steps, running = capture(model, sgd(model))
     for _ in range(50):
         forward(model)

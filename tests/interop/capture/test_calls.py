@@ -1,4 +1,4 @@
-"""What a captured call says of itself."""
+"""The data of a captured call."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from tui_gru.interop.recomputing import (
 
 
 def one_call(module, run, **options):
-    """The only call of one step, and the step."""
+    """Return the only call of one step, and the step."""
     torch.manual_seed(4)
     steps, running = capture(module, **options)
     run(module)

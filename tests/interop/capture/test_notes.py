@@ -1,4 +1,4 @@
-"""What goes wrong in scripts, and is named."""
+"""Notes about common mistakes in scripts."""
 
 import numpy as np
 import pytest
@@ -136,7 +136,7 @@ def test_masks_that_are_not_known_are_not_guessed(model, monkeypatch):
 
 
 def test_wrong_numbers_are_seen(model):
-    """The comparisons can fail: one entry of what was captured is changed at a time."""
+    """One entry of the captured data is changed at a time; the comparisons detect each."""
     step = one_step(model)
     (call,) = step.calls
     for array in (call.x, call.h0, call.weights.values["weight_ih_l0"], call.weights.values["bias_hh_l0"]):

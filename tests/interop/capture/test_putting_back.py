@@ -1,4 +1,4 @@
-"""A capture leaves nothing behind, and copies of the module know nothing of it."""
+"""A closed capture leaves no traces in the module, and copies of the module have no hooks."""
 
 import copy
 import io

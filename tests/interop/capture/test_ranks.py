@@ -1,4 +1,4 @@
-"""Ranks that train together: each has its own calls, and all of them one gradient, the mean."""
+"""Ranks that train together: each has its own calls, and all have the same gradient, the mean."""
 
 import pickle
 
@@ -9,7 +9,7 @@ from tui_gru.interop.recomputing import compare_gradients, compare_outputs, reco
 
 
 def trained(folder):
-    """The steps of each of the two."""
+    """Return the steps of both processes."""
     return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
 
 

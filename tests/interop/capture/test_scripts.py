@@ -1,4 +1,4 @@
-"""Every kind of script: NumPy recomputes each output and weight gradient from the capture alone, and the script does not notice."""
+"""Captures of every kind of script: NumPy recomputes each output and weight gradient, and the script's results do not change."""
 
 from functools import cache
 
@@ -20,7 +20,7 @@ class Nothing:
 
 
 def run(script, begin):
-    """Run a script; what it trained, as bytes, and the state that it left the generator in."""
+    """Run a script. Returns what it trained, as bytes, and the final state of the generator."""
     torch.manual_seed(1)
     trained = script(begin)
     return [value.detach().double().numpy().tobytes() for value in trained], torch.get_rng_state().numpy().tobytes()

@@ -1,4 +1,4 @@
-"""A loop of a cell is one call of as many timesteps."""
+"""A loop over a GRUCell becomes one call with as many timesteps."""
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ def test_parametrized_cells_are_joined_where_they_used_the_same_weights():
 
 
 def test_what_comes_from_outside_is_what_the_loss_gave():
-    """A loss of the last state alone: nothing comes from outside before it."""
+    """The loss reads only the last state, so earlier timesteps get no gradient from outside."""
 
     def script(begin):
         def batch(model):

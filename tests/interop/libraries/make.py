@@ -22,7 +22,7 @@ key = jax.random.key(0)
 
 
 def shaken(tree):
-    """The same weights with something added: a bias of zeros proves nothing."""
+    """Return the same weights with random numbers added, since a bias of zeros would prove nothing."""
     return jax.tree.map(lambda a: np.asarray(a) + random.normal(size=a.shape).astype(np.float32) / 2, tree)
 
 

@@ -1,4 +1,4 @@
-"""A character model of a file, with its head and a text: a run like any other, from the weights of the file."""
+"""A character model from a file, with its head and a text: a normal run that begins with the weights of the file."""
 
 import numpy as np
 import pytest
@@ -111,15 +111,17 @@ def test_characters_may_be_read_one_hot(tmp_path):
 
 
 REFUSED = {
-    "no text": ({"text": None}, "predictions need a head= of the file, and a text="),
-    "no head": ({"head": None}, "predictions need a head= of the file"),
+    "no text": ({"text": None}, "predictions need a head of the file, and a text"),
+    "no head": ({"head": None}, "predictions need a head of the file"),
     "another head": ({"head": "rnn.weight_hh_l0", "embedding": "embed"}, "different tokens, and its head predicts"),
-    "no such head": ({"head": "out"}, "there is no tensor 'out' in it"),
+    "no such head": ({"head": "out"}, "there is no tensor 'out' in the file"),
     "no embedding": ({}, "name its table with embedding"),
     "another vocabulary": ({"embedding": "embed", "vocabulary": "abc"}, "the vocabulary has 3 characters, and the model"),
     "a character it does not know": ({"embedding": "embed", "text": TEXT + "Q" * 9}, "'Q'"),
     "inputs as well": ({"inputs": np.zeros((2, 2, 2))}, "inputs and text are both given"),
-    "a first state": ({"h0": np.zeros((2, 2, 2))}, "a run on a text reads that"),
+    "a first state": ({"h0": np.zeros((2, 2, 2))}, "h0 is for a run on inputs; a run on a text begins with zero"),
+    "a size of the file": ({"embedding": "embed", "hidden_size": 7}, "hidden_size is given by the file; remove the option"),
+    "layers of the file": ({"embedding": "embed", "layers": 7}, "layers is given by the file; remove the option"),
     "a bias": ({"head": "fc.bias"}, "a matrix is needed"),
     "an unknown option": ({"embedding": "embed", "colour": 1}, "unknown option 'colour'"),
 }
@@ -134,7 +136,23 @@ def test_what_does_not_fit_is_refused_in_one_line(model, what):
 
 
 def test_options_of_a_text_need_one(model):
-    with pytest.raises(TuiGruError, match="give head= and text= as well"):
+    with pytest.raises(TuiGruError, match="seq_length is for a run on a text; give a head and a text as well"):
         tui_gru.load(model[0], seq_length=3)
     with pytest.raises(TuiGruError, match="init file needs a model file"):
         Session(init="file")
+
+
+def test_a_vocabulary_that_is_assumed_is_named(model):
+    path, _ = model
+    s = tui_gru.load(path, head="fc", embedding="embed", text=TEXT, seq_length=T, batch_size=B)
+    assert s.notice == (
+        "the vocabulary is assumed to be the characters of the text, in the order of their code points: "
+        + "".join(sorted(VOCABULARY))
+    )
+    assert opened(path, embedding="embed").notice == ""
+
+
+def test_a_head_may_be_a_tensor_of_a_script(model):
+    path, module = model
+    s = opened(path, embedding=module.embed.weight, head=module.fc.weight)
+    assert np.array_equal(s.parameter("Wy"), module.fc.weight.detach().numpy().T)

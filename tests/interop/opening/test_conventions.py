@@ -1,4 +1,4 @@
-"""Every convention that a file can have is equations: their states are those of the plain formulas, on the numbers as stored."""
+"""Equations of every convention: their states equal those of plain formulas on the numbers as stored."""
 
 from itertools import product
 
@@ -17,7 +17,7 @@ CONVENTIONS = list(product(RESETS, Z_MEANINGS, GATE_FUNCTIONS))
 
 @pytest.fixture
 def stored(tmp_path, random):
-    """A file of stacked gates, with numbers large enough to saturate a hard gate now and then."""
+    """Return a file of stacked gates, with numbers that are large enough to saturate a hard gate sometimes."""
 
     def stored(dtype=np.float32):
         path = tmp_path / "model.npz"

@@ -1,4 +1,4 @@
-"""A session on a GRU of a file: what it computes, and that everything of a debugger works in it."""
+"""Sessions on a GRU from a file: the computed numbers, and every command of the debugger."""
 
 from contextlib import suppress
 
@@ -19,7 +19,7 @@ EXACT = 5e-7  # of the largest number, in float32
 
 @pytest.fixture
 def encoder(tmp_path):
-    """A file with a stack of both directions, the module in it, an input and a first state."""
+    """A file with a bidirectional stack, the module in it, an input and a first state."""
     torch.manual_seed(3)
     gru = torch.nn.GRU(INPUTS, H, 2, bidirectional=True)
     torch.save({"encoder." + name: tensor for name, tensor in gru.state_dict().items()}, tmp_path / "model.pt")
@@ -128,7 +128,7 @@ def test_conditions_breakpoints_and_derivations(encoder):
     assert abs(node.derivation.combined - node.value) < 1e-6
     assert s.explain("Wz_l0", (0, 1)).derivation.note == "a weight of model.pt"
     assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: your inputs"
-    assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as the batch was given it: h0"
+    assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as given with the batch: h0"
 
 
 def test_what_if_and_edits_stay_inside(encoder):
@@ -177,7 +177,7 @@ def test_an_expected_output_is_compared_one_step_at_a_time(encoder):
 
 
 def test_the_convention_is_proved_by_an_output(tmp_path, random):
-    """Stacked z r n, reset before, z takes the new state: nothing in the file says so."""
+    """Stacked z r n, reset before, z takes the new state; the file does not say so."""
     shapes = {"g_W": (3 * H, INPUTS), "g_U": (3 * H, H), "g_b": (3 * H,)}
     np.savez(tmp_path / "m.npz", **{name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
     x = random.normal(size=(T, B, INPUTS)).astype(np.float32)
@@ -215,6 +215,7 @@ def test_numbers_that_are_not_finite_are_shown(tmp_path):
     weights["weight_hh_l0"][H, 0] = torch.nan
     torch.save(weights, tmp_path / "m.pt")
     s = tui_gru.load(tmp_path / "m.pt", h0=np.ones((1, 2, H)))
+    assert s.notice.endswith("Uz of the file has 1 entry that is not finite, the first at [0,0]")
     s.step("timestep")
     assert np.isnan(s.value("z")[:, 0]).all()
     assert np.isfinite(s.value("z")[:, 1:]).all()
@@ -228,11 +229,19 @@ REFUSED = {
     "tokens beyond the table": ({"inputs": np.full((6, 2), 9), "embedding": np.zeros((4, 3))}, "go from 9 to 9"),
     "a table of another width": ({"inputs": np.zeros((6, 2), int), "embedding": np.zeros((4, 5))}, "the embedding has the shape"),
     "words": ({"inputs": np.array([["a"]])}, "give real numbers"),
-    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "it is not an array"),
+    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "inputs is not an array"),
     "a missing file": ({"inputs": "nowhere.npy"}, "nowhere.npy: no such file or directory; check the name"),
     "h0 of another shape": ({"h0": np.zeros((4, 9, 4)), "inputs": np.zeros((6, 2, 3))}, r"h0 has the shape \(4, 9, 4\)"),
     "lengths beyond the end": ({"lengths": [7, 2], "inputs": np.zeros((6, 2, 3))}, "lengths are 2 whole numbers from 0 to 6"),
     "an output of another shape": ({"expect": np.zeros((6, 2, 4)), "inputs": np.zeros((6, 2, 3))}, "the expected output has"),
+    "an output with the rows first": (
+        {"expect": np.zeros((2, 6, 8)), "inputs": np.zeros((6, 2, 3))},
+        "swap its first two axes: the timesteps come first",
+    ),
+    "objects": ({"inputs": np.array([[[None] * 3]])}, "inputs has the type object; give real numbers"),
+    "an option of a text": ({"colour": 1}, "colour is for a run on a text; give a head and a text as well, or leave it out"),
+    "a number as a name": ({"name": 3}, "there is no GRU 3 in it"),
+    "a number as an order": ({"order": 3}, "order is '3'; write the gates"),
     "another name": ({"name": "decoder"}, "there is no GRU 'decoder' in it"),
     "no order": ({"order": "abc"}, "order is 'abc'"),
 }
@@ -251,6 +260,41 @@ def test_one_of_several_is_to_be_named(tmp_path):
     with pytest.raises(TuiGruError, match="there are 2 GRUs in it; name one of a, b"):
         tui_gru.load(tmp_path / "m")
     assert tui_gru.load(tmp_path / "m", "b").config.given.title == "b of m"
+
+
+def test_inputs_may_be_tensors_of_a_script(encoder):
+    path, gru, x, h0 = encoder
+    s = tui_gru.load(path, inputs=x.clone().requires_grad_(), h0=h0.bfloat16(), expect=gru(x, h0.bfloat16().float())[0])
+    assert s.expected.agrees
+    with pytest.raises(TuiGruError, match="path must be the name of a file, not NoneType"):
+        tui_gru.load(None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_output_in_half_precision_is_compared_as_such(tmp_path, dtype):
+    torch.manual_seed(5)
+    gru, x = torch.nn.GRU(INPUTS, 16).to(dtype), torch.randn(T, B, INPUTS).to(dtype)
+    torch.save(gru.state_dict(), tmp_path / "m.pt")
+    half, single = gru(x)[0].detach().float(), gru.float()(x.float())[0]
+    s = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=half)
+    assert s.expected.agrees
+    assert "the tolerance of half precision" in s.expected.sentence
+    wrong = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=half, reset="before")
+    assert not wrong.expected.agrees
+    exact = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=single)
+    assert exact.expected.sentence.startswith("the output is the expected one: off by")
+    almost = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=single + 1e-3)
+    assert not almost.expected.agrees
+
+
+def test_a_float64_model_is_compared_with_an_output_in_float32(tmp_path):
+    torch.manual_seed(6)
+    gru, x = torch.nn.GRU(INPUTS, H).double(), torch.randn(T, B, INPUTS, dtype=torch.float64)
+    torch.save(gru.state_dict(), tmp_path / "m.pt")
+    y = gru(x)[0].detach()
+    for rounded in (y.float(), y.float().double()):
+        assert tui_gru.load(tmp_path / "m.pt", inputs=x, expect=rounded).expected.agrees
+    assert not tui_gru.load(tmp_path / "m.pt", inputs=x, expect=y + 1e-8).expected.agrees
 
 
 def test_what_needs_a_loss_says_so(encoder):
@@ -301,7 +345,7 @@ def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path
 
 
 def test_the_growth_of_a_difference_is_said(tmp_path):
-    """A GRU that separates neighbouring states: float32 is far from float64 at the end, and equal one step at a time."""
+    """A GRU that separates neighbouring states: float32 and float64 differ much at the end, and agree one step at a time."""
     torch.manual_seed(0)
     gru = torch.nn.GRU(2, 24)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Reading ahead: what is read is what would be read, and errors come to whoever asks."""
+"""Reading ahead gives the same items as reading, and errors are raised when the item is requested."""
 
 import threading
 

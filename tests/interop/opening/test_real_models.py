@@ -1,4 +1,4 @@
-"""GRUs that people have trained, opened as sessions: their states are those of the package or runtime that they are made for."""
+"""Published GRUs opened as sessions: their states equal those of the original package or runtime."""
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ def outputs(session):
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_g2p_en_reads_a_word(installed, g2p):
-    """The encoder over the letters of the word of its README, from the package's own table, and the decoder's first step."""
+    """The encoder on the letters of the word in the package's README, with its own table, and the decoder's first step."""
     package, path = g2p, installed("g2p_en") / "checkpoint20.npz"
     letters = [package.g2idx.get(char, package.g2idx["<unk>"]) for char in [*"activationist", "</s>"]]
     wanted = package.gru(
@@ -59,7 +59,7 @@ VECTORS = ("defaults", "with_initial_bias", "seq_length", "batchwise")
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_the_test_vectors_of_onnx(installed, tmp_path, vector):
-    """The vectors give the weights as inputs of the graph; here they are stored in it."""
+    """The vectors give the weights as inputs of the graph; the test stores them in the graph."""
     folder = installed("onnx") / f"backend/test/data/node/test_gru_{vector}"
     model = onnx.load(folder / "model.onnx")
     data = sorted((folder / "test_data_set_0").glob("input_*.pb"))

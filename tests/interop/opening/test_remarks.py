@@ -1,4 +1,4 @@
-"""What is said of how a script uses its GRU."""
+"""Remarks on how a script uses its GRU."""
 
 import pytest
 import torch
@@ -10,11 +10,11 @@ from tui_gru.interop.opening.module import forget
 
 T, B, IN, H = 5, 3, 4, 6
 ZERO, DETACHED, ATTACHED = "No h0 was given", "h0 was given without a graph, as after detach()", "h0 was given with its graph"
-LAST, PADDING = "Only the output of the last timestep gets a gradient", "No gradient comes to the rows that are shorter"
+LAST, PADDING = "Only the output of the last timestep gets a gradient", "The rows that are shorter than others get no gradient"
 
 
 def said_of(gru, loss_of):
-    """What a session on the batch says, whose loss is `loss_of(gru)`."""
+    """Return the remarks of a session on the batch with the loss `loss_of(gru)`."""
     tui_gru.debug(gru, screen=False)
     try:
         loss_of(gru).backward()

@@ -1,4 +1,4 @@
-"""A model of tokens that are longer than a character, opened from a file, with its vocabulary in another."""
+"""A model of tokens longer than a character, opened from a file, with its vocabulary in another file."""
 
 import json
 
@@ -42,7 +42,7 @@ def opened(path, **options):
 
 
 def runs(path):
-    """The same run from a text with a file of tokens, from one with a list, and from token ids."""
+    """The same run from a text with a file of tokens, from a text with a list, and from token ids."""
     folder = path.parent
     yield opened(path, text=TEXT, tokens=folder / "words.txt")
     yield opened(path, text=TEXT, vocabulary=WORDS)
@@ -128,7 +128,7 @@ def test_brackets_are_tokens_like_others(tmp_path):
 
 REFUSED = {
     "an empty line": (b"the\n\ncat\n", "token 2 is '', and no text"),
-    "a token twice": (b"the\ncat\nthe\n", "the is there twice, as token 1 and 3"),
+    "a token twice": (b"the\ncat\nthe\n", "the occurs twice, as token 1 and 3"),
     "not UTF-8": (b"the\n\xff\n", "is not UTF-8 at byte 4"),
     "an index twice": (b'{"the": 0, "cat": 0}', "has the index 0, and 1 is expected"),
     "a gap": (b'{"the": 0, "cat": 2}', "token cat has the index 2, and 1 is expected: the indices are 0 to 1"),
@@ -162,7 +162,7 @@ def test_files_that_are_none_are_refused(tmp_path, what):
         ({"inputs": IDS * 1.0}, r"token ids, whole numbers one after the other \(N\), not float64"),
         ({"inputs": np.zeros((3, 4), int)}, r"not int64 \(3, 4\)"),
         ({"text": TEXT, "vocabulary": 3}, "3 is not a list of tokens"),
-        ({"head": None, "tokens": "words.txt"}, "give head= and text= as well"),
+        ({"head": None, "tokens": "words.txt"}, "give a head and a text as well"),
     ],
 )
 def test_what_does_not_fit_is_refused(model, options, message):

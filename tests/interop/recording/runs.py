@@ -1,4 +1,4 @@
-"""Small runs that are recorded, for the tests."""
+"""Small recorded runs for the tests."""
 
 import tempfile
 from functools import cache
@@ -15,7 +15,7 @@ T, B, IN, H = 5, 2, 3, 4
 
 
 def trained(folder, losses=(), steps=10, model=None, **options):
-    """Train for some steps while recording; `losses` are factors of the loss of each step. The recorder, closed."""
+    """Train for some steps while recording; `losses` are factors of the loss of each step. Returns the closed recorder."""
     torch.manual_seed(2)
     model = model or nn.GRU(IN, H)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -1,4 +1,4 @@
-"""A training process that is killed: every step that was kept is there, and can be read."""
+"""A killed training process: every step that was kept is in the recording and can be read."""
 
 import os
 import random
@@ -33,7 +33,7 @@ def process():
 
 
 def kill(process, folder, after):
-    """Kill a run once it has said `after` steps; the number of the last one that it said."""
+    """Kill a run after it has printed `after` steps, and return the number of the last printed one."""
     process.stdin.write(f"{folder}\n")
     run = int(process.stdout.readline())
     said = [int(process.stdout.readline()) for _ in range(after)]
@@ -43,7 +43,7 @@ def kill(process, folder, after):
 
 
 def check(folder, last):
-    """Every step up to the last one is there and whole."""
+    """Check that every step up to the last one is recorded and complete."""
     recording = open_recording(folder)
     numbers = [step.number for step in recording.steps]
     assert numbers[: last + 1] == list(range(last + 1))

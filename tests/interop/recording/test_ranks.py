@@ -1,4 +1,4 @@
-"""Recordings of several ranks: each writes its own files, and a gradient is there where all of them are."""
+"""Recordings of several ranks: each writes its own files, and the gradient is known for steps that all ranks kept."""
 
 import shutil
 
@@ -74,7 +74,7 @@ def test_a_step_that_one_rank_has_not_kept(folder):
 
 
 def test_ranks_given_by_hand(tmp_path):
-    """Without torch.distributed, as another launcher numbers them."""
+    """Without torch.distributed, with the numbers of another launcher."""
     import torch
 
     from tui_gru.interop.recording import record

@@ -1,4 +1,4 @@
-"""Recordings as they are found: whole, still being written, in parts, damaged, or made to do harm."""
+"""Reading of recordings that are complete, still being written, partial, damaged, or malicious."""
 
 import json
 import struct
@@ -24,7 +24,7 @@ def shard(folder, step, rank=0):
 
 
 def rewrite(path, change):
-    """Change the header of a step's file: `change(header, about)` works on both, and may return other data."""
+    """Change the header of a step's file. `change(header, about)` modifies both, and may return other data."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -154,7 +154,7 @@ def test_other_things_than_a_folder(tmp_path):
 
 
 def set_about(path, value):
-    """A change of the JSON about the step: `path` leads to an entry."""
+    """Return a change of one entry in the JSON about the step; `path` has its keys."""
 
     def change(header, about):
         for key in path[:-1]:
@@ -286,7 +286,7 @@ def test_other_files_under_the_name_of_a_step(folder):
 
 
 def open_recording_of_before(folder):
-    """As it was read before the file went."""
+    """Return the recording as it was read before the file was deleted."""
     Path(shard(folder, 3)).touch()
     recording = open_recording(folder)
     shard(folder, 3).unlink()

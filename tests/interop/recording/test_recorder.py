@@ -1,4 +1,4 @@
-"""What is written, when, and what is not: `tui_gru.record`."""
+"""`tui_gru.record`: which steps are written, and when."""
 
 import json
 import warnings
@@ -106,7 +106,7 @@ def test_a_step_comes_back_as_it_was(script):
 
 
 def same(ours, theirs):
-    """Dataclasses of the same values; arrays of the same bits."""
+    """Check that dataclasses have the same values, and arrays the same bits."""
     if isinstance(theirs, np.ndarray):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
         assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
@@ -212,6 +212,9 @@ def test_a_recording_is_not_written_over(folder):
         ({"every": 1.5}, "every must be a whole number, 0 or more, not 1.5"),
         ({"last": True}, "last must be a whole number, 0 or more, not True"),
         ({"on": "lss > 1"}, "on: column 1: unknown name lss"),
+        ({"on": None}, "on must be a condition in quotes, not NoneType; write one such as nan or loss"),
+        ({"rank": -1}, "rank must be a whole number, 0 or more, not -1"),
+        ({"rank": "first"}, "rank must be a whole number, 0 or more, not 'first'"),
         ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, not int"),
         ({"head": nn.ReLU()}, "head must be the torch.nn.Linear"),
     ],
@@ -227,6 +230,8 @@ def test_arguments_that_do_not_fit(folder, options, message):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
+    with pytest.raises(CaptureError, match="folder must be a path, not NoneType"):
+        record(None, nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="file cannot be written: it is a file; name another folder"):
         record(tmp_path / "file", nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="cannot be written: Not a directory; name another folder"):
@@ -234,7 +239,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
-    """It is said once; what was kept before and what is kept afterwards is there."""
+    """It is reported once; the steps recorded before and after are in the recording."""
     import tui_gru.interop.recording.recorder as module
 
     write, full = module.write_shard, []
@@ -251,7 +256,7 @@ def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
         recorder = trained(folder, steps=4, every=1)
     assert len(full) == 2
     (warning,) = said
-    assert "step 1 is not recorded: No space left on device; training goes on" in str(warning.message)
+    assert "step 1 is not recorded: No space left on device; training continues" in str(warning.message)
     assert recorder.kept == [0, 3]
     assert [number for number, _ in kept(folder)] == [0, 3]
     assert open_recording(folder).closed

@@ -1,4 +1,4 @@
-"""The condition at which the last steps are written."""
+"""The condition at which the last steps are written to the recording."""
 
 import math
 

@@ -48,13 +48,13 @@ def snapshot_of(name, samples=False):
 
 @pytest.fixture
 def moment():
-    """The snapshot of a moment by its name, with samples drawn where asked for."""
+    """Return the snapshot of a moment by its name, with samples drawn if requested."""
     return snapshot_of
 
 
 @pytest.fixture
 def written():
-    """Everything that a panel draws, as text."""
+    """Return everything that a panel draws as text."""
 
     def read(panel):
         panel.render_line(0)

@@ -1,4 +1,4 @@
-"""Sessions at the moments that the panels are tested at."""
+"""Sessions at the moments at which the panels are tested."""
 
 from functools import cache
 
@@ -18,7 +18,7 @@ def large(**options):
 
 @cache
 def at(target, t=None, batch=0, make=tutorial, learning=True, **options):
-    """The snapshot just after the line that computes `target`, in timestep `t` (0-based; the last by default) of a batch."""
+    """Return the snapshot just after the line that computes `target`, in timestep `t` (0-based; by default the last) of a batch."""
     session = make(**options)
     session.learning = learning
     session.seek(batch * session.program.ticks + session.program.tick_of(target, t))
@@ -31,7 +31,7 @@ def start(make=tutorial, **options):
 
 
 def every_line(make=tutorial, **options):
-    """Snapshots after each line of the second batch, learning; of the timesteps only the first two."""
+    """Yield snapshots after each line of the second batch, learning; of the timesteps only the first two."""
     session = make(**options)
     session.learning = True
     session.step("batch")
@@ -42,5 +42,5 @@ def every_line(make=tutorial, **options):
 
 
 def numbers_in(array, write):
-    """All entries of an array as they are written."""
+    """Return all entries of an array as they are written."""
     return [write(x).strip() for x in array.ravel()]

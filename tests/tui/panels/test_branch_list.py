@@ -1,4 +1,4 @@
-"""The list of branches: the tree it draws, and what enter, r and d ask for."""
+"""The list of branches: the tree that it draws, and the actions of enter, r and d."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tests.tui.test_surviving import command
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.branch_list import BranchList, tree
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.lists.branch_list import BranchList, tree
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 
 
 @cache
 def branched() -> Snapshot:
-    """main, two that have left it, and one that has left one of these."""
+    """The snapshot of main, two branches of it, and a branch of one of these."""
     session = Session()
     session.learning = True
     session.step("batch", 30)
@@ -122,11 +122,11 @@ async def test_d_deletes_when_y_says_so():
     async with driving() as d:
         panel = await forked(d)
         await d.type("d")
-        assert "you are on main~1" in d.says
+        assert "main~1 is the current branch" in d.says
         await d.type("up", "enter", "down", "d")
-        assert d.says == "delete main~1 with its 4 batches, for good? y/n"
+        assert d.says == "delete main~1 with its 4 batches? This cannot be undone. y/n"
         await d.type("n")
-        assert (d.says, d.session.branches) == ("main~1 stays", ("main", "main~1"))
+        assert (d.says, d.session.branches) == ("main~1 is not deleted", ("main", "main~1"))
         where = d.session.position
         await d.type("d", "s")  # anything but y is no, and nothing else
         assert (d.session.position, d.session.branches) == (where, ("main", "main~1"))

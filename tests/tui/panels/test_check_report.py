@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import large, tutorial
-from tui_gru.debugger.analysis.checked_run import CheckTotals
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.check_report import CheckReport
-from tui_gru.tui.panels.check_table import Table, folded
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.lists.check_report import CheckReport
+from tui_gru.tui.panels.lists.check_table import Table, folded
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)
@@ -18,7 +18,7 @@ PLAIN = palette_for(BLACKBOARD, ASCII)
 
 @cache
 def checked(make=tutorial, wrong=None, learning=True, **options):
-    """A report and the snapshot it is of; in array `wrong` the last entry is made wrong."""
+    """Return a report and its snapshot; the last entry of the array `wrong` is changed."""
     session = make(**options)
     session.learning = learning
     session.step("batch")
@@ -32,7 +32,7 @@ def checked(make=tutorial, wrong=None, learning=True, **options):
 
 
 def drawn(report, width=108, height=46, cursor=None, top=0, totals=None, palette=P):
-    """The lines of the table, with the cursor at the worst."""
+    """Return the lines of the table, with the cursor at the largest difference."""
     shown = Table(report)
     cursor = shown.rows.index(report.worst) if cursor is None else cursor
     return [line.rstrip() for line in shown.draw(palette, totals, cursor, top, width, height)[1].text.splitlines()]
@@ -88,7 +88,7 @@ def test_what_came_of_every_batch():
     totals = CheckTotals(120, 2e-7, "dUh[0, 1]", 7)
     text = " ".join(" ".join(drawn(report, totals=totals)).split())
     assert "every batch is checked: 120 batches so far, the largest difference 2.0e-7 at dUh[0, 1] of epoch 3, batch 2" in text
-    assert "every batch is checked from here on" in " ".join(drawn(report, totals=CheckTotals()))
+    assert "every batch is checked from now on" in " ".join(drawn(report, totals=CheckTotals()))
     assert "1 batch so far" in " ".join(drawn(report, totals=replace(totals, batches=1)))
 
 
@@ -133,7 +133,7 @@ def test_text_is_folded_between_words():
 
 
 def evened(report):
-    """With numbers that are the same on every machine: what is left of rounding is not, nor is the entry that has most of it."""
+    """Replace numbers that differ between machines: rounding errors, and the entries with the largest ones."""
 
     def even(comparison, i):
         if comparison is None:

@@ -2,10 +2,10 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.gradient_flow import legend, stacked, table
-from tui_gru.tui.panels.sequence import Sequence, sequence
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.values.gradient_flow import legend, stacked, table
+from tui_gru.tui.panels.values.sequence import Sequence, sequence
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)
@@ -66,10 +66,10 @@ def test_the_carry_cuts_it_or_lets_it_through(board):
     snapshot = at("dh_prev", 0, batch=1, carry="notebook")
     on = numbers.unit(snapshot.flow()[0].handed_on)
     text = "\n".join(lines_of(snapshot, 150, 40))
-    assert f"← {on} goes on into the batches before" in text
+    assert f"← {on} flows into the earlier batches" in text
     assert "goes on into" in "\n".join(lines_of(at("dh_prev", 1, batch=1, carry="notebook"), 150, 40))
-    assert "the epoch begins here" in "\n".join(lines_of(at("dh_prev", 1, carry="notebook"), 150, 40))
-    assert "h starts anew with every batch" in "\n".join(lines_of(at("dh_prev", 1, carry="reset"), 150, 40))
+    assert "the epoch starts here" in "\n".join(lines_of(at("dh_prev", 1, carry="notebook"), 150, 40))
+    assert "h is reset with every batch" in "\n".join(lines_of(at("dh_prev", 1, carry="reset"), 150, 40))
 
 
 def test_where_there_is_room_every_number_is_there():

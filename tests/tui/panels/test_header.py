@@ -2,9 +2,9 @@ import pytest
 from rich.cells import cell_len
 
 from tui_gru.debugger.session.session import Session
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.header import Header, header
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.time.header import Header, header
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)

@@ -8,13 +8,13 @@ from tests.tui.panels.sessions import at, start
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.gates import Gates, ValueMatrix
-from tui_gru.tui.panels.gradient_flow import legend, table
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.sequence import Sequence, sequence
-from tui_gru.tui.panels.sheets import WEIGHTS, fits, sheet
-from tui_gru.tui.panels.weights import Overview, Weights
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
+from tui_gru.tui.panels.values.gradient_flow import legend, table
+from tui_gru.tui.panels.values.sequence import Sequence, sequence
+from tui_gru.tui.panels.values.sheets import WEIGHTS, fits, sheet
+from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)
@@ -22,7 +22,7 @@ BOTH = {"layers": 2, "bidirectional": True, "embedding": 3}
 
 
 def headings(program: Program) -> list[str]:
-    """The headings of loops and layers, from the loop over the batches on."""
+    """Return the headings of loops and layers, from the loop over the batches on."""
     return [row.text for row in program.rows if row.line is None][3:]
 
 

@@ -8,10 +8,11 @@ from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, 
 from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.example_entry import ExampleEntry, number
-from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
-from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.pages import Following, following
+from tui_gru.tui.panels.program.example_entry import ExampleEntry, number
+from tui_gru.tui.panels.program.line_at_work import LineAtWork, written_out
+from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)
@@ -29,7 +30,7 @@ def text_of(snapshot, width=114, height=9, row=None):
 
 
 def panel_text(board, snapshot, size=(120, 12)):
-    """What the panel itself shows."""
+    """Return the text of the panel."""
 
     async def shown():
         panel = LineAtWork()
@@ -67,7 +68,7 @@ def test_every_number_is_the_recorded_one(snapshot):
 
 
 def evaluated(snapshot, row):
-    """The worked entry's arithmetic, done again with the numbers it shows: (what it comes to, what it says it comes to)."""
+    """Evaluate the arithmetic of the example entry with the shown numbers. Returns (computed result, shown result)."""
     words = " ".join(piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), row).pieces(P))
     words = words.split(": ", 1)[-1].replace("−", "-").replace("·", "*")
     terms, said = re.match(r"(.*?) = (-?[\d.]+(?:e-?\d+)?)", words).groups()
@@ -166,8 +167,30 @@ def test_every_line_has_its_operands_on_small_screens(reset, width, height, row)
         assert not text.lstrip().startswith("= "), text
 
 
+#: The room that the first page of a screen of 80 × 24 has for a line, beside what it shows with it.
+NARROW = {Following.VALUES: (76, 9), Following.PREDICTION: (76, 7), Following.LOSS: (76, 7), Following.WEIGHTS: (76, 5)}
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_every_line_has_its_operands_and_its_worked_entry_at_80x24(reset):
+    folded = {"before": {"r", "h_prev"}, "after": {"h_prev", "Uh", "bhn"}}[reset]  # what is in a part recorded as a whole
+    for snapshot in every_line(tutorial, reset=reset):
+        operands, (width, height) = Operands(snapshot, snapshot.line), NARROW[following(snapshot)]
+        lines = text_of(snapshot, width, height).splitlines()
+        assert len(lines) <= height
+        pieces = ExampleEntry(operands, 0).pieces(P, brief=True)
+        text, worked = (" ".join(" ".join(parts).split()) for parts in (lines, [piece for piece, _ in pieces]))
+        matrices, entry, _ = text.rpartition(worked)
+        assert entry, (snapshot.line.text, text)
+        written = set(re.findall(r"[\d.]+(?:e-?\d+)?", matrices))
+        for name in {*snapshot.line.reads, snapshot.line.target} - {"x", "y", "learning_rate"} - folded:
+            operand = operands.read(name) if name in snapshot.line.reads else operands.result
+            ways = {way for x in np.ravel(operand.values) for way in ways_of(abs(x))}
+            assert written & ways, (snapshot.line.text, name, text)
+
+
 def ways_of(x):
-    """How a number may be written, without its sign."""
+    """Return the ways in which a number may be written, without its sign."""
     ways = (numbers.wide(x), numbers.compact(x), numbers.unit(x), number(x), f"{x:.2f}")
     return {way.strip().removeprefix("+").replace("−", "-") for way in ways}
 
@@ -221,14 +244,14 @@ async def test_before_the_first_line(board):
 
 
 async def test_what_notebook_adds_is_told_in_words(board):
-    assert (await panel_text(board, at("earlier", carry="notebook"))).startswith("The state came into this batch")
+    assert (await panel_text(board, at("earlier", carry="notebook"))).startswith("The initial state of this batch")
 
 
 async def test_a_softmax_that_underflows_is_said(board):
     session = tutorial()
     session.edit("Wy", (0, 0), 3000.0)
     session.step("op", session.program.tick_of("term1", 0))
-    assert "✗ ŷ is 0 somewhere" in await panel_text(board, session.snapshot())
+    assert "✗ ŷ has an entry 0" in await panel_text(board, session.snapshot())
     assert "✗" not in await panel_text(board, at("term1", 0))
 
 

@@ -1,4 +1,4 @@
-"""The line at work in models that are not the tutorial's: every operation of a cell, layers and directions, every update rule."""
+"""The current line in models other than the tutorial's: every operation of a cell, layers and directions, every update rule."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.panels.example_entry import ExampleEntry
-from tui_gru.tui.panels.line_at_work import written_out
-from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.program.example_entry import ExampleEntry
+from tui_gru.tui.panels.program.line_at_work import written_out
+from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)
@@ -38,7 +38,7 @@ MODELS = {
 
 @cache
 def lines_of(model: str) -> tuple[Snapshot, ...]:
-    """Snapshots after each line of the second batch, learning."""
+    """Return snapshots after each line of the second batch, learning."""
     session = Session(**MODELS[model])
     session.learning = True
     session.step("batch")
@@ -50,7 +50,7 @@ def lines_of(model: str) -> tuple[Snapshot, ...]:
 
 
 def after(model: str, target: str) -> Snapshot:
-    """The last of them that computes `target`."""
+    """Return the last of them that computes `target`."""
     return next(s for s in reversed(lines_of(model)) if s.line is not None and s.line.target == target)
 
 

@@ -4,14 +4,14 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start
 from tui_gru.debugger.state.stops import Breakpoint, Stops
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
 
 
 class Heard(Listing):
-    """A listing that keeps the lines it was clicked at."""
+    """A listing that stores the lines that were clicked."""
 
     DEFAULT_CSS = "Heard { width: 48; height: 36; }"
 
@@ -155,9 +155,10 @@ async def test_of_several_stops_on_a_line_the_one_that_stops_is_seen(board):
         for count, sign in ((1, "◆"), (2, "◐"), (3, "◐")):
             assert (await shown(pilot, panel, with_stops(start(), *stops[:count])))[4][0] == sign
         await pilot.hover(panel, offset=(2, 1 + 4))
-        assert panel.tooltip.plain.split("\n") == ["log point 1 on z: {z}", "breakpoint 2 on z if t == 1", "breakpoint 3 on z, off"]
+        said = ["log point 1 on z: {z}", "breakpoint 2 on z if t == 1", "breakpoint 3 on z, disabled"]
+        assert panel.tooltip.plain.split("\n") == said
         await pilot.hover(panel, offset=(2, 1 + 5))
-        assert panel.tooltip.plain == "click for a breakpoint"
+        assert panel.tooltip.plain == "click to set a breakpoint"
 
 
 async def test_a_line_that_is_cut_is_said_under_the_mouse_and_what_it_is_for(board):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.tui.panels.sessions import at
 from tui_gru.debugger.state.stops import LogLine
-from tui_gru.tui.panels.log import Log
+from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.view import View
 
 TICKS = [at("loss", batch=batch).position.tick for batch in range(40)]

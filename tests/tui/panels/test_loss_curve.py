@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.panels.time.loss_curve import LossCurve
 from tui_gru.tui.view import View
 
 
@@ -140,6 +140,20 @@ async def test_the_arrows_go_from_batch_to_batch_and_find_the_one_that_stands_ou
         await pilot.pause()
         assert curve.pointed is None
         assert str(curve.border_subtitle).endswith("after 6,000 batches")
+
+
+async def test_the_first_key_works_before_the_curve_is_drawn(board):
+    curve = LossCurve()
+    async with board(curve).run_test(size=(70, 14)) as pilot:
+        curve.show(moment_of(np.linspace(3, 1, 50), 49), View())
+        curve.action_move(-1)
+        assert curve.pointed == 48
+        curve.display = False
+        await pilot.pause()
+        curve.show(moment_of(np.linspace(3, 1, 51), 50), View())
+        for pointed in (47, 46):
+            curve.action_move(-1)
+            assert curve.pointed == pointed
 
 
 async def test_with_few_batches_every_one_can_be_pointed_at(board):

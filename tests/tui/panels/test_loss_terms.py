@@ -2,8 +2,8 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.loss_terms import LossTerms, terms
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.values.loss_terms import LossTerms, terms
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)

@@ -1,4 +1,4 @@
-"""The four panels together, as pictures."""
+"""Pictures of the four main panels together."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, large, start
 from tui_gru.debugger.state.stops import Breakpoint, Stops
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.view import View
 
 STYLES = """

@@ -1,5 +1,5 @@
 from tui_gru.debugger.session.session import Session
-from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.view import View
 
 

@@ -1,14 +1,14 @@
-"""Every panel at every size, of models of every kind: nothing breaks, and nothing is wider than its panel."""
+"""Every panel at every size, for models of every kind: no errors, and nothing wider than its panel."""
 
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.weights import Overview, Weights
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel

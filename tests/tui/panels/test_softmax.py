@@ -2,7 +2,7 @@ import numpy as np
 
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.view import View
 
 

@@ -1,4 +1,4 @@
-"""The panels of what stops a run, as pictures."""
+"""Pictures of the panels for breakpoints, watches and logs."""
 
 from dataclasses import replace
 
@@ -9,11 +9,11 @@ from textual.containers import Horizontal, Vertical
 from tests.tui.panels.sessions import at, start
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import Breakpoint, LogLine, Stops, Watch, Watched
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.log import Log
-from tui_gru.tui.panels.stops_list import StopsList
-from tui_gru.tui.panels.watches import Watches
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.lists.stops_list import StopsList
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.program.log import Log
+from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.view import View
 
 BREAKPOINTS = (
@@ -35,7 +35,7 @@ ERROR = "column 1: h + x combines the shapes (2, 2) and (2, 4), which do not fit
 
 
 def stopped(snapshot):
-    """The snapshot with stops of all kinds, what they watch and have written, and marks."""
+    """A snapshot with stops of all kinds, their watched values and logs, and marks."""
     loss, h, most, uneven, off = WATCHES
     watched = (Watched(loss), Watched(h, AFTER, BEFORE), Watched(most, 0.0312, 0.0298), Watched(uneven, error=ERROR), Watched(off))
     ticks = [at("loss", batch=batch).position.tick for batch in range(4)]

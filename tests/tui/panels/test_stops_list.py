@@ -5,8 +5,8 @@ import pytest
 from tests.tui.panels.sessions import at, start
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch, Watched
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.view import View
 
 BREAKPOINTS = (
@@ -25,7 +25,7 @@ def full(snapshot):
 
 
 class Heard(StopsList):
-    """A list that keeps what it asks for."""
+    """A list that stores its requests."""
 
     DEFAULT_CSS = "Heard { width: 110; height: 20; }"
 
@@ -121,9 +121,9 @@ async def test_the_border_says_what_the_keys_do_here(board):
     panel = Heard()
     async with board(panel).run_test(size=(120, 24)) as pilot:
         await shown(pilot, panel, full(at("loss")))
-        assert str(panel.border_subtitle) == "space off · e edit · d delete · esc closes"
+        assert str(panel.border_subtitle) == "space disable · e edit · d delete · esc closes"
         await pilot.press("down", "down")
-        assert str(panel.border_subtitle).startswith("space on ·")
+        assert str(panel.border_subtitle).startswith("space enable ·")
         await pilot.press("end")
         assert str(panel.border_subtitle) == "enter goes there · d delete · esc closes"
 
@@ -156,7 +156,7 @@ async def test_an_empty_list_says_how_to_begin(board, width):
     panel.styles.width = width
     async with board(panel).run_test(size=(120, 24)) as pilot:
         lines = await shown(pilot, panel, start())
-        assert lines[0] == "nothing to stop at yet"
+        assert lines[0] == "no breakpoints, watches or marks yet"
         assert any(line.startswith(":break h if any(h > 0.9)") for line in lines)
         assert not any("…" in line for line in lines)
         await pilot.press("space", "enter", "d", "down")

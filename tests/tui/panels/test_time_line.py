@@ -1,4 +1,4 @@
-"""The time line alone: what is drawn where, and which ticks are asked for."""
+"""The time line as a widget: what it draws at each column, and the ticks that it requests."""
 
 from dataclasses import replace
 
@@ -9,19 +9,19 @@ from tests.tui.panels.conftest import tutorial
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.time_columns import loss_columns
-from tui_gru.tui.panels.time_line import TimeLine
-from tui_gru.tui.panels.timeline_marks import partings, timeline_marks
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.time.time_columns import loss_columns
+from tui_gru.tui.panels.time.time_line import TimeLine
+from tui_gru.tui.panels.time.timeline_marks import partings, timeline_marks
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets.envelope import Envelope
-from tui_gru.tui.widgets.time_scale import TimeScale
+from tui_gru.tui.widgets.plots.envelope import Envelope
+from tui_gru.tui.widgets.plots.time_scale import TimeScale
 
 BATCH = 60  # the ticks of a batch in `columns` below
 
 
 def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **options):
-    """The snapshot of a tutorial's run of so many batches, looked at from `here` (a tick), with signs where they are told to be."""
+    """Return the snapshot of a run of so many batches of the tutorial, at the tick `here`, with signs at the given places."""
     snapshot = tutorial(("batch", batches), learning=learning, **options).snapshot()
     ticks = snapshot.program.ticks
     if here is not None:
@@ -38,7 +38,7 @@ def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **opt
 
 
 def long_run(batches=20_000, here=9_000, **more):
-    """Of a run that is not run: its losses fall, and are not finite at one place."""
+    """Return the snapshot of a run that is not computed: its losses fall, and are not finite at one place."""
     snapshot = run(1, **more)
     ticks = snapshot.program.ticks
     losses = 1 + np.cos(np.arange(batches) * 0.9) * 0.3 + 2 * np.exp(-np.arange(batches) / 4000)
@@ -59,7 +59,7 @@ def long_run(batches=20_000, here=9_000, **more):
 
 @pytest.fixture
 def lines():
-    """The rows that a time line draws, as text."""
+    """Return the rows that a time line draws as text."""
 
     def read(line):
         return [line.render_line(y).text for y in range(line.content_size.height)]
@@ -145,10 +145,10 @@ async def test_signs_that_collide_are_seen_by_rank_and_all_are_described(board, 
         assert "slower" not in scale
         words = line.describe(line.tick_of(at[15])).splitlines()
         assert words[0].startswith("e5 b3 update · loss 1.")
-        assert words[1:] == ["mark k", "slower parts from main here", "a run stopped here"]
+        assert words[1:] == ["mark k", "slower leaves main here", "a run stopped here"]
         assert line.describe(20 * tick).splitlines()[1:] == [
-            "wide parts from main here",
-            "too parts from main here",
+            "wide leaves main here",
+            "too leaves main here",
             "a run stopped here",
         ]
 
@@ -225,7 +225,7 @@ async def test_the_curve_is_worked_out_again_only_where_it_differs(board):
 
 
 class Picture:
-    """A page with the time line of one snapshot, and a rule of digits over it."""
+    """A page with the time line of one snapshot, under a ruler of digits."""
 
     def __init__(self, snapshot, height=2, **options):
         self.snapshot, self.height, self.options = snapshot, height, options
@@ -271,4 +271,4 @@ async def test_one_batch_that_stands_out_among_thousands_is_seen_and_gone_to(boa
         assert len(set(curve)) > 4  # the other losses still have heights
         tick = line.tick_of(column)
         assert tick == 7_777 * ticks + snapshot.program.loss_tick
-        assert line.describe(tick) == "e2593 b2 loss · loss 60.000\nthis loss stands out"
+        assert line.describe(tick) == "e2593 b2 loss · loss 60.000\nthis loss is an outlier"

@@ -1,15 +1,15 @@
-"""All panels of this floor on one page, as pictures, at the moments that matter."""
+"""Pictures of all value panels on one page, at important moments."""
 
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Weights
 from tui_gru.tui.view import View
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.tui.panels.sessions import at
 from tui_gru.debugger.state.stops import Stops, Watch, Watched
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.watches import Watches
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.view import View
 
 LOSS, H = Watch(1, "loss", stops=True), Watch(2, "h")
@@ -118,7 +118,7 @@ async def test_in_ascii(board, panel):
 
 
 class Evaluated(tuple):
-    """Watched values that say which of them were looked at."""
+    """Watched values that record which of them were read."""
 
     looked_at: ClassVar[set[int]] = set()
 

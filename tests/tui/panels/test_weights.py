@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.weights import Overview, ParameterMatrix, Weights
+from tui_gru.tui.panels.values.weights import Overview, ParameterMatrix, Weights
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.refs import Ref

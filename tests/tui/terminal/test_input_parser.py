@@ -1,4 +1,4 @@
-"""From bytes to keys: all that Textual knows is read as it reads it, and what is malformed is left out."""
+"""The parser of terminal input: the same keys as Textual's, with malformed input ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tui_gru.tui.terminal.input_parser import InputParser
 
 
 def words(messages: list[Message]) -> list[str]:
-    """Keys by their names, pastes by their text, anything else by what it is."""
+    """Return keys by name, pastes by text, and other events by type."""
     named = {events.Key: "key", events.Paste: "text"}
     return [str(getattr(each, named.get(type(each), ""), type(each).__name__)) for each in messages]
 

@@ -1,4 +1,4 @@
-"""Keys that come faster than they can be dealt with: each is dealt with in its turn, and none is lost."""
+"""Keys that arrive faster than they can be handled: each is handled in order, and none is lost."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.branch_list import BranchList
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.panels.lists.branch_list import BranchList
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.lists.stops_list import StopsList
+from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.terminal import keyboard
 
@@ -24,7 +24,7 @@ SIGNS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "right": None, "down": No
 
 
 def burst(d: Driver, *tokens: str) -> None:
-    """All at once, as a terminal sends what was typed while the program was busy."""
+    """Send all keys at once, as a terminal does for keys typed while the program was busy."""
     for key in single_keys(tokens):
         d.pilot.app.post_message(events.Key(NAMES.get(key, key), SIGNS.get(key, key)))
 
@@ -37,7 +37,7 @@ async def settled(d: Driver) -> None:
 
 
 def make_slow(d: Driver, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
-    """Every step is a run in a thread that takes so long; the steps."""
+    """Make every step a run in a thread that takes the given time; return the list of steps."""
     steps: list[int] = []
     step = d.session.step
 
@@ -157,7 +157,7 @@ async def test_keys_that_have_nothing_to_do_with_a_run_do_not_wait_for_it() -> N
 
 
 def typed_every(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every key come so long after the one before it, however slow the machine is."""
+    """Let each key arrive the given time after the one before, independent of the speed of the machine."""
     clock = SimpleNamespace(monotonic=itertools.count(step=seconds).__next__, perf_counter=time.perf_counter)
     monkeypatch.setattr(keyboard, "time", clock)
 
@@ -220,7 +220,7 @@ async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: 
 
 
 async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a gradient of carry notebook comes from has to be run again from the beginning of the epoch."""
+    """The origin of a gradient of carry notebook requires another run from the beginning of the epoch."""
     monkeypatch.setattr("tui_gru.tui.runs.REPORT_EVERY", 0.0)
     text = "the cat sat on the mat, and then " * 12
     async with driving(text=text, vocabulary=None, carry="notebook") as d:
@@ -235,7 +235,7 @@ async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.M
                 await asyncio.sleep(0.005)
         burst(d, "escape")
         await settled(d)
-        assert d.says == "stopped before it was worked out"
+        assert d.says == "stopped before the derivation was complete"
         assert d.screen.overlay is None
         assert d.session.position == here
         burst(d, ":", *"why loss", "enter", "escape", "2N")  # which the interrupt before does not stop

@@ -1,4 +1,4 @@
-"""Private names of Textual: which ones are used, where, and in which version of Textual they were seen."""
+"""The private names of Textual that are used, where, and the version of Textual that they were checked with."""
 
 import ast
 import importlib
@@ -22,6 +22,8 @@ USED = {
         "App._exception",
         "App._fatal_error",
         "App._handle_exception",
+        "Screen._compositor_refresh",
+        "Screen._dirty_widgets",
         "Screen._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
@@ -36,7 +38,7 @@ def private(name):
 
 
 def test_these_names_were_seen_in_the_version_that_is_installed():
-    """With another version, see whether each still means the same, and then write that version here."""
+    """For another version, check that each name still has the same meaning, and then change the version here."""
     assert textual.__version__ == SEEN_IN
 
 
@@ -60,7 +62,7 @@ def private_modules(tree):
 
 
 def private_members(tree, module):
-    """What our classes override or use of the private members of Textual's classes that they inherit from."""
+    """Yield the private members of Textual's base classes that our classes override or use."""
     for node in ast.walk(tree):
         cls = getattr(module, node.name, None) if isinstance(node, ast.ClassDef) else None
         bases = [base for base in getattr(cls, "__mro__", ()) if base.__module__.startswith("textual")]
@@ -72,14 +74,14 @@ def private_members(tree, module):
 
 
 def members_of(base):
-    """The private members of a class of Textual, of the class itself or set in its methods."""
+    """Return the private members of a class of Textual, defined in the class or set in its methods."""
     stored = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base))))
     names = {node.attr for node in stored if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     return {name for name in {*vars(base), *names} if private(name)}
 
 
 def members_of_others(tree):
-    """Private members of objects other than `self` and those that the file's own classes have."""
+    """Yield private members of objects other than `self` that the file's own classes do not define."""
     stored = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     own = PUBLIC | stored
     own |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}

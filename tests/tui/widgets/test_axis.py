@@ -1,10 +1,10 @@
-"""Which axis the data choose, and where values are on it."""
+"""The axis chosen for given data, and the positions of values on it."""
 
 import numpy as np
 import pytest
 
-from tui_gru.tui.widgets.axis import Axis, Scale, axis_of
-from tui_gru.tui.widgets.envelope import BLOCK, Envelope
+from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of
+from tui_gru.tui.widgets.plots.envelope import BLOCK, Envelope
 
 rng = np.random.default_rng(3)
 NOISY = 1 + rng.normal(0, 0.05, 5000)

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tui_gru.engine import numbers
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.widgets.bars import bar, bars
 
 P = palette_for(BLACKBOARD)

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.theme import BUILTIN_THEMES
 
-from tui_gru.tui.glyphs import ASCII, H_TILDE
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.glyphs import ASCII, H_TILDE
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.widgets import boxes
 from tui_gru.tui.widgets.boxes import hstack, operator, pad, text, vstack, wrap
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_gru.tui.widgets.envelope import BLOCK, Envelope
+from tui_gru.tui.widgets.plots.envelope import BLOCK, Envelope
 
 values = st.lists(st.floats(width=32), max_size=60)
 
 
 def slowly(series, edges):
-    """What `columns` promises, written as a loop."""
+    """Compute in a loop what `columns` promises."""
     for start, end in itertools.pairwise(edges):
         part = np.array(series[int(np.ceil(start)) : int(np.ceil(end))], dtype=float)
         finite = part[np.isfinite(part)]
@@ -71,7 +71,7 @@ def test_following_one_at_a_time():
 
 
 class Watched:
-    """A long series that says which of its numbers are read."""
+    """A long series that records which of its numbers are read."""
 
     def __init__(self, count):
         self.count, self.read = count, 0

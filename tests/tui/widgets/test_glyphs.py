@@ -7,8 +7,8 @@ from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of
-from tui_gru.tui.characters import written_char
-from tui_gru.tui.glyphs import ASCII, H_TILDE, UNICODE, flattened, glyphs_for, operator, transliterate
+from tui_gru.tui.look.characters import written_char
+from tui_gru.tui.look.glyphs import ASCII, H_TILDE, UNICODE, flattened, glyphs_for, operator, transliterate
 
 
 def signs(glyphs):

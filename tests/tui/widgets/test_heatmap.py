@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.widgets.heatmap import heat_row
 
 P = palette_for(BLACKBOARD)

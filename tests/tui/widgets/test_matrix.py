@@ -5,7 +5,7 @@ from textual.containers import Horizontal
 from tui_gru.debugger.analysis.saturation import Limits
 from tui_gru.debugger.analysis.summaries import summary
 from tui_gru.debugger.session.session import Session
-from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.refs import Ref, refs_of
@@ -25,7 +25,7 @@ def view(height=6, width=30, name="h"):
 
 
 class Listener:
-    """Keeps what a view posts."""
+    """Stores the messages of a view."""
 
     def __init__(self, matrix):
         self.messages = []

@@ -6,8 +6,8 @@ import pytest
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES
 
-from tui_gru.tui.palette import LEVELS, Palette, contrast, rgb
-from tui_gru.tui.themes import BLACKBOARD, THEMES, WHITEBOARD, palette_for
+from tui_gru.tui.look.palette import LEVELS, Palette, contrast, rgb
+from tui_gru.tui.look.themes import BLACKBOARD, THEMES, WHITEBOARD, palette_for
 from tui_gru.tui.widgets.heatmap import heat_row
 
 LEGIBLE = 4.5  # WCAG 2.2, level AA
@@ -52,7 +52,7 @@ def test_scales_run_one_way(theme):
 
 @pytest.mark.parametrize("theme", THEMES, ids=lambda t: t.name)
 def test_the_ends_differ_without_red_and_green(theme):
-    """Blue against the rest is what red-green colour-blind people see too."""
+    """The blue channel against the others is visible to red-green colour-blind people, too."""
     first, last = (rgb(palette_for(theme).signed(u).bgcolor.name) for u in (-1, 1))
     assert abs(first[2] - last[2]) > 60
 

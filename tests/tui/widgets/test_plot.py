@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.plot import curve, plot, sparkline
-from tui_gru.tui.widgets.ticks import label, ticks
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.widgets.plots.plot import curve, plot, sparkline
+from tui_gru.tui.widgets.plots.ticks import label, ticks
 
 P = palette_for(BLACKBOARD)
 PLAIN = palette_for(BLACKBOARD, ASCII)
@@ -48,6 +48,25 @@ def test_levels_are_lines_behind_the_series(palette):
     assert "too high" not in "\n".join(box)
     for before, after in zip(plain, box, strict=True):
         assert all(a == b or b == " " for a, b in zip(after, before, strict=True))  # the series is not covered
+
+
+@pytest.mark.parametrize("palette", [P, PLAIN])
+@pytest.mark.parametrize(
+    "series", [np.linspace(2, 1.4, 30), np.linspace(1.4, 1.2, 30), np.full(30, 1.386), 1.386 + 0.02 * np.sin(np.arange(300))]
+)
+@pytest.mark.parametrize("pointed", [None, 3, 28])
+def test_the_name_of_a_level_can_be_read(palette, series, pointed):
+    for width in range(26, 60, 3):
+        for name, y in (("log V", 1.386), ("unigram", 1.33)):
+            if min(series) <= y <= max(series):
+                assert f" {name} " in curve(palette, series, width, 9, levels=((name, y),), pointed=pointed, every=6).text
+
+
+def test_the_name_of_a_level_is_beside_the_curve_where_there_is_room():
+    series = [1.0, *np.linspace(1, 2, 40)]
+    row = next(line for line in curve(PLAIN, series, 60, 9, levels=(("one", 2.0),)).text.splitlines() if " one " in line)
+    assert "*" in row
+    assert row.index(" one ") < row.index("*")
 
 
 def test_an_empty_plot_says_what_the_caller_says():

@@ -1,4 +1,4 @@
-from tui_gru.tui.svg import mend
+from tui_gru.tui.look.svg import mend
 
 LINE = '<text class="r1" x="0" y="20" textLength="{}" clip-path="url(#line-0)">{}</text>'
 

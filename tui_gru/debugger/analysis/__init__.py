@@ -1,1 +1,1 @@
-"""Analysis of a network: checks against PyTorch, what-if, units, influence, sources of the loss, and findings."""
+"""Analyses of a network: checks against PyTorch, what-ifs, unit activity, influence, sources of the loss, and findings."""

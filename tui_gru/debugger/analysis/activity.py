@@ -16,9 +16,9 @@ from tui_gru.debugger.analysis.classes import CLASSES, CharacterClass
 from tui_gru.debugger.program.names import unknown_name
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
+from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 Wide = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ class Activity:
         return int(self.values.shape[1])
 
     def unit(self, unit: int) -> Array:
-        """The values of one unit, (n)."""
+        """Return the values of one unit, (n)."""
         return self.values[:, self._checked(unit)]
 
     def _checked(self, unit: int) -> int:
@@ -95,24 +95,26 @@ class Activity:
         return np.sqrt(squares / max(len(self._there), 1))
 
     def liveliest(self) -> NDArray[np.intp]:
-        """The units, most variable first."""
+        """Return the units, most variable first."""
         return np.argsort(-self.deviations, kind="stable")
 
-    # What a unit goes with
+    # Correlations
 
     def correlations(self, unit: int) -> Wide:
-        """Pearson's correlation of a unit with every unit, (units)."""
+        """Return Pearson's correlation of a unit with every unit, (units)."""
         found: Wide = self._with(self._there[:, self._checked(unit), None])[0]
         return found
 
     def like(self, unit: int, count: int = 5) -> list[Correlated]:
-        """The units whose correlation with one is largest in magnitude."""
+        """Return the units whose correlation with one is largest in magnitude."""
         found = self.correlations(unit)
         order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
         return [Correlated(other, float(found[other])) for other in order[:count]]
 
     def class_correlations(self, chosen: CharacterClass, *, ahead: int = 0) -> Wide:
-        """Pearson's correlation of every unit with the class membership of the character read, (units); `ahead` 1: of the next one.
+        """Return Pearson's correlation of every unit with the membership of the character read in a class, (units).
+
+        `ahead` 1 means the class of the next character.
 
         Raises `TuiGruError` for a model that reads no characters.
         """
@@ -120,7 +122,7 @@ class Activity:
         return found
 
     def goes_with(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Correlated]:
-        """For each unit, the class with the largest correlation in magnitude."""
+        """Return, for each unit, the class with the largest correlation in magnitude."""
         chosen = list(classes)
         found = self._with_classes(chosen, 0)
         best = np.abs(found).argmax(axis=0)
@@ -135,7 +137,7 @@ class Activity:
         return self._with(masks[np.isfinite(self.values).all(axis=1)])
 
     def _with(self, others: Array) -> Wide:
-        """Pearson's correlation of each column of `others` (n, k) with every unit, (k, units)."""
+        """Return Pearson's correlation of each column of `others` (n, k) with every unit, (k, units)."""
         if not len(others):
             return np.zeros((others.shape[1], self.units))
         centred = others - others.mean(axis=0, dtype=np.float64)
@@ -149,17 +151,17 @@ class Activity:
         found: Wide = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies), -1, 1)
         return found
 
-    # Where a unit is on
+    # Extremes
 
     def most(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
-        """The places at which a unit is highest, in descending order.
+        """Return the places at which a unit is highest, in descending order.
 
         No two of them are less than `apart` characters away from each other.
         """
         return self._extremes(unit, count, apart, 1)
 
     def least(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
-        """The least exciting places of a unit, the lowest first."""
+        """Return the places at which a unit is lowest, in ascending order, under the same condition."""
         return self._extremes(unit, count, apart, -1)
 
     def _extremes(self, unit: int, count: int, apart: int, sign: int) -> list[Place]:
@@ -174,8 +176,10 @@ class Activity:
         return found
 
     def stretches(self, unit: int, count: int = 10, *, share: float = 0.05) -> list[Stretch]:
-        """Where a unit stays on: stretches of consecutive characters after which its value is among the highest `share` of all
-        values, longest first."""
+        """Return the stretches of consecutive characters after which a unit is high, longest first.
+
+        A unit is high if its value is among the highest `share` of all its values.
+        """
         own = self.unit(unit)
         finite = own[np.isfinite(own)]
         if not finite.size or finite.max() == finite.min():
@@ -187,7 +191,7 @@ class Activity:
 
 
 def over_row(moment: Moment, name: str, row: int) -> Activity:
-    """A value of every unit at every timestep of a row (0-based) of the batch, NaN where not computed yet.
+    """Return a value of every unit at every timestep of a row (0-based) of the batch, NaN where not computed yet.
 
     `name` is any value or delta that every timestep has for every row. Raises `TuiGruError`.
     """
@@ -205,10 +209,10 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
 
 
 def of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
-    """A value after every character of a text, as returned by `read_text`."""
+    """Return a value after every character of a text, as returned by `read_text`."""
     return Activity(name, found[name].reshape(len(text), -1), text)
 
 
 def context(text: Text, at: int, before: int = 12, after: int = 8) -> tuple[Text, str, Text]:
-    """The text before a character, the character, and the text after it."""
+    """Return the text before a character, the character, and the text after it."""
     return text[max(at - before, 0) : at], text[at], text[at + 1 : at + 1 + after]

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.tokens import Text, index_of
+from tui_gru.engine.data.tokens import Text, index_of
 
 LOG2 = math.log(2)
 
@@ -31,7 +31,7 @@ class Baselines:
 
 @lru_cache(maxsize=8)
 def baselines(text: Text, vocab_size: int) -> Baselines:
-    """The cross-entropies of the frequencies of a text on the same text, the best possible for tables of these kinds.
+    """Return the cross-entropies of the frequencies of a text on the same text, the best possible for tables of these kinds.
 
     The entropy of the characters, and the conditional entropy given the character before (Shannon 1951, *Prediction and entropy of
     printed English*, F₁ and F₂). NaN for a text with fewer than two characters.
@@ -45,12 +45,12 @@ def baselines(text: Text, vocab_size: int) -> Baselines:
 
 
 def perplexity(nats: float) -> float:
-    """The perplexity: e to the power of the loss, the number of equally likely characters with the same loss."""
+    """Return the perplexity: e to the power of the loss, the number of equally likely characters with the same loss."""
     return math.exp(nats) if nats < 700 else math.inf
 
 
 def bits(nats: float) -> float:
-    """A loss in nats converted to bits per character."""
+    """Return a loss in nats converted to bits per character."""
     return nats / LOG2
 
 
@@ -62,6 +62,6 @@ def _codes(text: Text) -> NDArray[np.uint32]:
 
 
 def _entropy(ids: NDArray[np.integer]) -> float:
-    """The entropy of a distribution given as counts, in nats."""
+    """Return the entropy of a distribution given as counts, in nats."""
     counts = np.unique(ids, return_counts=True)[1] / len(ids)
     return float(-(counts * np.log(counts)).sum()) + 0.0

@@ -14,11 +14,11 @@ from tui_gru.debugger.timeline.changes import offset_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import same
-from tui_gru.engine.tokens import Text, as_text
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 #: Characters of the samples that are compared, and of the text that they begin with.
 SAMPLED, PRIMER = 12, 2
@@ -65,7 +65,7 @@ class First:
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of one batch (0-based, over the run) on both branches."""
+    """The losses of one batch (0-based, over the run) on both branches, in nats."""
 
     batch: int
     mine: float
@@ -98,10 +98,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Apart:
-    """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are one run.
+    """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are equal.
 
-    `first` is None if they are equal as far as both have been computed; `here` and `furthest` are None if no batch has a loss on
-    both; `samples` is None if the model cannot be sampled. `reached` says whether the other branch has reached this moment.
+    `first` is None if there is no difference in the batches that both have computed; `here` and `furthest` are None if no batch
+    has a loss on both; `samples` is None if the model cannot be sampled. `reached` is True if the other branch has reached this
+    moment.
     """
 
     name: str
@@ -115,7 +116,7 @@ class Apart:
 
 
 def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monitor | None = None) -> First | None:
-    """The first difference of two timelines of a session up to the tick `upto`, which both have reached; None if there is none.
+    """Return the first difference of two timelines of a session up to the tick `upto`, which both have reached, or None.
 
     `monitor` sees batches that are replayed, and may raise an error.
     """
@@ -132,8 +133,10 @@ def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monit
 
 
 def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Losses | None:
-    """The batch of `first` … `last` with the largest difference of losses, or the first one with a single NaN; None for no
-    batch."""
+    """Return the batch of `first` … `last` with the largest difference of losses. None if there is no batch.
+
+    If only one of the losses of a batch is NaN, the first such batch is returned.
+    """
     furthest: Losses | None = None
     for low, high in mine.blocks(first, last):
         one, other = (timeline.column("loss", low, high) for timeline in (mine, theirs))
@@ -153,9 +156,11 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
 
 
 def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
-    """Samples of both branches after the start of the text, with the most likely characters; None if the model cannot be
-    sampled."""
-    from tui_gru.engine.sampling import sample  # late: it compiles a model of one row
+    """Return samples of both branches after the start of the text, with the most likely characters.
+
+    None if the model cannot be sampled.
+    """
+    from tui_gru.engine.running.sampling import sample  # imported late: compiles a model of one row
 
     config = mine.program.config
     primer = config.text[:PRIMER]
@@ -167,7 +172,7 @@ def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
 
 
 def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:
-    """Candidates for the batch of the first difference: the first batch, and those around the first difference of a scalar."""
+    """Yield candidates for the batch of the first difference: `first`, and those around the first difference of a scalar."""
     yield first
     for low, high in mine.blocks(first, last):
         for name in _COLUMNS:
@@ -181,7 +186,7 @@ def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterato
 
 
 def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchRecord) -> First | None:
-    """The first differences in a batch: in its initial values or inputs, and in its computed values."""
+    """Return the first differences in a batch: in its initial values or inputs, and in its computed values."""
     begin = batch * program.ticks
     found: Entry | None = None
     for name in program.names_of(Kind.PARAMETER, Kind.KEPT):
@@ -203,7 +208,7 @@ def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchReco
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:
-    """The tick within a batch from which on a value exists."""
+    """Return the tick within a batch from which on a value exists."""
     if program.names[name].kind is Kind.GRADIENT:
         return offset_of(program, name, None)
     return program.there_at(name, program.seq_length - 1 if t is None else t) or 0

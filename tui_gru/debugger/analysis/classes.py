@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.program.naming import shown_char
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
 
 Mask = NDArray[np.bool_]
 
@@ -24,7 +24,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 @dataclass(frozen=True)
 class CharacterClass:
-    """A class with its name and description; `mask(text)` says which of n characters are in it, (n)."""
+    """A class with its name and description; `mask(text)` is True for each of n characters that is in it, (n)."""
 
     name: str
     words: str
@@ -32,7 +32,7 @@ class CharacterClass:
 
 
 def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
-    """The mask of a class that depends only on the character itself; a longer token is in it if all its characters are."""
+    """Return the mask of a class that depends only on the character itself; a longer token is in it if all its characters are."""
 
     def mask(text: Text) -> Mask:
         if not isinstance(text, str):
@@ -47,7 +47,7 @@ def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
 
 
 def _within(before: Callable[[Text], Mask], own: Callable[[Text], Mask]) -> Callable[[Text], Mask]:
-    """Characters of one class whose predecessor is in another."""
+    """Return characters of one class whose predecessor is in another."""
 
     def mask(text: Text) -> Mask:
         found: Mask = own(text) & np.concatenate([[False], before(text)])[: len(text)]
@@ -61,13 +61,13 @@ _is_blank = _each(str.isspace)
 
 
 def _starting(text: Text) -> Mask:
-    """The first characters of words: not blank, and after a blank or at the start of the text."""
+    """Return the first characters of words: not blank, and after a blank or at the start of the text."""
     found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
     return found
 
 
 def _indenting(text: Text) -> Mask:
-    """Spaces and tabs with nothing before them on their line."""
+    """Return spaces and tabs with nothing before them on their line."""
     found = np.zeros(len(text), bool)
     at = 0
     for line in text.split("\n") if isinstance(text, str) else ():
@@ -77,7 +77,7 @@ def _indenting(text: Text) -> Mask:
 
 
 def _quoted(text: Text) -> Mask:
-    """Characters between double quotes. Quotes end at an empty line, so an unclosed one affects its paragraph only."""
+    """Return characters between double quotes. Quotes end at an empty line, so an unclosed one affects its paragraph only."""
     found = np.zeros(len(text), bool)
     inside = False
     for i, char in enumerate(text):
@@ -91,7 +91,7 @@ def _quoted(text: Text) -> Mask:
 
 
 def _bracketed(text: Text) -> Mask:
-    """Characters between brackets of any kind, which end at an empty line."""
+    """Return characters between brackets of any kind, which end at an empty line."""
     found = np.zeros(len(text), bool)
     depth = 0
     for i, char in enumerate(text):
@@ -106,7 +106,7 @@ def _bracketed(text: Text) -> Mask:
     return found
 
 
-#: In the order of lists.
+#: In the order in which they are listed.
 CLASSES = {
     each.name: each
     for each in (
@@ -129,7 +129,7 @@ CLASSES = {
 
 
 def class_of(typed: str) -> CharacterClass:
-    r"""A class as a user types it: a name, or the characters themselves; `[digits]` is a set of six letters.
+    r"""Return a class as a user types it: a name, or the characters themselves; `[digits]` is a set of six letters.
 
     In a set, `\n` and `\t` are a newline and a tab, and a backslash before any other character is that character. Raises
     `TuiGruError` for an empty text, and for text that looks like a mistyped name.

@@ -13,8 +13,8 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import FlowNames
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Flow:
 
 
 def flow(moment: Moment, names: FlowNames, row: int | None = None) -> tuple[Flow | None, ...]:
-    """The flow at each timestep, of all rows of the batch or of one (0-based); None for timesteps not computed yet."""
+    """Return the flow at each timestep, of all rows of the batch or of one (0-based); None for timesteps not computed yet."""
     steps = range(moment.program.seq_length)
     if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
         return (None,) * len(steps)
@@ -65,7 +65,7 @@ _known: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[s
 
 
 def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
-    """The norm of each delta at each timestep; cached per record, since it is slow for large records."""
+    """Return the norm of each delta at each timestep; cached per record, since it is slow for large records."""
     found = _known.setdefault(record, {})
     if (names, row) not in found:
         chosen = slice(None) if row is None else slice(row, row + 1)
@@ -77,7 +77,7 @@ def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, 
 
 
 def norms_over_time(array: Array) -> list[float]:
-    """The norm of each timestep, (T), computed in float64, since squares of large numbers would overflow float32."""
+    """Return the norm of each timestep, (T), computed in float64, since squares of large numbers would overflow float32."""
     wide = array.reshape(len(array), -1).astype(np.float64)
     norms: list[float] = np.sqrt(np.einsum("tn,tn->t", wide, wide)).tolist()
     return norms

@@ -1,8 +1,8 @@
 """The influence of each earlier input of a row on a prediction, by gradient and by occlusion.
 
-By gradient: the norm of the gradient of the prediction with respect to the input, as Madsen (2019, *Visualizing memorization in
-RNNs*) takes it. By occlusion: how much the prediction changes when the input is left out (Zeiler and Fergus 2014), that is, when
-zeros are read in its place. Both are computed in float64.
+By gradient: the norm of the gradient of the prediction with respect to the input, as in Madsen (2019, *Visualizing memorization
+in RNNs*). By occlusion: the change of the prediction when the input is omitted (Zeiler and Fergus 2014), that is, replaced by
+zeros. Both are computed in float64.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array, Weights
 
 BACK = 64  # inputs before the prediction that are examined by default
 TENTH = 0.1  # of the largest influence; smaller influences do not count
@@ -71,7 +71,7 @@ class Influence:
     backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
 
     def reach(self, of: str = "gradient") -> Reach:
-        """The reach of `gradient`, of `occlusion`, or of a state, by name."""
+        """Return the reach of `gradient`, of `occlusion`, or of a state, by name."""
         if of in ("gradient", "occlusion"):
             return reach(np.abs(self.gradient if of == "gradient" else self.occlusion), self.at)
         if of not in self.states:
@@ -80,7 +80,7 @@ class Influence:
 
 
 def reach(values: Wide, at: int, way: int = -1) -> Reach:
-    """How far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
+    """Return how far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
     away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
     largest = float(np.nanmax(np.abs(values), initial=0.0))
     under = away < TENTH * largest
@@ -103,7 +103,7 @@ def influence(
     occlusion: bool = True,
     stop: Stop | None = None,
 ) -> Influence:
-    """The influence on the prediction of `row` after timestep `t` of the batch (both 0-based), with the weights of this batch.
+    """Return the influence on the prediction of `row` after timestep `t` (both 0-based), with the weights of this batch.
 
     `character` selects the probability, by default the most likely character. At least `back` earlier inputs are examined, as far
     as the epoch has them and the state is carried, from the start of their batch on. Inputs before this batch are computed again
@@ -167,7 +167,7 @@ class RowInfluence:
 
 
 def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: Stop | None = None) -> RowInfluence:
-    """The influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
+    """Return the influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
 
     Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
     """
@@ -207,7 +207,7 @@ class _Window:
 
     @classmethod
     def of_row(cls, timeline: Timeline, moment: Moment, row: int, batches: int) -> _Window:
-        """The inputs of a row of this batch and of up to `back` batches before it, as far as the state was carried."""
+        """Return the inputs of a row of this batch and of up to `batches` batches before it, as far as the state was carried."""
         program, here = moment.program, moment.position
         carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
         number = here.number
@@ -220,12 +220,12 @@ class _Window:
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
     def text(self, program: Program) -> Text:
-        """The characters of the window."""
+        """Return the characters of the window."""
         return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
 
 
 def _given(record: BatchRecord, program: Program) -> NDArray[Any]:
-    """The inputs of a batch: indices (T, B), or numbers (T, B, I)."""
+    """Return the inputs of a batch: indices (T, B), or numbers (T, B, I)."""
     one_hot = program.model.page.inputs[program.input].one_hot
     return record.ids(program.input).copy() if one_hot else record.array(program.input).copy()
 
@@ -240,7 +240,7 @@ def _left_out(
     count: int,
     stop: Stop | None,
 ) -> Wide:
-    """The prediction after input `at` with each of the first `count` inputs omitted, (count)."""
+    """Return the prediction after input `at` with each of the first `count` inputs omitted, (count)."""
     group = min(_GROUP, count)
     plain = OnNumbers(program, weights, len(read), group, read.shape[-1])
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
@@ -257,7 +257,7 @@ def _left_out(
 
 
 def _norms(array: Array) -> Wide:
-    """The norm of each timestep, (T, ·) to (T)."""
+    """Return the norm of each timestep, (T, ·) to (T)."""
     found: Wide = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
     return found
 

@@ -12,10 +12,10 @@ from tui_gru.debugger.analysis.activity import Place
 from tui_gru.debugger.analysis.classes import CLASSES, CharacterClass
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 
 
@@ -31,10 +31,10 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """The loss of every predicted character, nats.
+    """The loss of every predicted character, in nats.
 
-    `values` (n) are in the order of `places` (n): where in `text` the predicted character stands (0-based). `t` and `row` (n),
-    0-based, say where in a batch each was predicted; None if the text was read as a whole.
+    `values` (n) are in the order of `places` (n), the indices in `text` of the predicted characters (0-based). `t` and `row` (n),
+    0-based, are the timestep and the row of each prediction; None if the text was read as a whole.
     """
 
     values: NDArray[np.float64]
@@ -49,19 +49,19 @@ class Losses:
         return float(self.values.mean()) if len(self.values) else np.nan
 
     def by_class(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Share]:
-        """The loss by class of the target character. A character can be in several classes, or in none."""
+        """Return the loss by class of the target character. A character can be in several classes, or in none."""
         return [self._share(each.name, each.mask(self.text)[self.places]) for each in classes]
 
     def by_timestep(self) -> list[Share]:
-        """The loss by timestep of the batch, `t 1` first."""
+        """Return the loss by timestep of the batch, `t 1` first."""
         return self._by(self.t, "t")
 
     def by_row(self) -> list[Share]:
-        """The loss by row of the batch."""
+        """Return the loss by row of the batch."""
         return self._by(self.row, "row")
 
     def hardest(self, count: int = 10, *, apart: int = 1) -> list[Place]:
-        """The places in the text (0-based) with the largest losses, in descending order, at least `apart` characters apart."""
+        """Return the places in the text (0-based) with the largest losses, largest first, at least `apart` characters apart."""
         found: list[Place] = []
         for i in np.argsort(-np.nan_to_num(self.values, nan=np.inf), kind="stable").tolist():
             at = int(self.places[i])
@@ -83,9 +83,9 @@ class Losses:
 
 
 def loss_of_rows(program: Program, values: Array) -> NDArray[np.float64]:
-    """The loss of each row from what the equations compute of it on the way: `program.loss_names.row` (…), with its sign.
+    """Return the loss of each row, with its sign, from the values of `program.loss_names.row` (…).
 
-    Raises `TuiGruError` for a model that has no loss of each row.
+    Raises `TuiGruError` for a model without a loss per row.
     """
     names = program.loss_names
     if not names.row:
@@ -95,7 +95,7 @@ def loss_of_rows(program: Program, values: Array) -> NDArray[np.float64]:
 
 
 def of_batch(moment: Moment, corpus: Corpus) -> Losses:
-    """The losses of the batch of a moment, for the rows and timesteps whose loss is computed."""
+    """Return the losses of the batch of a moment, for the rows and timesteps that are computed."""
     program, record = moment.program, moment.record
     values = loss_of_rows(program, record.array(program.loss_names.row or program.input))
     T, B = values.shape[:2]
@@ -106,7 +106,7 @@ def of_batch(moment: Moment, corpus: Corpus) -> Losses:
 
 
 def of_epoch(records: Iterable[tuple[int, Array]], program: Program, corpus: Corpus) -> Losses:
-    """The losses of batches of one epoch as the run computed them: pairs of the batch and its `loss_names.row` (T, B)."""
+    """Return the losses of batches of one epoch as the run computed them, from pairs of a batch and its `loss_names.row` (T, B)."""
     values, places = [], []
     T, B = program.seq_length, program.config.batch_size
     for batch, array in records:
@@ -124,13 +124,13 @@ def of_epoch(records: Iterable[tuple[int, Array]], program: Program, corpus: Cor
 
 
 def of_text(found: Mapping[str, Array], program: Program, text: Text) -> Losses:
-    """The losses of a whole text, as `read_text` gives them for `program.loss_names.row`."""
+    """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row`."""
     values = loss_of_rows(program, found[program.loss_names.row])
     return Losses(values[:-1], np.arange(1, len(text)), text)
 
 
 def _places(corpus: Corpus, batch: int, T: int, B: int) -> NDArray[np.intp]:
-    """The positions in the text of the targets of a batch, (T, B)."""
+    """Return the positions in the text of the targets of a batch, (T, B)."""
     starts = np.array([corpus.position_in_text(batch, 0, row) for row in range(B)], np.intp)
     return starts[None, :] + np.arange(1, T + 1)[:, None]
 

@@ -15,15 +15,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
+from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.data.tokens import Text, counted, index_of
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, counted, index_of
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
 
 PIECES = 16  # read in parallel
@@ -41,7 +41,10 @@ class StoppedError(TuiGruError):
 
 
 def indices_of(config: Config, text: Text) -> NDArray[np.intp]:
-    """The characters of a text as indices into the vocabulary, (n). Raises `TuiGruError` for no text, or a character not in it."""
+    """Return the characters of a text as indices into the vocabulary, (n).
+
+    Raises `TuiGruError` for no text, or a character not in it.
+    """
     index = index_of(config.vocabulary)
     if not text:
         raise TuiGruError(f"the text is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="text")
@@ -63,7 +66,7 @@ def read_text(
     stop: Stop | None = None,
     pieces: int = PIECES,
 ) -> dict[str, Array]:
-    """The values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
+    """Return the values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
 
     Each is the value that the model computes at that timestep after reading the text from its start (for a bidirectional model, its
     window). The target is the next character; values that depend on it are NaN after the last character. `progress` and `stop` are
@@ -108,7 +111,7 @@ def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
 
 
 class _Reader:
-    """One reading. Values are kept in the order of the text, as `piece · length + timestep`."""
+    """One reading of a text. Values are stored in the order of the text, as `piece · length + timestep`."""
 
     def __init__(
         self,
@@ -123,12 +126,14 @@ class _Reader:
         self._progress, self._stop = progress, stop
         self._page, self._axes = config.model.page, config.model.axes
         self._total, self._done = len(ids), 0
-        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough, where no more is asked for
+        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough if no other name is read
         self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
 
     def forgets(self, pieces: int) -> bool:
-        """Whether two rows with different initial states reach the same states within the part of a piece that may be read again.
-        Otherwise reading in parallel is useless."""
+        """Return True if rows with different initial states converge within the part of a piece that may be read again.
+
+        If they do not, reading in parallel is useless.
+        """
         record, inputs, targets = self._record(2, CHUNK), *self._shifted()
         states = [np.zeros_like(begin) for begin, _ in record.borders]
         for state in states:
@@ -208,7 +213,7 @@ class _Reader:
         return {name: np.empty((rows, length, *shape), self._config.dtype) for name, shape in shapes.items()}
 
     def _shifted(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The inputs, and the targets after them; the last target is arbitrary."""
+        """Return the inputs, and the targets after them; the last target is arbitrary."""
         return self._ids, np.append(self._ids[1:], 0)
 
     @staticmethod
@@ -256,7 +261,7 @@ class _Reader:
 
 
 def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
-    """The initial states of the pieces: zero for the first, the last state of the piece before for the others."""
+    """Return the initial states of the pieces: zero for the first, the last state of the piece before for the others."""
     starts = [np.roll(end, 1, axis=0) for end in ends]
     for start in starts:
         start[0] = 0
@@ -264,6 +269,6 @@ def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
 
 
 def _is_same(now: Array, before: Array) -> bool:
-    """Whether two states are the same up to rounding."""
+    """Return True if two states are equal up to rounding."""
     scale = max(1.0, float(np.abs(before).max()))
     return bool(np.abs(now - before).max() <= ROUNDINGS * np.finfo(now.dtype).eps * scale)

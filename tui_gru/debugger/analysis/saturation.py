@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply
 
 EDGE = 0.1  # of the range, from either limit
 SATURATING = ("sigmoid", "tanh", "clamp")  # functions that are flat near their limits
-_MOSTLY = 0.9  # share of saturated entries from which on a unit is saturated
+_MOSTLY = 0.9  # a unit is saturated if at least this share of its entries is
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,24 @@ class Limits:
         return self.high - self.low
 
     def is_low(self, values: Array) -> NDArray[np.bool_]:
-        """Which entries are saturated at the lower limit."""
+        """Return True for each entry that is saturated at the lower limit."""
         below: NDArray[np.bool_] = values < self.low + self.edge * self.span
         return below
 
     def is_high(self, values: Array) -> NDArray[np.bool_]:
-        """Which entries are saturated at the upper limit."""
+        """Return True for each entry that is saturated at the upper limit."""
         above: NDArray[np.bool_] = values > self.high - self.edge * self.span
         return above
 
     def saturated(self, values: Array) -> NDArray[np.bool_]:
-        """Which entries are saturated; NaN is not."""
+        """Return True for each entry that is saturated; False for NaN."""
         return self.is_low(values) | self.is_high(values)
 
 
 def limits_of(program: Program, name: str) -> Limits | None:
-    """The limits of a value that can be saturated: of σ, tanh or clamp, or of a state that the equations bound; None for others.
+    """Return the limits of a value that can be saturated: of σ, tanh or clamp, or of a bounded state; None for others.
 
-    A probability may be near 0 or 1 without being saturated, so a softmax has none.
+    A probability may be near 0 or 1 without being saturated, so a softmax has no limits.
     """
     page = program.model.page
     name = next((state for state in page.states if page.before(state) == name), name)
@@ -65,19 +65,19 @@ def limits_of(program: Program, name: str) -> Limits | None:
 
 
 def saturating(program: Program) -> tuple[str, ...]:
-    """The values that can be saturated, in the order of the equations."""
+    """Return the values that can be saturated, in the order of the equations."""
     return tuple(name for name in program.names_of(Kind.VALUE) if limits_of(program, name) is not None)
 
 
 def unit_shares(values: Array, limits: Limits) -> Array:
-    """The share of saturated entries of each unit, (units), of values (…, units)."""
+    """Return the share of saturated entries of each unit, (units), of values (…, units)."""
     rows = values.reshape(-1, values.shape[-1])
     share: Array = np.count_nonzero(limits.saturated(rows), axis=0) / len(rows)
     return share
 
 
 def next_saturated_unit(values: Array, limits: Limits, after: int = -1, share: float = _MOSTLY) -> int | None:
-    """The next unit after `after` with at least `share` saturated entries, starting again at the first after the last.
+    """Return the next unit after `after` with at least `share` saturated entries, starting again at the first after the last.
 
     `values` is (…, units); None if no unit is.
     """
@@ -86,7 +86,10 @@ def next_saturated_unit(values: Array, limits: Limits, after: int = -1, share: f
 
 
 def next_saturated(values: Array, limits: Limits, after: Sequence[int] | None = None) -> tuple[int, ...] | None:
-    """The index of the next saturated entry after `after`, row by row, starting again at the first; None if there is none."""
+    """Return the index of the next saturated entry after `after`, row by row; None if there is none.
+
+    The search continues at the first entry after the last.
+    """
     found = np.flatnonzero(limits.saturated(values))
     if not len(found):
         return None

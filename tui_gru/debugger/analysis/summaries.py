@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.saturation import Limits
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 NEAR_ZERO = 0.05  # of the largest possible or actual magnitude; too small to see on a colour scale
 DEAD = 1e-3  # of the same; a unit that varies by less is dead
@@ -51,12 +51,12 @@ class Summary:
         return self.low + self.high
 
     def share(self, count: int) -> float:
-        """A count of entries as a share of all; 0 if there are none."""
+        """Return a count of entries as a share of all; 0 if there are none."""
         return count / self.entries if self.entries else 0.0
 
 
 def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, near_zero: float = NEAR_ZERO) -> Summary:
-    """The summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
+    """Return the summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
     good = np.isfinite(values)
     whole = bool(good.all())
     numbers = values if whole else values[good]
@@ -84,19 +84,21 @@ def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, ne
 
 
 def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The counts between `low` and `high`, and the edges. If all entries are equal, they are in the middle of a range around
-    them."""
+    """Return the counts between `low` and `high`, and the edges.
+
+    If all entries are equal, they are in the middle of a range around them.
+    """
     if not numbers.size:
         low, high = 0.0, 1.0
     elif high - low <= _ROUNDING * max(abs(low), abs(high)):
         spare = max(abs(low), abs(high)) / 2 or 0.5
         low, high = low - spare, high + spare
-    fits = 1 / _LARGE < high - low < _LARGE  # into float32
+    fits = 1 / _LARGE < high - low < _LARGE  # the range fits into float32
     return np.histogram(numbers if fits else numbers.astype(np.float64), bins, (low, high))
 
 
 def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.intp]:
-    """The units (last axis) whose entries lie within `dead` · `scale` of each other; none if a unit has one entry."""
+    """Return the units (last axis) whose entries lie within `dead` · `scale` of each other; none if a unit has one entry."""
     rows = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
     if len(rows) < 2:
         return np.empty(0, np.intp)
@@ -105,13 +107,13 @@ def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.in
 
 
 def largest_entry(values: Array) -> Index | None:
-    """The index of the entry with the largest magnitude, ignoring NaN; None if all entries are NaN."""
+    """Return the index of the entry with the largest magnitude, ignoring NaN; None if all entries are NaN."""
     places = largest_entries(values, 1)
     return places[0] if places else None
 
 
 def largest_entries(values: Array, count: int) -> list[Index]:
-    """The indices of the `count` entries that are largest in magnitude, largest first; NaN is none of them."""
+    """Return the indices of the `count` entries with the largest magnitude, largest first, ignoring NaN."""
     sizes = np.abs(values).ravel()
     bad = np.isnan(sizes)
     sizes[bad] = -1
@@ -124,7 +126,7 @@ def largest_entries(values: Array, count: int) -> list[Index]:
 
 
 def largest_change(now: Array, before: Array) -> Index | None:
-    """The index of the entry that has changed most between two arrays of one shape; None if nothing has."""
+    """Return the index of the entry with the largest change between two arrays of one shape; None if nothing has changed."""
     with np.errstate(invalid="ignore"):
         change = np.abs(np.subtract(now, before, dtype=np.float64))
     at = largest_entry(change)
@@ -132,7 +134,7 @@ def largest_change(now: Array, before: Array) -> Index | None:
 
 
 def by_size(matrix: Array, axis: int) -> NDArray[np.intp]:
-    """The rows (`axis` 0) or columns (1) of a matrix, those of the largest Euclidean norm first."""
+    """Return the indices of the rows (`axis` 0) or columns (1) of a matrix, in descending order of their Euclidean norms."""
     wide = np.nan_to_num(matrix.astype(np.float64), nan=np.inf)
     with np.errstate(over="ignore"):
         norms = np.sqrt(np.square(wide).sum(axis=1 - axis))

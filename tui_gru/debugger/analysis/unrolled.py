@@ -1,4 +1,4 @@
-"""A model without its loss, in float64, which can be differentiated from any gradient of its output, or run on any numbers."""
+"""A model without its loss, in float64, to derive gradients of its output, or to run on any numbers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.computing import compute
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.expression import Apply
 from tui_gru.equations.names import with_word
 
@@ -22,7 +22,7 @@ Wide = NDArray[np.float64]
 
 
 class Differentiable:
-    """A model without its loss, in float64, that derives the gradient of its input from a gradient of its output."""
+    """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output."""
 
     def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int) -> None:
         self._program = program
@@ -34,7 +34,7 @@ class Differentiable:
         (self.output,) = self.compiled.model.page.outputs
 
     def forward(self, x: NDArray[Any], states: Mapping[str, Array]) -> Array:
-        """The output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
+        """Return the output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
         for name, given in self.compiled.model.page.inputs.items():
             if given.one_hot:
                 self.record.ids(name)[...] = x
@@ -53,7 +53,10 @@ class Differentiable:
         return self.record
 
     def run(self, x: NDArray[Any], states: Mapping[str, Array], t: int, row: int, character: int | None) -> tuple[float, int]:
-        """The prediction of a row after timestep `t`, and its entry of the output; afterwards the record has its gradients."""
+        """Return the prediction of a row after timestep `t`, and its index in the output.
+
+        Afterwards the record has its gradients.
+        """
         output = self.forward(x, states)
         value, chosen = prediction(self._program, output[t, row], character)
         slope = np.zeros_like(output)
@@ -63,7 +66,7 @@ class Differentiable:
 
 
 class OnNumbers:
-    """The same model on numbers instead of characters, so that an input can be zero."""
+    """The same model with numbers as inputs instead of characters, so that an input can be zero."""
 
     def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int) -> None:
         structure = replace(program.config.structure, input="dense", loss="")
@@ -76,7 +79,7 @@ class OnNumbers:
         self._reads = self._compiled.model.composed.layers[0].reads
 
     def run(self, x: Array, states: Mapping[str, Array]) -> Array:
-        """The output (T, B, ·), a view."""
+        """Return the output (T, B, ·), a view."""
         self._record.array(self._reads)[...] = x
         _begin(self._record, states)
         self._compiled.functions["forward"].run(self._record, self._weights, None)
@@ -84,7 +87,7 @@ class OnNumbers:
 
 
 def prediction(program: Program, output: Array, character: int | None) -> tuple[float, int]:
-    """A prediction from an output (·): the log-probability of a character if the loss takes a softmax, otherwise the entry.
+    """Return a prediction from an output (·): the log-probability of a character if the loss takes a softmax, otherwise the entry.
 
     `character` defaults to the largest entry. Returns the prediction and the character. Raises `TuiGruError` for an unknown one.
     """
@@ -98,7 +101,7 @@ def prediction(program: Program, output: Array, character: int | None) -> tuple[
 
 
 def prediction_slope(program: Program, output: Array, chosen: int) -> Wide:
-    """The gradient of a prediction with respect to the output (·)."""
+    """Return the gradient of a prediction with respect to the output (·)."""
     slope = np.zeros(len(output))
     slope[chosen] = 1
     if _takes_softmax(program):
@@ -113,7 +116,7 @@ def _takes_softmax(program: Program) -> bool:
 
 
 def _wide(weights: Weights, model: Compiled) -> Weights:
-    """The weights of a model in float64."""
+    """Return the weights of a model in float64."""
     found = Weights.zeros(model.layout, "float64")
     for name, array in found.items():
         array[...] = weights[name]

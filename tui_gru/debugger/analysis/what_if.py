@@ -21,10 +21,10 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What is predicted for a row (from 0) at timestep `t` (from 0): the probabilities (V,) as they are and as they would be.
+    """The prediction for a row at timestep `t` (both 0-based): the probabilities (V,) before and after the change.
 
-    `target` is the class that should be predicted, as an index.
+    `target` is the index of the correct class.
     """
 
     row: int
@@ -111,14 +111,17 @@ class WhatIf:
 
     @property
     def most_changed(self) -> tuple[Difference, ...]:
-        """The differences by their size, the largest first, of each name only the largest; what ceases to be a number first."""
+        """The largest difference of each name, in descending order of size; numbers that become NaN first."""
         largest: dict[str, Difference] = {}
         for each in sorted(self.differences, key=lambda each: -each.size):
             largest.setdefault(each.name, each)
         return tuple(largest.values())
 
     def nudged(self, steps: int) -> float:
-        """The value a number of steps away, a step being a round part (a tenth to a fiftieth) of the values before and now."""
+        """Return the value after a number of steps from `value`.
+
+        A step is a round number, a tenth to a fiftieth of the two values.
+        """
         largest = max((abs(x) for x in (self.was, self.value) if np.isfinite(x)), default=0.0) or 0.5
         power = math.floor(math.log10(largest))
         return round(self.value + steps * 2 * 10.0 ** (power - 1), max(3 - power, 0) + 1)
@@ -141,10 +144,10 @@ class WhatIf:
 
 
 def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) -> WhatIf:
-    """The effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
+    """Return the effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
 
     A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. Raises
-    `TuiGruError` for what cannot be changed, has not been computed yet, or lies before something in the batch that was changed.
+    `TuiGruError` if the number cannot be changed, has not been computed yet, or was computed before another edit of this batch.
     """
     program, name = here.program, edit.name
     _check_name(program, name)
@@ -168,7 +171,7 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
 
 
 def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
-    """The name to edit and the tick of the edit that make the run equal to a what-if.
+    """Return the name to edit and the tick of the edit that make the run equal to a what-if.
 
     A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
     """
@@ -188,7 +191,7 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     if 0 <= what.t - way < program.seq_length:
         return state, what.tick
     at, shown = position_of(program, what.tick), program.writer.name(state)
-    if what.tick == 0 or (what.tick > begin and at.t == what.t):  # at the beginning of its loop
+    if what.tick == 0 or (what.tick > begin and at.t == what.t):  # at the beginning of its loop over t
         return what.name, what.tick
     if what.now.position.batch == 0 or program.config.carry == "reset":
         raise TuiGruError(
@@ -206,12 +209,12 @@ def _timestep(t: int, program: Program) -> int:
 def _check_name(program: Program, name: str) -> None:
     known = changeable(program)
     if name not in known:
-        what = "is what goes in" if name in program.model.page.inputs else "is no number that can be changed"
+        what = "is an input and cannot be changed" if name in program.model.page.inputs else "is not a number that can be changed"
         raise TuiGruError(f"{name!r} {what}; {unknown_name(name, known).split('; ')[-1]}")
 
 
 def _array(here: Moment, name: str, t: int | None) -> Array:
-    """The array with the number to change, as shown on screen."""
+    """Return the array with the number to change, as shown on screen."""
     kind = here.program.names[name].kind
     if kind in (Kind.PARAMETER, Kind.KEPT):
         return here.record.before[name]
@@ -232,7 +235,7 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
 
 
 def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[Difference]:
-    """Every array that would differ, in the order in which the batch computes them."""
+    """Yield every array that would differ, in the order in which the batch computes them."""
     for name, t in computed_in_order(program, learned=now.learned and then.learned):
         before, after = (recorded(program, record, name, t) for record in (now, then))
         found = _difference(name, t, before, after)

@@ -1,1 +1,1 @@
-"""Where a run stops: breakpoints, watches, log points, and how often each was hit."""
+"""Breakpoints, watches and log points: how they are tested, searched for and counted."""

@@ -1,4 +1,4 @@
-"""What a condition reads in one batch, at all its places at once: columns of whole records."""
+"""Evaluates a condition at all places of one batch at once, from columns of its complete record."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
 class BatchView:
-    """A finished batch, its number through all epochs, and the record of the batch before where that is wanted."""
+    """A finished batch: its number through all epochs, its record, and the record of the batch before if that is needed."""
 
     number: int
     record: BatchRecord
     previous: BatchRecord | None = None
 
 
-# The values of a name at the places of one batch: (n, …), or (1, …) where they are all the same.
+# The values of a name at the places of one batch: (n, …), or (1, …) if they are all the same.
 Column = Callable[[BatchView], Array]
 
 
 @dataclass(frozen=True, eq=False)
 class BatchColumns:
-    """The ticks of a batch at which all that a condition reads is there, and how to take the columns of it from records."""
+    """The ticks of a batch at which all values that a condition reads are computed, and how to read its columns from records."""
 
     ticks: Array
     now: Mapping[str, Column]
@@ -41,13 +41,16 @@ class BatchColumns:
 
     @classmethod
     def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
-        """For all batches that learn, or do not, as the one of `like` and the one before it; None where it cannot be done."""
-        if not condition.names:  # nothing that would be laid out over the moments
+        """Create the columns for all batches that learn, or do not learn, like that of `like` and the one before.
+
+        None if not possible.
+        """
+        if not condition.names:  # there is nothing to read at each place
             return None
         program, record = like.program, like.record
         there = []
         for k in ticks:
-            second = position_of(program, program.ticks + k)  # in a batch that has one before it
+            second = position_of(program, program.ticks + k)  # in the second batch, which has a previous one
             moment = Moment(program, second, record, like.vocabulary)
             values = [moment.value(name) for name in condition.current]
             values += [value_before(moment, record, name) for name in condition.previous]
@@ -60,21 +63,21 @@ class BatchColumns:
         return cls(np.array(there, int), _known(now.items()), _known(before.items()))
 
     def take(self, batch: BatchView) -> list[Array]:
-        """The columns of one batch, copied: those read as of now, then those read a round before."""
+        """Return the columns of one batch, copied: the current values, then those for `prev()`."""
         return [column(batch).copy() for column in (*self.now.values(), *self.before.values())]
 
     def holds(self, condition: Condition, taken: Sequence[Sequence[Array]]) -> Array:
-        """Whether the condition holds at each of the ticks of each of the batches taken, (batches, ticks).
+        """Return True for each tick of each of the batches `taken` at which the condition holds, (batches, ticks).
 
-        Raises ConditionError where it cannot be evaluated at one of them, without saying at which.
+        Raises `ConditionError` if it cannot be evaluated at one of them, without saying at which.
         """
         shape = len(taken), len(self.ticks)
         return np.broadcast_to(condition.over_columns(*self._columns(taken)), shape[0] * shape[1]).reshape(shape)
 
     def values(self, expression: Expression, taken: Sequence[Sequence[Array]]) -> Array:
-        """The values at each of the ticks of each of the batches taken, one after the other, (batches · ticks, …).
+        """Return the values at all ticks of the batches `taken`, one batch after the other, (batches · ticks, …).
 
-        Raises ConditionError where it cannot be evaluated at one of them, UnevenSliceError where its shape is not always the same.
+        Raises `ConditionError` if it cannot be evaluated at one of them, `UnevenSliceError` if its shape varies.
         """
         count = len(taken) * len(self.ticks)
         values = expression.evaluate(expression.moments(*self._columns(taken), count))
@@ -86,7 +89,7 @@ class BatchColumns:
         return now, dict(zip(self.before, columns[len(self.now) :], strict=True))
 
     def _joined(self, pieces: Sequence[Array]) -> Array:
-        """A column of all batches: one row for each of their ticks."""
+        """Join the columns of all batches into one with a row for each tick."""
         joined = np.concatenate(pieces)
         return joined if len(joined) == len(pieces) * len(self.ticks) else np.repeat(joined, len(self.ticks), axis=0)
 
@@ -96,7 +99,7 @@ def _known(columns: Iterable[tuple[str, Column | None]]) -> dict[str, Column]:
 
 
 def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
-    """The values of a name as they stand at `ticks`."""
+    """Return the current values of a name at `ticks`."""
     over_time, rows, program = _over_time(name, like), _rows(ticks, like.program), like.program
     if over_time is not None:
         return lambda batch: over_time(batch.record)[rows]
@@ -111,7 +114,7 @@ def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
 
 
 def _before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
-    """The values of a name one round before `ticks`."""
+    """Return the values that `prev()` of a name has at `ticks`."""
     over_time, rows, way = _over_time(name, like), _rows(ticks, like.program), like.program.way_of(name)
     if over_time is not None and way < 0:
         return lambda batch: np.concatenate((over_time(batch.record)[1:], over_time(_previous(batch))[:1]))[rows]
@@ -128,7 +131,7 @@ def _previous(batch: BatchView) -> BatchRecord:
 
 
 def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
-    """The timesteps of `ticks`, as a slice where they follow on each other."""
+    """Return the timesteps of `ticks`, as a slice if they are consecutive."""
     ts = [program.line_at(k)[1] for k in ticks]
     if ts and ts == list(range(ts[0], ts[-1] + 1)):
         return slice(ts[0], ts[-1] + 1)
@@ -136,7 +139,7 @@ def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
 
 
 def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None:
-    """How to take the values of a name at all timesteps, (T, …); None for what has none of each timestep."""
+    """Return a function that returns the values of a name at all timesteps, (T, …); None if the name has no value per timestep."""
     program, named = like.program, like.program.names[name]
     if named.kind is Kind.CHARACTER:
         letters, inputs = np.array(tuple(like.vocabulary)), program.model.page.inputs
@@ -151,7 +154,10 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None
 
 
 def _number(name: str, program: Program) -> Column | None:
-    """What is one number for the whole batch. The largest weight is not: it changes with the update."""
+    """Return the column of a scalar that is constant within a batch; None for others.
+
+    max_weight is not constant, because the update changes it.
+    """
     if name in ("loss", "grad_norm", "learning_rate"):
         return lambda batch: np.array([getattr(batch.record, name)])
     if name in program.lines:
@@ -164,7 +170,7 @@ def _number(name: str, program: Program) -> Column | None:
 
 
 def _weight(name: str, ticks: Sequence[int], program: Program) -> Column:
-    """A parameter, or a state of the update rule, which at some of the ticks may have been updated."""
+    """Return the column of a parameter, or of a state of the update rule; it has been updated at some of the ticks."""
     updated = program.tick_of(name)  # None in a run without an update
     after = [updated is not None and k >= updated for k in ticks]
     if all(after):
@@ -176,14 +182,14 @@ def _weight(name: str, ticks: Sequence[int], program: Program) -> Column:
 
 
 def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | None:
-    """The gradient of a parameter, if it is complete at all ticks."""
+    """Return the column of the gradient of a parameter; None unless it is complete at all ticks."""
     if any(k < program.complete_at(name) for k in ticks):
         return None
     return lambda batch: batch.record.own_gradients[name[1:]][np.newaxis]
 
 
 class BatchReader:
-    """How a condition is tested in the batches of a timeline, at given ticks within them (by whether a batch learns)."""
+    """Prepares the test of a condition in batches of a timeline; `ticks` are the places in a batch, by whether it learns."""
 
     def __init__(self, condition: Condition | Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
         self._condition, self._ticks, self._timeline = condition, ticks, timeline
@@ -192,14 +198,14 @@ class BatchReader:
         self._seen: tuple[int, BatchRecord | None] = -1, None
 
     def moment(self, tick: int, record: BatchRecord) -> Moment:
-        """What can be read at a tick of the batch whose finished record this is."""
+        """Return the moment at a tick of the batch whose complete record is `record`."""
         position = position_of(self._timeline.program, tick)
         if self._timeline.changed_in(position.number):
             return self._timeline.moment(tick)
         return Moment(self._timeline.program, position, record, self._vocabulary)
 
     def before(self, batch: int, record: BatchRecord) -> BatchRecord | None:
-        """The record of the batch before, if it is read; cheap where the batches come one after the other."""
+        """Return the record of the batch before, or None if the condition does not read it. Fast for consecutive batches."""
         if not self._condition.previous:
             return None
         seen, previous = self._seen
@@ -207,7 +213,7 @@ class BatchReader:
         return previous if batch and seen == batch - 1 else self._timeline.before(batch)
 
     def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
-        """How to test all places of a batch at once; None where they have to be tested one by one."""
+        """Return the columns to test all places of a batch at once; None if the places must be tested one by one."""
         learns = record.learned
         if self._timeline.changed_in(batch):
             return None

@@ -1,4 +1,4 @@
-"""Counts hits without looking into batches: of lines, and of conditions on the columns that are kept of every batch."""
+"""Counts hits of lines and of conditions on scalars, without computing any batch again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOST_READ = 16  # columns
 
 
 class Columns:
-    """What conditions read of the batches of a timeline; for many that ask about the same batches it is read once."""
+    """A cache of the scalars that conditions read, so that several stops read those of the same batches only once."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         self._read: dict[tuple[str, int, int], Any] = {}
 
     def read(self, name: str, first: int, last: int) -> Any:
-        """One of the timeline's whole columns, or 1 for those that learn (`learned`), of these batches, (n,); read-only."""
+        """Return a scalar of each of the batches, (n), read-only: a column of the timeline, or `learned`, 1 if the batch learns."""
         key = name, first, last
         if key not in self._read:
             if len(self._read) >= MOST_READ:
@@ -43,7 +43,7 @@ class Columns:
 
 
 class ColumnCounter:
-    """Counts the hits of one stop in batches that have been run, from their columns; `possible` says whether that can be done."""
+    """Counts the hits of one stop in computed batches from their scalars, if `possible`."""
 
     def __init__(self, stop: ResolvedStop, timeline: Timeline, columns: Columns) -> None:
         self._timeline, self._condition, self._columns = timeline, stop.condition, columns
@@ -57,7 +57,10 @@ class ColumnCounter:
         self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)
 
     def counts(self, first: int, last: int) -> NDArray[np.int32] | None:
-        """The hits in each of the batches `first` … `last`, UNKNOWN where one has to look. None where it cannot be done."""
+        """Return the number of hits in each of the batches `first` … `last`, UNKNOWN if a batch must be tested.
+
+        None if not possible.
+        """
         counts: NDArray[np.int32] = self._each[self._columns.read("learned", first, last)]
         if self._condition is None:
             return counts
@@ -70,14 +73,14 @@ class ColumnCounter:
         return counts
 
     def ticks_in(self, batch: int) -> tuple[int, ...] | None:
-        """The ticks of the hits in a batch that has some; None where one has to look."""
+        """Return the ticks of the hits in a batch that has hits; None if the batch must be tested."""
         if self._condition is not None and self._timeline.changed_in(batch):
             return None
         start = batch * self._timeline.program.ticks
         return tuple(start + k for k in self._ticks[self._timeline.learns(batch)])
 
     def _holds(self, condition: Condition, first: int, last: int) -> NDArray[np.bool_]:
-        """Whether it holds in each of the batches at the places where all that it reads is there."""
+        """Return True for each of the batches in which the condition holds where all values that it reads are computed."""
         previous = condition.previous
         if not previous:
             return np.asarray(condition.over_columns({name: self._columns.read(name, first, last) for name in condition.names}))
@@ -87,11 +90,11 @@ class ColumnCounter:
         holds = condition.over_columns({name: column[1:] for name, column in columns.items()}, before)
         if "grad_norm" in previous:
             holds = holds & (self._columns.read("learned", begin, last)[:-1] != 0)
-        return np.concatenate((np.zeros(last + 1 - first - len(holds), bool), holds))  # nothing is before the first batch
+        return np.concatenate((np.zeros(last + 1 - first - len(holds), bool), holds))  # the first batch has no previous one
 
 
 def _readable(condition: Condition, program: Program, ticks: tuple[int, ...], learns: bool) -> tuple[int, ...]:
-    """Those of the ticks at which all that a condition on columns reads as of now has been computed."""
+    """Return the ticks at which the current values of all scalars that a condition reads have been computed."""
     since = {"loss": program.loss_tick, "grad_norm": program.backward_end if learns else program.ticks + 1}
     first = max((since.get(name, 0) for name in condition.current), default=0)
     return tuple(k for k in ticks if k >= first)

@@ -1,4 +1,4 @@
-"""Hit counts: at which of its hits a breakpoint stops."""
+"""Hit counts: the hits at which a breakpoint stops."""
 
 import operator
 import re
@@ -37,10 +37,10 @@ _STOPS_NOWHERE = {("==", 0), ("<", 0), ("<", 1), ("<=", 0), ("%", 0)}
 
 @dataclass(frozen=True)
 class HitCount:
-    """At which hits to stop: `5` and `==5` at the fifth, `>5` after it, `%5` at every fifth; also `>=`, `<`, `<=`.
+    """A rule for hits to stop at: `5` and `==5` stop at the fifth, `>5` after it, `%5` at every fifth; also `>=`, `<`, `<=`.
 
-    Hits are counted in time, from the start of the run and from 1, not in the order in which they are met: the fifth hit
-    is the same moment whether reached forwards or backwards.
+    Hits are counted in time, from the start of the run and from 1, not in the order in which they are met: the fifth hit is the
+    same moment whether reached forwards or backwards.
     """
 
     source: str
@@ -49,7 +49,7 @@ class HitCount:
 
     @classmethod
     def parse(cls, text: str) -> "HitCount":
-        """Read a hit count; ConditionError where it is none, or one that never stops."""
+        """Parse a hit count. Raises `ConditionError` if it is invalid or never stops."""
         form = _FORM.fullmatch(text)
         if form is None:
             raise ConditionError("a hit count is a number, or one after ==, >, >=, <, <= or %, as in %5", 1)
@@ -59,10 +59,10 @@ class HitCount:
         return cls(text, relation, number)
 
     def stops(self, n: int) -> bool:
-        """Whether to stop at the n-th hit in time, n from 1."""
+        """Return True if the n-th hit in time stops, n from 1."""
         return _RELATIONS[self._relation](n, self._number)
 
     def stops_between(self, after: Any, upto: Any) -> Any:
-        """Whether to stop at one of the hits `after` + 1 … `upto`, for numbers or arrays of them."""
+        """Return True if one of the hits `after` + 1 … `upto` stops; for integers, or arrays of them."""
         count = _UP_TO[self._relation]
         return count(upto, self._number) != count(after, self._number)

@@ -1,4 +1,4 @@
-"""Counts the hits of one breakpoint or watch on a timeline, batch by batch, and says in which batches it stops a run."""
+"""Counts the hits of one stop on a timeline, batch by batch, and tells in which batches it stops a run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tui_gru.debugger.breakpoints.hits import HitFinder
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.state.hit_counts import UNKNOWN, HitCounts, Hits
 from tui_gru.debugger.timeline.timeline import BLOCK, Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 
 class HitCounter:
-    """Counts the hits of `stop` into `hits`. With `matters` False they are only counted, and never stop a run: those of a log.
+    """Counts the hits of `stop` into `hits`. If `matters` is False, the hits are only counted and stop no run: a log point.
 
-    `counts` says whether they can be counted from the columns of the timeline, without looking into batches.
+    `counts` is True if they can be counted from scalars of the timeline, without testing batches.
     """
 
     def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, columns: Columns, *, matters: bool) -> None:
@@ -28,21 +28,21 @@ class HitCounter:
         self.counts = self._columns.possible
 
     def begin(self) -> None:
-        """Prepare for another search: test few batches at once at first, so that a near hit is found soon."""
+        """Prepare for another search: test few batches at once at first, so that a near hit is found early."""
         if self._finder is not None:
             self._finder.begin()
 
     @property
     def counted(self) -> bool:
-        """Whether it stops at some of its hits only, so that the hits of all batches before must be known."""
+        """True if the stop has a hit count, so that the number of hits in all batches before must be known."""
         return self.stop.count is not None
 
     def known(self, batch: int) -> bool:
-        """Whether the hits in a batch have been counted."""
+        """Return True if the hits in a batch have been counted."""
         return self.hits.known(batch)
 
     def fill(self, first: int, last: int) -> None:
-        """Count the hits in the batches `first` … `last` from the columns, where that is possible."""
+        """Count the hits in the batches `first` … `last` from scalars, if possible."""
         for low in range(first, last + 1, BLOCK):
             if self.counts:
                 self._fill(low, min(low + BLOCK - 1, last))
@@ -60,7 +60,7 @@ class HitCounter:
             np.copyto(part, counts, where=part == UNKNOWN)
 
     def count(self, first: int, last: int) -> bool:
-        """Count the hits in the batches `first` … `last`, which have been run. True if one of them may stop a run."""
+        """Count the hits in the batches `first` … `last`, which are computed. True if one of them may stop a run."""
         self.fill(first, last)
         if not self.counts:  # the columns could not be evaluated
             for batch in range(first, last + 1):
@@ -70,15 +70,15 @@ class HitCounter:
         return bool(self.worth_a_look(first, last).any())
 
     def look(self, batch: int, record: BatchRecord) -> bool:
-        """Test a batch that has not been counted. True if one of the batches tested by now may stop a run."""
+        """Test a batch that has not been counted. True if one of the batches tested so far may stop a run."""
         return self._note(self._testing().add(batch, record))
 
     def settle(self) -> bool:
-        """Test the batches that were taken and not tested yet. True if one of them may stop a run."""
+        """Test the batches that were added but not tested yet. True if one of them may stop a run."""
         return self._finder is not None and self._note(self._finder.settle())
 
     def may_stop(self, batch: int) -> bool:
-        """True if a hit in `batch`, which has been counted, stops the run, or the condition could not be evaluated in it."""
+        """Return True if a hit in `batch`, which has been counted, stops the run, or the condition could not be evaluated in it."""
         if not self.matters:
             return False
         if self.hits.doubtful(batch, batch):
@@ -90,7 +90,7 @@ class HitCounter:
         return before is None or bool(self.stop.count.stops_between(before, before + count))
 
     def worth_a_look(self, first: int, last: int) -> NDArray[Any]:
-        """For each of the batches `first` … `last`: True if it has not been counted, or may stop a run."""
+        """Return True for each of the batches `first` … `last` that has not been counted, or may stop a run."""
         if first == last:
             return np.array([not self.known(first) or self.may_stop(first)])
         counts = self.hits.counts(first, last)
@@ -105,7 +105,7 @@ class HitCounter:
         return worth
 
     def hits_in(self, batch: int) -> Hits:
-        """The hits in a batch."""
+        """Return the hits in a batch."""
         if (noted := self.hits.noted(batch)) is not None:
             return noted
         ticks = self._columns.ticks_in(batch) if self.counts else None
@@ -117,7 +117,7 @@ class HitCounter:
         return hits
 
     def stops_in(self, batch: int) -> list[tuple[int, int | None]]:
-        """The ticks in a batch at which it stops a run, each with the number of the hit if hits are counted."""
+        """Return the ticks in a batch at which it stops a run, each with the number of the hit if the stop has a hit count."""
         ticks = self.hits_in(batch).ticks
         if self.stop.count is None:
             return [(tick, None) for tick in ticks]
@@ -126,7 +126,7 @@ class HitCounter:
         return [(tick, n) for n, tick in enumerate(ticks, before + 1) if self.stop.count.stops(n)]
 
     def number(self, tick: int) -> int | None:
-        """The number of the hit at a tick, counted in time from 1; None where the hits before have not all been counted."""
+        """Return the number of the hit at a tick, counted in time from 1; None if the hits before have not all been counted."""
         batch = (tick - 1) // self._timeline.program.ticks
         if self.hits.before(batch) is None:
             self.fill(0, batch - 1)

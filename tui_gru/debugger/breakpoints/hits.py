@@ -1,4 +1,4 @@
-"""Finds the hits of a breakpoint or watch in batches: at all places of a batch at once, and in many batches together."""
+"""Finds the hits of a stop in batches, testing all places of several batches at once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tui_gru.debugger.expressions.values import Array, UnevenSliceError
 from tui_gru.debugger.state.hit_counts import Hits
 from tui_gru.debugger.timeline.moment import value_before
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import same
+from tui_gru.engine.running.batch import BatchRecord
 
-TOGETHER = 16  # batches, at most, that are tested at once
+TOGETHER = 16  # the most batches that are tested at once
 
 
 class HitFinder:
-    """Tests a stop that reads something in the batches it is given. The hits come in the order of the batches, with a delay."""
+    """Tests a stop with a condition or a watch in batches. Results are in the order of the batches, and can be delayed."""
 
     def __init__(self, stop: ResolvedStop, timeline: Timeline) -> None:
         reads = stop.watched if stop.condition is None else stop.condition
@@ -33,15 +33,15 @@ class HitFinder:
         self._waiting: BatchColumns | None = None
         self._numbers: list[int] = []
         self._taken: list[list[Array]] = []
-        self._together = 1  # more and more, so that what is near is found soon
-        self._last: tuple[int, Any] = -2, None  # a batch, and what is watched after it
+        self._together = 1  # the number of batches to test at once; it grows, so that a near hit is found early
+        self._last: tuple[int, Any] = -2, None  # a batch, and the watched value at its end
 
     def begin(self) -> None:
-        """Test few batches at once again, so that a near hit is found soon."""
+        """Test few batches at once again, so that a near hit is found early."""
         self._together = 1
 
     def add(self, batch: int, record: BatchRecord) -> list[Hits]:
-        """Take another batch. The hits in those that have been tested by now."""
+        """Add a batch. Returns the hits in the batches that have been tested by now."""
         previous = self._reader.before(batch, record)
         whole = self._reader.whole(batch, record, previous)
         found = []
@@ -59,7 +59,7 @@ class HitFinder:
         return found
 
     def settle(self) -> list[Hits]:
-        """Test the batches that have been taken and not tested yet."""
+        """Test the batches that were added but not tested yet. Returns their hits."""
         numbers, taken, whole = self._numbers, self._taken, self._waiting
         self._numbers, self._taken = [], []
         if whole is None or not numbers:
@@ -74,7 +74,7 @@ class HitFinder:
         return [Hits(batch, tuple(ticks[i][held[i]].tolist())) for i, batch in enumerate(numbers)]
 
     def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
-        """Whether it is hit at each tick of each batch, (batches, ticks)."""
+        """Return True for each tick of each batch at which the stop is hit, (batches, ticks)."""
         if self._stop.condition is not None:
             return whole.holds(self._stop.condition, taken)
         assert self._stop.watched is not None
@@ -89,7 +89,7 @@ class HitFinder:
         return changed.reshape(len(numbers), count)
 
     def _value_before(self, batch: int) -> Any:
-        """What is watched as it was when last computed before a batch; None if it never was."""
+        """Return the watched value that was computed last before a batch; None if there is none."""
         if self._last[0] == batch - 1:
             return self._last[1]
         last = last_computed(self._stop, self._timeline, batch * self._timeline.program.ticks + 1)
@@ -100,7 +100,7 @@ class HitFinder:
         return self._one_by_one(batch, self._timeline.record(batch), previous)
 
     def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Hits:
-        """Test the places of a batch, one after the other."""
+        """Test the places of a batch one by one."""
         stop, N = self._stop, self._timeline.program.ticks
         last = None if stop.watched is None else self._value_before(batch)
         ticks, errors = [], []
@@ -117,7 +117,7 @@ class HitFinder:
                     hit = value is not None and last is not None and not equal_values(last, value)
                     last = last if value is None else value
             except ConditionError as error:
-                errors.append((tick, error.with_traceback(None)))  # it is kept, and need not keep records
+                errors.append((tick, error.with_traceback(None)))  # stored without its traceback, which would keep records alive
                 last = None
             else:
                 if hit:
@@ -128,6 +128,6 @@ class HitFinder:
 
 
 def _differ(one: Array, other: Array) -> Array:
-    """The rows in which two arrays differ, (rows); NaN equals NaN."""
+    """Return True for each row in which two arrays differ, (rows); NaN equals NaN."""
     differ = ~np.asarray(same(one, other))
     return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))

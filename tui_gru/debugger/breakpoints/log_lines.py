@@ -1,4 +1,4 @@
-"""What log points write: the lines of the places that a run has passed."""
+"""Creates the lines that log points write at the places that a run has passed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 
-MOST_LINES = 1000  # of a branch
+MOST_LINES = 1000  # per branch
 
 
 def lines_between(
     stops: Sequence[ResolvedStop], timeline: Timeline, cache: HitCache, after: int, upto: int, monitor: Monitor, most: int
 ) -> list[LogLine]:
-    """The last `most` lines that log points write at the places after `after`, up to `upto`, in order."""
+    """Return the last `most` lines that log points write at places after `after`, up to `upto`, in order."""
     passed: list[tuple[int, int, ResolvedStop]] = []
     columns = Columns(timeline)
     for stop in stops:
@@ -40,7 +40,7 @@ def lines_between(
 
 
 def merged(old: Sequence[LogLine], new: Sequence[LogLine], most: int) -> tuple[LogLine, ...]:
-    """Old and new lines in order, each place of each log point once and as written last; the last `most`."""
+    """Merge old and new lines in order; for each place and log point the newer line is used. Returns the last `most`."""
     by_place = {(line.tick, line.id): line for line in (*old, *new)}
     return tuple(sorted(by_place.values()))[-most:]
 

@@ -1,4 +1,4 @@
-"""Log points: a line such as `loss {loss:.3f} z {z[0, 1]}`, written whenever the program passes, without stopping."""
+"""Log points: templates such as `loss {loss:.3f} z {z[0, 1]}`, written to the log when a run passes, without stopping."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -12,7 +12,7 @@ from tui_gru.debugger.expressions.values import Array
 from tui_gru.debugger.program.naming import printable
 
 NOT_COMPUTED = "·"
-"""What stands for a value that is not computed yet."""
+"""The text for a value that is not computed yet."""
 
 MAX_WIDTH = 80
 MAX_PRECISION = 20
@@ -33,7 +33,7 @@ _MARKS = re.compile(rf"{QUOTED}|[()\[\]{{}}:]")
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one value is set. The parts are those of Python's format specifications; `layout` is fill and alignment."""
+    """The format of one value. The fields are those of Python's format specifications; `layout` is fill and alignment."""
 
     layout: str
     sign: str
@@ -44,7 +44,7 @@ class Format:
 
     @classmethod
     def parse(cls, text: str, column: int) -> "Format":
-        """Read a format such as `+8.3f`, typed at `column`; ConditionError where it is none, or too wide."""
+        """Parse a format such as `+8.3f`, typed at `column`. Raises `ConditionError` if it is invalid or too wide."""
         form = _FORMAT.fullmatch(text)
         if form is None:
             raise ConditionError(f"{text} is not a format; write one such as .3f, +8.4f or >6", column)
@@ -53,7 +53,7 @@ class Format:
         return cls(**form.groupdict(default=""))
 
     def apply(self, value: Array | float | str | None) -> str:
-        """The value as text; a single value that the format is not made for keeps its fill, alignment and width."""
+        """Format a value. A value that does not fit the type of the format uses its fill, alignment and width only."""
         if isinstance(value, np.ndarray):
             return self._array(value)
         if value is None:
@@ -94,22 +94,25 @@ class LogPoint:
 
     @classmethod
     def parse(cls, template: str, names: Collection[str]) -> "LogPoint":
-        """Compile a template whose expressions may read `names`; ConditionError, with the column, where it is none."""
+        """Compile a template whose expressions may read `names`. Raises `ConditionError`, with the column, if it is invalid."""
         refuse_unreadable(template)
         return cls(template, tuple(_pieces(template, names)))
 
     @property
     def names(self) -> frozenset[str]:
-        """The names it reads, those in `prev()` included."""
+        """The names that it reads, including those in `prev()`."""
         return frozenset().union(*(piece.expression.names for piece in self._fields()))
 
     @property
     def previous(self) -> frozenset[str]:
-        """The names it reads through `prev()`."""
+        """The names that it reads through `prev()`."""
         return frozenset().union(*(piece.expression.previous for piece in self._fields()))
 
     def render(self, read: Read, read_previous: Read | None = None) -> str:
-        """The line at one moment; `·` for what is not computed yet. Raises ConditionError, as an expression does."""
+        """Return the line at one moment, with `·` for values not computed yet.
+
+        Raises `ConditionError` if a value cannot be evaluated.
+        """
         return "".join(piece if isinstance(piece, str) else piece.render(read, read_previous) for piece in self._pieces)
 
     def _fields(self) -> Iterator[_Field]:
@@ -137,7 +140,7 @@ def _field(template: str, start: int, end: int, after: int, names: Collection[st
 
 
 def _field_ends(template: str, start: int) -> tuple[int, int]:
-    """Where the expression that begins at `start` ends, and the index after the closing brace of its field."""
+    """Return the index at which the expression that begins at `start` ends, and the index after the closing brace of its field."""
     depth = 0
     for mark in _MARKS.finditer(template, start):
         match mark[0]:

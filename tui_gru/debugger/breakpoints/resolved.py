@@ -1,4 +1,4 @@
-"""Breakpoints and watches resolved in a program: the ticks at which each is tested, and its texts compiled."""
+"""Stops resolved in a program: the ticks at which each is tested, and its compiled texts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from tui_gru.engine.errors import TuiGruError
 
 @dataclass(frozen=True, eq=False)
 class ResolvedStop:
-    """A breakpoint or watch in one program. `ticks` are those within a batch at which it is tested, by whether the batch learns.
+    """A breakpoint or watch in one program.
 
-    It is hit at each of them if it has no condition; where the condition holds; or where the value of `watched` differs from the
-    one that was computed last. Stops with the same `key` are hit at the same places.
+    `ticks` are the ticks within a batch at which it is tested, by whether the batch learns. It is hit at each of them if it has
+    no condition; where the condition holds; or where the value of `watched` differs from the one computed before. Stops with the
+    same `key` are hit at the same places.
     """
 
     stop: Stop
@@ -38,7 +39,7 @@ class ResolvedStop:
         return self.stop.id
 
     def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
-        """True if it may be tested at one of the ticks after `after`, up to `upto`."""
+        """Return True if it may be tested at one of the ticks after `after`, up to `upto`."""
         places = self._places
         if not places or upto - after >= batch_ticks:
             return bool(places) and after < upto
@@ -52,16 +53,19 @@ class ResolvedStop:
 
     @property
     def plain(self) -> bool:
-        """Whether it is hit at each of its ticks."""
+        """True if it is hit at each of its ticks."""
         return self.condition is None and self.watched is None
 
 
 def resolve(stop: Stop, program: Program) -> ResolvedStop:
-    """Resolve a stop in a program. Raises `TuiGruError` where it does not fit, `ConditionError`, with the column, for its texts."""
+    """Resolve a stop in a program.
+
+    Raises `TuiGruError` if it does not fit, `ConditionError`, with the column, for invalid texts.
+    """
     names = program.spellings
     if isinstance(stop, Watch):
         watched = compile_value(stop.expression, names)
-        ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # what reads nothing never changes
+        ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # a constant never changes
         return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=watched)
     return _of_breakpoint(stop, program, names)
 
@@ -88,7 +92,7 @@ def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str])
 
 
 def line_named(program: Program, name: str) -> str:
-    """The target of the line with a name, as in the code or as on screen (`h̃`). Raises `TuiGruError` if there is none."""
+    """Return the target of the line with a name, in code or as on screen (`h̃`). Raises `TuiGruError` if there is no such line."""
     targets = [row.line.target for row in program.rows if row.line is not None]
     known = program.code_name(name) if isinstance(name, str) else ""
     if known in targets:
@@ -110,7 +114,7 @@ def _tested(program: Program, names: frozenset[str]) -> dict[bool, tuple[int, ..
 
 
 def _constant(condition: Condition) -> bool | None:
-    """What a condition that reads nothing says everywhere; None for one that reads something, or cannot be evaluated."""
+    """Return the truth value of a condition without names; None if it has names or cannot be evaluated."""
     if condition.names:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Finds the first or the last place where one of many stops is hit, in one pass over the batches for all of them."""
+"""Finds the first or the last place where one of several stops is hit, in one pass over the batches."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
-CHUNK = 32  # batches, at least, that a search against time goes through at once, in the order of time
+CHUNK = 32  # at least so many batches are replayed together, in the order of time, by a search backwards
 BLOCK = 2**14  # batches whose counts are searched at once
-COUNTED_TOGETHER = 64  # batches at most that are counted at once as they are run
-QUIET = 32  # batches in a row that have been counted before, after which the counts are searched instead
+COUNTED_TOGETHER = 64  # the most batches that are counted at once while they are computed
+QUIET = 32  # batches in a row that have been counted before, after which the search continues in the counts
 
 
 @dataclass(frozen=True, eq=False)
 class SearchEnd:
-    """Where a search ends: at a stop, at its goal, or at the end of the batch where the monitor ended it (`broken_off`).
+    """The end of a search: at a stop, at its goal, or at the end of the batch where the monitor interrupted it (`broken_off`).
 
-    `by` are the stops that are hit there, each with the number of the hit where that is known. With `error`, the condition of the
-    one in `by` could not be evaluated there.
+    `by` are the stops that are hit there, each with the number of the hit if known. With `error`, the condition of the stop in
+    `by` could not be evaluated there.
     """
 
     tick: int
@@ -35,14 +35,17 @@ class SearchEnd:
 
 
 class StopSearch:
-    """Searches a timeline for the places at which one of `counters` stops a run. `monitor` sees every batch and may end it."""
+    """Searches a timeline for the places at which one of `counters` stops a run. `monitor` sees every batch and can interrupt."""
 
     def __init__(self, timeline: Timeline, counters: Sequence[HitCounter], monitor: Monitor) -> None:
         self._timeline, self._counters, self._monitor = timeline, counters, monitor
         self._N = timeline.program.ticks
 
     def forward(self, tick: int, end: int) -> SearchEnd:
-        """The first stop after `tick`, up to `end`; the end, or where the run was broken off, if there is none."""
+        """Return the first stop after `tick`, up to `end`.
+
+        If there is none: `end`, or the place where the search was interrupted.
+        """
         first, last = tick // self._N, max(end - 1, 0) // self._N
         if self._count_before(first):
             return SearchEnd(tick, broken_off=True)
@@ -68,7 +71,10 @@ class StopSearch:
         return SearchEnd(end)
 
     def back(self, tick: int, begin: int) -> SearchEnd:
-        """The last stop before `tick`, from `begin` on; the beginning, or where it was broken off, if there is none."""
+        """Return the last stop before `tick`, from `begin` on.
+
+        If there is none: `begin`, or the place where the search was interrupted.
+        """
         first, last = max(begin - 1, 0) // self._N, max(tick - 1, 0) // self._N
         if self._count_before(last + 1):
             return SearchEnd(tick, broken_off=True)
@@ -83,7 +89,7 @@ class StopSearch:
         return SearchEnd(begin)
 
     def latest(self, counter: HitCounter, after: int, upto: int, most: int) -> list[int]:
-        """The ticks of the last hits after `after`, up to `upto`, that count for one counter, in reverse; `most` or some more."""
+        """Return the ticks of the last hits of one counter after `after`, up to `upto`, latest first: `most` or a few more."""
         found: list[int] = []
         first, last = after // self._N, max(upto - 1, 0) // self._N
         if self._count_before(last + 1):
@@ -98,7 +104,7 @@ class StopSearch:
         return found
 
     def _count_before(self, batch: int) -> bool:
-        """Have the hits before a batch known to those who count them. Whether it was broken off."""
+        """Count all hits before `batch` for the stops with a hit count. True if interrupted."""
         counting = [counter for counter in self._counters if counter.counted and counter.hits.before(batch) is None]
         if not counting:
             return False
@@ -117,7 +123,7 @@ class StopSearch:
         return False
 
     def _unknown(self, first: int, last: int) -> int | None:
-        """The first of the batches `first` … `last` of which not all is known."""
+        """Return the first of the batches `first` … `last` in which some counter has not counted yet; None if there is none."""
         if first > last:
             return None
         unknown = [np.flatnonzero(counter.hits.counts(first, last) < 0)[:1] for counter in self._counters]
@@ -127,7 +133,7 @@ class StopSearch:
         return all(counter.known(batch) for counter in self._counters)
 
     def _worth_a_look(self, first: int, last: int, *, latest: bool = False) -> Iterator[int]:
-        """Those of the batches in which something stops for all that is known, in order, or the latest first."""
+        """Return the batches in which a stop is hit or possible, in order, or in reverse if `latest` is True."""
         worth = np.zeros(last + 1 - first, bool)
         for counter in self._counters:
             counter.fill(first, last)
@@ -136,7 +142,7 @@ class StopSearch:
         return iter((first + (batches[::-1] if latest else batches)).tolist())
 
     def _last_worth_a_look(self, first: int, last: int) -> int | None:
-        """The last of the batches `first` … `last` in which something stops for all that is known."""
+        """Return the last of the batches `first` … `last` in which a stop is hit or possible; None if there is none."""
         while last >= first:
             low = max(first, last - BLOCK + 1)
             if (batch := next(self._worth_a_look(low, last, latest=True), None)) is not None:
@@ -145,14 +151,14 @@ class StopSearch:
         return None
 
     def _walk(self, first: int, last: int, *, through: bool = False) -> tuple[int, bool]:
-        """Go through the batches from `first` on until something may stop in one of them, or, with `through`, up to `last`.
+        """Compute batches from `first` on until one of them may have a stop, or, if `through` is True, up to `last`.
 
-        How far it has come, all of which is then known, and whether it was broken off.
+        Returns the last batch reached, up to which all hits are counted, and whether it was interrupted.
         """
         reached, quiet, broken, computed = first, 0, False, self._timeline.computed
         counting = [counter for counter in self._counters if counter.counts]
         looking = [counter for counter in self._counters if not counter.counts]
-        uncounted, together = first, 1  # the first batch that those that count do not know of; how many they count at once
+        uncounted, together = first, 1  # the first batch that `counting` has not counted; how many it counts at once
 
         def count(upto: int) -> bool:
             nonlocal uncounted, counting
@@ -191,7 +197,7 @@ class StopSearch:
         return reached, broken
 
     def _look_through(self, low: int, last: int) -> bool:
-        """Have the batches before and up to `last` known, as many as are replayed at once. Whether it was broken off."""
+        """Count the hits in the batches up to `last`, as many as are replayed at once. True if interrupted."""
         start = max(low, self._timeline.replay_start(max(0, last - CHUNK + 1)))
         while (unknown := self._unknown(start, last)) is not None:
             start, broken = self._walk(unknown, last, through=True)
@@ -200,7 +206,7 @@ class StopSearch:
         return False
 
     def _stop_in(self, batch: int, after: int, upto: int, *, latest: bool) -> SearchEnd | None:
-        """The first, or the latest, stop in a batch of which all is known."""
+        """Return the first, or the latest, stop in a batch whose hits are all counted."""
         stops: dict[int, list[HitCounter]] = {}
         errors: dict[int, tuple[HitCounter, ConditionError]] = {}
         for counter in self._counters:

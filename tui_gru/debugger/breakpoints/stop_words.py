@@ -1,4 +1,4 @@
-"""What a session says of why it stopped: one line, such as `stopped at h̃ = tanh(…): breakpoint 2, hit 5 · loss < 0.5`."""
+"""The message that says why a run stopped, such as `stopped at h̃ = tanh(…): breakpoint 2, hit 5 · loss < 0.5`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.state.stops import Watch
 from tui_gru.debugger.timeline.timeline import Timeline
 
-_CALL = re.compile(r"([^()]*\w)\((.*)\)")  # a formula that is one function of something long
+_CALL = re.compile(r"([^()]*\w)\((.*)\)")  # a formula that is a single function call
 LONGEST = 48
 
 
 def why(found: SearchEnd, timeline: Timeline) -> str:
-    """Why a run stopped where it did."""
+    """Return the message for the end of a search."""
     said = "; ".join(_by(resolved, hit, found, timeline) for resolved, hit in found.by)
     if all(isinstance(resolved.stop, Watch) for resolved, _ in found.by):
         return f"stopped: {said}"
@@ -39,7 +39,7 @@ def _by(resolved: ResolvedStop, hit: int | None, found: SearchEnd, timeline: Tim
 
 
 def _line(position: Position) -> str:
-    """The line just executed, shortened."""
+    """Return the line just executed, shortened."""
     text = "the beginning" if position.line is None else position.line.text
     if (call := _CALL.fullmatch(text)) is not None:
         text = f"{call[1]}(…)"
@@ -58,7 +58,7 @@ def _change(resolved: ResolvedStop, tick: int, timeline: Timeline) -> str:
 
 
 def _both(before: Any, now: Any) -> tuple[str, str]:
-    """Two single values, with as many digits as it takes to tell them apart."""
+    """Return two numbers with the fewest digits that tell them apart."""
     if not isinstance(now, float) or not isinstance(before, float):
         return str(before), str(now)
     for digits in (4, 6, 9, 17):

@@ -1,4 +1,4 @@
-"""At which ticks of a batch something is tested: where one of the names that it reads is computed."""
+"""The ticks of a batch at which an expression is tested: where a value that it reads is computed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple[int, ...]:
-    """The ticks within a batch at which something in `names` is computed, in order.
+    """Return the ticks within a batch at which a value in `names` is computed, in order.
 
-    Gradients count once they are complete; parameters, which a batch that does not learn leaves as they are, at its end; counters
-    where nothing else is read: `t` where a timestep begins, the others at the first line.
+    Gradients are tested once they are complete; parameters at the end of a batch that does not learn; counters only if nothing
+    else is read: `t` when a timestep begins, the others at the first line.
     """
     T, last = program.seq_length, program.ticks if learns else program.loss_tick
     begins = [program.there_at(next(iter(program.model.page.inputs)), t) for t in range(T)]
@@ -29,7 +29,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
                 ticks.add(last)
             case Kind.NUMBER if name == "max_weight":
                 ticks.add(last)
-            case Kind.NUMBER if name == "loss" and name not in program.lines:  # it is known from elsewhere
+            case Kind.NUMBER if name == "loss" and name not in program.lines:  # the loss is given, not computed
                 ticks.add(program.loss_tick)
             case Kind.NUMBER if name == "grad_norm" and name not in program.lines:
                 ticks.add(program.backward_end)
@@ -48,7 +48,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
 
 
 def computed_here(expression: str, program: Program, position: Position, *, learns: bool) -> bool:
-    """Whether `position` is where something that the expression reads is computed; `learns` says what its batch does."""
+    """Return True if a value that the expression reads is computed at `position`; `learns` is True if its batch learns."""
     return position.offset in _ticks(expression, program, learns)
 
 

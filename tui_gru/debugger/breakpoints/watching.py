@@ -1,4 +1,4 @@
-"""Watched values: as they are at a moment, and as they were when last computed before that."""
+"""Watched values: their value at a moment, and the one computed before."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tui_gru.engine.numbers import same
 
 
 class WatchedValues(Sequence[Watched]):
-    """Watches at a moment. Each is evaluated when it is first asked for, so that those that are not shown cost nothing.
+    """The watches at a moment. Each is evaluated when it is first read, so that watches that are not shown cost nothing.
 
-    That may need batches replayed, for which a verb of the session has to have ended: `idle` is held meanwhile. While it is held by
-    a verb in another thread, a watch that has not been evaluated has no value.
+    Evaluating may replay batches, which must not happen during a verb: the lock `idle` is held meanwhile. If a verb in another
+    thread holds it, a watch that has not been evaluated has no value.
     """
 
     def __init__(self, watches: Sequence[Watch], evaluate: Callable[[Watch], Watched], idle: RLock) -> None:
@@ -50,7 +50,7 @@ class WatchedValues(Sequence[Watched]):
 
 
 def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watched:
-    """A watch at a moment of a timeline."""
+    """Return a watch evaluated at a moment of a timeline."""
     watch = resolved.stop
     assert isinstance(watch, Watch)
     if not watch.enabled:
@@ -64,7 +64,7 @@ def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watch
 
 
 def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -> Any:
-    """What a value seen at a tick was before it was computed; before the tick, where it was not computed in this batch."""
+    """Return the watched value computed before `value`; if `value` was not computed in this batch, the last one before the tick."""
     begin = timeline.position(tick).number * timeline.program.ticks
     last = place = last_computed(resolved, timeline, tick + 1)
     while value is not None and place is not None and place[0] > begin:
@@ -76,7 +76,7 @@ def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -
 
 
 def value_at(resolved: ResolvedStop, timeline: Timeline, tick: int) -> Any:
-    """What is watched, at a tick; None where it is not computed yet. Raises `ConditionError` where it cannot be evaluated."""
+    """Return the watched value at a tick; None if not computed yet. Raises `ConditionError` if it cannot be evaluated."""
     assert resolved.watched is not None
     moment = timeline.moment(tick)
     previous = timeline.before(moment.position.number) if resolved.watched.previous else None
@@ -84,9 +84,9 @@ def value_at(resolved: ResolvedStop, timeline: Timeline, tick: int) -> Any:
 
 
 def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tuple[int, Any] | None:
-    """The last tick before `before` at which what is watched was computed, and its value then.
+    """Return the last tick before `before` at which the watched value was computed, and the value.
 
-    None if it never was, or could not be evaluated where it was to be computed last.
+    None if it never was, or could not be evaluated where it would have been computed last.
     """
     N = timeline.program.ticks
     batch = max(before - 1, 0) // N if any(resolved.ticks.values()) else -1
@@ -106,9 +106,9 @@ def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tu
 
 
 def _with_more(timeline: Timeline, batch: int) -> int:
-    """The last batch before `batch`, which does not learn and has nothing, in which there may be something; −1 if there is none.
+    """Return the last batch before `batch` that may have a value, if `batch`, which does not learn, has none; −1 if there is none.
 
-    Another that does not learn has no more than it, unless a batch that learns comes right before.
+    Other batches that do not learn have no more values, except one right after a batch that learns.
     """
     learned = np.flatnonzero(timeline.learned(0, batch - 1))
     likely = [min(int(each) + 1, batch - 1) for each in learned[-1:]]
@@ -116,6 +116,6 @@ def _with_more(timeline: Timeline, batch: int) -> int:
 
 
 def equal_values(one: Any, other: Any) -> bool:
-    """Whether two values of any shape and kind are equal; NaN equals NaN."""
+    """Return True if two values of any shape and kind are equal; NaN equals NaN."""
     a, b = np.asarray(one), np.asarray(other)
     return a.shape == b.shape and a.dtype.kind == b.dtype.kind and bool(np.all(same(a, b)))

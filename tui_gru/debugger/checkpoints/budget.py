@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 from weakref import WeakSet
 
-FEWEST = 2  # checkpoints kept regardless of the limit
+FEWEST = 2  # checkpoints that are never dropped
 CHANGE_BYTES = 1200  # memory of a change, including its undo data
 PARTS: Mapping[str, int] = {"records": 8, "scalars": 8, "samples": 16}  # the limit divided by this is the most that each may take
 
@@ -38,7 +38,7 @@ class Budget:
         self.bound(limit)
 
     def share(self, kind: str) -> int:
-        """The bytes that one of `PARTS` may use."""
+        """Return the bytes that one of `PARTS` may use."""
         return self.limit // PARTS[kind]
 
     @property

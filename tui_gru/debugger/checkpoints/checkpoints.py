@@ -45,11 +45,11 @@ class Checkpoints:
         return len(self._rows) * _size(self._rows[0][1]) if self._rows else 0
 
     def is_due(self, batch: int) -> bool:
-        """Whether to keep a checkpoint of `batch`: it is the next batch to be computed and a multiple of the spacing."""
+        """Return True if a checkpoint of `batch` is due: it is the next batch to be computed and a multiple of the spacing."""
         return self.first < batch == self.first + self.length and batch % self._budget.spacing == 0
 
     def keep(self, batch: int, checkpoint: bytes) -> None:
-        """Keep the checkpoint of `batch`, which is later than all others."""
+        """Store the checkpoint of `batch`, which is later than all others."""
         if not self._rows:
             self._budget.enter(self)
         self._rows.append((batch, checkpoint))
@@ -60,17 +60,17 @@ class Checkpoints:
         self._rows = [row for row in self._rows if row[0] % spacing == 0]
 
     def before(self, batch: int) -> tuple[int, bytes] | None:
-        """The batch and bytes of the last checkpoint at or before `batch`; None if there is none."""
+        """Return the batch and bytes of the last checkpoint at or before `batch`; None if there is none."""
         i = bisect_right(self._rows, batch, key=_BATCH)
         return self._rows[i - 1] if i else None
 
     def at(self, batch: int) -> bytes | None:
-        """The checkpoint of `batch`; None if it has none."""
+        """Return the checkpoint of `batch`; None if it has none."""
         checkpoint = self.before(batch)
         return checkpoint[1] if checkpoint is not None and checkpoint[0] == batch else None
 
     def after(self, batch: int) -> Sequence[tuple[int, bytes]]:
-        """All checkpoints after `batch`, in order."""
+        """Return all checkpoints after `batch`, in order."""
         return self._rows[bisect_right(self._rows, batch, key=_BATCH) :]
 
     # Numbers
@@ -83,11 +83,11 @@ class Checkpoints:
         self.length += len(numbers)
 
     def numbers(self, batch: int) -> list[float]:
-        """The scalars of a computed batch, in the order of `COLUMNS`."""
+        """Return the scalars of a computed batch, in the order of `COLUMNS`."""
         return self._scalars.row(self._row(batch - self.first))
 
     def column(self, name: str, first: int, last: int) -> Rows:
-        """One of `COLUMNS` for the computed batches `first` … `last`, (last + 1 − first)."""
+        """Return one of `COLUMNS` for the computed batches `first` … `last`, (last + 1 − first)."""
         parts = [self._scalars.column(name, row, count) for row, count in self._between(first - self.first, last + 1 - self.first)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -96,7 +96,7 @@ class Checkpoints:
         return row + at - start
 
     def _between(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """The rows of the batches begin … end − 1 (counted from `first`), as pairs of a first row and a number of rows."""
+        """Yield the rows of the batches begin … end − 1 (counted from `first`), as pairs of a first row and a number of rows."""
         i = bisect_right(self._runs, (begin, sys.maxsize)) - 1
         while begin < end:
             upto = min(end, self._runs[i + 1][0]) if i + 1 < len(self._runs) else end

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.program.position import batch_in_words
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 class DivergedError(TuiGruError):
@@ -19,7 +19,7 @@ class DivergedError(TuiGruError):
 
 
 def diverged(at: tuple[int, int], what: str, machine: str) -> DivergedError:
-    """The error for a replay of batch `at` (epoch and batch, 0-based) that differs from the run.
+    """Return the error for a replay of batch `at` (epoch and batch, 0-based) that differs from the run.
 
     `machine` names the machine that recorded the run; it is empty if this process did.
     """
@@ -33,12 +33,12 @@ def diverged(at: tuple[int, int], what: str, machine: str) -> DivergedError:
 
 
 def fingerprint(record: BatchRecord) -> str:
-    """A hash of the results of a batch: its output and the weights after it."""
+    """Return a hash of the results of a batch: its output and the weights after it. 32 hexadecimal digits."""
     return blake2b(record.array(record.compiled.model.page.output).tobytes() + record.after.tobytes(), digest_size=16).hexdigest()
 
 
 def different(one: Array, other: Array) -> NDArray[np.bool_]:
-    """Which numbers differ in any bit, in the shape of the arrays; NaN equals NaN."""
+    """Return True for each number that differs in any bit, in the shape of the arrays; NaN equals NaN."""
     kind = np.dtype(f"u{one.dtype.itemsize}")
     differ: NDArray[np.bool_] = (one.view(kind) != other.view(kind)) & ~(np.isnan(one) & np.isnan(other))
     return differ

@@ -1,4 +1,4 @@
-"""Identifies the machine, as far as computed numbers can depend on it."""
+"""Describes the machine, as far as computed numbers can depend on it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import numpy as np
 
 
 def this_machine() -> str:
-    """What the last bits of a matrix product can depend on, in words: `NumPy 2.1.0 on Linux x86_64`."""
+    """Return the versions that the last bits of a matrix product can depend on: `NumPy 2.1.0 on Linux x86_64`."""
     return f"NumPy {np.__version__} on {platform.system()} {platform.machine()}"

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tui_gru.debugger.checkpoints.budget import Budget
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.running.batch import BatchRecord
 
 MOST = 64
-MOST_OF_A_RUN = 2  # more would not stay in the processor's cache, and a replay from a checkpoint is short
+MOST_OF_A_RUN = 2  # more would not fit into the processor's cache, and a replay from a checkpoint is short
 LEAST_GIVEN = 2  # in a run on given batches, which computes no batch on the way to another
-LEAST = 4  # batches kept regardless of the limit: the one shown, the one before it, and two to compute in
+LEAST = 4  # batches cached regardless of the limit: the one shown, the one before it, and two to compute in
 RECORD, VIEW = 25_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
 
 
 def size_at_hand(config: Config) -> int:
-    """The memory of one cached batch, in bytes, including overhead, which dominates for small models."""
+    """Return the memory of one cached batch, in bytes, including overhead, which dominates for small models."""
     return config.record_bytes + RECORD + VIEW * config.compiled.views
 
 
@@ -41,7 +41,7 @@ class RecordCache:
 
     @property
     def run(self) -> int:
-        """The number of batches to keep on the way to a batch, so that steps back from it are fast."""
+        """The number of batches to cache on the way to a batch, so that steps back from it are fast."""
         return min(max(self._least, min(self._most, self._budget.share("records") // self._record_bytes)) // 4, MOST_OF_A_RUN)
 
     def keep(self, stretch: int, batch: int, kept: CachedBatch) -> None:
@@ -56,7 +56,7 @@ class RecordCache:
             self._drop(*next(iter(self._kept)))
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
-        """The last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
+        """Return the last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
         of = self._of.get(stretch, {})
         at = batch if batch in of else max((b for b in of if b <= batch), default=None)
         if at is None:
@@ -77,7 +77,7 @@ class RecordCache:
         del self._kept[stretch, batch]
 
     def _held(self) -> int:
-        """The number of records in memory. Batches of one pass through an epoch share their earlier records."""
+        """Return the number of records in memory. Batches of one pass through an epoch share their earlier records."""
         if not self._in_passes:
             return len(self._kept)
         passes: dict[int, int] = {}

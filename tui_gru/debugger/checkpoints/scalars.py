@@ -56,13 +56,13 @@ class Scalars:
             return first
 
     def row(self, at: int) -> list[float]:
-        """Row `at`, as Python floats."""
+        """Return row `at`, as Python floats."""
         with self._lock:
             row: list[float] = self._block(at // BLOCK)[at % BLOCK].tolist()
             return row
 
     def column(self, name: str, first: int, count: int) -> Rows:
-        """`count` numbers of a column from row `first` on, (count)."""
+        """Return `count` numbers of a column from row `first` on, (count)."""
         into, done, which = np.empty(count), 0, COLUMNS.index(name)
         with self._lock:
             while done < count:

@@ -22,9 +22,9 @@ from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Earlier, flows_out_of, gains_of_earlier
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Earlier, flows_out_of, gains_of_earlier
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
 
@@ -53,8 +53,10 @@ class CarriedGradient:
         self._lines = TermBuilder(here.program, self._moment_at, self._term, part)
 
     def terms(self, line: str, index: Index) -> tuple[Node, ...]:
-        """The contribution of each earlier batch to entry `index` of the gradient `line` (dUz), latest batch first; empty for a
-        gradient that depends only on the losses of its own batch."""
+        """Return the contribution of each earlier batch to entry `index` of the gradient `line` (dUz), latest batch first.
+
+        Empty for a gradient that depends only on the losses of its own batch.
+        """
         if self._here.record.compiled.is_zero_in_earlier(line):
             return ()
         record, scratch, terms = self._here.record, self._scratch(), list[Node]()
@@ -74,7 +76,7 @@ class CarriedGradient:
         return Node(label, value, partial(self._shares, line, index, batch), exact=True, latex=latex)
 
     def _shares(self, line: str, index: Index, batch: int) -> Derivation:
-        """The contributions of the timesteps of one earlier batch, last timestep first."""
+        """Return the contributions of the timesteps of one earlier batch, last timestep first."""
         formula, text = self._program.made_by(line)
 
         def share(t: int) -> Node:
@@ -92,7 +94,7 @@ class CarriedGradient:
         return Derivation("sum", shares, note="from its recorded values and the current weights")
 
     def _term(self, number: ValueRef, sign: int) -> Node:
-        """The node of a name read by a line in an earlier batch: a delta computed here, or a number of the run."""
+        """Return the node of a name read by a line in an earlier batch: a delta computed here, or a number of the run."""
         if self._program.names[number.name].kind in (Kind.PARAMETER, Kind.KEPT):
             return self._node(replace(number, tick=self._here.position.tick), sign)
         batch = self._batch(number.tick)
@@ -129,7 +131,7 @@ class CarriedGradient:
         return self._moment_of(self._batch(tick))
 
     def _worked_out(self, batch: int) -> Moment:
-        """An earlier batch at the end of its backward pass, with the deltas from the gradient of this batch."""
+        """Return an earlier batch at the end of its backward pass, with the deltas from the gradient of this batch."""
         k = self._here.position.number - 1 - batch
         scratch, stored = self._scratch(), self._stored[k]
         with np.errstate(all="ignore"):

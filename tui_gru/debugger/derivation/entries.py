@@ -43,7 +43,10 @@ class Terms(NamedTuple):
 
 
 def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
-    """The terms of entry `index` of an expression. `numbers` gives the characters that rows read, and the lengths of sums."""
+    """Return the terms of entry `index` of an expression.
+
+    `numbers` gives the characters that rows read, and the lengths of sums.
+    """
     match node:
         case e.Sum(parts=parts):
             return _listed("sum", *(_signed(part, node, index, numbers) for part in parts))
@@ -100,7 +103,7 @@ def _listed(kind: str, *parts: Factor) -> Terms:
 
 
 def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Factor:
-    """The entry of the joined part that contains a column."""
+    """Return the entry of the joined part that contains a column."""
     column = index[-1]
     for part in parts:
         width = numbers.shape(part)[-1]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.update import COUNT, GRADIENT
-from tui_gru.engine.weights import Array
+from tui_gru.engine.compiling.update import COUNT, GRADIENT
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, joined_axis, union
 from tui_gru.equations.expression import Expression, Name
@@ -45,7 +45,10 @@ class Numbers:
         self.moment, self.program, self.t = moment, moment.program, t
 
     def read(self, name: str, t: int | None = None) -> Any:
-        """The value of a name at the timestep, in its own dtype: (B, ·), (·), or a number; a setting is returned unchanged."""
+        """Return the value of a name at the timestep, in its own dtype: (B, ·), (·), or a number.
+
+        Settings are returned unchanged.
+        """
         if name in self.program.model.rule.settings:
             return self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
         if name == COUNT:
@@ -61,25 +64,25 @@ class Numbers:
         return np.array([np.sqrt(np.sum(np.square(gradient, dtype=np.float64))) for _, gradient in gradients.items()])
 
     def recorded(self, name: str) -> Any:
-        """A recorded part at the timestep, even if its line has not been executed yet."""
+        """Return a recorded part at the timestep, even if its line has not been executed yet."""
         array = self.moment.record.array(name)
         return array[self.t] if self.program.names[name].timed else array
 
     def entry(self, name: str, index: Index, t: int | None = None) -> float:
-        """One entry of a name, exact."""
+        """Return one entry of a name, exact."""
         return float(np.asarray(self.read(name, t))[index])
 
     def is_one_hot(self, name: str) -> bool:
-        """Whether a name is a one-hot input, so that a product with it picks rows."""
+        """Return True if a name is a one-hot input, so that a product with it picks rows."""
         given = self.program.model.page.inputs.get(name)
         return given is not None and given.one_hot
 
     def size(self, axis: str) -> int:
-        """The size of an axis."""
+        """Return the size of an axis."""
         return len(self.program.parameters) if axis == "P" else self.program.config.compiled.sizes[axis]
 
     def axes(self, node: Expression) -> Axes:
-        """The axes of an expression's value at one timestep."""
+        """Return the axes of an expression's value at one timestep."""
         match node:
             case Name(name=name):
                 named = self.program.names.get(name)
@@ -99,17 +102,19 @@ class Numbers:
         return union([self.axes(child) for child in node.children])
 
     def shape(self, node: Expression) -> tuple[int, ...]:
-        """The shape of an expression's value at one timestep."""
+        """Return the shape of an expression's value at one timestep."""
         return tuple(map(self.size, self.axes(node)))
 
     def index_of(self, child: Expression, node: Expression, index: Index) -> Index:
-        """The index of an operand of an elementwise operation, which can lack axes: a bias has no rows, a mask no units."""
+        """Return the index of an operand of an elementwise operation, which can lack axes: a bias has no rows, a mask no units."""
         own, every = self.axes(child), self.axes(node)
         return index if own == every else tuple(index[every.index(axis)] for axis in own)
 
     def value(self, node: Expression, index: Index) -> Any:
-        """The value of an expression at `index`, which has an entry or a slice per axis, in float64: recorded, or else computed
-        from its parts."""
+        """Return the value of an expression at `index`, in float64: recorded, or else computed from its parts.
+
+        `index` has an entry or a slice for each axis.
+        """
         if node.label:
             return self._at(self.recorded(node.label), index)
         match node:
@@ -164,7 +169,7 @@ class Numbers:
         raise TypeError(node)
 
     def _beside(self, node: Expression, values: list[Any], index: Index) -> list[Any]:
-        """Values of operands with axes of length 1 inserted for the axes of the result that they lack."""
+        """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""
         every = self.axes(node)
         kept = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]
         found = []

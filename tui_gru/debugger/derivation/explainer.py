@@ -22,10 +22,10 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import FROM_FILE
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import Given
-from tui_gru.engine.initial import is_drawn
+from tui_gru.engine.running.initial import is_drawn
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
 
@@ -46,7 +46,7 @@ class Explainer:
         self._after_lines = TermBuilder(timeline.program, self._after, self._not_updated, self._part)
 
     def explain(self, number: ValueRef) -> Node:
-        """The derivation of a number. Raises `TuiGruError` if the number does not exist at that place."""
+        """Return the derivation of a number. Raises `TuiGruError` if the number does not exist at that place."""
         self._check(number)
         return self._node(number)
 
@@ -57,7 +57,7 @@ class Explainer:
             raise TuiGruError(unknown_name(number.name, explained))
         value = self._moment(number).value(number.name, number.t)
         if value is None:
-            raise TuiGruError(f"{number.name} is not computed yet at this place; step on to where it is")
+            raise TuiGruError(f"{number.name} has not been computed yet; step over its line first")
         shape = np.shape(value)
         if len(number.index) != len(shape) or any(not 0 <= i < n for i, n in zip(number.index, shape, strict=True)):
             where = brackets(number.index)
@@ -71,11 +71,11 @@ class Explainer:
         return Node(label, value, partial(self._expand, number), number, sign, exact=True, latex=self._latex(number))
 
     def _found(self, number: ValueRef, sign: int = 1) -> Node:
-        """A number as the line at its tick reads it, before any edit at that tick."""
+        """Return a number as the line at its tick reads it, before any edit at that tick."""
         return self._node(replace(number, before=self._by_hand.at(number.tick)), sign)
 
     def _not_updated(self, number: ValueRef, sign: int = 1) -> Node:
-        """A number as a line of the update rule reads it: the target of the line has its old value."""
+        """Return a number as a line of the update rule reads it: the target of the line has its old value."""
         node, update = self._node(number, sign), self._program.tick_of(number.name)
         if self._program.names[number.name].kind is Kind.KEPT and update == self._place(number)[1] + 1:
             return replace(node, label=f"prev({node.label})")
@@ -117,7 +117,7 @@ class Explainer:
         return self._computed(number) if state is None else self._from_ahead(number, state)
 
     def _given(self, number: ValueRef, source: Given) -> Derivation | None:
-        """The derivation of a number that a run on given batches received; None for a computed number."""
+        """Return the derivation of a number that a run on given batches received; None for a computed number."""
         name, batch = number.name, self._batch(number)
         kind, at = self._program.names[name].kind, f" at step {source.steps[batch]:,}" if source.steps else ""
         begin = batch * self._program.ticks
@@ -127,12 +127,12 @@ class Explainer:
             return self._by_hand.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
         if name in {line.target for line in self._program.outside}:
             return self._by_hand.derivation(number, begin) or given(
-                f"what came back from outside{at}: your head and loss", tick=begin
+                f"the gradient from outside{at}: your head and loss", tick=begin
             )
         return None
 
     def _computed(self, number: ValueRef) -> Derivation:
-        """The derivation of a number computed by a line, or by a labelled part of one."""
+        """Return the derivation of a number computed by a line, or by a labelled part of one."""
         name, t = number.name, self._t(number)
         offset = self._program.tick_of(name, t)
         assert offset is not None
@@ -143,11 +143,11 @@ class Explainer:
         return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
 
     def _part(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
-        """The derivation of a recorded part, from the first line that contains it, or from an edit."""
+        """Return the derivation of a recorded part, from the first line that contains it, or from an edit."""
         return self._part_of(part, ValueRef(name, index, t, tick))
 
     def _part_found(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
-        """The same, as the line at a tick reads it."""
+        """Return the same, as the line at a tick reads it."""
         return self._part_of(part, ValueRef(name, index, t, tick, before=self._by_hand.at(tick)))
 
     def _part_of(self, part: Expression, number: ValueRef) -> Derivation:
@@ -160,7 +160,7 @@ class Explainer:
         return self._lines.formula(part if part.children else e.plain(part), number.index, tick, t)
 
     def _state_before(self, number: ValueRef, state: str) -> Derivation:
-        """The derivation of a state that a timestep reads, from the timestep before (or after, for a state that runs backwards)."""
+        """Return the derivation of a state that a timestep reads, from the timestep before (after, for a backward state)."""
         t, batch, page = self._t(number), self._batch(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         shown, last = self._program.writer.name(state), self._program.seq_length - 1
@@ -169,7 +169,7 @@ class Explainer:
         if (edit := self._by_hand.derivation(number, batch * self._program.ticks)) is not None:
             return edit
         if self._config.given is not None:
-            return given(f"{shown} as the batch was given it: h0")
+            return given(f"{shown} as given with the batch: h0")
         if batch % self._program.num_batches == 0:
             return given(f"every epoch begins with {shown} = 0")
         if self._config.carry == "reset":
@@ -178,12 +178,12 @@ class Explainer:
         return self._copy(read, f"{shown} at the end of the batch before")
 
     def _from_ahead(self, number: ValueRef, state: str) -> Derivation:
-        """The derivation of the gradient that a state receives from the timestep that reads it."""
+        """Return the derivation of the gradient that a state receives from the timestep that reads it."""
         t, page = self._t(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < self._program.seq_length:
             if self._config.given is not None:
-                return given("the gradient of the last state, which came back from outside")
+                return given("the gradient of the last state, given from outside")
             return given("nothing comes after the last timestep" if way > 0 else "nothing comes before the first timestep")
         handed = replace(number, name=f"d{page.before(state)}", t=t + way)
         return self._copy(handed, f"what t {t + way + 1} hands back")
@@ -212,7 +212,7 @@ class Explainer:
     # Parameters and gradients
 
     def _weight(self, number: ValueRef) -> Derivation:
-        """The derivation of a parameter or a state of the update rule: from its last update, or from the start of the run."""
+        """Return the derivation of a parameter or a state of the update rule, from its last update or from the start of the run."""
         name, (batch, offset) = number.name, self._place(number)
         update = self._program.tick_of(name)
         assert update is not None
@@ -236,7 +236,7 @@ class Explainer:
         return f"an initial weight, drawn with seed {self._config.seed}" if is_drawn(self._config, name) else "biases begin at 0"
 
     def _update(self, number: ValueRef, tick: int) -> tuple[Node, ...]:
-        """The terms of a line of the update rule at `tick`: the old value, and the change."""
+        """Return the terms of a line of the update rule at `tick`: the old value, and the change."""
         line = self._program.lines[number.name]
         assert line.formula is not None
         before, t = tick - 1, self._program.seq_length - 1
@@ -247,7 +247,7 @@ class Explainer:
         return replace(old, label=f"prev({old.label})"), self._after_lines.entry(line.formula, number.index, before, t, -1)
 
     def _gradient(self, number: ValueRef) -> Derivation:
-        """The derivation of a gradient: the contributions of the timesteps so far, and those of carry `notebook`."""
+        """Return the derivation of a gradient: the contributions of the timesteps so far, and those of carry `notebook`."""
         program, line = self._program, self._program.lines[number.name]
         batch, offset = self._place(number)
         place = program.place_of(number.name)
@@ -264,7 +264,7 @@ class Explainer:
             earlier = self._earlier(tick).terms(number.name, number.index)
         terms = [self._share(line, number.index, tick, block.timestep(step)) for step in range(done)]
         if earlier:
-            every = Derivation("sum", earlier, note="the gradient runs on through the epoch's earlier batches")
+            every = Derivation("sum", earlier, note="the gradient continues through the epoch's earlier batches")
             label = "earlier batches"
             terms.append(Node(label, every.combined, lambda: every, latex=rf"\text{{{label}}}"))
         return Derivation("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
@@ -281,11 +281,11 @@ class Explainer:
         return Node(f"t {t + 1}", value, expand, latex=rf"\left({self._program.writer.latex(line.formula)}\right)_{{t={t + 1}}}")
 
     def _earlier_batches(self, tick: int) -> CarriedGradient:
-        """The earlier batches of the batch whose gradient is complete at `tick`."""
+        """Return the earlier batches of the batch whose gradient is complete at `tick`."""
         return CarriedGradient(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
 
     def _found_there(self, number: ValueRef, sign: int) -> Node:
-        """A number of an earlier batch as of its end; of the batch whose gradient continues, as the line read it."""
+        """Return a number of an earlier batch as of its end; of the batch whose gradient continues, as the line read it."""
         at_end = number.tick == self._timeline.end_of(self._batch(number))
         return (self._node if at_end else self._found)(number, sign)
 
@@ -311,7 +311,7 @@ class Explainer:
         return Derivation("copy", (replace(node, sign=-1 if node.value < 0 else 1),), tick=number.tick, note="the largest |weight|")
 
     def _latex(self, number: ValueRef) -> str:
-        """`h^{(2)}_{2,1}`: timestep, row and unit, counted from 1."""
+        """Return a number as LaTeX, `h^{(2)}_{2,1}`: timestep, row and unit, counted from 1."""
         name = self._program.writer.symbols.latex(number.name)
         above = f"^{{({number.t + 1})}}" if number.t is not None else ""
         below = f"_{{{','.join(str(i + 1) for i in number.index)}}}" if number.index else ""

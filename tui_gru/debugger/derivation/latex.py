@@ -1,4 +1,4 @@
-"""A derivation as LaTeX."""
+"""Writes a derivation as LaTeX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tui_gru.equations.writing import applied_latex, latex_text
 
 
 def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:
-    """The derivation as a LaTeX align*, one line per opened number. `place` goes into a comment."""
+    """Return the derivation as a LaTeX align*, one line per opened number. `place` goes into a comment."""
     lines = [rf"% {place}"] if place else []
     lines.append(r"\begin{align*}")
     equations = [_equation(root)]
@@ -22,7 +22,7 @@ def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:
 
 
 def _equation(node: Node) -> str:
-    """`h = z h_{t-1} + … = −0.0184 + 0.7848 = 0.7664`."""
+    """Return one equation: `h = z h_{t-1} + … = −0.0184 + 0.7848 = 0.7664`."""
     value = _number(node.value)
     if not node.terms:
         note = node.derivation.note
@@ -34,7 +34,7 @@ def _equation(node: Node) -> str:
 
 
 def _named(term: Node, *, inside: bool) -> str:
-    """A term by its name; in parentheses if it is a sum inside a product or a power."""
+    """Return a term by its name; in parentheses if it is a sum inside a product or a power."""
     name = term.latex or latex_text(term.label)
     return rf"\left({name}\right)" if inside and term.number is None and len(term.terms) > 1 else name
 
@@ -44,7 +44,7 @@ def _numbered(term: Node) -> str:
 
 
 def _number(value: float) -> str:
-    """A number in LaTeX, with the digits of a float32."""
+    """Return a number in LaTeX, with the digits of a float32."""
     if not math.isfinite(value):
         return {math.inf: r"\infty", -math.inf: r"-\infty"}.get(value, r"\mathrm{NaN}")
     mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")

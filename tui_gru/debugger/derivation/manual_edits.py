@@ -1,4 +1,4 @@
-"""Edited numbers of a run: where they were set, and their values before."""
+"""Finds the numbers of a run that were edited, with the place of the edit and the value before."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class ManualEdits:
         self._starts = frozenset(segment.start for segment in timeline.segments if segment.action.kind != "begin")
 
     def at(self, tick: int) -> bool:
-        """Whether a change was made at a tick, so that values before and after it differ."""
+        """Return True if a change was made at a tick, so that values before and after it differ."""
         return tick in self._starts
 
     def change(self, number: ValueRef, since: int) -> Segment | None:
-        """The segment of the last edit of a number since tick `since`; None if there was none."""
+        """Return the segment of the last edit of a number since tick `since`; None if there was none."""
         at = self._timeline.position(number.tick)
         number = replace(number, t=at.t if number.t is None else number.t)
         for segment in self._upto(number):
@@ -53,7 +53,7 @@ class ManualEdits:
         return None
 
     def derivation(self, number: ValueRef, since: int) -> Derivation | None:
-        """The derivation of a number that was edited after `since`, where it was computed; None if it was not edited."""
+        """Return the derivation of a number that was edited after `since`, where it was computed; None if it was not edited."""
         segment = self.change(number, since)
         if segment is None:
             return None
@@ -75,18 +75,18 @@ class ManualEdits:
         return made and any(node.label == part for node in program.made_by(name)[0].walk())
 
     def _was(self, number: ValueRef) -> Node:
-        """The node of a number before its edit."""
+        """Return the node of a number before its edit."""
         node = self._node(number)
         return replace(node, label=f"{node.label} before")
 
     def _from_parts(self, number: ValueRef, tick: int) -> Derivation:
-        """The derivation of a number whose line was completed again after an edit of one of its parts."""
+        """Return the derivation of a number whose line was completed again after an edit of one of its parts."""
         formula, text = self._timeline.program.made_by(number.name)
         t = self._timeline.position(tick).t if number.t is None else number.t
         return replace(self._line(_by_their_names(formula), number.index, tick, t), tick=tick, formula=text)
 
     def rate(self, number: ValueRef) -> str:
-        """Where the learning rate was last edited, as of `number`, in words; empty if it never was."""
+        """Return the place where the learning rate was last edited, as of `number`, in words; empty if it never was."""
         begun_with = self._timeline.program.config.learning_rate
         for segment, before in self._pairs(number):
             was = begun_with if before is None else before.settings.learning_rate
@@ -95,7 +95,7 @@ class ManualEdits:
         return ""
 
     def character(self, place: int, number: ValueRef) -> str:
-        """Where character `place` of the text was last edited, as of `number`, in words; empty if it never was."""
+        """Return the place where character `place` of the text was last edited, as of `number`, in words; empty if it never was."""
         for segment, before in self._pairs(number):
             was = self._timeline.program.config.text if before is None else before.trainer.config.text
             if segment.trainer.config.text[place] != was[place]:
@@ -103,18 +103,18 @@ class ManualEdits:
         return ""
 
     def said(self, tick: int, was: str) -> str:
-        """`set by hand at epoch 1, batch 2, t 1; it was 0.25`."""
+        """Return the note of an edit: `set by hand at epoch 1, batch 2, t 1; it was 0.25`."""
         at = self._timeline.position(tick)
         where = f"at {in_words(at.epoch, at.batch, at.t)}" if tick else "before the first line"
         return f"set by hand {where}; it was {was}"
 
     def _upto(self, number: ValueRef) -> Iterator[Segment]:
-        """The segments that began at or before the tick of a number, latest first."""
+        """Return the segments that began at or before the tick of a number, latest first."""
         last = number.tick - number.before
         return (segment for segment in reversed(self._timeline.segments) if segment.start <= last)
 
     def _pairs(self, number: ValueRef) -> Iterator[tuple[Segment, Segment | None]]:
-        """The same, each with the segment before it; None for the first."""
+        """Return the same, each with the segment before it; None for the first."""
         segments = list(self._upto(number))
         return zip(segments, [*segments[1:], None], strict=True)
 
@@ -124,7 +124,7 @@ class ManualEdits:
         return not numbers.same(was, now)
 
     def _value(self, number: ValueRef, moment: Moment) -> float:
-        """A number in a record, even if it has not been computed at the moment."""
+        """Return a number in a record, even if it has not been computed at the moment."""
         name, record, program = number.name, moment.record, self._timeline.program
         if name in self._weights:
             return float(moment.weights[name][number.index])
@@ -135,6 +135,6 @@ class ManualEdits:
 
 
 def _by_their_names(node: Expression) -> Expression:
-    """An expression with each labelled part replaced by its name."""
+    """Return an expression with each labelled part replaced by its name."""
     children = tuple(Name(child.label) if child.label else _by_their_names(child) for child in node.children)
     return node.with_children(children) if children else node

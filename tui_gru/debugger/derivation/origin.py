@@ -46,7 +46,7 @@ class Derivation:
 
     @property
     def near(self) -> bool:
-        """Whether its terms are available without replaying another batch."""
+        """True if its terms are available without replaying another batch."""
         return not callable(self.grown)
 
     @cached_property
@@ -93,7 +93,7 @@ class Derivation:
 
     @property
     def adds(self) -> bool:
-        """Whether the terms are summed, so that each has a share."""
+        """True if the terms are summed, so that each has a share."""
         return self.kind not in ("product", "quotient", "power", "min", "max", "given", "copy")
 
 
@@ -151,7 +151,7 @@ class Node:
         return max(self.terms, key=lambda term: abs(term.value), default=None)
 
     def walk(self, depth: int) -> Iterator[Node]:
-        """The node, its terms and theirs, down to `depth` levels."""
+        """Yield the node, its terms and theirs, down to `depth` levels."""
         yield self
         if depth:
             for term in self.terms:
@@ -159,7 +159,7 @@ class Node:
 
 
 def given(note: str, tick: int | None = None) -> Derivation:
-    """The derivation of a value that the run did not compute."""
+    """Return the derivation of a value that the run did not compute."""
     return Derivation("given", note=note, tick=tick)
 
 

@@ -36,11 +36,11 @@ class TermBuilder:
         self._writer, self._vocabulary = program.writer, program.config.vocabulary
 
     def numbers(self, tick: int, t: int) -> Numbers:
-        """The numbers that a line reads that was executed at or before `tick` for timestep `t`."""
+        """Return the numbers that a line reads that was executed at or before `tick` for timestep `t`."""
         return Numbers(self._moment(tick), t)
 
     def formula(self, node: Expression, index: Index, tick: int, t: int) -> Derivation:
-        """The derivation of one entry of an expression."""
+        """Return the derivation of one entry of an expression."""
         numbers = self.numbers(tick, t)
         match node:
             case e.Apply(function="softmax"):
@@ -59,7 +59,7 @@ class TermBuilder:
         return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
     def _noted(self, node: Expression, index: Index, made: Derivation, numbers: Numbers) -> Derivation:
-        """The derivation with a note on what its terms do not show."""
+        """Return the derivation with a note on what its terms do not show."""
         match node:
             case e.Transpose(argument=argument):
                 return self._noted(argument, index[::-1], made, numbers)
@@ -85,7 +85,7 @@ class TermBuilder:
         return made
 
     def entry(self, node: Expression, index: Index, tick: int, t: int, sign: int = 1) -> Node:
-        """The node of one entry of a part of a line: a number of the run if it is named, otherwise a value with its own terms."""
+        """Return the node of one entry of a part of a line: a number of the run if named, else a value with its own terms."""
         numbers = self.numbers(tick, t)
         if isinstance(node, e.Transpose) and not node.label:
             return self.entry(node.argument, index[::-1], tick, t, sign)
@@ -101,14 +101,14 @@ class TermBuilder:
         return Node(text, value, lambda: self.formula(node, index, tick, t), sign=sign, latex=latex)
 
     def _is_shown_by_name(self, name: str) -> bool:
-        """Whether a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
+        """Return True if a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
         return self._program.names[name].kind is not Kind.VALUE or name in self._program.preactivations
 
     def _setting(self, name: str) -> str:
-        return "updates so far, with this one" if name == "n" else "a setting of the update rule"
+        return "updates so far, including this one" if name == "n" else "a setting of the update rule"
 
     def _inner(self, left: Expression) -> str:
-        """The word for what a matrix product sums over: unit, character or row."""
+        """Return the word for what a matrix product sums over: unit, character or row."""
         if isinstance(left, e.Transpose):
             return "row"
         name = left.name if isinstance(left, Name) else left.label
@@ -119,7 +119,7 @@ class TermBuilder:
         return said(axis, k, self._vocabulary)
 
     def _softmax_of(self, name: str) -> e.Apply | None:
-        """The softmax that a line computes; None for any other name."""
+        """Return the softmax that a line computes; None for any other name."""
         line = self._program.lines.get(name)
         formula = line.formula if line is not None else None
         return formula if isinstance(formula, e.Apply) and formula.function == "softmax" else None
@@ -141,7 +141,7 @@ class TermBuilder:
         return Derivation("quotient", (powers[chosen], total))
 
     def _log_of_softmax(self, node: e.Apply, name: str, index: Index, tick: int, t: int) -> Derivation:
-        """log ŷ, from the logits if ŷ is too small for a float, as the engine computes it."""
+        """Return the derivation of log ŷ; from the logits if ŷ is too small for a float, as the engine computes it."""
         numbers = self.numbers(tick, t)
         y_hat = self.entry(node.argument, index, tick, t)
         with np.errstate(all="ignore"):

@@ -49,7 +49,7 @@ class Form:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Form:
-        """A format with enough digits for the largest value; all share one exponent, so that they add up as shown."""
+        """Create a format with enough digits for the largest value; all share one exponent, so that they add up as shown."""
         largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
         if largest == 0:
             return cls(DIGITS)
@@ -59,14 +59,14 @@ class Form:
         return cls(DIGITS - 1, magnitude)
 
     def write(self, value: float) -> str:
-        """The value, signed."""
+        """Return the value, signed."""
         if not math.isfinite(value):
             return f"{value:+}".replace("-", "−")
         written = f"{self._decimal(value) + 0:+.{self.decimals}f}".replace("-", "−")  # + 0: no minus before a zero
         return f"{written}e{self.exponent:+03d}" if self.exponent else written
 
     def missing(self, value: float, terms: Sequence[float]) -> float:
-        """The displayed value minus the sum of the displayed terms."""
+        """Return the displayed value minus the sum of the displayed terms."""
         if not all(map(math.isfinite, (value, *terms))):
             return 0.0
         lacks = self._decimal(value) - sum(map(self._decimal, terms), Decimal(0))
@@ -77,14 +77,14 @@ class Form:
 
 
 def laid_out(root: Node, opened: frozenset[Path]) -> tuple[Row, ...]:
-    """The rows of a derivation with the terms at `opened` open. A path that ends with −1 shows all terms of a long sum."""
+    """Return the rows of a derivation with the terms at `opened` open. A path that ends with −1 shows all terms of a long sum."""
     rows = [Row((), "", root.label, Form.of([root.value]).write(root.value), _made(root), node=root, opened=True)]
     _grow(rows, root, (), "", opened)
     return tuple(rows)
 
 
 def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
-    """The paths to open at first, within `room` rows: parts of the line, then the numbers that they are computed from."""
+    """Return the paths to open at first, within `room` rows: parts of the line, then the numbers that they are computed from."""
     opened: set[Path] = set()
     seen: set[object] = set()  # numbers, regardless of when in the batch they are read
     parts: deque[tuple[Path, Node, bool]] = deque([((), root, False)])
@@ -152,14 +152,14 @@ def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozense
 
 
 def _sign(parent: Node, term: Node, at: int) -> str:
-    """The operator before a term: + − · /; empty for the first term and inside a function."""
+    """Return the operator before a term: + − · /; empty for the first term and inside a function."""
     if term.sign < 0:
         return "−"
     return SIGNS.get(parent.derivation.kind, "+" if parent.derivation.adds else "") if at else ""
 
 
 def _made(node: Node) -> str:
-    """How a value is computed, in numbers on one line; a note for a given value."""
+    """Return the computation of a value in numbers, on one line; the note of a given value."""
     derivation = node.derivation
     if derivation.kind == "given" or not derivation.near:
         return derivation.note
@@ -188,7 +188,7 @@ def _made(node: Node) -> str:
 
 
 def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
-    """The derivation as plain text, as on screen; `place` says where in time it was computed."""
+    """Return the derivation as plain text, as on screen; `place` says where in time it was computed."""
     rows = laid_out(root, opened)
     labels = [f"{row.guides}{row.sign or ' '} {row.label}" if row.path else row.label for row in rows]
     wide, digits = max(map(_cells, labels)), max(len(row.written) for row in rows)
@@ -200,5 +200,5 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
 
 
 def _cells(label: str) -> int:
-    """The width of a label in cells; combining marks such as the tilde of h̃ have no width."""
+    """Return the width of a label in cells; combining marks such as the tilde of h̃ have no width."""
     return sum(not combining(char) for char in label)

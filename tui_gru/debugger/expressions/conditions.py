@@ -41,11 +41,11 @@ class Condition:
         return self.expression.previous
 
     def scalar(self, scalars: frozenset[str]) -> bool:
-        """Whether it reads only names in `scalars`."""
+        """Return True if it reads only names in `scalars`."""
         return self.names <= scalars
 
     def test(self, read: Read, read_previous: Read | None = None) -> bool:
-        """Whether the condition is true at one moment.
+        """Return True if the condition holds at one moment.
 
         False if any of its names is not computed yet, in any order of its parts: in the first batch, which has no previous loss,
         `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
@@ -54,7 +54,7 @@ class Condition:
         return moments is not None and bool(self.expression.evaluate(moments)[0])
 
     def over_columns(self, columns: Mapping[str, Array], previous: Mapping[str, Array] | None = None) -> Array:
-        """Whether the condition is true at each of n moments, (n,): the result of `test` at each moment.
+        """Return True for each of n moments at which the condition holds, (n,): the result of `test` at each moment.
 
         `columns` has the values of each name at all moments, (n,) for a number and (n, B, H) for a matrix, or with a first axis
         of 1 if the value is the same at all moments; `previous` has the same for `prev()`. All values count as computed. Raises

@@ -79,7 +79,7 @@ class Expression:
     _evaluate: Evaluate = field(repr=False, compare=False)
 
     def value(self, read: Read, read_previous: Read | None = None) -> Array | float | str | None:
-        """The value at one moment: a new read-only array, or a single number, truth value or character.
+        """Return the value at one moment: a new read-only array, or a single number, truth value or character.
 
         None if one of the names is not computed yet. Raises ConditionError if the expression cannot be evaluated.
         """
@@ -94,12 +94,12 @@ class Expression:
         return value
 
     def evaluate(self, moments: Moments) -> Array:
-        """The values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
+        """Return the values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
         with np.errstate(all="ignore"):
             return self._evaluate(moments)
 
     def moment(self, read: Read, read_previous: Read | None) -> Moments | None:
-        """A single moment with the values from `read` and `read_previous`; None if a name is not computed yet."""
+        """Return a single moment with the values from `read` and `read_previous`; None if a name is not computed yet."""
         now = {name: read(name) for name in self.current}
         before = {name: read_previous and read_previous(name) for name in self.previous}
         if any(value is None for value in (*now.values(), *before.values())):
@@ -107,7 +107,7 @@ class Expression:
         return Moments(1, _single(now), _single(before))
 
     def moments(self, now: Mapping[str, Array], before: Mapping[str, Array], count: int) -> Moments:
-        """The moments of columns (n, …)."""
+        """Return the moments of columns (n, …)."""
         return Moments(count, {name: now[name] for name in self.current}, {name: before[name] for name in self.previous})
 
 
@@ -142,7 +142,7 @@ class _Compiler:
         self.before: set[str] = set()
 
     def value(self, node: ast.expr) -> Evaluate:
-        """A closure that returns the value of `node`: (n, …), or (1, …) if it is the same at every moment."""
+        """Return a closure that returns the value of `node`: (n, …), or (1, …) if it is the same at every moment."""
         match node:
             case ast.Constant():
                 return self._constant(node)
@@ -170,7 +170,7 @@ class _Compiler:
                 raise self._refusal(node, node)
 
     def truth(self, node: ast.expr) -> Evaluate:
-        """A closure that returns one truth value per moment: (n,)."""
+        """Return a closure that returns one truth value per moment: (n,)."""
         match node:
             case ast.BoolOp():
                 return self._junction(node)
@@ -215,7 +215,7 @@ class _Compiler:
         raise self._error(node, f"unknown name {node.id}; {hint}")
 
     def _junction(self, node: ast.BoolOp) -> Evaluate:
-        """`and`, `or`: each part is evaluated at the moments that the parts before it did not decide."""
+        """Compile `and` or `or`: each part is evaluated at the moments that the parts before it did not decide."""
         parts, undecided = [self.truth(part) for part in node.values], isinstance(node.op, ast.And)
 
         def evaluate(moments: Moments) -> Array:
@@ -233,7 +233,7 @@ class _Compiler:
         return lambda moments: values.compare(operation, left(moments), right(moments), place)
 
     def _chain(self, node: ast.Compare) -> Evaluate:
-        """`a < b < c`: as `a < b and b < c`, but with each operand evaluated once."""
+        """Compile `a < b < c` as `a < b and b < c`, but with each operand evaluated once."""
         first, links, place = self.value(node.left), self._links(node), self._place(node)
 
         def evaluate(moments: Moments) -> Array:

@@ -98,7 +98,7 @@ class ExpressionText:
         self._refuse_deep_nesting()
 
     def place(self, node: ast.expr) -> Place:
-        """The place of `node` in the typed text."""
+        """Return the place of `node` in the typed text."""
         start = self._origin(node.col_offset)
         end = len(self._text) if node.end_col_offset is None else self._origin(node.end_col_offset)
         return Place(self._first_column + start, self._text[start:end])
@@ -110,7 +110,7 @@ class ExpressionText:
         return self._origins[len(self._bytes[:byte_offset].decode())]
 
     def _in_python(self) -> tuple[str, list[int]]:
-        """The text in Python syntax, and for each of its characters (and its end) the index in the typed text."""
+        """Return the text in Python syntax, and for each of its characters (and its end) the index in the typed text."""
         python: list[str] = []
         origins: list[int] = []
         done = 0
@@ -123,7 +123,7 @@ class ExpressionText:
         return "".join(python), origins
 
     def _replaced(self) -> Iterator[tuple[int, int, str]]:
-        """The signs and names to replace: start, end, and replacement of each."""
+        """Yield the signs and names to replace: start, end, and replacement of each."""
         spelled = sorted((name for name in self._names if not name.isidentifier()), key=len, reverse=True)
         named = re.compile("|".join(map(re.escape, spelled))) if spelled else None
         at = 0

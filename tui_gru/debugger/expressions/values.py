@@ -46,7 +46,7 @@ class Moments:
         return self._looked_at(self.before[name])
 
     def where(self, chosen: Array) -> "Moments":
-        """The moments for which `chosen` (count,) is true."""
+        """Return the moments for which `chosen` (count,) is true."""
         rows = np.flatnonzero(chosen) if self.rows is None else self.rows[chosen]
         return replace(self, count=len(rows), rows=rows)
 
@@ -80,7 +80,7 @@ class Verdict:
 
 
 def where(values: Array, rows: Array) -> Array:
-    """The values at some of the moments."""
+    """Return the values at some of the moments."""
     return values if len(values) == 1 else values[rows]
 
 
@@ -89,7 +89,7 @@ def is_text(value: Array) -> bool:
 
 
 def numbers(value: Array, place: Place) -> Array:
-    """The value in float64 and C order, which fixes the order of sums. Raises ConditionError if it is text."""
+    """Return the value in float64 and C order, which fixes the order of sums. Raises ConditionError if it is text."""
     if is_text(value):
         raise place.error(f"{place} is text; a number is needed here")
     if value.dtype == np.float64 and value.flags.c_contiguous:
@@ -98,7 +98,10 @@ def numbers(value: Array, place: Place) -> Array:
 
 
 def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or all(...)") -> Array:
-    """One truth value for each of `count` moments. Raises ConditionError with `advice` if a moment has another number of values."""
+    """Return one truth value for each of `count` moments.
+
+    Raises ConditionError with `advice` if a moment has another number of values.
+    """
     if is_text(value):
         raise place.error(f"{place} is text; compare it, as in char == 'a'")
     flat = value[:, np.newaxis] if value.ndim == 1 else value.reshape(len(value), -1)
@@ -109,7 +112,7 @@ def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or
 
 
 def combine(operation: Operation, left: Array, right: Array, place: Place) -> Array:
-    """An elementwise binary operation; shapes within a moment broadcast as in NumPy."""
+    """Return an elementwise binary operation; shapes within a moment broadcast as in NumPy."""
     ndim = max(left.ndim, right.ndim)
     try:
         return operation(_with_ndim(left, ndim), _with_ndim(right, ndim))
@@ -119,7 +122,7 @@ def combine(operation: Operation, left: Array, right: Array, place: Place) -> Ar
 
 
 def compare(operation: Operation, left: Array, right: Array, place: Place) -> Array:
-    """A comparison of numbers with numbers, or of text with text; NaN equals nothing."""
+    """Return a comparison of numbers with numbers, or of text with text; NaN equals nothing."""
     if is_text(left) != is_text(right):
         raise place.error(f"{place} compares text with a number")
     if not is_text(left):
@@ -135,7 +138,7 @@ def power(base: Array, exponent: Array) -> Array:
 
 
 def pick(value: Array, keys: Sequence[tuple[Array | slice, Place]], place: Place) -> Array:
-    """The element or block at `keys`, one key per leading axis; an index (n,) can differ between moments."""
+    """Return the element or block at `keys`, one key per leading axis; an index (n,) can differ between moments."""
     shape = _shape(value)
     if not shape:
         raise place.error(f"{place}: a single value takes no index")
@@ -152,7 +155,7 @@ def pick(value: Array, keys: Sequence[tuple[Array | slice, Place]], place: Place
 
 
 def whole(value: Array, place: Place) -> Array:
-    """Indices (n,), one per moment. Raises ConditionError if a value is not a whole number."""
+    """Return indices (n,), one per moment. Raises ConditionError if a value is not a whole number."""
     index = numbers(value, place)
     if index.ndim != 1:
         raise place.error(f"{place} has the shape {_shape(index)}; an index is one whole number")
@@ -162,7 +165,7 @@ def whole(value: Array, place: Place) -> Array:
 
 
 def even_slice(bounds: Sequence[Array | None], place: Place) -> slice:
-    """A slice from start, stop and step, (n,) each. Raises UnevenSliceError if they differ between moments."""
+    """Return a slice from start, stop and step, (n,) each. Raises UnevenSliceError if they differ between moments."""
     if any(bound is not None and (bound != bound[0]).any() for bound in bounds):
         raise UnevenSliceError
     start, stop, step = (None if bound is None else int(bound[0]) for bound in bounds)

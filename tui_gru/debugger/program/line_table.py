@@ -13,10 +13,10 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
-from tui_gru.engine.computing import Point
+from tui_gru.engine.compiling.segments import Segment
+from tui_gru.engine.compiling.update import COUNT
 from tui_gru.engine.config import Config
-from tui_gru.engine.segments import Segment
-from tui_gru.engine.update import COUNT
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
@@ -80,11 +80,11 @@ class Block:
         return self.start + self.steps * len(self.lines)
 
     def timestep(self, step: int) -> int:
-        """The timestep of a step (both 0-based); the last one if the lines are executed once."""
+        """Return the timestep of a step (both 0-based); the last one if the lines are executed once."""
         return step if self.way > 0 else self.steps - 1 - step
 
     def step_of(self, t: int) -> int:
-        """The step of timestep `t` (both 0-based)."""
+        """Return the step of timestep `t` (both 0-based)."""
         return 0 if not self.way else t if self.way > 0 else self.steps - 1 - t
 
 
@@ -192,7 +192,7 @@ class Program:
         return tuple(self.names)
 
     def names_of(self, *kinds: Kind) -> tuple[str, ...]:
-        """The names of the given kinds, in the order of the equations."""
+        """Return the names of the given kinds, in the order of the equations."""
         return tuple(name for name, named in self.names.items() if named.kind in kinds)
 
     @cached_property
@@ -211,11 +211,11 @@ class Program:
         return self.names_of(Kind.DELTA)
 
     def is_delta(self, name: str) -> bool:
-        """Whether a name is the gradient of a value."""
+        """Return True if a name is the gradient of a value."""
         return name in self.names and self.names[name].kind is Kind.DELTA
 
     def update_step(self, name: str) -> tuple[str, str]:
-        """The name in the update rule and the parameter of an intermediate value of the update: m_hat and Wz for m_hat_Wz."""
+        """Return the name in the update rule, and the parameter, of an intermediate value: m_hat and Wz for m_hat_Wz."""
         rule = self.model.rule
         for target in dict.fromkeys(line.target for line in rule.lines):
             for parameter in self.parameters:
@@ -225,11 +225,11 @@ class Program:
 
     @cached_property
     def counts_updates(self) -> bool:
-        """Whether the update rule reads the number of updates, n."""
+        """True if the update rule reads the number of updates, n."""
         return any(COUNT in line.reads for line in self.update)
 
     def way_of(self, name: str) -> int:
-        """The direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
+        """Return the direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
         named = self.names[name]
         if not named.timed and name != "t":
             return 0
@@ -237,7 +237,7 @@ class Program:
         return (place[0].way or -1) if place is not None else 1
 
     def blocks_before(self, phase: str) -> int:
-        """The number of blocks before the first block of a phase that the engine computes."""
+        """Return the number of blocks before the first block of a phase that the engine computes."""
         return next(block.number for block in self.blocks if block.phase == phase and block.lines != self.outside)
 
     # Lines
@@ -278,7 +278,7 @@ class Program:
         return found
 
     def code_name(self, typed: str) -> str:
-        """The code spelling of a typed name: h_prev for hₜ₋₁. An unknown name is returned unchanged."""
+        """Return the code spelling of a typed name: h_prev for hₜ₋₁. An unknown name is returned unchanged."""
         return self.spellings.get(normalize("NFC", typed), typed)
 
     @cached_property
@@ -292,7 +292,7 @@ class Program:
         return found
 
     def made_by(self, name: str) -> tuple[Expression, str]:
-        """The formula of a line or labelled part, and its text."""
+        """Return the formula of a line or labelled part, and its text."""
         if (line := self.lines.get(name)) is not None and line.formula is not None:
             return line.formula, line.text
         formula = self.parts[name]
@@ -311,12 +311,12 @@ class Program:
         return self.model.composed.layers
 
     def layer_with(self, name: str) -> Layer | None:
-        """The layer whose suffix a name has; None for a name without a suffix."""
+        """Return the layer whose suffix a name has; None for a name without a suffix."""
         suffix = split(name)[1]
         return next((layer for layer in self.layers if suffix and layer.suffix == suffix), None)
 
     def parameters_with(self, layer: Layer) -> tuple[str, ...]:
-        """The parameters of a layer, and those without a layer (of the input and of the head)."""
+        """Return the parameters of a layer, and those without a layer (of the input and of the head)."""
         return tuple(name for name in self.parameters if self.layer_with(name) in (None, layer))
 
     @cached_property
@@ -325,7 +325,7 @@ class Program:
         return self.layers[-2 if self.config.bidirectional else -1]
 
     def layer_name(self, layer: Layer) -> str:
-        """`layer 1 of 2`; in a bidirectional model `layer 1 of 2 ←`, or `backwards ←` if there is one layer."""
+        """Return `layer 1 of 2`; in a bidirectional model `layer 1 of 2 ←`, or `backwards ←` if there is one layer."""
         count, arrow = self.layers[-1].number + 1, "←" if layer.backwards else "→"
         if count == 1:
             return f"{'backwards' if layer.backwards else 'forwards'} {arrow}"
@@ -354,7 +354,7 @@ class Program:
         return LossNames(prediction, entry, by_axes.get(("B",), ""), by_axes.get((), ""))
 
     def _read_by(self, name: str) -> set[str]:
-        """All names that a line depends on."""
+        """Return all names that a line depends on."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
@@ -390,7 +390,7 @@ class Program:
         return layer.output if layer.output in layer.states else layer.states[0]
 
     def flow_of(self, state: str) -> FlowNames:
-        """The names along which the gradient of a state flows."""
+        """Return the names along which the gradient of a state flows."""
         page = self.model.page
         ahead, handed_on = page.ahead(state), f"d{page.before(state)}"
         line = self.lines[f"d{state}"]
@@ -405,8 +405,10 @@ class Program:
         return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
 
     def paths_of(self, state: str) -> tuple[tuple[str, str], ...]:
-        """A letter and a word for each path along which the gradient of a state continues, from the label or target of the line it
-        passes through."""
+        """Return a letter and a word for each path along which the gradient of a state continues.
+
+        They come from the label or target of the line that the path passes through.
+        """
         found: list[tuple[str, str]] = []
         for path in self.flow_of(state).paths:
             reading = self.model.backward.paths.get(path)
@@ -421,23 +423,25 @@ class Program:
     # Ticks
 
     def block_at(self, k: int) -> tuple[Block, int, int]:
-        """The block of tick k of a batch (1 ≤ k ≤ ticks), the step in it, and the index of the line in it; steps and indices are
-        0-based."""
+        """Return the block of tick k of a batch (1 ≤ k ≤ ticks), the step in it, and the index of the line in it.
+
+        Steps and indices are 0-based.
+        """
         block = self.blocks[bisect_right(self._starts, k - 1) - 1]
         step, index = divmod(k - 1 - block.start, len(block.lines))
         return block, step, index
 
     def line_at(self, k: int) -> tuple[Line, int]:
-        """The line executed at tick k of a batch, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
+        """Return the line executed at tick k of a batch, 1 ≤ k ≤ ticks, and its timestep (the last one outside loops over t)."""
         block, step, index = self.block_at(k)
         return block.lines[index], block.timestep(step) if block.way else self.seq_length - 1
 
     def place_of(self, name: str) -> tuple[Block, int] | None:
-        """The block that computes `name`, and the index of the line in it; None for a name that no line computes."""
+        """Return the block that computes `name`, and the index of the line in it; None for a name that no line computes."""
         return self._place.get(self.written_with.get(name, name))
 
     def tick_of(self, name: str, t: int | None = None) -> int | None:
-        """The tick within a batch at which `name` is computed; `t` is the timestep for a line in a loop over t.
+        """Return the tick within a batch at which `name` is computed; `t` is the timestep for a line in a loop over t.
 
         A part of a line is computed with the line. None for a name that no line computes.
         """
@@ -449,8 +453,10 @@ class Program:
         return block.start + step * len(block.lines) + index + 1
 
     def there_at(self, name: str, t: int) -> int | None:
-        """The tick within a batch from which on `name` of timestep `t` can be read: when it is computed, or when the timestep that
-        reads it begins. None for a name that can always be read."""
+        """Return the tick within a batch from which on `name` of timestep `t` can be read; None if it can always be read.
+
+        This is when it is computed, or when the timestep that reads it begins.
+        """
         named = self.names[name]
         if named.kind is Kind.INPUT:
             return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
@@ -461,30 +467,33 @@ class Program:
         return self.tick_of(name, t)
 
     def begin_of(self, block: Block, t: int) -> int:
-        """The number of ticks of a batch before a block begins timestep `t`."""
+        """Return the number of ticks of a batch before a block begins timestep `t`."""
         return block.start + block.step_of(t) * len(block.lines)
 
     def end_of_timestep(self, t: int) -> int:
-        """The tick within a batch at which the forward pass has completed timestep `t`."""
+        """Return the tick within a batch at which the forward pass has completed timestep `t`."""
         block = next(block for block in reversed(self.blocks) if block.phase == "forward" and block.way)
         return self.begin_of(block, t) + len(block.lines)
 
     def steps_done(self, name: str, offset: int) -> int:
-        """The number of steps that have executed the line of `name` after `offset` ticks of a batch."""
+        """Return the number of steps that have executed the line of `name` after `offset` ticks of a batch."""
         place = self.place_of(name)
         assert place is not None
         block, index = place
         return min(max((offset - block.start - index - 1) // len(block.lines) + 1, 0), block.steps)
 
     def complete_at(self, name: str) -> int:
-        """The tick within a batch at which the gradient of a parameter is complete; with carry `notebook`, the end of the pass."""
+        """Return the tick within a batch at which the gradient of a parameter is complete.
+
+        With carry `notebook` this is the end of the backward pass.
+        """
         place = self.place_of(name)
         assert place is not None
         block, index = place
         return self.backward_end if self.earlier else block.end - len(block.lines) + index + 1
 
     def point_after(self, offset: int) -> Point:
-        """The place in the engine's terms after `offset` ticks of a batch: what has been computed by then."""
+        """Return the place in the engine's terms after `offset` ticks of a batch: what has been computed by then."""
         if offset >= self.backward_end:
             return Point("update", done=offset - self.backward_end)
         phase = "backward" if offset > self.loss_tick else "forward"
@@ -499,7 +508,7 @@ class Program:
         return Point(phase, len(blocks) - 1, blocks[-1].steps - 1, len(blocks[-1].lines))
 
     def last_loss(self, tick: int) -> int:
-        """The newest batch whose loss has been computed by a tick; −1 if none."""
+        """Return the newest batch whose loss has been computed by a tick; −1 if none."""
         number, k = divmod(tick - 1, self.ticks)
         return number if k + 1 >= self.loss_tick else number - 1
 
@@ -528,7 +537,7 @@ class Program:
         return tuple(rows)
 
     def _heading(self, line: Line) -> str:
-        """The heading of a layer, with the suffix of its names, if there are several layers or directions."""
+        """Return the heading of a layer, with the suffix of its names, if there are several layers or directions."""
         if len(self.layers) == 1:
             return ""
         layer = self.layer_with(line.target)
@@ -543,7 +552,7 @@ class Program:
 
 
 def _shares(line: equations.Line) -> Expression:
-    """What a timestep adds to a gradient. Where several lines read the weight, their sums have labels, which no timestep has."""
+    """Return the contribution of one timestep to a gradient, without the labels of sums over all timesteps of several lines."""
     path = f"{split(line.target)[0]}_"
     paths = tuple(plain(term) if term.label.startswith(path) else term for term in line.formula.terms)
     return line.formula.with_children(paths) if isinstance(line.formula, Sum) else line.formula
@@ -551,5 +560,5 @@ def _shares(line: equations.Line) -> Expression:
 
 @lru_cache(maxsize=8)
 def program_of(config: Config) -> Program:
-    """The table of a config; made once."""
+    """Return the table of a config, cached."""
     return Program(config)

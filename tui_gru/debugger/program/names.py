@@ -1,4 +1,4 @@
-"""Every name of a run: its kind, and what its axes count."""
+"""All names of a run, with their kinds and the meaning of their axes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from tui_gru.engine.compiling.scheduling import Schedule
 from tui_gru.engine.model import Model
-from tui_gru.engine.scheduling import Schedule
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.equations.names import with_word
@@ -62,16 +62,16 @@ class Named:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """What each axis counts: row (of the batch), unit, character."""
+        """The meaning of each axis in words: row (of the batch), unit, character."""
         return tuple(_COUNTED.get(axis.partition("+")[0], f"{axis} ") for axis in self.axes)
 
 
 def named_values(
     model: Model, schedule: Schedule, update: Sequence[Line], *, backward: bool = True, outside: bool = False
 ) -> Mapping[str, Named]:
-    """Every name of a model, in the order of the equations; without `backward`, of its forward pass only.
+    """Return every name of a model, in the order of the equations; without `backward`, of its forward pass only.
 
-    `outside` says that the program has a line for the gradients from outside.
+    `outside` is True if the program has a line for the gradients from outside.
     """
     page, found = model.page, dict[str, Named]()
 
@@ -121,5 +121,5 @@ def named_values(
 
 
 def unknown_name(name: str, known: Sequence[str]) -> str:
-    """The message for an unknown name, with similar names."""
+    """Return the message for an unknown name, with similar names."""
     return f"there is no value named {name!r}; {did_you_mean(name, known)}"

@@ -1,4 +1,4 @@
-"""How one entry of a value is written, in words and as it is typed, and how a character of a text is shown."""
+"""Writes one entry of a value, in words and as it is typed, and shows characters of a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui_gru.engine.tokens import Text
+    from tui_gru.engine.data.tokens import Text
 from tui_gru.debugger.program.line_table import Program
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡", "\xa0": "⍽"}
@@ -19,40 +19,40 @@ _HIDDEN = frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x
 
 
 def typed_entry(name: str, index: Sequence[int]) -> str:
-    """One entry as `typed.Reader.entry` reads it, counted from 0: `Wz[2, 1]`; the name alone where the index is empty."""
+    """Return one entry as `typed.Reader.entry` reads it, counted from 0: `Wz[2, 1]`; the name alone where the index is empty."""
     return f"{name}{brackets(index)}" if index else name
 
 
 def brackets(index: Sequence[int]) -> str:
-    """An index as it is typed: `[2, 1]`."""
+    """Return an index as it is typed: `[2, 1]`."""
     return f"[{', '.join(map(str, index))}]"
 
 
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:
-    """An index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar."""
+    """Return an index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar."""
     counted = program.names[name].counted
     return ", ".join(said(axis, i, program.config.vocabulary) for axis, i in zip(counted, index, strict=True))
 
 
 def spoken(program: Program, name: str, index: Sequence[int]) -> str:
-    """One entry in words, counted from 1: `h[row 2, unit 1]`."""
+    """Return one entry in words, counted from 1: `h[row 2, unit 1]`."""
     where = spoken_index(program, name, index)
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
 
 
 def said(axis: str, i: int, vocabulary: Text) -> str:
-    """One index (0-based) along the axis `row`, `unit` or `character`, in words; a negative index as typed."""
+    """Return one index (0-based) along the axis `row`, `unit` or `character`, in words; a negative index as typed."""
     return character(i, vocabulary) if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
 
 
 def character(i: int, vocabulary: Text) -> str:
-    """A character by its index (0-based): `“M”`; without a vocabulary `token 12`."""
+    """Return a character by its index (0-based): `“M”`; without a vocabulary `token 12`."""
     return f"“{shown_char(vocabulary[i])}”" if vocabulary else f"token {i}"
 
 
 @lru_cache(maxsize=8192)
 def shown_char(char: str) -> str:
-    """A visible form of a character, one or two cells wide, independent of its neighbours.
+    """Return a visible form of a character, one or two cells wide, independent of its neighbours.
 
     Spaces, newlines, tabs and other control characters have their own signs; a mark that would combine with the character before
     it is shown on a dotted circle; any other invisible character is `�`. For a longer token, each of its characters.
@@ -71,11 +71,11 @@ def shown_char(char: str) -> str:
 
 
 def printable(char: str) -> str:
-    """A character or longer token for a line of text: a space unchanged, others as in `shown_char`."""
+    """Return a character or longer token for a line of text: a space unchanged, others as in `shown_char`."""
     return char if char == " " else shown_char(char)
 
 
 def joined(terms: Sequence[str]) -> list[str]:
-    """Summands with their signs: `a`, `+ b`, `− c`."""
+    """Return summands with their signs: `a`, `+ b`, `− c`."""
     rest = [f"− {term[1:]}" if term.startswith("−") else f"+ {term}" for term in terms[1:]]
     return [*terms[:1], *rest]

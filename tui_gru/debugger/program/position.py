@@ -1,4 +1,4 @@
-"""Places in time: a position is one integer, its tick; everything else follows by arithmetic."""
+"""Positions in time. A position is determined by one integer, its tick."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Position:
 
 
 def position_of(program: Program, tick: int) -> Position:
-    """The position after `tick` ticks."""
+    """Return the position after `tick` ticks."""
     if tick == 0:
         return Position(0, 0, 0, 0, "start", None, 0, 0)
     number, k = divmod(tick - 1, program.ticks)
@@ -41,7 +41,7 @@ def position_of(program: Program, tick: int) -> Position:
 
 
 def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
-    """The tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `here`), a position, or a tick.
+    """Return the tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `here`), a position, or a tick.
 
     In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch. Raises `TuiGruError`
     for a place that does not exist in the program.
@@ -61,23 +61,26 @@ def tick_of(place: str | Position | int, here: Position, program: Program) -> in
 
 
 def in_words(epoch: int, batch: int, t: int | None = None, phase: str = "", *, between: str = ", ") -> str:
-    """A place in words, from 0-based counts: `epoch 3, batch 2, t 1, forward`; without `t` and `phase`, the batch."""
+    """Return a place in words, from 0-based counts: `epoch 3, batch 2, t 1, forward`; without `t` and `phase`, the batch."""
     words = [f"epoch {epoch + 1:,}", f"batch {batch + 1:,}", *([] if t is None else [f"t {t + 1:,}"]), *filter(None, [phase])]
     return between.join(words)
 
 
 def batch_in_words(epoch: int, batch: int) -> str:
-    """A batch inside a sentence, from 0-based counts: `batch 2 of epoch 3`."""
+    """Return a batch inside a sentence, from 0-based counts: `batch 2 of epoch 3`."""
     return f"batch {batch + 1:,} of epoch {epoch + 1:,}"
 
 
 def as_typed(position: Position) -> str:
-    """A place as `tick_of` reads it: `e3 b2 t1`."""
+    """Return a place as `tick_of` reads it: `e3 b2 t1`."""
     return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"
 
 
 def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
-    """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, in a recording of `step 300 t1`, 0-based; None if omitted."""
+    """Parse `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, or `step 300 t1` in a recording.
+
+    Returns epoch, batch and timestep, 0-based; None for those omitted.
+    """
     steps = () if program.config.given is None else program.config.given.steps
     reader = Reader(text, f"{f'step {steps[-1]} t1 or ' if steps else ''}e3 b2 t1 (epoch, batch, timestep, counted from 1)")
     if steps and reader.take("step"):
@@ -96,7 +99,7 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
 
 
 def _batch_of_step(number: int, steps: Sequence[int]) -> int:
-    """The batch that is the step `number` of a recording. Raises `TuiGruError` for one that was not recorded."""
+    """Return the batch that is the step `number` of a recording. Raises `TuiGruError` for one that was not recorded."""
     at = bisect_left(steps, number)
     if at < len(steps) and steps[at] == number:
         return at

@@ -17,7 +17,7 @@ _OF_FUNCTION: Mapping[str, Range] = {
 
 
 def ranges_of(page: Page) -> dict[str, Range]:
-    """The range of every input, state, line and labelled part of a page; infinite if nothing bounds it.
+    """Return the range of every input, state, line and labelled part of a page; infinite if nothing bounds it.
 
     A state has the range −1 to 1 if its line stays in this range whenever all such states do.
     """
@@ -71,7 +71,7 @@ def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
 
 
 def _convex(left: e.Times, right: e.Times) -> tuple[list[Expression], list[Expression]] | None:
-    """The factors a and b of a sum z ⊙ a + (1 − z) ⊙ b; None for any other sum."""
+    """Return the factors a and b of a sum z ⊙ a + (1 − z) ⊙ b; None for any other sum."""
     for first, second in ((left, right), (right, left)):
         for weight in first.parts:
             rest = e.plain(e.Sum((ONE, e.Negative(weight))))

@@ -24,8 +24,10 @@ def check_level(level: str) -> str:
 
 
 def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]:
-    """The ticks within a batch at which a step of `level` ends; for `epoch` those of `batch`, of which only the last batch
-    counts."""
+    """Return the ticks within a batch at which a step of `level` ends.
+
+    For `epoch` they are those of `batch`, and only the last batch of an epoch counts.
+    """
     last = program.ticks if learns else program.loss_tick
     blocks = [block for block in program.blocks if block.end <= last]
     if level == "op":
@@ -51,14 +53,14 @@ class StepIndex:
             self._before.append(self._before[-1] + self._whole(i - 1, self._starts[i]))
 
     def _counted(self, batch: int) -> int:
-        """The number of batches before `batch` that count: all, or only the last of each epoch."""
+        """Return the number of batches before `batch` that count: all, or only the last of each epoch."""
         return batch // self._every
 
     def _whole(self, run: int, batch: int) -> int:
         return (self._counted(batch) - self._counted(self._starts[run])) * len(self._ends[run])
 
     def count(self, tick: int) -> int:
-        """The number of steps that end at or before `tick`."""
+        """Return the number of steps that end at or before `tick`."""
         if tick <= 0:
             return 0
         batch, k = divmod(tick - 1, self._program.ticks)
@@ -67,7 +69,7 @@ class StepIndex:
         return self._before[run] + self._whole(run, batch) + inside
 
     def tick(self, n: int) -> int:
-        """The tick at which the n-th step ends, 1-based; 0, the beginning, for n ≤ 0."""
+        """Return the tick at which the n-th step ends, 1-based; 0, the beginning, for n ≤ 0."""
         if n <= 0:
             return 0
         run = bisect_right(self._before, n - 1) - 1  # the last run with fewer than n steps before it
@@ -79,10 +81,10 @@ class StepIndex:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Consecutive steps at one level from `origin`, remembered so that the same number of steps back returns to `origin`.
+    """Consecutive steps at one level from `origin`, stored so that the same number of steps back returns to `origin`.
 
-    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` says that they ended early, at the beginning, the
-    end or a stop: then only the complete reverse returns to `origin`, and other steps begin from `at`.
+    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` is True if they ended early, at the beginning,
+    the end or a stop: then only the complete reverse returns to `origin`, and other steps begin from `at`.
     """
 
     level: str
@@ -96,12 +98,12 @@ class StepMemory:
         return cls(level, tick, 0, tick)
 
     def onwards(self, level: str, tick: int, count: int) -> StepMemory:
-        """The memory for `count` steps from `tick`: this one if they continue it, otherwise a new one."""
+        """Return the memory for `count` steps from `tick`: this one if they continue it, otherwise a new one."""
         goes_on = (self.level, self.at) == (level, tick) and (not self.cut or self.net + count == 0)
         return self if goes_on else StepMemory.begin(level, tick)
 
     def target(self, index: StepIndex, count: int) -> tuple[int, bool]:
-        """The tick that `count` more steps lead to, and whether they end early at the beginning of the run."""
+        """Return the tick after `count` more steps, and whether they end early at the beginning of the run."""
         net, passed = self.net + count, index.count(self.origin)
         if net == 0:
             return self.origin, False
@@ -110,5 +112,5 @@ class StepMemory:
         return index.tick(passed + net), passed + net < 0
 
     def gone(self, count: int, tick: int, cut: bool) -> StepMemory:
-        """The memory after `count` more steps, which reached `tick`."""
+        """Return the memory after `count` more steps, which reached `tick`."""
         return replace(self, net=self.net + count, at=tick, cut=cut)

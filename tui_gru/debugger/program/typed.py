@@ -29,7 +29,7 @@ class TypedError(TuiGruError):
         self.column = column
 
     def moved(self, columns: int) -> TypedError:
-        """The same error in a longer text, with `columns` more characters in front."""
+        """Return the same error in a longer text, with `columns` more characters in front."""
         return type(self)(self.reason, self.column + columns)
 
 
@@ -67,7 +67,7 @@ class Reader:
         return self._read(_WORD) or ""
 
     def next_whole(self) -> bool:
-        """Whether a whole number comes next."""
+        """Return True if a whole number comes next."""
         return _WHOLE.match(self._text, self._at) is not None
 
     def whole(self, what: str, *, least: int = -LARGEST, most: int = LARGEST) -> int:
@@ -137,7 +137,7 @@ class Reader:
             raise self.error(f"{self._shown} is not understood here")
 
     def error(self, reason: str) -> TypedError:
-        """An error at the current place."""
+        """Return an error at the current place."""
         return TypedError(f"{reason}; write it as {self._usage}", self._at + 1)
 
     def _index(self) -> int:
@@ -162,7 +162,7 @@ class Reader:
 
 
 def whole_number(text: str) -> int | None:
-    """The whole number that a text is, from −`LARGEST` to `LARGEST`; None for any other text."""
+    """Return the whole number that a text represents, from −`LARGEST` to `LARGEST`; None for any other text."""
     if not _WHOLE.fullmatch(text):
         return None
     digits = text.lstrip("+-−").lstrip("0")
@@ -172,15 +172,15 @@ def whole_number(text: str) -> int | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a number that `Reader.number` reads."""
+    """Return True if a text is a number that `Reader.number` reads."""
     return _NUMBER.fullmatch(text) is not None
 
 
 def quoted(char: str) -> str:
-    """A character in the form that `Reader.character` reads."""
+    """Return a character in the form that `Reader.character` reads."""
     return char if char.isprintable() and not char.isspace() else repr(char)
 
 
 def shortened(text: str) -> str:
-    """The input in a message, shortened."""
+    """Return the input in a message, shortened."""
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,1 +1,1 @@
-"""The session: verbs in, snapshots out."""
+"""The session: its verbs, and the snapshots that a screen draws."""

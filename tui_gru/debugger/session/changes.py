@@ -1,4 +1,4 @@
-"""Changing the future of a run: edits, learning and the rate, a what-if made so; undoing that; and the branches that come of it."""
+"""Verbs that change the future of a run: edits, learning, the learning rate, adopting a what-if, undo and redo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALIASES = {"lr": "learning_rate"}
 
 
 def learning(run: Run, value: bool) -> None:
-    """Have batches end with backward and update, or not."""
+    """Enable or disable backward and update. Raises `TuiGruError` if a run on given batches cannot be trained."""
     value = arguments.truth("learning", value)
     if value and not run.program.goes_back:
         travel.check_trains(run)
@@ -33,7 +33,7 @@ def learning(run: Run, value: bool) -> None:
 
 
 def learning_rate(run: Run, value: float) -> None:
-    """Train with another rate from here on."""
+    """Set the learning rate from the position on. Raises `TuiGruError` if it is not valid, or the run is on given batches."""
     rate = check_learning_rate("learning_rate", value)
     travel.check_trains(run)
     if rate != run.settings.learning_rate:
@@ -41,7 +41,7 @@ def learning_rate(run: Run, value: float) -> None:
 
 
 def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:
-    """Change a number, a character of the text, or the rate. Raises `TuiGruError` for what cannot be changed here."""
+    """Edit a number, a character of the text, or the learning rate. Raises `TuiGruError` if it cannot be edited at the position."""
     from tui_gru.debugger.timeline import edits
 
     name = arguments.text("a name", name)
@@ -52,36 +52,39 @@ def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:
 
 
 def adopt(run: Run, what: WhatIf) -> Outcome:
-    """Go to just after the line that wrote the number of a what-if, and edit it there. Raises `TuiGruError`."""
+    """Go to just after the line that computed the number of a what-if, and edit it there.
+
+    Raises `TuiGruError` if the run has been changed since the what-if was computed.
+    """
     from tui_gru.debugger.analysis.what_if import place_of_edit
 
     name, tick = place_of_edit(run.program, what)
     there = run.timeline.moment(run.timeline.place(tick))
     now = there.record.array(name)[there.position.t] if run.program.names[name].timed else there.value(name)
     if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
-        raise TuiGruError("the run has been changed since this was asked; ask again")
+        raise TuiGruError("the run has been changed since the what-if was computed; compute it again")
     places.seek(run, tick, None, along=False)
     return edit(run, name, what.index, what.value)
 
 
 def undo(run: Run) -> bool:
-    """Take back the last change, and go to where it was made. False if there is none."""
+    """Undo the last change, and go to where it was made. False if there is none."""
     return _restore(run, run.state.branches.undo(run.state.tick))
 
 
 def redo(run: Run) -> bool:
-    """Make the change that was taken back again, and go to where the session was then. False if there is none."""
+    """Redo the last undone change, and go to the position at which it was undone. False if there is none."""
     return _restore(run, run.state.branches.redo())
 
 
 def rename_branch(run: Run, old: str, new: str) -> None:
-    """Give a branch another name, with everything that belongs to it."""
+    """Rename a branch, together with its hits, its log and its marks."""
     branches = run.state.branches.renamed(old, new)
     run.update(branches=branches, **by_branch.renamed(run.state, old, new))
 
 
 def delete_branch(run: Run, name: str) -> None:
-    """Delete a branch other than the current one, with the marks on it."""
+    """Delete a branch other than the current one, with its hits, its log and its marks."""
     branches = run.state.branches.without(name)
     run.update(branches=branches, **by_branch.deleted(run.state, name))
 

@@ -1,4 +1,4 @@
-"""The comparison of two branches: on either of them, the other is the branch that it is compared with."""
+"""The comparison of two branches. While one of the two is the current branch, the other is shown beside it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart
 
 
 def comparing(run: Run) -> str | None:
-    """The branch that this one is compared with; None if there is no comparison, or that branch is gone."""
+    """Return the branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
     current, names = run.state.branch, run.state.branches.names
     others = [name for name in run.state.compared[::-1] if name != current and name in names]
     return others[0] if others else None
 
 
 def compare(run: Run, name: str | None) -> str | None:
-    """Compare this branch with another, or with the nearest relative where `name` is empty; None ends it. Raises `TuiGruError`."""
+    """Compare this branch with `name`, or with its closest relative if `name` is empty; None ends the comparison.
+
+    Raises `TuiGruError` if there is no other branch of this name.
+    """
     current = run.state.branch
     if name is None:
         run.update(compared=())
@@ -39,11 +42,12 @@ def compare(run: Run, name: str | None) -> str | None:
 
 
 def apart(run: Run, name: str, progress: Progress | None) -> Apart:
-    """Where this branch and another first differ, and how far apart their losses and their samples of this moment are.
+    """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
 
-    With an empty name the other is the one compared with, else as in `compare`. Raises `TuiGruError`, also where it is interrupted.
+    An empty name means the branch compared with, or else the closest relative. Raises `TuiGruError` if there is no such branch or
+    it is interrupted.
     """
-    from tui_gru.debugger.analysis import branches_apart  # late: it is asked for now and then
+    from tui_gru.debugger.analysis import branches_apart  # imported late: seldom needed
 
     state, here, mine = run.state, run.state.tick, run.timeline
     name = arguments.text("a branch", name) or comparing(run) or _relative(run)
@@ -73,7 +77,7 @@ def apart(run: Run, name: str, progress: Progress | None) -> Apart:
 
 
 def other(run: Run) -> OtherBranch | None:
-    """The other branch at this moment; None where none is compared."""
+    """Return the compared branch at this moment; None if there is no comparison."""
     name = comparing(run)
     if name is None:
         return None
@@ -91,12 +95,12 @@ def other(run: Run) -> OtherBranch | None:
 def _others(run: Run) -> tuple[str, ...]:
     others = tuple(name for name in run.state.branches.names if name != run.state.branch)
     if not others:
-        raise TuiGruError("there is only this branch; a change made in the past makes another")
+        raise TuiGruError("there is only this branch; a change made in the past forks another")
     return others
 
 
 def _relative(run: Run) -> str:
-    """The branch that the current one has left, else the last that has left it."""
+    """Return the source of the current branch, else the newest branch that forked from it, else the newest other branch."""
     others, current = _others(run), run.state.branch
     forks = run.tree.of(run.state.branches)
     source = next(fork.source for fork in forks if fork.name == current)

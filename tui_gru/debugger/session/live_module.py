@@ -1,12 +1,12 @@
-"""A session on the batch that a script's own module has just computed."""
+"""A session on the last batch that a PyTorch module of a running script has computed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.session.session import Session
-from tui_gru.engine.given import GivenConfig
-from tui_gru.interop.opening.module import captured_run, last_step
+from tui_gru.engine.data.given import GivenConfig
+from tui_gru.interop.opening.module import last_run
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def session_on(
     module: Module, optimizer: Optimizer | None = None, head: Linear | None = None, name: str | None = None
 ) -> Session | None:
-    """A session on what `module` has computed since the last time; None the first time, which begins to watch it.
+    """Open a session on the calls of `module` since the last call of this function. The first call starts watching it: None.
 
-    Raises `CaptureError` where there is no GRU in it, none was called, or its inside cannot be computed.
+    Raises `CaptureError` if the module has no GRU, none was called, or its values cannot be recomputed.
     """
-    step = last_step(module, optimizer, head)
-    if step is None:
+    run = last_run(module, optimizer, head, name)
+    if run is None:
         return None
-    given, said = captured_run(step, name)
+    given, said = run
     session = Session.on(GivenConfig.of_given(given))
     session.notice = said
     return session

@@ -1,20 +1,20 @@
-"""Going on with a session: in its own file, in a copy of it, or, where neither can be written, in memory; it says so."""
+"""Opens saved sessions: recorded to their own file, as a copy, or in memory only if no file can be written."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tui_gru.debugger.session.session import REOPENED, Session
-from tui_gru.debugger.storage.own_sessions import free_path
+from tui_gru.debugger.storage.library import free_path
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionInUseError, UnwritableSessionError
 from tui_gru.debugger.storage.store import is_own
 
 
 def opened(path: Path, history_memory: int | None = None) -> Session:
-    """The session in a file. A session in one of the user's folders is recorded to its file; any other file is not changed.
+    """Open the session in a file. It is recorded to the file if that is in one of the user's folders; other files are not changed.
 
-    Of the latter the first change makes the session `undecided`. Raises `SessionFileError` where it cannot be read, or is one of
-    the user's own that is open elsewhere.
+    For such other files, the first change makes the session `undecided`. Raises `SessionFileError` if the file cannot be read, or
+    is in one of the user's folders and open elsewhere.
     """
     if is_own(path):
         return reopened(path, history_memory)
@@ -24,7 +24,10 @@ def opened(path: Path, history_memory: int | None = None) -> Session:
 
 
 def reopened(path: Path, history_memory: int | None = None) -> Session:
-    """The session in a file, recorded to it. Raises `SessionFileError` where it cannot be read, or is open elsewhere."""
+    """Open the session in a file and record it there. Raises `SessionFileError` if it cannot be read or is open elsewhere.
+
+    If the file cannot be written, the session continues in memory only, and its notice says so.
+    """
     try:
         return Session.open(path, record=True, history_memory=history_memory)
     except UnwritableSessionError as error:
@@ -35,7 +38,7 @@ def reopened(path: Path, history_memory: int | None = None) -> Session:
 
 
 def copied(path: Path, history_memory: int | None = None) -> Session:
-    """A copy of the session in a file, recorded beside it under a name of its own. Raises `SessionFileError` as `reopened`."""
+    """Open a copy of the session in a file, recorded next to it under a free name. Raises `SessionFileError` like `reopened`."""
     session, to = Session.open(path, history_memory=history_memory), free_path(path)
     left, session.notice = session.outcome.notice, ""
     record(session, to)
@@ -47,7 +50,10 @@ def copied(path: Path, history_memory: int | None = None) -> Session:
 
 
 def record(session: Session, path: Path) -> None:
-    """Record a session to a file; where that cannot be written, it goes on in memory. Raises `SessionInUseError`."""
+    """Record a session to a file; if it cannot be written, continue in memory.
+
+    Raises `SessionInUseError` if it is open elsewhere.
+    """
     try:
         session.record_to(path)
     except SessionInUseError:

@@ -1,4 +1,4 @@
-"""The snapshot of a session: everything that a screen draws of one moment."""
+"""Creates the snapshot of a session: everything that a screen draws of one moment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
-    """This moment, with the findings that were made last."""
+    """Return the snapshot of the current moment, with the given findings."""
     state, position, timeline, branches = run.state, run.position, run.timeline, run.state.branches
     segment = timeline.segment_at(position.tick)
     return Snapshot(
@@ -51,7 +51,7 @@ def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
 
 
 def _losses_known(run: Run) -> int:
-    """Of how many batches, from the first on, the loss is known."""
+    """Return the number of batches, from the first on, whose loss is known."""
     given = run.state.config.given
     if given is not None and (given.numbers is not None or not given.knows_loss):
         return len(given.batches) if given.knows_loss else 0

@@ -1,4 +1,4 @@
-"""Going to places that have a name: a place in time, a mark, another branch, the last condition, where the session was before."""
+"""Verbs that go to a place with a name: a place in time, a mark, a branch, the last condition, the place before the last jump."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BACK = "'"
 
 
 def seek(run: Run, place: str | Position | int, progress: Progress | None, *, along: bool) -> Outcome:
-    """Go to a place in time; `along` goes on with the jump before it, so that jumping back leads to where that began."""
+    """Go to a place in time. If `along` is True, the place to jump back to stays that of the jump before."""
     tick = tick_of(place, run.position, run.program)
     with nullcontext() if along else leaving(run), run.under_way():
         travel.go(run, tick, progress)
@@ -26,32 +26,35 @@ def seek(run: Run, place: str | Position | int, progress: Progress | None, *, al
 
 
 def switch(run: Run, name: str) -> Outcome:
-    """Go to another branch, to the same place in time, or the newest place on it if it has not come so far."""
+    """Go to the same place in time on another branch, or to its newest place if that is earlier."""
     with leaving(run):
         _switch(run, name, run.state.tick)
     return run.outcome
 
 
 def mark(run: Run, letter: str) -> Mark:
-    """Keep this place under a letter."""
+    """Set a mark at the position. Raises `TuiGruError` if it is not a letter."""
     mark = Mark(letter, run.state.branch, run.state.tick)
     _keep_marks(run, run.state.marks.with_mark(mark))
     return mark
 
 
 def delete_mark(run: Run, letter: str) -> None:
-    """Forget a mark. Raises `TuiGruError` where there is none."""
+    """Delete a mark. Raises `TuiGruError` if there is none."""
     _keep_marks(run, run.state.marks.without(letter))
 
 
 def destination(run: Run, letter: str) -> tuple[str, int]:
-    """The branch and the tick of a mark, or with `'`, of the place before the last jump. Raises `TuiGruError`."""
+    """Return the branch and the tick of a mark, or, for `'`, of the place before the last jump.
+
+    Raises `TuiGruError` if there is no such place, or its branch no longer exists.
+    """
     state = run.state
     if arguments.text("a mark", letter) != BACK:
         mark = state.marks.get(letter)
         where, what = (mark.branch, mark.tick), f"mark {letter}"
     elif state.left is None:
-        raise TuiGruError("there is no place to jump back to yet; a jump, a search or go leaves one")
+        raise TuiGruError("there is no place to jump back to yet; a jump, a search or go sets one")
     else:
         where, what = state.left, "the place before the last jump"
     if where[0] not in state.branches.named:
@@ -60,7 +63,7 @@ def destination(run: Run, letter: str) -> tuple[str, int]:
 
 
 def jump(run: Run, branch: str, tick: int, progress: Progress | None) -> Outcome:
-    """Go to a place of any branch."""
+    """Go to a tick of any branch."""
     with leaving(run), run.under_way():
         if branch != run.state.branch:
             _switch(run, branch, tick)
@@ -69,25 +72,25 @@ def jump(run: Run, branch: str, tick: int, progress: Progress | None) -> Outcome
 
 
 def search(run: Run, condition: str, forwards: bool, progress: Progress | None) -> Outcome:
-    """Run until a condition holds, or back until it does, and remember it. Raises `ConditionError`."""
-    from tui_gru.debugger.expressions.conditions import compile_condition  # late: a tenth of the start
+    """Run to where a condition holds, in either direction, and store the condition. Raises `ConditionError`."""
+    from tui_gru.debugger.expressions.conditions import compile_condition  # imported late: takes a tenth of the start time
 
-    compile_condition(arguments.text("a condition", condition), run.program.spellings)  # else it is not remembered
+    compile_condition(arguments.text("a condition", condition), run.program.spellings)  # an invalid condition is not stored
     run.update(last_condition=condition)
     with leaving(run):
         return travel.search(run, condition, forwards, progress)
 
 
 def next_match(run: Run, forwards: bool, progress: Progress | None) -> Outcome:
-    """Search for the last condition again. Raises `TuiGruError` where there was none."""
+    """Search for the last condition again. Raises `TuiGruError` if there is none."""
     if not run.state.last_condition:
-        raise TuiGruError("no condition has been asked for yet; t asks for one")
+        raise TuiGruError("no condition has been searched for yet; t searches for one")
     return search(run, run.state.last_condition, forwards, progress)
 
 
 def first_not_finite(run: Run, progress: Progress | None) -> bool:
-    """Go to the first number of the run that is not finite, and say which it is. Whether there is one."""
-    from tui_gru.debugger.analysis.not_finite import first_not_finite
+    """Go to the first number of the run that is not finite, and report it. False if every number is finite."""
+    from tui_gru.debugger.analysis.checks.not_finite import first_not_finite
 
     timeline = run.timeline
     last = timeline.computed if timeline.memory.numbers is not None else timeline.position(run.state.branches.newest).number
@@ -102,7 +105,7 @@ def first_not_finite(run: Run, progress: Progress | None) -> bool:
 
 @contextmanager
 def leaving(run: Run) -> Iterator[None]:
-    """A jump: where it leads elsewhere, the place before it can be jumped back to."""
+    """Store the place before a jump, so that `'` jumps back to it, unless the jump ends at the same place."""
     here = run.state.branch, run.state.tick
     try:
         yield

@@ -1,4 +1,4 @@
-"""What can be asked about a run, without changing it: values, their origins, what-ifs, findings, units and losses."""
+"""Read-only queries on a run: values, their origins, what-ifs, findings, unit activity and losses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.timeline.moment import frozen
 from tui_gru.engine import arguments
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.tokens import Text, cut, index_of
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text, cut, index_of
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
-    from tui_gru.debugger.analysis.checking import Check
-    from tui_gru.debugger.analysis.expected import Expected
+    from tui_gru.debugger.analysis.checks.checking import Check
+    from tui_gru.debugger.analysis.checks.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.debugger.analysis.loss_places import Losses
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.timeline.timeline import Timeline
-    from tui_gru.engine.batch import BatchRecord
-    from tui_gru.engine.weights import Array
+    from tui_gru.engine.running.batch import BatchRecord
+    from tui_gru.engine.running.weights import Array
 
 
 class Questions:
-    """Answers about a run as of its position. What answers is imported when it is first asked."""
+    """Answers queries on a run at its position. Imports the modules that they need when they are first used."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -42,40 +42,43 @@ class Questions:
     # Values
 
     def value(self, name: str, t: int | None) -> Any:
-        """A value by name, read-only, of this timestep or another; None where it is not computed yet."""
+        """Return the value of a name, read-only, at timestep `t` (None: the position's); None if it has not been computed yet."""
         name = arguments.text("a name", name)
         value = self._run.moment.value(name, self._timestep(t))
         return frozen(value.copy()) if isinstance(value, np.ndarray) else value
 
     def parameter(self, name: str) -> Array:
-        """A parameter, read-only."""
+        """Return a parameter, read-only."""
         self._check_parameter(name)
         value: Array = self._run.moment.value(name)
         return value
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter, read-only; None where there is none yet."""
+        """Return the gradient of a parameter, read-only; None if it has not been computed yet."""
         self._check_parameter(name)
         return self._run.moment.gradient(name)
 
     def recorded_gradient(self, name: str) -> Array | None:
-        """p.grad of a parameter as the script's optimizer used it, read-only; None where it is not known."""
+        """Return p.grad of a parameter as the script's optimizer used it, read-only; None if it was not recorded."""
         self._check_parameter(name)
         given = self._run.state.config.given
         recorded = None if given is None else given.batches[self._run.position.batch].recorded
         return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
 
     def expected(self) -> Expected | None:
-        """The output of this batch beside the one that the model gave elsewhere; None where that is not known."""
+        """Return the output of this batch compared with the output of the original model; None if the latter is not known."""
         given = self._run.state.config.given
         if given is None:
             return None
-        from tui_gru.debugger.analysis.expected import expected_of
+        from tui_gru.debugger.analysis.checks.expected import expected_of
 
         return expected_of(self._run.moment.record, given.batches[self._run.position.batch])
 
     def summary(self, name: str, t: int | None) -> Summary | None:
-        """What is in an array: shares of saturated and near-zero entries, the largest, a histogram; None if not computed yet."""
+        """Return statistics of an array: shares of saturated and near-zero entries, the largest, a histogram.
+
+        None if it has not been computed yet.
+        """
         from tui_gru.debugger.analysis.saturation import limits_of
         from tui_gru.debugger.analysis.summaries import summary
 
@@ -84,13 +87,13 @@ class Questions:
         if value is None:
             return None
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            raise TuiGruError(f"{name} has no entries that could be summed up")
+            raise TuiGruError(f"{name} has no entries to summarise")
         return summary(value, limits_of(self._run.program, name))
 
-    # Where numbers come from, and what would come of others
+    # Derivations and what-ifs
 
     def explain(self, name: str, index: Any, t: int | None) -> Node:
-        """Where entry `index` of `name` comes from."""
+        """Return the derivation of entry `index` of `name`."""
         from tui_gru.debugger.derivation.explainer import Explainer
         from tui_gru.debugger.derivation.origin import ValueRef
         from tui_gru.debugger.timeline.edits import as_index
@@ -99,14 +102,14 @@ class Questions:
         return Explainer(self._run.timeline).explain(number)
 
     def origin(self, number: ValueRef, progress: Progress | None) -> Node:
-        """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError` where it is interrupted."""
+        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if it is interrupted."""
         from tui_gru.debugger.derivation.explainer import Explainer
 
         run = self._run
 
         def monitor(batch: int, record: BatchRecord) -> bool:
             if run.interrupts.asked():
-                raise TuiGruError("stopped before it was worked out")
+                raise TuiGruError("stopped before the derivation was complete")
             if progress is not None:
                 progress(run.timeline.position((batch + 1) * run.program.ticks))
             return False
@@ -114,7 +117,7 @@ class Questions:
         return Explainer(run.timeline, monitor).explain(number)
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None) -> WhatIf:
-        """What would come of another number in this batch."""
+        """Return the effect that another value of a number would have on this batch."""
         from tui_gru.debugger.analysis.what_if import what_if
         from tui_gru.debugger.timeline import edits
 
@@ -122,21 +125,21 @@ class Questions:
         return what_if(self._run.timeline, self._run.moment, edit, t)
 
     def check(self) -> Check:
-        """The check of this batch against PyTorch, ready to be run in any thread."""
-        from tui_gru.debugger.analysis.checking import prepare_check
+        """Prepare the check of this batch against PyTorch; the result can be run in any thread."""
+        from tui_gru.debugger.analysis.checks.checking import prepare_check
 
         return prepare_check(self._run.timeline, self._run.moment)
 
-    # What is wrong, and what the model has learned
+    # Findings, reports and unit activity
 
     @property
     def found(self) -> tuple[Finding, ...]:
-        """What `findings` has found last, on this branch; nothing before it was asked."""
+        """The result of the last call of `findings` on this branch; empty before the first."""
         timeline, found = self._found
         return found if timeline is self._run.timeline else ()
 
     def findings(self, held_out: str, progress: Progress | None) -> tuple[Finding, ...]:
-        """The mistakes that the run shows up to the position."""
+        """Look for training problems in the run up to the position."""
         from tui_gru.debugger.analysis.findings.table import find
 
         run, unseen = self._run, self._held_out(held_out)
@@ -148,7 +151,7 @@ class Questions:
         return found
 
     def report(self, title: str, held_out: str, progress: Progress | None) -> Report:
-        """Everything that a report says of the run up to the position."""
+        """Gather the contents of a report on the run up to the position."""
         from tui_gru.debugger.analysis.report.gathered import gather
 
         run, unseen = self._run, self._held_out(held_out)
@@ -158,7 +161,7 @@ class Questions:
         )  # fmt: skip
 
     def units(self, name: str, row: int | None, text: str | None, progress: Progress | None) -> Activity:
-        """A value of every unit after every character, of a whole text, or of a row of this batch."""
+        """Return the value of every unit after every character of a text, or of a row of this batch."""
         from tui_gru.debugger.analysis import activity
 
         name = arguments.text("a name", name) or self._run.program.main_state
@@ -168,21 +171,21 @@ class Questions:
         return activity.of_text(name, self._read(read, name, progress), read)
 
     def influence(self, row: int, t: int | None, character: str | None, back: int | None, occlusion: bool) -> Influence:
-        """What the prediction of a row after timestep `t` depends on: every earlier input."""
+        """Return how much the prediction of a row after timestep `t` depends on each earlier input."""
         from tui_gru.debugger.analysis.influence import BACK, influence
 
         run, config = self._run, self._run.state.config
         known = index_of(config.vocabulary)
         chosen = None if character is None else known.get(arguments.text("the character", character))
         if character is not None and chosen is None:
-            raise TuiGruError(f"{character!r} is no character of the vocabulary {config.shown_vocabulary}")
+            raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
         back = BACK if back is None else back
         stop = run.interrupts.asked
         return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
 
     def influence_of_rows(self, row: int, t: int | None) -> RowInfluence:
-        """How every row of the batch affects the prediction of one after timestep `t`."""
+        """Return how much the prediction of a row after timestep `t` depends on every row of the batch."""
         from tui_gru.debugger.analysis.influence import influence_of_rows
 
         run = self._run
@@ -190,14 +193,14 @@ class Questions:
         return influence_of_rows(run.moment, t, row, each=False, stop=run.interrupts.asked)
 
     def losses(self, text: Text | None, progress: Progress | None) -> Losses:
-        """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""
+        """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
         from tui_gru.debugger.analysis import loss_places
 
         if text is None:
             return loss_places.of_batch(self._run.moment, self._corpus)
         read, name = self._tokens(text), self._run.program.loss_names.row
         if not name:
-            raise TuiGruError("this model has no loss of each character, so it cannot be shown where the loss is made")
+            raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
         return loss_places.of_text(self._read(read, name, progress), self._run.program, read)
 
     # Arguments
@@ -227,7 +230,7 @@ class Questions:
     def _corpus(self) -> Corpus:
         corpus = self._run.timeline.segment_at(self._run.state.tick).trainer.corpus
         if not isinstance(corpus, Corpus):
-            raise TuiGruError("this run reads numbers, so there is no text to look at")
+            raise TuiGruError("this run reads numbers, so it has no text")
         return corpus
 
     def _tokens(self, text: Text) -> Text:
@@ -244,7 +247,7 @@ class Questions:
     # Interrupts
 
     def _between_parts(self, progress: Progress | None) -> Callable[[str], None]:
-        """The progress of something that is done in parts, between which it can be interrupted."""
+        """Return a progress callback for work in parts; it raises `TuiGruError` if interrupted."""
 
         def between(words: str) -> None:
             self._check_not_stopped()
@@ -259,4 +262,4 @@ class Questions:
 
     def _check_not_stopped(self) -> None:
         if self._run.interrupts.asked():
-            raise TuiGruError("stopped before everything had been looked at")
+            raise TuiGruError("stopped before the analysis was complete")

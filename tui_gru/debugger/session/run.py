@@ -1,4 +1,4 @@
-"""The mutable centre of a session: its state, its moment, the outcome of the last verb, and the parts that do not survive."""
+"""The mutable core of a session: its state, its moment, the outcome of the last verb, and the objects that are not saved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
-from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
+from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.line_table import Program, program_of
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.session.guards import BatchChecks, Interrupts, Progress, monitor
@@ -23,14 +23,14 @@ from tui_gru.debugger.timeline.segment import Memory, Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.weights import Weights
 
 
 class Run:
-    """A training run that is debugged. The functions of this folder work on it; `Session` is its public face.
+    """A training run under the debugger. The functions of this folder operate on it; `Session` is the public interface.
 
-    `stopped_by` and `notice` are those of the verb under way, or of the last one.
+    `stopped_by` and `notice` belong to the current verb, or to the last one.
     """
 
     def __init__(self, state: State) -> None:
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def end(self) -> Position | None:
-        """The last place of a run of so many epochs; None where the run has no end."""
+        """The last position of a run with a number of epochs; None if it has no end."""
         epochs = self.state.epochs
         return None if epochs is None else self.timeline.position(self.timeline.step_index("epoch").tick(epochs))
 
@@ -70,27 +70,27 @@ class Run:
     def outcome(self) -> Outcome:
         return Outcome(self.position, self.stopped_by, self.notice)
 
-    # What changes it
+    # Changes of the run
 
     def update(self, **changes: Any) -> None:
-        """Change fields of the state, at once: another thread may change others of them."""
+        """Change fields of the state. Thread-safe: another thread may change other fields."""
         with self._updating:
             self.state = self.state.replaced(**changes)
 
     def keep(self, name: str, value: Any, *, begin: bool) -> None:
-        """Keep a value of JSON for a front end, and have it written."""
+        """Save a JSON value for a front end."""
         with self._updating:
             self.update(kept={**self.state.kept, name: value})
         self.recorder.record_kept(begin=begin)
 
     def arrive(self, branches: Branches, tick: int, **changes: Any) -> None:
-        """Be at a place of the current one of `branches`, with other fields of the state changed as well."""
+        """Set the position to `tick` of the current one of `branches`, and change other fields of the state."""
         self.moment = branches.timeline.moment(tick)
         self.update(branches=branches.reached(tick), tick=tick, **changes)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Forget what the last verb came to before a run, and any interrupt after it."""
+        """Clear `stopped_by` and `notice` before a run, and any interrupt after it."""
         self.stopped_by = self.notice = None
         try:
             yield
@@ -98,21 +98,21 @@ class Run:
             self.interrupts.forget()
 
     def stop(self, event: StopEvent) -> None:
-        """Note what has stopped the run."""
+        """Record the event that stopped the run, and put its message first."""
         self.stopped_by, self.notice = event, joined(event.notice, self.notice)
 
     def say(self, text: str, *, warning: bool = False) -> None:
-        """Say something after what is said already."""
+        """Append a message to the notice."""
         self.notice = joined(self.notice, Notice(text, warning))
 
-    # What goes along with a run
+    # Monitors
 
     def watch(self, ahead: bool) -> TroubleWatch | None:
-        """What looks for numbers that stop a run onwards; None where nothing does."""
+        """Return a watch for numbers that stop a forward run; None for a reverse run, and if `stop_on_nan` is off."""
         return TroubleWatch(self.timeline, self.position) if ahead and self.state.stop_on_nan else None
 
     def monitor(self, watch: TroubleWatch | None, progress: Progress | None) -> Monitor:
-        """What sees every batch that is computed on the way, and may stop the run there."""
+        """Return a monitor of every batch that is computed on the way; it can stop the run."""
         return monitor(self.program, self.interrupts, watch, progress)
 
     def _state_to_write(self, counts: bool) -> State:
@@ -120,7 +120,7 @@ class Run:
 
 
 def beginning(config: Config, epochs: int | None, history_memory: int, weights: Weights | None = None) -> State:
-    """The state of a new session, with its own initial weights unless others are given. Raises `TuiGruError`."""
+    """Return the initial state of a session; `weights` default to the initial weights of the config. Raises `TuiGruError`."""
     memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
     learning = config.given is not None and config.given.learns
     weights = initial_weights(config) if weights is None else weights

@@ -1,4 +1,4 @@
-"""Samples of text with the parameters of a moment, which a session keeps."""
+"""Draws samples of text with the current parameters and stores them in the session."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
-MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and bytes that they may take whatever the limit
-DRAW_BYTES = 320  # memory of a sampled character besides its distribution
-LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session keeps its samples with the probabilities of each
+MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and the bytes that they may use even if the budget is smaller
+DRAW_BYTES = 320  # memory of a sampled character, in bytes, without its distribution
+LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session stores the probabilities of each
 
 
 def sample(run: Run, primer: str, length: int, sampler: str, temperature: float, seed: int, progress: Progress | None) -> Sample:
-    """Draw a sample, as far as it comes before it is interrupted, and keep it. Raises `TuiGruError`."""
-    from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
+    """Draw a sample and store it; if interrupted, store the characters drawn so far. Raises `TuiGruError` for invalid arguments."""
+    from tui_gru.engine.running.sampling import sample  # imported late: seldom needed
 
     length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
     if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:
@@ -44,7 +44,7 @@ def sample(run: Run, primer: str, length: int, sampler: str, temperature: float,
 
 
 def _newest(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
-    """The newest samples, as many as fit into so many bytes: `MOST_SAMPLES` at most, and one at least."""
+    """Return the newest samples that fit into `memory` bytes: at least one, at most `MOST_SAMPLES`."""
     kept, used = 0, 0
     for sample in reversed(samples[-MOST_SAMPLES:]):
         used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)

@@ -1,4 +1,4 @@
-"""The public face of the debugger: verbs in (step, seek, edit, sample), values and immutable snapshots out."""
+"""The public interface of the debugger: verbs (step, seek, edit, sample), values, and immutable snapshots."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.weights import Array, Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
     from tui_gru.debugger.analysis.branches_apart import Apart
-    from tui_gru.debugger.analysis.checked_run import CheckTotals
-    from tui_gru.debugger.analysis.checking import Check
-    from tui_gru.debugger.analysis.checking import Report as CheckReport
-    from tui_gru.debugger.analysis.expected import Expected
+    from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
+    from tui_gru.debugger.analysis.checks.checking import Check
+    from tui_gru.debugger.analysis.checks.checking import Report as CheckReport
+    from tui_gru.debugger.analysis.checks.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.debugger.analysis.loss_places import Losses
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.storage.store import FilePath
     from tui_gru.debugger.timeline.anchor import Anchor
-    from tui_gru.engine.sampling import Sample
-    from tui_gru.engine.tokens import Text
+    from tui_gru.engine.data.tokens import Text
+    from tui_gru.engine.running.sampling import Sample
 
 HISTORY_MEMORY = 256 * 2**20
-RECORDING_MEMORY = 64 * 2**20  # any of its steps is computed again from what was recorded
+RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because any step can be recomputed from the recording
 REOPENED = "reopened where it was left: "
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ R = TypeVar("R")
 
 
 def verb(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[Session, P], R]:
-    """A method after which, however it ends, what has changed is written to the file that the session is recorded to."""
+    """Decorate a verb: after it returns or raises, write its changes to the file that the session is recorded to."""
 
     @wraps(method)
     def record(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,11 +64,11 @@ def verb(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[S
 
 
 class Session:
-    """A training run that can be stepped, forwards and backwards in time.
+    """A training run that can be stepped forwards and backwards in time.
 
-    Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run there; without it a run
-    has no end. `history_memory` bounds what is kept of the past, in bytes (`Budget`). With `state`, the session goes on from that,
-    and takes no options. Raises `TuiGruError` for bad input.
+    Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run after so many epochs;
+    without it, the run has no end. `history_memory` limits the memory of the stored past, in bytes (`Budget`). With `state`, the
+    session continues from that state, and takes no options. Raises `TuiGruError` for invalid arguments.
     """
 
     def __init__(
@@ -78,29 +78,32 @@ class Session:
             epochs = _checked_epochs(epochs)
             state = beginning(Config.of(**options), epochs, history_memory)
         elif options or epochs is not None:
-            raise TuiGruError("a session that goes on from a state has its options from there; leave out any others")
+            raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         self._run = Run(state)
         self._questions = Questions(self._run)
 
     @classmethod
     def on(cls, config: Config, *, weights: Weights | None = None, history_memory: int = HISTORY_MEMORY) -> Self:
-        """A session on a checked config, from its own initial weights unless others are given. Given batches end with the last."""
+        """Create a session on a checked config; `weights` default to its initial weights.
+
+        A run on given batches ends with the last.
+        """
         return cls(state=beginning(config, None if config.given is None else 1, history_memory, weights))
 
     @classmethod
     def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
-        """The session in a file, where it was left, paused; with `record`, what is done from here on goes to the same file.
+        """Open the session in a file, at the position where it was saved; with `record`, changes are recorded to the same file.
 
-        Without it the file stays as it is, and the first change says in `notice` that it is in memory only, unless `record_to` or
-        `record_later` has said where it goes.
+        Without `record` the file does not change, and `notice` says after the first change that the session is in memory only,
+        unless `record_to` or `record_later` has been called.
 
-        The folder of a recording opens on its first kept step, each of which is a batch.
+        The path of a recording's folder opens the recording at its first recorded step; each step is a batch.
 
-        `history_memory` bounds what is kept of the past, in bytes, from here on; without it, what bounded them before does. Raises
-        `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
+        `history_memory` limits the memory of the stored past, in bytes; by default the saved limit is used. Raises
+        `SessionFileError` if the file cannot be read, `DivergedError` if this machine computes different numbers.
         """
         if isinstance(path, str | os.PathLike) and os.path.isdir(path) and _holds_a_recording(path):
-            from tui_gru.debugger.session.recordings import opened as opened_recording  # late: few sessions are on one
+            from tui_gru.debugger.session.recordings import opened as opened_recording  # imported late: rarely needed
 
             config, said = opened_recording(path)
             session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
@@ -115,11 +118,11 @@ class Session:
         session._run.notice = joined(Notice(f"{REOPENED}{session.left_at}"), Notice(opened.trouble, warning=True))
         return session
 
-    # What it is
+    # Run and program
 
     @property
     def state(self) -> State:
-        """Everything of it that survives the process. Immutable: each verb leads to another."""
+        """Everything that is saved of the session. Immutable: each verb replaces it."""
         return self._run.state
 
     @property
@@ -134,7 +137,7 @@ class Session:
 
     @property
     def epochs(self) -> int | None:
-        """After how many epochs the run ends; None where it has no end."""
+        """The number of epochs after which the run ends; None if it has no end."""
         return self._run.state.epochs
 
     @epochs.setter
@@ -147,28 +150,28 @@ class Session:
         return self.program.parameters
 
     def program_text(self) -> str:
-        """The listing, a line a row, as it stands on screen."""
+        """Return the listing as shown on screen, one row a line."""
         return "".join(f"{'  ' * row.indent}{row.text}\n" for row in self.program.rows)
 
     def snapshot(self) -> Snapshot:
-        """Everything a screen draws about this moment, immutable."""
+        """Return everything that a screen draws of this moment, immutable."""
         return picture.snapshot(self._run, self._questions.found)
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The numbers of the steps that a recording has kept, each of which is a batch here; none for any other session."""
+        """The step numbers of a recording; each recorded step is a batch here. Empty for other sessions."""
         return () if self.config.given is None else self.config.given.steps
 
-    # What the last verb has come to
+    # The outcome of the last verb
 
     @property
     def outcome(self) -> Outcome:
-        """Where the session is, what stopped its last run, and the message."""
+        """The position, the event that stopped the last run, and the message."""
         return self._run.outcome
 
     @property
     def notice(self) -> str:
-        """The message of the last verb, empty where there is none; `outcome.notice` says whether it is a warning."""
+        """The message of the last verb, or an empty string; `outcome.notice` says whether it is a warning."""
         return "" if self._run.notice is None else self._run.notice.text
 
     @notice.setter
@@ -176,30 +179,30 @@ class Session:
         self._run.notice = Notice(text) if text else None
 
     def add_notice(self, text: str, *, warning: bool = False, first: bool = False) -> None:
-        """Say something after the message of the last verb, or, with `first`, before it."""
+        """Append a message to that of the last verb, or prepend it if `first` is True."""
         one = Notice(text, warning)
         self._run.notice = joined(one, self._run.notice) if first else joined(self._run.notice, one)
 
-    # Where it is
+    # Position
 
     @property
     def position(self) -> Position:
-        """The place in time: it says which line has just been executed."""
+        """The position in time: the line that has just been executed."""
         return self._run.position
 
     @property
     def newest(self) -> Position:
-        """The furthest place reached on this branch."""
+        """The newest position reached on this branch."""
         return self._run.timeline.position(self.state.branches.newest)
 
     @property
     def end(self) -> Position | None:
-        """The last place of a run of `epochs`; None where the run has no end."""
+        """The last position of a run of `epochs`; None if the run has no end."""
         return self._run.end
 
     @property
     def left_at(self) -> str:
-        """Where the session is, how many branches and changes it has: one line for the notice of a session that is reopened."""
+        """The position and the numbers of branches and changes, in one line, for the notice of a reopened session."""
         at, branches, changes = self.position, len(self.branches), len(self.state.branches.done)
         return (
             f"{in_words(at.epoch, at.batch, at.t, between=' · ')} on {self.branch}, "
@@ -207,33 +210,37 @@ class Session:
         )
 
     def batches_to(self, tick: int | None = None) -> int:
-        """At most how many batches are run, or run again, on the way to a tick of this branch; None: to where it stands."""
+        """Return the most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""
         timeline = self._run.timeline
         batch = max((self.position.tick if tick is None else tick) - 1, 0) // self.program.ticks
         ahead = batch - timeline.computed
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
 
     def anchor(self, tick: int | None = None) -> Anchor:
-        """This moment, or another of this branch: something to ask `holds` about later."""
-        from tui_gru.debugger.timeline.anchor import Anchor  # late: nothing is asked about the first picture
+        """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
+        from tui_gru.debugger.timeline.anchor import Anchor  # imported late: the first screen does not need it
 
         return Anchor(self._run.timeline, self.position.tick if tick is None else tick)
 
     def holds(self, anchor: Anchor) -> bool:
-        """Whether the current branch has that moment, and nothing in it has been changed since."""
+        """Return True if the current branch contains the moment of an anchor with unchanged numbers.
+
+        Raises `TuiGruError` if it is no anchor.
+        """
         from tui_gru.debugger.timeline.anchor import Anchor
 
         if not isinstance(anchor, Anchor):
-            raise TuiGruError(f"an anchor is what `anchor` gave, not {arguments.shown(anchor)}")
+            raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
         return self._run.timeline.still_has(anchor)
 
     # Moving in time
 
     @verb
     def step(self, level: str = "timestep", count: int = 1, *, progress: Progress | None = None) -> Position:
-        """Step `count` ops, timesteps, phases, batches or epochs; a negative count goes back in time. Returns the position.
+        """Step `count` ops, timesteps, phases, batches or epochs; a negative count steps back in time. Returns the position.
 
-        A step ends where its level does: `batch` goes to the end of the batch. In reverse it leads back to where the session was.
+        A step goes to the end of its level: `batch` to the end of the batch. Stepping back returns to the positions before the
+        steps forward. Stops at breakpoints. Raises `TuiGruError` for an unknown level.
         """
         return travel.step(self._run, level, count, progress).position
 
@@ -241,49 +248,53 @@ class Session:
     def seek(self, place: str | Position | int, *, progress: Progress | None = None, along: bool = False) -> Position:
         """Go to `e3 b2 t1` (counted from 1: just after timestep 1 of batch 2 of epoch 3), to a `Position`, or to a tick.
 
-        A moment not reached yet is run to. `along` goes on with the jump before it, so that `'` leads back to where that began.
+        Runs to a position that has not been reached yet; ignores breakpoints. If `along` is True, the place that `'` jumps back
+        to stays that of the jump before. Raises `TuiGruError` for an invalid place.
         """
         return places.seek(self._run, place, progress, along=along).position
 
     @verb
     def sgd(self, count: int = 1, *, progress: Progress | None = None) -> Position:
-        """An SGD step: finish this batch from wherever in it the session is, backward and update; `count` of them."""
+        """Do `count` SGD steps: finish the current batch, with backward and update even if learning is off. Ignores breakpoints."""
         return travel.sgd(self._run, count, progress).position
 
     @verb
     def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
-        """Run to where a line, named by what it computes, is executed next: in this timestep, a later one, or the next batch."""
+        """Run to the next execution of a line, named by its target, in this timestep, a later one, or the next batch.
+
+        Raises `TuiGruError` if there is no such line, or it is not executed because learning is off.
+        """
         return travel.run_to(self._run, line, progress).position
 
     @verb
     def continue_(self, progress: Progress | None = None) -> bool:
-        """Run until something stops it: True; else to the end of the run, or to where it was interrupted.
+        """Run until a breakpoint, a watch or a guard stops the run: True. False at the end of the run, or if interrupted.
 
-        Raises `ConditionError` where a condition cannot be evaluated, and stops there.
+        Raises `ConditionError` at the place where a condition cannot be evaluated.
         """
         return travel.continue_(self._run, progress).stopped_by is not None
 
     @verb
     def reverse_continue(self, progress: Progress | None = None) -> bool:
-        """Go back to the last place before this one where something stops: True; else to the beginning, or until interrupted.
+        """Go back to the last place before the position where a breakpoint or a watch stops the run: True. False at the beginning.
 
-        Raises `ConditionError` where a condition cannot be evaluated, and stops there.
+        Also False if interrupted. Raises `ConditionError` at the place where a condition cannot be evaluated.
         """
         return travel.reverse_continue(self._run, progress).stopped_by is not None
 
     @verb
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
-        """Run forwards until a condition holds at a place where something it reads is computed. True if it stopped there."""
+        """Run forward to where a condition holds, tested whenever a value that it reads is computed. True if it stopped there."""
         return _matched(places.search(self._run, condition, True, progress))
 
     @verb
     def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
-        """Go back to the last place before this one where a condition holds. True if it stopped there; else at the beginning."""
+        """Go back to the last place before the position where a condition holds: True. Otherwise go to the beginning: False."""
         return _matched(places.search(self._run, condition, False, progress))
 
     @verb
     def next_match(self, forwards: bool = True, progress: Progress | None = None) -> bool:
-        """Search again for the last condition. True if it stopped there."""
+        """Search for the last condition again. True if it stopped there. Raises `TuiGruError` if there was none."""
         return _matched(places.next_match(self._run, forwards, progress))
 
     @property
@@ -293,29 +304,30 @@ class Session:
 
     @verb
     def run_to_not_finite(self, *, progress: Progress | None = None) -> bool:
-        """Go to the first number of the run that is not finite, as far as it has been run; of a recording, of all its steps.
+        """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.
 
         True if there is one; `notice` says which it is.
         """
         return places.first_not_finite(self._run, progress)
 
     def interrupt(self) -> None:
-        """Stop a run that another thread is in, or is about to begin, at the end of the batch it is at."""
+        """Stop the run of another thread, or the run that it is about to start, at the end of the current batch."""
         self._run.interrupts.interrupt()
 
     def forget_interrupt(self) -> None:
-        """Let no interrupt that has come until now stop what is begun next: it came as the run before had ended by itself."""
+        """Withdraw a pending interrupt, which would stop the next run although it was meant for one that has already ended."""
         self._run.interrupts.forget()
 
     @property
     def interrupts(self) -> int:
-        """How often `interrupt` was called."""
+        """The number of calls of `interrupt`."""
         return self._run.interrupts.count
 
     @property
     def stop_on_nan(self) -> bool:
-        """Whether a run stops where the loss or a weight is not finite, or where the loss, the gradient's norm or a weight grows
-        a thousandfold within a batch."""
+        """True if a run stops when the loss or a weight is not finite, or when the loss, the gradient norm or a weight grows
+        a thousandfold within a batch.
+        """
         return self.state.stop_on_nan
 
     @stop_on_nan.setter
@@ -324,9 +336,9 @@ class Session:
 
     @property
     def check_every_batch(self) -> bool:
-        """Whether each batch that a run finishes is compared with PyTorch's autograd; a run stops where they do not agree.
+        """True if every finished batch is compared with PyTorch's autograd; a run stops at a batch that differs.
 
-        What has come of it is in `checked`. It takes ten to twenty times as long as training the batch.
+        The totals are in `checked`. A check takes ten to twenty times as long as training the batch.
         """
         return self._run.checks.totals is not None
 
@@ -336,34 +348,37 @@ class Session:
 
     @property
     def checked(self) -> CheckTotals | None:
-        """What has come of checking every batch; None where that is off."""
+        """The totals of the batch checks; None while they are disabled."""
         return self._run.checks.totals
 
     # Breakpoints, watches and marks
 
     @property
     def stops(self) -> Stops:
-        """All breakpoints and watches. They are the session's: going to another branch changes nothing of them."""
+        """All breakpoints and watches of the session. They apply to every branch."""
         return self.state.stops
 
     def break_at(self, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> Breakpoint:
-        """Stop after a line, named by what it computes; where a condition holds, or both; at some of the hits if `hits` says so.
+        """Add a breakpoint after a line, named by its target, or on a condition, or both; `hits` selects the hits that stop.
 
-        With `log`, a template such as `loss {loss:.3f}`, write instead of stopping. Raises `TuiGruError` for a line that there is
-        not, `ConditionError`, with the column, for texts that are none.
+        With `log`, a template such as `loss {loss:.3f}`, it writes to the log instead of stopping. Raises `TuiGruError` if there
+        is no such line, `ConditionError`, with the column, if a text cannot be parsed.
         """
         return stops.break_at(self._run, line, condition, hits, log)
 
     def watch(self, expression: str, *, stops: bool = False) -> Watch:
-        """Show the value of an expression; with `stops`, stop where it changes. Raises `ConditionError`."""
+        """Add a watch that shows the value of an expression; with `stops`, runs stop when it changes.
+
+        Raises `ConditionError`.
+        """
         return add_watch(self._run, expression, stops)
 
     def change_stop(self, id: int, /, **changes: Any) -> Breakpoint | Watch:
-        """Change anything of a breakpoint or a watch but its id. Raises `TuiGruError`."""
+        """Change fields of a breakpoint or a watch, except its id. Raises `TuiGruError` if the id or a field does not exist."""
         return stops.change(self._run, id, changes)
 
     def delete_stop(self, id: int) -> None:
-        """Delete a breakpoint or a watch. Raises `TuiGruError` where there is none with that id."""
+        """Delete a breakpoint or a watch. Raises `TuiGruError` if there is none with that id."""
         stops.delete(self._run, id)
 
     @property
@@ -372,15 +387,15 @@ class Session:
         return self.state.marks.sorted
 
     def mark(self, letter: str) -> Mark:
-        """Keep this place under a letter, a to z or A to Z."""
+        """Set a mark at the position; the letter is a to z or A to Z. Raises `TuiGruError` for anything else."""
         return places.mark(self._run, letter)
 
     def delete_mark(self, letter: str) -> None:
-        """Forget a mark. Raises `TuiGruError` where there is none."""
+        """Delete a mark. Raises `TuiGruError` if there is none."""
         places.delete_mark(self._run, letter)
 
     def jump(self, letter: str, *, progress: Progress | None = None) -> Position:
-        """Go to a mark, on whatever branch it is; with `'`, to where the session was before the last jump, search or switch."""
+        """Go to a mark on any branch; `'` goes to the position before the last jump, search or switch. Raises `TuiGruError`."""
         return self._jump(*places.destination(self._run, letter), progress)
 
     @verb
@@ -391,7 +406,7 @@ class Session:
 
     @property
     def learning(self) -> bool:
-        """Whether batches end with backward and update. Setting it in the past forks a branch."""
+        """True if batches end with backward and update. Setting it in the past forks a branch."""
         return self._run.settings.learning
 
     @learning.setter
@@ -411,10 +426,10 @@ class Session:
 
     @verb
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
-        """Change a number of a parameter, a value or a gradient, a character of the text (its 0-based place), or the rate.
+        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or the learning rate.
 
-        h and h_prev can be changed as long as they are not used, a weight at any time, another value only just after its line.
-        In the past this forks a branch; the old future stays. Returns the position.
+        h and h_prev can be edited until they are used, a weight at any time, other values only just after their line. In the
+        past, this forks a branch; the old future stays. Returns the position. Raises `TuiGruError` if the edit is not possible.
         """
         if value is None:
             index, value = None, index
@@ -422,27 +437,30 @@ class Session:
 
     @verb
     def adopt(self, what: WhatIf) -> Position:
-        """Make a what-if so: go to just after the line that wrote the number, and edit it there, which forks in the past."""
+        """Apply a what-if: go to just after the line that computed the number, and edit it there.
+
+        In the past, this forks a branch.
+        """
         return changes.adopt(self._run, what).position
 
     @verb
     def undo(self) -> bool:
-        """Take back the last change, and go to where it was made. False if there is none."""
+        """Undo the last change, and go to where it was made. False if there is none."""
         return changes.undo(self._run)
 
     @verb
     def redo(self) -> bool:
-        """Make the change that was taken back again, and go to where the session was then. False if there is none."""
+        """Redo the last undone change, and go to the position at which it was undone. False if there is none."""
         return changes.redo(self._run)
 
     @property
     def last_change(self) -> JournalEntry | None:
-        """The change that `undo` would take back."""
+        """The change that `undo` would revert; None if there is none."""
         return self.state.branches.last_change
 
     @property
     def next_change(self) -> JournalEntry | None:
-        """The change that `redo` would do again."""
+        """The change that `redo` would apply again; None if there is none."""
         return self.state.branches.next_change
 
     # Branches
@@ -459,56 +477,61 @@ class Session:
 
     @verb
     def switch(self, name: str) -> Position:
-        """Go to another branch, to the same place in time, or its newest if it has not come so far."""
+        """Go to the same place in time on another branch, or to its newest place if that is earlier. Raises `TuiGruError`."""
         return places.switch(self._run, name).position
 
     @verb
     def rename_branch(self, old: str, new: str) -> None:
-        """Give a branch another name, of one word."""
+        """Rename a branch; the new name is one word. Raises `TuiGruError` if it is invalid or taken."""
         changes.rename_branch(self._run, old, new)
 
     @verb
     def delete_branch(self, name: str) -> None:
-        """Delete a branch other than the current one, and the marks on it. This cannot be undone.
+        """Delete a branch other than the current one, with its marks. This cannot be undone.
 
-        Branches that have left it keep the past that they share with it.
+        Branches that forked from it keep their shared past. Raises `TuiGruError` for the current branch or an unknown name.
         """
         changes.delete_branch(self._run, name)
 
     @property
     def comparing(self) -> str | None:
-        """The branch that this one is compared with; None if there is no comparison, or that branch is gone."""
+        """The branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
         return comparison.comparing(self._run)
 
     @verb
     def compare(self, name: str | None = "") -> str | None:
-        """Compare this branch with another, from here on; None ends it. Returns the name of the other.
+        """Compare this branch with another from now on; None ends the comparison. Returns the name of the other branch.
 
-        With no name it is the branch that this one has left, or the last that has left this one. A branch switched to later is
-        compared with `name`; and when that is switched to, it with this one. Raises `TuiGruError` where there is no such branch.
+        An empty name means the branch that this one forked from, or else the newest that forked from this one. After a switch to
+        a third branch, that is compared with `name`; after a switch to `name`, it is compared with this one. Raises `TuiGruError`
+        if there is no such branch.
         """
         return comparison.compare(self._run, name)
 
     def apart(self, name: str = "", *, progress: Progress | None = None) -> Apart:
-        """Where this branch and another first differ, and how far apart their losses and their samples of this moment are.
+        """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
 
-        With no name the other is the one compared with, else as in `compare`. Raises `TuiGruError`, also where it is interrupted.
+        An empty name means the branch compared with, or else the default of `compare`. Raises `TuiGruError` if there is no such
+        branch or it is interrupted.
         """
         return comparison.apart(self._run, name, progress)
 
     # Values
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """A value by name as of the position, or of timestep `t` (0-based) of this batch: (B, H) or (B, V) read-only, a number,
-        or None where it is not computed yet."""
+        """Return the value of a name at the position, or at timestep `t` (0-based) of this batch.
+
+        It is an array (B, H) or (B, V), read-only, or a number, or None if it has not been computed yet. Raises `TuiGruError` for
+        an unknown name.
+        """
         return self._questions.value(name, t)
 
     def parameter(self, name: str) -> Array:
-        """A parameter as of the position, read-only."""
+        """Return a parameter at the position, read-only."""
         return self._questions.parameter(name)
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter as of the position, read-only; None where there is none yet."""
+        """Return the gradient of a parameter at the position, read-only; None if it has not been computed yet."""
         return self._questions.gradient(name)
 
     @property
@@ -519,24 +542,26 @@ class Session:
 
     @property
     def expected(self) -> Expected | None:
-        """The output of this batch beside the one that the model gave elsewhere; None where that is not known."""
+        """The output of this batch compared with the output of the original model; None if the latter is not known."""
         return self._questions.expected()
 
     def recorded_gradient(self, name: str) -> Array | None:
-        """p.grad of a parameter as the script's optimizer used it, under our name and in our shape, read-only; None where it
-        is not known."""
+        """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
+
+        None if it was not recorded.
+        """
         return self._questions.recorded_gradient(name)
 
     @property
     def said(self) -> str:
-        """How p.grad of this batch came from the derived gradients (equal, clipped, scaled), and what else is to be said of it."""
+        """How p.grad of this batch relates to the derived gradients (equal, clipped, scaled), and other remarks on the batch."""
         given = self.config.given
         return "" if given is None else given.batches[self.position.batch].said()
 
     def summary(self, name: str, t: int | None = None) -> Summary | None:
-        """What is in a value, a parameter or a gradient: shares of saturated and near-zero entries, the largest, a histogram.
+        """Return statistics of a value, a parameter or a gradient: shares of saturated and near-zero entries, a histogram, …
 
-        As `value` reads it; None where it is not computed yet. Raises `TuiGruError` for what is one number.
+        Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
         """
         return self._questions.summary(name, t)
 
@@ -556,68 +581,69 @@ class Session:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> str:
-        """Sample text with the parameters of this moment: the primer and `length` characters. Never changes the training.
+        """Sample text with the current parameters. Returns the primer and `length` characters. Never changes the training.
 
-        The sample is kept with the session; where it is interrupted, as far as it has come. Raises `TuiGruError`, also for more
-        than `LONGEST_SAMPLE` characters.
+        The sample is stored in the session; if interrupted, the characters drawn so far. Raises `TuiGruError` for invalid
+        arguments, such as more than `LONGEST_SAMPLE` characters.
         """
         return sampling.sample(self._run, primer, length, sampler, temperature, seed, progress).text
 
-    # Questions
+    # Queries
 
     def explain(self, name: str, index: Any = (), t: int | None = None) -> Node:
-        """Where entry `index` of `name` comes from, at timestep `t` (0-based; default: the position's), as of the position.
+        """Return the derivation of entry `index` of `name` at timestep `t` (0-based; default: the position's), as of the position.
 
-        `explain("h", (1, 0)).terms` are what it is the sum of, and each can be asked in turn. Raises `TuiGruError`.
+        The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
+        `TuiGruError`.
         """
         return self._questions.explain(name, index, t)
 
     def origin(self, number: ValueRef, *, progress: Progress | None = None) -> Node:
-        """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError`, also where it is interrupted."""
+        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
         return self._questions.origin(number, progress)
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
-        """What would come of another number in this batch: a parameter, a value or delta of timestep `t`, or a gradient.
+        """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
 
-        Neither the run nor a branch is touched. Raises `TuiGruError` for what cannot be changed or is not computed yet.
+        Changes neither the run nor a branch. Raises `TuiGruError` if the number cannot be changed or has not been computed yet.
         """
         return self._questions.what_if(name, index, value, t)
 
     def batch_check(self) -> Check:
-        """The check of this batch, prepared now; `run` it in any thread. It reads only, and never changes the training."""
+        """Prepare the check of this batch; call its `run` in any thread. It only reads, and never changes the training."""
         return self._questions.check()
 
     def check(self, *, entries: int = 2, seed: int = 0) -> CheckReport:
-        """Compare everything in this batch with PyTorch's autograd, and with finite differences; imports torch.
+        """Compare all numbers of this batch with PyTorch's autograd and with finite differences. Imports torch.
 
-        Of a batch that does not learn a copy is given a backward pass. Raises `TuiGruError` where a number is not finite.
+        If the batch does not learn, a copy of it gets a backward pass. Raises `TuiGruError` if a number is not finite.
         """
         return self.batch_check().run(entries=entries, seed=seed)
 
     @property
     def found(self) -> tuple[Finding, ...]:
-        """What `findings` has found last, on this branch; nothing before it was asked."""
+        """The result of the last call of `findings` on this branch; empty before the first."""
         return self._questions.found
 
     def findings(self, *, held_out: str = "", progress: Progress | None = None) -> tuple[Finding, ...]:
-        """The mistakes that the run shows up to the position, each with its numbers and the cure; none in a healthy run.
+        """Return training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
 
-        `held_out` is a text that was not trained on, to look for overfitting. Replays the last batches. Raises `TuiGruError`, also
-        where it is interrupted.
+        `held_out` is a text that was not trained on, used to detect overfitting. Replays the last batches. Raises `TuiGruError`
+        if an argument is invalid or it is interrupted.
         """
         return self._questions.findings(held_out, progress)
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: Progress | None = None) -> Report:
-        """Everything that a report says of the run up to the position, to be written by `analysis.report.written`."""
+        """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`."""
         return self._questions.report(title, held_out, progress)
 
     def units(
         self, name: str = "", *, row: int | None = None, text: str | None = None, progress: Progress | None = None
     ) -> Activity:
-        """A value of every unit after every character, `activity.values` (n, units): of a whole text, or of a row of this batch.
+        """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
 
-        `name` is the state of the last layer unless it is given. With `row` (0-based) the values are those of the run, NaN where
-        they are not computed yet; without, `text` is read with the weights of now, by default the text that is trained on. Raises
+        `name` defaults to the state of the last layer. With `row` (0-based) the values are those of the run, NaN if they have not
+        been computed yet; without it, `text` is read with the current weights, by default the training text. Raises
         `TuiGruError`.
         """
         return self._questions.units(name, row, text, progress)
@@ -631,106 +657,105 @@ class Session:
         back: int | None = None,
         occlusion: bool = True,
     ) -> Influence:
-        """What the prediction of a row after timestep `t` (0-based; default: the position's) depends on: every earlier input.
+        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on earlier inputs.
 
-        `character` is the one whose probability is looked at, the likeliest without it; `back` how many inputs before it are looked
-        at, at least. Without `occlusion`, which takes most of the time, there is the gradient alone. Raises `TuiGruError`.
+        `character` is the one whose probability is explained, by default the most likely; at least `back` earlier inputs are
+        included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
         """
         return self._questions.influence(row, t, character, back, occlusion)
 
     def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
-        """How every row of the batch affects the prediction of one after timestep `t` (0-based; default: the position's).
+        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each row.
 
-        By the gradient of each, and by leaving out all others together. Both are 0 for other rows in a model that keeps its rows
-        apart. Raises `TuiGruError`.
+        Computed by the gradient of each row, and by leaving out all other rows together. Both are 0 for other rows in a model
+        that processes its rows independently. Raises `TuiGruError`.
         """
         return self._questions.influence_of_rows(row, t)
 
     def losses(self, *, text: Text | None = None, progress: Progress | None = None) -> Losses:
-        """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""
+        """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
         return self._questions.losses(text, progress)
 
     # Files
 
     def save(self, path: FilePath) -> None:
-        """Write the session to a file, all of it or nothing. Raises `SessionFileError`; only a session is ever overwritten."""
+        """Write the session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`."""
         self._run.recorder.save(path)
 
     def record_to(self, path: FilePath) -> None:
-        """Save the session and bring the file up to it after every verb from here on, so that it survives the end of the process.
+        """Save the session to a file, and update the file after every verb from now on, so that the session survives a crash.
 
-        Where the file cannot be written any more, the session goes on in memory, and `notice` says so. Raises `SessionFileError`
-        where it cannot be begun.
+        If the file cannot be written later, the session continues in memory only, and `notice` says so. Raises `SessionFileError`
+        if the file cannot be created.
         """
         self._run.recorder.record_to(path)
 
     def record_later(self, place: Callable[[], FilePath | None]) -> None:
-        """As `record_to`, but from the first thing on that is done or kept: until then there is no file. `place` names it then.
+        """Like `record_to`, but create the file only when there is something to record; `place` is then called for its path.
 
-        Where the file cannot be begun, the session goes on in memory, and `notice` says so. Where it is in use, `place`
-        is asked for another. Where it is None, the session is `undecided`, and `place` is asked again after the next verb.
+        If the file cannot be created, the session continues in memory only, and `notice` says so. If it is in use, `place` is
+        called for another path. If `place` returns None, the session is `undecided`, and `place` is called again after the next
+        verb.
         """
         self._run.recorder.record_later(place)
 
     @property
     def undecided(self) -> bool:
-        """Whether something was done that is recorded nowhere yet: `record_to` or `stay_in_memory` decides."""
+        """True if there are changes that are not recorded yet, until `record_to` or `stay_in_memory` is called."""
         return self._run.recorder.undecided
 
     @property
     def unrecorded(self) -> bool:
-        """Whether the session is in memory only, though it was to be recorded or its owner was asked."""
+        """True if the session is in memory only, although it was to be recorded or its owner was asked."""
         return self._run.recorder.unrecorded
 
     @property
     def opened_from(self) -> Path | None:
-        """The file that it was read from and is not recorded to."""
+        """The file that the session was opened from and is not recorded to; None if there is none."""
         return self._run.recorder.opened_from
 
     def stay_in_memory(self, why: str = "") -> None:
-        """Record no more, and say so."""
+        """Stop recording, and say so in the notice; `why` is the reason."""
         self._run.recorder.stay_in_memory(why)
 
     @property
     def recording(self) -> Path | None:
-        """The file that is recorded to."""
+        """The file that the session is recorded to; None if there is none."""
         return self._run.recorder.path
 
     def records_to(self, path: FilePath) -> bool:
-        """Whether a file, or what a link leads to, is the one that is recorded to."""
+        """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
         return self._run.recorder.records_to(path)
 
     def record(self) -> None:
-        """Write what has changed to the file that is recorded to, if there is one. Every verb does, once, at its end."""
+        """Write changes to the file that the session is recorded to, if there is one. Every verb does this at its end."""
         self._run.recorder.record()
 
     def close(self) -> None:
-        """End the recording; the session goes on in memory."""
+        """Stop recording; the session continues in memory."""
         self._run.recorder.close()
 
     def keep(self, name: str, value: Any, *, begin: bool = True) -> None:
-        """Have a value of JSON saved with the session, under a name of a front end's own: its layout, its commands.
+        """Save a JSON value with the session, under a name that the front end chooses: its layout, its commands.
 
-        Within a verb it is written with what else that changes. Without `begin` it is no reason to begin a recording that was put
-        off; it will be there when that begins. Raises `TuiGruError` for what JSON does not have.
+        During a verb, it is written together with the verb's other changes. If `begin` is False, the value does not start a
+        recording that waits for its first change (`record_later`). Raises `TuiGruError` if JSON cannot represent the value.
         """
         from tui_gru.debugger.storage import kept
         from tui_gru.debugger.storage.encoding import from_json, to_json
 
-        name = arguments.text("a name to keep a value under", name)
+        name = arguments.text("the name of a saved value", name)
         if name in kept.NAMES:
-            raise TuiGruError(f"{name} is a name that the session keeps something of its own under; choose another")
+            raise TuiGruError(f"{name} is a reserved name; choose another")
         try:
             value = from_json(to_json(value))
         except (TypeError, ValueError, RecursionError) as error:
-            raise TuiGruError(
-                f"{name} cannot be kept with a session: {error}; make it of texts, numbers, lists and dicts"
-            ) from None
+            raise TuiGruError(f"{name} cannot be saved with a session: {error}; use strings, numbers, lists and dicts") from None
         self._run.keep(name, value, begin=begin)
 
     def kept(self, name: str, default: Any = None) -> Any:
-        """What was last kept under a name."""
-        return self.state.kept.get(arguments.text("the name of a kept value", name), default)
+        """Return the value last saved under a name with `keep`; `default` if there is none."""
+        return self.state.kept.get(arguments.text("the name of a saved value", name), default)
 
 
 def _checked_epochs(epochs: int | None) -> int | None:
@@ -742,6 +767,6 @@ def _matched(outcome: Outcome) -> bool:
 
 
 def _holds_a_recording(folder: FilePath) -> bool:
-    from tui_gru.interop.recording.folder import holds_a_recording  # late: most sessions are files
+    from tui_gru.interop.recording.folder import holds_a_recording  # imported late: most sessions are files
 
     return holds_a_recording(Path(folder))

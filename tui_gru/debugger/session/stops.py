@@ -1,4 +1,4 @@
-"""Adds, changes and deletes the breakpoints and watches of a session; and what is kept of them between two runs."""
+"""Adds, changes and deletes the breakpoints and watches of a session; and caches what is computed for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Breakpoint, S, Stop, Stops, Watch, Watched, changed
 from tui_gru.debugger.timeline.timeline import Timeline
 
-# Conditions are compiled once there is one: that would be a tenth of the start.
+# Conditions are compiled only if there are any: importing their modules takes a tenth of the start time.
 if TYPE_CHECKING:
     from tui_gru.debugger.breakpoints.counting import Columns
     from tui_gru.debugger.breakpoints.hit_counter import HitCounter
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StopCache:
-    """What takes long to compute about stops: compiled conditions, hit counters, and the hits counted so far."""
+    """A cache of what is slow to compute for stops: compiled conditions, hit counters, and the hits counted so far."""
 
     def __init__(self, program: Program, state: State) -> None:
         self._program = program
@@ -33,7 +33,7 @@ class StopCache:
 
     @property
     def hits(self) -> HitCache:
-        """How often each stop is hit in each batch, as far as that is known."""
+        """The number of hits of each stop in each batch, as far as they have been counted."""
         if self._hits is None:
             from tui_gru.debugger.state.hit_counts import HitCache
 
@@ -41,7 +41,7 @@ class StopCache:
         return self._hits
 
     def resolved(self, stop: Stop) -> ResolvedStop:
-        """A stop, resolved in the program. Raises `TuiGruError` for what does not fit the program."""
+        """Return a stop resolved in the program. Raises `TuiGruError` if it does not fit the program."""
         if stop not in self._resolved:
             from tui_gru.debugger.breakpoints.resolved import resolve
 
@@ -49,18 +49,18 @@ class StopCache:
         return self._resolved[stop]
 
     def keep_only(self, stops: Stops) -> None:
-        """Forget the stops that were deleted or changed."""
+        """Drop the cached data of all stops except `stops`."""
         there = set(stops.all)
         self._resolved = {stop: resolved for stop, resolved in self._resolved.items() if stop in there}
 
     def active(self, stops: Stops) -> tuple[ResolvedStop, ...]:
-        """All stops that are enabled and stop a run, or write, resolved."""
+        """Return all enabled stops that stop a run or write to the log, resolved."""
         if self._active[0] is not stops:
             self._active = stops, tuple(map(self.resolved, stops.active))
         return self._active[1]
 
     def counter(self, resolved: ResolvedStop, stops: Stops, timeline: Timeline) -> HitCounter:
-        """The hit counter of a stop on a timeline. It is kept, since making one takes longer than a step."""
+        """Return the hit counter of a stop on a timeline. It is cached, because creating one takes longer than a step."""
         from tui_gru.debugger.breakpoints.counting import Columns
         from tui_gru.debugger.breakpoints.hit_counter import HitCounter
 
@@ -74,7 +74,7 @@ class StopCache:
         return counters[resolved]
 
     def temporary(self, condition: str, timeline: Timeline) -> HitCounter:
-        """The hit counter of a temporary breakpoint with a condition, for one search."""
+        """Return the hit counter of a temporary breakpoint on a condition, for one search. Raises `ConditionError`."""
         from tui_gru.debugger.breakpoints.counting import Columns
         from tui_gru.debugger.breakpoints.hit_counter import HitCounter
         from tui_gru.debugger.breakpoints.resolved import resolve
@@ -83,11 +83,11 @@ class StopCache:
         return HitCounter(resolved, timeline, self.hits.of(timeline, resolved.key), Columns(timeline), matters=True)
 
     def forget_counters(self) -> None:
-        """Make the counters anew: after an error it is not known what they were waiting for."""
+        """Drop the cached counters; after an error, their state is not known."""
         self._counters = None
 
     def hit_counts(self, state: State) -> Mapping[Key, HitCounts]:
-        """The hit counts of those breakpoints that stop at some of their hits only, as far as they were counted."""
+        """Return the hit counts of the breakpoints that stop only at some of their hits, as far as they have been counted."""
         if self._hits is None:
             return {}
         keys = {self.resolved(stop).key for stop in state.stops.breakpoints if stop.hits}
@@ -96,7 +96,7 @@ class StopCache:
 
 
 def break_at(run: Run, line: str, condition: str, hits: str, log: str) -> Breakpoint:
-    """Add a breakpoint. Raises `TuiGruError`."""
+    """Add a breakpoint. Raises `TuiGruError` if it is invalid."""
     stop = Breakpoint(run.state.stops.last_id + 1)
     return _put(run, changed(stop, {"line": line, "condition": condition, "hits": hits, "log": log}))
 
@@ -112,12 +112,12 @@ def change(run: Run, id: int, changes: Mapping[str, Any]) -> Stop:
 
 
 def delete(run: Run, id: int) -> None:
-    """Delete a stop. Raises `TuiGruError` where there is none with that id."""
+    """Delete a stop. Raises `TuiGruError` if there is none with that id."""
     _keep(run, run.state.stops.without(id))
 
 
 def watched(run: Run) -> Sequence[Watched]:
-    """The values of all watches at the position."""
+    """Return the values of all watches at the position."""
     watches = run.state.stops.watches
     if not watches:
         return ()

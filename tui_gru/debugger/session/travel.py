@@ -1,7 +1,7 @@
-"""Moving in time: steps, SGD steps, runs to a stop, to a line or to a condition; and being at the place where they end.
+"""Verbs that move in time: steps, SGD steps, runs to a stop, a line or a condition.
 
-Steps stop at breakpoints; seek, search and sgd ignore them. A run can be interrupted at the end of each batch. What can take long
-comes before anything of the session changes.
+Steps stop at breakpoints; seek, search and sgd ignore them. A run can be interrupted at the end of each batch. Whatever takes
+long is done before the session changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
+from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.steps import StepMemory, check_level
 from tui_gru.debugger.session.guards import Progress, either
 from tui_gru.debugger.session.run import Run
@@ -21,20 +21,20 @@ from tui_gru.debugger.timeline.branches import Branches
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
 
-# Searching is imported once there is something to stop at.
+# The search for stops is imported only if there is something to stop at.
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import CheckWatch
+    from tui_gru.debugger.analysis.checks.checked_run import CheckWatch
     from tui_gru.debugger.breakpoints.hit_counter import HitCounter
     from tui_gru.debugger.breakpoints.stop_search import SearchEnd
 
-FAR = 10**15  # ticks, which no run without an end comes to
+FAR = 10**15  # ticks; more than any run reaches
 
 
 def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome:
-    """Step `count` times to where `level` ends, back in time where it is negative; in reverse it leads back to where it was."""
+    """Step `count` times to the end of `level`, back in time if `count` is negative. Stepping back undoes the steps before it."""
     before, here = run.state.stride, run.state.tick
     index = run.timeline.step_index(check_level(level))
     count = arguments.whole("count", count)
@@ -52,7 +52,7 @@ def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome
 
 
 def sgd(run: Run, count: int, progress: Progress | None) -> Outcome:
-    """Finish this batch from wherever in it the run is, with backward and update, so many times; until something stops it."""
+    """Do `count` SGD steps: finish the current batch with backward and update. Ends early if something stops the run."""
     count = arguments.whole("count", count, least=0)
     check_trains(run)
     with writing(run, progress), run.under_way():
@@ -68,13 +68,13 @@ def sgd(run: Run, count: int, progress: Progress | None) -> Outcome:
 
 
 def check_trains(run: Run) -> None:
-    """Raise `TuiGruError` where the run is on given batches, and cannot be trained on, with the reason."""
+    """Raise `TuiGruError`, with the reason, if the run is on given batches and cannot be trained."""
     if run.state.config.given is not None:
         raise TuiGruError(run.state.config.given.fixed)
 
 
 def run_to(run: Run, line: str, progress: Progress | None) -> Outcome:
-    """Run to where a line, named by what it computes, is executed next. Raises `TuiGruError` where it never is."""
+    """Run to the next execution of a line, named by its target. Raises `TuiGruError` if it is never executed."""
     line = arguments.text("a line", line)
     ticks = {run.program.tick_of(line, t) for t in range(run.program.seq_length)} - {None}
     if not ticks:
@@ -83,16 +83,16 @@ def run_to(run: Run, line: str, progress: Progress | None) -> Outcome:
     all_ahead = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
     ahead = [tick for tick in all_ahead if tick > here and place(tick) == tick]
     if not ahead:
-        raise TuiGruError("learning is off, so this line is stepped over; turn it on to run there")
+        raise TuiGruError("learning is off, so this line is not executed; turn learning on first")
     with writing(run, progress), run.under_way():
         go(run, min(ahead), progress)
     return run.outcome
 
 
 def continue_(run: Run, progress: Progress | None) -> Outcome:
-    """Run until something stops it, else to the end of the run, or to where it was interrupted.
+    """Run until something stops the run, or to its end.
 
-    Raises `ConditionError` where a condition cannot be evaluated, and stops there.
+    Raises `ConditionError` at the place where a condition cannot be evaluated.
     """
     end = run.end
     with run.under_way(), writing(run):
@@ -100,13 +100,13 @@ def continue_(run: Run, progress: Progress | None) -> Outcome:
 
 
 def reverse_continue(run: Run, progress: Progress | None) -> Outcome:
-    """Go back to the last place before this one where something stops, else to the beginning. Raises `ConditionError`."""
+    """Go back to the last place before the position where something stops, else to the beginning. Raises `ConditionError`."""
     with run.under_way():
         return _continued(run, 0, progress)
 
 
 def search(run: Run, condition: str, forwards: bool, progress: Progress | None) -> Outcome:
-    """Run until a condition holds, or back in time until it does. Raises `ConditionError`, and stops there."""
+    """Run, forwards or backwards, to where a condition holds. Raises `ConditionError` at a place where it cannot be evaluated."""
     here, end = run.state.tick, run.end
     goal = 0 if not forwards else run.timeline.place(FAR) if end is None else max(here, end.tick)
     with writing(run, progress), run.under_way():
@@ -120,13 +120,13 @@ def search(run: Run, condition: str, forwards: bool, progress: Progress | None) 
     return run.outcome
 
 
-# On the way
+# Running to a tick
 
 
 def go(run: Run, tick: int, progress: Progress | None, stride: StepMemory | None = None) -> None:
-    """Go to the last place at or before `tick`, or to where the run ends or is stopped; stay where a way back is stopped.
+    """Run or replay to the last executed line at or before `tick`, or to where the run ends or is stopped before that.
 
-    `stride` are the steps that lead to `tick`, if any do.
+    If a run backwards is interrupted, the position does not change. `stride` is the step memory if `tick` itself is reached.
     """
     here, end, timeline, goal = run.state.tick, run.end, run.timeline, tick
     tick = timeline.place(tick if end is None else min(tick, end.tick))
@@ -143,7 +143,7 @@ def go(run: Run, tick: int, progress: Progress | None, stride: StepMemory | None
 
 
 def _walk(run: Run, tick: int, progress: Progress | None, stride: StepMemory) -> None:
-    """Go where steps lead, or to the first stop on the way."""
+    """Step to `tick`, or to the first stop before it."""
     if not run.stops.active(run.state.stops):
         return go(run, tick, progress, stride)
     end = run.end
@@ -152,7 +152,7 @@ def _walk(run: Run, tick: int, progress: Progress | None, stride: StepMemory) ->
         found = _go_to_stop(run, tick, progress)
         if found is None or not (found.by or found.broken_off):
             go(run, tick, progress)
-        elif found.broken_off and found.tick > run.state.tick:  # a way back that is broken off leads nowhere
+        elif found.broken_off and found.tick > run.state.tick:  # an interrupted step back does not change the position
             stop_at(run, found.tick)
     return None
 
@@ -170,7 +170,7 @@ def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
 
 
 def _go_to_stop(run: Run, tick: int, progress: Progress | None) -> SearchEnd | None:
-    """Find what stops the run on the way to `tick`, and go there if something does; None where there is nothing that could."""
+    """Search for the first stop on the way to `tick`, and go there if there is one. None if there is no stop to test."""
     here, N, stops, timeline = run.state.tick, run.program.ticks, run.state.stops, run.timeline
     ahead = tick > here
     after, upto = (here, tick) if ahead else (max(tick - 1, 0), here - 1)
@@ -189,7 +189,7 @@ def _go_to_stop(run: Run, tick: int, progress: Progress | None) -> SearchEnd | N
 
 
 def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, progress: Progress | None) -> SearchEnd:
-    """Find the first place on the way to `tick` where something is hit, or where the run ends; batches are checked, too."""
+    """Find the first hit on the way to `tick`, or the place where the run ends. Checks the batches as well, if enabled."""
     from tui_gru.debugger.breakpoints.stop_search import StopSearch
 
     here, timeline = run.state.tick, run.timeline
@@ -206,13 +206,13 @@ def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, prog
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:
-    """`tick`, or the place before it where the watch stops the run, and why."""
+    """Return `tick`, or the earlier place where the watch stops the run; and the event that stops it."""
     event = watch.event(tick) if watch is not None else None
     return (tick, None) if event is None else (event.tick, event)
 
 
 def _checked(run: Run, tick: int, monitor: Monitor) -> tuple[int, StopEvent | None]:
-    """Check every batch that is finished on the way to `tick`; `tick`, or the end of the one where the run is broken off."""
+    """Check every batch that ends on the way to `tick`. Returns `tick`, or the end of the batch where the run stops, and why."""
     ticks, timeline, reached = run.program.ticks, run.timeline, -1
     first, last = run.state.tick // ticks, tick // ticks - 1
     checks = run.checks.watch(timeline, run.state.tick, last)
@@ -230,7 +230,7 @@ def _checked(run: Run, tick: int, monitor: Monitor) -> tuple[int, StopEvent | No
 
 
 def _checked_whole(run: Run, checks: CheckWatch, tick: int) -> tuple[int, StopEvent | None]:
-    """Check what a search that led to `tick` has passed over; `tick`, or the end of the first batch that does not agree."""
+    """Check the batches that a search to `tick` has skipped. Returns `tick`, or the end of the first that differs, and why."""
     timeline = run.timeline
     for batch in checks.missed(tick):
         if run.interrupts.asked():
@@ -241,11 +241,14 @@ def _checked_whole(run: Run, checks: CheckWatch, tick: int) -> tuple[int, StopEv
     return tick, run.checks.note(checks, timeline, tick)
 
 
-# Being somewhere
+# Arriving
 
 
 def stand(run: Run, branches: Branches, tick: int, stride: StepMemory | None = None) -> None:
-    """Be at a place of a branch, to which `stride` has led. What a branch had beyond where it has been changed is forgotten."""
+    """Set the position to a tick of `branches`, and the step memory to `stride`.
+
+    If the timeline of the branch has been replaced, its hits and log lines after the change are dropped.
+    """
     was = run.state.branches.named.get(branches.current)
     changes: dict[str, Any] = {}
     if was is not None and was.timeline is not branches.timeline:
@@ -255,7 +258,7 @@ def stand(run: Run, branches: Branches, tick: int, stride: StepMemory | None = N
 
 
 def change(run: Run, settings: Settings, action: JournalEntry) -> None:
-    """Change the future from the position on; in the past, that forks a branch, which takes over what is written up to there."""
+    """Apply a change at the position. In the past, this forks a branch, which copies the hits and log lines up to there."""
     source, here = run.state.branch, run.position
     timeline = run.timeline.changed(here, settings, action)
     stand(run, run.state.branches.changed(timeline, here.tick), here.tick)
@@ -264,7 +267,7 @@ def change(run: Run, settings: Settings, action: JournalEntry) -> None:
 
 
 def stop_at(run: Run, tick: int, found: SearchEnd | None = None) -> None:
-    """Be where a run has ended, or where a number ceased to be finite before that; with `found`, that is what stopped it."""
+    """Go to where a search ended, or to an earlier number that is not finite. `found` is the hit that stopped the run, if any."""
     there, event = _before_trouble(run.watch(tick > run.state.tick), tick)
     _arrive(run, there, event)
     if found is not None and there == tick:
@@ -275,7 +278,7 @@ def stop_at(run: Run, tick: int, found: SearchEnd | None = None) -> None:
 
 
 def _arrive(run: Run, tick: int, event: StopEvent | None, stride: StepMemory | None = None) -> None:
-    """Be at a place of the current branch, where `event` has stopped the run, if anything has."""
+    """Set the position on the current branch, and record the event that stopped the run, if any."""
     stand(run, run.state.branches, tick, stride)
     if event is not None:
         run.stop(event)
@@ -283,20 +286,20 @@ def _arrive(run: Run, tick: int, event: StopEvent | None, stride: StepMemory | N
 
 
 def note_hit(run: Run, tick: int) -> None:
-    """Remember that a run has stopped at a tick of this branch."""
+    """Record that a run has stopped at a tick of the current branch."""
     run.update(**by_branch.with_hit(run.state, tick))
 
 
 @contextmanager
 def writing(run: Run, progress: Progress | None = None) -> Iterator[None]:
-    """A run: what log points write at the places that it passes on its way onwards is in the log after it."""
+    """Run the block; then add to the log what log points write at the places between the old position and a later new one."""
     logs = any(stop.enabled and stop.log for stop in run.state.stops.breakpoints)
     before = run.state.tick
     try:
         yield
     finally:
         if logs and run.state.tick > before:
-            run.interrupts.forget()  # what has ended the run does not keep it from being written down
+            run.interrupts.forget()  # an interrupt that ended the run must not end the writing
             try:
                 _write(run, before, progress)
             finally:

@@ -1,1 +1,1 @@
-"""Immutable snapshots of everything that a screen shows of a moment."""
+"""Immutable snapshots with everything that a screen shows of a moment."""

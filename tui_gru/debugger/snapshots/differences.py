@@ -10,20 +10,20 @@ import numpy as np
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 _NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
 
 
 def differences(snapshot: Snapshot) -> Snapshot:
-    """The snapshot of the differences from the compared branch; the snapshot itself if there is none."""
+    """Return the snapshot of the differences from the compared branch; the snapshot itself if there is none."""
     if snapshot.other is None:
         return snapshot
     return Differences(**{field.name: getattr(snapshot, field.name) for field in fields(Snapshot)})
 
 
 def difference(mine: Any, theirs: Any) -> Any:
-    """mine − theirs of two arrays or two numbers, in float64; None if one of them is None.
+    """Return mine − theirs of two arrays or two numbers, in float64; None if one of them is None.
 
     It is 0 exactly where the two are equal or both NaN; different numbers never give 0. Differences of float32 values are exact
     unless one is more than 2^29 times as large as the other; differences of float64 values are rounded once.
@@ -51,7 +51,7 @@ class Differences(Snapshot):
         return self._difference(mine, lambda moment: moment.value(name, self.position.t if t is None else t))
 
     def parameter(self, name: str) -> Any:
-        """None if the other branch has not reached this moment."""
+        """Return the difference of a parameter; None if the other branch has not reached this moment."""
         return self.value(name)
 
     def gradient(self, name: str) -> Array | None:

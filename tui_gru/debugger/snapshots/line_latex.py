@@ -1,4 +1,4 @@
-"""LaTeX of the current line with a matrix in place of every name, and of single values."""
+"""Writes the current line as LaTeX, with a matrix in place of every name, and single values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIGITS = 4
 
 
 def line_latex(snapshot: Snapshot) -> str | None:
-    """The line just executed as an align*: its formula, and below it the formula with numbers. None if it has no formula."""
+    """Return the line just executed as an align*: its formula, and below it the formula with numbers. None if it has no formula."""
     line = snapshot.line
     if line is None or line.formula is None:
         return None
@@ -45,7 +45,7 @@ class _Numbers(Writer):
 
 
 def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
-    """An align* of values, given as pairs of a LaTeX name and an array."""
+    """Return an align* of values, given as pairs of a LaTeX name and an array."""
     return _aligned(snapshot, [" \\\\\n".join(rf"  {name} &= {_matrix(value)}" for name, value in values)])
 
 
@@ -56,7 +56,10 @@ def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
 
 
 def _before(snapshot: Snapshot, line: Line) -> str:
-    """The old value of the target of += or −= with the operator; empty for =, and before the first contribution to a gradient."""
+    """Return the old value of the target of += or −= with the operator.
+
+    Empty for =, and before the first contribution to a gradient.
+    """
     if line.op == "-=":
         return f"{_matrix(snapshot.record.before[line.target])} - "
     before = snapshot.gradient_before(line.target.removeprefix("d")) if line.op == "+=" else None
@@ -64,10 +67,10 @@ def _before(snapshot: Snapshot, line: Line) -> str:
 
 
 def _read(snapshot: Snapshot, name: str) -> Any:
-    """The value of a name as the line just executed reads it."""
+    """Return the value of a name as the line just executed reads it."""
     program, line = snapshot.program, snapshot.line
     named = program.names.get(name)
-    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # of every timestep
+    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # a value of every timestep
         return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
     return Numbers(snapshot.moment_read, snapshot.position.t).read(name)
 
@@ -85,7 +88,7 @@ def _matrix(value: Any) -> str:
 
 
 def _decimals(array: Any) -> int:
-    """The number of decimal places that gives the largest entry `DIGITS` significant digits; used for all entries."""
+    """Return the number of decimal places that gives the largest entry `DIGITS` significant digits; used for all entries."""
     largest = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
     return DIGITS if largest == 0 else max(DIGITS, DIGITS - 1 - math.floor(math.log10(largest)))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.series import Series
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,18 +19,18 @@ from tui_gru.debugger.state.stops import LogLine, Stops, Watched
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.series import Series
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.given import GivenCorpus
-from tui_gru.engine.weights import Array
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.given import GivenCorpus
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import unlabelled
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import CheckTotals
+    from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.flow import Flow
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 NO_STOPS = Stops()
 
@@ -40,10 +40,10 @@ class Snapshot:
     """One moment of a session, immutable. `value` returns None for values that are not computed yet.
 
     `previous` is the record of the batch before (None in the first batch), `losses` has the loss of every computed batch of this
-    branch, `learning` says whether batches learn from here on, `changed` has the names edited since the current line was
-    executed, and `forks` describes all branches. `log` has the lines written by log points on this branch in order, `hits` the
-    ticks of this branch at which runs have stopped. `other` is the compared branch, `checked` has the results of checking every
-    batch (None if that is off). `unrecorded` says that the session is in memory only, although it should be recorded or the user
+    branch, `learning` is True if batches learn from here on, `changed` has the names edited since the current line was executed,
+    and `forks` describes all branches. `log` has the lines written by log points on this branch in order, `hits` the ticks of
+    this branch at which runs have stopped. `other` is the compared branch, `checked` has the totals of the batch checks (None
+    while they are disabled). `unrecorded` is True if the session is in memory only, although it should be recorded or the user
     was asked. `findings` are the last findings on this branch.
     """
 
@@ -102,20 +102,20 @@ class Snapshot:
         return replace(self.moment, position=position_of(self.program, self.position.tick - 1))
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """As `Moment.value`: (B, ·) of timestep `t`, a number, or None if not computed yet."""
+        """Return the value of a name, as in `Moment.value`: (B, ·) of timestep `t`, a number, or None if not computed yet."""
         return self.moment.value(name, t)
 
     def parameter(self, name: str) -> Array:
-        """The current value of a parameter."""
+        """Return the current value of a parameter."""
         value: Array = self.moment.value(name)
         return value
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter accumulated so far in this batch; None before its first line."""
+        """Return the gradient of a parameter accumulated so far in this batch; None before its first line."""
         return self.moment.gradient(name)
 
     def gradient_before(self, name: str) -> Array | None:
-        """The gradient before the contribution of this timestep; None if there was none before it."""
+        """Return the gradient before the contribution of this timestep; None if there was none before it."""
         return self.moment.gradient_before(name)
 
     @property
@@ -130,8 +130,7 @@ class Snapshot:
         return term
 
     def last_step(self, name: str) -> Array | None:
-        """The last change of a parameter: by the update of this batch if it has reached the parameter, otherwise of the batch
-        before."""
+        """Return the last change of a parameter: by the update of this batch if it has reached it, else of the batch before."""
         return last_step(self.moment, self.previous, name)
 
     @property
@@ -140,7 +139,7 @@ class Snapshot:
         return ""
 
     def flow(self, row: int | None = None, state: str | None = None) -> tuple[Flow | None, ...]:
-        """The flow of the gradient of a state at each timestep, over all rows or of one; None for timesteps not reached yet.
+        """Return the flow of the gradient of a state at each timestep, over all rows or of one; None for timesteps not reached yet.
 
         `state` defaults to the state of the last layer.
         """
@@ -153,7 +152,7 @@ class Snapshot:
 
     @property
     def flowing(self) -> bool:
-        """Whether the backward pass of this batch has begun."""
+        """True if the backward pass of this batch has begun."""
         if not self.program.goes_back:
             return False
         flow = self.program.flow_of(self.program.main_state)
@@ -161,7 +160,7 @@ class Snapshot:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the gradient continues from the first timestep into earlier batches (carry `notebook`)."""
+        """True if the gradient continues from the first timestep into earlier batches (carry `notebook`)."""
         return bool(self.program.earlier) and self.position.batch > 0
 
     @cached_property
@@ -170,14 +169,13 @@ class Snapshot:
 
     @property
     def finite(self) -> bool:
-        """Whether the loss, if it is computed, and all parameters are finite."""
+        """True if the loss, if it is computed, and all parameters are finite."""
         loss = self.value("loss")
         return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.weights.parameters).all())
 
 
 def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
-    """The last change of a parameter: by the update of this batch if it has reached the parameter, otherwise of the batch
-    before."""
+    """Return the last change of a parameter: by the update of this batch if it has reached it, otherwise of the batch before."""
     record, program = moment.record if name in moment.updated_names else previous, moment.program
     line = program.lines.get(name)
     if record is None or not record.learned or line is None or line.formula is None:

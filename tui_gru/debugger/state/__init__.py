@@ -1,1 +1,1 @@
-"""Everything of a session that survives: breakpoints, marks, hit counts, messages."""
+"""The state of a session that is saved: breakpoints, marks, hit counts, outcomes."""

@@ -1,7 +1,7 @@
-"""What a state holds for each branch, by its name: where runs have stopped, and what breakpoints have written.
+"""The data that a state stores by branch name: the ticks at which runs have stopped, and the lines in the log.
 
-A new branch takes over what the branch it left has up to there. What belongs to a branch that is renamed goes with it, and what
-belongs to one that is deleted is deleted.
+A new branch copies the data of the branch that it forked from, up to the fork. Renaming or deleting a branch renames or deletes
+its data.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ T = TypeVar("T")
 
 
 def hits_here(state: State) -> tuple[int, ...]:
-    """The ticks of the current branch at which runs have stopped."""
+    """Return the ticks of the current branch at which runs have stopped."""
     return tuple(tick for tick in state.hits.get(state.branch, ()) if tick <= state.branches.newest)
 
 
 def log_here(state: State) -> tuple[LogLine, ...]:
-    """What breakpoints have written on the current branch."""
+    """Return the log lines of the current branch."""
     return tuple(line for line in state.log.get(state.branch, ()) if line.tick <= state.branches.newest)
 
 
 def with_hit(state: State, tick: int) -> dict[str, Any]:
-    """The fields of a state that change where a run stops at a tick of the current branch."""
+    """Return the fields of a state that change when a run stops at `tick` of the current branch."""
     others = [each for each in state.hits.get(state.branch, ()) if each != tick]
     return {"hits": _with(state.hits, state.branch, (*others, tick)[-MOST_HITS:])}
 
 
 def with_log(state: State, lines: tuple[LogLine, ...]) -> dict[str, Any]:
-    """The fields of a state that change where the current branch has these lines."""
+    """Return the fields of a state that change when the log of the current branch is replaced by `lines`."""
     return {"log": _with(state.log, state.branch, lines)}
 
 
 def taken_over(state: State, source: str, target: str, upto: int) -> dict[str, Any]:
-    """The fields that change where `target` has, of what is on `source`, only what came up to a tick."""
+    """Return the fields of a state that change when the data of `target` is replaced by that of `source` up to a tick."""
     return {
         "hits": _with(state.hits, target, tuple(tick for tick in state.hits.get(source, ()) if tick <= upto)),
         "log": _with(state.log, target, tuple(line for line in state.log.get(source, ()) if line.tick <= upto)),
@@ -47,7 +47,7 @@ def taken_over(state: State, source: str, target: str, upto: int) -> dict[str, A
 
 
 def renamed(state: State, old: str, new: str) -> dict[str, Any]:
-    """The fields that change where a branch has another name: hits, log, marks, the place left last, the branches compared."""
+    """Return the fields of a state that change when a branch is renamed: hits, log, marks, last place, compared branches."""
     return {
         **_moved(state, old, new),
         "compared": tuple(new if name == old else name for name in state.compared),
@@ -55,7 +55,7 @@ def renamed(state: State, old: str, new: str) -> dict[str, Any]:
 
 
 def deleted(state: State, name: str) -> dict[str, Any]:
-    """The fields that change where a branch is deleted."""
+    """Return the fields of a state that change when a branch is deleted."""
     return _moved(state, name, None)
 
 
@@ -72,7 +72,7 @@ def _moved(state: State, old: str, new: str | None) -> dict[str, Any]:
 
 
 def _with(by_branch: Mapping[str, tuple[T, ...]], branch: str, items: tuple[T, ...]) -> Mapping[str, tuple[T, ...]]:
-    """With other items of a branch; a branch that has none is left out."""
+    """Replace the items of a branch; a branch without items has no entry."""
     if items == by_branch.get(branch, ()):
         return by_branch
     return {name: each for name, each in {**by_branch, branch: items}.items() if each}

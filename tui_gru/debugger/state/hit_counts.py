@@ -1,4 +1,4 @@
-"""How often each stop is hit in each batch: counted once and kept, since batches that have been run never change."""
+"""The number of hits of each stop in each batch. Counted once and stored, because computed batches never change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """The ticks of a batch at which a stop is hit, in order; and those at which it could not be evaluated, with the errors."""
+    """The ticks of a batch at which a stop is hit, in order; and the ticks at which it could not be evaluated, with the errors."""
 
     batch: int
     ticks: tuple[int, ...] = ()
@@ -29,31 +29,31 @@ class Hits:
 
 
 class HitCounts:
-    """The number of hits of one stop in each batch of a timeline, as far as they have been counted."""
+    """The number of hits of one stop in each batch of a timeline, as far as the hits have been counted."""
 
     def __init__(self) -> None:
         self._counts = np.full(0, UNKNOWN, np.int32)
         self._sums = np.zeros(1, np.int64)  # hits before each batch
-        self._summed = 0  # the batches from the first on that are in the sums
-        self._doubtful: set[int] = set()  # batches in which it could not be evaluated at some place
+        self._summed = 0  # the number of batches, from the first on, that are in the sums
+        self._doubtful: set[int] = set()  # batches with a place at which the stop could not be evaluated
         self._recent: dict[int, Hits] = {}
-        self.looked = False  # whether a batch had to be tested, so that counting again would take long
+        self.looked = False  # True if a batch had to be tested, so that counting again would take long
 
     @classmethod
     def of(cls, counts: NDArray[np.int32], doubtful: Iterable[int]) -> HitCounts:
-        """Counts that are known already: the number of hits in each batch, UNKNOWN where it is not known."""
+        """Create from known counts: the number of hits in each batch, or UNKNOWN. `doubtful` are batches with errors."""
         known = cls()
         known._counts, known._doubtful, known.looked = counts.copy(), set(doubtful), True
         return known
 
     @property
     def known_counts(self) -> NDArray[np.int32]:
-        """The number of hits in each batch, up to the last that is known."""
+        """The number of hits in each batch, up to the last that is known, (n); UNKNOWN for others."""
         known = np.flatnonzero(self._counts != UNKNOWN)
         return self._counts[: known[-1] + 1 if known.size else 0]
 
     def counts(self, first: int, last: int) -> NDArray[np.int32]:
-        """The counts of the batches `first` … `last`, UNKNOWN where they have not been counted: a view, which may be written to."""
+        """Return the counts of the batches `first` … `last`, (last + 1 − first), UNKNOWN if not counted: a writable view."""
         missing = last + 1 - len(self._counts)
         if missing > 0:
             more = max(missing, len(self._counts) // 4, 64)
@@ -64,7 +64,7 @@ class HitCounts:
         return batch < len(self._counts) and bool(self._counts[batch] != UNKNOWN)
 
     def note(self, hits: Hits) -> None:
-        """Note the hits in a batch."""
+        """Store the hits in a batch."""
         self.looked = True
         self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
         if hits.errors:
@@ -75,15 +75,15 @@ class HitCounts:
                 del self._recent[next(iter(self._recent))]
 
     def noted(self, batch: int) -> Hits | None:
-        """The hits in a batch, if they are among the last that were noted; else None."""
+        """Return the hits in a batch; None if they are not among the last `RECENT` with hits or errors."""
         return self._recent.get(batch)
 
     def doubtful(self, first: int, last: int) -> list[int]:
-        """Those of the batches `first` … `last` in which the stop could not be evaluated at some place."""
+        """Return the batches among `first` … `last` in which the stop could not be evaluated at some place."""
         return [batch for batch in self._doubtful if first <= batch <= last]
 
     def before(self, batch: int) -> int | None:
-        """How many hits there are before a batch; None if that is not known."""
+        """Return the number of hits before a batch; None if not known."""
         if batch > self._summed:
             counts = self.counts(self._summed, batch - 1)
             unknown = np.flatnonzero(counts == UNKNOWN)
@@ -96,7 +96,7 @@ class HitCounts:
         return int(self._sums[batch]) if batch <= self._summed else None
 
     def shared(self, batches: int) -> HitCounts:
-        """The counts of another timeline, which has the first `batches` in common with this one."""
+        """Return the counts for a timeline that shares the first `batches` batches with this one."""
         shared = HitCounts()
         shared._counts = self._counts[:batches].copy()
         shared._doubtful = {batch for batch in self._doubtful if batch < batches}
@@ -105,17 +105,17 @@ class HitCounts:
 
 
 class HitCache:
-    """The hit counts of the timelines that were asked for last, by the keys of stops. Those of others are counted again."""
+    """A cache of hit counts, by timeline and key of the stop. Only the timelines used last are kept; others are counted again."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[Timeline, dict[Key, HitCounts]] = OrderedDict()
 
     def put(self, timeline: Timeline, counts: Mapping[Key, HitCounts]) -> None:
-        """Take over counts of a timeline."""
+        """Store the counts of a timeline."""
         self._of[timeline] = dict(counts)
 
     def of(self, timeline: Timeline, key: Key) -> HitCounts:
-        """The counts of a stop on a timeline; those of a timeline with the same beginning are taken over."""
+        """Return the counts of a stop on a timeline; those of batches shared with a cached timeline are copied from it."""
         if timeline not in self._of:
             self._of[timeline] = self._taken_over(timeline)
             while len(self._of) > MOST:
@@ -130,7 +130,7 @@ class HitCache:
 
 
 def _in_common(one: Timeline, other: Timeline) -> int:
-    """How many of the first batches two timelines have in common."""
+    """Return the number of leading batches that two timelines share."""
     same = one.common(other)
     parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
     return min(parted, default=max(one.computed, other.computed) + 1) if same else 0

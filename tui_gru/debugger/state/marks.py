@@ -1,4 +1,4 @@
-"""Marks: places of branches, kept under letters."""
+"""Marks: places on branches, each stored under a letter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LETTER = re.compile("[a-zA-Z]")
 
 @dataclass(frozen=True)
 class Mark:
-    """A place, and the letter under which it is kept."""
+    """A place on a branch, and its letter."""
 
     letter: str
     branch: str
@@ -34,7 +34,7 @@ class Marks:
         return tuple(self.by_letter[letter] for letter in sorted(self.by_letter, key=str.swapcase))
 
     def get(self, letter: str) -> Mark:
-        """Raises `TuiGruError` where there is none."""
+        """Return the mark of a letter. Raises `TuiGruError` if there is none."""
         check_letter(letter)
         if letter not in self.by_letter:
             there = f"there are {' '.join(mark.letter for mark in self.sorted)}" if self.by_letter else "m and a letter sets one"
@@ -46,22 +46,22 @@ class Marks:
         return Marks({**self.by_letter, mark.letter: mark})
 
     def without(self, letter: str) -> Marks:
-        """Raises `TuiGruError` where there is none."""
+        """Return the marks without one letter. Raises `TuiGruError` if there is none."""
         self.get(letter)
         return Marks({each: mark for each, mark in self.by_letter.items() if each != letter})
 
     def with_branch(self, old: str, new: str | None) -> Marks:
-        """The marks on branch `old` are on `new`; they are gone where that is None."""
+        """Return the marks after branch `old` was renamed to `new`, or deleted if `new` is None."""
         moved = {each: replace(mark, branch=new or "") if mark.branch == old else mark for each, mark in self.by_letter.items()}
         return Marks({each: mark for each, mark in moved.items() if mark.branch})
 
     def to_data(self) -> list[dict[str, Any]]:
-        """As something that JSON can hold."""
+        """Return the marks in a form that JSON can represent."""
         return [asdict(mark) for mark in self.sorted]
 
     @classmethod
     def from_data(cls, data: Any) -> Marks:
-        """From what `to_data` gave, checked. Raises `ValueError` where it is something else."""
+        """Create from the result of `to_data`. Raises `ValueError` if the data is invalid."""
         marks = cls()
         if not isinstance(data, list):
             raise ValueError("these are no marks")

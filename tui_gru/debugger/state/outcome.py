@@ -1,4 +1,4 @@
-"""What a verb of a session has led to: where the session is, what stopped the run, and what there is to say."""
+"""The outcome of a verb of a session: the position, what stopped the run, and the message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Cause = Literal["breakpoint", "condition", "not finite", "growth", "check"]
 
 @dataclass(frozen=True)
 class Notice:
-    """A message of one line. It answers what was asked for, or it is a `warning` that something is not as it should be."""
+    """A one-line message: an answer to the user, or a `warning` that something is wrong."""
 
     text: str
     warning: bool = False
@@ -33,7 +33,7 @@ class StopEvent:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a session is after a verb, what stopped the run there (None: it ended or was interrupted), and its message."""
+    """The position of a session after a verb, what stopped the run there (None: it ended or was interrupted), and the message."""
 
     position: Position
     stopped_by: StopEvent | None = None
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def joined(*notices: Notice | None) -> Notice | None:
-    """Several notices as one, which is a warning if any of them is; None where there is nothing to say."""
+    """Join notices into one, which is a warning if any of them is; None if all are empty."""
     there = [notice for notice in notices if notice is not None and notice.text]
     if len(there) < 2:
         return there[0] if there else None

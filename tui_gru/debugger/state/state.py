@@ -1,4 +1,4 @@
-"""Everything of a session that survives the process: what is written to its file, and what it goes on from."""
+"""The complete state of a session that is saved in its file and restored from it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tui_gru.engine.config import Config
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state.hit_counts import HitCounts, Key
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 Place = tuple[str, int]  # a branch, by name, and a tick
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A session between two verbs. Immutable; each verb leads to another state.
+    """A session between two verbs. Immutable; each verb creates a new state.
 
-    The run: `config`, `epochs` (None: without an end), `branches`. Where the session is on the current branch: `tick`, and the
-    steps that led there, `stride`. `left` is where it was before the last jump, `compared` the two branches that are compared, if
-    any are. `hits` are the ticks of each branch at which runs have stopped, the latest stop last, and `log` the lines that
-    breakpoints have written on it, in the order of time. `kept` are values of JSON that a front end keeps, by name. `hit_counts`
-    has the hits of counted breakpoints on the current timeline, filled in when it is saved: counting them again takes long.
+    The run: `config`, `epochs` (None: no end), `branches`. The position on the current branch: `tick`, and `stride`, the memory
+    of the steps that led there. `left` is the place before the last jump, `compared` the two branches being compared, if any.
+    `hits` has the ticks of each branch at which runs have stopped, the latest stop last, and `log` the lines that log points have
+    written on it, in the order of time. `kept` has the JSON values of the front end, by name. `hit_counts` has the hits of
+    counted breakpoints on the current timeline; it is filled in when the state is saved, because counting them again takes long.
     """
 
     config: Config
@@ -59,7 +59,7 @@ class State:
         return self.branches.current
 
     def replaced(self, **changes: Any) -> State:
-        """The state with other values of these fields: `dataclasses.replace`, without its time, which every step would take."""
+        """Return the state with other values of these fields: like `dataclasses.replace`, but faster, since every step calls it."""
         fields = self.__dict__
         state = object.__new__(State)
         state.__dict__.update(fields)

@@ -1,4 +1,4 @@
-"""What runs stop at: breakpoints on lines and conditions, and watched values. Plain data: `breakpoints` finds the hits."""
+"""Breakpoints and watches as plain data. The folder `breakpoints` finds their hits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tui_gru.engine.errors import TuiGruError
 
 @dataclass(frozen=True)
 class Breakpoint:
-    """Stops after a line, named by its target, has been executed; where `condition` holds, if there is one.
+    """Stops after the line whose target is `line` has been executed, if `condition` holds or is empty.
 
-    Without a line it is hit wherever something that the condition reads is computed, and the condition holds. `hits` is the text of
-    a `HitCount`, `log` the template of a `LogPoint`: with one it writes instead of stopping.
+    Without a line, it is hit wherever a value that the condition reads is computed and the condition holds. `hits` is the text of
+    a `HitCount`, `log` the template of a `LogPoint`; with a template, it writes to the log instead of stopping.
     """
 
     id: int
@@ -28,7 +28,7 @@ class Breakpoint:
 
 @dataclass(frozen=True)
 class Watch:
-    """An expression whose value is shown; with `stops`, runs stop where it is computed and is another than before."""
+    """An expression whose value is shown; with `stops`, runs stop when it is computed and its value has changed."""
 
     id: int
     expression: str
@@ -42,9 +42,9 @@ S = TypeVar("S", bound=Stop)
 
 @dataclass(frozen=True)
 class Stops:
-    """All breakpoints and watches of a session, each kind in the order in which they were made. Immutable.
+    """All breakpoints and watches of a session, each kind in order of creation. Immutable.
 
-    `last_id` is the highest that was ever given: a deleted one's is not given again.
+    `last_id` is the highest id assigned so far; ids of deleted stops are not reused.
     """
 
     breakpoints: tuple[Breakpoint, ...] = ()
@@ -53,12 +53,12 @@ class Stops:
 
     @property
     def all(self) -> tuple[Stop, ...]:
-        """Breakpoints and watches in the order in which they were made."""
+        """Breakpoints and watches in order of creation."""
         both: list[Stop] = [*self.breakpoints, *self.watches]
         return tuple(sorted(both, key=lambda stop: stop.id))
 
     def get(self, id: int) -> Stop:
-        """The stop with an id. Raises `TuiGruError`."""
+        """Return the stop with an id. Raises `TuiGruError` if there is none."""
         id = arguments.whole("the number of a breakpoint or watch", id)
         for stop in self.all:
             if stop.id == id:
@@ -68,13 +68,13 @@ class Stops:
         raise TuiGruError(f"there is no breakpoint or watch {id!r}; {there}")
 
     def with_stop(self, stop: Stop) -> Stops:
-        """With another stop, or one in the place of that with its id."""
+        """Add a stop, or replace the one with the same id."""
         if isinstance(stop, Breakpoint):
             return replace(self, breakpoints=_with(self.breakpoints, stop), last_id=max(self.last_id, stop.id))
         return replace(self, watches=_with(self.watches, stop), last_id=max(self.last_id, stop.id))
 
     def without(self, id: int) -> Stops:
-        """Without the stop that has an id. Raises `TuiGruError` where there is none."""
+        """Remove the stop with an id. Raises `TuiGruError` if there is none."""
         self.get(id)
         return replace(
             self,
@@ -84,11 +84,11 @@ class Stops:
 
     @property
     def active(self) -> tuple[Stop, ...]:
-        """Those that stop a run, or write: enabled breakpoints, and enabled watches that stop."""
+        """The stops that stop a run or write to the log: enabled breakpoints, and enabled watches with `stops`."""
         return tuple(stop for stop in self.all if stop.enabled and (isinstance(stop, Breakpoint) or stop.stops))
 
     def to_data(self) -> dict[str, Any]:
-        """As something that JSON can hold."""
+        """Return the stops in a form that JSON can represent."""
         return {
             "breakpoints": [dict(vars(stop)) for stop in self.breakpoints],
             "watches": [dict(vars(stop)) for stop in self.watches],
@@ -97,7 +97,7 @@ class Stops:
 
     @classmethod
     def from_data(cls, data: Any) -> Stops:
-        """From what `to_data` gave, checked. Raises `ValueError` where it is something else."""
+        """Create from the result of `to_data`. Raises `ValueError` if the data is invalid."""
         if not isinstance(data, Mapping) or not isinstance(data.get("last_id"), int):
             raise ValueError("these are no breakpoints")
         stops = cls(
@@ -113,9 +113,9 @@ class Stops:
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """A watch at one moment: its `value`, None where it is not computed yet, and what it was when last computed before that.
+    """A watch at one moment: its `value`, None if not computed yet, and its value `before` that was computed.
 
-    `error` says why it cannot be evaluated.
+    `error` is the message if it cannot be evaluated; otherwise empty.
     """
 
     watch: Watch
@@ -125,7 +125,7 @@ class Watched:
 
 
 class LogLine(NamedTuple):
-    """A line that breakpoint `id` wrote at a tick."""
+    """A line that breakpoint `id` wrote to the log at `tick`."""
 
     tick: int
     id: int
@@ -133,7 +133,7 @@ class LogLine(NamedTuple):
 
 
 def changed(stop: S, changes: Mapping[str, Any]) -> S:
-    """A stop with other fields. Raises `TuiGruError` for one that it does not have, and for its id."""
+    """Return a stop with other fields. Raises `TuiGruError` if a field does not exist, has another type, or is the id."""
     can = {each.name: type(getattr(stop, each.name)) for each in fields(stop) if each.name != "id"}
     what = type(stop).__name__.lower()
     for name, value in changes.items():
@@ -152,7 +152,7 @@ def _with(stops: tuple[S, ...], stop: S) -> tuple[S, ...]:
 
 
 def _checked(kind: type[S], data: Any) -> S:
-    """A stop from data. Raises `ValueError`."""
+    """Create a stop from data. Raises `ValueError` if the data is invalid."""
     types = {"id": int, "stops": bool, "enabled": bool}
     if not isinstance(data, Mapping) or set(data) != {each.name for each in fields(kind)}:
         raise ValueError("this is no breakpoint")

@@ -1,1 +1,1 @@
-"""Sessions on disk, traces, and reports of internal errors."""
+"""Session files, traces, and reports of internal errors."""

@@ -1,4 +1,4 @@
-"""How a session is put into bytes: JSON for structure, raw little-endian numbers for arrays, a hash over each. No pickle."""
+"""Encodes sessions as bytes: JSON for structure, raw little-endian numbers for arrays, and a hash of each. No pickle."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_DEPTH = 32  # of what can be kept with a session
+MOST_DEPTH = 32  # levels of nesting in a value saved with a session
 _CODE = re.compile(r"[<|][if][1248]")  # whole and floating-point numbers
 
 
 def to_json(value: Any) -> str:
-    """`value` as JSON in ASCII. Raises TypeError or ValueError for what JSON does not have, NaN included."""
+    """Return `value` as JSON in ASCII. Raises TypeError or ValueError if JSON cannot represent it; NaN is not allowed."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def from_json(text: str) -> Any:
-    """What `to_json` has written. Raises ValueError for other text, and for more than MOST_DEPTH objects in one another."""
+    """Parse the result of `to_json`. Raises ValueError for invalid JSON, and for more than MOST_DEPTH levels of nesting."""
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except RecursionError:
@@ -44,13 +44,13 @@ def _finite(number: str) -> float:
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Arrays as bytes: a line of JSON that lists [name, dtype, shape], then their numbers one after another."""
+    """Encode arrays: a line of JSON with [name, dtype, shape] of each, then the numbers of all."""
     little = [np.asarray(array, _little(array.dtype)) for array in arrays.values()]
     head = _head(tuple((name, array.dtype.str, array.shape) for name, array in zip(arrays, little, strict=True)))
     return b"".join([head, *(array.tobytes() for array in little)])
 
 
-# A long run has thousands of checkpoints with the same head, and the user waits while they are written.
+# Cached: a long run has thousands of checkpoints with the same head, and the user waits while they are written.
 @cache
 def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("<")
@@ -58,12 +58,12 @@ def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 @lru_cache
 def _head(arrays: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
-    """The line that lists the arrays."""
+    """Return the line of JSON that describes the arrays."""
     return f"{to_json(arrays)}\n".encode()
 
 
 def unpack(data: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays that `pack` has put into bytes, read-only. Raises ValueError where the bytes are something else."""
+    """Decode the result of `pack`. Returns read-only arrays by name. Raises ValueError for any other data."""
     head = data[: data.index(b"\n") + 1]
     at, arrays = len(head), {}
     for name, code, shape in from_json(head.decode("ascii")):
@@ -80,7 +80,7 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def seal(key: str, at: int, data: bytes) -> bytes:
-    """The hash of an entry and its place, so that one put in another's place is noticed as well."""
+    """Return the hash of an entry, its key and its number, so that an entry in the place of another is detected as well."""
     digest = blake2b(f"{key} {at}\n".encode(), digest_size=16)
     digest.update(data)
     return digest.digest()

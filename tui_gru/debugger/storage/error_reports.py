@@ -1,4 +1,4 @@
-"""Reports of unexpected errors, written to the state folder so that the user can send them in."""
+"""Writes reports of unexpected errors to the state folder, for users to send in."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from platformdirs import user_state_path
 
 from tui_gru import __version__
 
-STAY = 20  # reports: the oldest go
-_SHOWN = 100  # characters of an error in a message
+STAY = 20  # reports are kept; older ones are deleted
+_SHOWN = 100  # characters of an error in the message
 _LONGEST = 100_000  # characters of a traceback
 
 _numbers = count(1)
-_written: dict[tuple[str, ...], Path] = {}  # by where the error came from: one report a process for each place
+_written: dict[tuple[str, ...], Path] = {}  # by the place of the error: a process writes one report for each place
 
 
 def reports_folder() -> Path:
-    """Where reports are written to. It is made when there is first one."""
+    """Return the folder of the reports. It is created when the first report is written."""
     return user_state_path("tui-gru", appauthor=False) / "reports"
 
 
 def reported(error: BaseException, doing: str) -> str:
-    """Write a report of an error, and return a message of one line that names the error and the file.
+    """Write a report of an error. Returns a one-line message with the error and the path of the report.
 
-    `doing` says what was being done. Never raises: where the report cannot be written, the message says so.
+    `doing` describes what the program was doing. Never raises: if the report cannot be written, the message says so.
     """
     said = " ".join("".join(traceback.format_exception_only(error)).split())
     said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
     try:
         where = f"report: {_report(error, doing)}"
-    except Exception as problem:  # a full disk, no memory: whatever it is, the message comes first
+    except Exception as problem:  # a full disk, no memory: the message must appear whatever it is
         where = f"no report could be written: {getattr(problem, 'strerror', None) or type(problem).__name__}"
     return f"internal error ({said}); {where}"
 
@@ -51,7 +51,7 @@ def _report(error: BaseException, doing: str) -> Path:
 
 
 def _place(error: BaseException) -> tuple[str, ...]:
-    """The kind of an error, and the lines that it came through last."""
+    """Return the type of an error, and the innermost three lines of its traceback."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return (type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in frames))
 
@@ -79,7 +79,7 @@ def _write(text: str) -> Path:
 
 
 def _prune(folder: Path, keep: Path) -> None:
-    """Delete the oldest reports, by name; `keep` stays, whatever the clock says."""
+    """Delete the oldest reports, by name; never `keep`, even if the clock is wrong."""
     for old in sorted(path for path in folder.glob("*.txt") if path != keep)[: -(STAY - 1)]:
         with suppress(OSError):
             old.unlink()

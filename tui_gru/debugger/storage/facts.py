@@ -1,7 +1,7 @@
-"""What the facts in a session file must look like: fields, types and ranges. Whatever is read from a file passes here first.
+"""Checks the facts read from a session file: fields, types and ranges. All data from a file passes through these checks.
 
-Each check returns what it was given, or raises a `ValueError` that says what is wrong. How facts refer to one another is checked
-by `state_reader`, which knows them all.
+Each check returns its argument, or raises a `ValueError` that says what is wrong. References between facts are checked by
+`state_reader`, which has all facts.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tui_gru.engine.config import SAMPLERS, Config
 
 Check = Callable[[Any], Any]
 
-MOST = 2**53  # of ticks, batches and bytes
-NAME = LONGEST_NAME + 20  # characters: a fork's name adds a number
+MOST = 2**53  # the largest tick, batch or number of bytes
+NAME = LONGEST_NAME + 20  # characters; the name of a fork is longer by a number
 MACHINE, HASH = 200, 32  # characters
 
 
 def read(file: SessionFile, key: str, check: Check) -> Any:
-    """The fact under `key`, checked. Raises `DamagedSessionError`."""
+    """Read and check the fact under `key`. Raises `DamagedSessionError` if it is missing or invalid."""
     text = file.fact(key)
     try:
         return check(from_json(text))
@@ -36,7 +36,7 @@ def read(file: SessionFile, key: str, check: Check) -> Any:
 
 
 def whole(least: int = 0, most: int | None = MOST) -> Check:
-    """A whole number of a range; `most` None: without an end."""
+    """Return a check for an integer in a range; `most` None: no upper limit."""
 
     def check(value: Any) -> Any:
         if type(value) is not int or value < least or (most is not None and value > most):
@@ -47,18 +47,18 @@ def whole(least: int = 0, most: int | None = MOST) -> Check:
 
 
 def number(least: float = -math.inf, below: float = math.inf) -> Check:
-    """A number of a range, finite; as it was written, whole or not."""
+    """Return a check for a finite number in a range; an integer stays an integer."""
 
     def check(value: Any) -> Any:
         if type(value) not in (int, float) or not math.isfinite(value) or not least <= value < below:
-            raise ValueError("is not a number of its range")
+            raise ValueError("is not a number in its range")
         return value
 
     return check
 
 
 def of_type(kind: type, otherwise: str) -> Check:
-    """A value of exactly this type; `otherwise` says what any other is."""
+    """Return a check for a value of exactly this type; `otherwise` is the error message."""
 
     def check(value: Any) -> Any:
         if type(value) is not kind:
@@ -70,16 +70,16 @@ def of_type(kind: type, otherwise: str) -> Check:
 
 flag = of_type(bool, "is neither true nor false")
 text = of_type(str, "is not a text")
-mapping = of_type(dict, "is not an object")  # its values are checked by those that kept them
+mapping = of_type(dict, "is not an object")  # checked further by the modules that wrote them
 
 
 def tokens(value: Any) -> Any:
-    """A text, or a list of tokens that may be longer than a character."""
+    """Check a text, or a list of tokens that may be longer than a character."""
     return text(value) if type(value) is not list else listed(text)(value)
 
 
 def line(longest: int) -> Check:
-    """A text that can be shown: of one line, without control characters."""
+    """Return a check for a text on one line without control characters."""
 
     def check(value: Any) -> Any:
         if type(value) is not str or not 0 < len(value) <= longest or not value.isprintable():
@@ -90,7 +90,7 @@ def line(longest: int) -> Check:
 
 
 def name(value: Any) -> Any:
-    """A name of a branch."""
+    """Check the name of a branch."""
     if line(NAME)(value).split() != [value]:
         raise ValueError("is not one word")
     return value
@@ -106,12 +106,12 @@ def one_of(*choices: str) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """What `check` says, or null."""
+    """Return a check that accepts null as well."""
     return lambda value: None if value is None else check(value)
 
 
 def listed(check: Check) -> Check:
-    """A list of what `check` says."""
+    """Return a check for a list whose items pass `check`."""
 
     def each(value: Any) -> Any:
         if type(value) is not list:
@@ -122,7 +122,7 @@ def listed(check: Check) -> Check:
 
 
 def row(*checks: Check) -> Check:
-    """A list of as many items as there are checks."""
+    """Return a check for a list with one item for each of `checks`."""
 
     def each(value: Any) -> Any:
         if type(value) is not list or len(value) != len(checks):
@@ -133,7 +133,7 @@ def row(*checks: Check) -> Check:
 
 
 def fields(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None) -> Check:
-    """An object with the fields `needed`, and perhaps those in `more`; no others."""
+    """Return a check for an object with the fields `needed` and, optionally, those in `more`; no others."""
     known = {**needed, **(more or {})}
 
     def check(value: Any) -> Any:
@@ -150,14 +150,14 @@ def fields(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None)
 
 
 def action(value: Any) -> Any:
-    """What began a segment: a kind, and the arguments of that kind."""
+    """Check the journal entry of a segment: a kind, and the arguments of that kind."""
     fields({"kind": one_of(*ACTIONS), "args": mapping})(value)
     fields(ACTIONS[value["kind"]])(value["args"])
     return value
 
 
 def edited(value: Any) -> Any:
-    """What an edit has put in the place of a number, or of a character of the text."""
+    """Check the value of an edit: a number, or a character of the text."""
     return number()(value) if type(value) is not str else text(value)
 
 
@@ -191,7 +191,7 @@ HERE = fields(
     },
     {"place": line(LONGEST_PLACE)},
 )  # fmt: skip
-BRANCH = row(whole(), whole())  # the last segment, the newest tick
+BRANCH = row(whole(), whole())  # the number of the last segment, and the newest tick
 BRANCHES = listed(row(name, whole(), whole()))
 CHANGE = fields({"source": name, "target": name, "tick": whole(), "other": optional(BRANCH), "left": whole()})
 ACTIONS: dict[str, dict[str, Check]] = {

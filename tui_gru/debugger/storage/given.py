@@ -1,4 +1,4 @@
-"""A run on one given batch in a session file: what it is, as a fact, and its numbers, as arrays."""
+"""Stores a run on one given batch in a session file: its description as a fact, its numbers as arrays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.state.state import State
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.given import Given, GivenBatch
+from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.data.given import Given, GivenBatch
 from tui_gru.engine.model import Structure
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import printable
 
 KEY = "given"
@@ -23,7 +23,7 @@ _OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), 
 
 
 def fact_of(given: Given) -> dict[str, Any]:
-    """What is to be written of a run as JSON."""
+    """Return the description of a run in a form that JSON can represent."""
     batch = given.batches[0]
     return {
         **{name: getattr(given, name) for name in _TEXTS},
@@ -37,7 +37,7 @@ def fact_of(given: Given) -> dict[str, Any]:
 
 
 def place_of(state: State) -> str:
-    """Where a session on given batches was left, in words for a list of sessions."""
+    """Return the position at which a session on given batches was left, in words, for a list of sessions."""
     config, at = state.config, state.branches.timeline.position(state.tick)
     assert config.given is not None
     places = config.given.places
@@ -45,10 +45,10 @@ def place_of(state: State) -> str:
 
 
 def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
-    """Its numbers by name."""
+    """Return the arrays of a run, by name."""
     batch = given.batches[0]
     arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
-    arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # a mask as whole numbers
+    arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers
     arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
     recorded = None if batch.recorded is None else batch.recorded.flat
     others = {"outside": batch.outside, "expected": batch.expected, "recorded": recorded}
@@ -56,7 +56,7 @@ def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
 
 
 def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Given:
-    """The run again. Raises `ValueError`, `KeyError` or `TypeError` where something does not fit, before memory is taken for it."""
+    """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
     structure = _structure(fact["structure"])
     sizes = {str(axis): size for axis, size in fact["sizes"].items()}
     inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
@@ -105,7 +105,7 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
 
 
 def _structure(fact: Mapping[str, Any]) -> Structure:
-    """Raises as `given_of`."""
+    """Check and create the structure of a model. Raises like `given_of`."""
     kinds = {name: type(value) for name, value in asdict(Structure()).items()}
     if fact.keys() != kinds.keys() or any(type(fact[name]) is not kind for name, kind in kinds.items()):
         raise ValueError("has another structure than a model")

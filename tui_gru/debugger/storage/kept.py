@@ -1,7 +1,7 @@
-"""The fact `kept` of a session file: what a state holds of breakpoints, marks, hits, log and the like, as JSON, by name.
+"""The fact `kept` of a session file: breakpoints, marks, hits, log and other fields of a state, as JSON by name.
 
-Beside the names that are listed here it has those under which a front end keeps values. A value that cannot be read, in a file
-that somebody else has written, is left out, and the rest of the session is opened.
+It also has the values that a front end has saved, under other names. A value that cannot be read, in a file written by another
+program, is left out, and the rest of the session is opened.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tui_gru.debugger.state.stops import LogLine, Stops
 
 
 class _Entry(NamedTuple):
-    """A field of the state, which is not written where it is `empty`: how it becomes JSON, and how it is read back.
+    """A field of the state: how it is converted to JSON and read back. It is not written if it equals `empty`.
 
-    `of_verb` says that it changes within verbs only.
+    `of_verb` is True if only verbs change the field.
     """
 
     field: str
@@ -35,7 +35,7 @@ def _as_it_is(value: Any) -> Any:
 def _read_stops(data: Any, program: Program) -> Stops:
     stops = Stops.from_data(data)
     if stops.all:
-        from tui_gru.debugger.breakpoints.resolved import resolve  # late: with it comes the compiler of conditions
+        from tui_gru.debugger.breakpoints.resolved import resolve  # imported late: includes the compiler of conditions
 
         for stop in stops.all:
             resolve(stop, program)
@@ -93,16 +93,22 @@ _ENTRIES = {
 }
 
 NAMES = frozenset(_ENTRIES)
-"""The names that a front end cannot keep values under."""
+"""The names under which a front end cannot save values."""
 
 
 def fields_in(state: State) -> tuple[Any, ...]:
-    """What the fact is made of: where all of it is the same as before, it need not be written again."""
+    """Return the fields that the fact is computed from.
+
+    If all are identical to those before, the fact need not be written again.
+    """
     return (state.kept, *(getattr(state, entry.field) for entry in _ENTRIES.values()))
 
 
 def data_of(state: State, verb: State | None = None) -> dict[str, Any]:
-    """The fact, as something that JSON can hold. What only verbs change is taken from `verb`, the state after the last."""
+    """Return the fact, in a form that JSON can represent.
+
+    Fields that only verbs change come from `verb`, the state after the last verb.
+    """
     data = dict(state.kept)
     for name, entry in _ENTRIES.items():
         value = getattr(verb if verb is not None and entry.of_verb else state, entry.field)
@@ -112,7 +118,7 @@ def data_of(state: State, verb: State | None = None) -> dict[str, Any]:
 
 
 def fields_of(data: Mapping[str, Any], program: Program) -> tuple[dict[str, Any], list[str]]:
-    """The fields of a state, from the fact; and the names under which there is something that cannot be read."""
+    """Return the fields of a state, from the fact; and the names whose values cannot be read."""
     fields: dict[str, Any] = {"kept": {name: value for name, value in data.items() if name not in _ENTRIES}}
     unreadable = []
     for name, entry in _ENTRIES.items():

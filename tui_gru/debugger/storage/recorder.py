@@ -1,4 +1,4 @@
-"""The part of a session that writes its file: once when it is saved, or after every verb while it is recorded."""
+"""Writes the session file: once when the session is saved, or after every verb while it is recorded."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tui_gru.debugger.state.state import State
 
-# SQLite and JSON are imported when a session is first written or read: they would be a tenth of the start.
+# SQLite and JSON are imported when a session is first written or read, since that takes a tenth of the start time.
 if TYPE_CHECKING:
     from tui_gru.debugger.storage.store import FilePath, Opened, Origin, RecordedFile
 
-ATTEMPTS = 5  # to find a file that no other program is just beginning, too
-IN_MEMORY = "not recorded, it goes on in memory"
+ATTEMPTS = 5  # to find a file that another program does not create at the same time
+IN_MEMORY = "not recorded; the session continues in memory only"
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Later:
-    """A recording that is put off: what names its file, the state when it was put off, and whether something was done since."""
+    """A recording that waits for its first change: a function for its path, the state at the beginning, and whether it is due."""
 
     place: Callable[[], FilePath | None]
     state: State
     due: bool = False
 
     def is_due(self, state: State) -> bool:
-        """Whether anything was done that is to be recorded. Moving, searching and comparing is not."""
+        """Return True if there are changes to be recorded. Moving, searching and comparing do not count."""
         then = self.state
         now_and_then = (
             (state.branches.named, then.branches.named), (state.samples, then.samples), (state.stops, then.stops),
@@ -40,10 +40,11 @@ class _Later:
 
 
 class Recorder:
-    """Writes a session's state: `state` gives it, and with True, its hit counts as well. `warn` is called where that fails.
+    """Writes the state of a session.
 
-    `idle` is held by a verb, and by whatever must not happen during one. `unrecorded` says that the session was to be recorded, or
-    its owner was asked, and it is in memory only.
+    `state` returns it, with hit counts if called with True; `warn` is called with an error message. `idle` is a lock that is held
+    during a verb; hold it to do what must not happen during one. `unrecorded` is True if the session is in memory only, although
+    it was to be recorded or its owner was asked.
     """
 
     def __init__(self, state: Callable[[bool], State], warn: Callable[[str], None]) -> None:
@@ -53,18 +54,18 @@ class Recorder:
         self._file: RecordedFile | None = None
         self._opened: Origin | None = None  # the file that the session was read from
         self._later: _Later | None = None
-        self._verb = 0  # the thread that is in a verb, 0 if none is
-        self._lock = RLock()  # what is kept may come from another thread than the verbs
+        self._verb = 0  # the thread that executes a verb; 0 if none does
+        self._lock = RLock()  # `kept` may be written by another thread than the verbs
 
     def resume(self, opened: Opened, file: RecordedFile | None) -> None:
-        """Record to the file that the session was read from; where `file` is None, leave that as it is."""
+        """Record to the file that the session was read from; if `file` is None, do not change that file."""
         self._file = file
         if file is None:
             self._opened = opened.path, opened.written
             self._later = _Later(partial(_left_alone, opened.path), opened.state)
 
     def verb(self, work: Callable[[], T]) -> T:
-        """Do the work of a verb, and then, however it ends, write what has changed. A verb within another writes nothing."""
+        """Execute a verb, and write what has changed when it returns or raises. A verb inside another verb writes nothing."""
         with self.idle:
             if self._verb == get_ident():
                 return work()
@@ -76,7 +77,7 @@ class Recorder:
                 self.record()
 
     def save(self, path: FilePath) -> None:
-        """Write the session to a file, all of it or nothing. Raises `SessionFileError`; only a session is ever overwritten."""
+        """Write the session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`."""
         from tui_gru.debugger.storage.store import save
 
         if self.records_to(path):
@@ -85,7 +86,7 @@ class Recorder:
             self._opened = save(self._state(True), path, self._opened)
 
     def record_to(self, path: FilePath) -> None:
-        """Write the session to a file, and bring that up to it after every verb. Raises `SessionFileError`."""
+        """Write the session to a file, and update it after every verb from now on. Raises `SessionFileError`."""
         from tui_gru.debugger.storage.store import RecordedFile
 
         with self._lock:
@@ -95,35 +96,35 @@ class Recorder:
                 self._file, self._opened, self.unrecorded = file, None, False
 
     def record_later(self, place: Callable[[], FilePath | None]) -> None:
-        """As `record_to`, from the first thing on that is done or kept; `place` names the file then, None for not yet."""
+        """Like `record_to`, but only when there is something to record; `place` then returns the path, or None for not yet."""
         self._later = _Later(place, self._state(False))
 
     @property
     def undecided(self) -> bool:
-        """Whether something was done, and `record_later` did not know yet where it is recorded."""
+        """True if there are changes to record, and `place` has not returned a path for them yet."""
         return self._later is not None and self._later.due
 
     @property
     def opened_from(self) -> Path | None:
-        """The file that the session was read from and is not recorded to."""
+        """The file that the session was opened from and is not recorded to; None if there is none."""
         return None if self._opened is None else self._opened[0]
 
     @property
     def path(self) -> Path | None:
-        """The file that is recorded to."""
+        """The file that the session is recorded to; None if there is none."""
         return None if self._file is None else self._file.path
 
     def records_to(self, path: FilePath) -> bool:
-        """Whether a file, or what a link leads to, is the one that is recorded to."""
+        """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
         return self._file is not None and self._file.is_at(path)
 
     def stay_in_memory(self, why: str = "") -> None:
-        """Record no more, and say so."""
+        """Stop recording, and warn with the reason."""
         self.close()
         self._warn_of(f"{IN_MEMORY}: {why}" if why else IN_MEMORY)
 
     def record(self) -> None:
-        """Write what has changed to the file that is recorded to, if there is one."""
+        """Write changes to the file that the session is recorded to, if there is one."""
         with self._lock:
             if self._later is not None:
                 self._begin(self._later)
@@ -131,9 +132,9 @@ class Recorder:
                 self._warn_of(self._file.write(self._state(False)))
 
     def record_kept(self, *, begin: bool = True) -> None:
-        """Write what was kept just now; within a verb, that is done at its end.
+        """Write `kept` after it has changed; during a verb, this is done at the end of the verb.
 
-        Without `begin` it is no reason to begin a recording that was put off.
+        If `begin` is False, the change does not start a recording that waits for its first change.
         """
         with self._lock:
             if self._later is not None and not begin:
@@ -147,7 +148,7 @@ class Recorder:
                 self._warn_of(self._file.write_kept(self._state(False)))
 
     def close(self) -> None:
-        """End the recording; the session goes on in memory."""
+        """Stop recording; the session continues in memory."""
         with self._lock:
             self._later = None
             if self._file is not None:
@@ -157,7 +158,7 @@ class Recorder:
                 self._file = None
 
     def _begin(self, later: _Later) -> None:
-        """Begin with what was put off, if anything has been done since then."""
+        """Start a recording that waits for its first change, if there are changes."""
         if not later.is_due(self._state(False)):
             return
         from tui_gru.debugger.storage.session_errors import SessionFileError, SessionInUseError
@@ -180,4 +181,4 @@ class Recorder:
 def _left_alone(path: Path) -> FilePath:
     from tui_gru.debugger.storage.session_errors import UnwritableSessionError
 
-    raise UnwritableSessionError(f"{path} stays as it was opened; save the session to keep what you do")
+    raise UnwritableSessionError(f"{path} is not changed; save the session to keep your changes")

@@ -1,4 +1,4 @@
-"""What can be wrong with the file of a session, each with a name, in one line that says what to do."""
+"""The errors of session files. Each message is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from tui_gru.engine.safe_text import safe_text
 
 
 class SessionFileError(TuiGruError):
-    """A session could not be read or written. The file is as it was."""
+    """A session could not be read or written. The file is unchanged."""
 
 
 class SessionMissingError(SessionFileError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 class NotASessionError(SessionFileError):
-    """The file is something else."""
+    """The file is not a session."""
 
 
 class DamagedSessionError(SessionFileError):
-    """The file was a session, but not all of it is there as it was written."""
+    """The file is a session, but not all of its contents are as they were written."""
 
 
 class NewerSessionError(SessionFileError):
-    """The file was written by a later version."""
+    """The file was written by a later version of tui-gru."""
 
 
 class OlderSessionError(SessionFileError):
-    """The file was written by an earlier version, in a way that is not read any more."""
+    """The file was written by an earlier version of tui-gru, in a format that is no longer read."""
 
 
 class SessionInUseError(SessionFileError):
-    """Another program, or another session in this one, has the file open."""
+    """The file is open in another program, or in another session of this program."""
 
 
 class UnwritableSessionError(SessionFileError):
-    """The file cannot be written where it was asked to be."""
+    """The file cannot be written at this path."""
 
 
 class UnreadableSessionError(SessionFileError):
-    """The file cannot be read now: the disk, its permissions or the memory do not allow it. It is not known to be damaged."""
+    """The file cannot be read because of the disk, its permissions or the memory. It may be intact."""
 
 
-# What SQLite reports of the machine, not of the file.
+# SQLite errors caused by the machine, not by the file.
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 _FORBIDDEN = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 _FAILED = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS)
@@ -68,7 +68,7 @@ def in_use(path: Path) -> SessionInUseError:
 
 
 def locked(path: Path) -> SessionFileError:
-    """The error for a file that SQLite reports as locked, as it also does where the file system has no locks at all."""
+    """Return the error for a file that SQLite reports as locked, which it also does if the file system does not support locks."""
     return in_use(path) if has_locks(path.parent) else no_locks(path)
 
 
@@ -79,10 +79,10 @@ def no_locks(path: Path) -> UnwritableSessionError:
 
 
 def has_locks(folder: Path) -> bool:
-    """False where the file system of a folder refuses locks, as a network folder may; True where that cannot be found out."""
+    """Return False if the file system of a folder does not support locks, as on some network drives; True if unknown."""
     try:
         import fcntl
-        from tempfile import TemporaryFile  # late: hardly anybody needs it
+        from tempfile import TemporaryFile  # imported late: rarely needed
 
         with TemporaryFile(dir=folder) as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,10 +95,10 @@ def has_locks(folder: Path) -> bool:
 
 @contextmanager
 def reading_errors(path: Path) -> Iterator[None]:
-    """Turns what goes wrong with reading a file into a `SessionFileError`."""
+    """Convert errors while reading a file to a `SessionFileError`."""
     try:
         yield
-    except UnicodeDecodeError:  # SQLite quotes the damaged bytes in its message, which is then none for Python
+    except UnicodeDecodeError:  # SQLite quotes damaged bytes in its message, which Python cannot decode
         raise damaged(path, "its layout") from None
     except (sqlite3.Error, OSError, MemoryError) as error:
         code = result_code(error)
@@ -117,7 +117,7 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_errors(path: Path) -> Iterator[None]:
-    """Turns what goes wrong with writing a file into a `SessionFileError`."""
+    """Convert errors while writing a file to a `SessionFileError`."""
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError) as error:
@@ -138,7 +138,7 @@ def _of_content(path: Path, error: Exception) -> SessionFileError:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in a few words on one line; SQLite may quote bytes of a damaged file."""
+    """Return the cause of an error in a few words on one line; SQLite may quote bytes of a damaged file."""
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError):
@@ -149,5 +149,5 @@ def reason(error: Exception) -> str:
 
 
 def result_code(error: Exception) -> int:
-    """SQLite's primary result code; 0 where Python's module found the fault itself, or for an error of another kind."""
+    """Return SQLite's primary result code; 0 for errors of other kinds, and for errors raised by Python's module itself."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

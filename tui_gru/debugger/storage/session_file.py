@@ -1,10 +1,11 @@
-"""The file of a session: what it is recognised by, how it is read, replaced and recorded to, and what can be wrong with it.
+"""The session file: how it is identified, read, replaced, recorded to and deleted.
 
 It is an SQLite database with two tables: facts, JSON by key, and arrays, bytes by key and number (`encoding.pack`), each entry
-with its hash. A file at rest is in SQLite's rollback mode, so that it is one file. While it is recorded to, it is in WAL mode,
-with a log beside it (-wal) and an index of that (-shm): readers are let in, and leaving WAL mode, which replacing the file
-begins with, is refused as long as another connection has it open. This is the lock between two programs on one session; it
-goes with the process that held it. Reading a file leaves no trace, whatever a crash has left beside it.
+with its hash. A closed session is in SQLite's rollback mode, so that it is a single file. While a session is recorded, its file
+is in WAL mode, with a log next to it (-wal) and an index of the log (-shm). Other connections can read it then. Replacing a file
+begins with leaving WAL mode, which SQLite refuses while another connection has the file open. This serves as the lock between two
+programs on one session; it ends with the process that held it. Reading a file never changes it or the files next to it, even
+after a crash.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tui_gru.debugger.storage.session_errors import (
 from tui_gru.debugger.storage.sqlite_files import Inode, inode_of
 
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
-VERSION = 2  # 1 held the whole record of a batch for every change
+VERSION = 2  # version 1 stored the whole record of a batch for every change
 SCHEMA = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
@@ -44,30 +45,33 @@ BUSY_SECONDS = 1.0
 
 
 class SessionFile:
-    """An open session file. Entries are checked against their hashes as they are read.
+    """An open session file. Entries are checked against their hashes when they are read.
 
-    `log_missing` says that newer work was recorded to a log that is not beside it.
+    `log_missing` is True if later changes were recorded to a log that is missing.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, log_missing: bool = False) -> None:
         self.path, self._connection, self.log_missing = path, connection, log_missing
 
     def end_recording(self, inode: Inode) -> None:
-        """Close it and leave one file behind, where nobody else is reading it. `inode` is as from `replace`."""
+        """Close the file, and merge the log into it unless another connection reads it. `inode` is the result of `replace`."""
         with suppress(sqlite3.Error, MemoryError):
             _leave_wal_mode(self._connection)
         self._connection.close()
         sqlite_files.recorded_here.discard(inode)
 
     def fact(self, key: str) -> str:
-        """The JSON under `key`. Raises `DamagedSessionError` where there is none."""
+        """Return the JSON under `key`. Raises `DamagedSessionError` if it is missing or damaged."""
         row = self._connection.execute("SELECT json, hash FROM facts WHERE key = ?", (key,)).fetchone()
         if row is None or not isinstance(row[0], str) or seal(key, 0, row[0].encode()) != row[1]:
             raise damaged(self.path, key)
         return str(row[0])
 
     def arrays(self, key: str) -> Iterator[tuple[int, bytes]]:
-        """Everything under `key`, by number."""
+        """Yield all arrays under `key`, as (number, bytes), in order of the numbers.
+
+        Raises `DamagedSessionError` if one is damaged.
+        """
         for at, data, was in self._connection.execute("SELECT at, data, hash FROM arrays WHERE key = ? ORDER BY at", (key,)):
             if not isinstance(data, bytes) or seal(key, at, data) != was:
                 raise damaged(self.path, key)
@@ -75,18 +79,18 @@ class SessionFile:
 
     @property
     def changes(self) -> int:
-        """How many entries have been written or removed so far."""
+        """The number of entries written or removed so far."""
         return self._connection.total_changes
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written in it is written, or none of it."""
+        """Execute a transaction: all changes within it are written, or none."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # where SQLite has rolled back by itself
+            with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
                 self._connection.execute("ROLLBACK")
             raise
 
@@ -98,16 +102,19 @@ class SessionFile:
         self._connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows)
 
     def drop_arrays(self, key: str, below: int | None = None) -> None:
-        """Remove what is under `key`; what is numbered below `below` only, where that is given."""
+        """Remove the arrays under `key`, or only those with a number below `below` if it is given."""
         self._connection.execute("DELETE FROM arrays WHERE key = ? AND (? IS NULL OR at < ?)", (key, below, below))
 
     def check_pages(self) -> None:
-        """Raises `DamagedSessionError` where the pages of the file do not hang together."""
+        """Raise `DamagedSessionError` if SQLite finds the structure of the file damaged."""
         if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise damaged(self.path, "its pages")
 
     def thin_arrays(self, prefix: str, spacing: int) -> dict[str, int]:
-        """Remove, under all keys with a prefix, what is numbered by no multiple of `spacing`. How many are left under each key."""
+        """Remove, under all keys with a prefix, the arrays whose number is not a multiple of `spacing`.
+
+        Returns the number of arrays left under each key.
+        """
         self._connection.execute("DELETE FROM arrays WHERE key GLOB ? || '*' AND at % ?", (prefix, spacing))
         return dict(self._connection.execute("SELECT key, COUNT(*) FROM arrays WHERE key GLOB ? || '*' GROUP BY key", (prefix,)))
 
@@ -116,13 +123,13 @@ class SessionFile:
         self._connection.execute("DELETE FROM arrays")
 
 
-# Writes the first file, given the second, which is there already or None.
+# Writes the first file. The second is the existing file that it replaces, or None.
 Fill = Callable[[SessionFile, SessionFile | None], None]
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[SessionFile]:
-    """A session file to read from, as it is at this moment. Raises `SessionFileError`. Nothing is written to it or beside it."""
+    """Open a session file for reading, as it is at this moment. Writes nothing to it or next to it. Raises `SessionFileError`."""
     with glancing(path) as file:
         file.check_pages()
         yield file
@@ -130,7 +137,7 @@ def reading(path: Path) -> Iterator[SessionFile]:
 
 @contextmanager
 def glancing(path: Path) -> Iterator[SessionFile]:
-    """As `reading`, without looking at all of its pages first: for a few facts, each of which has a hash of its own."""
+    """Like `reading`, without checking the structure of the whole file first: for a few facts, which have their own hashes."""
     identify(path)
     with reading_errors(path):
         log_missing = sqlite_files.log_missing(path)
@@ -140,17 +147,17 @@ def glancing(path: Path) -> Iterator[SessionFile]:
 
 
 def remove(path: Path) -> None:
-    """Delete a session of this version that nobody has open. Raises `SessionFileError`; any other file is left as it is."""
+    """Delete a session of this version that is not open. Raises `SessionFileError`; other files are not deleted."""
     with writing_errors(path), _claimed(path) as session:
         if session is not None:
             path.unlink()
 
 
 def replace(path: Path, fill: Fill) -> Inode:
-    """Put a new session file, written by `fill`, in the place of `path`: all of it or nothing. Returns its inode.
+    """Replace the file at `path` by a new session file written by `fill`, completely or not at all. Returns its inode.
 
-    `fill` is given the new file and the one that is there, if any. That is only replaced if it is a session of this version, and
-    nobody else can have it open meanwhile.
+    `fill` is called with the new file and the existing one, if any. An existing file is replaced only if it is a session of this
+    version; no other connection can open it meanwhile. Raises `SessionFileError`.
     """
     new = path.with_name(f".{os.urandom(8).hex()}.tui-gru-saving")
     try:
@@ -161,22 +168,25 @@ def replace(path: Path, fill: Fill) -> Inode:
                 shutil.copymode(path, new)
             inode = inode_of(new)
             os.replace(new, path)
-            with suppress(OSError):  # where folders cannot be
+            with suppress(OSError):  # some file systems cannot synchronise folders
                 _synchronise(path.parent)
             return inode
     finally:
-        with suppress(OSError):  # of a path that cannot be one
+        with suppress(OSError):  # for example, the path is invalid
             new.unlink(missing_ok=True)
 
 
 def recording(path: Path, inode: Inode) -> SessionFile:
-    """The file that `replace` has just put at `path`, to add to. Raises `SessionInUseError` where another has taken its place."""
+    """Open the file that `replace` has written at `path` for recording.
+
+    Raises `SessionInUseError` if it has been replaced since.
+    """
     with writing_errors(path):
         connection = connect(path, "rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA user_version").fetchone()  # WAL mode, and with it the lock, begins with the first reading
+            connection.execute("PRAGMA user_version").fetchone()  # WAL mode, and with it the lock, takes effect with the first read
             if inode_of(path) != inode:
                 raise in_use(path)
         except BaseException:
@@ -187,17 +197,17 @@ def recording(path: Path, inode: Inode) -> SessionFile:
 
 
 def is_at(path: Path, inode: Inode) -> bool:
-    """Whether the file at `path` is still the one that was put there."""
+    """Return True if the file at `path` is still the one with this inode."""
     return inode_of(path) == inode
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection to a file, in a mode of SQLite's: `ro`, `rw` or `rwc`. Raises `sqlite3.Error`."""
+    """Connect to a database in one of SQLite's modes: `ro`, `rw` or `rwc`. Raises `sqlite3.Error`."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    # A session is used by one thread at a time, but not always by the same.
+    # A session is used by one thread at a time, but not always by the same one.
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema = OFF")
-    connection.text_factory = lambda text: text.decode("ascii", "replace")  # what is not ASCII is damaged, and the hash will tell
+    connection.text_factory = lambda text: text.decode("ascii", "replace")  # other characters are damage, which the hash detects
     return connection
 
 
@@ -206,7 +216,7 @@ def _leave_wal_mode(connection: sqlite3.Connection) -> None:
 
 
 def identify(path: Path) -> None:
-    """Raise `SessionFileError` where `path` is no session of this version. Leaves no trace, whatever the file is."""
+    """Raise `SessionFileError` unless `path` is a session of this version. Changes no file, whatever `path` is."""
     _check_there(path)
     with reading_errors(path):
         try:
@@ -215,7 +225,7 @@ def identify(path: Path) -> None:
             if result_code(error) != sqlite3.SQLITE_CORRUPT:
                 raise
             with sqlite_files.readable(path) as (at, mode):
-                application, version = _marks(at, mode)  # its log may be half taken into the file
+                application, version = _marks(at, mode)  # its log may be only partly merged into the file
     if application != APPLICATION_ID:
         raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
     if version > VERSION:
@@ -255,7 +265,7 @@ def _marks(path: Path, mode: str) -> tuple[int, int]:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[SessionFile | None]:
-    """The session at `path`, if there is one; nobody else reads or writes it meanwhile."""
+    """Open the session at `path` for exclusive access; None if the file does not exist."""
     if not path.exists():
         yield None
         return
@@ -263,7 +273,7 @@ def _claimed(path: Path) -> Iterator[SessionFile | None]:
     log_missing = sqlite_files.log_missing(path)
     sqlite_files.put_foreign_log_aside(path)
     with closing(connect(path, "rw")) as connection:
-        _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
+        _leave_wal_mode(connection)  # merges the log into the file; refused if another connection has it open
         connection.execute("BEGIN EXCLUSIVE")
         with reading_errors(path):
             old = _checked(path, connection, log_missing)
@@ -273,8 +283,8 @@ def _claimed(path: Path) -> Iterator[SessionFile | None]:
 
 def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
     with closing(connect(path, "rwc&nolock=1")) as connection:
-        # Nobody else knows of it, so it needs no locks. A file that is not finished is thrown away: it is enough that all of it is
-        # on the disk before it has its name.
+        # No other connection knows of this file, so it needs no locks. An incomplete file is deleted; it is enough that all of it
+        # is on the disk before it gets its final name.
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -285,7 +295,7 @@ def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
 
 
 def _synchronise(path: Path) -> None:
-    """Make what has been written to a file, or a renaming in a folder, last through a power cut."""
+    """Flush a file, or the renaming of a file in a folder, to the disk, so that it survives a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

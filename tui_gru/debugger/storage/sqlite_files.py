@@ -1,4 +1,4 @@
-"""The files of an SQLite database: the main file, its log (-wal) and the index of that (-shm), and how to read them untouched."""
+"""The files of an SQLite database: the main file, its log (-wal) and the index of the log (-shm); how to read without changes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-Inode = tuple[int, int]  # with its device
+Inode = tuple[int, int]  # including the device
 
 LOG, INDEX = "-wal", "-shm"
-LOG_HEADER = 32  # bytes: a log of this size has nothing in it
+LOG_HEADER = 32  # bytes; a log of this size or less is empty
 LIVE = 128  # the byte of the index that every connection keeps locked
 
-recorded_here: set[Inode] = set()  # the main files that this process writes to
+recorded_here: set[Inode] = set()  # the main files that this process is writing to
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[tuple[Path, str]]:
-    """The file to have SQLite read instead of `path`, and the mode to open it in, so that nothing is written beside `path`."""
+    """Give the file that SQLite should open instead of `path`, and the mode, so that nothing is written next to `path`."""
     log, index = _beside(path, LOG), _beside(path, INDEX)
     if is_recorded(path):
         yield path, "ro"
@@ -28,7 +28,7 @@ def readable(path: Path) -> Iterator[tuple[Path, str]]:
     elif index.exists():
         yield path, "ro&readonly_shm=1"
     else:
-        from tempfile import TemporaryDirectory  # late: only after a crash
+        from tempfile import TemporaryDirectory  # imported late: only needed after a crash
 
         with TemporaryDirectory(prefix="tui-gru-") as folder:
             copy = Path(folder, path.name)
@@ -38,8 +38,8 @@ def readable(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def is_recorded(path: Path) -> bool:
-    """Whether this process or another has the database open for writing."""
-    if inode_of(path) in recorded_here:  # then the index must not be opened: closing it would take this process's own locks away
+    """Return True if this process or another has the database open for writing."""
+    if inode_of(path) in recorded_here:  # do not open the index: closing it would release the locks of this process
         return True
     try:
         import fcntl
@@ -56,12 +56,12 @@ def is_recorded(path: Path) -> bool:
 
 
 def log_missing(path: Path) -> bool:
-    """Whether the database was written to by way of a log that is not beside it: it was copied alone, or the log was deleted."""
+    """Return True if the database was written with a log that is missing: it was copied without the log, or the log was deleted."""
     return not is_recorded(path) and _in_wal_mode(path) and not _has_entries(_beside(path, LOG))
 
 
 def put_foreign_log_aside(path: Path) -> None:
-    """Rename a log beside a database at rest: it is of another that was there before, and SQLite would take it into this one."""
+    """Rename a log next to a closed database: it belongs to another file, and SQLite would merge it into this one."""
     log = _beside(path, LOG)
     if _has_entries(log) and not is_recorded(path) and not _in_wal_mode(path):
         log.rename(log.with_name(f"{log.name}-{os.urandom(4).hex()}"))
@@ -77,7 +77,7 @@ def _beside(path: Path, end: str) -> Path:
 
 
 def _in_wal_mode(path: Path) -> bool:
-    """Whether the database, which nobody writes to, needs its log."""
+    """Return True if the database, which is not being written to, is in WAL mode."""
     with path.open("rb") as file:
         return file.read(20)[18:] == b"\2\2"
 

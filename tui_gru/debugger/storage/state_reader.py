@@ -1,4 +1,4 @@
-"""Reading back what `state_writer` has written: the same session, bit for bit, without running it again."""
+"""Reads the session that `state_writer` has written, bit for bit, without running it again."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Segment, checkpoint_of
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.data.given import GivenConfig
+from tui_gru.engine.data.tokens import as_text, index_of, separator
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import GivenConfig
-from tui_gru.engine.sampling import Draw, Sample
-from tui_gru.engine.tokens import as_text, index_of, separator
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.sampling import Draw, Sample
+from tui_gru.engine.running.weights import Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state.hit_counts import HitCounts, Key
 
 
 def read_state(file: SessionFile) -> tuple[State, list[str]]:
-    """The state that was written last, and the names of what was kept and cannot be read.
+    """Return the state that was written last, and the names in `kept` that cannot be read.
 
-    Raises `DamagedSessionError` where something is missing or makes no sense, `DivergedError` where this machine does not
-    compute what was recorded.
+    Raises `DamagedSessionError` if something is missing or inconsistent, `DivergedError` if this machine computes other numbers
+    than those recorded.
     """
     try:
         return _Reader(file).state()
     except (SessionFileError, DivergedError):
         raise
-    except TuiGruError as error:  # a model that this machine has no room for, among others
+    except TuiGruError as error:  # for example, a model that does not fit into memory
         raise SessionFileError(f"{file.path} cannot be opened here: {error}") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
         raise damaged(file.path, f"its contents ({type(error).__name__})") from error
 
 
 class _Reader:
-    """Reads one file. Segments are made once each, as branches and changes share them."""
+    """Reads one file. Each segment is created once, because branches and changes share segments."""
 
     def __init__(self, file: SessionFile) -> None:
         self._file = file
@@ -89,7 +89,7 @@ class _Reader:
 
     def _config_of(self, run: dict[str, Any]) -> Config:
         if "recording" in run:
-            from tui_gru.interop.opening.recorded import recognised_run  # late: few sessions are on one
+            from tui_gru.interop.opening.recorded import recognised_run  # imported late: few sessions are on a recording
 
             return GivenConfig.of_given(recognised_run(run["recording"]))
         return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
@@ -116,7 +116,7 @@ class _Reader:
         return branches
 
     def _stride(self, stride: StepMemory, branches: Branches, tick: int) -> StepMemory:
-        """The stride, if it has led to `tick` from somewhere that has been reached; else a new one."""
+        """Return the step memory, if its steps end at `tick` and start from a place that has been reached; otherwise a new one."""
         begun = StepMemory.begin("", tick)
         if stride.at != tick or not stride.level or stride.origin > branches.newest:
             return begun
@@ -141,7 +141,7 @@ class _Reader:
         return Branch(timeline, newest)
 
     def _segment(self, number: int) -> Segment:
-        """The segment with a number in the file; those before it are made first."""
+        """Return the segment with a number in the file; creates the segments before it first."""
         chain: list[tuple[int, dict[str, Any]]] = []
         at: int | None = number
         while at is not None and at not in self._segments:
@@ -165,7 +165,7 @@ class _Reader:
         return segment
 
     def _check(self, at: int, action: JournalEntry, start: int, before: Segment | None) -> None:
-        """It takes over where the one before it has been, and was begun by something that can be done there."""
+        """Check that a segment starts within the segment before it, with a change that is possible there."""
         here = position_of(self._program, start)
         if before is None:
             fit = action.kind == "begin" and start == 0
@@ -182,7 +182,7 @@ class _Reader:
 
     @cached_property
     def _blank(self) -> BatchRecord:
-        """A record for asking what can be changed at a place; what is in it does not matter."""
+        """A record for testing which changes are possible at a position; its numbers do not matter."""
         return BatchRecord(self._config.compiled)
 
     def _restore_history(self, at: int, segment: Segment) -> None:
@@ -202,19 +202,19 @@ class _Reader:
 
     @cached_property
     def _row(self) -> NDArray[Any]:
-        """What a checkpoint looks like."""
+        """A row with the shape and dtype of a checkpoint."""
         compiled = self._config.compiled
         state = self._memory.trainers.of(None).initial_state()
         return np.frombuffer(checkpoint_of(Weights.zeros(compiled.layout, self._config.dtype), state), self._config.dtype)
 
     def _entries(self, key: str, names: Iterable[str]) -> tuple[list[int], list[dict[str, NDArray[Any]]]]:
-        """The numbers of the arrays under a key, and for each the arrays of these names."""
+        """Return the numbers of the arrays under a key, and for each the arrays of these names."""
         entries = [(at, unpack(data)) for at, data in self._file.arrays(key)]
         self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
         return [at for at, _ in entries], [arrays for _, arrays in entries]
 
     def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, HitCounts]:
-        """The hit counts of a timeline, as far as it is the one that ends with the segment `counted`."""
+        """Return the hit counts of the timeline that ends with the segment `counted`, as far as `timeline` shares its batches."""
         if counted is None:
             return {}
         from tui_gru.debugger.state.hit_counts import HitCache, HitCounts
@@ -240,7 +240,7 @@ class _Reader:
         return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
 
     def _prove(self, beginning: Segment) -> None:
-        """Compute the first batch once more: a machine that computes something else cannot go on with this session."""
+        """Compute the first batch again: a machine that computes other numbers cannot continue this session."""
         try:
             same = fingerprint(beginning.record(0)[1]) == self._first_batch
         except DivergedError:

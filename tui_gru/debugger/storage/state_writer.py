@@ -1,12 +1,12 @@
-"""Writing a session down: all of it the first time, and from then on what has changed.
+"""Writes a session to a file: everything the first time, then only what has changed.
 
-The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch, how
-far that has come, stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest],
-`segment/I` (the segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N`
-(changes), `samples`, and `kept` (breakpoints, marks and the like, and what a front end keeps, by name: `storage.kept`). The arrays,
-by segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by batch; `sample/N` the
-draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends
-with segment `here.counted`.
+The facts: `run` (config, epochs, history_memory, machine, and a hash of the results of the first batch), `here` (tick, branch,
+the newest tick of that branch, step memory, the numbers of changes that can be undone and redone, the time of writing),
+`branches` [name, segment, newest tick], `segment/I` (the segment before it, start, action, settings), `history/I` (the numbers of
+batches and checkpoints), `done/N` and `undone/N` (changes), `samples`, and `kept` (breakpoints, marks and others, and the values
+saved by a front end, by name: `storage.kept`). The arrays, by segment: `columns/I` the scalars of every batch, in pieces,
+`checkpoints/I` rows of weights and states, by batch; `sample/N` the draws of a sample. The fact and the arrays `counts`: the keys
+of counted breakpoints, and their hits in every batch of the timeline that ends with segment `here.counted`.
 """
 
 from __future__ import annotations
@@ -29,45 +29,45 @@ from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment
-from tui_gru.engine.tokens import as_text
+from tui_gru.engine.data.tokens import as_text
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
-PIECE = 256  # batches whose numbers are written together
-MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # of a session
-LATEST = 250_000 * 10**12  # microseconds since 1970: in the year 9892
+PIECE = 256  # batches whose scalars are written together
+MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # limits for a session
+LATEST = 250_000 * 10**12  # microseconds since 1970; in the year 9892
 _NONE = 0, -1
 
 
 def now() -> int:
-    """Microseconds since 1970."""
+    """Return microseconds since 1970."""
     return time.time_ns() // 1000
 
 
 class StateWriter:
-    """Writes the states of one session into one file, one after another. Segments have their own numbers in it.
+    """Writes the states of one session into one file, one after another. Segments are numbered in the file.
 
-    `written` is when it last wrote, in microseconds since 1970: later than what it was at first, whatever the clock says.
+    `written` is the time of the last write, in microseconds since 1970; it always increases, whatever the clock says.
     """
 
     def __init__(self, written: int = 0) -> None:
         self.written = written
-        self._lengths: dict[int, int] = {}  # of the segments in the file: batches whose numbers are there
-        self._checkpoints: dict[int, tuple[int, int]] = {}  # of those that have any there: how many, and the last batch
-        self._spacing = 1  # of all checkpoints in the file
+        self._lengths: dict[int, int] = {}  # by segment in the file: the number of batches whose scalars are written
+        self._checkpoints: dict[int, tuple[int, int]] = {}  # by segment: the number of checkpoints, and the last batch
+        self._spacing = 1  # of the checkpoints in the file, in batches
         self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
-        self._named: tuple[tuple[str, Branch | Segment], ...] = ()  # the branches in the file, the current one by its last segment
-        self._kept: tuple[Any, ...] | None = None  # what the fact `kept` in the file was made of
+        self._named: tuple[tuple[str, Branch | Segment], ...] = ()  # the branches in the file; the current one by its last segment
+        self._kept: tuple[Any, ...] | None = None  # the fields from which the fact `kept` in the file was computed
         self._verb: State | None = None  # the state after the last verb
         self._counted: int | None = None
         self._here: dict[str, Any] = {}
         self._grown: set[Segment] = set()
 
     def write(self, file: SessionFile, state: State) -> None:
-        """Bring the file up to this state, in one transaction. The writer is of no use after an error."""
+        """Update the file to this state, in one transaction. After an error, the writer must not be used again."""
         with file.transaction():
             before = file.changes
             if not self._lengths:
@@ -87,7 +87,7 @@ class StateWriter:
             self._write_place(file, state, changed=file.changes > before)
 
     def write_kept(self, file: SessionFile, state: State) -> None:
-        """Write what was kept, and nothing of what a verb that has not ended yet has done."""
+        """Write `kept`, but no changes of a verb that has not ended yet."""
         with file.transaction():
             self._write_kept(file, state, self._verb or state)
 
@@ -98,7 +98,7 @@ class StateWriter:
         self._kept, self._verb = fields if verb is state else None, verb
 
     def _put(self, file: SessionFile, key: str, value: Any) -> None:
-        """Write a fact that may have been written before, if it is another now."""
+        """Write a fact unless it is the same as in the file."""
         json = to_json(value)
         if self._facts.get(key) != json:
             file.put_fact(key, json)
@@ -141,7 +141,7 @@ class StateWriter:
             self._here = here
 
     def _write_branches(self, file: SessionFile, branches: Branches) -> None:
-        """How far the current branch has come is in `here`, so that a step does not write all branches again."""
+        """Write the branches. The newest tick of the current one is in `here`, so that a step does not write all branches again."""
         named = tuple(
             (name, branch.timeline.last if name == branches.current else branch) for name, branch in branches.named.items()
         )
@@ -150,7 +150,7 @@ class StateWriter:
             self._named = named
 
     def _branches(self, state: State) -> Iterator[Branch]:
-        """Every branch that may hold segments not written yet."""
+        """Yield the branches that may have segments that are not written yet."""
         yield from state.branches.named.values()
         for stack, changes in (("done", state.branches.done), ("undone", state.branches.undone)):
             for change in changes[_same(self._changes[stack], changes) :]:
@@ -158,7 +158,7 @@ class StateWriter:
                     yield change.other
 
     def _write_segments(self, file: SessionFile, last: Segment) -> None:
-        """A segment, and those before it that are not written yet."""
+        """Write a segment, and those before it that are not written yet."""
         missing: list[Segment] = []
         segment: Segment | None = last
         while segment is not None and segment.number not in self._lengths:
@@ -193,7 +193,7 @@ class StateWriter:
             self._write_size(file, number)
 
     def _write_checkpoints(self, file: SessionFile, segment: Segment) -> None:
-        """The new checkpoints of a segment. Where there are too many in the file, every second one goes, as in memory."""
+        """Write the new checkpoints of a segment. If the file has too many, every second one is removed, as in memory."""
         number, spacing = segment.number, self._spacing
         count, last = self._checkpoints.get(number, _NONE)
         new = [(batch, row) for batch, row in segment.checkpoints.after(last) if batch % spacing == 0]
@@ -208,7 +208,7 @@ class StateWriter:
             self._thin(file, spacing)
 
     def _thin(self, file: SessionFile, spacing: int) -> None:
-        """Have no checkpoints in the file but those that fall on the spacing."""
+        """Remove the checkpoints from the file whose batch is not a multiple of `spacing`."""
         left = file.thin_arrays("checkpoints/", spacing)
         self._spacing = spacing
         for number, (count, last) in self._checkpoints.items():
@@ -259,7 +259,7 @@ class StateWriter:
 
 
 def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
-    """How many changes two moments of a stack have in common. It only changes at its top."""
+    """Return the number of changes that two versions of a stack share. A stack changes only at its top."""
     count = min(len(old), len(new))
     while count and old[count - 1] is not new[count - 1]:
         count -= 1
@@ -271,7 +271,7 @@ def _branch(branch: Branch) -> tuple[int, int]:
 
 
 def _columns(segment: Segment, first: int) -> bytes:
-    """A piece of the numbers of a segment's batches."""
+    """Return a piece of the scalars of a segment, packed."""
     checkpoints = segment.checkpoints
     begin, end = checkpoints.first + first, checkpoints.first + min(first + PIECE, checkpoints.length)
     return pack({name: checkpoints.column(name, begin, end - 1) for name in COLUMNS})

@@ -1,4 +1,4 @@
-"""The files of sessions: where they are, saving to one, loading from one, and recording to one as things happen."""
+"""Finds, saves, loads and records session files."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.engine.arguments import shown
 
 SUFFIX = ".tui-gru"
-LONGEST_NAME = 200  # bytes
+LONGEST_NAME = 200  # bytes of a file name
 
 FilePath = str | os.PathLike[str]
-Origin = tuple[Path, int]  # a file, and when it was written
+Origin = tuple[Path, int]  # a file, and the time at which it was written
 
 
 def sessions_folder() -> Path:
-    """Where sessions live that are known by a name only. It is made when the first is saved."""
+    """Return the folder of sessions that are identified by a name. It is created when the first is saved."""
     return user_state_path("tui-gru", appauthor=False) / "sessions"
 
 
 def automatic_folder() -> Path:
-    """Where sessions are recorded to that were given no name. The oldest of these go (`own_sessions.prune`)."""
+    """Return the folder of sessions that are recorded automatically, without a name. The oldest are deleted (`library.prune`)."""
     return sessions_folder() / "automatic"
 
 
 def session_path(name: FilePath) -> Path:
-    """The file of a session: a path as it is; for a bare name, one in `sessions_folder`, or one recorded automatically."""
+    """Return the path of a session.
+
+    A path is returned unchanged; a name refers to `sessions_folder`, or else to `automatic_folder`.
+    """
     path = _expanded(name)
     if path.name != os.fspath(name) or path.suffix == SUFFIX:
         return path
@@ -50,7 +53,7 @@ def session_path(name: FilePath) -> Path:
 
 @dataclass(frozen=True)
 class Opened:
-    """A session as it was read from a file: when it was written, as `written` has it; `trouble` says what is missing of it."""
+    """A session read from a file: the time at which it was written (`written_in`), and a warning about missing data."""
 
     path: Path
     state: State
@@ -59,25 +62,25 @@ class Opened:
 
 
 def load(path: FilePath, history_memory: int | None = None) -> Opened:
-    """The session in a file. Raises `SessionFileError`; the file, and what lies beside it, is left as it is."""
+    """Load the session in a file. Raises `SessionFileError`. The file, and the files next to it, are not changed."""
     with session_file.reading(_real(path)) as file:
         return _read(file, history_memory)
 
 
 def _read(file: SessionFile, history_memory: int | None) -> Opened:
-    from tui_gru.debugger.storage.state_reader import read_state  # late: a recording that begins reads nothing
+    from tui_gru.debugger.storage.state_reader import read_state  # imported late: a new recording reads nothing
 
     state, unreadable = read_state(file)
     log = f"{file.path.name}-wal"
     if history_memory is not None:
         state.branches.timeline.memory.budget.bound(history_memory)
-    trouble = [f"newer work was in {log} beside it, which is missing: copy both"] if file.log_missing else []
-    trouble += [f"what was kept as {name} cannot be read and is left out" for name in unreadable]
+    trouble = [f"later changes are in {log}, which is missing: copy both files"] if file.log_missing else []
+    trouble += [f"the entry {name} cannot be read and is left out" for name in unreadable]
     return Opened(file.path, state, written_in(file), "; ".join(trouble))
 
 
 def written(path: Path) -> int:
-    """When a session was last written to, in microseconds since 1970, as `written_in` has it; 0 where it cannot be read."""
+    """Return the time at which a session was last written, in microseconds since 1970 (`written_in`); 0 if it cannot be read."""
     try:
         with session_file.glancing(path) as file:
             return written_in(file)
@@ -86,36 +89,36 @@ def written(path: Path) -> int:
 
 
 def written_in(file: SessionFile) -> int:
-    """When a session was last written to, by its own account, in microseconds since 1970."""
-    from tui_gru.debugger.storage import facts  # late, too
+    """Return the time at which a session was last written, as stored in its file, in microseconds since 1970."""
+    from tui_gru.debugger.storage import facts  # imported late, too
 
     return int(facts.read(file, "here", facts.HERE)["written"])
 
 
 def own_files(*folders: Path) -> list[Path]:
-    """The files in the user's session folders, or in the given ones of them, that look like sessions."""
+    """Return the files with the suffix of a session in the user's session folders, or in `folders`."""
     found: list[Path] = []
     for folder in folders or (sessions_folder(), automatic_folder()):
-        with suppress(OSError):  # there is no such folder yet
+        with suppress(OSError):  # the folder does not exist yet
             found += [path for path in folder.iterdir() if path.suffix == SUFFIX and path.is_file()]
     return found
 
 
 def _newest(path: Path) -> int:
-    """When the newest session beside a file was written, if the file is in one of the user's folders; else 0."""
+    """Return the time at which the newest session was written, if `path` is in one of the user's folders; otherwise 0."""
     return max(map(written, own_files()), default=0) if is_own(path) else 0
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file is in one of the user's session folders."""
+    """Return True if a file is in one of the user's session folders."""
     return _real(path).parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
 def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin | None:
-    """Write a session to a file, all of it or nothing. Raises `SessionFileError`; only a session is overwritten.
+    """Write a session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`.
 
-    `opened` is the file that the session was read from: over it nothing is written that would undo what another wrote there
-    meanwhile. Returns the same as of now.
+    `opened` is the file that the session was read from; it is not overwritten if another program has written to it since. Returns
+    `opened`, with the new time if it was that file.
     """
     real = _real(path)
     _make_folder(real)
@@ -130,7 +133,7 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
 
 
 def _check_unchanged(path: Path, file: SessionFile | None, opened: Origin | None) -> None:
-    """Raise `SessionFileError` where another has written to the file that a session was read from."""
+    """Raise `SessionFileError` if the file that a session was read from has been written to since."""
     if opened is not None and opened[0] == path and file is not None and written_in(file) != opened[1]:
         raise UnwritableSessionError(f"{path} was written to since it was opened here; save it elsewhere")
 
@@ -146,7 +149,7 @@ def _expanded(name: FilePath) -> Path:
     try:
         path = Path(name).expanduser()
         encoded = os.fsencode(path)
-    except (TypeError, ValueError, RuntimeError):  # not to be encoded; ~nobody/file
+    except (TypeError, ValueError, RuntimeError):  # cannot be encoded, or an unknown user as in ~nobody/file
         raise _no_name(name) from None
     if not os.fspath(name) or b"\0" in encoded or len(os.fsencode(path.name)) > LONGEST_NAME:
         raise _no_name(name)
@@ -154,22 +157,22 @@ def _expanded(name: FilePath) -> Path:
 
 
 def _no_name(name: FilePath) -> SessionFileError:
-    return SessionFileError(f"{shown(name)} is no name of a file; give one such as math{SUFFIX}")
+    return SessionFileError(f"{shown(name)} is not a file name; use one such as math{SUFFIX}")
 
 
 def _make_folder(path: Path) -> None:
-    """Make the folder of a file if it is one of the user's session folders."""
+    """Create the folder of a file if it is one of the user's session folders."""
     if is_own(path):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableSessionError(f"{path.parent} cannot be made: {reason(error)}; save it elsewhere") from None
+            raise UnwritableSessionError(f"{path.parent} cannot be created: {reason(error)}; save it elsewhere") from None
 
 
 class RecordedFile:
-    """A session's file while it is recorded to: it is brought up to the session after every verb.
+    """A session file that is being recorded to: it is updated after every verb.
 
-    What has been written survives the end of the process, however it comes; a power cut may take the last moments, never the file.
+    What has been written survives the end of the process, even a crash; a power cut can lose the last moments, but not the file.
     """
 
     def __init__(self, path: Path, begin: Callable[[SessionFile | None], Opened]) -> None:
@@ -185,14 +188,14 @@ class RecordedFile:
             raise no_locks(path)
         self._inode = session_file.replace(path, fill)
         self._file = session_file.recording(self.path, self._inode)
-        self._lock = threading.Lock()  # what is kept may come from another thread than the verbs
+        self._lock = threading.Lock()  # `kept` may be written by another thread than the verbs
         self.close = weakref.finalize(self, self._file.end_recording, self._inode)
 
     @classmethod
     def begin(cls, state: State, path: FilePath, opened: Origin | None = None) -> Self:
-        """Begin with all of `state`; `opened` as in `save`.
+        """Start recording with the complete `state`; `opened` as in `save`.
 
-        Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere.
+        Raises `SessionFileError`. Overwrites only session files that are not open elsewhere.
         """
         at = _real(path)
 
@@ -204,7 +207,7 @@ class RecordedFile:
 
     @classmethod
     def resume(cls, path: FilePath, history_memory: int | None = None) -> Self:
-        """Go on from what is in the file (`begun`): nobody else has it in between. Raises `SessionFileError`."""
+        """Continue recording to a file, after reading it (`begun`) under the same lock. Raises `SessionFileError`."""
         at = _real(path)
         session_file.identify(at)
 
@@ -219,23 +222,25 @@ class RecordedFile:
         return _real(path) == self.path
 
     def write(self, state: State) -> str:
-        """Bring the file up to `state`. If that fails the recording ends; returns the message, empty if it succeeded."""
+        """Update the file to `state`. If that fails, the recording ends; returns the error message, or an empty string."""
         return self._try(lambda writer: writer.write(self._file, state))
 
     def write_kept(self, state: State) -> str:
-        """As `write`, of what was kept outside of a verb, and nothing else."""
+        """Like `write`, but only `kept`, which can change outside of a verb."""
         return self._try(lambda writer: writer.write_kept(self._file, state))
 
     def _try(self, write: Callable[[StateWriter], None]) -> str:
         with self._lock:
             writer = self._writer
-            self._writer = StateWriter(writer.written)  # after an interruption, all is written again
+            self._writer = StateWriter(writer.written)  # after an error or interrupt, everything is written again
             try:
                 if not session_file.is_at(self.path, self._inode):
                     raise FileNotFoundError(None, "another file has taken its place")
                 write(writer)
             except (sqlite3.Error, OSError, MemoryError) as error:
                 self.close()
-                return f"no longer recorded to {self.path}: {reason(error)}; it goes on in memory, save it elsewhere"
+                return (
+                    f"no longer recorded to {self.path}: {reason(error)}; the session continues in memory only, save it elsewhere"
+                )
             self._writer = writer
             return ""

@@ -1,4 +1,4 @@
-"""A run written down without a screen: what the debugger shows, batch after batch, as JSON or npz."""
+"""Writes a run to a file without a screen: all values, batch by batch, as JSON or npz."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, BinaryIO
 
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine import formats
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.training import check_epochs, train
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.training import check_epochs, train
 
 FORMAT, VERSION = "tui-gru-trace", 2
 
@@ -22,8 +22,7 @@ class Trace:
     """A run of `epochs` epochs from fresh weights, written from epoch `from_epoch` (0-based) on.
 
     With `learn`, each batch also has every delta of its backward pass, its gradients and their norm, and the parameters after its
-    update.
-    Raises `TuiGruError` where the epochs make no sense.
+    update. Raises `TuiGruError` if the epochs are invalid.
     """
 
     def __init__(self, config: Config, *, epochs: int = 1, from_epoch: int = 0, learn: bool = True) -> None:
@@ -43,11 +42,11 @@ class Trace:
 
     @property
     def batch_count(self) -> int:
-        """Batches that are written."""
+        """The number of batches that are written."""
         return (self.epochs - self.from_epoch) * self.config.num_batches
 
     def write_json(self, out: BinaryIO) -> None:
-        """Write the trace as JSON, a batch a line, as they are computed: a long run takes no more memory than a short one."""
+        """Write the trace as JSON, one batch a line, while it is computed; a long run needs no more memory than a short one."""
         head = {
             "format": FORMAT,
             "version": VERSION,
@@ -59,9 +58,9 @@ class Trace:
         formats.write_json(out, head, "batches", map(_by_timestep, self._batches()))
 
     def write_npz(self, out: BinaryIO) -> None:
-        """Write the trace as npz: the same names, arrays with the batch as their first axis and the timestep as their second.
+        """Write the trace as npz, with the same names. Arrays have the batch as their first axis and the timestep as their second.
 
-        `config` and `run` are JSON text. Raises `TuiGruError` where the arrays would not fit into memory.
+        `config` and `run` are JSON text. Raises `TuiGruError` if the arrays do not fit into memory.
         """
         self._check_memory()
         head = {
@@ -89,7 +88,7 @@ class Trace:
                 yield {"epoch": epoch, "batch": batch, **loss, **self._arrays(record)}
 
     def _arrays(self, record: BatchRecord) -> dict[str, Any]:
-        """The arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
+        """Return the arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
         arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in self._timed}}
         arrays |= {name: record.array(name) for name in self._once}
         if record.gradients is not None:

@@ -40,7 +40,7 @@ class BranchTree:
         self._forks: tuple[BranchInfo, ...] = ()
 
     def of(self, branches: Branches) -> tuple[BranchInfo, ...]:
-        """The information on every branch, in the order of `branches.names`; a branch comes after its source."""
+        """Return the information on every branch, in the order of `branches.names`; a branch comes after its source."""
         names, there = branches.names, tuple(branches.named.values())
         if (names, there) != (self._names, self._branches):
             lasts = [branch.timeline.last for branch in there]
@@ -62,7 +62,7 @@ def _fork(names: Sequence[str], i: int, origin: Origin, branch: Branch) -> Branc
 
 
 def _origins(lasts: Sequence[Segment]) -> list[Origin]:
-    """For the last segment of each branch: the earlier branch that it shares most with; (−1, 0) if there is none."""
+    """Return, for the last segment of each branch, the earlier branch that it shares most with; (−1, 0) if there is none."""
     seen: dict[Segment, list[Origin]] = {}  # by segment: (branch, last shared tick), ascending in both
     origins: list[Origin] = []
     for i, last in enumerate(lasts):

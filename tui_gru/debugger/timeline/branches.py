@@ -1,4 +1,4 @@
-"""The branches of a session, and undo and redo of the changes that made them."""
+"""The branches of a session, with undo and redo of changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Branches:
 
     @classmethod
     def begin(cls, timeline: Timeline) -> Branches:
-        """A single branch, `main`, at its beginning."""
+        """Create a single branch, `main`, at its beginning."""
         return cls({MAIN: Branch(timeline, 0)})
 
     @property
@@ -75,22 +75,26 @@ class Branches:
         return None if target is None else target.timeline.last.action
 
     def reached(self, tick: int) -> Branches:
-        """The branches after the current one has reached `tick`."""
+        """Return the branches after the current one has reached `tick`."""
         if tick <= self.newest:
             return self
         return replace(self, named={**self.named, self.current: Branch(self.timeline, tick)})
 
     def changed(self, timeline: Timeline, tick: int) -> Branches:
-        """The branches after a change at `tick`, with the new timeline. A change before the newest tick of its branch forks a new
-        branch."""
+        """Return the branches after a change at `tick`, with the new timeline.
+
+        A change before the newest tick of its branch forks a new branch.
+        """
         forks = tick < self.newest
         target = self._free_name() if forks else self.current
         change = Change(self.current, target, tick, None if forks else self.named[target], tick)
         return Branches({**self.named, target: Branch(timeline, tick)}, target, (*self.done, change))
 
     def undo(self, tick: int) -> tuple[Branches, int] | None:
-        """The branches without the last change, and the tick of that change; None if there is none. `tick` is the current
-        position."""
+        """Return the branches without the last change, and the tick of that change; None if there is none.
+
+        `tick` is the current position.
+        """
         if not self.done:
             return None
         *done, change = self.done
@@ -103,7 +107,7 @@ class Branches:
         return Branches(named, change.source, tuple(done), (*self.undone, undone)), change.tick
 
     def redo(self) -> tuple[Branches, int] | None:
-        """The branches with the last undone change, and the tick of the position when it was undone; None if there is none."""
+        """Return the branches with the last undone change, and the tick at which undo was called; None if there is none."""
         if not self.undone:
             return None
         *undone, change = self.undone
@@ -113,12 +117,15 @@ class Branches:
         return Branches(named, change.target, (*self.done, done), tuple(undone)), change.left
 
     def switched(self, name: str) -> Branches:
-        """The branches with another current one. Raises `TuiGruError` for an unknown name."""
+        """Return the branches with another current one. Raises `TuiGruError` for an unknown name."""
         self._check(name)
         return replace(self, current=name)
 
     def renamed(self, old: str, new: str) -> Branches:
-        """The branches with one renamed, also in undo and redo. Raises `TuiGruError` for an unknown, invalid or taken name."""
+        """Return the branches with one renamed, also in undo and redo.
+
+        Raises `TuiGruError` for an unknown, invalid or taken name.
+        """
         self._check(old)
         if not arguments.text("the name of a branch", new).isprintable() or new.split() != [new] or len(new) > LONGEST_NAME:
             raise TuiGruError(f"a name of a branch is one word of at most {LONGEST_NAME} characters, not {new!r}")
@@ -139,7 +146,7 @@ class Branches:
         return Branches(named, name(self.current), changes(self.done), changes(self.undone))
 
     def without(self, name: str) -> Branches:
-        """The branches without one, and without undo and redo of the changes made on it or leading to it.
+        """Return the branches without one, and without undo and redo of the changes made on it or that created it.
 
         Data shared with other branches stays. Raises `TuiGruError` for an unknown name and for the current branch.
         """

@@ -33,7 +33,7 @@ class Chain:
     _indices: dict[str, StepIndex] = field(default_factory=dict)
 
     def then(self, more: Iterable[Segment]) -> Chain:
-        """The chain with more segments, each of which takes over from the one before it."""
+        """Return the chain with more segments, each of which takes over from the one before it."""
         segments, starts, firsts, runs = list(self.segments), list(self.starts), list(self.first_batches), list(self.runs)
         for segment in more:
             if starts and starts[-1] == segment.start:
@@ -45,26 +45,26 @@ class Chain:
         return Chain(self.program, tuple(segments), tuple(starts), tuple(firsts), tuple(runs))
 
     def at(self, tick: int) -> Segment:
-        """The segment in force at a tick: the last one that began at or before it."""
+        """Return the segment in force at a tick: the last one that began at or before it."""
         return self.segments[bisect_right(self.starts, tick) - 1]
 
     def beginning_at(self, tick: int) -> Segment | None:
-        """The segment that begins at a tick; None if there is none."""
+        """Return the segment that begins at a tick; None if there is none."""
         i = bisect_left(self.starts, tick)
         return self.segments[i] if i < len(self.starts) and self.starts[i] == tick else None
 
     def owner(self, batch: int) -> int:
-        """The index of the last segment in force in a batch."""
+        """Return the index of the last segment in force in a batch."""
         return bisect_right(self.first_batches, batch) - 1
 
     def step_index(self, level: str) -> StepIndex:
-        """The step index of one level."""
+        """Return the step index of one level."""
         if level not in self._indices:
             self._indices[level] = StepIndex(self.program, level, self.runs)
         return self._indices[level]
 
     def shared(self, other: Chain) -> int:
-        """The number of leading segments that two chains share."""
+        """Return the number of leading segments that two chains share."""
         mine, theirs = self.segments, other.segments
         return bisect_left(range(min(len(mine), len(theirs))), True, key=lambda i: mine[i] is not theirs[i])
 
@@ -87,7 +87,7 @@ class Chains:
         self._made: OrderedDict[Segment, Chain] = OrderedDict()
 
     def of(self, last: Segment) -> Chain:
-        """The chain that ends with a segment."""
+        """Return the chain that ends with a segment."""
         with self._lock:
             if last not in self._made:
                 self._make(last)

@@ -9,9 +9,9 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 
@@ -21,7 +21,7 @@ _PER_BATCH = (Kind.PARAMETER, Kind.KEPT, Kind.GRADIENT, Kind.STEP)
 
 @lru_cache(maxsize=8)
 def changeable(program: Program) -> tuple[str, ...]:
-    """The names whose numbers can be changed, in the order of the equations."""
+    """Return the names whose numbers can be changed, in the order of the equations."""
     own = program.names_of(Kind.STATE, Kind.VALUE, Kind.DELTA, *_PER_BATCH)
     given = program.names_of(Kind.INPUT) if program.config.given is not None else ()
     numbers = tuple(name for name in given if not program.model.page.inputs[name].one_hot)
@@ -29,13 +29,13 @@ def changeable(program: Program) -> tuple[str, ...]:
 
 
 def is_per_batch(program: Program, name: str) -> bool:
-    """Whether a name has one value per batch instead of one per timestep."""
+    """Return True if a name has one value per batch instead of one per timestep."""
     return program.names[name].kind in _PER_BATCH
 
 
 @lru_cache(maxsize=8)
 def _settable_parts(program: Program) -> frozenset[str]:
-    """The labelled parts from which the rest of their line can be computed without reading a weight."""
+    """Return the labelled parts from which the rest of their line can be computed without reading a weight."""
     found = set[str]()
     for line in program.lines.values():
         for node in line.formula.walk() if line.formula is not None else ():
@@ -45,7 +45,7 @@ def _settable_parts(program: Program) -> frozenset[str]:
 
 
 def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
-    """Whether nothing between a part and its complete line reads a weight, except in other recorded parts."""
+    """Return True if nothing between a part and its complete line reads a weight, except in other recorded parts."""
     if node.label == label:
         return True
     inside = [child for child in node.children if any(part.label == label for part in child.walk())]
@@ -60,7 +60,7 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
 
 
 def offset_of(program: Program, name: str, t: int | None) -> int:
-    """The tick within a batch at which a number exists and no line that reads it has been executed.
+    """Return the tick within a batch at which a number exists and no line that reads it has been executed.
 
     A parameter exists from the start, a gradient once it is complete; `t` is None for both. A value that comes from another
     timestep exists before the line that reads it.
@@ -109,7 +109,7 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
 
 
 def _rest_of_line(program: Program, name: str, t: int) -> Point:
-    """The point from which a batch continues after an edit of `name`: after its line, or inside the line after an edited part."""
+    """Return the point from which a batch continues after an edit of `name`: after its line, or inside it after an edited part."""
     offset = offset_of(program, name, t)
     if name in program.lines or name not in program.parts:
         return program.point_after(offset)

@@ -18,20 +18,20 @@ from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_o
 from tui_gru.debugger.timeline.journal import SETTINGS, JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config, check_learning_rate
+from tui_gru.engine.data.tokens import counted
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import counted
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import Array
 
 # Changes a record that the caller owns, with the trainer that computes the rest. Returns where to continue (None: at the moment).
 Change = Callable[[BatchRecord, Trainer], Point | None]
 
 
 def nothing(record: BatchRecord, trainer: Trainer) -> None:
-    """The change of an edit that changes settings only."""
+    """Do nothing: the change of an edit that changes settings only."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,25 @@ class Edit:
 
 
 def action(edit: Edit) -> JournalEntry:
-    """The journal entry of a planned edit."""
+    """Return the journal entry of a planned edit."""
     return JournalEntry("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
 
 
 def change_of(action: JournalEntry, here: Moment, settings: Settings) -> Change:
-    """The change that a journal entry makes to a record at a moment; `settings` are those before it. Raises `TuiGruError`."""
+    """Return the change that a journal entry makes to a record at a moment; `settings` are those before it.
+
+    Raises `TuiGruError`.
+    """
     if action.kind != "edit":
         return nothing
     return plan(Edit(action.name, action.index, action.value), here, settings)[1]
 
 
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
-    """The new settings and the change of an edit at a moment. Raises `TuiGruError` for an edit that is not possible there."""
+    """Return the new settings and the change of an edit at a moment.
+
+    Raises `TuiGruError` for an edit that is not possible there.
+    """
     program = here.program
     if here.program.config.given is not None and edit.name in SETTINGS:
         raise TuiGruError(f"{edit.name} cannot be changed here: this run is on given numbers, without a text or an update")
@@ -79,7 +85,7 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
 
 
 def _weight(edit: Edit, here: Moment) -> Change:
-    """An edit of the current value of a weight or of a state of the update rule."""
+    """Return an edit of the current value of a weight or of a state of the update rule."""
     check_index(edit, here.weights[edit.name])
     value = checked_number(edit, here.program.config)
 
@@ -94,7 +100,7 @@ def _weight(edit: Edit, here: Moment) -> Change:
 
 
 def _state(edit: Edit, here: Moment) -> Change:
-    """An edit of a computed state, or of the state that a timestep reads, before anything has used it."""
+    """Return an edit of a computed state, or of the state that a timestep reads, before anything has used it."""
     t, program, page = here.position.t, here.program, here.program.model.page
     state = next((state for state in page.states if page.before(state) == edit.name), edit.name)
     shown, found = program.writer.name(state), page.before(state)
@@ -117,7 +123,7 @@ def _state(edit: Edit, here: Moment) -> Change:
 
 
 def _computed(edit: Edit, here: Moment) -> Change:
-    """An edit of a value or delta of the timestep, or of a gradient: just after its line, before anything has read it."""
+    """Return an edit of a value or delta of the timestep, or of a gradient: just after its line, before anything has read it."""
     program, per_batch = here.program, is_per_batch(here.program, edit.name)
     t = None if per_batch else here.position.t
     array = here.value(edit.name)
@@ -163,7 +169,7 @@ def check_index(edit: Edit, array: Array) -> None:
 
 
 def checked_number(edit: Edit, config: Config) -> float:
-    """The value of an edit, rounded to the dtype of the config. Raises `TuiGruError` unless it is a finite number."""
+    """Return the value of an edit, rounded to the dtype of the config. Raises `TuiGruError` unless it is a finite number."""
     with np.errstate(over="ignore"):
         value = float(np.dtype(config.dtype).type(arguments.number(edit.name, edit.value)))
     if not math.isfinite(value):
@@ -172,7 +178,7 @@ def checked_number(edit: Edit, config: Config) -> float:
 
 
 def as_index(index: Any) -> tuple[int, ...]:
-    """An index as a tuple of whole numbers, from `2`, `(0, 1)` or None (empty). Raises `TuiGruError`."""
+    """Return an index as a tuple of whole numbers, from `2`, `(0, 1)` or None (empty). Raises `TuiGruError`."""
     if index is None:
         return ()
     parts = tuple(index) if isinstance(index, (tuple, list)) else (index,)

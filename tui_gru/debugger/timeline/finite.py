@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 
 class FiniteWatch:
@@ -20,11 +20,11 @@ class FiniteWatch:
         self._awake = bool(self._finite("loss", lost, lost).all() and self._finite("max_weight", updated, updated).all())
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a computed batch should stop the run."""
+        """Return True if a computed batch should stop the run."""
         return self._awake and batch > self._here.number and not record.finite
 
     def place(self, tick: int) -> int | None:
-        """The tick of the first loss or update up to `tick` that is not finite; None if all computed so far are finite."""
+        """Return the tick of the first loss or update up to `tick` that is not finite; None if all computed so far are finite."""
         if not self._awake:
             return None
         for first, last in self._timeline.blocks(self._here.number, (tick - 1) // self._program.ticks):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.tokens import Text, as_text
-from tui_gru.engine.trainer import Trainer, corpus_of
+from tui_gru.engine.data.tokens import Text, as_text
+from tui_gru.engine.running.trainer import Trainer, corpus_of
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
 SETTINGS = ("text", "learning_rate")  # editable names that are not numbers of a batch
@@ -62,19 +62,19 @@ class Settings:
     letters: Letter | None = None
 
     def learns(self, batch: int) -> bool:
-        """Whether a batch, counted through all epochs, ends with backward and update."""
+        """Return True if a batch, counted through all epochs, ends with backward and update."""
         return self.learning or self.once == batch
 
 
 class Trainers:
-    """The trainers of a run, one per version of the text. Only the most recently used are kept; others are created again."""
+    """The trainers of a run, one per version of the text. Only the most recently used are cached; others are created again."""
 
     def __init__(self, config: Config) -> None:
         self._first = Trainer(config, corpus_of(config))
         self._made: OrderedDict[Letter, Trainer] = OrderedDict()
 
     def of(self, letters: Letter | None) -> Trainer:
-        """The trainer for the text with these characters edited."""
+        """Return the trainer for the text with these characters edited."""
         if letters is None:
             return self._first
         if letters not in self._made:

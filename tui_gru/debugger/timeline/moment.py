@@ -11,11 +11,11 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point, gradients_so_far
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point, gradients_so_far
+from tui_gru.engine.running.weights import Array, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +28,16 @@ class Moment:
     vocabulary: Text
 
     def executed(self, name: str, t: int) -> bool:
-        """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
+        """Return True if the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
         tick = self.program.tick_of(name, t)
         return tick is not None and tick <= self.position.offset
 
     def begun(self, t: int) -> bool:
-        """Whether timestep `t` has begun, so that its inputs can be read."""
+        """Return True if timestep `t` has begun, so that its inputs can be read."""
         return self.there(next(iter(self.program.model.page.inputs)), t)
 
     def there(self, name: str, t: int) -> bool:
-        """Whether `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
+        """Return True if `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
         if self.program.names[name].kind is Kind.DELTA and not self.learned:
             return False
         tick = self.program.there_at(name, t)
@@ -45,11 +45,11 @@ class Moment:
 
     @property
     def learned(self) -> bool:
-        """Whether this batch ends with backward and update."""
+        """True if this batch ends with backward and update."""
         return self.record.learned
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """The value of `name`: an array (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet.
+        """Return the value of `name`: (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet.
 
         Parameters and gradients have their own shapes. Raises `TuiGruError` for an unknown name.
         """
@@ -124,7 +124,10 @@ class Moment:
         return mixed
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter so far, in its shape; it accumulates timestep by timestep. None before its first line."""
+        """Return the gradient of a parameter so far, in its shape; it accumulates timestep by timestep.
+
+        None before its first line.
+        """
         steps = self._steps_done(name)
         if not steps:
             return None
@@ -135,7 +138,7 @@ class Moment:
         return frozen(self._so_far(name, steps))
 
     def gradient_before(self, name: str) -> Array | None:
-        """The gradient without the contribution of the last timestep; None if there was none before it."""
+        """Return the gradient without the contribution of the last timestep; None if there was none before it."""
         steps = self._steps_done(name)
         return frozen(self._so_far(name, steps - 1)) if steps > 1 else None
 
@@ -161,7 +164,7 @@ class Moment:
 
 
 def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
-    """The value of `name` one step earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
+    """Return the value of `name` one step earlier: in the timestep computed before, or in the batch before, `previous`.
 
     For values that a batch computes once, and in the first timestep to be computed, this is the value at the end of the batch
     before. Before the first batch, where `previous` is the first record of the run, only the initial weights exist.
@@ -181,7 +184,7 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
 
 
 def frozen(array: Array) -> Array:
-    """A read-only view."""
+    """Return a read-only view."""
     view = array.view()
     view.flags.writeable = False
     return view

@@ -8,12 +8,12 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str, int | None]]:
-    """Every name with its timestep (0-based; None for values of the whole batch), in the order in which a batch computes them.
+    """Yield every name with its timestep (0-based; None for values of the whole batch), in the order of computation.
 
     Inputs and initial states come with the timestep that reads them, gradients of parameters at the end of the backward pass.
     """
@@ -41,7 +41,7 @@ def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str,
 
 
 def _computed(line: Line, program: Program) -> Iterator[str]:
-    """The names that a line computes: its labelled parts, inner ones first, and its target. Omits gradients of parameters."""
+    """Yield the names that a line computes: its labelled parts, inner ones first, and its target. Omits gradients of parameters."""
     if line.formula is None:
         return
     for node in reversed(tuple(line.formula.walk())):
@@ -52,7 +52,7 @@ def _computed(line: Line, program: Program) -> Iterator[str]:
 
 
 def recorded(program: Program, record: BatchRecord, name: str, t: int | None = None) -> Array:
-    """The value of a name in a complete record: of one timestep, (B, ·), or of the whole batch; a scalar has the shape ()."""
+    """Return the value of a name in a complete record: of one timestep, (B, ·), or of the whole batch; () for a scalar."""
     match program.names[name].kind:
         case Kind.PARAMETER | Kind.KEPT:
             return record.after[name]

@@ -19,12 +19,12 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.chain import Chains
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import same
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import COUNT_BYTES, Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import COUNT_BYTES, Array, Weights
 
 # Called with every batch that is computed on the way; returning True stops the run. A record passed to it is valid until the second
 # call after that.
@@ -88,7 +88,7 @@ class Segment:
 
     @classmethod
     def begin(cls, memory: Memory, settings: Settings, weights: Weights) -> Segment:
-        """The first segment of a run, with its initial weights."""
+        """Return the first segment of a run, with its initial weights."""
         segment = cls(memory, 0, settings, JournalEntry("begin"))
         segment.checkpoints.keep(0, checkpoint_of(weights, segment.trainer.initial_state()))
         segment.record(0)
@@ -125,7 +125,7 @@ class Segment:
         return tuple(dict.fromkeys(name for name in names if name))[::-1]
 
     def record(self, batch: int, monitor: Monitor | None = None) -> tuple[int, BatchRecord]:
-        """The number and record of `batch`, computed or replayed as needed; of an earlier batch if `monitor` stopped the run.
+        """Return the number and record of `batch`, computed or replayed as needed; of an earlier batch if `monitor` stops the run.
 
         The batch before it is cached as well.
         """
@@ -150,7 +150,7 @@ class Segment:
         return stopped
 
     def replay_start(self, batch: int) -> int:
-        """The first batch that is replayed on the way to `batch` if nothing is cached."""
+        """Return the first batch that is replayed on the way to `batch` if nothing is cached."""
         if self.trainer.is_given:
             return batch
         segment: Segment = self
@@ -162,7 +162,7 @@ class Segment:
     # Replay, from the nearest stored state in this segment or one before it, through all segments since
 
     def _route(self, batch: int, margin: int) -> tuple[list[Segment], int, CachedBatch | bytes]:
-        """The segments to replay up to `batch`, this one last, and the batch and state to begin with in the first of them.
+        """Return the segments to replay up to `batch`, this one last, and the batch and state to begin with in the first of them.
 
         The state is a cached batch, or the checkpoint at the start of a batch, if possible `margin` batches before the goal.
         """
@@ -174,19 +174,19 @@ class Segment:
         return route[::-1], *found
 
     def _nearest(self, batch: int, margin: int) -> tuple[int, CachedBatch | bytes] | None:
-        """The stored state of this segment nearest to `batch`; None if there is none."""
+        """Return the stored state of this segment nearest to `batch`; None if there is none."""
         kept = self._memory.records.nearest(self.number, batch)
         checkpoint = self._beginning(batch - margin, batch) if self.trainer.is_given else None
         checkpoint = checkpoint or self._proven(batch - margin) or self._proven(batch)
         return kept if checkpoint is None or (kept is not None and kept[0] >= checkpoint[0]) else checkpoint
 
     def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
-        """The start of a replay on given batches: any batch after the first of this segment, since they are independent."""
+        """Return the start of a replay on given batches: any batch after the first of this segment, since they are independent."""
         first = self.first_batch + (self.before is not None)
         return (max(wanted, first), b"") if batch >= first else None
 
     def _proven(self, batch: int) -> tuple[int, bytes] | None:
-        """The last checkpoint at or before `batch`; the one before that if it has not been verified yet."""
+        """Return the last checkpoint at or before `batch`; the one before that if it has not been verified yet."""
         checkpoint = self.checkpoints.before(batch)
         unproven = checkpoint is not None and self._unproven and checkpoint[0] in self._unproven
         return self.checkpoints.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
@@ -214,7 +214,7 @@ class Segment:
         return (at, found) if isinstance(found, CachedBatch) and at == to else segment._run(at, found, to, keep, monitor)
 
     def _taken_over(self, taking_over: Sequence[Segment], kept: CachedBatch) -> CachedBatch:
-        """The first batch: that of the segment before, with all changes at this tick applied, and the rest computed."""
+        """Return the first batch: that of the segment before, with all changes at this tick applied, and the rest computed."""
         from tui_gru.debugger.timeline.edits import change_of
 
         program, number = self._memory.program, self.first_batch
@@ -278,12 +278,12 @@ class Segment:
         return batch, kept
 
     def _with(self, kept: CachedBatch, batch: int) -> tuple[BatchRecord, ...]:
-        """With carry `notebook`: the records of the epoch before `batch`, latest first; `kept` is the batch before it."""
+        """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `kept` is the batch before it."""
         goes_on = self._memory.notebook and batch % self._memory.program.num_batches
         return (kept.record, *kept.earlier) if goes_on else ()
 
     def _restored(self, checkpoint: bytes) -> tuple[Weights, Array]:
-        """The weights and the states of a checkpoint, read-only."""
+        """Return the weights and the states of a checkpoint, read-only."""
         compiled = self.trainer.compiled
         return Weights.from_bytes(compiled.layout, checkpoint, compiled.dtype)
 
@@ -319,10 +319,10 @@ class Segment:
 
 
 def checkpoint_of(weights: Weights, state: Array) -> bytes:
-    """The state at the start of a batch, as bytes: the weights with the states of the update rule, then the hidden states."""
+    """Return the state at the start of a batch as bytes: the weights with the states of the update rule, then the hidden states."""
     return weights.tobytes() + state.tobytes()
 
 
 def _before(goal: int, monitor: Monitor | None) -> Monitor | None:
-    """A monitor that does not see batch `goal`, which is changed later."""
+    """Return a monitor that does not see batch `goal`, which is changed later."""
     return None if monitor is None else lambda batch, record: batch < goal and monitor(batch, record)

@@ -20,8 +20,8 @@ from tui_gru.debugger.timeline.changes import changeable
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.anchor import Anchor
@@ -39,7 +39,7 @@ class Timeline:
 
     @classmethod
     def begin(cls, settings: Settings, weights: Weights, memory: Memory) -> Timeline:
-        """A new run, before its first line."""
+        """Create a new run, before its first line."""
         return cls(Segment.begin(memory, settings, weights), memory)
 
     @property
@@ -64,18 +64,21 @@ class Timeline:
         return self.chain.segments
 
     def segment_at(self, tick: int) -> Segment:
-        """The segment in force at a tick: the last one that began at or before it."""
+        """Return the segment in force at a tick: the last one that began at or before it."""
         return self.chain.at(tick)
 
     def step_index(self, level: str) -> StepIndex:
-        """The step index of one level along this timeline."""
+        """Return the step index of one level along this timeline."""
         return self.chain.step_index(level)
 
     def position(self, tick: int) -> Position:
         return position_of(self.program, tick)
 
     def moment(self, tick: int, monitor: Monitor | None = None) -> Moment:
-        """The moment at a tick; computes or replays batches as needed. The moment is earlier if `monitor` stopped the run."""
+        """Return the moment at a tick; computes or replays batches as needed.
+
+        The moment is earlier if `monitor` stopped the run.
+        """
         segment, position = self.segment_at(tick), self.position(tick)
         batch, record = segment.record(position.number, monitor)
         if batch != position.number:
@@ -83,7 +86,7 @@ class Timeline:
         return Moment(self.program, position, record, self.program.config.vocabulary)
 
     def moment_before(self, tick: int) -> Moment:
-        """The moment at a tick as it was before any change at that tick."""
+        """Return the moment at a tick as it was before any change at that tick."""
         segment = self.chain.beginning_at(tick)
         if segment is None:
             return self.moment(tick)
@@ -91,27 +94,27 @@ class Timeline:
         return Moment(self.program, position, (segment.base or segment).record(position.number)[1], self.program.config.vocabulary)
 
     def place(self, tick: int) -> int:
-        """The last tick at or before `tick` whose line is executed; lines of batches that do not learn are skipped."""
+        """Return the last tick at or before `tick` whose line is executed; lines of batches that do not learn are skipped."""
         places = self.step_index("op")
         return places.tick(places.count(tick))
 
     def end_of(self, batch: int) -> int:
-        """The last tick of a batch: after its update, or after its loss if it does not learn."""
+        """Return the last tick of a batch: after its update, or after its loss if it does not learn."""
         return self.place((batch + 1) * self.program.ticks)
 
     def learns(self, batch: int) -> bool:
-        """Whether a batch ends with backward and update."""
+        """Return True if a batch ends with backward and update."""
         return bool(self.learned(batch, batch)[0])
 
     def learned(self, first: int, last: int) -> NDArray[np.bool_]:
-        """Whether each of the batches `first` … `last` ends with backward and update, (last + 1 − first)."""
+        """Return True for each of the batches `first` … `last` that ends with backward and update, (last + 1 − first)."""
         learned = np.zeros(max(last + 1 - first, 0), bool)
         for batch, learns in self.chain.runs:
             learned[max(batch - first, 0) :] = learns
         return learned
 
     def learned_before(self, batch: int) -> int | None:
-        """The last batch before `batch` that ends with backward and update; None if none does."""
+        """Return the last batch before `batch` that ends with backward and update; None if none does."""
         upto = batch
         for first, learns in reversed(self.chain.runs):
             if learns and first < upto:
@@ -120,11 +123,11 @@ class Timeline:
         return None
 
     def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
-        """The complete record of a batch, counted through all epochs; of an earlier batch if `monitor` stopped the run."""
+        """Return the complete record of a batch, counted through all epochs; of an earlier batch if `monitor` stopped the run."""
         return self._owner(batch).record(batch, monitor)[1]
 
     def before(self, batch: int) -> BatchRecord:
-        """The complete record of the batch before; for the first batch, the record of the first batch itself, before any change."""
+        """Return the complete record of the batch before. For the first batch: of that batch itself, before any change."""
         return self.record(batch - 1) if batch else self.segments[0].record(0)[1]
 
     def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
@@ -140,7 +143,7 @@ class Timeline:
         return False
 
     def replay_start(self, batch: int) -> int:
-        """The first batch that is replayed on the way to `batch` if nothing is cached."""
+        """Return the first batch that is replayed on the way to `batch` if nothing is cached."""
         return self._owner(batch).replay_start(batch)
 
     @property
@@ -149,17 +152,17 @@ class Timeline:
         return self.last.computed
 
     def changed_in(self, batch: int) -> bool:
-        """Whether a change was made within a batch, so that its complete record is not valid at all its places."""
+        """Return True if a change was made within a batch, so that its complete record is not valid at all its places."""
         return bool(self.changed_batches(batch, batch))
 
     def changed_batches(self, first: int, last: int) -> Sequence[int]:
-        """The batches among `first` … `last` within which a change was made, in order, possibly with repetitions."""
+        """Return the batches among `first` … `last` within which a change was made, in order, possibly with repetitions."""
         chain = self.chain
         begin = max(bisect_left(chain.first_batches, first), 1)  # without the first segment, which begins the run
         return chain.first_batches[begin : bisect_right(chain.first_batches, last)]
 
     def _owner(self, batch: int) -> Segment:
-        """The last segment in force in a batch."""
+        """Return the last segment in force in a batch."""
         chain = self.chain
         return chain.segments[chain.owner(batch)]
 
@@ -169,7 +172,7 @@ class Timeline:
         return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
 
     def column(self, name: str, first: int, last: int) -> Rows:
-        """loss, grad_norm or max_weight of the computed batches among `first` … `last`, (n)."""
+        """Return loss, grad_norm or max_weight of the computed batches among `first` … `last`, (n)."""
         chain, parts = self.chain, []
         i = chain.owner(max(first, 0))
         while first <= last and i < len(chain.segments):
@@ -181,25 +184,25 @@ class Timeline:
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
     def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The computed batches among `first` … `last`, in pieces (first, last) whose columns fit into memory."""
+        """Return the computed batches among `first` … `last`, in pieces (first, last) whose columns fit into memory."""
         last = min(last, self.computed)
         return ((low, min(low + BLOCK - 1, last)) for low in range(first, last + 1, BLOCK))
 
     def loss(self, batch: int) -> float:
-        """The loss of a computed batch."""
+        """Return the loss of a computed batch."""
         segment = self.last
         while segment.first_batch > batch and segment.before is not None:
             segment = segment.before
         return segment.checkpoints.numbers(batch)[COLUMNS.index("loss")]
 
     def parted(self, other: Timeline) -> int:
-        """The tick up to which this timeline and another are equal."""
+        """Return the tick up to which this timeline and another are equal."""
         mine, theirs = self.chain, other.chain
         shared = mine.shared(theirs)
         return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
 
     def still_has(self, anchor: Anchor) -> bool:
-        """Whether this timeline, too, has the moment of an anchor, with all its numbers."""
+        """Return True if this timeline has the moment of an anchor as well, with the same numbers."""
         parted = self.parted(anchor.timeline)
         if parted != anchor.tick:
             return parted > anchor.tick
@@ -207,13 +210,16 @@ class Timeline:
         return all(_same(here.value(name), there.value(name)) for name in changeable(self.program))
 
     def changed(self, at: Position, settings: Settings, action: JournalEntry) -> Timeline:
-        """The timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
+        """Return the timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
         segment = Segment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
         segment.record(segment.first_batch)
         return Timeline(segment, self.memory)
 
     def changed_at(self, tick: int) -> frozenset[str]:
-        """The names changed at a tick: parameters, values, gradients, the learning rate. The line before it used the old ones."""
+        """Return the names changed at a tick: parameters, values, gradients, the learning rate.
+
+        The line before it used the old ones.
+        """
         if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
@@ -221,11 +227,11 @@ class Timeline:
         return frozenset(name for name in names if _differ(before.value(name), here.value(name)))
 
     def common(self, other: Timeline) -> int:
-        """The number of leading segments that two timelines share."""
+        """Return the number of leading segments that two timelines share."""
         return self.chain.shared(other.chain)
 
     def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[BatchRecord, ...]:
-        """The records of the epoch's batches before `batch`, latest first, for carry `notebook`; otherwise empty.
+        """Return the records of the epoch's batches before `batch`, latest first, for carry `notebook`; otherwise empty.
 
         `monitor` sees batches that are replayed, and may raise an error.
         """
@@ -241,7 +247,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal, NaN to NaN; None is a value that is not computed."""
+    """Return True if two values are equal; NaN equals NaN, and None (not computed) equals None."""
     if one is None or other is None:
         return one is other
     return np.array_equal(one, other, equal_nan=True)

@@ -1,4 +1,4 @@
-"""Captures GRUs in a training script by hooks. Only this folder of the project knows torch's modules."""
+"""Capture of the GRUs in a training script by hooks. Only this folder of the project uses torch's modules."""
 
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, WeightSet
 from tui_gru.interop.capture.capturing import Capture

@@ -1,4 +1,4 @@
-"""A pool of reused arrays: every step needs the same ones, and new memory costs more than the copies."""
+"""A pool of reused arrays. Every step needs the same arrays, and allocating new memory takes longer than the copies."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import DTypeLike
 
 from tui_gru.interop.tensors import Array
 
-#: (shape, dtype) -> an uninitialised array.
+#: (shape, dtype) -> an uninitialised array
 Take: TypeAlias = Callable[[Sequence[int], DTypeLike], Array]
 
-_UNHELD = 2  # references to a buffer that only the pool holds: its list, and the call that counts
+_UNHELD = 2  # reference count of a buffer that only the pool holds: its list, and the argument of getrefcount
 _PAGE = 4096
-_SMALL = 1 << 16  # bytes; smaller arrays are no cheaper from here
+_SMALL = 1 << 16  # bytes; reusing smaller arrays saves no time
 
 
 def fresh(shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """A new array."""
+    """Return a new array."""
     return np.empty(tuple(shape), dtype)
 
 
 class Buffers:
-    """A `Take` that reuses its arrays as soon as reference counts show that no caller holds them."""
+    """A `Take` that reuses its arrays. Reference counts show whether a caller still holds an array."""
 
     def __init__(self) -> None:
-        self._buffers: dict[int, list[Array]] = {}  # by size, each in the order in which they were taken last
+        self._buffers: dict[int, list[Array]] = {}  # by size; within a size, least recently used first
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
         dtype = np.dtype(dtype)
@@ -49,7 +49,7 @@ class Buffers:
         return buffer[: count * dtype.itemsize].view(dtype).reshape(tuple(shape))
 
     def _drop_unheld(self, size: int) -> None:
-        """Release free arrays if they use more memory than held ones, which means that the sizes have changed."""
+        """Release free arrays if they use more memory than those in use, which means that the sizes have changed."""
         unheld = {key: [b for b in buffers if sys.getrefcount(b) == _UNHELD + 1] for key, buffers in self._buffers.items()}
         free = sum(key * len(buffers) for key, buffers in unheld.items())
         if 2 * free > self.nbytes + size:
@@ -59,7 +59,7 @@ class Buffers:
 
     @property
     def nbytes(self) -> int:
-        """The size of all its arrays, free and held, in bytes."""
+        """The size of all its arrays in bytes, free and in use."""
         return sum(size * len(buffers) for size, buffers in self._buffers.items())
 
 

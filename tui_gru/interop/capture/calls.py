@@ -1,4 +1,5 @@
-"""The data of a capture: every GRU call in one step of a training script, and the gradients for the optimizer. Needs no torch."""
+"""The data of a capture: every GRU call in one step of a training script, and the gradients for the optimizer. Does not need
+torch."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ class GRUModule:
     bidirectional: bool = False
     bias: bool = True
     batch_first: bool = False
-    dropout: float = 0.0  # between layers
+    dropout: float = 0.0  # dropout between layers
 
     @property
     def directions(self) -> int:
@@ -35,7 +36,7 @@ class GRUModule:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """What torch's names end with, by layer and then by direction: `_l0`, `_l0_reverse` …; a GRUCell's with nothing."""
+        """The endings of torch's names, by layer and then by direction: `_l0`, `_l0_reverse` …; empty for a GRUCell."""
         if self.kind == "GRUCell":
             return ("",)
         return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])
@@ -79,7 +80,7 @@ class GRUCall:
     """
 
     module: GRUModule
-    number: int  # index in the step, in the order of the forward passes
+    number: int  # index of the call in the step, in the order of the forward passes
     x: Array
     h0: Array
     out: Array
@@ -92,15 +93,15 @@ class GRUCall:
     head: HeadCall | None = None
     dtype: str = "float32"
     autocast: str = ""  # the type that torch.autocast computed in
-    h0_given: bool = False  # False: the script gave none, and h0 is 0
-    h0_attached: bool = False  # whether the gradient continues into the computation of h0
-    training: bool = True  # the module's mode
-    backward_passes: int = 0  # the number of backward passes that gave it a gradient
+    h0_given: bool = False  # False if the script gave none; h0 is then 0
+    h0_attached: bool = False  # True if the gradient continues into the computation of h0
+    training: bool = True  # the mode of the module
+    backward_passes: int = 0  # the number of backward passes from which it received a gradient
     notes: tuple[Note, ...] = ()
 
     @property
     def learned(self) -> bool:
-        """Whether it received a gradient."""
+        """True if the call received a gradient."""
         return self.dout is not None or self.dhn is not None
 
     @property
@@ -116,9 +117,9 @@ class GRUCall:
 class CapturedStep:
     """One step of a training script.
 
-    `gradients` has p.grad of every parameter of the captured GRUs, by the parameter's name in the module, just before the
-    optimizer used it, or at the end of the step if there is no optimizer or it did not run. `before` has p.grad before the step's
-    backward pass, where it was not 0. `settings` has the numeric settings of the optimizer's first group.
+    `gradients` has p.grad of every parameter of the captured GRUs, by the parameter's name in the module, just before the optimizer
+    used it, or at the end of the step if there is no optimizer or it did not run. `before` has p.grad before the step's backward
+    pass for the parameters for which it was not 0. `settings` has the numeric settings of the optimizer's first group.
     """
 
     number: int
@@ -130,5 +131,5 @@ class CapturedStep:
     settings: Mapping[str, float] = field(default_factory=dict)
     rank: int = 0
     ranks: int = 1
-    not_kept: int = 0  # calls that received no gradient, mostly validation
+    not_kept: int = 0  # the number of calls that received no gradient, mostly in validation
     notes: tuple[Note, ...] = ()

@@ -1,4 +1,4 @@
-"""Captures the GRU calls of a script, step by step."""
+"""Capture of the GRU calls of a script, step by step."""
 
 from __future__ import annotations
 
@@ -50,11 +50,12 @@ class Capture:
         rank: int | None = None,
         wanted: Callable[[int], bool] = lambda number: True,
     ) -> None:
-        """`without_gradient`: the number of latest calls of a step without a gradient, such as those under no_grad, that are kept.
+        """Begin to capture.
 
-        `take` allocates arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's).
-        `wanted` says whether to capture the step of a number, from 0; steps that are not captured have no calls.
-        Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
+        `without_gradient` is the number of calls without a gradient, such as those under no_grad, that a step stores; the latest
+        ones are stored. `take` allocates arrays. `rank` is the rank of this process among those that train together (default:
+        torch.distributed's). `wanted` returns True for the number of a step (from 0) that is to be captured; other steps have no
+        calls. Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
         """
         self._parts: dict[Module, GRUModule] = find_grus(module)
         _check(optimizer, head)
@@ -67,8 +68,8 @@ class Capture:
         self.closed = False
         self._wanted, self._begun = wanted, 0
         self._open = self._new_step()
-        self._waiting: OpenStep | None = None  # ended by a call; the script can still report its loss
-        self._explicit = False  # whether the script calls `step`
+        self._waiting: OpenStep | None = None  # ended by a call, but the script can still report its loss
+        self._explicit = False  # True if the script calls `step`
         self._updating = self._checked = False
         self._calls_before_update = 0
         self._seen: set[Module] = set()
@@ -79,11 +80,11 @@ class Capture:
 
     @property
     def modules(self) -> tuple[GRUModule, ...]:
-        """The captured modules."""
+        """The captured modules by name."""
         return tuple(self._parts.values())
 
     def step(self, loss: float | Tensor | None = None) -> CapturedStep | None:
-        """End the step. Call it after optimizer.step(). Returns the step that `on_step` receives; None after `close`."""
+        """End the step. Call it after optimizer.step(). Returns the step that `on_step` receives, or None after `close`."""
         if self.closed:
             return None
         value = math.nan if loss is None else _number(loss)
@@ -121,7 +122,7 @@ class Capture:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    # Where a step ends
+    # The end of a step
 
     def _new_step(self) -> OpenStep:
         number = self._begun
@@ -151,7 +152,7 @@ class Capture:
         return step
 
     def _wait(self, ended: OpenStep) -> None:
-        """Keep a step that ended implicitly, because the script can still report its loss."""
+        """Hold back a step that ended implicitly, because the script can still report its loss."""
         if self._waiting is not None:
             self._emit(self._waiting)
         self._waiting = ended
@@ -179,12 +180,12 @@ class Capture:
         return handles
 
     def _before_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note what is visible only before a call: the generator's state, weights that FSDP frees, and a cell's computed
-        weights."""
+        """Note what is only available before a call: the generator's state, weights that FSDP frees, and the computed weights of a
+        cell."""
         import torch
 
         module = self._parts.get(part)
-        if module is None or (self._explicit and not self._open.wanted):  # else the call may begin a step that is wanted
+        if module is None or (self._explicit and not self._open.wanted):  # otherwise the call may begin a wanted step
             return
         if module.dropout and part.training and draws_on_cpu(part):
             self._generators[part] = torch.get_rng_state()
@@ -209,7 +210,7 @@ class Capture:
         import torch
 
         self._seen.add(part)
-        again = torch._C._current_graph_task_id() != -1  # in a backward pass, as torch.utils.checkpoint itself tells it
+        again = torch._C._current_graph_task_id() != -1  # True in a backward pass; torch.utils.checkpoint uses the same test
         if call.has_graph and not again and self._open.updated and not self._explicit:
             self._wait(self._take_open())
         if not self._open.wanted:
@@ -240,7 +241,7 @@ class Capture:
         return known
 
     def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor) -> None:
-        """An output of a call received a gradient; `again`: the call was made in a backward pass."""
+        """Add the gradient of an output of a call. `again` is True if the call was made in a backward pass."""
         import torch
 
         if self.closed or call.step != self._open.token:
@@ -311,7 +312,7 @@ def _number(loss: float | Tensor) -> float:
 
 
 def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
-    """The numeric settings of an optimizer: lr, betas_0 …"""
+    """Return the numeric settings of an optimizer: lr, betas_0 …"""
     found: dict[str, float] = {}
     for name, value in group.items():
         values = {f"{name}_{i}": v for i, v in enumerate(value)} if isinstance(value, tuple) else {name: value}
@@ -320,9 +321,11 @@ def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _ranks(rank: int | None) -> tuple[int, int]:
-    """The rank of this process, and the number of processes that train together."""
+    """Return the rank of this process, and the number of processes that train together."""
     from torch import distributed
 
+    if rank is not None and (type(rank) is not int or rank < 0):
+        raise CaptureError(f"rank must be a whole number, 0 or more, not {printable(repr(rank), 40)}", option="rank")
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank() if rank is None else rank, distributed.get_world_size()
     return rank or 0, 1

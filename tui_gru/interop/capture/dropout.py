@@ -1,4 +1,4 @@
-"""Recomputes the masks of dropout between layers from the state of the generator before the call."""
+"""Recomputation of the masks of dropout between layers from the state of the generator before the call."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def draws_on_cpu(part: Module) -> bool:
-    """Whether a GRU draws its masks from the CPU's generator. cuDNN has its own generator, whose draws cannot be repeated."""
+    """Return True if a GRU draws its masks from the CPU's generator. cuDNN has its own generator, whose draws cannot be
+    repeated."""
     return next(part.parameters()).device.type == "cpu"
 
 
 def redrawn_masks(state: Tensor, module: GRUModule, output: Tensor, layout: Padded | Packed, take: Take) -> tuple[Array, ...]:
-    """The mask of the output of each layer but the last, (T, B, directions · H): 0, or 1 / (1 − p).
+    """Return the mask of the output of each layer but the last, (T, B, directions · H): 0, or 1 / (1 − p).
 
     `state` is the state of the CPU's generator before the call. The masks have the shape and type of `output`, the output of the
     last layer, time first. The script's generator is not changed.
@@ -36,7 +37,7 @@ def redrawn_masks(state: Tensor, module: GRUModule, output: Tensor, layout: Padd
     plain = layout if isinstance(layout, Packed) else Padded()
     for _ in range(module.layers - 1):
         mask = torch.zeros(shape, dtype=output.dtype)
-        if keep:  # torch draws nothing if everything is dropped
+        if keep:  # torch draws no numbers if everything is dropped
             mask.bernoulli_(keep, generator=generator).div_(keep)
         masks.append(plain.array(mask, take))
     return tuple(masks)

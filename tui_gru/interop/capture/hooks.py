@@ -1,6 +1,7 @@
 """The hooks of the capture: on the GRUs, on their outputs, and on the optimizer. Nothing else in the script changes.
 
-Hooks are functions of a module that dynamo does not look into. A copy of the module (deepcopy, pickle) has hooks that do nothing.
+The hooks are functions that dynamo (torch.compile) does not trace. A copy of the module (deepcopy, pickle) has hooks that do
+nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
 
 class Hook:
-    """Calls `action`, outside of code compiled by torch.compile. A copy or pickle of it is a function that does nothing and does
-    not need this package."""
+    """Calls `action`, outside of code compiled by torch.compile.
+
+    A copy or pickle of it is a function that does nothing, and that can be loaded without this package.
+    """
 
     def __init__(self, action: Callable[..., None]) -> None:
         import torch
@@ -37,8 +40,8 @@ def _nothing() -> Callable[..., None]:
 
 
 def hook_calls(part: Module, before: Callable[..., None] | None, after: Callable[..., None]) -> list[Any]:
-    """Register `before(part, args, kwargs)` and `after(part, args, kwargs, output)`; both are always called. Returns the
-    handles."""
+    """Register `before(part, args, kwargs)` and `after(part, args, kwargs, output)`, and return the handles. If both are given,
+    `after` is called even if the module raises an error."""
     handles = [part.register_forward_hook(Hook(after), with_kwargs=True, always_call=before is not None)]
     if before is not None:
         handles.append(part.register_forward_pre_hook(Hook(before), with_kwargs=True))

@@ -1,4 +1,4 @@
-"""Converts the tensors of a script to arrays, time first: from batch first, without a batch, or packed sequences."""
+"""Conversion of the tensors of a script to arrays, time first: from batch first, without a batch, or packed sequences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def to_array(tensor: Tensor, take: Take) -> Array:
-    """A copy of the numbers: float64 stays, everything else becomes float32, which represents half precision exactly."""
+    """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
+    exactly."""
     import torch
 
     tensor = tensor.detach()
@@ -28,13 +29,13 @@ def to_array(tensor: Tensor, take: Take) -> Array:
 
 @dataclass(frozen=True)
 class Padded:
-    """A sequence (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
+    """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
 
     turned: str = ""  # "", "batch first", "no batch"
     lengths: Array | None = None
 
     def array(self, tensor: Tensor, take: Take) -> Array:
-        """The numbers (T, B, ·)."""
+        """Return the numbers (T, B, ·)."""
         if self.turned == "batch first":
             tensor = tensor.transpose(0, 1)
         elif self.turned == "no batch":
@@ -42,30 +43,30 @@ class Padded:
         return to_array(tensor, take)
 
     def state(self, tensor: Tensor, take: Take) -> Array:
-        """A state (layers · directions, B, H)."""
+        """Return a state (layers · directions, B, H)."""
         return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
 
 
 @dataclass(frozen=True)
 class OneTimestep(Padded):
-    """The input or output of a cell: (B, ·), or (·)."""
+    """The input or output of a cell, (B, ·) or (·)."""
 
     no_batch: bool = False
 
     def array(self, tensor: Tensor, take: Take) -> Array:
-        """The numbers (1, B, ·)."""
+        """Return the numbers (1, B, ·)."""
         return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
 
     def state(self, tensor: Tensor, take: Take) -> Array:
-        """The state (1, B, H), which a cell outputs."""
+        """Return the state (1, B, H), which a cell outputs."""
         return self.array(tensor, take)
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A PackedSequence: its rows are sorted by length, and stored timestep by timestep."""
+    """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
 
-    batch_sizes: Array  # (T)
+    batch_sizes: Array  # batch sizes (T)
     order: Array  # (B): the script's row at each place
 
     @cached_property
@@ -81,7 +82,7 @@ class Packed:
         return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
 
     def array(self, tensor: Tensor, take: Take) -> Array:
-        """The numbers (T, B, ·) of packed data, 0 after the end of a row."""
+        """Return the numbers (T, B, ·) of packed data, 0 after the end of a row."""
         data = to_array(tensor, take)
         array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
         array[...] = 0
@@ -89,12 +90,12 @@ class Packed:
         return array
 
     def state(self, tensor: Tensor, take: Take) -> Array:
-        """A state (layers · directions, B, H), already in the script's order of rows."""
+        """Return a state (layers · directions, B, H), which is already in the script's order of rows."""
         return to_array(tensor, take)
 
 
 def packed_layout(sequence: PackedSequence) -> Packed:
-    """The layout of a PackedSequence."""
+    """Return the layout of a PackedSequence."""
     sizes = sequence.batch_sizes.numpy().astype(np.int64)
     order = sequence.sorted_indices
     return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))

@@ -1,4 +1,4 @@
-"""Finds the modules of a script that can be captured."""
+"""Search for the modules of a script that can be captured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def find_grus(module: Module) -> dict[Module, GRUModule]:
-    """Every torch.nn.GRU and torch.nn.GRUCell in `module`, itself included. Raises `CaptureError` if there is none."""
+    """Return every torch.nn.GRU and torch.nn.GRUCell in `module`, itself included. Raises `CaptureError` if there is none."""
     import torch
 
     if not isinstance(module, torch.nn.Module):
@@ -45,6 +45,6 @@ def find_grus(module: Module) -> dict[Module, GRUModule]:
 
 
 def _is_recurrent(part: Module) -> bool:
-    """Whether a user could expect it to be captured: an LSTM, a scripted or quantised GRU."""
-    name = getattr(part, "original_name", type(part).__name__)  # of a scripted module
+    """Return True if a user could expect the module to be captured, such as an LSTM or a scripted or quantised GRU."""
+    name = getattr(part, "original_name", type(part).__name__)  # the original name of a scripted module
     return any(word in name for word in ("GRU", "LSTM", "RNN"))

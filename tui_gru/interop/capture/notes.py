@@ -1,4 +1,4 @@
-"""Notes on a capture: each common pitfall has a name and a sentence."""
+"""Notes about a capture: for each common pitfall a name and a sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Note(StrEnum):
-    """A note about a call or a step; `sentence` explains it and names the cure if there is one."""
+    """A note about a call or a step. `sentence` explains it and says what to do."""
 
     AUTOCAST = "autocast"
     EVALUATING = "evaluating"

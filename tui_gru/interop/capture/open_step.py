@@ -1,4 +1,4 @@
-"""The current step: its calls, which of them received gradients, and p.grad before the step."""
+"""The current step of a capture: its calls, which of them received gradients, and p.grad before the step."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-_MANY = 10_000  # calls of one step, for example of a long validation, after which dead ones are removed
+_MANY = 10_000  # calls of one step, for example of a long validation, after which calls that can receive no gradient are removed
 
 
 @dataclass(eq=False)
 class Entry:
-    """An entry for a call. Until the call receives a gradient, only the script's graph holds it; if the graph is freed, it cannot
-    receive one.
+    """An entry for a call. Until the call receives a gradient, only the script's graph holds it; if the graph is freed, the call
+    cannot receive one.
 
     A call under no_grad has no graph, and `waiting` is None. Checkpointing can compute the call again in a backward pass, with a
-    graph; the new call replaces it and receives the gradient.
+    graph; the new call replaces the first and receives the gradient.
     """
 
     part: Module
@@ -41,27 +41,31 @@ class Entry:
 
 @dataclass(eq=False)
 class OpenStep:
-    """The data of the current step. `latest` has calls that are kept without a gradient; its length is set by the user. If the
-    step is not `wanted`, nothing is collected."""
+    """The data of the current step.
+
+    `latest` has the latest calls without a gradient; its length is set by the user. If the step is not `wanted`, no data is
+    collected.
+    """
 
     number: int
     wanted: bool
     latest: deque[PendingCall]
     entries: list[Entry] = field(default_factory=list)
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
-    weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest of each
+    weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
     gradients: dict[str, Array] = field(default_factory=dict)
     before: dict[str, Array] = field(default_factory=dict)
     passes: set[int] = field(default_factory=set)
     updated: bool = False
-    not_kept: int = 0  # calls whose entries were removed
+    not_kept: int = 0  # the number of calls whose entries were removed
     loss: float | None = None
     settings: dict[str, float] = field(default_factory=dict)
     notes: dict[Note, None] = field(default_factory=dict)
     token: int = field(default_factory=itertools.count(1).__next__)
 
     def place(self, part: Module, *, again: bool) -> Entry | None:
-        """An entry for a call. `again`: the call is made in a backward pass; None if its first call had a graph."""
+        """Return the entry for a call: a new one, or with `again` (a call in a backward pass) that of its first call, which is None
+        if the first call had a graph."""
         if again:
             return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
         if len(self.entries) >= _MANY:
@@ -77,12 +81,12 @@ class OpenStep:
         self.entries = alive + self.entries
 
     def take(self, entry: Entry, call: PendingCall) -> None:
-        """Set the call of an entry."""
+        """Store the call of an entry."""
         entry.waiting, call.step = weakref.ref(call), self.token
         self.latest.append(call)
 
     def parts_learned(self) -> Sequence[Module]:
-        """The modules that received a gradient."""
+        """Return the modules that received a gradient."""
         return list(dict.fromkeys(call.part for call in self.learned.values()))
 
     def split_off(self, following: OpenStep) -> None:
@@ -96,7 +100,7 @@ class OpenStep:
                 following.latest.append(call)
 
     def freeze(self, rank: int, ranks: int) -> CapturedStep:
-        """The collected step. Calls without a gradient are only counted, unless they are among the latest."""
+        """Return the collected step. Calls without a gradient are only counted, unless they are among the latest."""
         kept = self.learned.keys() | set(map(id, self.latest))
         calls = [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
         return CapturedStep(

@@ -1,4 +1,4 @@
-"""A call that has run forward and waits for the gradients of its outputs."""
+"""A call whose forward pass has run and that waits for the gradients of its outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class PendingHead:
-    """The head's call on the output of a call."""
+    """The call of the head on the output of a call."""
 
     name: str
     logits: Array
@@ -35,7 +35,7 @@ class PendingHead:
 
 @dataclass(eq=False)
 class PendingCall:
-    """The data of a `GRUCall`, as far as they are known."""
+    """The data of a `GRUCall` that are known so far."""
 
     part: Module
     module: GRUModule
@@ -45,7 +45,7 @@ class PendingCall:
     out: Array
     hn: Array
     weights: UsedWeights
-    shape: tuple[int, ...]  # of the output as the script has it
+    shape: tuple[int, ...]  # the shape of the output in the script
     facts: dict[str, Any]
     masks: tuple[Array, ...] = ()
     dout: Array | None = None
@@ -54,8 +54,8 @@ class PendingCall:
     passes: set[int] = field(default_factory=set)
     notes: dict[Note, None] = field(default_factory=dict)
     handles: list[Any] = field(default_factory=list)
-    outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # on the script's own memory, with its count of changes
-    step: int = 0  # the token of the step that it belongs to
+    outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # tensors of the script, with version counters
+    step: int = 0  # identifies the step that the call belongs to
 
     def add(self, gradients: str, gradient: Tensor, take: Take) -> None:
         """Add a gradient to `dout` or `dhn`, once per backward pass."""
@@ -64,39 +64,39 @@ class PendingCall:
         setattr(self, gradients, more if before is None else before + more)
 
     def check_in_place(self) -> None:
-        """Note whether the script has changed the outputs since the call, and release them."""
+        """Note whether the script has changed the outputs in place since the call, and release them."""
         if any(output._version != version for output, version in self.outputs):
             self.notes[Note.CHANGED_IN_PLACE] = None
         self.outputs = []
 
     def is_read_whole_by(self, tensor: Tensor) -> bool:
-        """Whether a tensor, such as the head's input, is the output in any shape."""
+        """Return True if a tensor, such as the head's input, is the complete output in any shape."""
         if tensor.numel() != math.prod(self.shape) or tensor.shape[-1] != self.shape[-1]:
             return False
         return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
 
     def take_head(self, name: str, part: Linear, logits: Tensor, take: Take) -> None:
-        """The call of the head on the output."""
+        """Store the call of the head on the output."""
 
         def array(tensor: Tensor) -> Array:
             return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
 
-        def arrive(gradient: Tensor) -> None:
+        def add_gradient(gradient: Tensor) -> None:
             more = array(gradient)
             head.dlogits = more if head.dlogits is None else head.dlogits + more
 
         bias = part.bias
         head = PendingHead(name, array(logits), to_array(part.weight, take), None if bias is None else to_array(bias, take))
         self.head = head
-        self.handles.append(logits.register_hook(arrive))  # type: ignore[no-untyped-call]
+        self.handles.append(logits.register_hook(add_gradient))  # type: ignore[no-untyped-call]
 
     def let_go(self) -> None:
-        """Remove the hooks from its outputs."""
+        """Remove the hooks from the outputs."""
         for handle in self.handles:
             handle.remove()
 
     def frozen(self, number: int) -> GRUCall:
-        """The collected call."""
+        """Return the collected call."""
         self.let_go()
         head = None if self.head is None else HeadCall(**vars(self.head))
         self.check_in_place()
@@ -122,12 +122,12 @@ class PendingCall:
 
 
 def autocast_type(device: str) -> str:
-    """The type that torch.autocast computes in, or "" if it is off."""
+    """Return the type that torch.autocast computes in, or "" if autocast is off."""
     import torch
 
     try:
         on, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    except TypeError:  # before PyTorch 2.4 each device has functions of its own
+    except TypeError:  # before PyTorch 2.4 every device has its own functions
         if device == "cpu":
             on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
         else:
@@ -160,7 +160,7 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         weights,
         tuple(call.out.shape),
         facts,
-        # A detached tensor shares its count of changes; one of inference mode has none.
+        # A detached tensor shares its version counter; a tensor of inference mode has none.
         outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn) if not tensor.is_inference()],
     )
     if facts["autocast"]:

@@ -1,4 +1,4 @@
-"""A call as seen by its hook: its input and output tensors and their layout."""
+"""A GRU call as its hook receives it: its input and output tensors and their layout."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Seen:
 
     @property
     def has_graph(self) -> bool:
-        """Whether it can receive a gradient."""
+        """True if the call can receive a gradient."""
         return self.out.requires_grad or self.hn.requires_grad
 
 
 def has_numbers(tensor: Tensor) -> bool:
-    """Whether it has numbers to copy: not if it is traced, shared among ranks, or freed."""
+    """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
     import torch
 
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
@@ -40,7 +40,8 @@ def has_numbers(tensor: Tensor) -> bool:
 
 
 def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
-    """None unless it is a call of a GRU's own forward; subclasses differ, and a call can have raised an error."""
+    """Return the tensors of a call; None unless it is a call of a GRU's own forward. Subclasses differ, and a call can have raised
+    an error."""
     import torch
     from torch.nn.utils.rnn import PackedSequence
 

@@ -1,4 +1,4 @@
-"""The weights that a call used: parameters, the result of a parametrization, or tensors from functional_call."""
+"""The weights that a call used: parameters, results of a parametrization, or tensors from functional_call."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SAMPLED = 61  # entries of a weight that are compared to detect changes through
 
 
 def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
-    """The weight tensors of the call that has just ended, in the order of `module.weight_names`.
+    """Return the weight tensors of the call that has just ended, in the order of `module.weight_names`.
 
-    A GRU keeps them; of a GRUCell they are its attributes, for which `computed_once` must have been in effect during the call.
+    A GRU stores them; a GRUCell has them as attributes, for which `computed_once` must have been in effect during the call.
     """
     if module.kind == "GRU":
         kept: list[Tensor] = part._flat_weights  # type: ignore[assignment]
@@ -33,14 +33,14 @@ def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
 
 
 def is_parametrized(part: Module) -> bool:
-    """Whether torch.nn.utils.parametrize computes one of its weights."""
+    """Return True if torch.nn.utils.parametrize computes one of the weights."""
     from torch.nn.utils import parametrize
 
     return parametrize.is_parametrized(part)
 
 
 def is_sharded(part: Module) -> bool:
-    """Whether FSDP keeps only a shard of its parameters in this process."""
+    """Return True if FSDP stores only a shard of the parameters in this process."""
     return any(_is_share(parameter) for parameter in part.parameters())
 
 
@@ -66,9 +66,11 @@ class UsedWeights:
     def __init__(
         self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str] | None, take: Take
     ) -> None:
-        """`names` returns the name of a leaf tensor with a gradient, from the name of the weight; its p.grad is stored elsewhere.
+        """Copy the weights of a call.
 
-        None means that FSDP has gathered the weights for this call and removes their gradients; these are stored here.
+        `names` returns the name of a leaf tensor with a gradient, given the name of the weight; the p.grad of such a tensor is
+        stored elsewhere. None means that FSDP has gathered the weights for this call and removes their gradients, which are then
+        stored here.
         """
         self.module = module
         self._take = take
@@ -85,7 +87,7 @@ class UsedWeights:
                 self._handles.append(tensor.register_hook(self._adder(name)))  # type: ignore[no-untyped-call]
 
     def are(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether these are the same tensors with the same numbers."""
+        """Return True if these are the same tensors with the same numbers."""
         return all(
             seen() is tensor and version == tensor._version and self._unchanged(name, tensor)
             for (seen, version), (name, tensor) in zip(self._seen, zip(self._values, tensors, strict=True), strict=True)
@@ -105,7 +107,7 @@ class UsedWeights:
         return add
 
     def freeze(self) -> WeightSet:
-        """The collected weights and gradients, which no longer change."""
+        """Return the collected weights and gradients, which no longer change."""
         if self.frozen is None:
             for handle in self._handles:
                 handle.remove()
@@ -124,7 +126,8 @@ class Parameters:
         self._given: dict[str, Tensor] = {}  # other leaf tensors that replaced a parameter in this step
 
     def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
-        """The name of a leaf tensor. A leaf that is not a parameter gets a name for this step, `encoder.weight_hh_l0 (given)`."""
+        """Return the name of a leaf tensor. A leaf that is not a parameter gets a name for this step, `encoder.weight_hh_l0
+        (given)`."""
         if (known := self._names.get(id(tensor))) is not None:
             return known
         name = f"{module.name}.{weight} (given)"
@@ -132,7 +135,7 @@ class Parameters:
         return name
 
     def of(self, parts: Sequence[Module]) -> list[str]:
-        """The names of the parameters of these modules that require gradients."""
+        """Return the names of the parameters of these modules that require gradients."""
         found = dict.fromkeys(name for part in parts for name in self._of[part] if self._named[name].requires_grad)
         return [*found, *self._given]
 
@@ -140,7 +143,7 @@ class Parameters:
         self._given = {}
 
     def gradients(self, names: Sequence[str], take: Take) -> dict[str, Array]:
-        """Copies of p.grad by name, where it exists and is not 0."""
+        """Return copies of every p.grad that exists and is not 0, by name."""
         found = {}
         for name in names:
             gradient = self._gradient(name)
@@ -149,19 +152,19 @@ class Parameters:
         return found
 
     def all_gradients(self, take: Take) -> dict[str, Array]:
-        """Copies of every existing p.grad by name."""
+        """Return copies of every p.grad that exists, by name."""
         names = [*self._named, *self._given]
         return {name: to_array(gradient, take) for name in names if (gradient := self._gradient(name)) is not None}
 
     def cleared(self, parts: Sequence[Module]) -> bool:
-        """Whether the p.grad of all parameters of these modules is empty or 0."""
+        """Return True if the p.grad of all parameters of these modules is None or 0."""
         names = self.of(parts)
         if any(_is_share(self._named[name]) for name in names if name in self._named):
             return False
         return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
 
     def scaled(self, gradients: Mapping[str, Array]) -> bool:
-        """Whether p.grad is now a multiple of the earlier copy, with one factor other than 1 and 0."""
+        """Return True if p.grad is now a multiple of the earlier copy, with one factor other than 1 and 0."""
         for name, before in gradients.items():
             gradient = self._gradient(name)
             if gradient is None or not before.size:
@@ -177,7 +180,7 @@ class Parameters:
         return False
 
     def missing_in(self, groups: Sequence[Mapping[str, Any]], gradients: Iterable[str]) -> bool:
-        """Whether a parameter with a gradient is in none of the optimizer's groups."""
+        """Return True if a parameter with a gradient is in none of the optimizer's groups."""
         held = {id(parameter) for group in groups for parameter in group["params"]}
         return any(id(self._named[name]) not in held for name in gradients if name in self._named)
 

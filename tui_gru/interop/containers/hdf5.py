@@ -1,4 +1,4 @@
-"""Reads HDF5 files through h5py with bounds: links and datasets outside the file are refused, and sizes are checked first."""
+"""A reader of HDF5 files through h5py. Links and datasets outside the file are refused, and sizes are checked before reading."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tui_gru.interop.tensors import FLOATS, Array, Tensor, byte_size, checked_sh
 MOST_OBJECTS, MOST_DEPTH = 200_000, 100
 DAMAGED = "its HDF5 structure is damaged or cut off; get the file again"
 
-#: A path, or a stored member of a zip archive: opened for every read.
+#: A file by its path, or a member of a zip archive. It is opened for every read.
 Source: TypeAlias = Path | Member
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The datasets by path, and the attributes that are text, by the path of the group and the name."""
+    """The datasets by path, and the text attributes by the path of the group and the name of the attribute."""
 
     tensors: dict[str, Tensor]
     texts: dict[tuple[str, str], str]
 
 
 class Window(io.RawIOBase):
-    """A part of a file, as a file."""
+    """A part of a file, readable as a file."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = path.open("rb"), start, size, 0
@@ -59,7 +59,7 @@ class Window(io.RawIOBase):
 
 
 def read_tree(source: Source) -> Tree:
-    """Raises `ModelFileError`, also where h5py is not installed."""
+    """Read the groups and datasets of a file. Raises `ModelFileError`, also if h5py is not installed."""
     tree = Tree({}, {})
     with _opened(source) as file:
         waiting, seen = [("", file, 0)], set()
@@ -68,17 +68,17 @@ def read_tree(source: Source) -> Tree:
             _take_texts(tree, path, group)
             inner = []
             for name in group:
-                here = f"{path}/{name}" if path else name
+                inner_path = f"{path}/{name}" if path else name
                 if not isinstance(group.get(name, getlink=True), _h5py().HardLink):
-                    continue  # soft links and links to other files are not followed
+                    continue  # do not follow soft links and links to other files
                 item = group[name]
                 if isinstance(item, _h5py().Dataset):
-                    tree.tensors[here] = _tensor(source, here, item)
+                    tree.tensors[inner_path] = _tensor(source, inner_path, item)
                 elif isinstance(item, _h5py().Group):
                     info = _h5py().h5o.get_info(item.id)
                     if (info.fileno, info.addr) not in seen:
                         seen.add((info.fileno, info.addr))
-                        inner.append((here, item, depth + 1))
+                        inner.append((inner_path, item, depth + 1))
                 if len(tree.tensors) + len(seen) > MOST_OBJECTS or depth > MOST_DEPTH:
                     raise ModelFileError("it has more groups than a model can have; it is not read")
             waiting.extend(reversed(inner))
@@ -134,18 +134,18 @@ def _tensor(source: Source, path: str, dataset: Any) -> Tensor:
         with _opened(source) as file:
             array = np.asarray(file[path][()])
         if array.shape != shape:
-            raise ModelFileError(f"{printable(path)} in it is another than before; open the file again")
+            raise ModelFileError(f"{printable(path)} in it has changed; open the file again")
         return array.astype(np.float64 if dtype == "float64" else np.float32)
 
     return Tensor(shape, dtype, read)
 
 
 def _refusal(dataset: Any, dtype: str, shape: tuple[int, ...]) -> str:
-    """What is wrong with the dataset, or nothing."""
+    """Return the reason to refuse the dataset, or ""."""
     if dtype not in FLOATS:
         return ""
     if dataset.is_virtual or dataset.external:
-        return "takes its numbers from another file"
+        return "has its numbers in another file"
     most = max(HARMLESS_SIZE, MOST_RATIO * dataset.id.get_storage_size())
     sizes = [byte_size(shape, dtype), byte_size(dataset.chunks or (), dtype)]
     return f"would inflate to {max(sizes)} bytes" if max(sizes) > most else ""

@@ -1,4 +1,5 @@
-"""Reads ONNX's TensorProto: numbers in the message, or in a file beside it. Field numbers are those of onnx.proto."""
+"""A reader of ONNX's TensorProto, whose numbers are in the message or in a file beside it. Field numbers are those of
+onnx.proto."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tui_gru.interop.containers.protobuf import Message
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.tensors import ITEM_SIZE, Array, Tensor, byte_size, checked_shape, decode
 
-#: By ONNX's number, from 0 on.
+#: The types by their numbers in ONNX, from 0.
 DTYPES = (
     *("undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool"),
     *("float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16"),
@@ -21,7 +22,7 @@ EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1
 
 
 def onnx_tensor(message: Message, path: Path) -> Tensor:
-    """The tensor of a message in the file `path`. Raises `ModelFileError`."""
+    """Return the tensor in a message of the file `path`. Raises `ModelFileError`."""
     shape = checked_shape(message.signed(DIMS))
     number = (message.numbers(DATA_TYPE) or [0])[-1]
     dtype = DTYPES[number] if number < len(DTYPES) else f"of ONNX's type {number}"
@@ -49,7 +50,8 @@ def onnx_tensor(message: Message, path: Path) -> Tensor:
 
 
 def integers(message: Message) -> Array | None:
-    """The numbers of a tensor of int32 or int64 in the message, as int64; None if it is another kind or kept elsewhere."""
+    """Return the numbers of an int32 or int64 tensor in the message, as int64; None for another type or a tensor in another
+    file."""
     shape, number = checked_shape(message.signed(DIMS)), (message.numbers(DATA_TYPE) or [0])[-1]
     dtype = DTYPES[number] if number < len(DTYPES) else ""
     if dtype not in ("int32", "int64") or (message.numbers(DATA_LOCATION) or [0])[-1] == EXTERNAL:
@@ -64,7 +66,7 @@ def integers(message: Message) -> Array | None:
 
 
 def _inside(message: Message, dtype: str, size: int) -> int:
-    """Where the bytes of the tensor begin."""
+    """Return the position of the tensor's first byte."""
     spans = message.spans(RAW_DATA) or message.spans({"float32": FLOAT_DATA, "float64": DOUBLE_DATA}.get(dtype, RAW_DATA))
     if not spans and not size:
         return 0
@@ -76,26 +78,27 @@ def _inside(message: Message, dtype: str, size: int) -> int:
 def _check_size(message: Message, have: int, size: int) -> None:
     if have != size:
         name = printable(message.text(TENSOR_NAME)) or "a tensor"
-        raise ModelFileError(f"{name} in it has {have} bytes where its shape takes {size}; get the file again")
+        raise ModelFileError(f"{name} in it has {have} bytes, but its shape needs {size}; get the file again")
 
 
 def _external(message: Message, path: Path, size: int) -> tuple[Path, int]:
-    """The file beside the model that holds the tensor, and the offset in it. It never leaves the model's folder."""
+    """Return the file beside the model that has the tensor, and the offset in it. Raises `ModelFileError` for a file outside the
+    model's folder."""
     entries = {entry.text(1): entry.text(2) for entry in message.messages(EXTERNAL_DATA)}
     location = entries.get("location", "")
     name, folder = printable(location), path.parent.resolve()
-    source, there = folder, False
-    with suppress(ValueError, OSError, RuntimeError):  # a zero byte, a name too long, links in a circle
+    source, exists = folder, False
+    with suppress(ValueError, OSError, RuntimeError):  # a null byte, a name that is too long, or a circle of links
         source = (folder / location).resolve()
-        there = source.is_file()
+        exists = source.is_file()
     if not source.is_relative_to(folder):
         raise ModelFileError(f"its weights should be in {name}, outside its folder, which is not read")
-    if not there:
+    if not exists:
         raise ModelFileError(f"its weights are in {name}, which does not exist; put that file beside it")
     try:
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", size))
     except ValueError:
-        raise ModelFileError(f"where its weights are in {name} is not a number; get the file again") from None
+        raise ModelFileError(f"the position of its weights in {name} is not a number; get the file again") from None
     if length != size or not 0 <= offset <= source.stat().st_size - size:
-        raise ModelFileError(f"{name} does not have the {size} bytes of a tensor where they are said to be; get both files again")
+        raise ModelFileError(f"{name} does not have the {size} bytes of a tensor at the given position; get both files again")
     return source, offset

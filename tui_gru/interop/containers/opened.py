@@ -1,4 +1,4 @@
-"""A file to be recognised: its path, size and first bytes."""
+"""A file whose format is to be recognised: its path, size and first bytes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Opened:
 
     @cached_property
     def members(self) -> dict[str, Member]:
-        """The files in it by name; empty unless it is a zip archive."""
+        """The files in a zip archive by name; empty for any other file."""
         return members(self.path) if self.head.startswith(b"PK\x03\x04") else {}
 
 
 def open_file(path: Path) -> Opened:
-    """Raises `ModelFileError` if there is no file to read."""
+    """Read the size and the first bytes of a file. Raises `ModelFileError` if there is no file to read."""
     try:
         mode = path.stat().st_mode
         if S_ISREG(mode):
@@ -36,7 +36,7 @@ def open_file(path: Path) -> Opened:
                 head, size = file.read(HEAD_SIZE), path.stat().st_size
     except OSError as error:
         raise ModelFileError(f"it cannot be opened: {(error.strerror or str(error)).lower()}; check the name") from None
-    except ValueError:  # a zero byte in the name
+    except ValueError:  # a null byte in the name
         raise ModelFileError("it is not a file name; check the name") from None
     if not S_ISREG(mode):
         raise ModelFileError(f"it is {'a folder' if S_ISDIR(mode) else 'no file'}; name the file that holds the weights")

@@ -1,8 +1,8 @@
-"""Reads a pickle without running it: a small stack machine that creates plain values, and placeholders for everything else.
+"""A reader of pickles that runs no code from them: a stack machine that creates plain values, and placeholders for everything else.
 
-Python's own unpickler imports and calls what a file names, and takes memory for a size that a file claims (`LONG_BINPUT`,
-`BINBYTES8`). Here a named class or function is only a name, unless `builders` makes something of it, and every size is
-checked against the bytes that are there. Format: the standard library's `pickletools`.
+Python's own unpickler imports and calls what a file names, and allocates memory for a size that a file claims (`LONG_BINPUT`,
+`BINBYTES8`). Here a class or function is only a name, unless `builders` has a function for it, and every size is checked against
+the bytes in the file. Format: the standard library's `pickletools`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tui_gru.interop.errors import ModelFileError
 
 
 class DamagedPickleError(ModelFileError):
-    """It ends too early, or its operations do not fit together."""
+    """The pickle ends too early, or its operations do not fit together."""
 
     def __init__(self) -> None:
         super().__init__("the pickle in it is damaged; get the file again")
@@ -31,13 +31,14 @@ class Named:
 
 @dataclass(eq=False)
 class Unknown:
-    """An object of a class that is not known, with what it was made of. Nothing of it is run."""
+    """An object of an unknown class, with the arguments and the state that the pickle gives it. No code of the class is run."""
 
     of: str
     parts: list[Any] = field(default_factory=list)
 
 
-#: Make a value of the arguments of a call, by the name of what is called. They raise anything for arguments that do not fit.
+#: For the name of a class or function, a function that computes the result of calling it. It may raise any error for invalid
+#: arguments.
 Builders: TypeAlias = Mapping[str, Callable[..., Any]]
 
 MARK = object()
@@ -46,7 +47,7 @@ DAMAGE = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowE
 
 
 class Machine:
-    """Reads one pickle. `persistent` makes the value of a persistent id."""
+    """Reads one pickle. `persistent` returns the value of a persistent id."""
 
     def __init__(self, data: bytes, builders: Builders, persistent: Callable[[Any], Any]) -> None:
         self.data, self.at = data, 0
@@ -55,7 +56,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def value(self) -> Any:
-        """The value. Raises `ModelFileError`; a hostile pickle costs no more than its size."""
+        """Run the pickle and return its value. Raises `ModelFileError`. Time and memory are limited by the size of the pickle."""
         data = self.data
         try:
             while (code := data[self.at]) != STOP:
@@ -68,7 +69,7 @@ class Machine:
             raise DamagedPickleError from None
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
+        """Consume and return the next `size` bytes."""
         end = self.at + size
         if not self.at <= end <= len(self.data):
             raise DamagedPickleError
@@ -87,7 +88,7 @@ class Machine:
         return line.decode(encoding)
 
     def since_mark(self) -> list[Any]:
-        """Pop what is above the topmost mark, and the mark."""
+        """Pop the topmost mark and the items above it, and return the items."""
         stack = self.stack
         at = len(stack) - 1
         while stack[at] is not MARK:
@@ -99,12 +100,12 @@ class Machine:
         return items
 
     def extend(self, items: list[Any]) -> None:
-        """Add to the list or set on top of the stack."""
+        """Add items to the list or set on top of the stack."""
         target = self.stack[-1]
         (target.parts if isinstance(target, Unknown) else target).extend(items)
 
     def set_items(self, items: list[Any]) -> None:
-        """Add keys and values, one after the other in `items`, to the dictionary on top of the stack."""
+        """Add keys and values, which alternate in `items`, to the dictionary on top of the stack."""
         target = self.stack[-1]
         keys = (key if type(key) in PLAIN_KEYS else Unknown("key") for key in items[::2])  # hash() of deep tuples would crash
         pairs = dict(zip(keys, items[1::2], strict=True))
@@ -122,7 +123,7 @@ class Machine:
         self.stack.append(build(*arguments) if build else Unknown(name, list(arguments)))
 
     def add_state(self, state: Any) -> None:
-        """Attributes: kept of an unknown object; of no use in a dictionary or a tensor."""
+        """Set the state of the object on top of the stack: stored for an unknown object, ignored for a dictionary or a tensor."""
         if isinstance(self.stack[-1], Unknown):
             self.stack[-1].parts.append(state)
 
@@ -146,7 +147,7 @@ def _text(layout: str) -> Operation:
 
 def _bytes(layout: str, old_text: bool = False) -> Operation:
     shape = Struct(layout)
-    if old_text:  # of Python 2
+    if old_text:  # a str of Python 2
         return lambda m: m.stack.append(m.take(m.number(shape)).decode("latin-1"))
     return lambda m: m.stack.append(m.take(m.number(shape)))
 
@@ -203,7 +204,7 @@ def _old_instance(m: Machine) -> None:
     m.stack.append(Unknown(of.name, parts))
 
 
-#: By the byte that stands for it, and the name that `pickletools` gives it.
+#: The operations, by the byte that encodes them and the name that `pickletools` gives them.
 NAMED_OPERATIONS: dict[str, Operation] = {
     "\x80 PROTO": lambda m: m.take(1),
     "\x95 FRAME": lambda m: m.take(8),

@@ -1,4 +1,4 @@
-"""Protocol Buffers' wire format: the fields of a message by number, as positions in the file. No schema, no library.
+"""A reader of the wire format of Protocol Buffers: the fields of a message by number, as positions in the file, without a schema.
 
 Format: Protocol Buffers' documentation, "Encoding".
 """
@@ -14,7 +14,7 @@ from typing import TypeAlias
 from tui_gru.interop.errors import ModelFileError
 
 Buffer: TypeAlias = bytes | mmap
-#: A number (varint or fixed), or the part of the buffer that a field of bytes takes.
+#: The start and end of a field of bytes in the buffer.
 Span: TypeAlias = tuple[int, int]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -22,14 +22,14 @@ MOST_FIELDS = 1_000_000
 
 
 class DamagedMessageError(ModelFileError):
-    """It is no message of Protocol Buffers, or one that is cut off."""
+    """The data is not a message of Protocol Buffers, or it is cut off."""
 
     def __init__(self) -> None:
         super().__init__("it is damaged or cut off; get the file again")
 
 
 class Message:
-    """A message in `buffer[start:end]`: its fields, read once, in order, in lists by number."""
+    """A message in `buffer[start:end]`. Its fields are read once; each number has a list of values in their order."""
 
     def __init__(self, buffer: Buffer, span: Span, budget: list[int] | None = None) -> None:
         self.buffer, self.span = buffer, span
@@ -81,7 +81,7 @@ class Message:
         raise DamagedMessageError
 
     def numbers(self, number: int) -> list[int]:
-        """The unsigned whole numbers of a repeated field, packed or not."""
+        """Return the unsigned integers of a repeated field, packed or not."""
         packed = []
         for at, end in self._spans.get(number, ()):
             while at < end:
@@ -93,11 +93,11 @@ class Message:
         return self._numbers.get(number, []) + packed
 
     def signed(self, number: int) -> list[int]:
-        """As `numbers`, for a field of type int64."""
+        """Return the signed integers of a repeated field of type int64."""
         return [value - 2**64 if value >= 2**63 else value for value in self.numbers(number)]
 
     def floats(self, number: int) -> list[float]:
-        """The floats of a repeated field, packed or not."""
+        """Return the floats of a repeated field, packed or not."""
         loose = [struct.unpack("<f", bits.to_bytes(4, "little"))[0] for bits in self._numbers.get(number, []) if bits < 2**32]
         packed = b"".join(self.buffer[start:end] for start, end in self.spans(number))
         if len(packed) % 4:
@@ -114,12 +114,12 @@ class Message:
         return [bytes(self.buffer[start:end]).decode("utf-8", "replace") for start, end in self.spans(number)]
 
     def text(self, number: int) -> str:
-        """The last one wins, as in every reader of Protocol Buffers."""
+        """Return the text of a field, "" if it is missing. The last of several wins, as in every reader of Protocol Buffers."""
         return (self.texts(number) or [""])[-1]
 
 
 def whole_file(path: Path) -> Message:
-    """The file as one message; it is mapped, not read. Raises `ModelFileError`."""
+    """Return the file as one message. It is mapped into memory, not read. Raises `ModelFileError`."""
     with path.open("rb") as file:
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
     return Message(buffer, (0, len(buffer)))

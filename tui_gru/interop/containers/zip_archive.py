@@ -1,4 +1,4 @@
-"""The members of a zip file, read within bounds: nothing is unpacked to disk, and no memory is taken before sizes are checked."""
+"""A reader of the members of a zip file. Nothing is unpacked to disk, and sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from tui_gru.interop.errors import ModelFileError, printable
 
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-#: Weights hardly compress. What inflates to more than this many times its size, and more than this many bytes, is no model.
+#: Weights hardly compress. A member that inflates to more than MOST_RATIO times its size and to more than HARMLESS_SIZE bytes is
+#: refused.
 MOST_RATIO, HARMLESS_SIZE = 100, 1 << 24
 DAMAGED = "its zip directory is damaged or cut off; get the file again"
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file in a zip archive. Every read opens the archive, checks, and closes it."""
+    """One file in a zip archive. Every read opens the archive, checks it, and closes it."""
 
     path: Path
     name: str
-    header: int  # where its local header is
+    header: int  # position of its local header
     compressed: int
     size: int
     method: int
@@ -34,15 +35,16 @@ class Member:
         return self.method == STORED
 
     def read(self) -> bytes:
-        """All of it; its checksum is checked. Raises `ModelFileError`."""
+        """Read the complete member and check its checksum. Raises `ModelFileError`."""
         data = self.read_span(0, self.size)
-        # torch can be told to write no checksums; it then writes 0
+        # torch can be configured to write no checksums; it then writes 0.
         if self.crc and zlib.crc32(data) != self.crc:
-            raise ModelFileError(f"{printable(self.name)} in it does not have its checksum; get the file again")
+            raise ModelFileError(f"{printable(self.name)} in it does not match its checksum; get the file again")
         return data
 
     def read_span(self, start: int, length: int) -> bytes:
-        """`length` bytes from `start` on; what is compressed is inflated up to there and no further."""
+        """Return `length` bytes from `start`. Compressed data is inflated only up to the end of this range. Raises
+        `ModelFileError`."""
         if not 0 <= start <= start + length <= self.size:
             raise ModelFileError(f"{printable(self.name)} in it ends before it should; get the file again")
         with self.path.open("rb") as file:
@@ -57,7 +59,7 @@ class Member:
         return data
 
     def data_offset(self) -> int:
-        """Where its bytes begin in the archive."""
+        """Return the position of its data in the archive."""
         with self.path.open("rb") as file:
             file.seek(self.header)
             header = file.read(LOCAL_HEADER.size)
@@ -71,11 +73,12 @@ def _inflate(data: bytes, most: int) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, most) if most else b""
     except zlib.error:
-        raise ModelFileError("what is compressed in it is damaged; get the file again") from None
+        raise ModelFileError("the compressed data in it is damaged; get the file again") from None
 
 
 def members(path: Path) -> dict[str, Member]:
-    """The files in the archive by name. Raises `ModelFileError` if one of them is out of bounds, overlaps, or is a bomb."""
+    """Return the files in the archive by name. Raises `ModelFileError` if one is out of bounds, overlaps another, or would inflate
+    to too many bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.filename.endswith("/")]

@@ -1,4 +1,4 @@
-"""One module per file format, and the table of formats: the first one that fits a file reads it."""
+"""The table of file formats, one module each. The first format that fits a file reads it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tui_gru.interop.findings import Format
 from tui_gru.interop.formats import keras_archive, keras_h5, npz, onnx, safetensors, torch_checkpoint
 from tui_gru.interop.formats.refused import REFUSED
 
-#: ONNX comes last: it has no magic.
+#: ONNX comes last because its files have no magic number.
 FORMATS: tuple[Format, ...] = (
     torch_checkpoint.FORMAT,
     keras_archive.FORMAT,

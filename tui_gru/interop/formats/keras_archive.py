@@ -1,4 +1,4 @@
-"""Keras 3's .keras: a zip of config.json, metadata.json and model.weights.h5."""
+"""Format .keras of Keras 3: a zip file of config.json, metadata.json and model.weights.h5."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fits(file: Opened) -> bool:
 
 
 def find(file: Opened, order: str | None) -> Findings:
-    """Raises `ModelFileError`."""
+    """Find the GRUs in the archive. Raises `ModelFileError`."""
     if WEIGHTS not in file.members:
         raise ModelFileError(f"it has no {WEIGHTS}; save it with model.save, in one file")
     metadata = _json(file, METADATA)
@@ -38,7 +38,7 @@ def _json(file: Opened, name: str) -> Any:
 
 
 def parsed(text: str | bytes, name: str) -> Any:
-    """JSON. Raises `ModelFileError` if it is none."""
+    """Return parsed JSON. Raises `ModelFileError` if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Keras' HDF5 files: whole models of Keras 1 and 2 (.h5), and weights alone (.weights.h5) of any Keras."""
+"""HDF5 formats of Keras: whole models of Keras 1 and 2 (.h5), and weights alone (.weights.h5) of any Keras."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def fits(file: Opened) -> bool:
 
 
 def find(file: Opened, order: str | None) -> Findings:
-    """Raises `ModelFileError`."""
+    """Find the GRUs in the file. Raises `ModelFileError`."""
     tree = read_tree(file.path)
     config = tree.texts.get(("", "model_config"))
     version = tree.texts.get(("", "keras_version")) or tree.texts.get(("model_weights", "keras_version"), "")

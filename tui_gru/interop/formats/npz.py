@@ -1,4 +1,4 @@
-"""npz: a zip archive of NumPy arrays. Arrays of Python objects are pickled and are not read."""
+"""Format npz: a zip archive of NumPy arrays. Arrays of Python objects are pickled, so they are not read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tui_gru.interop.tensors import ITEM_SIZE, Array, ByteOrder, Tensor, byte_si
 
 NAME = "npz"
 MOST_HEADER = 1 << 14
-#: What NumPy's parser of a header raises; it reads Python literals, of any kind.
+#: The errors of NumPy's parser of headers. It parses Python literals of any kind.
 UNREADABLE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, SyntaxError, OverflowError, RecursionError, MemoryError),
     TokenError,
@@ -31,7 +31,7 @@ def fits(file: Opened) -> bool:
 
 
 def tensors(file: Opened) -> dict[str, Tensor]:
-    """Its arrays by name. Raises `ModelFileError`."""
+    """Return the arrays by name. Raises `ModelFileError`."""
     arrays = {name.removesuffix(SUFFIX): member for name, member in file.members.items() if name.endswith(SUFFIX)}
     return {name: _tensor(member) for name, member in arrays.items()}
 
@@ -58,7 +58,8 @@ def _tensor(member: Member) -> Tensor:
 
 
 def header(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The header of an array as numpy.save writes it: shape, True for columns first, type. Raises one of `UNREADABLE`."""
+    """Read the header of an array as numpy.save writes it. Returns the shape, True for column-major order, and the type. Raises one
+    of `UNREADABLE`."""
     version = np.lib.format.read_magic(head)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(head)

@@ -1,4 +1,4 @@
-"""ONNX: the GRU nodes of a model's graphs. Field numbers are those of onnx.proto; defaults are those of the operator GRU."""
+"""Format ONNX: the GRU nodes of a model's graphs. Field numbers are those of onnx.proto, defaults those of the GRU operator."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.tensors import FLOATS, Array, Tensor, not_float
 
 NAME = "ONNX"
-IR_VERSION, GRAPH = 1, 7  # of a model
+IR_VERSION, GRAPH = 1, 7  # fields of a model
 MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
-NODE, INITIALIZER = 1, 5  # of a graph
-INPUT, OUTPUT, NODE_NAME, OP_TYPE, ATTRIBUTE = 1, 2, 3, 4, 5  # of a node
+NODE, INITIALIZER = 1, 5  # fields of a graph
+INPUT, OUTPUT, NODE_NAME, OP_TYPE, ATTRIBUTE = 1, 2, 3, 4, 5  # fields of a node
 ATTRIBUTE_NAME, FLOAT, INT, STRING, TENSOR, SUBGRAPH, NUMBERS, STRINGS, SUBGRAPHS = 1, 2, 3, 4, 5, 6, 7, 9, 11
 MOST_NESTED = 20
 OTHERS = {"LSTM": "an LSTM", "RNN": "a plain RNN"}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-#: The activations that take an alpha and a beta, with their defaults.
+#: The default alpha and beta of the hard sigmoid.
 HARD_SIGMOID = (0.2, 0.5)
 
 
 def fits(file: Opened) -> bool:
-    """There is no magic: its first fields are a model's, the version first, up to the graph. The graph may be cut off."""
+    """Return True if the first fields are those of a model, with the version before the graph. ONNX has no magic number. The graph
+    may be cut off."""
     head, at, seen = file.head, 0, set()
     while at < len(head):
         key, at = head[at], at + 1
@@ -56,14 +57,14 @@ def fits(file: Opened) -> bool:
 
 @dataclass
 class Scope:
-    """The names of a graph: constants, and the nodes that compute the others."""
+    """The names in a graph: constants, and the operations that compute the others."""
 
     path: Path
     constants: dict[str, Message]
     made_by: dict[str, str]
 
     def tensor(self, name: str, what: str) -> Tensor:
-        """A constant. Raises `NotAGRUError` if it is computed."""
+        """Return a constant. Raises `NotAGRUError` if it is computed. `what` names it in the message."""
         if message := self.constants.get(name):
             return onnx_tensor(message, self.path)
         operation = self.made_by.get(name)
@@ -98,7 +99,7 @@ class Attributes:
 
 
 def find(file: Opened, order: str | None) -> Findings:
-    """The GRU nodes, each as a GRU of one layer. Raises `ModelFileError`."""
+    """Find the GRU nodes, each as a GRU of one layer. Raises `ModelFileError`."""
     model = whole_file(file.path)
     graphs = model.messages(GRAPH)
     if not graphs:
@@ -118,7 +119,7 @@ def find(file: Opened, order: str | None) -> Findings:
 
 
 def _recurrent(graph: Message, outer: Scope, depth: int) -> Iterator[tuple[Message, str, Scope]]:
-    """The recurrent nodes of a graph and its subgraphs, with the scope of their names."""
+    """Yield the recurrent nodes of a graph and its subgraphs, each with its operation and the scope of its names."""
     if depth > MOST_NESTED:
         raise ModelFileError(f"its graphs are nested more than {MOST_NESTED} deep; it is not read")
     constants = outer.constants | {tensor.text(TENSOR_NAME): tensor for tensor in graph.messages(INITIALIZER)}
@@ -164,7 +165,8 @@ def _gru(name: str, node: Message, scope: Scope) -> FoundGRU:
 
 
 def _cells(W: Tensor, R: Tensor, B: Tensor | None, reverse: tuple[bool, ...]) -> dict[tuple[int, bool], CellArrays]:
-    """W (D, 3H, I), R (D, 3H, H), B (D, 6H): the input's biases, then the state's."""
+    """Return the cells of a node by layer and direction, from W (D, 3H, I), R (D, 3H, H) and B (D, 6H), whose first half is the
+    bias of the input."""
     D = len(reverse)
     if len(W.shape) != 3 or len(R.shape) != 3:
         raise NotAGRUError(f"its W {W.shape} and R {R.shape} do not have three axes")
@@ -185,7 +187,7 @@ def _cells(W: Tensor, R: Tensor, B: Tensor | None, reverse: tuple[bool, ...]) ->
 
 
 def _gate(attributes: Attributes, directions: int) -> str:
-    """The gates' activation. Raises `NotAGRUError` for one that is not read, and for a candidate that is not tanh."""
+    """Return the activation of the gates. Raises `NotAGRUError` if it is not supported, or if the candidate's is not tanh."""
     names = [name.lower() for name in attributes.texts("activations")] or ["sigmoid", "tanh"] * directions
     alphas, betas = iter(attributes.floats("activation_alpha")), iter(attributes.floats("activation_beta"))
     gates = set()
@@ -223,7 +225,7 @@ def _from(what: str, name: str, scope: Scope) -> str:
 
 
 def _h0(name: str, scope: Scope, shape: tuple[int, int], batch_first: bool) -> Tensor | None:
-    """A constant initial_h as (directions, B, H), where `shape` is (directions, H)."""
+    """Return a constant initial_h as (directions, B, H); `shape` is (directions, H)."""
     if name not in scope.constants:
         return None
     tensor = scope.tensor(name, "initial_h")
@@ -234,7 +236,7 @@ def _h0(name: str, scope: Scope, shape: tuple[int, int], batch_first: bool) -> T
 
 
 def _lengths(name: str, scope: Scope) -> Tensor | None:
-    """Constant sequence_lens: (B) whole numbers."""
+    """Return constant sequence_lens, (B) whole numbers."""
     values: Array | None = integers(scope.constants[name]) if name in scope.constants else None
     return None if values is None else Tensor(values.shape, "int64", lambda: values)
 

@@ -1,4 +1,4 @@
-"""Formats that are recognised only to be refused with the cure."""
+"""Formats that are recognised but not supported. Their errors say how to convert the file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""safetensors: a JSON header of names, types, shapes and offsets, then the bytes.
+"""Format safetensors: a JSON header of names, types, shapes and offsets, then the bytes of the tensors.
 
 The safetensors library is as safe, but with NumPy it does not read bfloat16, which most of these files use. This reader refuses the
-same files: with overlaps, gaps, sizes that do not fit, or duplicate names.
+same files: those with overlaps, gaps, sizes that do not fit, or duplicate names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _header_length(file: Opened) -> int:
 
 
 def header_text(file: Opened) -> bytes:
-    """The JSON of its header. Raises `ModelFileError`."""
+    """Return the JSON text of the header. Raises `ModelFileError`."""
     if not fits(file):
         raise ModelFileError("it is not a safetensors file, or it is cut off; get it again")
     length = _header_length(file)
@@ -54,7 +54,7 @@ def header_text(file: Opened) -> bytes:
 
 
 def header(file: Opened) -> dict[str, Any]:
-    """The raw header. Raises `ModelFileError`."""
+    """Return the parsed header, unchecked. Raises `ModelFileError`."""
     try:
         found = json.loads(header_text(file), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -65,7 +65,7 @@ def header(file: Opened) -> dict[str, Any]:
 
 
 def tensors(file: Opened, entries: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """Its tensors by name, from its header, where that has been read. Raises `ModelFileError`."""
+    """Return the tensors by name. `entries` is the header if it has been read already. Raises `ModelFileError`."""
     entries = header(file) if entries is None else entries
     start = 8 + _header_length(file)
     found, spans = {}, []
@@ -91,7 +91,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> tuple[Tensor, tupl
         kind, shape, (begin, end) = str(entry["dtype"]), checked_shape(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
-    dtype = DTYPES.get(kind, kind)  # a type that is not known is refused where it is needed
+    dtype = DTYPES.get(kind, kind)  # an unknown type is refused when the tensor is read
     fits = type(begin) is type(end) is int and 0 <= begin <= end
     if not fits or (kind in DTYPES and end - begin != byte_size(shape, dtype)):
         raise ModelFileError(f"the size of {printable(name)} in it does not fit its shape; get the file again")
@@ -108,7 +108,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> tuple[Tensor, tupl
 
 
 def _check_tiled(spans: list[tuple[int, int]], size: int) -> None:
-    """Every byte after the header belongs to one tensor."""
+    """Raise `ModelFileError` unless every byte after the header belongs to exactly one tensor."""
     at = 0
     for begin, end in sorted(spans):
         if begin != at:

@@ -1,4 +1,5 @@
-"""Zip files of torch.save: a pickle of names and tensors, and one file of bytes per storage. Nothing in the pickle is run."""
+"""Format of torch.save: a zip file with a pickle of names and tensors, and one file of bytes per storage. No code in the pickle is
+run."""
 
 from __future__ import annotations
 
@@ -21,10 +22,10 @@ from tui_gru.interop.tensors import ITEM_SIZE, Array, ByteOrder, Tensor, checked
 NAME = "torch checkpoint"
 PICKLE = "data.pkl"
 MOST_PICKLE = 1 << 26
-MOST_ENTRIES, MOST_TENSORS, MOST_KEYS = 2_000_000, 100_000, 1000  # MOST_KEYS: characters
+MOST_ENTRIES, MOST_TENSORS, MOST_KEYS = 2_000_000, 100_000, 1000  # MOST_KEYS is in characters
 QUANTISED = "quantised"
 QUANTISED_CURE = "it is quantised; save and open the model in float that it was made from"
-#: The type in a storage's class, `torch.FloatStorage`.
+#: The type of the entries, by the class of a storage such as `torch.FloatStorage`.
 STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -45,7 +46,7 @@ STORAGES = {
 }
 CONTAINERS = (dict, list, tuple, Tensor, Unknown)
 SAVE_STATE_DICT = "in the program that made it, write torch.save(model.state_dict(), FILE) and open that"
-TOO_MUCH = f"it holds more than can be a model; {SAVE_STATE_DICT}"
+TOO_MUCH = f"it has more entries than a model can have; {SAVE_STATE_DICT}"
 
 
 def fits(file: Opened) -> bool:
@@ -54,14 +55,14 @@ def fits(file: Opened) -> bool:
 
 @dataclass(frozen=True)
 class Storage:
-    """Bytes that tensors are views of."""
+    """The bytes that tensors are views of."""
 
     member: Member
     dtype: str
 
 
 def tensors(file: Opened) -> tuple[dict[str, Tensor], list[str]]:
-    """Its tensors by name, and a line for each object with tensors in it that is not opened. Raises `ModelFileError`."""
+    """Return the tensors by name, and a line for each object with tensors that cannot be opened. Raises `ModelFileError`."""
     pickle = next(member for name, member in file.members.items() if name.split("/")[1:] == [PICKLE])
     folder = pickle.name.removesuffix(PICKLE)
     if f"{folder}constants.pkl" in file.members:
@@ -92,15 +93,16 @@ def _tensor(order: ByteOrder, storage: Any, offset: Any, size: Any, stride: Any,
 def _tensor_v3(
     order: ByteOrder, storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> Tensor:
-    """Of an untyped storage, with the type as an argument."""
+    """Return a tensor with an untyped storage; the type is an argument."""
     kind = dtype.name.rpartition(".")[2]
     return _strided(storage.member, kind, order, offset, size, stride)
 
 
 def _strided(member: Member, dtype: str, order: ByteOrder, offset: Any, size: Any, stride: Any) -> Tensor:
-    """The view of `size` and `stride` (in entries) that begins `offset` entries into the storage. None of its entries overlap."""
+    """Return the view with `size` and `stride` (in entries) that begins `offset` entries into the storage. Its entries do not
+    overlap."""
     shape, strides, (first,) = checked_shape(size), checked_shape(stride), checked_shape([offset])
-    if dtype not in ITEM_SIZE:  # refused by its name, where it is needed
+    if dtype not in ITEM_SIZE:  # refused when it is read, by its name
         return Tensor(shape, dtype, lambda: decode(b"", dtype, shape, order))
     item = ITEM_SIZE[dtype]
     last = first + sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) if math.prod(shape) else first - 1
@@ -122,7 +124,7 @@ def _quantised(order: ByteOrder, storage: Any, offset: Any, size: Any, *_: Any) 
 
 
 def _builders(order: ByteOrder) -> Builders:
-    """What is made of torch's functions; `order` is the byte order of the storages."""
+    """Return replacements for the functions that a checkpoint calls. `order` is the byte order of the storages."""
     made: dict[str, Callable[..., Any]] = {
         "collections.OrderedDict": lambda pairs=(): dict(pairs),
         "torch.Size": tuple,
@@ -133,16 +135,16 @@ def _builders(order: ByteOrder) -> Builders:
         "torch._utils._rebuild_parameter": lambda data, *_: data,
         "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     }
-    # A tensor that has attributes of its own: only the tensor is of interest.
+    # A tensor with attributes; the attributes are ignored.
     made["torch._tensor._rebuild_from_type_v2"] = lambda function, of, arguments, state: made[function.name](*arguments)
     return made
 
 
 def _named(value: Any) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of nested dictionaries and lists, and a line for each object with tensors in it that cannot be opened.
+    """Return the tensors of nested dictionaries and lists by name, and a line for each object with tensors that cannot be opened.
 
-    A tensor has the name that its dictionary gives it, as `encoder.weight_ih_l0`. The keys that lead to the dictionary, as
-    `checkpoint.model`, stand before it only where two dictionaries have that name in them, or where it has no other prefix.
+    The name of a tensor is its key in its dictionary, such as `encoder.weight_ih_l0`. The keys of the outer containers, such as
+    `checkpoint.model`, are put in front only if two dictionaries have the same key, or if the key has no dot.
     """
     entries: list[tuple[str, str, Tensor]] = []
     refused: list[str] = []
@@ -170,13 +172,14 @@ def _joined(keys: str, name: str) -> str:
 def _unopened(item: Unknown, inner: list[Tensor]) -> str:
     if any(tensor.dtype.startswith(QUANTISED) for tensor in inner):
         return QUANTISED_CURE
-    return f"it is a pickled {printable(item.of, 60)}, which only its own code can open; {SAVE_STATE_DICT}"
+    return f"it is a pickled {printable(item.of, 60)}, which only the code of its class can open; {SAVE_STATE_DICT}"
 
 
 def _leaves(value: Any, into: tuple[type, ...], seen: set[int]) -> Iterator[tuple[str, str, Any]]:
-    """Every leaf in `value`, with the keys that lead to its container, joined, and its own.
+    """Yield every leaf in `value`, with the joined keys of its container and its own key.
 
-    Containers, and what is `into`, are entered once; those that are in `seen` are not entered, and those that are, are added.
+    Containers, and objects of the types `into`, are entered once. Objects in `seen` are not entered; those that are entered are
+    added to it.
     """
     waiting: list[tuple[str, str, Any]] = [("", "", value)]
     count = 0
@@ -203,7 +206,7 @@ def _inside(item: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def find(file: Opened, order: str | None) -> Findings:
-    """Raises `ModelFileError`."""
+    """Find the GRUs in the checkpoint. Raises `ModelFileError`."""
     named, refused = tensors(file)
     findings = find_by_name(named, NAME, file.path, order)
     return replace(findings, refused=(*findings.refused, *refused))

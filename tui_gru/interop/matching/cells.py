@@ -1,4 +1,4 @@
-"""Builds one layer in one direction from the arrays of a file, by shape."""
+"""Construction of one layer in one direction from the arrays in a file, by shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = {1: "a plain RNN", 2: "a unit of two gates", 4: "an LSTM"}
 
 @dataclass(frozen=True, eq=False)
 class CellArrays:
-    """The sizes of a layer in one direction, and where its blocks come from."""
+    """The sizes of a layer in one direction. `read` returns its numbers."""
 
     input_size: int
     hidden_size: int
@@ -32,9 +32,9 @@ class NotAGRUError(ModelFileError):
 
 
 def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_hn: Tensor | None, order: str) -> CellArrays:
-    """Gates stacked by rows (3H, I) or by columns (I, 3H); U says which. b (3H), (2, 3H) or (6H); b_h (3H); b_hn (H).
+    """Return a cell whose gates are stacked by rows (3H, I) or by columns (I, 3H); the shape of U decides.
 
-    Raises `NotAGRUError`.
+    b is (3H), (2, 3H) or (6H); b_h (3H); b_hn (H). Raises `NotAGRUError` if the shapes are not those of a GRU.
     """
     if len(W.shape) != 2 or len(U.shape) != 2:
         raise NotAGRUError(f"its weights have {len(W.shape)} and {len(U.shape)} axes, not 2")
@@ -72,16 +72,16 @@ def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_h
 
 
 def _blocks(matrix: Array, by_rows: bool) -> Array:
-    """(3H, K) or (K, 3H) as (3, K, H)."""
+    """Convert (3H, K) or (K, 3H) to (3, K, H)."""
     if by_rows:
         return matrix.reshape(3, -1, matrix.shape[1]).transpose(0, 2, 1)
     return matrix.reshape(matrix.shape[0], 3, -1).transpose(1, 0, 2)
 
 
 def apart_cell(W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | None], b_h: Sequence[Tensor | None]) -> CellArrays:
-    """Gates in matrices of their own: W (I, H) with x on the left, or (H, I) with x on the right; U (H, H).
+    """Return a cell with a matrix for each gate: W (I, H) with x on the left, or (H, I) with x on the right; U (H, H).
 
-    Raises `NotAGRUError`.
+    Raises `NotAGRUError` if the shapes are not those of a GRU.
     """
     hidden, shape = U[0].shape[0] if U[0].shape else 0, W[0].shape
     if not hidden or any(u.shape != (hidden, hidden) for u in U):

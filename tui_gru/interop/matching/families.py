@@ -1,4 +1,4 @@
-"""Tables of the names that libraries give to the weights of a GRU, and the convention of each."""
+"""Tables of the names that libraries give to the weights of a GRU, with the convention of each library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TORCH = Convention("rzn", "after")
 
 @dataclass(frozen=True)
 class Stacked:
-    """Gates stacked in one matrix: the names of W, U, the bias of the input, the bias of the state, and the state bias of n only.
+    """Names for gates stacked in one matrix: of W, U, the bias of the input, the bias of the state, and the state bias of n alone.
 
     With `layered`, names can end with torch's layer and direction. A GRU must have the parts in `required`.
     """
@@ -25,12 +25,12 @@ class Stacked:
     convention: Convention
     layered: bool = False
     required: str = "WU"
-    guess: str = ""  # the part of the convention that the names do not tell
+    guess: str = ""  # the part of the convention that cannot be concluded from the names
 
 
 @dataclass(frozen=True)
 class Apart:
-    """Gates in separate matrices: the names of W, U, b and b_h for the gates z, r and n, in this order."""
+    """Names for gates in separate matrices: of W, U, b and b_h, each for the gates z, r and n in this order."""
 
     label: str
     W: tuple[str, str, str]
@@ -41,7 +41,7 @@ class Apart:
     guess: str = ""
 
 
-#: In the order in which they are tried. Keras: the bias says whether reset is before or after.
+#: In the order in which they are tried. For Keras, the shape of the bias decides whether the reset gate acts before or after.
 STACKED = (
     Stacked("torch's nn.GRU", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, layered=True),
     Stacked("equinox's GRUCell", "weight_ih", "weight_hh", "bias", "", "bias_n", TORCH, required="WUn"),

@@ -1,4 +1,4 @@
-"""Arrays with unknown names: a pair of matrices with the shapes of a GRU is one if the user gives the order of its gates."""
+"""Detection of GRUs among arrays with unknown names, by shape. The user must give the order of the gates."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stacked_cel
 from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.tensors import Tensor, Tensors
 
-#: Names of what is multiplied with, or added to, the state rather than the input.
+#: Names of arrays that are multiplied with, or added to, the state, not the input.
 RECURRENT = re.compile(r"(?i)hh|rec|hid|(?:^|[./_])(?:u|r|wh|w_h|bh|b_h)\d*$")
 MOST_MATRICES = 12
 PAIRED = "fit together as a GRU in more than one way; give them names as in torch: weight_ih, weight_hh, bias_ih, bias_hh"
 
 
 def guessed(tensors: Tensors, order: str | None) -> Findings:
-    """Groups of arrays that fit together as one GRU, by the part of their names before the last separator."""
+    """Group arrays by the part of their names before the last separator, and find the groups that fit together as one GRU."""
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         at = max(name.rfind(separator) for separator in "./_")
@@ -48,12 +48,12 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
 
 
 def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
-    """The names (W, U) that fit together."""
+    """Return the pairs of names (W, U) whose shapes fit."""
     matrices = [name for name, tensor in group.items() if len(tensor.shape) == 2 and tensor.shape[0] != 2]
     if len(matrices) > MOST_MATRICES:
         return []
     pairs = [pair for pair in permutations(matrices, 2) if _cell(group, *pair, "rzn")]
-    if len(pairs) == 2 and pairs[0] == pairs[1][::-1]:  # as wide as its input: a name, or the order in the file, tells them apart
+    if len(pairs) == 2 and pairs[0] == pairs[1][::-1]:  # if I = H, both orders fit: the names or the order in the file decide
         pairs.sort(key=lambda pair: bool(RECURRENT.search(pair[0])))
         return pairs[:1]
     return pairs
@@ -63,7 +63,7 @@ def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays | 
     width = max(group[U].shape)
     shapes = ((width,), (2, width), (2 * width,))
     biases = [name for name, tensor in group.items() if tensor.shape in shapes and name not in (W, U)]
-    biases.sort(key=lambda name: bool(RECURRENT.search(name)))  # otherwise as in the file: the input's side first
+    biases.sort(key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
     b, b_h, *more = [*(group[name] for name in biases), None, None]
     try:
         return None if any(more) else stacked_cell(group[W], group[U], b, b_h, None, order)

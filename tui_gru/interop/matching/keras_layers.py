@@ -1,7 +1,7 @@
-"""Finds the GRU layers in the weights of a Keras model, by paths, shapes and the model's configuration.
+"""Detection of the GRU layers in the weights of a Keras model, by paths, shapes and the model's configuration.
 
-Paths: Keras 3 `layers/<class>/cell/vars/0,1,2` (kernel, recurrent kernel, bias, by position) with the layer's own name as an
-attribute; legacy h5 `model_weights/<layer>/…/kernel`, `recurrent_kernel`, `bias`, with or without `:0`.
+Paths of Keras 3 are `layers/<class>/cell/vars/0,1,2` (kernel, recurrent kernel, bias, by position); the layer's own name is an
+attribute. Paths of legacy h5 are `model_weights/<layer>/…/kernel`, `recurrent_kernel`, `bias`, with or without `:0`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tui_gru.interop.tensors import Array, Tensor
 ORDER = "zrn"
 KERNELS = ("kernel", "recurrent_kernel", "bias")
 FORWARD, BACKWARD = re.compile(r"forward_.*"), re.compile(r"backward_.*")
-GENERATED = re.compile(r"(?:(?:gru|lstm|simple_rnn)_)?cell(?:_\d+)?")  # what Keras calls the cell inside a layer
+GENERATED = re.compile(r"(?:(?:gru|lstm|simple_rnn)_)?cell(?:_\d+)?")  # Keras's own names for the cell in a layer
 GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell is: its names from the outermost layer to the cell itself, and its arrays."""
+    """The place of a cell: its path in the file, its names from the outermost layer to the cell itself, and its arrays."""
 
     path: tuple[str, ...]
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Place:
 
     @property
     def direction(self) -> int | None:
-        """The position of the direction of a bidirectional layer in `path`."""
+        """The index in `path` of the direction of a bidirectional layer; None for other layers."""
         return next((i for i, part in enumerate(self.path) if FORWARD.fullmatch(part) or BACKWARD.fullmatch(part)), None)
 
     @property
@@ -54,7 +54,10 @@ class Place:
 
 
 def keras_grus(tree: Tree, config: Any, version: str, format_name: str, path: Path) -> Findings:
-    """`config` is the model's configuration or None; `version` is Keras' own, or nothing."""
+    """Find the GRU layers in `tree`.
+
+    `config` is the model's configuration or None; `version` is the version of Keras, or "".
+    """
     layers: dict[tuple[str, ...], list[Place]] = {}
     for place in (*_places_3(tree), *_legacy_places(tree)):
         layers.setdefault(place.layer, []).append(place)
@@ -96,7 +99,7 @@ def _legacy_places(tree: Tree) -> Iterator[Place]:
 
 
 def _name(place: Place) -> str:
-    """The layer's own name; of cells stacked in one layer, with the cell's."""
+    """Return the name of the layer; for one of several cells stacked in a layer, also the name of the cell."""
     outer = place.names[: len(place.names) - (len(place.path) - len(place.layer))] or place.names
     if "cells" in place.path or any(part.startswith("stacked_rnn_cells") for part in place.path):
         return f"{outer[0]}/{place.names[-1]}"
@@ -104,7 +107,7 @@ def _name(place: Place) -> str:
 
 
 class Configs:
-    """The configuration of a model: what it says of a layer."""
+    """The configuration of a model, by layer."""
 
     def __init__(self, config: Any, version: str) -> None:
         self.version = version
@@ -116,11 +119,12 @@ class Configs:
         self._inside: dict[str, list[dict[str, Any]]] = {}
 
     def rank(self, place: Place) -> int:
-        """The position of the layer in the model."""
+        """Return the position of the layer in the model."""
         return next((self._order[name] for name in place.names if name in self._order), len(self._order))
 
     def of(self, place: Place) -> dict[str, Any] | None:
-        """The entry of the GRU at `place`: that of the innermost layer that has a name there, the cell's own name last."""
+        """Return the entry of the GRU at `place`: that of the innermost layer whose name is in the configuration; the name of the
+        cell itself is tried last."""
         *outer, own = place.names
         for name in (*reversed(outer), own):
             if grus := self._grus(name):
@@ -130,7 +134,7 @@ class Configs:
         return None
 
     def _grus(self, name: str) -> list[dict[str, Any]]:
-        """The entries of GRUs in the layer of that name, itself included."""
+        """Return the entries of GRUs in the layer of that name, itself included."""
         if name not in self._inside:
             entries = _entries(self._named.get(name))
             self._inside[name] = [entry for entry in entries if entry["class_name"] in GRU_CLASSES]
@@ -138,7 +142,7 @@ class Configs:
 
 
 def _entries(config: Any) -> Iterator[dict[str, Any]]:
-    """Every {"class_name": …, "config": {…}} in `config`, outermost first."""
+    """Yield every {"class_name": …, "config": {…}} in `config`, outermost first."""
     waiting = [config]
     while waiting:
         item = waiting.pop()
@@ -166,12 +170,12 @@ def _gru(name: str, places: list[Place], configs: Configs) -> FoundGRU:
         convention, evidence, warning = _convention(cell, entry, configs)
         backwards = entry is not None and bool(entry["config"].get("go_backwards")) and place.direction is None
         if backwards:
-            evidence += "; it goes backwards, and Keras gives its outputs last step first"
+            evidence += "; it reads backwards, and Keras gives its outputs with the last step first"
         readings.append((convention, evidence, warning))
         cells[0, place.backward or backwards] = cell
     convention, evidence, warning = readings[0]
     if len({reading[0] for reading in readings}) > 1 or len(cells) < len(places):
-        raise NotAGRUError("its two directions are not of one kind; they cannot be opened as one")
+        raise NotAGRUError("its two directions have different conventions; they cannot be opened as one")
     return stack(name, cells, convention, evidence, warning, batch_first=True)
 
 
@@ -184,14 +188,15 @@ def _cell(place: Place) -> CellArrays:
 
 
 def _from_cudnn(blocks: Blocks) -> Blocks:
-    """CuDNNGRU keeps each gate as cuDNN does: the numbers of a kernel (I, H) are those of an (H, I), U is transposed."""
+    """Convert the layout of CuDNNGRU, which stores each kernel (I, H) with the numbers in the order of (H, I), and U transposed."""
     _, size, hidden = blocks.W.shape
     W: Array = np.stack([gate.reshape(hidden, size).T for gate in blocks.W])
     return replace(blocks, W=W, U=blocks.U.transpose(0, 2, 1))
 
 
 def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs) -> tuple[Convention, str, str]:
-    """The convention, how it is known, and what speaks against it. Raises `NotAGRUError` for activations that are not read."""
+    """Return the convention, the evidence for it, and a warning or "". Raises `NotAGRUError` for activations that are not
+    supported."""
     label = f"Keras {printable(configs.version, 20)}".strip()
     config = entry["config"] if entry else {}
     after, says = cell.biases == "two", f"its bias is {'(2, 3H)' if cell.biases == 'two' else '(3H)'}"
@@ -207,10 +212,10 @@ def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs
 
 
 def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
-    """The activation of the gates, and whether it is assumed."""
+    """Return the activation of the gates, and True if it is assumed."""
     hard = "hard_sigmoid" if configs.major < 3 else "hard_sigmoid_6"
     if entry is None:
-        old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # tf.keras has a suffix there, and the later default
+        old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # not tf.keras, whose version has a suffix
         return (hard if old else "sigmoid"), True
     config = entry["config"]
     candidate = config.get("activation", "tanh")

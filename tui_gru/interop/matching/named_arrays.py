@@ -1,4 +1,4 @@
-"""Finds GRUs among named arrays, by the names of torch, flax, equinox, MLX, Haiku and Keras."""
+"""Detection of GRUs among named arrays, by the names of torch, flax, equinox, MLX, Haiku and Keras."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
 from tui_gru.interop.tensors import Tensor, Tensors
 
-#: Before a name may stand a prefix; a library's own separator may have been written as another.
-PREFIX = r"(?s)(?:(?P<prefix>.*)[./_])?"
+#: A name can have a prefix, which is as short as possible, so that recurrent_kernel is not read as a prefix of kernel. The
+#: separator of a library may have been replaced by another one.
+PREFIX = r"(?s)(?:(?P<prefix>.*?)[./_])??"
 LAYER = r"_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?"
 
 
 @dataclass
 class Group:
-    """The arrays of one GRU: by layer and direction, then by role, the names of the arrays."""
+    """The arrays of one GRU: for each layer and direction, the names of the arrays by role."""
 
     family: Stacked | Apart
     prefix: str
@@ -36,7 +37,8 @@ class Group:
 
 
 def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None) -> Findings:
-    """Every GRU in `tensors`. Where names say nothing, shapes are tried: such a GRU is found only where `order` is given."""
+    """Find every GRU in `tensors`. If the names match no library, the shapes are tried; a GRU is then found only if `order` is
+    given."""
     normed = composed(tensors)
     tensors = {**tensors, **normed}
     claimed: set[str] = set()
@@ -53,7 +55,7 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
             composed_here = "; weight_norm is composed" if group.names & set(normed) else ""
             found.append(replace(gru, format=format_name, path=path, evidence=gru.evidence + composed_here))
     refused.extend(
-        f"{printable(weight)} is parametrized by something else than weight_norm: save it after "
+        f"{printable(weight)} has a parametrization other than weight_norm: save it after "
         f"torch.nn.utils.parametrize.remove_parametrizations"
         for weight in otherwise_parametrized(tensors)
         if weight not in tensors and re.search(r"(?:weight|bias)_[ih]h", weight)
@@ -82,7 +84,7 @@ def _groups(family: Stacked | Apart, tensors: Tensors, claimed: set[str]) -> Ite
 
 
 def _roles(family: Stacked | Apart) -> dict[str, str]:
-    """The family's names, and the role of each: W U b h n of stacked gates, Wz … hn of gates apart."""
+    """Return the role of each name of a family: W U b h n for stacked gates, Wz … hn for separate gates."""
     if isinstance(family, Stacked):
         named = {family.W: "W", family.U: "U", family.b: "b", family.b_h: "h", family.b_hn: "n"}
     else:
@@ -97,7 +99,7 @@ def _gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
     first = next(iter(cells.values()))
     convention, settled = _convention(family.convention, first)
     evidence = f"named as {family.label}: gates {_order_text(family, convention)}, reset {convention.reset}, z {convention.z}"
-    warning = "; ".join(filter(None, (family.guess, "" if settled else "nothing says where reset is applied")))
+    warning = "; ".join(filter(None, (family.guess, "" if settled else "the place of the reset gate is not known")))
     if warning:
         warning += ": give an input and its output to prove it"
     return stack(name, cells, convention, evidence, warning)
@@ -121,9 +123,9 @@ def _cell(family: Stacked | Apart, names: dict[str, str], tensors: Tensors) -> C
 
 
 def _convention(convention: Convention, cell: CellArrays) -> tuple[Convention, bool]:
-    """`convention` with its reset, and whether the family or the biases determine it."""
+    """Return `convention` with its reset, and True if the family or the biases determine it."""
     if convention.reset:
         return convention, True
-    if cell.biases in ("two", "one and bhn"):  # of no use where both are added to the same sum
+    if cell.biases in ("two", "one and bhn"):  # two biases make a difference only if reset acts after the product
         return replace(convention, reset="after"), True
     return replace(convention, reset="before"), cell.biases == "one"

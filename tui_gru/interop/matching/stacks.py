@@ -1,4 +1,4 @@
-"""Joins layers and directions into one GRU."""
+"""Joining of layers and directions into one GRU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def stack(
     warning: str = "",
     batch_first: bool | None = None,
 ) -> FoundGRU:
-    """One GRU of `cells`, by layer and by whether it is the reverse direction. Raises `NotAGRUError` if they do not fit."""
+    """Return one GRU made of `cells`, whose keys are the layer and True for the reverse direction. Raises `NotAGRUError` if they do
+    not fit."""
     reverse = sorted({reverse for _, reverse in cells})
     layers = 1 + max(layer for layer, _ in cells)
     if layers * len(reverse) != len(cells):
@@ -27,7 +28,7 @@ def stack(
         if (cell.input_size, cell.hidden_size) != (expected, first.hidden_size):
             raise NotAGRUError(
                 f"layer {layer} reads {cell.input_size} values into {cell.hidden_size} units, where {expected} into "
-                f"{first.hidden_size} fit; open the layers as GRUs of their own"
+                f"{first.hidden_size} fit; save each layer as a GRU of its own"
             )
     return FoundGRU(
         name=name,

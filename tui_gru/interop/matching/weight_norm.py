@@ -1,4 +1,4 @@
-"""Undoes torch's weight_norm: computes the weight from its direction v and length g, in both spellings."""
+"""Reversal of torch's weight_norm: the weight is computed from its direction v and length g."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from tui_gru.interop.tensors import Array, Tensor, Tensors
 
-#: How the two are named: (g, v) by the name of the weight. The first is torch.nn.utils.parametrizations', the second the older.
+#: The name of a weight's g in torch.nn.utils.parametrizations; v has 1 in the place of 0. The older names end with _g and _v.
 PARAMETRIZED = re.compile(r"(?s)(.*?)parametrizations\.(.+)\.original0")
-#: Other parametrizations (spectral_norm, orthogonal) keep one original, which is not the weight.
+#: Other parametrizations (spectral_norm, orthogonal) store one original, which is not the weight itself.
 OTHER = re.compile(r"(?s)(?:(.*?)parametrizations\.(.+)\.original|(.*)_orig)")
 
 
 def composed(tensors: Tensors) -> dict[str, Tensor]:
-    """The weights that `tensors` holds as g and v, by name."""
+    """Return, by name, the weights for which `tensors` has g and v."""
     found = {}
     for name, g in tensors.items():
         if match := PARAMETRIZED.fullmatch(name):
@@ -31,13 +31,13 @@ def composed(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def otherwise_parametrized(tensors: Tensors) -> list[str]:
-    """The weights of which `tensors` holds only an original that something else has to be done to."""
+    """Return the names of the weights for which `tensors` has only an original of another parametrization."""
     matches = [match for name in tensors if (match := OTHER.fullmatch(name))]
     return [match[3] if match[3] is not None else match[1] + match[2] for match in matches]
 
 
 def _fit(g: Tensor, v: Tensor) -> bool:
-    """g has one entry for every slice of v along one axis, or one for all of v."""
+    """Return True if g has one entry for every slice of v along one axis, or one entry for all of v."""
     return not g.shape or (len(g.shape) == len(v.shape) and all(a in (1, b) for a, b in zip(g.shape, v.shape, strict=True)))
 
 

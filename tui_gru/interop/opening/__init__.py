@@ -1,4 +1,4 @@
-"""Opens a GRU from a file as a run: its convention as equations, its weights under our names, and its inputs."""
+"""Opening a GRU from a file as a run: its convention as equations, its weights under our names, and its inputs."""
 
 from tui_gru.interop.opening.choosing import chosen
 from tui_gru.interop.opening.equations import cell_in

@@ -12,10 +12,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.given import GivenBatch
+from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.data.given import GivenBatch
 from tui_gru.engine.model import Structure
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
@@ -59,7 +59,8 @@ class Frame:
 
     @classmethod
     def around(cls, steps: Sequence[Sequence[CallShape]]) -> Frame:
-        """The frame of several steps, each with one or more calls of the same module. Raises `CaptureError` for an empty call."""
+        """Return the frame of several steps, each with one or more calls of the same module. Raises `CaptureError` for an empty
+        call."""
         every = [call for calls in steps for call in calls]
         module = every[0].module
         T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
@@ -84,7 +85,7 @@ class Frame:
 
 
 def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> GivenBatch:
-    """The batch of one step, from the calls of the module in one process or in several ranks.
+    """Return the batch of one step, from the calls of the module in one process or in several ranks.
 
     Raises `CaptureError` for calls whose inner values cannot be computed.
     """
@@ -136,7 +137,7 @@ def _outside(call: GRUCall, head: bool) -> Array | None:
 
 
 def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> Weights | None:
-    """p.grad under the names of the model; it is the same on all ranks."""
+    """Return p.grad under the names of the model. It is the same on all ranks."""
     step, calls = steps[0]
     sets = list({id(call.weights): call.weights for call in calls}.values())
     if not step.gradients and not any(used.gradients for used in sets):
@@ -152,11 +153,11 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
     return recorded
 
 
-_NAMES = ("p.", "h0 ")  # which begin a sentence as they are
+_NAMES = ("p.", "h0 ")  # a sentence that begins with one of these does not get a capital
 
 
 def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
-    """The sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
+    """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
     said = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
@@ -164,14 +165,14 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     said += [f"{note.sentence}." for note in notes]
     said += remarks(calls)
     if len(calls) > len(steps):
-        said.append(f"The rows are those of {len(calls) // len(steps)} calls of it in this step.")
+        said.append(f"The rows are those of {len(calls) // len(steps)} calls of the GRU in this step.")
     if len(steps) > 1:
         said.append(f"The rows are those of {len(steps)} ranks.")
     return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in said)
 
 
 def _derived(call: GRUCall) -> Mapping[str, Array]:
-    """The gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
+    """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
     record = recompute(call)
     return torch_gradients(call, record.own_gradients, record.compiled)
 
@@ -189,7 +190,8 @@ class _Joined:
             at += call.rows
 
     def timed(self, read: Callable[[GRUCall], Array | None], width: int, fill: float = 0) -> Array:
-        """(T, B, width), padded with `fill`; the array of the call itself if one call has all of it."""
+        """Return (T, B, width), padded with `fill`; the array of the call itself if there is only one call of this shape and
+        type."""
         parts = [(read(call), rows) for call, rows in self._rows()]
         only = parts[0][0] if len(parts) == 1 else None
         if only is not None and only.shape == (self._T, self._B, width) and only.dtype == self._dtype:
@@ -201,7 +203,7 @@ class _Joined:
         return joined
 
     def states(self, read: Callable[[GRUCall], Array | None]) -> Array:
-        """(layers · directions, B, H), padded with 0."""
+        """Return (layers · directions, B, H), padded with 0."""
         first = self._calls[0].h0
         joined = np.zeros((len(first), self._B, first.shape[2]), self._dtype)
         for call, rows in self._rows():
@@ -210,7 +212,7 @@ class _Joined:
         return joined
 
     def live(self) -> Array:
-        """(T, B): 1 at the timesteps that a row has."""
+        """Return (T, B), with 1 at the timesteps that a row has."""
         lengths = np.zeros(self._B, np.intp)
         for call, rows in self._rows():
             lengths[rows] = call.timesteps if call.lengths is None else call.lengths

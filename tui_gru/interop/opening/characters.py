@@ -1,4 +1,4 @@
-"""A GRU from a file with its head and a text: a normal run that begins with the weights of the file."""
+"""A GRU from a file with its head and a text, as a normal run that begins with the weights of the file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.data.given import weights_for
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import weights_for
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.opening.equations import cell_in
@@ -26,11 +26,11 @@ def character_run(
     vocabulary: str | Sequence[str] | None,
     options: dict[str, Any],
 ) -> tuple[Config, Weights]:
-    """The config of a run on `text`, a string or token ids (N), and the initial weights from the file. `head` is its matrix,
-    (V, directions · H) or transposed, and its bias (V); `table` is the embedding (V, I), None for one-hot characters. Without a
-    vocabulary, the names of the tokens are their ids.
+    """Return the config of a run on `text`, a string or token ids (N), and the initial weights from the file.
 
-    Raises `TuiGruError` if these do not fit each other or the vocabulary, which is in the order of the model's indices.
+    `head` is its matrix, (V, directions · H) or transposed, and its bias (V); `table` is the embedding (V, I), None for one-hot
+    characters. `vocabulary` is in the order of the model's indices; without it, the names of the tokens are their ids. Raises
+    `TuiGruError` if these do not fit each other or the vocabulary.
     """
     if found.directions == ("reverse",):
         raise ModelFileError(f"{found.name} reads backwards only, so it cannot predict; remove the head", option="head")
@@ -55,19 +55,19 @@ def character_run(
             option="vocabulary",
         )
     cell, cell_text = cell_in(found.convention)
-    config = Config.of(
-        text=text if isinstance(text, str) else _named(text, known),
-        vocabulary=known,
-        hidden_size=found.hidden_size,
-        layers=found.layers,
-        bidirectional=found.bidirectional,
-        embedding=0 if table is None else found.input_size,
-        cell=cell,
-        cell_text=cell_text,
-        init="file",
-        dtype="float64" if found.dtype == "float64" else "float32",
-        **options,
-    )
+    of_the_file = {
+        "hidden_size": found.hidden_size,
+        "layers": found.layers,
+        "bidirectional": found.bidirectional,
+        "embedding": 0 if table is None else found.input_size,
+        "cell": cell,
+        "cell_text": cell_text,
+        "init": "file",
+        "dtype": "float64" if found.dtype == "float64" else "float32",
+    }
+    if other := next((option for option in options if option in of_the_file), None):
+        raise TuiGruError(f"{other} is given by the file; remove the option", option=other)
+    config = Config.of(text=text if isinstance(text, str) else _named(text, known), vocabulary=known, **of_the_file, **options)
     values = {**values_of(found, table), "Wy": weight, "by": bias}
     with np.errstate(all="ignore"):
         return config, weights_for(config.structure, config.sizes, config.dtype, values)
@@ -82,7 +82,7 @@ def _named(ids: Array, known: Sequence[str]) -> list[str]:
 
 
 def _head(head: tuple[Array, Array | None], width: int) -> tuple[Array, Array]:
-    """The matrix (directions · H, V) and the bias (V) of the head; the bias is zero if there is none."""
+    """Return the matrix (directions · H, V) and the bias (V) of the head; the bias is zero if there is none."""
     weight, bias = head
     if weight.ndim != 2 or width not in weight.shape:
         raise ModelFileError(f"the head has the shape {weight.shape}, but the GRU outputs {width} numbers", option="head")

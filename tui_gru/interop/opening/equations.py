@@ -1,4 +1,4 @@
-"""The equations of a convention: a built-in cell, with its gates or its last line changed to the convention."""
+"""The equations of a convention: a built-in cell whose gates or last line are changed to fit the convention."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tui_gru.engine.model import text_of
 from tui_gru.interop.found import Convention
 
 _SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
-#: How each gate function is written of what goes into it.
+#: The formula of each gate function, with {} for its argument.
 _GATES = {"hard_sigmoid": "clamp(0.2 ⊙ ({}) + 0.5)", "hard_sigmoid_6": "clamp(({}) / 6 + 0.5)"}
 _GATE_LINE = re.compile(r"^((?:update|reset): .*= )σ\((.*)\)(\s*#.*)$", re.MULTILINE)
 _KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
 
 
 def cell_in(convention: Convention) -> tuple[str, str]:
-    """The name of the cell and the text of its equations; the text is empty for a built-in cell."""
+    """Return the name of the cell and the text of its equations; the text is empty for a built-in cell."""
     return _cell(convention.reset, convention.z, convention.gate)
 
 

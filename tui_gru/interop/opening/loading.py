@@ -1,4 +1,4 @@
-"""A GRU of a file, and what it is to run on: numbers, or a text or token ids with its head."""
+"""A GRU from a file, run on numbers, or with its head on a text or token ids."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import Given
-from tui_gru.engine.weights import Weights
-from tui_gru.interop.errors import ModelFileError
+from tui_gru.engine.running.weights import Weights
+from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect
 from tui_gru.interop.opening.characters import character_run
@@ -31,7 +31,7 @@ FilePath = str | PathLike[str]
 
 @dataclass(frozen=True)
 class Convention:
-    """How a file is to be read, as far as its owner says so; None is as the file says it, or as its output proves it."""
+    """The convention of a file as the user gives it. None means that the file, or the proof by its output, decides."""
 
     order: str | None = None
     reset: str | None = None
@@ -40,31 +40,47 @@ class Convention:
 
     @property
     def said(self) -> dict[str, str | None]:
-        """By option."""
+        """The values by option."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def on_numbers(path: FilePath, name: str | None, convention: Convention, given: Mapping[str, Any]) -> tuple[Given, str]:
-    """The GRU called `name` on `given` inputs, h0, lengths, expect and embedding; and what is to be said of it at first."""
+    """Return a run of the GRU called `name` on `given` (inputs, h0, lengths, expect, embedding), and the first message, "" if there
+    is none.
+
+    Raises `ModelFileError` if the file cannot be read or the arrays do not fit.
+    """
     expect = given.get("expect")
     try:
         every = inspect(path, **convention.said)
     except ModelFileError:
         if expect is None or convention.order is not None:
             raise
-        every = inspect(path, **{**convention.said, "order": ORDERS[0]})  # the expected output shows which order it is
+        every = inspect(path, **{**convention.said, "order": ORDERS[0]})  # the expected output proves the order later
     found = chosen(every, path, name)
     numbers = Numbers.of(found, **given)
     said = found.warning
     if numbers.y is not None and not any(convention.said.values()):
         found, said = _proved(found, numbers, numbers.y)
     elif given.get("inputs") is None:
-        said = said or f"the inputs are {numbers.source}; give your own with inputs="
-    return given_run(found, numbers, Path(path)), said
+        said = said or f"the inputs are {numbers.source}"
+    run = given_run(found, numbers, Path(path))
+    return run, "; ".join(filter(None, (said, _not_finite(run.batches[0].weights))))
+
+
+def _not_finite(weights: Weights) -> str:
+    """Return a message about the first matrix with NaN or infinities; "" if there is none."""
+    for name, array in weights.items():
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            where, count = ",".join(map(str, bad[0])), "1 entry that is" if len(bad) == 1 else f"{len(bad):,} entries that are"
+            return f"{name} of the file has {count} not finite, the first at [{where}]"
+    return ""
 
 
 def _proved(found: FoundGRU, numbers: Numbers, y: Array) -> tuple[FoundGRU, str]:
-    """The GRU in the reading that gives the expected output; as the file says it where no reading or several do."""
+    """Return the GRU in the reading that gives the expected output, and a message or "". If no reading or several fit, the file
+    decides."""
     x = numbers.x if numbers.table is None else numbers.table[numbers.x]
     try:
         proof = prove(found, x, y, numbers.h0 if numbers.given_h0 else None, numbers.lengths)
@@ -75,10 +91,10 @@ def _proved(found: FoundGRU, numbers: Numbers, y: Array) -> tuple[FoundGRU, str]
 
 @dataclass(frozen=True)
 class Reads:
-    """What a model with a head reads and predicts: `text`, or `ids` (N), whole numbers.
+    """The head of a model, and the text to predict: `text`, or `ids` (N), whole numbers.
 
     `vocabulary` has its characters, or its tokens, which may be longer, or is a mapping from each to its index; `tokens` is a file
-    of them.
+    of them. Raises `TuiGruError` if the head or the text is missing, or two exclude each other.
     """
 
     head: Any
@@ -91,9 +107,7 @@ class Reads:
     def __post_init__(self) -> None:
         if self.head is None or (self.text is None and self.ids is None):
             missing = "head" if self.head is None else "text"
-            raise TuiGruError(
-                "predictions need a head= of the file, and a text= or token ids as inputs= to predict", option=missing
-            )
+            raise TuiGruError("predictions need a head of the file, and a text, or token ids as inputs", option=missing)
         for one, other in (("text", "ids"), ("vocabulary", "tokens")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 option = {"ids": "inputs"}.get(other, other)
@@ -103,7 +117,10 @@ class Reads:
 def on_text(
     path: FilePath, name: str | None, convention: Convention, reads: Reads, options: dict[str, Any]
 ) -> tuple[Config, Weights, str]:
-    """The config of a run on a text or on token ids, the weights to begin with, and what is to be said of it at first."""
+    """Return the config of a run on a text or on token ids, the initial weights, and the first message, "" if there is none.
+
+    Raises `TuiGruError` if the file cannot be read or the parts do not fit.
+    """
     found = chosen(inspect(path, **convention.said), path, name)
     table, tensors = None, tensors_of(path)
     if reads.embedding is not None:
@@ -115,7 +132,11 @@ def on_text(
         vocabulary = in_order(vocabulary)
     text = reads.text if reads.text is not None else _ids(reads.ids)
     config, weights = character_run(found, head, table, text, vocabulary, options)
-    return config, weights, found.warning
+    assumed = ""
+    if vocabulary is None and reads.text is not None:
+        listed = printable("".join(config.vocabulary), 40)
+        assumed = f"the vocabulary is assumed to be the characters of the text, in the order of their code points: {listed}"
+    return config, weights, "; ".join(filter(None, (found.warning, assumed, _not_finite(weights))))
 
 
 def _ids(value: Any) -> Array:

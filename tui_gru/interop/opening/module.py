@@ -1,15 +1,17 @@
-"""The last captured step of a module of a script, as a run."""
+"""The last captured step of a module of a script, opened as a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.engine.given import Given
+from tui_gru.engine.data.given import Given
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture import Capture, CapturedStep, GRUCall, WeightSet
+from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
 from tui_gru.interop.recomputing.sequences import sequences
@@ -18,35 +20,76 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.optim import Optimizer
 
-UNTRAINED = 8  # calls of a step without a gradient that are kept
+UNTRAINED = 8  # calls without a gradient that a step stores
 FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
-_captures: list[tuple[Module, Capture]] = []
+
+@dataclass(eq=False)
+class _Watched:
+    """A captured module. `step` is its last step if that could not be shown, so that the next call can show it."""
+
+    module: Module
+    optimizer: Optimizer | None
+    head: Linear | None
+    capture: Capture
+    step: CapturedStep | None = None
 
 
-def last_step(module: Module, optimizer: Optimizer | None, head: Linear | None) -> CapturedStep | None:
-    """The last step of `module` since the call before; None on the first call, which begins the capture."""
-    for watched, capture in _captures:
-        if watched is module:
-            return capture.cut()
-    _captures.append((module, Capture(module, optimizer, head=head, without_gradient=UNTRAINED)))
-    return None
+_watched: list[_Watched] = []
+
+
+def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
+    """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
+
+    Returns None on the first call, which begins the capture. Raises `CaptureError` as `captured_run` does.
+    """
+    for watched in _watched:
+        if watched.module is module:
+            break
+    else:
+        _watched.append(_Watched(module, optimizer, head, _capture(module, optimizer, head)))
+        return None
+    step = watched.capture.cut()
+    watched.step = step = step if step.calls or step.notes or watched.step is None else watched.step
+    given, said = captured_run(step, name)
+    watched.step = None
+    return given, " ".join(filter(None, (said, _captured_otherwise(watched, optimizer, head))))
+
+
+def _capture(module: Module, optimizer: Optimizer | None, head: Linear | None) -> Capture:
+    return Capture(module, optimizer, head=head, without_gradient=UNTRAINED)
+
+
+def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Linear | None) -> str:
+    """Begin a new capture if the script gives an optimizer or a head that is not captured yet. Returns a sentence about it, or
+    ""."""
+    given = {"optimizer": optimizer, "head": head}
+    new = {name: value for name, value in given.items() if value is not None and value is not getattr(watched, name)}
+    if not new:
+        return ""
+    optimizer, head = new.get("optimizer", watched.optimizer), new.get("head", watched.head)  # type: ignore[assignment]
+    capture = _capture(watched.module, optimizer, head)
+    watched.capture.close()
+    watched.capture, watched.optimizer, watched.head = capture, optimizer, head
+    are, them = ("is", "it") if len(new) == 1 else ("are", "them")
+    return f"The {' and the '.join(new)} of this call {are} captured from the next batch on; give {them} to the first call as well."
 
 
 def forget(module: Module) -> None:
     """Stop capturing a module: remove all hooks."""
-    for pair in [pair for pair in _captures if pair[0] is module]:
-        pair[1].close()
-        _captures.remove(pair)
+    for watched in [watched for watched in _watched if watched.module is module]:
+        watched.capture.close()
+        _watched.remove(watched)
 
 
 def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
-    """A step as a run of one batch, and the first message: for the GRU of this name, or for the first one that learned.
+    """Return a step as a run of one batch, and the first message.
 
-    Raises `CaptureError` if no GRU was called, or there is none of this name.
+    The run shows the GRU called `name`, by default the first one that learned. Raises `CaptureError` if no GRU was called, or there
+    is none of this name.
     """
     calls = sequences(step)
-    own = _chosen(calls, name)
+    own = _chosen(calls, name, step.notes)
     frame = Frame.around([[CallShape.of(call) for call in own]])
     batch = batch_of(frame, [(step, own)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
@@ -68,9 +111,11 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     return given, said.strip()
 
 
-def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
-    """The last calls that learned, of one module with one set of weights."""
+def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:
+    """Return the last calls that learned, of one module with one set of weights."""
     names = list(dict.fromkeys(call.module.name for call in calls))
+    if not names and Note.NOT_CAPTURED in notes:
+        raise CaptureError(f"nothing can be shown: {Note.NOT_CAPTURED.sentence}; call the module on tensors of the CPU or a GPU")
     if not names:
         what = "no GRU of this module was called since the last call of debug"
         raise CaptureError(f"{what}; call it after a forward pass", option="module")
@@ -82,11 +127,12 @@ def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
-    """The calls of one module that form a batch: all that learned with the weights of the last call, or only the last call."""
+    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
+    call."""
     learned = [call for call in calls if call.learned]
     return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
 
 
 def _same(one: WeightSet, other: WeightSet) -> bool:
-    """Whether two sets have equal numbers; a parametrized module computes new tensors for each call."""
+    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
     return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())

@@ -1,4 +1,4 @@
-"""Reads tensors of a file by name: the head and embedding of a GRU in it."""
+"""Reading of tensors in a file by name, for the head and the embedding of a GRU."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.formats import npz, safetensors, torch_checkpoint
 from tui_gru.interop.tensors import Array, Tensor
 
-#: What the name of a matrix ends with, and that of the bias beside it.
+#: For the ending of a matrix's name, the ending of its bias's name.
 _BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
 
 
 def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
-    """Every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
+    """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
     file = open_file(Path(path))
     if torch_checkpoint.fits(file):
         return torch_checkpoint.tensors(file)[0]
@@ -29,10 +29,10 @@ def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
 
 
 def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array, Array | None]:
-    """The matrix called `name`, or `name.weight`, and the bias beside it, if there is one. Raises `ModelFileError`."""
+    """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
     found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
     if found is None:
-        raise ModelFileError(f"there is no tensor {name!r} in it; {did_you_mean(name, tuple(tensors))}", option=option)
+        raise ModelFileError(f"there is no tensor {name!r} in the file; {did_you_mean(name, tuple(tensors))}", option=option)
     weight = tensors[found].read()
     if weight.ndim != 2:
         raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)

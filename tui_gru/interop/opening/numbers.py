@@ -17,14 +17,14 @@ from tui_gru.interop.formats.npz import UNREADABLE, header
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.tensors import Array
 
-#: Of the random inputs that stand in for those which are not given.
+#: The size and the seed of the random inputs that are used if none are given.
 TIMESTEPS, ROWS, SEED = 8, 2, 0
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """The inputs: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if all
-    rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
+    """The inputs of a GRU: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if
+    all rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
 
     x: Array
     h0: Array
@@ -69,7 +69,7 @@ class Numbers:
 
 
 def array_of(value: Any, option: str) -> Array:
-    """An array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
+    """Return an array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
     if isinstance(value, (str, PathLike)):
         path = Path(value)
         try:
@@ -89,12 +89,20 @@ def array_of(value: Any, option: str) -> Array:
             ) from None
     else:
         try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise ModelFileError(f"it is not an array: {printable(error, 100)}", option=option) from None
+            array = np.asarray(_without_graph(value))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ModelFileError(f"{option} is not an array: {printable(error, 100)}", option=option) from None
     if array.dtype.kind not in "iufb":
-        raise ModelFileError(f"it holds {printable(array.dtype, 40)}; give real numbers", option=option)
+        raise ModelFileError(f"{option} has the type {printable(array.dtype, 40)}; give real numbers", option=option)
     return array
+
+
+def _without_graph(value: Any) -> Any:
+    """Return a tensor of torch in a form that NumPy can read: without its graph, on the CPU, bfloat16 as float32."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
 def _named(value: Any, otherwise: str) -> str:
@@ -125,7 +133,7 @@ def _inputs(found: FoundGRU, x: Array, table: Array | None) -> Array:
         x = x[:, None] if x.ndim == 1 else x
         if x.ndim != 2 or not x.size or x.dtype.kind not in "iu":
             raise ModelFileError(
-                f"with an embedding the inputs are whole numbers (timesteps, rows), not {_said(x)}", option="inputs"
+                f"with an embedding the inputs are whole numbers (timesteps, rows), not {_type_and_shape(x)}", option="inputs"
             )
         if x.min() < 0 or x.max() >= len(table):
             raise ModelFileError(
@@ -171,16 +179,17 @@ def _lengths(found: FoundGRU, lengths: Array | None, timesteps: int, rows: int) 
 
 def _outputs(found: FoundGRU, y: Array, timesteps: int, rows: int) -> Array:
     width = len(found.directions) * found.hidden_size
-    if y.ndim == 4 and y.shape[1] == len(found.directions):  # as ONNX has them: (T, directions, B, H)
+    if y.ndim == 4 and y.shape[1] == len(found.directions):  # as in ONNX: (T, directions, B, H)
         y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
     y = y[:, None] if y.ndim == 2 else y
     if y.shape != (timesteps, rows, width):
+        turned = "; swap its first two axes: the timesteps come first" if y.shape == (rows, timesteps, width) else ""
         raise ModelFileError(
-            f"the expected output has the shape {y.shape}; {found.name} gives {(timesteps, rows, width)} for these inputs",
+            f"the expected output has the shape {y.shape}; {found.name} gives {(timesteps, rows, width)} for these inputs{turned}",
             option="expect",
         )
     return y
 
 
-def _said(array: Array) -> str:
+def _type_and_shape(array: Array) -> str:
     return f"{array.dtype} {array.shape}"

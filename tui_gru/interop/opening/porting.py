@@ -1,7 +1,7 @@
-"""A GRU from another program with the output that it gave there: which variant of the computation gives that output.
+"""Search for the mistake in porting a GRU: the variant of the computation that gives the output of the original program.
 
 As in the proof of a convention, each step starts from the recorded state, so that rounding errors do not grow. The proof compares
-conventions; here the biases, the axes of the input and the lengths of the rows are compared too.
+conventions; this search also compares the biases, the axes of the input and the lengths of the rows.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.computing import compute
-from tui_gru.engine.given import Given, GivenBatch, weights_for
+from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.data.given import Given, GivenBatch, weights_for
 from tui_gru.engine.model import Structure, model_of
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.blocks import LETTERS
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention
 from tui_gru.interop.opening.equations import cell_in
 from tui_gru.interop.recomputing.comparing import single_steps, stepwise
 
-_ORDER = "zrn"  # the order of gates that are not mixed up
-_ROWS, _TIMESTEPS = 4, 6  # of the batch, for every variant; the best one is computed for all timesteps
-_MARGIN = 10  # by which the error of a variant must be smaller than the present one
-_ROUNDS = 12  # of the search for two biases
+_ORDER = "zrn"  # the order of gates that are not swapped
+_ROWS, _TIMESTEPS = 4, 6  # the part of the batch used for every variant; the best one is then computed for all timesteps
+_MARGIN = 10  # how many times smaller than the present error the error of a variant must be
+_ROUNDS = 12  # iterations of the search for two biases
 _APART = 1e-2  # the relative error allowed for the sum of these two biases
 
 Pair = tuple[Array, Array]
@@ -72,7 +72,7 @@ class Fit:
     equal: bool = False
 
     def differs(self, field: str) -> bool:
-        """Whether a field of the convention differs."""
+        """Return True if a field of the convention differs."""
         return bool(getattr(self.variant.convention, field) != getattr(self.here, field))
 
 
@@ -86,7 +86,7 @@ class _Numbers:
     out: Array
 
     def rows(self) -> _Numbers:
-        """The shortest and the longest rows."""
+        """Return the shortest and the longest rows."""
         B = self.x.shape[1]
         if B <= _ROWS:
             return self
@@ -96,7 +96,7 @@ class _Numbers:
         return _Numbers(self.x[:, kept], self.states[:, kept], live, self.out[:, kept])
 
     def first(self, timesteps: int) -> _Numbers:
-        """The first timesteps."""
+        """Return the first timesteps."""
         live = None if self.live is None else self.live[:timesteps]
         return _Numbers(self.x[:timesteps], self.states, live, self.out[:timesteps])
 
@@ -118,14 +118,16 @@ class Port:
 
     @classmethod
     def of(cls, given: Given, number: int) -> Port | None:
-        """The batch `number` of a run; None if the model is not a GRU or has dropout, or there is no expected output."""
+        """Return the port of batch `number` of a run; None if the model is not a GRU or has dropout, or there is no expected
+        output."""
         batch, here = given.batches[number], _convention(given.structure)
         if batch.expected is None or here is None or given.structure.dropout:
             return None
         return cls(given, batch, here)
 
     def fit(self, tolerance: float) -> Fit | None:
-        """The variant that gives the expected output, with one difference or else two; None if there is none, or none is needed."""
+        """Return the variant that gives the expected output, with one difference or else two; None if there is none, or none is
+        needed."""
         with ONE_THREAD, np.errstate(all="ignore"):
             now = self.off(Variant(self.here))
             if now <= tolerance:
@@ -139,9 +141,10 @@ class Port:
         return None if apart is None else Fit(Variant(self.here, candidate="separate"), self.here, now, apart)
 
     def off(self, variant: Variant, timesteps: int | None = None) -> float:
-        """The error of the output of a variant, one step at a time, relative to the largest entry; infinite if it does not apply.
+        """Return the error of the output of a variant, one step at a time, relative to the largest entry; infinite if it does not
+        apply.
 
-        Only for the first `timesteps` if the model has no backward direction.
+        If the model has no backward direction, only the first `timesteps` are computed.
         """
         numbers = self._changed(variant)
         if numbers is None:
@@ -186,11 +189,11 @@ class Port:
 
     @property
     def _equal(self) -> bool:
-        """Whether the two biases of every gate are equal and not 0."""
+        """True if the two biases of every gate are equal and not 0."""
         pairs = [(self._values[f"b{LETTERS[g]}{s}"], self._values[f"bh{g}{s}"]) for g in _ORDER for s in self._suffixes]
         return all(np.allclose(b, b_h, rtol=1e-5) and b.any() for b, b_h in pairs)
 
-    # Computing
+    # Computation
 
     def _changed(self, variant: Variant) -> _Numbers | None:
         found, (T, B) = self._numbers, self._numbers.x.shape[:2]
@@ -210,7 +213,7 @@ class Port:
         return found.rows()
 
     def _weights(self, variant: Variant) -> dict[str, Array]:
-        """The parameters of a variant by their names in the cell of its convention."""
+        """Return the parameters of a variant by their names in the cell of its convention."""
         own = self._values
         found: dict[str, Array] = {name: value for name, value in own.items() if name == "E"}
         for suffix, (gate, stored) in product(self._suffixes, zip(_ORDER, variant.convention.order, strict=True)):
@@ -225,7 +228,7 @@ class Port:
         return found
 
     def _computed(self, convention: Convention, values: Mapping[str, Array], numbers: _Numbers) -> BatchRecord:
-        """The record of a forward pass."""
+        """Return the record of a forward pass."""
         cell, text = cell_in(convention)
         structure = replace(self._structure, cell=cell, cell_text=text, lengths=numbers.live is not None)
         T, B = numbers.x.shape[:2]
@@ -243,8 +246,11 @@ class Port:
         return record
 
     def _separated(self, enough: float) -> float | None:
-        """The error of the output with two biases of the candidate that have the sum of the present one; None if there are two
-        already, or no two biases give the expected output. Gauss-Newton iteration, for all units in parallel."""
+        """Return the error of the output with two biases of the candidate that have the sum of the present one; None if there are
+        two already, or no two biases give the expected output.
+
+        The biases are found by Gauss-Newton iteration, for all units in parallel.
+        """
         (suffix, *others) = self._suffixes
         if self.here.reset != "after" or others or self._values[f"bhn{suffix}"].any() or self._structure.backwards:
             return None
@@ -256,7 +262,7 @@ class Port:
             record = self._computed(self.here, values, numbers)
             (one,) = single_steps(record, numbers.out, lengths)
             r, n, new, h = (one.array(name)[0][there.ravel()] for name in ("r", "h_tilde", "new", "h"))
-            slope = np.divide(new, n, out=np.zeros_like(n), where=n != 0) * (1 - n * n)  # of h with respect to the input of tanh
+            slope = np.divide(new, n, out=np.zeros_like(n), where=n != 0) * (1 - n * n)  # dh / d(input of tanh)
             apart = numbers.out.reshape(len(there.ravel()), -1)[there.ravel()] - h
             a, b, c = (np.sum(slope * slope * power, axis=0) for power in (1, r, r * r))
             p, q = np.sum(slope * apart, axis=0), np.sum(slope * apart * r, axis=0)
@@ -272,7 +278,7 @@ class Port:
 
 
 def _convention(structure: Structure) -> Convention | None:
-    """The convention of the equations of a model; None if it is not a GRU of a known convention."""
+    """Return the convention of the equations of a model; None if it is not a GRU of a known convention."""
     for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_FUNCTIONS):
         convention = Convention(_ORDER, reset, z, gate)
         if cell_in(convention) == (structure.cell, structure.cell_text):
@@ -281,12 +287,12 @@ def _convention(structure: Structure) -> Convention | None:
 
 
 def _suffixes(structure: Structure) -> tuple[str, ...]:
-    """The suffixes of the parameter names, by layer and direction."""
+    """Return the suffixes of the parameter names, by layer and direction."""
     return tuple(layer.suffix for layer in model_of(structure).composed.layers)
 
 
 def _halves(given: Given, batch: GivenBatch, here: Convention) -> dict[str, Array]:
-    """All parameters by their names with two biases for each gate; the second ones are 0 if only the sum is known."""
+    """Return all parameters by their names with two biases for each gate. The second ones are 0 if only the sum is known."""
     weights = batch.weights
     if here.reset == "before" and given.again is not None and batch.expected is not None:
         weights = given.again("after", None, batch.expected)[0].batches[0].weights

@@ -1,4 +1,4 @@
-"""Reads the item that is likely to be needed next, in a thread."""
+"""Reading of the item that is likely to be needed next, in a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class ReadAhead(Generic[Item]):
-    """One item of a sequence, read while the item before it is in use."""
+    """One item of a sequence, read in a thread while the item before it is in use."""
 
     def __init__(self, read: Callable[[int], Item]) -> None:
         self._read = read
@@ -26,8 +26,8 @@ class ReadAhead(Generic[Item]):
         self._thread.start()
 
     def take(self, at: int) -> Item | None:
-        """Item `at`, if it has been or is being read ahead; None otherwise, or if it cannot be read; reading it directly gives
-        the error."""
+        """Return item `at` if it has been or is being read ahead; otherwise None, also if it cannot be read. Reading it directly
+        raises the error."""
         if at != self._at:
             return None
         if self._thread.is_alive():
@@ -38,5 +38,5 @@ class ReadAhead(Generic[Item]):
     def _run(self, at: int) -> None:
         try:
             self._item = self._read(at)
-        except Exception:  # whoever asks for it reads it again, and gets the error
+        except Exception:  # the caller reads the item again, which raises the error
             self._item = None

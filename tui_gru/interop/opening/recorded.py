@@ -1,15 +1,16 @@
-"""A recording as a run: each kept step is a batch, read on demand. Sizes come from the headers."""
+"""A recording as a run: each recorded step is a batch, read on demand. Sizes come from the headers."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
 
-from tui_gru.engine.given import Given, GivenBatch
+from tui_gru.engine.data.given import Given, GivenBatch
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable
@@ -18,29 +19,34 @@ from tui_gru.interop.opening.module import calls_of
 from tui_gru.interop.opening.read_ahead import ReadAhead
 from tui_gru.interop.recomputing.sequences import sequences
 from tui_gru.interop.recording.identity import identity_of, recognised
+from tui_gru.interop.recording.listing import KeptStep
 from tui_gru.interop.recording.reading import Recording
-from tui_gru.interop.tensors import checked_shape
 
 FIXED = (
-    "this is a recording: it holds the steps that were kept and not what trained them, so nothing can be trained on from it; "
-    "change something in a step to see what follows inside of it"
+    "this is a recording of single steps, without the script that trained the model, so training cannot continue; "
+    "edit a value in a step to see its effect within the step"
 )
-AT_HAND = 3  # steps that stay in memory
-READ = 32  # steps of GRUCells that are read to learn how long their loops are
+AT_HAND = 3  # steps that are cached
+READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
 
 
-def recorded_run(recording: Recording, name: str | None = None) -> Given:
-    """The kept steps of the GRU called `name`, by default the only one or the first. Raises `RecordingError`, one line."""
+def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, str]:
+    """Return the kept steps of the GRU called `name`, by default the only one or the first, and a message on their number and on
+    what is missing.
+
+    Steps that cannot be read are left out. Raises `RecordingError`, one line, if no step remains.
+    """
     folder = printable(recording.folder.name or recording.folder, 200)
     if not recording.steps:
         raise RecordingError(f"{folder}: no step was kept in it; record with every=1, or wait for the first one", option="path")
     module = _chosen(recording, name, folder)
     batches = RecordedBatches(recording, module)
-    numbers = np.full((len(recording.steps), 3), np.nan)
-    for i, step in enumerate(recording.steps):
+    steps = batches.recording.steps
+    numbers = np.full((len(steps), 3), np.nan)
+    for i, step in enumerate(steps):
         numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, step.norm)]
     frame = batches.frame
-    return Given(
+    given = Given(
         title=f"{module.name} of {folder}",
         origin=folder,
         inputs_from=folder,
@@ -50,17 +56,32 @@ def recorded_run(recording: Recording, name: str | None = None) -> Given:
         batches=batches,
         fixed=FIXED,
         learns=frame.learns,
-        knows_loss=any(step.loss is not None for step in recording.steps),
-        places=_places(recording),
-        steps=tuple(step.number for step in recording.steps),
+        knows_loss=any(step.loss is not None for step in steps),
+        places=_places(batches.recording),
+        steps=tuple(step.number for step in steps),
         numbers=numbers,
-        identity=partial(identity_of, recording, module.name),
+        identity=partial(identity_of, batches.recording, module.name),
     )
+    return given, "; ".join((*_summary(recording), *batches.left_out))
+
+
+def _summary(recording: Recording) -> list[str]:
+    """Return sentences on the number of kept steps, and on what is missing or incomplete."""
+    kept, gaps = len(recording.steps), len(recording.gaps())
+    said = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
+    if others := [module.name for module in recording.modules[1:]]:
+        said.append(f"recorded besides: {', '.join(others)}")
+    if not recording.closed:
+        said.append("it is still being written, or was cut off: open it again for newer steps")
+    if recording.missing_ranks:
+        ranks = ", ".join(map(str, recording.missing_ranks))
+        said.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")
+    return [*said, *recording.damaged]
 
 
 def recognised_run(identity: Mapping[str, Any]) -> Given:
-    """The run of a recording by its identity. Raises `RecordingError` where the recording has moved or changed."""
-    return recorded_run(recognised(identity), identity["name"])
+    """Return the run of a recording by its identity. Raises `RecordingError` if the recording has moved or changed."""
+    return recorded_run(recognised(identity), identity["name"])[0]
 
 
 def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
@@ -71,7 +92,7 @@ def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
 
 
 def _places(recording: Recording) -> tuple[str, ...]:
-    """`step 300`, with the number of steps before it that were not kept."""
+    """Return the names of the steps, such as `step 300`, with the number of steps before each that were not recorded."""
     places, before = [], -1
     for step in recording.steps:
         gap = step.number - before - 1
@@ -81,16 +102,46 @@ def _places(recording: Recording) -> tuple[str, ...]:
 
 
 class RecordedBatches(Sequence[GivenBatch]):
-    """The steps of a recording; the most recently used ones are cached, and the next one is read ahead."""
+    """The steps of a recording; the most recently used ones are cached, and the next one is read ahead.
+
+    `recording` has the steps that can be read and have a call of the GRU; `left_out` has a line for each other step, with the
+    reason.
+    """
 
     def __init__(self, recording: Recording, module: GRUModule) -> None:
-        self._recording, self._module = recording, module
-        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by place
+        self.recording, self._module = recording, module
+        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
         self._last, self._ahead = -1, ReadAhead(self._load)
-        self.frame = Frame.around([shapes for step in recording.steps if (shapes := self._shapes(step.number))])
+        self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
+        shapes, usable, unreadable, without = list[list[CallShape]](), list[KeptStep](), list[str](), 0
+        for step in recording.steps:
+            try:
+                found = self._shapes(step.number)
+            except RecordingError as error:
+                unreadable.append(str(error).removeprefix(f"{printable(recording.folder, 1000)}/"))
+                continue
+            without += not found
+            if found:
+                shapes.append(found)
+                usable.append(step)
+        self.left_out = []
+        if unreadable:
+            more = f" (and {len(unreadable) - 1:,} more)" if len(unreadable) > 1 else ""
+            self.left_out.append(f"left out, since it cannot be read: {unreadable[0]}{more}")
+        if without:
+            steps = "1 step" if without == 1 else f"{without:,} steps"
+            self.left_out.append(f"left out: {steps} without a call of {module.name}")
+        if not usable:
+            folder = printable(recording.folder.name or recording.folder, 200)
+            raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")
+        self.recording = replace(recording, steps=tuple(usable))
+        classes = self._classes() if module.kind == "GRU" else None
+        self.frame = Frame.around(
+            [[shape if classes is None else replace(shape, classes=classes) for shape in step] for step in shapes]
+        )
 
     def __len__(self) -> int:
-        return len(self._recording.steps)
+        return len(self.recording.steps)
 
     @overload
     def __getitem__(self, at: int) -> GivenBatch: ...
@@ -113,12 +164,12 @@ class RecordedBatches(Sequence[GivenBatch]):
         return self._read[at]
 
     def _ranks(self, number: int) -> tuple[int | None, ...]:
-        """All ranks of a step, or the lowest available one if not all are available."""
-        return tuple(range(self._recording.ranks)) if self._recording.is_complete(number) else (None,)
+        """Return all ranks of a step, or the lowest available one if not all are available."""
+        return tuple(range(self.recording.ranks)) if self.recording.is_complete(number) else (None,)
 
     def _load(self, at: int) -> GivenBatch:
-        number = self._recording.steps[at].number
-        steps = [self._recording.load(number, rank) for rank in self._ranks(number)]
+        number = self.recording.steps[at].number
+        steps = [self.recording.load(number, rank) for rank in self._ranks(number)]
         pairs = [(step, self._calls(step)) for step in steps]
         T, B = self.frame.sizes["T"], self.frame.sizes["B"]
         if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, own in pairs for c in own):
@@ -128,42 +179,32 @@ class RecordedBatches(Sequence[GivenBatch]):
     def _calls(self, step: CapturedStep) -> list[GRUCall]:
         calls = [call for call in sequences(step) if call.module == self._module]
         if not calls:
-            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step on to another one")
+            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step to another one")
         return calls_of(calls)
 
     def _shapes(self, number: int) -> list[CallShape]:
-        if self._module.kind == "GRUCell":  # which calls belong to one loop, only their numbers tell
-            position = self._by_number[number]
-            if position % max(1, len(self) // READ):
-                return []
-            steps = [self._recording.load(number, rank) for rank in self._ranks(number)]
-            return [CallShape.of(call) for step in steps for call in self._calls(step)]
-        return [shape for rank in self._ranks(number) for shape in self._in_header(number, rank)]
+        """Return the shapes of the calls that form the batch of a step; none if it has no call. Raises `RecordingError`."""
+        found = []
+        for rank in self._ranks(number):
+            outline = self.recording.outline(number, rank)
+            calls = [replace(call, head=None) for call in outline.calls if call.module == self._module]
+            if calls and self._module.kind == "GRUCell":
+                found += self._loop(number, rank, calls)
+            elif calls:
+                found += [CallShape.of(call) for call in calls_of(calls)]
+        return found
 
-    @cached_property
-    def _by_number(self) -> dict[int, int]:
-        return {step.number: i for i, step in enumerate(self._recording.steps)}
+    def _loop(self, number: int, rank: int | None, calls: Sequence[GRUCall]) -> list[CallShape]:
+        """Return the shapes of a step of a GRUCell. Only the numbers show which calls belong to one loop, so some steps are
+        read."""
+        rows = tuple(call.rows for call in calls)
+        if rows not in self._loops and len(self._loops) < READ:
+            self._loops[rows] = [CallShape.of(call) for call in self._calls(self.recording.load(number, rank))]
+        if rows in self._loops:
+            return self._loops[rows]
+        return [replace(shape, timesteps=len(calls)) for shape in self._loops[max(self._loops, key=len)]]
 
-    def _in_header(self, number: int, rank: int | None) -> Iterator[CallShape]:
-        about, tensors = self._recording.shapes(number, rank)
-        try:
-            modules, calls = about["modules"], list(enumerate(about["calls"]))
-            own = [(i, call) for i, call in calls if modules[call["module"]]["name"] == self._module.name]
-            learned = [(i, call) for i, call in own if any(f"calls.{i}.{part}" in tensors for part in ("dout", "dhn"))]
-            last = (learned or own)[-1:]
-            for i, call in learned or last:
-                if call["weights"] == last[0][1]["weights"]:
-                    yield self._shape(i, call, tensors, bool(learned))
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise RecordingError(f"step {number:,} is damaged ({type(error).__name__}); copy it again") from None
-
-    def _shape(self, i: int, call: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], learned: bool) -> CallShape:
-        T, B, _ = checked_shape(tensors[f"calls.{i}.x"])
-        lengths, masks = (f"calls.{i}.{part}" in tensors for part in ("lengths", "mask_l0"))
-        return CallShape(self._module, T, B, lengths, masks, learned, self._classes, str(call["dtype"]))
-
-    @cached_property
     def _classes(self) -> int:
         """The width of the head in the first step; 0 without a head."""
-        number = self._recording.steps[0].number
-        return CallShape.of(self._calls(self._recording.load(number, self._ranks(number)[0]))[-1]).classes
+        number = self.recording.steps[0].number
+        return CallShape.of(self._calls(self.recording.load(number, self._ranks(number)[0]))[-1]).classes

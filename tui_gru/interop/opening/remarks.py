@@ -13,16 +13,16 @@ HALF = ("float16", "bfloat16")
 
 
 def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
-    """Sentences about the calls of one module in a step."""
+    """Yield sentences about the calls of one module in a step."""
     if any(map(_reads_last_output_of_both_directions, calls)):
         yield (
             "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "
             "hn has the last state of both directions."
         )
     if any(map(_reads_padding, calls)):
-        yield "No gradient comes to the rows that are shorter than others: their last output is padding; hn has their last state."
+        yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
     for dtype in sorted({call.dtype for call in calls} & {*HALF}):
-        yield f"It computed in {dtype}, so its outputs agree to about {TOLERANCES[dtype]:g} of the largest only."
+        yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()
 
@@ -36,7 +36,8 @@ def _first_state(call: GRUCall) -> str:
 
 
 def _reads_last_output_of_both_directions(call: GRUCall) -> bool:
-    """As `output[-1]` does: of the reverse direction that is the first state, not the last."""
+    """Return True if only the last timestep gets a gradient, as with `output[-1]`, whose reverse half is the first state, not the
+    last."""
     if (
         not call.module.bidirectional
         or call.dout is None
@@ -49,7 +50,7 @@ def _reads_last_output_of_both_directions(call: GRUCall) -> bool:
 
 
 def _reads_padding(call: GRUCall) -> bool:
-    """As `output[-1]` of padded rows does: the gradients of the shorter ones are lost."""
+    """Return True if only the longest rows get a gradient, as with `output[-1]` of padded rows; the shorter rows then get none."""
     if call.lengths is None or call.dout is None or call.dhn is not None:
         return False
     reached, longest = call.dout.any(axis=(0, 2)), call.lengths == call.lengths.max()

@@ -1,4 +1,4 @@
-"""A GRU from a file and its inputs, as one given batch of a model."""
+"""A run of a GRU from a file on its inputs, as one given batch of a model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tui_gru.engine.given import Given, GivenBatch, weights_for
+from tui_gru.engine.data.given import Given, GivenBatch, weights_for
 from tui_gru.engine.model import Structure
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.blocks import canonical
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.opening.equations import cell_in
 from tui_gru.interop.opening.numbers import Numbers
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.recomputing.comparing import TOLERANCES
+from tui_gru.interop.tensors import Array, precision_of
 
 NO_LOSS = (
     "this GRU was opened without a head and a loss, so it has no gradient and cannot be trained; "
@@ -25,7 +26,7 @@ NO_LOSS = (
 
 
 def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
-    """A run with the weights of the file and equations in the convention of the file. Raises `ModelFileError`."""
+    """Return a run with the weights of the file and equations in the convention of the file. Raises `ModelFileError`."""
     cell, text = cell_in(found.convention)
     structure = Structure(
         cell=cell,
@@ -47,7 +48,8 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
         inputs = {"x" if numbers.table is None else "token": numbers.x}
         if numbers.lengths is not None:
             inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
-        batch = GivenBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y)
+        tolerance = None if numbers.y is None else max(TOLERANCES[dtype], TOLERANCES[precision_of(numbers.y)])
+        batch = GivenBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
     return Given(
         title=f"{found.name} of {path.name}",
         origin=path.name,
@@ -63,7 +65,8 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
 
 
 def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: str | None, y: Array) -> tuple[Given, str]:
-    """The same inputs with another reading of the file, compared with the expected output, or else with `y`."""
+    """Return the same inputs with another reading of the file, compared with the expected output or else with `y`, and a
+    message."""
     other = found.read_as(reset=reset, z=z)
     expected = y if numbers.y is None else numbers.y
     run = given_run(other, replace(numbers, y=expected), path)
@@ -71,7 +74,7 @@ def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: 
 
 
 def values_of(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
-    """The parameters by our names. A z that takes the new state stays so; nothing is negated."""
+    """Return the parameters by our names. The meaning of z is unchanged, so no weights are negated."""
     values = {} if table is None else {"E": table}
     single = found.layers == 1 and not found.bidirectional
     for layer, cells in enumerate(found.blocks()):

@@ -1,4 +1,4 @@
-"""The tokens of a model in the order of its indices: from a sequence, a mapping, or a file."""
+"""The tokens of a model in the order of its indices, from a sequence, a mapping, or a file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FILE = "give one token a line, or JSON: a list of them, or an object with their 
 
 
 def read_vocabulary(path: str | PathLike[str]) -> list[str]:
-    """The tokens in a UTF-8 file: one a line, or JSON, a list of them, or an object with the index of each.
+    """Return the tokens in a UTF-8 file: one token per line, or a JSON list of them, or a JSON object with the index of each.
 
-    Of a tokenizer.json, the object in its model is read. Raises `ModelFileError` that says what is wrong and where.
+    Of a tokenizer.json, the vocabulary of its model is read. Raises `ModelFileError` that says what is wrong and where.
     """
     name = printable(path, 1000)
     try:
@@ -35,6 +35,8 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
             f"{name} is not UTF-8 at byte {error.start}; convert it, for example with iconv", option="tokens"
         ) from None
     found = _of_json(content) if content.lstrip()[:1] in ("{", "[") else None
+    if found is None and Path(path).suffix == ".json":
+        raise ModelFileError(f"{name} is not JSON, or it is cut off; {FILE}", option="tokens")
     if found is None:
         lines = content.removesuffix("\n").split("\n")
         found = [line.removesuffix("\r") for line in lines]
@@ -45,7 +47,8 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
 
 
 def _of_json(content: str) -> Any:
-    """The tokens or the mapping in JSON; None if it is not JSON, for example a list of tokens that begins with a bracket."""
+    """Return the tokens or the mapping in JSON; None if the text is not JSON, for example a list of tokens that begins with a
+    bracket."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -62,7 +65,7 @@ def _of_json(content: str) -> Any:
 
 
 def in_order(tokens: Any) -> list[str]:
-    """The tokens in the order of their indices, from a sequence or a mapping to indices. Raises `ModelFileError`."""
+    """Return the tokens in the order of their indices, from a sequence or a mapping to indices. Raises `ModelFileError`."""
     if isinstance(tokens, Mapping):
         tokens = _of_mapping(tokens)
     if isinstance(tokens, str) or not isinstance(tokens, Iterable):
@@ -92,6 +95,6 @@ def _check_different(tokens: Sequence[str]) -> None:
     for i, token in enumerate(tokens):
         if token in seen:
             raise ModelFileError(
-                f"{printable(token, 40)} is there twice, as token {seen[token] + 1} and {i + 1}", option="vocabulary"
+                f"{printable(token, 40)} occurs twice, as token {seen[token] + 1} and {i + 1}", option="vocabulary"
             )
         seen[token] = i

@@ -1,4 +1,4 @@
-"""Recomputes captured calls with the compiled equations, and compares the results."""
+"""Recomputation of captured calls with the compiled equations, and comparison of the results."""
 
 from tui_gru.interop.recomputing.comparing import Difference, compare_outputs, one_step_at_a_time
 from tui_gru.interop.recomputing.gradients import Cause, GradientComparison, compare_gradients

@@ -1,4 +1,4 @@
-"""Compares recomputed outputs of a call with those of the script, end to end and one step at a time."""
+"""Comparison of recomputed outputs of a call with those of the script, end to end and one step at a time."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.computing import compute
+from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
-#: How far numbers may be off that are the same, relative to the largest: by the type that they were computed in.
+#: The largest rounding error, relative to the largest number, by the type in which the numbers were computed.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e-2}
 
 
 def tolerance_of(call: GRUCall) -> float:
-    """The tolerance for a call: that of its type, or of the type that autocast used."""
+    """Return the tolerance for a call: that of its type, or of the type that autocast used."""
     return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
 
 
@@ -69,7 +69,7 @@ def compare_outputs(call: GRUCall, record: BatchRecord | None = None) -> list[Di
 
 
 def output_name(record: BatchRecord) -> str:
-    """The name of the GRU's output in a model."""
+    """Return the name of the GRU's output in a model."""
     structure = record.compiled.model.structure
     return (
         "out"
@@ -99,8 +99,11 @@ def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> D
 
 
 def single_steps(record: BatchRecord, out: Array, lengths: Array | None = None) -> list[BatchRecord]:
-    """For each direction of the last layer every timestep of every row, computed from the state before it that `out` (T, B,
-    directions · H) records: a record of one timestep and T · B rows, the rows of timestep 1 first. `lengths` as in `stepwise`."""
+    """Return a record that computes every timestep of every row from the state before it, for each direction of the last layer.
+
+    The states before are those that `out` (T, B, directions · H) records. The record has one timestep and T · B rows, the rows of
+    timestep 1 first. `lengths` is as in `stepwise`.
+    """
     compiled_, model = record.compiled, record.compiled.model
     T, B, H = (compiled_.sizes[axis] for axis in "TBH")
     live = _live(T, B, lengths)
@@ -125,14 +128,14 @@ def single_steps(record: BatchRecord, out: Array, lengths: Array | None = None) 
 
 
 def _live(T: int, B: int, lengths: Array | None) -> Array:
-    """Which timesteps (T, B) each row has."""
+    """Return (T, B), True at the timesteps that each row has."""
     return np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
 
 
 def _states_before(out: Array, h0: Array, live: Array, *, backwards: bool) -> Array:
-    """The recorded state (T, B, H) before each timestep; h0 at the start of a row."""
+    """Return the recorded state (T, B, H) before each timestep; h0 at the start of a row."""
     if not backwards:
         return np.concatenate([h0[None], out[:-1]])
     later = np.concatenate([out[1:], h0[None]])
-    first = live & ~np.concatenate([live[1:], np.zeros_like(live[:1])])  # its last timestep, which is the first backwards
+    first = live & ~np.concatenate([live[1:], np.zeros_like(live[:1])])  # its last timestep, the first one backwards
     return np.where(first[..., None], h0, later)

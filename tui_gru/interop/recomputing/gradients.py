@@ -1,4 +1,4 @@
-"""Compares the gradients derived from captured calls with p.grad, and finds the cause of a difference."""
+"""Comparison of the gradients derived from captured calls with p.grad, and the cause of a difference."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tui_gru.interop.recomputing.models import torch_gradients
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
-Derive: TypeAlias = Callable[[GRUCall], Mapping[str, Array]]  # the gradients of a call, by torch's names
+Derive: TypeAlias = Callable[[GRUCall], Mapping[str, Array]]  # call -> its gradients, by torch's names
 
-SMALLEST_CLIP = 1e-4  # a smaller factor is hardly a clip's alone
+SMALLEST_CLIP = 1e-4  # clipping alone seldom gives a smaller factor
 
 
 class Cause(StrEnum):
@@ -30,6 +30,7 @@ class Cause(StrEnum):
     UNSCALED = "unscaled"
     SCALED = "scaled"
     DIFFERENT = "different"
+    NOT_FINITE = "not finite"
     INCOMPLETE = "incomplete"
     NOTHING = "nothing"
 
@@ -53,7 +54,7 @@ class GradientComparison:
 
     @property
     def error(self) -> float:
-        """The largest difference over the largest gradient, over all parameters."""
+        """The largest difference relative to the largest gradient, over all parameters."""
         largest = max((one.largest for one in self.differences), default=0.0)
         worst = max((one.worst for one in self.differences), default=0.0)
         return worst / largest if worst and largest else worst
@@ -73,6 +74,7 @@ class GradientComparison:
             Cause.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
             Cause.SCALED: f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip",
             Cause.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
+            Cause.NOT_FINITE: "p.grad has NaN or infinities: GradScaler skips such a step, any other script gets NaN weights by it",
             Cause.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
             Cause.NOTHING: "no gradient is recorded",
         }[self.cause]
@@ -94,20 +96,21 @@ def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Deri
     if recorded and len(steps) < first.ranks:
         return GradientComparison(Cause.INCOMPLETE, computed)
     tolerance = max((tolerance_of(call) for share in calls for call, _ in share), default=TOLERANCES["float32"])
+    finite = all(np.isfinite(value).all() for value in recorded.values())
     tried: list[GradientComparison] = []
     for added in (False, True) if first.before else (False,):
         wanted = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
         for ignored in range(max(1, len(calls[0]) if len(steps) == 1 else 1)):
             total = _mean([_sum(share[ignored:]) for share in calls])
-            if not wanted.keys() <= total.keys():  # then no call of some module would be left
+            if not wanted.keys() <= total.keys():  # otherwise no call of some module would remain
                 break
             factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
             found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
-            cause, norm = _cause(factor, tolerance), _norm(total, computed)
+            cause, norm = _cause(factor, tolerance) if finite else Cause.NOT_FINITE, _norm(total, computed)
             tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance))
             if tried[-1].error <= tolerance:
                 return tried[-1]
-    return replace(min(tried, key=lambda comparison: comparison.error), cause=Cause.DIFFERENT)
+    return replace(min(tried, key=lambda comparison: comparison.error), cause=Cause.DIFFERENT if finite else Cause.NOT_FINITE)
 
 
 def _derived(call: GRUCall) -> Mapping[str, Array]:
@@ -116,13 +119,13 @@ def _derived(call: GRUCall) -> Mapping[str, Array]:
 
 
 def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
-    """The parameters that are weights of calls with a gradient."""
+    """Return the parameters that are weights of calls with a gradient."""
     named = (name for step in steps for call in step.calls if call.learned for name in call.weights.parameters.values())
     return list(dict.fromkeys(named))
 
 
 def _sum(share: Sequence[tuple[GRUCall, Mapping[str, Array]]]) -> dict[str, Array]:
-    """The sum of the derived gradients of several calls, by parameter."""
+    """Return the sum of the derived gradients of several calls, by parameter."""
     total: dict[str, Array] = {}
     for call, gradients in share:
         for weight, name in call.weights.parameters.items():
@@ -136,7 +139,7 @@ def _mean(shares: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, Array]]]]) -> Iterator[Difference]:
-    """The weights that are computed from parameters, separately for each set, summed over the calls that used it."""
+    """Return the weights that are computed from parameters, separately for each set, summed over the calls that used it."""
     for share in calls:
         sets = {id(call.weights): call.weights for call, _ in share}
         for used in sets.values():
@@ -146,7 +149,7 @@ def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, Array]]]]) ->
 
 
 def _factor(pairs: Sequence[tuple[Array, Array]], tolerance: float) -> float:
-    """The factor of the derived gradients; 1 if it fits as well, or if it cannot be determined."""
+    """Return the factor of the derived gradients; 1 if that fits as well, or if the factor cannot be determined."""
     across = sum(float(np.vdot(ours, recorded)) for ours, recorded in pairs)
     own = sum(float(np.vdot(ours, ours)) for ours, _ in pairs)
     factor = across / own if own and math.isfinite(across) and math.isfinite(own) else 1.0

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.blocks import LETTERS, Blocks, canonical
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.tensors import Array
 
-ORDER = "rzn"  # torch's
+ORDER = "rzn"  # the order of gates in torch
 
 
 def structure_of(call: GRUCall) -> Structure:
-    """The model of a call: the stack of the GRU on given numbers, with the head if only the head read the output."""
+    """Return the model of a call: the stack of the GRU on given numbers, with the head if only the head read the output."""
     return Structure(
         cell="gru-reset-after",
         layers=call.module.layers,
@@ -34,7 +34,7 @@ def structure_of(call: GRUCall) -> Structure:
 
 
 def reads_head(call: GRUCall) -> bool:
-    """Whether the complete gradient of the output came through the head, so that the model can include the logits."""
+    """Return True if the complete gradient of the output came through the head, so that the model can include the logits."""
     head = call.head
     if head is None or head.dlogits is None or call.dout is None:
         return False
@@ -44,7 +44,7 @@ def reads_head(call: GRUCall) -> bool:
 
 
 def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
-    """The model of a call compiled for its sizes, in `dtype`; by default float64 for a float64 call, otherwise float32.
+    """Return the model of a call compiled for its sizes, in `dtype`; by default float64 for a float64 call, otherwise float32.
 
     Raises `CaptureError` for a call whose inner values cannot be computed: with unknown masks, or too large for the memory.
     """
@@ -66,7 +66,7 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
 
 
 def weights_of(call: GRUCall, model: Compiled) -> Weights:
-    """The weights of a call, under the names of the model."""
+    """Return the weights of a call, under the names of the model."""
     weights = _canonical(call.module, call.weights.values, model, 0.0)
     if (head := call.head) is not None and model.model.structure.head:
         weights["Wy"][...] = head.weight.T
@@ -75,7 +75,7 @@ def weights_of(call: GRUCall, model: Compiled) -> Weights:
 
 
 def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> Weights:
-    """p.grad as the step recorded it, under the names of the model, as `BatchRecord.gradients`; NaN if nothing is known.
+    """Return p.grad as the step recorded it, under the names of the model, as `BatchRecord.gradients`; NaN if nothing is known.
 
     It is the sum over all calls of the step, as the optimizer used it. For a weight that is computed from parameters it is the
     gradient from autograd.
@@ -86,7 +86,7 @@ def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> We
 
 
 def _canonical(module: GRUModule, arrays: Mapping[str, Array], model: Compiled, missing: float) -> Weights:
-    """Arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
+    """Return arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.nan
     H = module.hidden_size
@@ -105,7 +105,7 @@ def _canonical(module: GRUModule, arrays: Mapping[str, Array], model: Compiled, 
 
 
 def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, Array]:
-    """Gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
+    """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
     found: dict[str, Array] = {}
     for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
         own = layer.suffix

@@ -1,11 +1,11 @@
-"""Fills a record of the compiled model from a captured call, and computes it."""
+"""Computation of a captured call in a record of the compiled model."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import compute
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
 from tui_gru.equations.compose import LIVE
 from tui_gru.equations.names import with_word
 from tui_gru.interop.capture.calls import GRUCall
@@ -33,10 +33,11 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
 def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
     """Compute all inner values of a call: forward, and backward if it received a gradient. There is no update.
 
-    In `dtype`, or the default of `compiled_for`; into `record`, or a new one. Raises `CaptureError`.
+    The dtype is `dtype`, by default that of `compiled_for`. The values are written to `record`, or to a new record, which is
+    returned. Raises `CaptureError`.
     """
     record = BatchRecord(compiled_for(call, dtype)) if record is None else record
-    with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
+    with np.errstate(all="ignore"):  # NaN and infinities are valid numbers here
         fill(record, call)
         compute(record, None, learn=call.learned)
     return record

@@ -1,4 +1,4 @@
-"""Joins the calls of a GRUCell in a loop into one call with as many timesteps."""
+"""Joining of the calls of a GRUCell in a loop into one call with as many timesteps."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
-ROUNDING = 1e-6  # of the largest gradient: less than that is no gradient from outside
+ROUNDING = 1e-6  # relative to the largest gradient; smaller gradients are rounding errors, not gradients from outside
 
 
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
-    """The calls of a step, in order; calls of a GRUCell that pass the state to each other, with its gradient, are joined to one.
+    """Return the calls of a step in order; calls of a GRUCell that pass the state to each other, with its gradient, are joined into
+    one.
 
     `dout` of a joined call is the gradient from outside at each timestep: the captured gradient without the part from the next
     timestep. A joined call has the number of its first call.
     """
     runs: list[list[GRUCall]] = []
     for call in step.calls:
-        run = next((run for run in runs if _goes_on(run[-1], call)), None)
+        run = next((run for run in runs if _continues(run[-1], call)), None)
         if run is None:
             runs.append([call])
         else:
@@ -31,8 +32,8 @@ def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
     return tuple(run[0] if len(run) == 1 else _joined(run) for run in runs)
 
 
-def _goes_on(before: GRUCall, call: GRUCall) -> bool:
-    """Whether a call of a cell continues from the last state of another call, in the same graph."""
+def _continues(before: GRUCall, call: GRUCall) -> bool:
+    """Return True if a call of a cell continues from the last state of another call, in the same graph."""
     same = call.weights is before.weights and call.module.kind == "GRUCell" and call.rows == before.rows
     alike = (call.dtype, call.autocast, call.training) == (before.dtype, before.autocast, before.training)
     return same and alike and call.h0_attached and np.array_equal(call.h0, before.hn)
@@ -53,7 +54,8 @@ def _joined(run: Sequence[GRUCall]) -> GRUCall:
 
 
 def _from_outside(run: Sequence[GRUCall]) -> Array:
-    """The captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as rows."""
+    """Return the captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as
+    rows."""
     whole = np.concatenate([np.zeros_like(call.out) if call.dout is None else call.dout for call in run])
     rows = replace(
         run[0],

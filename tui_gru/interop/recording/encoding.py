@@ -1,4 +1,4 @@
-"""Encodes a captured step as named arrays and a JSON object, and decodes it with full validation."""
+"""Encoding of a captured step as named arrays and a JSON object, and decoding with full validation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STEP = ("number", "updated", "rank", "ranks", "not_kept")
 
 
 def encoded(step: CapturedStep) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays of a step by name, `calls.0.x`, and a JSON object with the rest."""
+    """Return the arrays of a step by name, `calls.0.x`, and a JSON object with the rest."""
     arrays: dict[str, Array] = {}
     modules, sets = list[GRUModule](), list[WeightSet]()
     calls = []
@@ -48,12 +48,12 @@ def encoded(step: CapturedStep) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def plain(value: float | None) -> float | str | None:
-    """A number for JSON; NaN and infinities become strings."""
+    """Return a number for JSON; NaN and infinities become strings."""
     return value if value is None or math.isfinite(value) else str(value)
 
 
 def number(value: Any) -> float | None:
-    """The number that `plain` encoded. Raises `ModelFileError`."""
+    """Return the number that `plain` encoded. Raises `ModelFileError`."""
     if value is None:
         return None
     if type(value) in (int, float) or value in ("nan", "inf", "-inf"):
@@ -62,7 +62,7 @@ def number(value: Any) -> float | None:
 
 
 def decoded(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> CapturedStep:
-    """The step. Raises `ModelFileError` if something is missing or does not fit."""
+    """Return the step. Raises `ModelFileError` if an entry is missing or does not fit."""
     try:
         return _Decoder(tensors, about).step()
     except ModelFileError:
@@ -175,7 +175,7 @@ class _Decoder:
 
 
 def module_of(entry: Mapping[str, Any]) -> GRUModule:
-    """A module as JSON describes it. Raises `ModelFileError` if that makes no sense."""
+    """Return a module as JSON describes it. Raises `ModelFileError` if the description is invalid."""
     sizes = {name: _whole(entry[name]) for name in ("input_size", "hidden_size", "layers")}
     flags = {name: bool(entry[name]) for name in ("bidirectional", "bias", "batch_first")}
     most = {"GRU": (1000, True), "GRUCell": (1, False)}.get(entry["kind"])
@@ -186,7 +186,7 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
 
 
 def weight_shapes(module: GRUModule) -> dict[str, tuple[int, ...]]:
-    """The shapes of torch's weights, by torch's names."""
+    """Return the shapes of torch's weights, by torch's names."""
     H, shapes = module.hidden_size, dict[str, tuple[int, ...]]()
     for i, suffix in enumerate(module.suffixes):
         width = module.input_size if i < module.directions else module.directions * H
@@ -218,4 +218,4 @@ def _whole(value: Any) -> int:
 
 def _notes(value: Any) -> tuple[Note, ...]:
     known = {str(note) for note in Note}
-    return tuple(Note(note) for note in _list(value) if note in known)  # a later version may know more
+    return tuple(Note(note) for note in _list(value) if note in known)  # a later version may have more notes

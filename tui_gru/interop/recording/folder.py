@@ -19,13 +19,13 @@ from tui_gru.interop.recording.encoding import number, plain
 
 FORMAT, VERSION = "tui-gru-recording", 1
 RUN = "run.json"
-MOST_TEXT = 1 << 28  # bytes of a text file that is read
+MOST_TEXT = 1 << 28  # bytes of a text file that are read at most
 _SHARD = re.compile(r"step-(\d{8,15})\.rank(\d{1,6})\.safetensors")
 _LINES = re.compile(r"steps\.rank(\d{1,6})\.jsonl")
 
 
 def holds_a_recording(folder: Path) -> bool:
-    """Whether a folder has a file with a name of a recording."""
+    """Return True if a folder has a file with a name of a recording."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -42,7 +42,7 @@ def lines_name(rank: int) -> str:
 
 
 def step_and_rank(name: str) -> tuple[int, int] | None:
-    """The step and rank in the name of a file; None for other files."""
+    """Return the step and rank in the name of a file; None for other files."""
     match = _SHARD.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2]))
 
@@ -70,7 +70,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Progress:
-    """The number of steps so far, with the losses since the line before; `closed` says that the recording has ended."""
+    """The number of steps so far, with the losses since the line before. `closed` is True if the recording has ended."""
 
     steps: int
     losses: tuple[float | None, ...] = ()
@@ -121,7 +121,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, unless it is too large. Raises `ModelFileError` and `OSError`."""
+    """Return the text of a file. Raises `ModelFileError` if it is too large, and `OSError`."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_TEXT:
@@ -130,7 +130,7 @@ def read_text(path: Path) -> str:
 
 
 def losses_of(lines: Sequence[Line | Progress]) -> dict[int, float | None]:
-    """The loss of every step in the lines."""
+    """Return the loss of every step in the lines."""
     found: dict[int, float | None] = {}
     for line in lines:
         end = line.step + 1 if isinstance(line, Line) else line.steps

@@ -1,4 +1,4 @@
-"""The identity of a recording, to find and recognise it again: its folder, and a hash of the header of every kept step."""
+"""The identity of a recording, by which it is found again: its folder, and a hash of the header of every recorded step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ HASH = 16  # bytes
 
 
 def identity_of(recording: Recording, name: str) -> dict[str, Any]:
-    """The identity of the GRU called `name` in a recording, as JSON. Raises `RecordingError` for a step that cannot be read."""
+    """Return the identity of the GRU called `name` in a recording, as JSON. Raises `RecordingError` for a step that cannot be
+    read."""
     steps = [[step.number, _hash(recording.folder, step.number, step.ranks)] for step in recording.steps]
     return {"folder": str(recording.folder.resolve()), "name": name, "steps": steps}
 
 
 def recognised(identity: Mapping[str, Any]) -> Recording:
-    """The recording with this identity, with the steps that it had then; steps recorded later are omitted.
+    """Return the recording with this identity, with the steps that it had when the identity was created; later steps are omitted.
 
     Raises `RecordingError`, one line that says what has moved or changed, and `ValueError` for an invalid identity.
     """
@@ -46,8 +47,8 @@ def recognised(identity: Mapping[str, Any]) -> Recording:
 
 
 def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
-    """The hash of the sizes and headers of a step's files. A header has the loss, the norm, and the name, type and shape of every
-    array."""
+    """Return the hash of the sizes and headers of a step's files. A header has the loss, the norm, and the name, type and shape of
+    every array."""
     found = blake2b(digest_size=HASH)
     for rank in ranks:
         path = folder / shard_name(number, rank)

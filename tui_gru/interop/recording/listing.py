@@ -1,4 +1,4 @@
-"""Lists the folder of a recording from its file names and lines, without reading steps."""
+"""The list of the steps in the folder of a recording, from its file names and lines, without reading steps."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tui_gru.interop.recording.shards import read_shard
 
 @dataclass(frozen=True)
 class KeptStep:
-    """A kept step: its number, from 0, and the ranks that kept it. Loss and norm come from the lowest rank."""
+    """A recorded step: its number, from 0, and the ranks that recorded it. Loss and norm come from the lowest rank."""
 
     number: int
     ranks: tuple[int, ...]
-    why: str = "every"  # or "before" a trigger, or "trigger"
+    why: str = "every"  # or "trigger", or "before" a trigger
     loss: float | None = None
     norm: float | None = None
 
@@ -49,7 +49,7 @@ class Listing:
 
 @dataclass
 class _Lines:
-    """The contents of the lines of one rank."""
+    """The contents of the file of lines of one rank."""
 
     steps: dict[int, Line] = field(default_factory=dict)
     losses: dict[int, float | None] = field(default_factory=dict)
@@ -90,7 +90,7 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
         damaged.append(f"{lines_name(rank)}: {error}")
         return found
     entries: list[Line | Progress] = []
-    for line in text.split("\n")[:-1]:  # after the last line break is an unfinished line
+    for line in text.split("\n")[:-1]:  # the text after the last line break is an unfinished line
         try:
             entries.append(read_line(line))
         except ModelFileError:
@@ -108,7 +108,7 @@ def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _
     for rank in ranks:
         if rank in lines and (line := lines[rank].steps.get(step)) is not None:
             return KeptStep(step, ranks, line.why, line.loss, line.norm)
-    try:  # killed between writing the step and its line: the step has the same data
+    try:  # the process was killed between writing the step and its line; the step has the same data
         about, _ = read_shard(folder / shard_name(step, ranks[0]))
         why = about["why"] if about["why"] in ("every", "before", "trigger") else "every"
         return KeptStep(step, ranks, why, number(about["loss"]), number(about["norm"]))

@@ -12,7 +12,7 @@ from tui_gru.interop.tensors import Array
 
 
 def norm_of(step: CapturedStep) -> float | None:
-    """The Euclidean norm of all gradients that the step recorded; None if it recorded none."""
+    """Return the Euclidean norm of all gradients that the step recorded; None if it recorded none."""
     gradients = list(_gradients(step))
     if not gradients:
         return None
@@ -21,7 +21,7 @@ def norm_of(step: CapturedStep) -> float | None:
 
 
 def is_finite(step: CapturedStep, norm: float | None) -> bool:
-    """Whether the loss, the gradients, and all outputs of the GRUs and their gradients are finite."""
+    """Return True if the loss, the gradients, and all outputs of the GRUs and their gradients are finite."""
     if step.loss is not None and not math.isfinite(step.loss):
         return False
     if norm is not None and not math.isfinite(norm) and not all(np.isfinite(array).all() for array in _gradients(step)):
@@ -40,7 +40,7 @@ def _gradients(step: CapturedStep) -> Iterator[Array]:
 
 
 def _square(array: Array) -> float:
-    """The sum of squares; not finite if an entry is not finite, or if it overflows."""
+    """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
     flat = array.reshape(-1)
     with np.errstate(all="ignore"):
         square = float(np.dot(flat, flat))

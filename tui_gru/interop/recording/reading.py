@@ -1,4 +1,5 @@
-"""Reads a recording: its kept steps, their ranks and their contents. It can still be growing; reading never changes it."""
+"""Reading of a recording: its steps, their ranks and their contents. The recording may still be growing; reading never changes
+it."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
 from tui_gru.interop.recording.folder import RUN, read_run, shard_name
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
-from tui_gru.interop.recording.shards import read_shapes, read_shard
-from tui_gru.interop.tensors import Tensor
+from tui_gru.interop.recording.shards import read_shard
+from tui_gru.interop.tensors import Tensor, without_numbers
 
 _Found = TypeVar("_Found")
 
@@ -40,45 +41,43 @@ class Recording:
     closed: bool = False
     losses: Mapping[int, float | None] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)  # run.json
+    about: Mapping[str, Any] = field(default_factory=dict)  # the content of run.json
 
     def refreshed(self) -> Recording:
-        """The current state of the recording. Raises `RecordingError`."""
+        """Return the current state of the recording. Raises `RecordingError`."""
         return open_recording(self.folder)
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
-        """The gaps between kept steps, as the last kept step before and the first one after each gap."""
+        """Return the gaps between recorded steps, each as the step before and the step after the gap."""
         pairs = zip(self.steps, self.steps[1:], strict=False)
         return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
 
     def is_complete(self, number: int) -> bool:
-        """Whether all ranks kept a step, so that its gradients can be derived. Raises `RecordingError` if none did."""
+        """Return True if all ranks recorded a step, so that its gradients can be derived. Raises `RecordingError` if none did."""
         return len(self._kept(number).ranks) == self.ranks
 
     def load(self, number: int, rank: int | None = None) -> CapturedStep:
-        """A step with all of its arrays, of one rank, by default the lowest that kept it. Raises `RecordingError`."""
+        """Return a step with all of its arrays, of one rank, by default the lowest that recorded it. Raises `RecordingError`."""
         path = self._path(number, rank)
         return _read(path, lambda: _load(path))
 
     def load_all(self, number: int) -> list[CapturedStep]:
-        """A step of every rank that kept it. Raises `RecordingError`."""
+        """Return a step of every rank that recorded it. Raises `RecordingError`."""
         return [self.load(number, rank) for rank in self._kept(number).ranks]
 
     def tensors(self, number: int, rank: int | None = None) -> dict[str, Tensor]:
-        """The arrays of a step by name, `calls.0.x`, `weights.0.weight_hh_l0` …, each read on demand.
+        """Return the arrays of a step by name, `calls.0.x`, `weights.0.weight_hh_l0` …, each read on demand.
 
         Raises `RecordingError`; reading one raises `ModelFileError`.
         """
         path = self._path(number, rank)
         return _read(path, lambda: read_shard(path)[1])
 
-    def shapes(self, number: int, rank: int | None = None) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-        """The header of a step: the description of its calls, as `encoding` writes it, and the shape of every array, unchecked.
-
-        Raises `RecordingError`.
-        """
+    def outline(self, number: int, rank: int | None = None) -> CapturedStep:
+        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked. Raises
+        `RecordingError`."""
         path = self._path(number, rank)
-        return _read(path, lambda: read_shapes(path))
+        return _read(path, lambda: _load(path, outline=True))
 
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks
@@ -99,7 +98,7 @@ class Recording:
 
 
 def open_recording(folder: str | PathLike[str]) -> Recording:
-    """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that names the cure."""
+    """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that says what to do."""
     path = Path(folder)
     if not path.is_dir():
         what = "it is a file" if path.exists() else "there is no such folder"
@@ -138,20 +137,20 @@ def _opened(folder: Path) -> Recording:
 
 
 def _of_steps(folder: Path, listing: Listing) -> tuple[tuple[GRUModule, ...], int]:
-    """The modules and the number of ranks from a step, if run.json does not have them."""
+    """Return the modules and the number of ranks from a step, if run.json does not have them."""
     last = listing.steps[-1]
     step = _load(folder / shard_name(last.number, last.ranks[0]))
     return tuple(dict.fromkeys(call.module for call in step.calls)), max(step.ranks, max(listing.ranks) + 1)
 
 
-def _load(path: Path) -> CapturedStep:
+def _load(path: Path, outline: bool = False) -> CapturedStep:
     from tui_gru.engine.config import machine_memory
 
     size = path.stat().st_size
     if size > machine_memory() // 2:
         raise ModelFileError(f"it has {gib(size)}, more than half of this machine's memory; open it on a larger one")
     about, tensors = read_shard(path)
-    step = decoded(tensors, about)
+    step = decoded({name: without_numbers(tensor) for name, tensor in tensors.items()} if outline else tensors, about)
     if shard_name(step.number, step.rank) != path.name:
         raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
     return step
@@ -163,7 +162,7 @@ def _read(path: Path, read: Callable[[], _Found]) -> _Found:
     except ModelFileError as error:
         raise RecordingError(f"{_shown(path)}: {error}") from None
     except OSError as error:
-        raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}") from None
+        raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}; open the recording again") from None
 
 
 def _shown(path: Path) -> str:

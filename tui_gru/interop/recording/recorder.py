@@ -1,5 +1,4 @@
-"""`tui_gru.record`: a flight recorder for training. It writes every n-th step, and, when a trigger fires, the last steps as
-well."""
+"""`tui_gru.record`, a flight recorder for training. It writes every n-th step and, if a trigger fires, also the last steps."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ HALF = ("bfloat16",)
 
 
 class Recorder:
-    """Records a run into a folder; created by `record`. Also a context manager."""
+    """Records a run into a folder; created by `record`. It is also a context manager."""
 
     def __init__(
         self,
@@ -44,14 +43,16 @@ class Recorder:
         on: str = "nan or loss > 3*mean(loss)",
         rank: int | None = None,
     ) -> None:
-        """Raises a `CaptureError` that names the argument and the cure."""
+        """Begin to record. Raises a `CaptureError` that names the argument and says what to do."""
+        if not isinstance(folder, (str, PathLike)):
+            raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
         self.folder = Path(folder)
         self._every, self._last = _count("every", every), _count("last", last)
         self._trigger = Trigger(on)
-        self._holds = bool(self._last or on.strip())  # whether every step must be captured
-        self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: kept already
-        self._losses: list[float | None] = []  # of the steps not written to a line yet
-        self._told = 0  # the number of steps written to lines
+        self._holds = bool(self._last or self._trigger.source.strip())  # True if every step must be captured
+        self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: a step already written
+        self._losses: list[float | None] = []  # of the steps that are not written to a line yet
+        self._written_losses = 0  # the number of steps whose losses are written to lines
         self.kept: list[int] = []
         self._warned = False
         self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)
@@ -125,17 +126,17 @@ class Recorder:
             if not self._warned:
                 self._warned = True
                 reason = error.strerror or str(error)
-                warnings.warn(f"{self.folder}: step {step.number} is not recorded: {reason}; training goes on", stacklevel=2)
+                warnings.warn(f"{self.folder}: step {step.number} is not recorded: {reason}; training continues", stacklevel=2)
             return
         self.kept.append(step.number)
         self._append(Line(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
 
     def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
-        """The losses of the first `steps` steps that are not written to a line yet."""
-        count = max(0, steps - self._told)
-        told, self._losses = self._losses[:count], self._losses[count:]
-        self._told += len(told)
-        return tuple(told)
+        """Return the losses of the first `steps` steps that are not written to a line yet."""
+        count = max(0, steps - self._written_losses)
+        losses, self._losses = self._losses[:count], self._losses[count:]
+        self._written_losses += len(losses)
+        return tuple(losses)
 
     # Files
 
@@ -157,8 +158,8 @@ class Recorder:
                 raise NotADirectoryError(ENOTDIR, "it is a file")
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / RUN).exists():
-                there = read_run(self.folder)
-                if any(there.get(name) != run[name] for name in ("modules", "ranks")):
+                existing = read_run(self.folder)
+                if any(existing.get(name) != run[name] for name in ("modules", "ranks")):
                     raise CaptureError(f"{self.folder} holds the recording of another run; name another folder", option="folder")
             else:
                 write_run(self.folder, run)
@@ -168,7 +169,7 @@ class Recorder:
                 f"{self.folder} holds a recording of rank {self.rank} already; name another folder, or delete it", option="folder"
             ) from None
         except ModelFileError as error:
-            raise CaptureError(f"{self.folder} holds something else: {error}", option="folder") from None
+            raise CaptureError(f"cannot record into {self.folder}: {error}", option="folder") from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise CaptureError(
@@ -180,10 +181,10 @@ class Recorder:
             self._lines.write(line.written())
             self._lines.flush()
         except OSError:
-            pass  # a step's own file says all that its line does
+            pass  # the file of the step has all information of its line
 
 
-_MANY = 1000  # losses are written at least this often
+_MANY = 1000  # losses are written to a line at least this often
 
 
 def _count(name: str, value: Any) -> int:

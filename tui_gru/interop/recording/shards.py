@@ -1,9 +1,8 @@
-"""One step in one safetensors file, written to a temporary name, renamed, and never changed afterwards."""
+"""Files of one step in safetensors format, written under a temporary name, renamed, and never changed afterwards."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import struct
 from collections.abc import Mapping
@@ -17,14 +16,15 @@ from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.formats import safetensors
 from tui_gru.interop.tensors import Array, Tensor
 
-KEY = "tui_gru"  # of the JSON object in the metadata
+KEY = "tui_gru"  # the key of the JSON object in the metadata
 _TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 
 
 def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, Any], *, half: bool = False) -> int:
-    """Write arrays and a JSON object. Returns the size in bytes. `half` writes numbers that are exact in bfloat16 as bfloat16.
+    """Write arrays and a JSON object, and return the size in bytes.
 
-    The file is complete or missing, whenever the process is killed. Raises `OSError`.
+    `half` writes numbers that are exact in bfloat16 as bfloat16. If the process is killed at any time, the file is complete or
+    missing. Raises `OSError`.
     """
     header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(about, ensure_ascii=False, allow_nan=False)}}
     pieces, at = [], 0
@@ -57,22 +57,9 @@ def _encoded(array: Array, half: bool) -> tuple[str, Array]:
 
 
 def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON object and the arrays, which are read on demand. Raises `ModelFileError`."""
+    """Return the JSON object and the arrays, which are read on demand. Raises `ModelFileError`."""
     header = safetensors.header(file := open_file(path))
     return _about(header), safetensors.tensors(file, header)
-
-
-def read_shapes(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The JSON object, and the shape of each array from the header. Raises `ModelFileError`."""
-    header = safetensors.header(file := open_file(path))
-    try:
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-        fits = all(math.prod(shape) <= file.size for shape in shapes.values())
-    except (KeyError, TypeError):
-        raise ModelFileError(safetensors.DAMAGED) from None
-    if not fits:
-        raise ModelFileError(safetensors.DAMAGED)
-    return _about(header), shapes
 
 
 def _about(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The condition at which a recorder writes what it holds in memory, such as `nan or loss > 3*mean(loss)`.
+"""The condition at which a recorder writes the steps that it holds in memory, such as `nan or loss > 3*mean(loss)`.
 
-A name is a number of the step that has just ended; `mean`, `min` and `max` are over the steps before it, `prev` is the value of
-the step before. Unknown numbers are NaN, for which every comparison is false. Python's parser parses it, and only listed nodes
-are allowed.
+A name is a number of the step that has just ended; `mean`, `min` and `max` are over the steps before it, `prev` is the value of the
+step before. Unknown numbers are NaN, for which every comparison is false. The text is parsed by Python's parser, and only listed
+nodes are allowed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 from tui_gru.interop.errors import CaptureError, printable
 
-NAMES = ("loss", "norm", "step", "lr", "nan")  # norm: of all gradients; nan: whether any number of the step is not finite
-WINDOW = 100  # steps that mean, min and max look back
+NAMES = ("loss", "norm", "step", "lr", "nan")  # norm: of all gradients; nan: 1 if a number is not finite
+WINDOW = 100  # the number of steps over which mean, min and max are computed
 LONGEST = 1000
 DEEPEST = 50
 
@@ -53,17 +53,19 @@ _OF_A_NUMBER: Mapping[str, Callable[[float], float]] = {
 
 
 class Trigger:
-    """Fires at a step at which a condition becomes true, and not again while it stays true."""
+    """A condition that fires at a step at which it becomes true, and not again while it stays true."""
 
     def __init__(self, source: str) -> None:
-        """An empty source never fires. Raises a `CaptureError` with the column for an invalid condition."""
+        """Parse the condition; an empty one never fires. Raises a `CaptureError` with the column for an invalid condition."""
+        if not isinstance(source, str):
+            raise CaptureError(f"on must be a condition in quotes, not {type(source).__name__}; {_EXAMPLE}", option="on")
         self.source = source
         self._earlier: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in NAMES}
         self._evaluate = _compile(source, self._earlier) if source.strip() else None
         self._held = False
 
     def fires(self, values: Mapping[str, float]) -> bool:
-        """Evaluate the condition on the numbers of a step. Returns whether it is true and was not at the step before."""
+        """Evaluate the condition on the numbers of a step. Returns True if it is true and was not at the step before."""
         holds = self._evaluate is not None and _true(self._evaluate({name: float(values[name]) for name in NAMES}))
         fires, self._held = holds and not self._held, holds
         for name, earlier in self._earlier.items():
@@ -95,7 +97,7 @@ class _Compiler:
     earlier: Mapping[str, deque[float]]
 
     def number(self, node: ast.expr, depth: int) -> Evaluate:
-        """What gives the value of a node: a number, or 1 and 0 for true and false."""
+        """Return the value of a node: a number, with 1 and 0 for true and false."""
         if depth > DEEPEST:
             raise self._error(node, "it is nested too deeply")
         match node:

@@ -1,1 +1,1 @@
-"""What everything on the screen is, in a sentence: values, panels, signs and colours."""
+"""Explanations in one sentence of everything on the screen: values, panels, signs and colours."""

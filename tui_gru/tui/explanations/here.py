@@ -1,4 +1,4 @@
-"""What is under the cursor, in sentences: the number, its panel, the signs of that panel, and the line at work."""
+"""Explanations of what has the focus: the number under the cursor, its panel, the current line and the panel's signs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tui_gru.tui.explanations.signs import meanings, signs_of
 from tui_gru.tui.explanations.values import about
 from tui_gru.tui.widgets.refs import Ref
 
-#: What a row explains, and the sentence.
+#: What is explained, and the sentence.
 Row = tuple[str, str]
-#: Puts the keys that are bound in the place of verbs in angle brackets.
+#: Replaces verbs in angle brackets by the keys bound to them.
 Keys = Callable[[str], str]
 
 
 def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[Row]:
-    """The sentences for what has the focus, the nearest first: the number `ref`, the panel and its signs, the line at work."""
+    """Yield the explanations of what has the focus: the number `ref`, the panel, the current line, the signs of the panel."""
     if ref is not None and ref.name in snapshot.program.names:
         yield _number(snapshot, ref), _sentence(_value(snapshot.program, ref))
     words = about_panel(focused)
@@ -36,14 +36,14 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
 
 
 def about_line(program: Program, line: Line) -> str:
-    """What a line of the listing is for: the comment on it in the model's file, else the sentence for what it computes."""
+    """Explain a line of the listing by its comment in the file of the model, otherwise by the value that it computes."""
     if line.note or line.target not in program.names:
         return line.note
     return about(program, line.target)
 
 
 def explain(program: Program, words: str, keys: Keys) -> str:
-    """The sentence for a name of the model, a sign or a panel, as it was typed; the empty text for anything else."""
+    """Explain a typed name of the model, sign or panel. Return the empty text for anything else."""
     name = program.code_name(words.strip())
     if name in program.names:
         return f"{program.writer.name(name)}: {about(program, name)}"
@@ -55,12 +55,12 @@ def explain(program: Program, words: str, keys: Keys) -> str:
 
 def _value(program: Program, ref: Ref) -> str:
     if ref.change:
-        return f"what the last update added to {program.writer.name(ref.name)}"
+        return f"the change of {program.writer.name(ref.name)}"
     return about(program, ref.name)
 
 
 def _number(snapshot: Snapshot, ref: Ref) -> str:
-    """`z[row 1, unit 2] = 0.93014`; without the number where it is not computed yet."""
+    """Return `z[row 1, unit 2] = 0.93014`, without the number if it is not computed yet."""
     named = spoken(snapshot.program, ref.name, ref.index)
     value: Any = snapshot.last_step(ref.name) if ref.change else snapshot.value(ref.name, ref.t)
     if value is None:
@@ -70,7 +70,7 @@ def _number(snapshot: Snapshot, ref: Ref) -> str:
 
 
 def _sentence(words: str) -> str:
-    """With a full stop, and a capital unless it begins with a name of the model."""
+    """Add a full stop, and a capital letter unless the words begin with a name of the model."""
     first = words.split(" ")[0]
     begun = f"{words[:1].upper()}{words[1:]}" if len(first) > 3 or first in ("a", "an", "the", "how", "what") else words
     return f"{begun}{'' if begun.endswith('.') else '.'}" if words else ""

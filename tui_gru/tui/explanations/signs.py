@@ -1,4 +1,4 @@
-"""A sentence for every sign and every colour of the screen: the legend.
+"""Explanations of all signs and colours, which make up the legend.
 
 A verb in angle brackets stands for the key that is bound to it.
 """
@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from rich.style import Style
 
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.palette import Palette
 
 
 class Sign(NamedTuple):
-    """A sign or a sample of a colour, and what it means. `ink` gives its style; `panels` are the classes of panels it is drawn in,
-    none for those that are drawn in many."""
+    """A sign or a sample of a colour with its meaning.
+
+    `ink` returns its style. `panels` are the names of the classes of panels in which it is drawn, empty if it is drawn in many.
+    """
 
     sign: str
     meaning: str
@@ -27,7 +29,7 @@ def _in(*panels: str) -> frozenset[str]:
     return frozenset(panels)
 
 
-#: Signs are drawn alike wherever they stand; the same sign in two panels has two entries if it means two things.
+#: The groups of the legend. A sign that has different meanings in two panels has two entries.
 SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
     (
         "Colours",
@@ -39,7 +41,7 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
                 "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1",
                 lambda p: p.unit(0.8),
             ),
-            Sign(" +0.12 ", "bright and bold: just computed by the line at work", lambda p: p.accent),
+            Sign(" +0.12 ", "bright and bold: just computed by the current line", lambda p: p.accent),
             Sign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", lambda p: p.target),
             Sign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", lambda p: p.warning),
             Sign(" · ", "not computed yet in this batch", lambda p: p.blank),
@@ -54,9 +56,9 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             Sign(
                 "◐", "a breakpoint with a condition or a hit count: runs stop there sometimes", lambda p: p.warning, _in("Listing")
             ),
-            Sign("○", "a breakpoint that is turned off", lambda p: p.dim, _in("Listing")),
+            Sign("○", "a disabled breakpoint", lambda p: p.dim, _in("Listing")),
             Sign("◆", "a log point: writes into the log, and does not stop", lambda p: p.warning, _in("Listing")),
-            Sign("◇", "a log point that is turned off", lambda p: p.dim, _in("Listing")),
+            Sign("◇", "a disabled log point", lambda p: p.dim, _in("Listing")),
         ),
     ),
     (
@@ -66,17 +68,17 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             Sign("⊙", "the product entry by entry", lambda p: p.plain, _in("Listing", "LineAtWork")),
             Sign("σ", "the sigmoid: squeezes any number into 0 to 1", lambda p: p.plain, _in("Listing", "LineAtWork")),
             Sign("Wᵀ", "a matrix with rows and columns exchanged", lambda p: p.plain, _in("Listing", "LineAtWork")),
-            Sign("hₜ₋₁", "h as the timestep before left it", lambda p: p.plain, _in("Listing", "LineAtWork", "Gates")),
+            Sign("hₜ₋₁", "h after the previous timestep", lambda p: p.plain, _in("Listing", "LineAtWork", "Gates")),
             Sign("dh", "the gradient of the loss with respect to h", lambda p: p.plain, _in("Listing", "LineAtWork")),
-            Sign("dh←", "the part of dh that the timestep after hands back", lambda p: p.plain, _in("Listing", "LineAtWork")),
+            Sign("dh←", "the part of dh that comes from the next timestep", lambda p: p.plain, _in("Listing", "LineAtWork")),
             Sign(
                 "① ② ③",
                 "the terms of the loss: for each character, for each row, for the timestep",
                 lambda p: p.plain,
                 _in("Listing", "LossTerms"),
             ),
-            Sign("+= −=", "added to what is there: gradients; taken off it: an update", lambda p: p.plain, _in("Listing")),
-            Sign("⋯ ⋮", "entries that have no room; <zoom> zooms the panel", lambda p: p.dim),
+            Sign("+= −=", "added to the previous value: gradients; subtracted from it: updates", lambda p: p.plain, _in("Listing")),
+            Sign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", lambda p: p.dim),
         ),
     ),
     (
@@ -84,37 +86,37 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
         (
             Sign("M→a", "“M” is read, and “a” should be predicted", lambda p: p.plain, _in("Sequence")),
             Sign("▸ t ◂", "the target of a row", lambda p: p.target, _in("Softmax", "WhatIfPanel", "Sequence")),
-            Sign("▐ ▌", "the timestep at work", lambda p: p.accent, _in("Sequence")),
+            Sign("▐ ▌", "the current timestep", lambda p: p.accent, _in("Sequence")),
             Sign(
                 "▲ row 1 “th…” does not follow “…at”",
                 (
-                    "row 1 begins with “th…”, but the hidden state that it takes over was left by “…at”, which is another"
-                    " place of the text: the model starts this batch with a memory that does not belong to it. --layout "
-                    "contiguous cuts the text so that rows go on"
+                    "row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of the"
+                    " text: the model starts this batch with a memory that does not belong to it. With --layout "
+                    "contiguous, each row continues the text of the previous batch"
                 ),
                 lambda p: p.warning,
                 _in("Sequence"),
             ),
             Sign(
                 "‖dh‖",
-                "the length of the gradient at a timestep; the bar under it compares the timesteps",
+                "the norm of the gradient at a timestep; the bar below it compares the timesteps",
                 lambda p: p.plain,
                 _in("Sequence"),
             ),
             Sign(
                 "c h z r",
                 (
-                    "the paths of the gradient to the timestep before, each letter a fifth of it: the line of the carry, "
+                    "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, "
                     "the candidate, the update gate, the reset gate, as the border says"
                 ),
                 lambda p: p.plain,
                 _in("Sequence"),
             ),
-            Sign("┃", "a wall: the gradient is cut here and does not reach the batch before", lambda p: p.plain, _in("Sequence")),
+            Sign("┃", "a wall: the gradient is cut here and does not reach the previous batch", lambda p: p.plain, _in("Sequence")),
             Sign("p", "the probability that the sampled character had", lambda p: p.gate, _in("Samples")),
             Sign(
                 "u",
-                "the random number from 0 to 1 that chose the character; none where the likeliest was taken",
+                "the random number from 0 to 1 that chose the character; none if the likeliest was chosen",
                 lambda p: p.plain,
                 _in("Samples"),
             ),
@@ -135,19 +137,19 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
     (
         "Run",
         (
-            Sign("▲", "where you are in the run", lambda p: p.accent, _in("TimeLine", "LossCurve")),
+            Sign("▲", "the current position in the run", lambda p: p.accent, _in("TimeLine", "LossCurve")),
             Sign("▲ 2 findings", "something is wrong with the run: <findings> lists it", lambda p: p.warning, _in("Header")),
             Sign(
                 "◂ 5 ticks back", "you are in the past: 5 lines before the newest moment reached", lambda p: p.accent, _in("Header")
             ),
             Sign("a", "a mark that you have set", lambda p: p.strong, _in("TimeLine")),
             Sign("●", "a run stopped here", lambda p: p.warning, _in("TimeLine")),
-            Sign("╰", "another branch parts here", lambda p: p.second, _in("TimeLine")),
-            Sign("↑ ↓", "a loss that stands out, or is beyond the axis", lambda p: p.warning, _in("TimeLine", "LossCurve")),
+            Sign("╰", "another branch leaves here", lambda p: p.second, _in("TimeLine")),
+            Sign("↑ ↓", "an outlier of the loss, or a loss off the axis", lambda p: p.warning, _in("TimeLine", "LossCurve")),
             Sign("✗", "not a finite number", lambda p: p.warning, _in("TimeLine", "LossCurve", "Header")),
             Sign(
                 "╌ log V",
-                "what a model would lose that guesses; unigram: that knows how frequent characters are; bigram: pairs",
+                "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
                 lambda p: p.dim,
                 _in("LossCurve"),
             ),
@@ -158,11 +160,11 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
 
 
 def signs_of(panel: object) -> list[Sign]:
-    """The signs that are drawn in a panel, by its class and those that it is derived from."""
+    """Return the signs that are drawn in a panel, by its class and its base classes."""
     kinds = {kind.__name__ for kind in type(panel).__mro__}
     return [sign for _, signs in SIGNS for sign in signs if sign.panels & kinds]
 
 
 def meanings(written: str) -> list[str]:
-    """What a sign means, as it is written in the legend or as one of the signs that an entry lists."""
+    """Return the meanings of a sign, written as in the legend or as one of several signs of an entry."""
     return [sign.meaning for _, signs in SIGNS for sign in signs if written in (sign.sign.strip(), *sign.sign.split())]

@@ -1,7 +1,6 @@
-"""A sentence for every name of a model: that of its line in the model's own file, else that of its role.
+"""Explanations of the names of a model: the comment on its line in the file of the model, otherwise the one of its role.
 
-A comment on a line of a .cell, .head, .loss or .update file is the sentence for what the line
-computes, in a user's own cell as well.
+A comment on a line of a .cell, .head, .loss or .update file, also of a user's own, explains the value that the line computes.
 """
 
 from __future__ import annotations
@@ -13,58 +12,58 @@ from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.equations.expression import Apply, Expression, Name, Product
 
-#: The names that every program has, whatever its equations are.
+#: The names that every program has, independent of its equations.
 COMMON = {
-    "epoch": "epoch: how often the whole text has been read, counted from 1 where you type it",
+    "epoch": "epoch: how often the whole text has been read, counted from 1 when typed",
     "batch": "batch: the part of the text that one update is made from, counted within the epoch",
-    "t": "timestep: the place in the sequence that the lines between the loops are computed for",
+    "t": "timestep: the place in the sequence for which the lines inside the loops are computed",
     "char": "the character that is read, in each row of the batch",
     "target": "the character that should be predicted, in each row of the batch",
     "learning_rate": "learning rate: how far an update goes against the gradient",
     "grad_norm": "length of the whole gradient: the root of the sum of all its squares",
-    "max_weight": "the largest weight there is, by its absolute value",
+    "max_weight": "the largest absolute value of all weights",
     "loss": "loss of the batch: how badly it is predicted; training makes it smaller",
 }
 
-#: The sentences for roles. `{}` stands for what the name belongs to.
+#: The explanations of roles. `{}` is the name to which the value belongs.
 ROLES = {
     "read": "the character that is read, as a row of zeros with a 1 at its place",
-    "given": "what the model reads from outside",
+    "given": "the input of the model",
     "wanted": "the character that should be predicted, as a row of zeros with a 1 at its place",
-    "before": "{} as the timestep before left it; this timestep begins with it",
-    "activated": "what {} is applied to: any real number, before it is squeezed into the range of {}",
-    "part": "{}: a part of the line of {}, recorded by itself",
-    "weights": "weights from {} to {}: the row says from what, the column to which unit; training changes them",
+    "before": "{} after the previous timestep; this timestep begins with it",
+    "activated": "the argument of {}: any real number, before it is squeezed into the range of {}",
+    "part": "{}: a part of the line of {}, recorded separately",
+    "weights": "weights from {} to {}: a row for each input, a column for each unit; training changes them",
     "bias": "bias of {}: added in every row and at every timestep; training changes it",
     "parameter": "a parameter: training changes it",
     "gradient": "gradient of the loss with respect to {}, summed over rows and timesteps: the update goes against it",
     "delta": "gradient of the loss with respect to {}: how much the loss would grow for each unit that {} grows by",
-    "future": "gradient that the timestep after hands back to {}; 0 at the last timestep, or where it is cut",
-    "handed back": "gradient with respect to {}, which is handed back to the timestep before",
+    "future": "gradient that {} receives from the next timestep; 0 at the last timestep, or where it is cut",
+    "handed back": "gradient with respect to {}, which is passed to the previous timestep",
     "path": "the share of {} that flows through the line of {}",
-    "kept": "what the update rule keeps of the earlier gradients of {}",
-    "step": "a value on the way to the update of {}",
+    "kept": "computed by the update rule from the earlier gradients of {}",
+    "step": "an intermediate value of the update of {}",
     "computed": "computed by the line {}",
 }
 
 
 def about(program: Program, name: str) -> str:
-    """What a name stands for, in a sentence without a full stop. Raises `KeyError` for what is no name of the program."""
+    """Return the explanation of a name, a sentence without a full stop. Raises `KeyError` if the program has no such name."""
     kind = program.names[name].kind
     line = program.lines.get(name)
     if kind is not Kind.PARAMETER and line is not None and line.note:
         return line.note
-    said = next(_by_role(program, name, kind), "")
-    return said or COMMON.get(name, "")
+    sentence = next(_by_role(program, name, kind), "")
+    return sentence or COMMON.get(name, "")
 
 
 def about_entry(program: Program, name: str, index: tuple[int, ...], written: str) -> str:
-    """A number of a name: `z[row 1, unit 2] = 0.9301: update gate: near 1 keeps the old state`."""
+    """Return a number with its explanation: `z[row 1, unit 2] = 0.9301: update gate: near 1 keeps the old state`."""
     return f"{spoken(program, name, index)} = {written}: {about(program, name)}"
 
 
 def _by_role(program: Program, name: str, kind: Kind) -> Iterator[str]:
-    """The sentences that fit, the best first."""
+    """Yield the explanations that apply, best first."""
     shown, page = program.writer.name, program.model.page
     match kind:
         case Kind.INPUT:
@@ -87,23 +86,23 @@ def _by_role(program: Program, name: str, kind: Kind) -> Iterator[str]:
 
 
 def _part(program: Program, name: str) -> Iterator[str]:
-    """A labelled part of a line: what a function is applied to, or another part; else a line of its own."""
+    """Yield explanations of a labelled part of a line (the argument of a function, or another part), or of a line."""
     shown = program.writer.name
-    made = program.written_with.get(name)
-    if made is None:
+    target = program.written_with.get(name)
+    if target is None:
         if (line := program.lines.get(name)) is not None and name not in COMMON:
             yield ROLES["computed"].format(line.text)
         return
-    formula = program.lines[made].formula
+    formula = program.lines[target].formula
     if isinstance(formula, Apply) and any(part.label == name for part in formula.parts):
         sign = {"sigmoid": "σ"}.get(formula.function, formula.function)
-        yield ROLES["activated"].format(sign, shown(made))
+        yield ROLES["activated"].format(sign, shown(target))
     else:
-        yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(made))
+        yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(target))
 
 
 def _parameter(program: Program, name: str) -> Iterator[str]:
-    """Weights and biases, by the forward line that reads them."""
+    """Yield explanations of a weight or a bias, by the forward lines that read it."""
     shown = program.writer.name
     for line in program.lines.values():
         if line.phase != "forward" or line.formula is None or name not in line.reads:
@@ -118,13 +117,13 @@ def _parameter(program: Program, name: str) -> Iterator[str]:
 
 
 def _multiplied(formula: Expression, name: str) -> Expression | None:
-    """What stands before a parameter in a matrix product."""
+    """Return the left factor of a matrix product with the parameter, None if there is no such product."""
     products = (node for node in formula.walk() if isinstance(node, Product))
     return next((node.left for node in products if isinstance(node.right, Name) and node.right.name == name), None)
 
 
 def _delta(program: Program, name: str) -> Iterator[str]:
-    """The gradient of a value, of a state that is handed back, or one of the shares that it is the sum of."""
+    """Yield explanations of the gradient of a value, of a state passed back, or of one of the summands of a gradient."""
     shown, page = program.writer.name, program.model.page
     of = name.removeprefix("d")
     for state in page.states:
@@ -132,12 +131,12 @@ def _delta(program: Program, name: str) -> Iterator[str]:
             yield ROLES["future"].format(shown(state))
         if name == f"d{page.before(state)}":
             yield ROLES["handed back"].format(shown(page.before(state)))
-    made = program.written_with.get(name)
-    if made is not None and made.startswith("d"):
+    target = program.written_with.get(name)
+    if target is not None and target.startswith("d"):
         forward = next((line for line in page.lines if line.label and f"_{line.label}" in name), None)
         if forward is not None:
-            yield ROLES["path"].format(shown(made), shown(forward.target))
-        yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(made))
+            yield ROLES["path"].format(shown(target), shown(forward.target))
+            yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(target))
     if of in program.names:
         yield ROLES["delta"].format(shown(of), shown(of))
     if (line := program.lines.get(name)) is not None:

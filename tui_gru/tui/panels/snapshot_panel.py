@@ -1,4 +1,4 @@
-"""A panel of a snapshot's numbers, each of which can be pointed at."""
+"""The base of panels that show numbers of a snapshot, each of which can be pointed at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tui_gru.tui.widgets.refs import Ref
 
 
 class SnapshotPanel(CellPanel):
-    """Subclasses keep what they were given to show in `_snapshot`."""
+    """A panel whose subclasses store the snapshot that they show in `_snapshot`."""
 
     _snapshot: Snapshot | None = None
 

@@ -1,1 +1,1 @@
-"""The screens: the main one, and those that are laid over it."""
+"""The main screen, its parts, and the help screen."""

@@ -1,4 +1,4 @@
-"""Where numbers come from: a derivation over the blackboard, the numbers followed from it, and the way back."""
+"""Derivations of numbers: shows one over the blackboard, follows numbers from it, and goes back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tui_gru.debugger.program.position import position_of
 if TYPE_CHECKING:
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.session.guards import Progress
-    from tui_gru.tui.panels.origin import Leaf, OriginPanel
+    from tui_gru.tui.panels.lists.origin import Leaf, OriginPanel
     from tui_gru.tui.screens.main import MainScreen
 
 
 class Derivations:
-    """The debugger goes to the place where a number was computed that is followed, and back."""
+    """Shows derivations. Following a number goes to the place where it was computed; going back returns from there."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
@@ -24,13 +24,13 @@ class Derivations:
 
     @property
     def _panel(self) -> OriginPanel | None:
-        from tui_gru.tui.panels.origin import OriginPanel
+        from tui_gru.tui.panels.lists.origin import OriginPanel
 
         overlay = self._screen.overlay
         return overlay if isinstance(overlay, OriginPanel) else None
 
     def ask(self, number: ValueRef) -> None:
-        """Show the derivation of a number; from one that is shown already, `left` comes back to that."""
+        """Show the derivation of a number. If another is shown already, `left` returns to it."""
         name = self._screen.session.program.code_name(number.name)
         self._derive(replace(number, name=name), follow=False)
 
@@ -38,7 +38,7 @@ class Derivations:
         self._derive(event.number, follow=True)
 
     def _derive(self, number: ValueRef, *, follow: bool) -> None:
-        from tui_gru.tui.panels.origin import Leaf  # late, as all that the first picture does not need
+        from tui_gru.tui.panels.lists.origin import Leaf  # imported late: not needed for the first screen
 
         found: list[Leaf] = []
         session = self._screen.session
@@ -46,7 +46,7 @@ class Derivations:
         def derive(progress: Progress | None) -> None:
             root = session.origin(number, progress=progress)
             while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
-                # What is only handed on is followed to where it was computed.
+                # A value that is only copied is followed to the line that computed it.
                 root = session.origin(root.terms[0].number, progress=progress)
             assert root.number is not None
             tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
@@ -62,7 +62,7 @@ class Derivations:
             return
         panel = self._panel
         if panel is None:
-            from tui_gru.tui.panels.origin import OriginPanel
+            from tui_gru.tui.panels.lists.origin import OriginPanel
 
             self._trail = ()
             self._screen.overlays.cover(OriginPanel(found[0]))
@@ -71,7 +71,7 @@ class Derivations:
             panel.turn_to(found[0])
 
     def left(self) -> None:
-        """Back to the derivation before, and to where it was computed."""
+        """Return to the previous derivation and to the place where its number was computed, or close the only one."""
         panel, session = self._panel, self._screen.session
         if panel is None:
             return
@@ -90,7 +90,7 @@ class Derivations:
             self._screen.do(lambda _: _work_out(event.node), then=lambda: panel.open_at(event.path), opens=True)
 
     async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
-        """When the number last changed by more than what is typed: a search back in time, ready to be completed."""
+        """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
         number = event.number
         now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
         await self._screen.open_line(f"back abs({now} - {before}) > ")
@@ -101,6 +101,6 @@ class Derivations:
 
 
 def _work_out(node: Node) -> None:
-    """Have the terms of a node, and what stands beside each of them, ready to be drawn."""
+    """Compute the derivations of the terms of a node, such that drawing does not need to."""
     for term in node.terms:
-        term.derivation  # noqa: B018 - kept once it has been asked for
+        term.derivation  # noqa: B018 - the property caches it

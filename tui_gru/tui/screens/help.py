@@ -1,4 +1,4 @@
-"""All keys and commands, made from the verb table; what is typed searches them."""
+"""The help screen: all keys and commands of the verb table, searchable by typing."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.tui.characters import fitting, folded
 from tui_gru.tui.examples import example
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.key_signs import key_signs
+from tui_gru.tui.look.characters import fitting, folded
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
-HINTS = ("esc closes", "type to search", "a number before a key counts: 10s", "capital letters go back in time")
-KEY, LEAST = 10, 20  # cells of a key, and those that what it does has beside it
+HINTS = ("esc closes", "type to search", "a number before a key repeats it: 10s", "capital letters go back in time")
+KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
-Row = tuple[str, str]  # what is typed, and what it does
+Row = tuple[str, str]  # what is typed, and its description
 
 
 class HelpScreen(ModalScreen[None]):
-    """Laid over the main screen. The keys that opened it and that quit leave it, unless something has been typed to search for."""
+    """The help over the main screen. The keys of help, escape and quit close it, unless a search text has been typed."""
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
@@ -36,7 +36,7 @@ class HelpScreen(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark", "dismiss", "Close", show=False),
-        *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remapped as these
+        *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
     ]
 
     def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
@@ -47,7 +47,7 @@ class HelpScreen(ModalScreen[None]):
         yield self._panel
 
     def on_key(self, event: events.Key) -> None:
-        """Search for what is typed."""
+        """Add the typed character to the search text."""
         sought, bound = self._panel.sought, event.key in self.active_bindings
         if event.key == "backspace":
             self._panel.search(sought[:-1])
@@ -60,9 +60,9 @@ class HelpScreen(ModalScreen[None]):
 
 
 class HelpPanel(Panel):
-    """What has the focus comes first, then the keys, then the commands.
+    """Explanations of what has the focus, then the keys, then the commands.
 
-    `sought` is what is searched for: only rows with all of its words are shown.
+    `sought` is the search text: only rows that contain all of its words are shown.
     """
 
     def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
@@ -71,7 +71,7 @@ class HelpPanel(Panel):
         self.sought = ""
 
     def search(self, sought: str) -> None:
-        """Show the rows with these words; all rows for the empty text."""
+        """Show the rows that contain these words, all rows if the text is empty."""
         self.sought = sought
         self._set_titles()
         self.scroll_home(animate=False)
@@ -84,7 +84,7 @@ class HelpPanel(Panel):
     def _set_titles(self) -> None:
         room = self.outer_size.width - 6
         if self.sought:
-            self.set_titles(f"keys with “{self.sought}”", fitting(("esc closes", "backspace takes a letter back"), room))
+            self.set_titles(f"keys with “{self.sought}”", fitting(("esc closes", "backspace deletes a letter"), room))
         else:
             self.set_titles("keys", fitting(HINTS, room))
 
@@ -93,7 +93,7 @@ class HelpPanel(Panel):
         groups = [(group, rows) for group in GROUPS if (rows := self._keys(group))]
         commands = self._commands()
         if not (explained or groups or commands):
-            return text(self.palette, "no key and no command has these words", self.palette.plain)
+            return text(self.palette, "no key or command contains these words", self.palette.plain)
         above = [self._explained(explained, width)] if explained else []
         below = [self._table("Command line", commands, width)] if commands else []
         if width >= 130 and len(groups) > 1:
@@ -111,7 +111,7 @@ class HelpPanel(Panel):
         return self._found([(f":{verb.usage}", verb.typed_help) for verb in VERBS if verb.names])
 
     def _found(self, rows: list[Row]) -> list[Row]:
-        """The rows that are searched for, with names of the model."""
+        """Return the rows that match the search text, with placeholders replaced by names of the model."""
         named = [(example(self._program, typed), example(self._program, what)) for typed, what in rows]
         return list(filter(self._fits, named))
 
@@ -119,28 +119,28 @@ class HelpPanel(Panel):
         return all(word in " ".join(row).lower() for word in self.sought.lower().split())
 
     def _explained(self, rows: Sequence[Row], width: int) -> Box:
-        """What has the focus, each thing with the sentence for it under it."""
+        """Return a box with the explanations of what has the focus, each below its title."""
         p = self.palette
         lines: list[list[Segment]] = []
         for what, sentence in rows:
             lines += ([Segment(part, p.keyword)] for part in folded(transliterate(what, p.glyphs), width))
-            said = folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
-            lines += ([Segment("  "), Segment(part, p.plain)] for part in said)
+            parts = folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
+            lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
         return vstack(text(p, "Here", p.strong), from_rows(lines))
 
     def _table(self, title: str, rows: list[Row], width: int, *, least: int = 0) -> Box:
-        """What is typed, and what it does beside it; under it, where that would leave it hardly any room."""
+        """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""
         p = self.palette
         rows = [(transliterate(typed, p.glyphs), transliterate(what, p.glyphs)) for typed, what in rows]
         first = max(least, *(cell_len(typed) for typed, _ in rows)) + 2
         beside = width - first >= LEAST
         lines: list[list[Segment]] = []
         for typed, what in rows:
-            said = folded(what, width - first if beside else width - 2)
+            parts = folded(what, width - first if beside else width - 2)
             if beside:
-                lines.append([Segment(typed + " " * (first - cell_len(typed)), p.keyword), Segment(said[0], p.plain)])
+                lines.append([Segment(typed + " " * (first - cell_len(typed)), p.keyword), Segment(parts[0], p.plain)])
             else:
                 lines += ([Segment(part, p.keyword)] for part in folded(typed, width))
             indent = " " * (first if beside else 2)
-            lines += ([Segment(indent), Segment(part, p.plain)] for part in said[beside:])
+            lines += ([Segment(indent), Segment(part, p.plain)] for part in parts[beside:])
         return vstack(text(p, title, p.strong), from_rows(lines))

@@ -1,4 +1,4 @@
-"""What is kept with a session: the layout, the commands that were typed, and where a session that was opened is recorded."""
+"""Saves with a session its layout and typed commands, and asks where to record a session that was opened from a file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from textual import events
 
-from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.layout import Layout
+from tui_gru.tui.look.key_signs import sign_of_key
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
@@ -17,22 +17,22 @@ MOST_COMMANDS = 200
 
 
 class KeptWithSession:
-    """Lays the screen out as the session was left, and has every change of the layout kept with the session."""
+    """Restores layout and commands from the session, and saves every change of them in the session."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._laid_out: Session | None = None  # whose layout this is
+        self._laid_out: Session | None = None  # the session that `_layout` belongs to
         self._layout = Layout()
 
     # The layout
 
     @property
     def is_other(self) -> bool:
-        """Whether the screen shows another session than the one that it is laid out for."""
+        """True if the screen shows another session than the one whose layout it has."""
         return self._screen.session is not self._laid_out
 
     def lay_out(self) -> None:
-        """Lay the screen out as the session was left, with the commands that were typed in it."""
+        """Restore the layout and the commands that are saved in the session."""
         self._laid_out = self._screen.session
         kept = self._laid_out.kept("layout")
         if kept is not None:
@@ -41,7 +41,7 @@ class KeptWithSession:
         self.recall_commands()
 
     def keep_layout(self) -> None:
-        """Have the layout kept with the session, if it is another than before."""
+        """Save the layout in the session if it has changed."""
         if self.is_other or not self._screen.is_mounted:
             return
         layout = Layout.of(self._screen)
@@ -53,7 +53,7 @@ class KeptWithSession:
 
     @property
     def commands(self) -> list[str]:
-        """The commands typed in this session, the newest last."""
+        """The commands typed in this session, newest last."""
         kept = self._screen.session.kept("commands", [])
         return [each for each in kept if isinstance(each, str) and each.isprintable()] if isinstance(kept, list) else []
 
@@ -62,9 +62,9 @@ class KeptWithSession:
             self._keep("commands", [*self.commands, command][-MOST_COMMANDS:])
 
     def recall_commands(self) -> None:
-        """Have the commands of this session at hand on the `:` line."""
+        """Load the commands of this session into the history of the `:` line."""
         if lines := self._screen.query("CommandLine"):
-            from tui_gru.tui.panels.command_line import CommandLine
+            from tui_gru.tui.panels.typing.command_line import CommandLine
 
             lines.only_one(CommandLine).history = self.commands
 
@@ -74,30 +74,30 @@ class KeptWithSession:
         if self._screen.noticed not in ("", before):
             self._screen.say_notice()
 
-    # Where a session is recorded that was opened from a file
+    # Recording of a session that was opened from a file
 
     @property
     def question(self) -> str:
-        """What is asked as long as something has been done that is recorded nowhere; empty when nothing is asked."""
+        """The question where to record changes, shown until it is answered; empty if there are no unrecorded changes."""
         session = self._screen.session
         path = session.opened_from
         if path is None or not session.undecided or self._screen.running:
             return ""
-        return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self._screen, 'stop')} goes on in memory"
+        return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self._screen, 'stop')} continues in memory"
 
     def take_key(self, event: events.Key) -> bool:
-        """Take the answer to `question`. Whether the key was one; any other key does what it always does."""
+        """Handle a key that answers `question`. Return True if the key was an answer; any other key keeps its meaning."""
         answered = bool(self.question) and event.key in ("y", "c")
         if answered:
             self._record(copy=event.key == "c")
         return answered
 
     def _record(self, *, copy: bool) -> None:
-        """Record the session to the file that it was opened from, or to a new one beside that."""
+        """Record the session to the file that it was opened from, or to a new file beside it."""
         session = self._screen.session
 
         def record(_: Any) -> None:
-            from tui_gru.debugger.storage.own_sessions import free_path
+            from tui_gru.debugger.storage.library import free_path
 
             path = session.opened_from
             assert path is not None
@@ -107,7 +107,7 @@ class KeptWithSession:
         self._screen.do(record, batches=None)
 
     def decline(self) -> bool:
-        """Go on in memory, if `question` was asked. Whether it was."""
+        """Continue in memory if `question` is asked. Return True if it was."""
         asked = bool(self.question)
         if asked:
             self._screen.forget_notice()

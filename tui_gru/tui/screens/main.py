@@ -1,4 +1,4 @@
-"""The main screen: a key becomes a verb of the session, and the panels draw the session's snapshot."""
+"""The main screen: executes verbs of the session on keys, and has the panels draw the session's snapshot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.runs import Finished, Progressed, problem_of
 from tui_gru.tui.screens.derivations import Derivations
 from tui_gru.tui.screens.kept import KeptWithSession
@@ -24,6 +24,7 @@ from tui_gru.tui.screens.panel_host import PanelHost
 from tui_gru.tui.screens.pending import Pending
 from tui_gru.tui.screens.play import Play
 from tui_gru.tui.screens.runner import Runner
+from tui_gru.tui.screens.tour import Tour
 from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
@@ -32,16 +33,16 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.overlay import Overlay
 
 if TYPE_CHECKING:
-    from tui_gru.tui.panels.command_line import CommandLine
-    from tui_gru.tui.panels.origin import OriginPanel
+    from tui_gru.tui.panels.lists.origin import OriginPanel
+    from tui_gru.tui.panels.typing.command_line import CommandLine
 
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))
 
 
 class MainScreen(GuardedScreen):
-    """Holds the session, its snapshot, and how it is looked at (`view`); each part does one thing with them.
+    """The session, its snapshot, the view of it (`view`), and the parts that work on them.
 
-    A verb of `verbs/table.py` is a function that is given this screen. What a panel asks for is dealt with by a function as well.
+    A verb of `verbs/table.py` is a function that takes this screen. The messages of panels are handled by such functions too.
     """
 
     AUTO_FOCUS = ""
@@ -55,7 +56,7 @@ class MainScreen(GuardedScreen):
         self.session = session
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
-        self.bottom = BottomLine(self._hinted, self._keys_of, self._applies, self._label_of)
+        self.bottom = BottomLine(self._hinted, self.keys_of, self._applies, self._label_of)
         self.runner = Runner(self, partial(analysing.look_after_run, self), lambda: self._keys_waiting)
         self.pending = Pending(self)
         self.play = Play(self)
@@ -63,9 +64,10 @@ class MainScreen(GuardedScreen):
         self.panels = PanelHost(self)
         self.derivations = Derivations(self)
         self.kept = KeptWithSession(self)
+        self.tour = Tour(self)
         self.do = self.runner.do
         self._due = False
-        self._came_from: Widget | None = None  # what had the focus before the command line
+        self._came_from: Widget | None = None  # the widget that had the focus before the command line
 
     def compose(self) -> ComposeResult:
         self.panels.size_up()
@@ -75,7 +77,7 @@ class MainScreen(GuardedScreen):
     def on_mount(self) -> None:
         self._show()
         if self.snapshot.config.carry == "notebook":
-            self.say("carry notebook: gradients run on into the epoch's earlier batches, so its cost grows with their square")
+            self.say("carry notebook: gradients flow into earlier batches of the epoch; the cost grows with their number squared")
         self.kept.lay_out()
         if self.noticed:
             self.say_notice()
@@ -88,23 +90,23 @@ class MainScreen(GuardedScreen):
 
     @property
     def running(self) -> bool:
-        """Whether a thread is at work on the session, which then is not to be touched."""
+        """True while a thread works on the session, which must not be used meanwhile."""
         return self.runner.running
 
     @property
     def expecting(self) -> bool:
-        """Whether something that was asked for is still to come, which the next key may be for."""
+        """True while something is about to open or to be drawn that the next key may be meant for."""
         return self.runner.expecting or self.overlays.expecting or self.panels.expecting
 
     @property
     def overlay(self) -> Overlay | None:
-        """What covers the blackboard, if anything does."""
+        """The overlay that covers the blackboard, None if there is none."""
         return self.overlays.overlay
 
     # Showing
 
     def show_now(self) -> None:
-        """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
+        """Take a new snapshot, and schedule drawing it after the waiting keys have been handled."""
         self.snapshot, self.pending.leaving = self.session.snapshot(), False
         self.session.add_notice(self.overlays.lift_what_is_gone())
         if self.noticed:
@@ -117,11 +119,11 @@ class MainScreen(GuardedScreen):
 
     @property
     def drawn(self) -> bool:
-        """Whether the panels show the newest snapshot."""
+        """True if the panels show the newest snapshot."""
         return not self._due
 
     def look(self, view: View) -> None:
-        """Look at the same snapshot in another way."""
+        """Show the same snapshot with another view."""
         self.view = view
         self._show()
 
@@ -130,30 +132,30 @@ class MainScreen(GuardedScreen):
         self.panels.show()
         self.bottom.refresh()
 
-    # Saying
+    # Messages
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Say something on the last row, until the next key; a question stays until it is answered."""
+        """Show a message in the last row until the next key; a question stays until it is answered, the tour until it ends."""
         question = self.kept.question
-        self.bottom.say(" · ".join(filter(None, (message, question))), warning=warning or bool(question))
+        self.bottom.say(" · ".join(filter(None, (message, question, self.tour.words))), warning=warning or bool(question))
 
     def failed(self, error: Exception, doing: str) -> None:
-        """Say what is wrong. Of an error that nothing expects a report is written; `doing` says what was being done."""
+        """Show an error, and write a report if it is an internal one. `doing` is what failed, in words."""
         problem = problem_of(error, doing)
-        if self.is_attached:  # else the program is about to end
+        if self.is_attached:  # otherwise the program is about to end
             self.say(problem, warning=True)
 
     @property
     def noticed(self) -> str:
-        """What the session has to say of the last verb; the empty text where it has nothing to say."""
+        """The session's notice about the last verb, empty if there is none."""
         return self.session.notice
 
     def note(self, words: str) -> None:
-        """Have something said at the end of the verb under way; it may be called in the thread of a run."""
+        """Set the notice that is shown when the current verb ends. May be called in the thread of a run."""
         self.session.notice = words
 
     def note_if_not_stopped(self, words: str) -> None:
-        """The same, where nothing stopped the run."""
+        """Add to the notice, unless a breakpoint or watch stopped the run."""
         if self.session.outcome.stopped_by is None:
             self.session.add_notice(words)
 
@@ -161,23 +163,23 @@ class MainScreen(GuardedScreen):
         self.note("")
 
     def say_notice(self) -> None:
-        """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
+        """Show the session's notice, as a warning if it is one."""
         notice = self.session.outcome.notice
         self.say(self.noticed, warning=notice is not None and notice.warning)
 
     def answer(self, words: str) -> None:
-        """Say what a verb has done, and what the session has to say besides."""
+        """Show the answer of a verb, followed by the session's notice."""
         self.session.add_notice(words, first=True)
         self.say_notice()
 
     # Verbs
 
     async def action_verb(self, id: str) -> None:
-        """Carry out a verb of the table, by its id, as its key does."""
+        """Execute the verb of this id as its key does."""
         await self.press(BY_ID[id])
 
     async def press(self, verb: Verb) -> None:
-        """What the key of a verb does."""
+        """Execute a verb as its key does, or open the `:` line if it needs arguments."""
         if verb.needs_arguments:
             await self.open_line(f"{verb.names[0]} ")
             return
@@ -189,7 +191,7 @@ class MainScreen(GuardedScreen):
         self.pending.digit(digit)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None dims a key that does not apply now."""
+        """Return None, which dims the key, if the action does not apply now."""
         if action != "verb":
             return None if self.running and action != "digit" else super().check_action(action, parameters)
         return True if self._applies(BY_ID[str(parameters[0])]) else None
@@ -198,20 +200,21 @@ class MainScreen(GuardedScreen):
         return verb.while_running if self.running else verb.applies(self)
 
     def _hinted(self) -> list[Verb]:
-        """The verbs that the footer has a word for, in this run."""
+        """Return the verbs that the footer can show in this run."""
         return [verb for verb in VERBS if verb.label and verb.offered(self)]
 
     @property
     def own_keys(self) -> dict[str, str]:
-        """The user's own keys, by verb id."""
+        """The keys of the user's key file by verb id."""
         return getattr(self.app, "own_keys", {})
 
     def _label_of(self, verb: Verb) -> str:
-        """The word beside a key in the footer; beside the one that turns pages, also which of how many is shown."""
+        """Return the word beside a key in the footer; for the page verb, with the number of the page."""
         page, pages = self.panels.page, self.panels.pages
         return f"{verb.label} {page}/{pages}" if verb.id == "page" and pages > 1 else verb.label
 
-    def _keys_of(self, verb: Verb) -> str:
+    def keys_of(self, verb: Verb) -> str:
+        """The keys of a verb, separated by commas: the user's own, else those of the table."""
         return self.own_keys.get(verb.id, verb.keys)
 
     @property
@@ -221,14 +224,14 @@ class MainScreen(GuardedScreen):
     # The `:` line
 
     async def open_line(self, text: str = "", value: str = "", rest: str = "") -> None:
-        """Open the `:` line with a command begun, and a value selected in it."""
-        from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
+        """Open the `:` line with `text`, then `value`, which is selected, then `rest`."""
+        from tui_gru.tui.panels.typing.command_line import CommandLine  # imported late: not needed for the first screen
 
         if not isinstance(self.focused, CommandLine):
             self._came_from = self.focused
-        self.say("")  # the line lies over the last row of what was said
+        self.say("")  # the line covers the last row of the message
         if not self.query(CommandLine):
-            from tui_gru.tui.panels.completion_list import CompletionList
+            from tui_gru.tui.panels.typing.completion_list import CompletionList
             from tui_gru.tui.verbs.completion import complete
 
             listed = CompletionList()
@@ -250,10 +253,11 @@ class MainScreen(GuardedScreen):
     def on_command_line_left(self) -> None:
         self.set_focus(self._came_from)
 
-    # What the keyboard and the runs have to say
+    # Keys and runs
 
     def on_key(self, event: events.Key) -> None:
-        """What waits for a key takes it before it does what it is bound to."""
+        """Give a key to the tour and to what waits for one, before its binding is executed."""
+        self.tour.take_key(event)
         if self.pending.take_key(event) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()
@@ -266,7 +270,7 @@ class MainScreen(GuardedScreen):
             self.call_after_refresh(self.kept.lay_out)
         self.runner.finished(event)
 
-    # What panels ask for
+    # Messages of panels
 
     on_branch_list_chosen = branching.branch_chosen
     on_branches_apart_chosen = branching.apart_chosen
@@ -303,17 +307,17 @@ class MainScreen(GuardedScreen):
     def on_origin_panel_copied(self, event: OriginPanel.Copied) -> None:
         self.derivations.copied(event)
 
-    # Clicks and keys that come when what they were meant for has been removed, and is still to be seen
+    # Clicks and keys on widgets that have been removed but are still on the screen
 
     def get_widget_at(self, x: int, y: int) -> tuple[Widget, Region]:
-        """As Textual's, for widgets that are still there."""
+        """Return the widget at a cell as Textual does. Raises `NoWidget` if it has been removed."""
         widget, region = super().get_widget_at(x, y)
         if not widget.is_attached:
-            raise NoWidget(f"what was at {x}, {y} has been removed")
+            raise NoWidget(f"the widget at {x}, {y} has been removed")
         return widget, region
 
     def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
-        """As Textual's, for widgets that are still there."""
+        """Set the focus as Textual does, unless the widget has been removed."""
         if widget is None or widget.is_attached:
             super().set_focus(widget, scroll_visible, from_app_focus)
 

@@ -1,4 +1,4 @@
-"""The panel that covers the blackboard: a list, a report, a derivation."""
+"""Shows and closes the overlay, the panel that covers the blackboard: a list, a report, a derivation."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ if TYPE_CHECKING:
 
 
 class OverlayHost:
-    """One overlay at a time; the listing and the header stay in view."""
+    """At most one overlay at a time; the listing and the header stay visible."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._coming: Overlay | None = None  # it is being laid
+        self._coming: Overlay | None = None  # the overlay that is being mounted
 
     @property
     def overlay(self) -> Overlay | None:
-        """What covers the blackboard, if anything does."""
+        """The overlay that covers the blackboard, None if there is none."""
         return next(iter(self._screen.query(Overlay)), None)
 
     @property
     def expecting(self) -> bool:
-        """Whether an overlay is being laid, which the next key may be for."""
+        """True while an overlay is being mounted, which the next key may be meant for."""
         return self._coming is not None
 
     def cover(self, overlay: Overlay, *, of_this_moment: bool = False, then: Callable[[], object] | None = None) -> None:
-        """Cover the blackboard with a panel, which gets every snapshot, and the focus; the keys typed meanwhile are for it.
+        """Cover the blackboard with a panel, which gets the focus, every snapshot, and the keys typed until it is mounted.
 
-        With `of_this_moment`, it is lifted when this moment is no longer part of the timeline. `then` is called once it is there.
+        With `of_this_moment`, the overlay is closed when this moment is no longer part of the timeline. `then` is called once it is
+        mounted.
         """
         if of_this_moment:
             overlay.read_at = self._screen.session.anchor()
         self._coming = overlay
-        work: Callable[[], Awaitable[None]] = partial(self._lay, overlay, then)  # a coroutine that never begins would be warned of
+        work: Callable[[], Awaitable[None]] = partial(self._lay, overlay, then)  # not a coroutine, which warns if never awaited
         self._screen.run_worker(work, exclusive=True, group="overlay")
 
     async def _lay(self, overlay: Overlay, then: Callable[[], object] | None) -> None:
@@ -52,7 +53,7 @@ class OverlayHost:
             board.add_class("-covered")
             screen.add_class("-overlaid")
             overlay.show(screen.snapshot, screen.view)
-            screen.set_focus(overlay)  # at once: the next key may be waiting already
+            screen.set_focus(overlay)  # without delay, since the next key may be waiting already
         finally:
             if self._coming is overlay:
                 self._coming = None
@@ -60,18 +61,18 @@ class OverlayHost:
             then()
 
     def lift(self) -> None:
-        """Uncover the blackboard."""
+        """Close the overlay."""
         for overlay in self._screen.query(Overlay):
-            overlay.read_at = None  # until it is removed, it is not to be found gone
+            overlay.read_at = None  # such that `lift_what_is_gone` ignores it until it is removed
             overlay.remove()
         self._screen.query_one("#blackboard").remove_class("-covered")
         self._screen.remove_class("-overlaid")
         self._screen.set_focus(None)
 
     def lift_what_is_gone(self) -> str:
-        """Lift an overlay of a moment that is no longer there, and say so; the empty text where nothing is lifted."""
+        """Close an overlay whose moment is no longer in the timeline. Return a message, empty if none was closed."""
         overlay = self.overlay
         if overlay is None or overlay.read_at is None or self._screen.session.holds(overlay.read_at):
             return ""
         self.lift()
-        return "what was shown is of a moment that is not there any more"
+        return "the panel was closed: its moment is no longer in the timeline"

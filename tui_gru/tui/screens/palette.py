@@ -1,4 +1,4 @@
-"""Textual's command palette, for screens of any size and keys and clicks that come in any order."""
+"""Textual's command palette, made safe for tiny screens and for keys and clicks in any order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from textual.command import CommandList, CommandPalette
 
 
 class Palette(CommandPalette):
-    """Moving in a list that has no room does nothing, and so does leaving the palette a second time (textual 8.2)."""
+    """A palette in which moving in a list without rows and closing it twice do nothing; in textual 8.2 they fail."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "command_list":

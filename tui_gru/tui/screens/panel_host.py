@@ -1,4 +1,4 @@
-"""The panels of the main screen: which there are, their pages on a small screen, and the one that is zoomed."""
+"""The panels of the main screen: composition, drawing, pages on a small screen, and zoom."""
 
 from __future__ import annotations
 
@@ -10,59 +10,60 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.pages import pages_of
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.time_line import TimeLine
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.pages import SMALL, Following, following, pages_of
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.time.time_line import TimeLine
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Weights
 from tui_gru.tui.view import Shows
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from tui_gru.tui.panels.log import Log
-    from tui_gru.tui.panels.watches import Watches
+    from tui_gru.tui.panels.program.log import Log
+    from tui_gru.tui.panels.program.watches import Watches
     from tui_gru.tui.screens.main import MainScreen
 
-LOW = 20  # rows
-#: The panels that are always there, in the order in which they are drawn.
+LOW = 20  # rows; a screen with fewer is low
+#: The panels that always exist, in the order in which they are drawn.
 PANELS: tuple[type[Widget], ...] = (
     Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples, TimeLine,
 )  # fmt: skip
-#: The panels that show differences where two branches are compared. The line at work keeps its own numbers: what it is computed
-#: from must give what it gives.
+#: The panels that show differences when two branches are compared. The current line shows its own values, because its result
+#: must be that of the operands shown.
 OF_DIFFERENCES = (Gates, LossTerms, Softmax, Weights)
-#: Those, the panels that name branches or places themselves, and the one without values.
+#: The panels without a remark about a comparison: those above, those that name branches themselves, and the listing.
 SAYING_IT = (*OF_DIFFERENCES, LossCurve, Listing, Samples)
 
 
 class PanelHost:
-    """`page` counts from 1. What a page shows is in main.tcss."""
+    """`page` is the number of the page, from 1. main.tcss defines which panels a page shows."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
         self.page = 1
         self._time_lines: list[TimeLine] = []
-        self._borrowed = False  # what is zoomed has the focus only as long as that
+        self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
         self._ever_watching = False
+        self._followed = Following.VALUES
 
     def compose(self) -> ComposeResult:
-        """All panels, each in its place."""
+        """Yield the panels in their containers."""
         gates = Gates(self._screen.session.program)
         yield Header()
         with Container(id="body"):
             with Container(id="program"):
                 yield Listing()
+            with Container(id="top"):
+                yield Sequence()
+                yield LossTerms()
             with Container(id="blackboard", classes="-many" if gates.many else ""):
-                with Container(id="top"):
-                    yield Sequence()
-                    yield LossTerms()
                 yield LineAtWork()
                 yield gates
                 with Container(id="middle"):
@@ -76,7 +77,7 @@ class PanelHost:
 
     @property
     def expecting(self) -> bool:
-        """Whether a panel waits for something that the next key may be for."""
+        """True while a panel waits for something that the next key may be meant for."""
         return any(line.expecting for line in self._time_lines)
 
     # Drawing
@@ -84,6 +85,7 @@ class PanelHost:
     def show(self) -> None:
         """Draw the snapshot on every panel."""
         screen = self._screen
+        self._follow()
         for kind in PANELS:
             panel = screen.query_one(kind)
             assert isinstance(panel, Shows)
@@ -97,31 +99,41 @@ class PanelHost:
             overlay.show(screen.snapshot, screen.view)
             self._remark_on(overlay)
 
+    def _follow(self) -> None:
+        """Make the first of several pages show the panels that belong to the current line."""
+        now = following(self._screen.snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
+        if now is not self._followed:
+            if self._followed.value:
+                self._screen.remove_class(self._followed.value)
+            if now.value:
+                self._screen.add_class(now.value)
+            self._followed = now
+
     def _remark_on(self, panel: object) -> None:
-        """Have the border of a panel say that it shows no differences where others do, unless it says so itself."""
+        """Set the remark in the border of a panel that shows no differences while others do."""
         snapshot = self._screen.snapshot
         shown = snapshot.other is not None and self._screen.view.differences and not isinstance(panel, SAYING_IT)
         if isinstance(panel, Panel):
             panel.set_remark(f"{snapshot.branch} alone" if shown else "")
 
     def seen_by(self, panel: object) -> Snapshot:
-        """What a panel is given to draw: the snapshot, or how it differs from the branch that is compared with."""
+        """Return what a panel draws: the snapshot, or its differences from the compared branch."""
         snapshot = self._screen.snapshot
         if snapshot.other is None or not (self._screen.view.differences and isinstance(panel, OF_DIFFERENCES)):
             return snapshot
-        from tui_gru.debugger.snapshots.differences import differences  # late, as all that the first picture does not need
+        from tui_gru.debugger.snapshots.differences import differences  # imported late: not needed for the first screen
 
         return differences(snapshot)
 
     def _stop_panels(self) -> Iterator[Shows]:
-        """The panels of watches and of the log: made when there is first something in them, hidden when there no longer is."""
+        """Yield the panels of watches and log. Each is mounted when it first has content, and hidden when it has none."""
         screen, snapshot = self._screen, self._screen.snapshot
         watches = any(watch.enabled for watch in snapshot.stops.watches)
         logs = bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
         if not (watches or logs or self._ever_watching):
             return
-        from tui_gru.tui.panels.log import Log  # late, too
-        from tui_gru.tui.panels.watches import Watches
+        from tui_gru.tui.panels.program.log import Log  # imported late: not needed for the first screen
+        from tui_gru.tui.panels.program.watches import Watches
 
         self._ever_watching = True
         kinds: tuple[tuple[type[Watches] | type[Log], bool], ...] = ((Watches, watches), (Log, logs))
@@ -134,47 +146,49 @@ class PanelHost:
                 panel.set_class(not needed, "-empty")
                 yield panel
         screen.set_class(watches or logs, "-watching")
-        if self.page > self.pages:  # there was a page for them alone
+        if self.page > self.pages:  # their page no longer exists
             self.turn_to(1)
 
     # Sizes and pages
 
     def size_up(self) -> None:
-        """Set the classes that Textual sets at the first resize, before there are panels, which it would have styled twice."""
+        """Set the size classes that Textual sets at the first resize, such that panels are not styled twice."""
         screen = self._screen
         sizes = (screen.HORIZONTAL_BREAKPOINTS, screen.app.size.width), (screen.VERTICAL_BREAKPOINTS, screen.app.size.height)
         self.resized()
         screen.add_class(*([name for least, name in breakpoints or () if least <= cells][-1] for breakpoints, cells in sizes))
 
     def resized(self) -> None:
-        """On a screen as low as this the later pages have no room for the program."""
+        """Set the class of a low screen, on which the later pages have no room for the program."""
         self._screen.set_class(self._screen.app.size.height < LOW, "-low")
+        self._follow()
 
     @property
     def small(self) -> bool:
-        """Whether watches and log have a page of their own."""
-        return self._screen.has_class("-narrow") or self._screen.has_class("-tiny")
+        """True if watches and log have a page of their own."""
+        return any(map(self._screen.has_class, SMALL))
 
     @property
     def pages(self) -> int:
-        """How many pages a screen of this size has."""
+        """The number of pages at this screen size."""
         return len(self.on_pages)
 
     @property
     def on_pages(self) -> tuple[tuple[str, ...], ...]:
-        """The panels on each page of a screen of this size, in words."""
-        return pages_of(self._screen.classes, watching=self._screen.has_class("-watching"))
+        """The names of the panels on each page at this screen size."""
+        return pages_of(self._screen.classes, watching=self._screen.has_class("-watching"), at=following(self._screen.snapshot))
 
     def turn_to(self, page: int) -> None:
-        """Show a page of panels, counted from 1; the first where there is no such page."""
+        """Show the page of this number, from 1; the first page if there is no such page."""
         self._screen.remove_class(f"-page-{self.page}")
         self.page = page if 1 <= page <= self.pages else 1
         self._screen.add_class(f"-page-{self.page}")
+        self._follow()
 
     # Zoom
 
     def zoom(self) -> None:
-        """Zoom on the panel in focus, or on the line at work, which then has the focus, so that the arrows scroll it; and back."""
+        """Zoom the panel in focus, or the current line, which gets the focus such that the arrows scroll it; or end the zoom."""
         screen = self._screen
         if screen.maximized is not None:
             screen.minimize()
@@ -186,7 +200,7 @@ class PanelHost:
         screen.set_focus(target)
 
     def minimized(self) -> None:
-        """Nothing is zoomed any more."""
+        """Called after the zoom has ended: give back a borrowed focus."""
         if self._borrowed:
             self._borrowed = False
             self._screen.set_focus(None)

@@ -1,4 +1,4 @@
-"""What has been typed of a verb that needs more: a count, a letter, the answer to a question."""
+"""Input that a verb waits for or uses: a count before a key, a letter after it, the answer to a question."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ LARGEST_COUNT = 10**9
 
 
 class Pending:
-    """At most one count, one letter and one question are waited for. `leaving`: the user was warned that quitting loses work."""
+    """At most one count, one letter and one question. `leaving` is True after the warning that quitting loses work."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
         self._count = 0
         self._letter: Callable[[str], None] | None = None
         self._yes: Callable[[], None] | None = None
-        self._no = ""  # what is said when the answer is not yes
+        self._no = ""  # the message if the answer is not yes
         self.leaving = False
 
     # A count
 
     @property
     def counting(self) -> bool:
-        """Whether a count has been typed for the next step."""
+        """True if a count has been typed for the next key."""
         return self._count > 0
 
     def digit(self, digit: int) -> None:
@@ -36,7 +36,7 @@ class Pending:
         self._show(str(self._count) if self._count else "")
 
     def take_count(self) -> int:
-        """The count typed for this step, 1 if none was; the next begins anew."""
+        """Return the count typed before this key, 1 if there was none, and reset it."""
         count, self._count = self._count or 1, 0
         self._show("")
         return count
@@ -47,18 +47,18 @@ class Pending:
     # A letter
 
     def wait_for_letter(self, then: Callable[[str], None], sign: str) -> None:
-        """Call `then` with the letter typed next; until then `sign` is shown."""
+        """Call `then` with the letter typed next, and show `sign` until then."""
         self._letter = then
         self._show(sign)
 
     # A question
 
     def ask(self, yes: Callable[[], None], *, otherwise: str) -> None:
-        """Call `yes` if the next key is y, else say `otherwise`."""
+        """Call `yes` if the next key is y, otherwise show `otherwise`."""
         self._yes, self._no = yes, otherwise
 
     def withdraw(self) -> bool:
-        """Ask no longer, if something was asked. Whether it was."""
+        """Withdraw the question. Return True if there was one."""
         asked, self._yes = self._yes is not None, None
         if asked:
             self._screen.say(self._no)
@@ -67,7 +67,7 @@ class Pending:
     # Keys
 
     def take_key(self, event: events.Key) -> bool:
-        """Take the letter or the answer that is waited for. Whether the key is to do nothing else."""
+        """Handle a key as the awaited letter or answer. Return True if its binding must not be executed."""
         if self._letter is not None:
             return self._take_letter(event, self._letter)
         if self._yes is None:

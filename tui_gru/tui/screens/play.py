@@ -1,4 +1,4 @@
-"""Steps that repeat: the last one again, and play, which takes one several times a second."""
+"""Repeated steps: repeats the last step once, or several times a second (play)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
 
-SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
+SPEEDS = (1, 2, 5, 10, 20, 50)  # steps per second
 _MANY = {"op": "lines", "timestep": "timesteps", "phase": "phases", "batch": "batches", "epoch": "epochs"}
 
 
 class Play:
-    """`speed` counts in `SPEEDS`."""
+    """Step, repeat and play. `speed` is an index of `SPEEDS`."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
@@ -26,11 +26,11 @@ class Play:
 
     @property
     def playing(self) -> bool:
-        """Whether it steps by itself."""
+        """True while steps are repeated automatically."""
         return self._timer is not None
 
     def walk(self, level: str, count: int) -> None:
-        """Step; the level and direction are remembered for `repeat` and for play, which take one of them at a time."""
+        """Step `count` times. `repeat` and play take single steps of the same level and direction afterwards."""
         self._last = (level, 1 if count > 0 else -1)
         session, snapshot = self._screen.session, self._screen.snapshot
         per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(level, 1 / snapshot.program.seq_length)
@@ -40,7 +40,7 @@ class Play:
         self._screen.do(lambda progress: session.step(level, count, progress=progress), batches=batches)
 
     def repeat(self, times: int) -> None:
-        """The last step again."""
+        """Repeat the last step."""
         level, count = self._last
         self.walk(level, count * times)
 
@@ -60,7 +60,7 @@ class Play:
             self._screen.say(f"play takes {SPEEDS[self.speed]} steps a second")
 
     def set_speed(self, speed: int) -> None:
-        """Which of `SPEEDS` play takes, the nearest there is."""
+        """Set the index of `SPEEDS`, clipped to the valid range."""
         self.speed = min(max(speed, 0), len(SPEEDS) - 1)
 
     @property
@@ -82,7 +82,7 @@ class Play:
             screen.say(self._pace)
 
     def pause(self) -> None:
-        """Play no more."""
+        """Stop playing."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None

@@ -1,4 +1,4 @@
-"""Verbs of a session, carried out at once where they are quick, else in a thread that the screen can stop."""
+"""Executes verbs of a session: quick ones in the UI thread, others in a worker thread that can be interrupted."""
 
 from __future__ import annotations
 
@@ -7,44 +7,47 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tui_gru.tui.key_signs import sign_of_key
+from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.guards import Progress
     from tui_gru.tui.screens.main import MainScreen
 
-AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
-FADING = 0.8  # how fast it is forgotten that a batch was slow: it may have been the machine
-FEW = 8  # batches: more are never done at once, since what they cost may not have been seen yet
+AT_ONCE = 0.05  # seconds; verbs that take no longer run in the UI thread
+FADING = 0.8  # the factor by which the estimate of the time of a batch decays, since a slow batch may be due to the machine
+FEW = 8  # batches; more never run in the UI thread, since the estimate may be too low
 
 
 class Runner:
-    """Runs one verb at a time. `after_run` is called in the thread of a run that nobody has stopped, at its end, with how many
-    batches it went on; `waiting` says how many keys wait for the end of a run."""
+    """Executes one verb at a time.
+
+    `after_run` is called with the number of batches passed, in the thread of a run, when the run ends without an interrupt.
+    `waiting` returns the number of keys that wait for the end of a run.
+    """
 
     def __init__(self, screen: MainScreen, after_run: Callable[[int], None], waiting: Callable[[], int]) -> None:
         self._screen, self._after_run, self._waiting = screen, after_run, waiting
         self._run: Run | None = None
         self._then: Callable[[], None] | None = None
         self._opens = False
-        self._batch_seconds = 0.0  # the most that a batch has cost lately
+        self._batch_seconds = 0.0  # the estimate of the time of a batch: a decaying maximum
 
     @property
     def running(self) -> bool:
-        """Whether a thread is at work on the session, which then is not to be touched."""
+        """True while a thread works on the session, which must not be used meanwhile."""
         return self._run is not None
 
     @property
     def expecting(self) -> bool:
-        """Whether the run opens something that the next key may be for."""
+        """True during a run that opens something that the next key may be meant for."""
         return self.running and self._opens
 
     def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None, opens: bool = False) -> None:
-        """Carry out a verb of the session. `batches` is about how many it runs, 0 of what is quick; None where that is not known.
+        """Execute a verb of the session, unless another is running.
 
-        Once it is done, and shown, `then` is called, unless it could not be done. With `opens`, that opens something for the keys
-        typed meanwhile, and they wait for it.
+        `batches` is the approximate number of batches that it computes, 0 if it is quick, None if unknown. `then` is called after
+        the result has been shown, unless the verb failed. With `opens`, `then` opens something that keys typed meanwhile wait for.
         """
         if self.running:
             return
@@ -61,7 +64,7 @@ class Runner:
             screen.run_worker(partial(self._work, verb), thread=True, exclusive=True, exit_on_error=True)
 
     def expect(self, seconds: float) -> None:
-        """The next batch may take this long."""
+        """Expect the next batch to take this many seconds."""
         self._batch_seconds = max(self._batch_seconds, seconds)
 
     def _do_at_once(self, verb: Verb, batches: int) -> None:

@@ -1,4 +1,4 @@
-"""Textual's driver for a terminal: `esc` is a key sooner, no size is mistaken for the newest, and nothing that comes can end it."""
+"""Textual's driver for a terminal, with a faster `esc`, a correct size after fast resizes, and tolerance of any input."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from textual.message import Message
 
 from tui_gru.tui.terminal.input_parser import InputParser
 
-IDLE = 0.1  # seconds after which the thread looks whether it is to end
-LATER = 0.002  # seconds: the parser must find the delay over
+IDLE = 0.1  # seconds between checks whether the input thread has to end
+LATER = 0.002  # seconds added to the delay, such that it is over for the parser
 READ = 4096  # bytes
 
 
 class TerminalGone(Message):
-    """Nothing more comes from the terminal, or can be written to it."""
+    """Posted when the terminal can no longer be read or written."""
 
 
 class PromptDriver(LinuxDriver):
-    """Reads keys as `LinuxDriver` does (textual 8.2), but an escape by itself is a key after `ESCAPE_DELAY`.
+    """A `LinuxDriver` (textual 8.2) in which a single escape is a key after `ESCAPE_DELAY`.
 
-    `LinuxDriver` looks every tenth of a second whether that delay is over, so that it takes as long whatever the delay.
-    And it reads the size of the terminal in the signal's handler, which the next signal may interrupt: then the older size is
-    told after the newer one, and stays. Here the loop reads it, one after another.
+    `LinuxDriver` checks only every tenth of a second whether that delay is over. It also reads the size of the terminal in the
+    signal handler, which the next signal may interrupt, so that the older size is reported after the newer one. Here the event
+    loop reads the sizes, one after another.
 
-    Bytes that are no text and sequences that are no keys are left out; where the terminal is gone, the app is told.
+    Bytes that are no text and sequences that are no keys are ignored. If the terminal is gone, `TerminalGone` is posted.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._file: TextIO = _Terminal(self._file, self._gone)  # type: ignore[assignment]
-        self._told = False  # that the terminal is gone
+        self._gone_posted = False
 
     def start_application_mode(self) -> None:
         super().start_application_mode()  # type: ignore[no-untyped-call]
@@ -53,7 +53,7 @@ class PromptDriver(LinuxDriver):
             selector.register(self.fileno, selectors.EVENT_READ)
             ended = False
             while not ended:
-                ended = self.exit_event.is_set()  # then what is left is read once more, lest the shell gets it
+                ended = self.exit_event.is_set()  # if so, read the remaining input once more, otherwise the shell would get it
                 ready = selector.select(wait)
                 wait = IDLE
                 if ready:
@@ -61,11 +61,11 @@ class PromptDriver(LinuxDriver):
                     if not data:
                         self._gone()
                         break
-                    self._deal_with(parser.feed(data))
+                    self._process(parser.feed(data))
                     if data.endswith(b"\x1b"):
                         wait = ESCAPE_DELAY + LATER
-                self._deal_with(parser.tick())
-        self._deal_with(parser.end())
+                self._process(parser.tick())
+        self._process(parser.end())
 
     def _read(self) -> bytes:
         try:
@@ -73,18 +73,18 @@ class PromptDriver(LinuxDriver):
         except OSError:
             return b""
 
-    def _deal_with(self, messages: Iterable[Message]) -> None:
+    def _process(self, messages: Iterable[Message]) -> None:
         for message in messages:
             self.process_message(message)
 
     def _gone(self) -> None:
-        if not self._told:
-            self._told = True
+        if not self._gone_posted:
+            self._gone_posted = True
             self.process_message(TerminalGone())
 
 
 class _Terminal:
-    """The file that a terminal is written to; where that cannot be written any more, what is written goes nowhere."""
+    """The output file of a terminal. If it cannot be written any more, output is discarded."""
 
     def __init__(self, file: TextIO, gone: Callable[[], None]) -> None:
         self._file, self._gone = file, gone
@@ -105,6 +105,6 @@ class _Terminal:
         try:
             what()
         except OSError:
-            with suppress(OSError):  # so that what is still in the buffer fails no more
+            with suppress(OSError):  # such that flushing the buffer does not fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
             self._gone()

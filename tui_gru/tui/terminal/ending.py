@@ -1,4 +1,4 @@
-"""Signals that tell the process to end: the program leaves in order; where it is stuck, it ends all the same."""
+"""Handlers of the signals that end the process: the program exits in order, or, if it is stuck, by force."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-PATIENCE = 3.0  # seconds for an end in order
-LEAVE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"  # what Textual ends with
+PATIENCE = 3.0  # seconds for an exit in order
+LEAVE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"  # as Textual ends
 
 
 class EndingSignals:
-    """Handlers of signals. They run in the main thread, whatever it waits for, and ask the loop to leave.
+    """Handlers of signals. They run in the main thread, whatever it waits for, and ask the event loop to exit.
 
-    A loop that waits for a terminal that takes no more output, or for a thread that computes, would never come to that. What
-    has been done is in the session's file by then, as after a kill.
+    A loop that waits for a blocked terminal or for a computing thread would never exit, so a thread ends the process after
+    `PATIENCE`. The work is in the session's file then, as after a kill.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class EndingSignals:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def handle(self, numbers: Iterable[int], leave: Callable[[int], None]) -> None:
-        """Call `leave` in this loop when one of the signals comes; end the process if that takes longer than `PATIENCE`."""
+        """Call `leave` in this event loop on one of the signals, and end the process if exiting takes longer than `PATIENCE`."""
         self._loop, self._leave = asyncio.get_running_loop(), leave
-        self._before = {number: signal.signal(number, self._come) for number in numbers}
+        self._before = {number: signal.signal(number, self._handler) for number in numbers}
 
     def take(self, number: int) -> None:
-        """Do what is done when a signal comes."""
+        """Exit as on this signal."""
         if self._loop is None:
             self._leave(number)
             return
@@ -44,12 +44,12 @@ class EndingSignals:
         self._loop.call_soon_threadsafe(self._leave, number)
 
     def close(self) -> None:
-        """Handle no more."""
+        """Restore the previous handlers."""
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before = {}
 
-    def _come(self, number: int, frame: FrameType | None) -> None:
+    def _handler(self, number: int, frame: FrameType | None) -> None:
         self.take(number)
 
 
@@ -61,7 +61,7 @@ def _end_anyway(code: int) -> None:
 
 
 def _restore_terminal(terminal: int) -> None:
-    """Make a terminal as a shell expects it, as far as it still takes anything."""
+    """Restore the modes of a terminal that a shell expects, if the terminal can still be written."""
     import termios
 
     attributes = termios.tcgetattr(terminal)

@@ -1,4 +1,7 @@
-"""An app, a screen and widgets that report an error in a message handler, for which Textual ends the program."""
+"""An app, a screen and widgets that report errors of message handlers, on which Textual would end the program.
+
+The app can also suspend drawing.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,19 @@ W = TypeVar("W", bound=Widget)
 
 
 class GuardedApp(App[None]):
-    """Subclasses report an error (`failed`) and name the line that the program ends with after one (`last_words`)."""
+    """An app whose subclasses implement the report of an error (`failed`) and the last line of output (`last_words`).
+
+    While `drawing` is False, its guarded screens are laid out but not drawn.
+    """
+
+    drawing = True
 
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""
         raise NotImplementedError
 
     def last_words(self, error: Exception) -> str:
-        """The line on standard error when an error ends the program."""
+        """Return the line for standard error when an error ends the program."""
         raise NotImplementedError
 
     def end_with(self, error: Exception) -> None:
@@ -36,19 +44,28 @@ class GuardedApp(App[None]):
             self.failed(error, doing(message))
 
     def _handle_exception(self, error: Exception) -> None:
-        """Textual calls this for an error in a worker, in a callback or in drawing."""
+        """Report an error in a worker, in a callback or in drawing, for which Textual calls this."""
         if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
             error = error.error
-        self.failed(error, "the screen's own work")
+        self.failed(error, "updating the screen")
 
     def _fatal_error(self) -> None:
-        """Leave with one line in place of Textual's traceback."""
+        """Exit with one line instead of Textual's traceback."""
         assert self._exception is not None
         self.panic(self.last_words(self._exception))
 
 
 class GuardedScreen(Screen[None]):
-    """Subclasses report an error (`failed`)."""
+    """A screen whose subclasses implement the report of an error (`failed`)."""
+
+    def draw(self) -> None:
+        """Draw the changes since the last drawing, unless the app suspends drawing."""
+        if getattr(self.app, "drawing", True):
+            super()._compositor_refresh()
+        else:
+            self._dirty_widgets.clear()  # the compositor has the regions
+
+    _compositor_refresh = draw  # Textual's name for it
 
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""
@@ -64,7 +81,7 @@ class GuardedScreen(Screen[None]):
 
 
 def reports_errors(cls: type[W]) -> type[W]:
-    """Decorate a widget class: the screen that a widget of it is on reports the widget's errors."""
+    """Decorate a widget class such that the screen of a widget reports its errors."""
     dispatch = cls._dispatch_message
 
     async def dispatch_and_report(self: W, message: Message) -> None:
@@ -81,5 +98,5 @@ def reports_errors(cls: type[W]) -> type[W]:
 
 
 def doing(message: Message) -> str:
-    """What is being done while a message is handled."""
-    return f"dealing with {message!r}" if isinstance(message, Key) else f"dealing with {type(message).__qualname__}"
+    """Describe the handling of a message, for a report."""
+    return f"handling {message!r}" if isinstance(message, Key) else f"handling {type(message).__qualname__}"

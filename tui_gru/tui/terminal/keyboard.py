@@ -1,4 +1,4 @@
-"""Keys in the order in which they were typed: each is dealt with, to its end, before the next is looked at."""
+"""A queue of keys: each key is handled completely before the next one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from textual.screen import Screen
 
 from tui_gru.tui.screens.main import MainScreen
 
-SLICE = 0.03  # seconds after which keys that wait let the screen be drawn
-AGAIN = 0.005  # seconds until it is looked again whether a key that waits may be dealt with
-REPEAT = 0.07  # seconds: the same key again within that is a key held down
-LAG = 0.3  # seconds that a key held down may have waited for runs
-HANDLING = 10.0  # seconds for a key to be handled, which takes longer only where its way to the app is cut
-PATIENCE = 0.5  # seconds for what a panel has asked to come to the screen
+SLICE = 0.03  # seconds of handling keys after which the screen is drawn
+AGAIN = 0.005  # seconds between checks whether a waiting key can be handled
+REPEAT = 0.07  # seconds; the same key again within this time counts as held down
+LAG = 0.3  # seconds; a held key that has waited longer for runs is dropped
+HANDLING = 10.0  # seconds until a key counts as handled; it takes longer only if the key never reaches the app
+PATIENCE = 0.5  # seconds to wait for messages that a panel has sent
 STOPPING = frozenset({"stop", "interrupt"})  # verbs that end a run
 
 
 class Fence(Message):
-    """Comes to the app behind all that was asked before it, the way that it is asked."""
+    """A message that reaches the app after all messages that its sender has sent before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Fence(Message):
 
 
 class _Typed(NamedTuple):
-    """A key or a paste; whether the key was held down, and how long keys had waited for runs before it."""
+    """A key or a paste, with whether it was held down, and the total time that keys had waited for runs when it was typed."""
 
     event: events.Key | events.Paste
     held: bool
@@ -43,12 +43,13 @@ class _Typed(NamedTuple):
 
 
 class Keyboard:
-    """Textual hands a key from queue to queue, to what has the focus and up to the app, and meanwhile takes the next.
+    """Handles keys in the order in which they were typed.
 
-    So a key could come before what an earlier one had opened, or while what it had started went on, and be lost. Here a key
-    that does not apply while a run goes on waits for its end; one that stops the run reaches it at once, and those that wait
-    are forgotten. Of a key held down, those are left out that would be done long after it was let go. What goes wrong with a key
-    is given to `failed`, with words for what was being done, and the next key is dealt with.
+    Textual passes a key from queue to queue, to the focused widget and up to the app, and meanwhile accepts the next one. So a key
+    could arrive before the panel that an earlier key opens, or during the run that it starts, and be lost. Here, a key that does
+    not apply during a run waits for its end. A key that stops the run is handled at once and discards the waiting ones. Repeats of
+    a held key that would be executed long after its release are dropped. An error of a key is passed to `failed`, with a
+    description of what was being done, and the next key is handled.
     """
 
     def __init__(
@@ -57,23 +58,23 @@ class Keyboard:
         self._app, self._hand_on, self._failed = app, hand_on, failed
         self._typed: deque[_Typed] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._newest = ("", 0.0)  # the newest key and when it came
-        self._last = ""  # the key dealt with last
-        self._screen: Screen[Any] | None = None  # where it was dealt with
+        self._newest = ("", 0.0)  # the newest key and its time
+        self._last = ""  # the key handled last
+        self._screen: Screen[Any] | None = None  # the screen on which it was handled
         self._waited = 0.0
 
     @property
     def waiting(self) -> int:
-        """How many keys wait for those before them, or for a run."""
+        """The number of keys that wait for earlier ones or for a run."""
         return len(self._typed)
 
     @property
     def busy(self) -> bool:
-        """Whether a key waits or is being dealt with."""
+        """True if a key waits or is being handled."""
         return self._task is not None and not self._task.done()
 
     def put(self, event: events.Key | events.Paste) -> None:
-        """Take a key, to be dealt with in its turn."""
+        """Add a key or a paste to the queue, or stop a run at once if the key does that."""
         screen = self._app.screen
         if isinstance(event, events.Key):
             if isinstance(screen, MainScreen) and screen.running and self._stops(event.key):
@@ -87,15 +88,15 @@ class Keyboard:
         else:
             self._typed.append(_Typed(event, False, self._waited))
         if not self.busy:
-            self._task = asyncio.create_task(self._deal(), name="keyboard")
+            self._task = asyncio.create_task(self._handle_all(), name="keyboard")
 
     def close(self) -> None:
-        """Deal with no more."""
+        """Discard the waiting keys and stop handling."""
         self._typed.clear()
         if self._task is not None:
             self._task.cancel()
 
-    async def _deal(self) -> None:
+    async def _handle_all(self) -> None:
         begun = time.perf_counter()
         try:
             while self._typed:
@@ -106,20 +107,20 @@ class Keyboard:
                 if typed.held and self._waited - typed.waited > LAG:
                     continue
                 try:
-                    await self._deal_with(typed.event)
+                    await self._handle(typed.event)
                 except Exception as error:
-                    self._failed(error, f"dealing with {typed.event!r}")
+                    self._failed(error, f"handling {typed.event!r}")
                 if time.perf_counter() - begun > SLICE:
                     await asyncio.sleep(0)
                     begun = time.perf_counter()
         except Exception as error:
             self._typed.clear()
-            self._failed(error, "dealing with keys")
+            self._failed(error, "handling keys")
 
     async def _wait_for_turn(self) -> None:
-        """Until the first of the keys that wait may be dealt with, or none waits any more.
+        """Wait until the first key in the queue can be handled, or the queue is empty.
 
-        Keys that wait for what is to be opened are for that, however long it takes: a wait of theirs leaves none out.
+        Time spent waiting for a panel to open is not counted, so that keys meant for the panel are not dropped.
         """
         begun = time.perf_counter()
         opening = False
@@ -139,7 +140,7 @@ class Keyboard:
         return not screen.running or isinstance(event, events.Paste) or self._applies(event)
 
     def _applies(self, event: events.Key) -> bool:
-        """Whether a key has something to do as things are, or nothing at any time."""
+        """Return True if a key has an effect now, or never has one."""
         focused = self._app.focused
         if focused is not None and focused.check_consume_key(event.key, event.character):
             return True
@@ -150,12 +151,12 @@ class Keyboard:
         bound = self._app.screen.active_bindings.get(key)
         return bound is not None and bound.binding.id in STOPPING
 
-    async def _deal_with(self, event: events.Key | events.Paste) -> None:
-        """Hand one key to Textual, and wait until it has been handled, and the messages that it caused as well."""
+    async def _handle(self, event: events.Key | events.Paste) -> None:
+        """Pass a key to Textual, and wait until the key and the messages that it caused have been handled."""
         screen = self._app.screen
         if screen is not self._screen:
             self._screen = screen
-            await self._fence(screen)  # until it is there, and has its focus
+            await self._fence(screen)  # wait until the screen is mounted and has its focus
         focused = self._app.focused or screen
         if isinstance(event, events.Key):
             self._last = event.key

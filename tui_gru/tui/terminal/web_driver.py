@@ -1,4 +1,4 @@
-"""Textual's driver for a browser, with an end when its server is gone."""
+"""Textual's driver for a browser, which ends the program when its server is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textual.drivers.web_driver import WebDriver
 
 
 class ServedDriver(WebDriver):
-    """Ends the program when its input ends. `WebDriver` (textual 8.2) goes on, though nobody can reach it any more."""
+    """A `WebDriver` that ends the program at the end of its input. In textual 8.2, the program would continue unreachable."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

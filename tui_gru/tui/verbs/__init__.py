@@ -1,1 +1,1 @@
-"""What the user can do: `table.py` has a row for each verb, the other files have the functions that the rows name."""
+"""The verbs of the user interface: `table.py` has a row for each, the other files have the functions that the rows name."""

@@ -1,4 +1,4 @@
-"""Verbs that say what a run shows: findings, units over the text, influences, where the loss is made, every array."""
+"""Verbs that analyse a run: findings, units over the text, influence, losses by place, summaries of all arrays."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.program.position import in_words
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.stepping import go_to
 from tui_gru.tui.verbs.verb import Arguments
 
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity, Correlated
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
-    from tui_gru.tui.panels.findings_list import FindingsList
-    from tui_gru.tui.panels.influence_map import InfluenceMap
-    from tui_gru.tui.panels.loss_places import LossPlaces
-    from tui_gru.tui.panels.units_map import UnitsMap
+    from tui_gru.tui.panels.analysis.findings_list import FindingsList
+    from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
+    from tui_gru.tui.panels.analysis.loss_places import LossPlaces
+    from tui_gru.tui.panels.analysis.units_map import UnitsMap
     from tui_gru.tui.screens.main import MainScreen
 
-FEW_CHARACTERS = 1000  # a text of no more is read at once, without a thread
-MANY_BATCHES = 250  # looking for findings takes as long as two dozen batches: after a run ten times as long it is done unasked
+FEW_CHARACTERS = 1000  # up to this length, a text is read in the UI thread
+MANY_BATCHES = 250  # findings are searched after runs of this length: the search takes about as long as 24 batches, 10 % of it
 
 
 def look_after_run(screen: MainScreen, batches: int) -> None:
-    """Look for findings after a long run, so that the top line can say that there are some. Called in the thread of the run."""
+    """Look for findings after a long run, such that the header can show their number. Called in the thread of the run."""
     if batches >= MANY_BATCHES:
         look_for_findings(screen)
 
 
 def look_for_findings(screen: MainScreen) -> None:
-    """Look for findings after a run or a sample. An interrupt is not an error here."""
+    """Look for findings after a run or a sample, ignoring an interrupt."""
     with suppress(TuiGruError):
         screen.session.findings()
 
 
 def findings(screen: MainScreen, rest: Arguments) -> None:
-    """Look for what is wrong with the run up to here, and list it."""
+    """List what is wrong with the run up to the current position."""
     found: list[Finding] = []
 
     def look(progress: Any) -> None:
         found.extend(screen.session.findings(progress=progress))
 
     def show() -> None:
-        from tui_gru.tui.panels.findings_list import FindingsList  # late, as all that the first picture does not need
+        from tui_gru.tui.panels.analysis.findings_list import FindingsList  # imported late: not needed for the first screen
 
         screen.overlays.cover(FindingsList(found))
 
@@ -60,14 +60,14 @@ def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
     elif event.finding.tick is not None:
         go_to(screen, event.finding.tick)
     else:
-        screen.say("the whole run shows it; no place in particular")
+        screen.say("this finding is about the whole run, not about one place")
 
 
 # Units over time
 
 
 def units(screen: MainScreen, rest: Arguments) -> None:
-    """`[NAME] [row ROW]`: of the last layer's state over the text; in a model that reads no characters, over a row of the batch."""
+    """Show units over the text: `[NAME] [row ROW]`; by default the state of the last layer, with `row` over a row of the batch."""
     from tui_gru.debugger.program.typed import Reader, shortened
     from tui_gru.tui.examples import example
 
@@ -84,7 +84,7 @@ def units(screen: MainScreen, rest: Arguments) -> None:
 
 
 def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
-    """A value over the whole text, or over a row of the batch, 0-based. Raises `TuiGruError`."""
+    """Show a value over the whole text, or over a row of the batch, 0-based. Raises `TuiGruError` if it has no units."""
     from tui_gru.debugger.analysis.activity import over_row
 
     if row is not None:
@@ -106,7 +106,7 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]) -> None:
-    from tui_gru.tui.panels.units_map import UnitsMap
+    from tui_gru.tui.panels.analysis.units_map import UnitsMap
 
     screen.overlays.cover(UnitsMap(activity, notes, of=_when(screen)), of_this_moment=activity.row is None)
 
@@ -124,9 +124,9 @@ def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
 
 
 def class_(screen: MainScreen, rest: Arguments) -> None:
-    """Sort the units that are shown by what they have to do with a class of characters. Raises `TuiGruError`."""
+    """Sort the shown units by their correlation with a class of characters. Raises `TuiGruError` if no units are shown."""
     from tui_gru.debugger.analysis.classes import class_of
-    from tui_gru.tui.panels.units_map import UnitsMap
+    from tui_gru.tui.panels.analysis.units_map import UnitsMap
 
     panel = screen.overlay
     if not isinstance(panel, UnitsMap):
@@ -135,11 +135,11 @@ def class_(screen: MainScreen, rest: Arguments) -> None:
     screen.set_focus(panel)
 
 
-# What a prediction depends on
+# Influence on a prediction
 
 
 def influence(screen: MainScreen, rest: Arguments) -> None:
-    """`[CHARACTER]`: of this one, or of the likeliest."""
+    """Show the influence on the prediction of `[CHARACTER]`, by default of the likeliest one."""
     from tui_gru.debugger.program.typed import Reader
 
     reader = Reader(rest, "influence, or influence t (a space as ' ')")
@@ -148,7 +148,10 @@ def influence(screen: MainScreen, rest: Arguments) -> None:
 
 
 def show_influence(screen: MainScreen, row: int, t: int, character: str | None = None) -> None:
-    """What the prediction of a row after a timestep of this batch depends on, 0-based; of a character, or the likeliest."""
+    """Show what the prediction after timestep `t` in a row of this batch depends on, both 0-based.
+
+    `character` is the predicted character, by default the likeliest one.
+    """
     found: list[tuple[Influence, RowInfluence]] = []
 
     def look(progress: Any) -> None:
@@ -159,7 +162,7 @@ def show_influence(screen: MainScreen, row: int, t: int, character: str | None =
 
 
 def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
-    from tui_gru.tui.panels.influence_map import InfluenceMap
+    from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
 
     panel = screen.overlay
     if isinstance(panel, InfluenceMap):
@@ -173,7 +176,7 @@ def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:
     show_influence(screen, event.row, event.t)
 
 
-# Where the loss is made
+# Losses by place
 
 
 def losses(screen: MainScreen, rest: Arguments) -> None:
@@ -183,7 +186,7 @@ def losses(screen: MainScreen, rest: Arguments) -> None:
     text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
 
     def read(progress: Any) -> None:
-        from tui_gru.tui.panels.loss_places import LossPlaces
+        from tui_gru.tui.panels.analysis.loss_places import LossPlaces
 
         losses = screen.session.losses(text=text, progress=progress)
         found.append(LossPlaces(losses, baselines(text, config.vocab_size), of=when))
@@ -199,11 +202,11 @@ def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
     _go_to_character(screen, event.at)
 
 
-# Every array in a line
+# Summaries of all arrays
 
 
 def arrays(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.panels.array_list import ArrayList
+    from tui_gru.tui.panels.analysis.array_list import ArrayList
 
     screen.overlays.cover(ArrayList())
 
@@ -214,11 +217,11 @@ def _when(screen: MainScreen) -> str:
 
 
 def _go_to_character(screen: MainScreen, at: int) -> None:
-    """Go to where this epoch reads a character of the text, 0-based, and single out its row."""
+    """Go to where this epoch reads the character at this index of the text, 0-based, and single out its row."""
     corpus, program, here = screen.snapshot.corpus, screen.session.program, screen.snapshot.position
     cell = corpus.cell_of(at) if isinstance(corpus, Corpus) else None
     if cell is None:
-        screen.say("no batch reads this character: it stands behind the last whole one", warning=True)
+        screen.say("no batch reads this character: it comes after the last full batch", warning=True)
         return
     batch, t, row = cell
     screen.look(replace(screen.view, row=row))

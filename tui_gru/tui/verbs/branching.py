@@ -1,4 +1,4 @@
-"""Verbs of branches: their list, going to one, renaming, deleting, and comparing two."""
+"""Verbs of branches: list, switch, rename, delete, and compare two."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.key_signs import sign_of_key
+from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.verbs.stepping import go_to
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart
     from tui_gru.debugger.program.line_table import Program
-    from tui_gru.tui.panels.branch_list import BranchList
-    from tui_gru.tui.panels.branches_apart import BranchesApart
+    from tui_gru.tui.panels.lists.branch_list import BranchList
+    from tui_gru.tui.panels.lists.branches_apart import BranchesApart
     from tui_gru.tui.screens.main import MainScreen
 
 
 def branches(screen: MainScreen, rest: Arguments) -> None:
-    """The list of branches, or, where that is shown, what it covers."""
-    from tui_gru.tui.panels.branch_list import BranchList  # late, as all that the first picture does not need
+    """Show the list of branches, or hide it if it is shown."""
+    from tui_gru.tui.panels.lists.branch_list import BranchList  # imported late: not needed for the first screen
 
     if isinstance(screen.overlay, BranchList):
         screen.overlays.lift()
@@ -30,7 +30,7 @@ def branches(screen: MainScreen, rest: Arguments) -> None:
 
 
 def known(screen: MainScreen, name: str) -> str:
-    """The name of a branch. Raises `TuiGruError`, with those that look like it, where there is no such branch."""
+    """Return the name of a branch. Raises `TuiGruError`, with similar names, if there is no such branch."""
     from tui_gru.equations.errors import did_you_mean
 
     if name not in screen.snapshot.branches:
@@ -49,28 +49,28 @@ def switch(screen: MainScreen, rest: Arguments) -> None:
 
 
 def rename(screen: MainScreen, rest: Arguments) -> None:
-    """`OLD NEW`."""
+    """Rename a branch: `OLD NEW`."""
     names = rest.split()
     if len(names) != 2:
-        raise TuiGruError(f"rename takes a branch and its new name, each of one word, not {str(rest)!r}: rename main~1 warmer")
+        raise TuiGruError(f"rename takes two words, a branch and its new name, not {str(rest)!r}; for example rename main~1 warmer")
     known(screen, names[0])
     old, new = names
-    screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda: screen.answer(f"{old} is {new} now"))
+    screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda: screen.answer(f"renamed {old} to {new}"))
 
 
 def delete(screen: MainScreen, rest: Arguments) -> None:
-    """Ask whether a branch is to be deleted; the next key is the answer. Raises `TuiGruError` where it cannot be."""
+    """Ask whether to delete a branch; the next key is the answer. Raises `TuiGruError` if the branch cannot be deleted."""
     if screen.running:
         return
     name, snapshot = known(screen, rest), screen.snapshot
     fork = next(fork for fork in snapshot.forks if fork.name == name)
     if name == snapshot.branch:
-        raise TuiGruError(f"you are on {name}, so it cannot be deleted; switch to another branch first")
+        raise TuiGruError(f"{name} is the current branch and cannot be deleted; switch to another branch first")
     batches = max(fork.newest - 1, 0) // snapshot.program.ticks - max(fork.tick - 1, 0) // snapshot.program.ticks
     what = {0: "its part of a batch", 1: "its batch"}.get(batches, f"its {batches:,} batches")
     screen.play.pause()
-    screen.say(f"delete {name} with {what}, for good? y/n", warning=True)
-    screen.pending.ask(lambda: _delete(screen, name), otherwise=f"{name} stays")
+    screen.say(f"delete {name} with {what}? This cannot be undone. y/n", warning=True)
+    screen.pending.ask(lambda: _delete(screen, name), otherwise=f"{name} is not deleted")
 
 
 def _delete(screen: MainScreen, name: str) -> None:
@@ -96,59 +96,59 @@ async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
 
 
 def compare(screen: MainScreen, rest: Arguments) -> None:
-    """Compare with a branch, without a name with the nearest; `off` ends it."""
+    """Compare with a branch, by default the nearest; `off` ends the comparison."""
     compare_with(screen, None if rest == "off" else known(screen, rest) if rest else "")
 
 
 def compare_with(screen: MainScreen, name: str | None) -> None:
-    """Compare with a branch; with the empty name, the nearest; None ends it."""
-    said: list[str] = []
+    """Compare with the branch `name`, or with the nearest if `name` is empty; None ends the comparison."""
+    parts: list[str] = []
 
     def compare(_: object) -> None:
         other, here = screen.session.compare(name), screen.session.branch
         screen.view = replace(screen.view, differences=True)
-        said.append("compared with no other branch" if other is None else f"{here} minus {other} in matrices")
+        parts.append("compared with no other branch" if other is None else f"{here} minus {other} in matrices")
         if other is not None:
-            said.append(_first_of(screen.session.apart(other), screen.session.program))
-            said.extend(["both losses in the curve", f"{sign_of_key(screen, 'compare')} shows values", ":apart says more"])
+            parts.append(_first_of(screen.session.apart(other), screen.session.program))
+            parts.extend(["both losses in the curve", f"{sign_of_key(screen, 'compare')} shows values", ":apart says more"])
 
     screen.do(compare)
     compared = screen.snapshot.other
-    if said and compared is not None and compared.moment is None:
-        screen.say(f"{compared.name} has not come so far, so there is nothing to compare here but the losses")
-    elif said:
-        screen.say(" · ".join(said))
+    if parts and compared is not None and compared.moment is None:
+        screen.say(f"{compared.name} has not reached this batch, so only the losses can be compared")
+    elif parts:
+        screen.say(" · ".join(parts))
 
 
 def _first_of(apart: Apart, program: Program) -> str:
-    """Where two branches first differ, in a few words."""
+    """Describe where two branches first differ."""
     from tui_gru.debugger.program.naming import spoken
     from tui_gru.debugger.program.position import position_of
-    from tui_gru.tui.widgets.time_scale import place_name
+    from tui_gru.tui.widgets.plots.time_scale import place_name
 
     first = apart.first
     if first is None:
-        return "the same as far as both have come"
+        return "no difference up to where both have been run"
     if first.entry is None:
-        return f"first differ at {place_name(position_of(program, first.batch * program.ticks + 1))}, where one alone learns"
+        return f"first differ at {place_name(position_of(program, first.batch * program.ticks + 1))}, where only one of them learns"
     entry = first.entry
     return f"first differ at {place_name(position_of(program, entry.tick))}: {spoken(program, entry.name, entry.index)}"
 
 
 def press_compare(screen: MainScreen) -> None:
-    """The next of: differences, this branch's own numbers beside both curves, no comparison."""
+    """Switch to the next state: differences; values of this branch with both loss curves; no comparison."""
     if screen.session.comparing is None:
         compare_with(screen, "")
     elif screen.view.differences:
         screen.look(replace(screen.view, differences=False))
         shown = f"values of {screen.session.branch} in matrices · both losses in the curve"
-        screen.say(f"{shown} · {sign_of_key(screen, 'compare')} compares no more")
+        screen.say(f"{shown} · {sign_of_key(screen, 'compare')} ends the comparison")
     else:
         compare_with(screen, None)
 
 
 def apart(screen: MainScreen, rest: Arguments) -> None:
-    """How this branch and another differ; without a name, the one compared with or the nearest."""
+    """Show how this branch and another differ, by default the one it is compared with or the nearest."""
     show_apart(screen, known(screen, rest) if rest else "")
 
 
@@ -159,7 +159,7 @@ def show_apart(screen: MainScreen, name: str) -> None:
         found.append(screen.session.apart(name, progress=progress))
 
     def show() -> None:
-        from tui_gru.tui.panels.branches_apart import BranchesApart  # late, as all that the first picture does not need
+        from tui_gru.tui.panels.lists.branches_apart import BranchesApart  # imported late: not needed for the first screen
 
         screen.overlays.cover(BranchesApart(found[0], screen.session.program))
 

@@ -1,4 +1,4 @@
-"""Verbs that change the run: learning, SGD steps, edits, undo and redo; and samples of text."""
+"""Verbs that change the run: learning, SGD steps, edits, undo, redo; and the verb that samples text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline.journal import JournalEntry
     from tui_gru.tui.screens.main import MainScreen
 
-SMALL_RECORD = 2**18  # bytes of a batch up to which findings are looked for without a thread
-FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
+SMALL_RECORD = 2**18  # bytes; up to this size of a batch, findings are searched in the UI thread
+FEW_STEPS = 200  # steps of sampling (one character each); up to this number, sampling runs in the UI thread
 
 
 def sgd(screen: MainScreen, rest: Arguments) -> None:
@@ -30,7 +30,7 @@ def sgd(screen: MainScreen, rest: Arguments) -> None:
 
 
 def learning(screen: MainScreen, rest: Arguments) -> None:
-    """`on`, `off`, or nothing to switch it."""
+    """Turn learning `on` or `off`; toggle it without an argument."""
     if rest not in ("", "on", "off"):
         raise TuiGruError(f"learning takes on or off, not {str(rest)!r}")
     before = screen.snapshot
@@ -44,7 +44,7 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
 
 
 def set_value(screen: MainScreen, rest: Arguments) -> None:
-    """`NAME[INDEX] VALUE`: a weight, a state, a rate, or a character of the text."""
+    """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`."""
     from tui_gru.debugger.program.typed import Reader
     from tui_gru.debugger.session.changes import ALIASES
     from tui_gru.tui.examples import example
@@ -69,22 +69,22 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
 
 
 def undo(screen: MainScreen, rest: Arguments) -> None:
-    _restore(screen, "undone", screen.session.last_change, screen.session.undo)
+    _restore(screen, "undo", screen.session.last_change, screen.session.undo)
 
 
 def redo(screen: MainScreen, rest: Arguments) -> None:
-    _restore(screen, "done again", screen.session.next_change, screen.session.redo)
+    _restore(screen, "redo", screen.session.next_change, screen.session.redo)
 
 
-def _restore(screen: MainScreen, said: str, change: JournalEntry | None, verb: Callable[[], bool]) -> None:
-    """Undo or redo a change, and say which it was, and which place is shown then."""
+def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: Callable[[], bool]) -> None:
+    """Undo or redo a change, and show which change it was and which place it led to."""
     before = screen.snapshot
 
     def say() -> None:
         if change is None:
-            screen.answer("there is no change to be undone" if said == "undone" else "there is no change to be done again")
+            screen.answer(f"there is no change to {name}")
         else:
-            words = f"{answers.change(change, before.program)} is {said}"
+            words = f"{'undid' if name == 'undo' else 'redid'} {answers.change(change, before.program)}"
             screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
 
     screen.do(lambda _: verb(), batches=screen.session.batches_to(), then=say)
@@ -99,7 +99,7 @@ def can_redo(screen: MainScreen) -> bool:
 
 
 def trains(screen: MainScreen) -> bool:
-    """Whether this run can be trained on: a recording and a model file cannot."""
+    """True if this run can be trained: not a recording, and not a model file."""
     return screen.snapshot.config.given is None
 
 
@@ -107,7 +107,10 @@ def trains(screen: MainScreen) -> bool:
 
 
 def sample(screen: MainScreen, rest: Arguments) -> None:
-    """A sampler by its name, a whole number as length, another number as temperature, else the primer; in any order."""
+    """Sample text: `[PRIMER] [LENGTH] [TEMPERATURE] [SAMPLER]`, in any order.
+
+    The name of a sampler is the sampler, a whole number the length, another number the temperature, any other word the primer.
+    """
     from tui_gru.debugger.program.typed import Reader, is_number, shortened
 
     reader = Reader(rest, "sample Ma 10 0.8 tutorial")
@@ -135,14 +138,14 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
 
 
 def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: float, sampler: str | None) -> None:
-    """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
+    """Sample text with a new seed; without a sampler, with both, so that they can be compared."""
     session, samplers = screen.session, (sampler,) if sampler else SAMPLERS
     seed = 1 + max((sample.seed for sample in session.samples), default=-1)
 
     def draw(progress: Any) -> None:
         for kind in samplers:
             text = session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
-            if len(text) < len(primer) + length:  # it was stopped
+            if len(text) < len(primer) + length:  # it was interrupted
                 return
         look_for_findings(screen)
 
@@ -151,15 +154,15 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
 
 
 def _say_sample(screen: MainScreen) -> None:
-    """The samples just drawn, since their panel may be on another page; and the key that turns to them."""
+    """Show the new samples in the message line, with the key to their panel if that is on another page."""
     from tui_gru.debugger.program.naming import printable
-    from tui_gru.tui.key_signs import with_keys
-    from tui_gru.tui.panels.samples import Samples
+    from tui_gru.tui.look.key_signs import with_keys
+    from tui_gru.tui.panels.values.samples import Samples
 
     samples = screen.snapshot.samples
     newest = samples[-1]
     drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
     words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
     if screen.panels.pages > 1 and screen.overlay is None and not screen.query_one(Samples).region:
-        words.append(with_keys(screen, "<page> turns to them"))
+        words.append(with_keys(screen, "<page> shows their page"))
     screen.answer(" · ".join(words))

@@ -1,4 +1,4 @@
-"""Verbs that check batches against PyTorch: one in the background, or every one while training."""
+"""Verbs that check batches against PyTorch: one batch in the background, or every batch while training."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tui_gru.tui.verbs.verb import Arguments
 from tui_gru.tui.widgets.overlay import Overlay
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checking import Check, Report
-    from tui_gru.tui.panels.check_report import CheckReport
+    from tui_gru.debugger.analysis.checks.checking import Check, Report
+    from tui_gru.tui.panels.lists.check_report import CheckReport
     from tui_gru.tui.screens.main import MainScreen
 
-LOADING = 1.0  # seconds, about: what the first batch that is checked takes, since PyTorch is loaded with it
+LOADING = 1.0  # seconds, approximately: the time to load PyTorch for the first checked batch
 
 
 class Computing(Message):
-    """PyTorch is there, and the check for this panel has begun."""
+    """Posted when PyTorch is loaded and the check for this panel begins."""
 
     def __init__(self, panel: CheckReport) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Computing(Message):
 
 
 class Checked(Message):
-    """A check has ended; `problem` says why it has no report."""
+    """Posted when a check has ended; `problem` says why there is no report."""
 
     def __init__(self, panel: CheckReport, report: Report | None, problem: str = "") -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class Checked(Message):
 
 
 def checking(screen: MainScreen) -> bool:
-    """Whether a check is under way."""
+    """True while a check is running."""
     return any(getattr(overlay, "waiting", False) for overlay in screen.query(Overlay))
 
 
 def check(screen: MainScreen, rest: Arguments) -> None:
-    """Nothing for this batch; `every`, `every on`, `every off` for every batch while training."""
+    """Check this batch; with `every`, `every on` or `every off`, toggle or set the check of every batch while training."""
     choices = {"every": not screen.session.check_every_batch, "every on": True, "every off": False}
     words = " ".join(rest.split())
     if not words:
@@ -51,12 +51,12 @@ def check(screen: MainScreen, rest: Arguments) -> None:
     elif words in choices:
         check_every(screen, choices[words])
     else:
-        raise TuiGruError(f"check takes nothing, or every on, every off; not {str(rest)!r}")
+        raise TuiGruError(f"check takes no argument, or every on, or every off; not {str(rest)!r}")
 
 
 def _check_batch(screen: MainScreen) -> None:
-    """Check this batch, in a thread. The report is dropped where its panel has been lifted by then."""
-    from tui_gru.tui.panels.check_report import CheckReport  # late, as all that the first picture does not need
+    """Check this batch in a thread. The report is discarded if its panel has been closed by then."""
+    from tui_gru.tui.panels.lists.check_report import CheckReport  # imported late: not needed for the first screen
 
     if screen.running:
         return
@@ -68,7 +68,7 @@ def _check_batch(screen: MainScreen) -> None:
 
 
 def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
-    from tui_gru.engine.torch_loading import load_torch
+    from tui_gru.engine.reference.torch_loading import load_torch
 
     try:
         load_torch()
@@ -93,14 +93,14 @@ def checked(screen: MainScreen, event: Checked) -> None:
 
 
 def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
-    """Where the number of the row comes from, if it is one of the batch that is shown."""
-    from tui_gru.tui.panels.check_report import CheckReport
+    """Show where the number of the row comes from, if it belongs to the batch that is shown."""
+    from tui_gru.tui.panels.lists.check_report import CheckReport
     from tui_gru.tui.verbs.explaining import ask_about
 
     panel = screen.overlay
     report = panel.report if isinstance(panel, CheckReport) else None
     if report is None or report.position.number != screen.snapshot.position.number:
-        screen.say("this report is of another batch: go there, and enter says where its numbers come from", warning=True)
+        screen.say("this report is about another batch; go to that batch to see where its numbers come from", warning=True)
     else:
         ask_about(screen, event.name, event.index, event.t)
 
@@ -110,11 +110,11 @@ def every_batch_asked(screen: MainScreen) -> None:
 
 
 def check_every(screen: MainScreen, value: bool) -> None:
-    """Check every batch while training, or no longer."""
+    """Turn the check of every batch while training on or off."""
     screen.do(lambda _: setattr(screen.session, "check_every_batch", value))
     if value and "torch" not in sys.modules:
-        screen.runner.expect(LOADING)  # so that the screen does not wait for the next step
+        screen.runner.expect(LOADING)  # otherwise the screen would wait for the next step
     if value:
-        screen.say("every batch is checked from here on: training takes ten to twenty times as long")
+        screen.say("every batch is checked from now on; training takes ten to twenty times as long")
     else:
         screen.say("batches are no longer checked")

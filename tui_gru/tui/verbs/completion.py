@@ -1,4 +1,4 @@
-"""What the `:` line can be completed with: verbs, names, branches, files and the like, each with a few words about it."""
+"""Completion on the `:` line: verbs, names, branches, files and so on, each with a short description."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tui_gru.tui.verbs.table import VERBS
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
 
-MOST_FILES = 500  # of a folder
+MOST_FILES = 500  # read from a folder
 _NAME = re.compile(r"[^\W\d]\w*$")
 _WORD = re.compile(r"\S*$")
 
 
 class Candidate(NamedTuple):
-    """What can be typed, and what it is."""
+    """A completion and its description."""
 
     text: str
     words: str = ""
 
 
 class Completion(NamedTuple):
-    """What begins at column `begins` (from 0) of the text before the cursor can be replaced by one of the candidates."""
+    """The candidates that can replace the text between column `begins` (0-based) and the cursor."""
 
     begins: int
     candidates: tuple[Candidate, ...] = ()
 
 
 def complete(screen: MainScreen, typed: str) -> Completion:
-    """What the text before the cursor can be completed with."""
+    """Return the completions of the text before the cursor."""
     command = typed.lstrip(": ")
     name, space, rest = command.partition(" ")
     if not space:
@@ -53,7 +53,7 @@ def complete(screen: MainScreen, typed: str) -> Completion:
 
 
 def completed(screen: MainScreen, kind: str, typed: str) -> Completion:
-    """What the last argument, of this kind, can be completed with. In an expression that is the name at its end."""
+    """Return the completions of the last argument, which is of this kind; in an expression, those of the name at its end."""
     pattern = _NAME if kind in EXPRESSIONS else _WORD
     match = pattern.search(typed)
     begins = len(typed) if match is None else match.start()
@@ -68,7 +68,7 @@ def _of(begins: int, word: str, candidates: Iterable[Candidate]) -> Completion:
     return Completion(begins, tuple(fitting.values()))
 
 
-# What there is of each kind
+# The candidates of each kind
 
 
 def _verbs(screen: MainScreen) -> Iterator[Candidate]:
@@ -96,7 +96,7 @@ def _in_expressions(screen: MainScreen) -> Iterator[Candidate]:
 
 def _changeable(screen: MainScreen) -> Iterator[Candidate]:
     yield from _named(screen, lambda named: named.kind in (Kind.PARAMETER, Kind.STATE) or named.name == "learning_rate")
-    yield Candidate("text", "a character of the text, by its place")
+    yield Candidate("text", "a character of the text, by its index")
 
 
 def _unit_values(screen: MainScreen) -> Iterator[Candidate]:
@@ -110,7 +110,7 @@ def _lines(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _stops(screen: MainScreen) -> Iterator[Candidate]:
-    from tui_gru.tui.panels.stop_signs import described
+    from tui_gru.tui.panels.program.stop_signs import described
 
     for stop in screen.snapshot.stops.breakpoints:
         yield Candidate(str(stop.id), described(stop, screen.session.program))
@@ -140,7 +140,7 @@ def _other_branches(screen: MainScreen) -> Iterator[Candidate]:
 
 def _compared(screen: MainScreen) -> Iterator[Candidate]:
     yield from _other_branches(screen)
-    yield Candidate("off", "compare no longer")
+    yield Candidate("off", "end the comparison")
 
 
 def _themes(screen: MainScreen) -> Iterator[Candidate]:
@@ -161,7 +161,7 @@ def _sessions(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _files(word: str) -> Iterator[Candidate]:
-    """The files and folders in the folder that is typed, as they are typed."""
+    """Yield the files and folders in the typed folder, with the folder spelled as typed."""
     folder, _, _ = word.rpartition("/")
     typed = word[: len(folder) + ("/" in word)]
     try:
@@ -174,14 +174,14 @@ def _files(word: str) -> Iterator[Candidate]:
             yield Candidate(f"{typed}{name}{'/' if is_folder else ''}", "folder" if is_folder else "file")
 
 
-#: Kinds of arguments in which a name at the end of an expression is completed.
+#: The kinds of arguments that are expressions, of which the name at the end is completed.
 EXPRESSIONS = frozenset({"name", "entry", "changeable"})
 COMPLETIONS: Mapping[str, Callable[[MainScreen], Iterator[Candidate]]] = {
     "": _words(),
     "branch": _branches,
     "changeable": _changeable,
     "class": _classes,
-    "clause": _words(("if", "a condition follows"), ("hits", "a count follows"), ("log", "a template follows, and runs go on")),
+    "clause": _words(("if", "a condition follows"), ("hits", "a count follows"), ("log", "a template follows; runs do not stop")),
     "copy": _words(("copy", "open a copy of it")),
     "entry": _named,
     "every": _words(("every", "every batch while training")),

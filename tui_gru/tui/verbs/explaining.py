@@ -1,24 +1,24 @@
-"""Verbs that ask where a number comes from, and what would follow from another one."""
+"""Verbs that show where a number comes from, and what would change if it were another."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tui_gru.tui import answers
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import ValueRef
-    from tui_gru.tui.panels.what_if import WhatIfPanel
+    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
     from tui_gru.tui.screens.main import MainScreen
     from tui_gru.tui.widgets.cells import NumberAsked
     from tui_gru.tui.widgets.refs import Ref
 
 
 def why(screen: MainScreen, rest: Arguments) -> None:
-    """`NAME[INDEX] [t TIMESTEP]`."""
+    """Show where a number comes from: `NAME[INDEX] [t TIMESTEP]`."""
     from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.debugger.program.typed import Reader
     from tui_gru.tui.examples import example
@@ -34,17 +34,17 @@ def number_asked(screen: MainScreen, event: NumberAsked) -> None:
 
 
 def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> None:
-    """Ask where a number of this moment comes from."""
-    from tui_gru.debugger.derivation.origin import ValueRef  # late, as all that the first picture does not need
+    """Show where a number of this moment comes from."""
+    from tui_gru.debugger.derivation.origin import ValueRef  # imported late: not needed for the first screen
 
     screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick))
 
 
 def explain(screen: MainScreen) -> None:
-    """Where the number under the cursor comes from; without a cursor, the result of the line at work."""
-    from tui_gru.tui.panels.line_at_work import LineAtWork
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.loss_curve import LossCurve
+    """Show where the number under the cursor comes from; without a cursor, the result of the current line."""
+    from tui_gru.tui.panels.program.line_at_work import LineAtWork
+    from tui_gru.tui.panels.program.listing import Listing
+    from tui_gru.tui.panels.time.loss_curve import LossCurve
     from tui_gru.tui.widgets.cells import CellPanel
     from tui_gru.tui.widgets.matrix import MatrixView
 
@@ -62,9 +62,12 @@ def explain(screen: MainScreen) -> None:
 
 
 def _explain_loss(screen: MainScreen, batch: int | None) -> None:
-    """The loss of the batch pointed at (from 0 over the run), else of the present one, or the one before while it has none."""
+    """Show where a loss comes from.
 
-    from tui_gru.debugger.derivation.origin import ValueRef  # late, too
+    `batch` is the batch under the pointer, counted from 0 over the run. If it is None, the loss is that of the current batch, or
+    of the previous one if the current batch has none yet.
+    """
+    from tui_gru.debugger.derivation.origin import ValueRef  # imported late: not needed for the first screen
 
     position, ticks = screen.snapshot.position, screen.snapshot.program.ticks
     tick = position.tick if screen.snapshot.value("loss") is not None else position.number * ticks
@@ -73,14 +76,17 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
     if tick:
         screen.derivations.ask(ValueRef("loss", (), None, tick))
     else:
-        screen.say(with_keys(screen, "no batch has come to its loss yet: <step.batch> runs one"), warning=True)
+        screen.say(with_keys(screen, "no loss has been computed yet; <step.batch> runs a batch"), warning=True)
 
 
 def _explain_line(screen: MainScreen) -> None:
-    """The result of the line just executed, in the row that is looked at."""
+    """Show where the result of the line just executed comes from, in the selected row; before the first line, begin the tour."""
     line = screen.snapshot.line
+    if screen.snapshot.position.tick == 0 and screen.snapshot.config.given is None:
+        screen.tour.begin()
+        return
     if line is None or line.formula is None:
-        words = "nothing is computed here yet: step on, then <explain> says where a number comes from"
+        words = "no value has been computed yet: step first, then <explain> shows where a number comes from"
         screen.say(with_keys(screen, words), warning=True)
         return
     row = screen.view.row or 0
@@ -92,7 +98,7 @@ def _explain_line(screen: MainScreen) -> None:
 
 
 def what_if(screen: MainScreen, rest: Arguments) -> None:
-    """`NAME[INDEX] VALUE [t TIMESTEP]`."""
+    """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`."""
     from tui_gru.debugger.program.typed import Reader
     from tui_gru.tui.examples import example
 
@@ -111,20 +117,20 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _show_what_if(screen: MainScreen, what_if: WhatIf) -> None:
-    from tui_gru.tui.panels.what_if import WhatIfPanel
+    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 
     screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
 
 
 def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
-    """Suppose a number some steps away; a count typed before says how many."""
-    from tui_gru.tui.panels.what_if import WhatIfPanel
+    """Suppose a value a number of steps away; the number is the count typed before the key."""
+    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 
     panel, what_if, steps = screen.overlay, event.what_if, event.direction * screen.pending.take_count()
     if not isinstance(panel, WhatIfPanel):
         return
     if screen.snapshot.position.number != what_if.now.position.number:
-        screen.say("this is of another batch; ask again in the one that you are in now", warning=True)
+        screen.say("this what-if belongs to another batch; ask again in the current one", warning=True)
         return
     found: list[WhatIf] = []
 
@@ -135,7 +141,7 @@ def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
 
 
 def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
-    """Go to where the number was computed, and change it there; in the past this starts a branch."""
+    """Go to where the number was computed, and change it there. In the past, this starts a branch."""
     from tui_gru.debugger.program.naming import spoken
     from tui_gru.engine.numbers import given
 
@@ -150,7 +156,7 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 
 
 async def suppose(screen: MainScreen) -> None:
-    """Begin the command that puts another number in the place of the one under the cursor."""
+    """Open the `:` line with the command that replaces the number under the cursor."""
     from tui_gru.debugger.program.names import Kind
     from tui_gru.debugger.program.naming import typed_entry
 
@@ -162,14 +168,14 @@ async def suppose(screen: MainScreen) -> None:
     snapshot = screen.snapshot
     is_input, given = snapshot.program.names[ref.name].kind is Kind.INPUT, snapshot.config.given
     if is_input and given is not None and snapshot.program.model.page.inputs[ref.name].one_hot:
-        screen.say("tokens are given, and stay as they are; change the row of the table instead", warning=True)
+        screen.say("tokens are input and cannot be changed; change the row of the embedding table instead", warning=True)
         return
     if is_input and given is None:
         await screen.open_line(*_character(screen, ref))
         return
     value = snapshot.value(ref.name, ref.t)
     if value is None:
-        screen.say(f"{ref.name} is not computed here yet; step on to where it is", warning=True)
+        screen.say(f"{ref.name} has not been computed yet; step to the line that computes it", warning=True)
         return
     t = "" if ref.t is None or ref.t == snapshot.position.t else f" t {ref.t + 1}"
     number = value[ref.index] if ref.index else value
@@ -177,20 +183,20 @@ async def suppose(screen: MainScreen) -> None:
 
 
 def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
-    """The command that changes a character of the text, and the character that is there."""
+    """Return the command that changes a character of the text, and the present character."""
     from tui_gru.debugger.program.typed import quoted
-    from tui_gru.engine.corpus import Corpus
+    from tui_gru.engine.data.corpus import Corpus
 
     snapshot = screen.snapshot
-    assert isinstance(snapshot.corpus, Corpus)  # characters are read of a text only
+    assert isinstance(snapshot.corpus, Corpus)  # only a text has characters
     t = snapshot.position.t if ref.t is None else ref.t
     place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == snapshot.program.target)
     return f"set text[{place}] ", quoted(snapshot.corpus.text[place])
 
 
 def under_cursor(screen: MainScreen) -> Ref | None:
-    """The number of this moment that the cursor is on."""
-    from tui_gru.tui.panels.origin import OriginPanel
+    """Return the number of this moment under the cursor, None if there is none."""
+    from tui_gru.tui.panels.lists.origin import OriginPanel
     from tui_gru.tui.widgets.cells import CellPanel
     from tui_gru.tui.widgets.matrix import MatrixView
 
@@ -206,7 +212,7 @@ def under_cursor(screen: MainScreen) -> Ref | None:
 
 
 def _of_this_batch(screen: MainScreen, number: ValueRef) -> Ref | None:
-    """A number of a derivation, if it is of the batch that is shown."""
+    """Return the reference to a number of a derivation, None if it belongs to another batch than the shown one."""
     from tui_gru.tui.widgets.refs import Ref
 
     same = (number.tick - 1) // screen.snapshot.program.ticks == screen.snapshot.position.number

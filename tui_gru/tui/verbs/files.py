@@ -1,4 +1,4 @@
-"""Verbs that read and write files: saving and opening sessions, exporting, reading a model file in another way."""
+"""Verbs that read and write files: save, open, export, and read a model file in another convention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def save(screen: MainScreen, rest: Arguments) -> None:
-    """Write the session to a file; it goes on being recorded where it was."""
+    """Write the session to a file. Where it is recorded does not change."""
     name = _named(rest, "save walk")
 
     def save(_: object) -> None:
@@ -24,18 +24,18 @@ def save(screen: MainScreen, rest: Arguments) -> None:
         path = session_path(name)
         screen.session.save(path)
         here = screen.session.records_to(path)
-        screen.note(f"saved to {path}" if here else f"saved to {path}; `open {name}` goes on from there")
+        screen.note(f"saved to {path}" if here else f"saved to {path}; `open {name}` opens it")
 
     screen.do(save, batches=None)
 
 
 def open_(screen: MainScreen, rest: Arguments) -> None:
-    """`NAME [copy]`: go on in the session of a file, or in a copy of it, in place of this one."""
+    """Replace this session by that of a file, or by a copy of it: `NAME [copy]`."""
     name, _, last = rest.rpartition(" ")
     copy = last == "copy" and bool(name.strip()) and not os.path.exists(os.path.expanduser(rest))
     name = _named(name.strip() if copy else rest, "open walk")
     if screen.session.undecided:
-        raise TuiGruError("what was done here is not recorded yet; say first where it goes")
+        raise TuiGruError("this session has changes that are not recorded yet; answer first where to record them")
 
     def open_(_: object) -> None:
         session = _opened(screen, name, copy)
@@ -47,14 +47,14 @@ def open_(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _opened(screen: MainScreen, name: str, copy: bool) -> Session:
-    """The session of a name or path. Raises `TuiGruError`, and then nothing has changed."""
+    """Return the session of a name or path. Raises `TuiGruError` if it cannot be opened; the current session stays open then."""
     from tui_gru.debugger.session import opening
-    from tui_gru.debugger.storage import own_sessions
+    from tui_gru.debugger.storage import library
     from tui_gru.debugger.storage.session_errors import SessionInUseError
 
-    path, now = own_sessions.find(name), screen.session
+    path, now = library.find(name), screen.session
     if not copy and now.records_to(path):
-        screen.note(f"{path} is this session")
+        screen.note(f"{path} is the session that is open here")
         return now
     try:
         return opening.copied(path) if copy else opening.opened(path)
@@ -63,14 +63,14 @@ def _opened(screen: MainScreen, name: str, copy: bool) -> Session:
 
 
 def _named(rest: str, usage: str) -> str:
-    """What a command names, a session of its own folder or a path."""
+    """Return the name of a session, or a path. Raises `TuiGruError`, with an example, if there is none."""
     if not rest:
-        raise TuiGruError(f"name a session, or a file: {usage}")
+        raise TuiGruError(f"type a name or a file, for example {usage}")
     return str(rest)
 
 
 def reading(screen: MainScreen, rest: Arguments) -> None:
-    """Read the model file in the next convention, at the same place."""
+    """Read the model file in the next convention; the position does not change."""
 
     def read(_: object) -> None:
         from tui_gru.debugger.session.readings import other_reading
@@ -81,10 +81,10 @@ def reading(screen: MainScreen, rest: Arguments) -> None:
 
 
 def export(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
-    """`FILE`: its suffix says how the derivation, the panel in focus or the screen is written."""
+    """Export the derivation, the panel in focus or the screen to `FILE`, in the format of its suffix."""
     if not rest:
-        raise TuiGruError("name a file: export here.txt, export here.tex, export here.svg")
-    from tui_gru.tui.exporting import export  # late: it draws on panels that are not there before they are asked for
+        raise TuiGruError("type a file: export here.txt, export here.tex, export here.svg")
+    from tui_gru.tui.exporting import export  # imported late: it imports panels that are not needed before
 
     path = Path(os.path.expanduser(rest))
     screen.say(f"wrote {export(screen, path, overwrite=overwrite)} to {path}")

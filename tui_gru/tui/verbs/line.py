@@ -1,4 +1,4 @@
-"""The `:` line: the verb that was typed, found in the table and carried out."""
+"""The `:` line: finds the typed verb in the table and executes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.program.typed import TypedError
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.verbs.verb import Arguments, Verb
 
@@ -17,14 +17,14 @@ NAMED = {name: verb for verb in VERBS for name in verb.names}
 
 
 def execute(screen: MainScreen, typed: str) -> None:
-    """Do what was typed on the `:` line. Raises `TuiGruError` where it cannot be understood or done."""
+    """Execute what was typed on the `:` line. Raises `TuiGruError` if it cannot be parsed or executed."""
     name, _, rest = typed.strip().lstrip(":").strip().partition(" ")
     if not name:
         return
     arguments = Arguments.of(rest, typed)
     try:
         _named(screen, name).do(screen, arguments)
-    except TypedError as error:  # its column is counted from the arguments' first
+    except TypedError as error:  # its column is relative to the start of the arguments
         raise error.moved(arguments.begins) from None
 
 

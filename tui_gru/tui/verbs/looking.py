@@ -1,4 +1,4 @@
-"""Verbs that change what is looked at: rows, layers, pages, zoom, focus, theme, help; and leaving."""
+"""Verbs that change what is shown: row, layer, page, zoom, focus, theme, help; and escape, interrupt and quit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.pages import page_words
 from tui_gru.tui.verbs.verb import Arguments
 
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 
 
 def row(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
-    """Single out the next row of the batch, or the one before; all rows come between the last and the first."""
+    """Single out the next or the previous row of the batch; between the last and the first, no row is singled out."""
     rows = screen.snapshot.config.batch_size
     now = -1 if screen.view.row is None else screen.view.row
     chosen = (now + 1 + direction) % (rows + 1) - 1
     screen.look(replace(screen.view, row=None if chosen < 0 else chosen))
-    screen.say("all rows of the batch alike" if chosen < 0 else f"row {chosen + 1} of {rows} is singled out")
+    screen.say("no row is singled out" if chosen < 0 else f"row {chosen + 1} of {rows} is singled out")
 
 
 def layer(screen: MainScreen, rest: Arguments) -> None:
-    """Show the next layer or direction; after the last, the one of the line at work."""
+    """Show the next layer or direction; after the last, that of the current line."""
     program = screen.session.program
     if len(program.layers) == 1:
         screen.say("this model has one layer, in one direction")
         return
     after = 0 if screen.view.layer is None else screen.view.layer + 1
     screen.look(replace(screen.view, layer=after if after < len(program.layers) else None))
-    shown = "the layer of the line at work" if screen.view.layer is None else program.layer_name(program.layers[after])
-    screen.say(f"gates, weights and the gradient's flow show {shown}")
+    shown = "the layer of the current line" if screen.view.layer is None else program.layer_name(program.layers[after])
+    screen.say(f"gates, weights and gradient flow show {shown}")
 
 
 def weights(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.panels.weights import Weights
+    from tui_gru.tui.panels.values.weights import Weights
 
     panel = screen.query_one(Weights)
     panel.action_cycle_mode()
-    screen.say(f"weights panel: {panel.mode}")  # it may be on another page
+    screen.say(f"weights panel: {panel.mode}")  # the panel may be on another page
 
 
 def page(screen: MainScreen, rest: Arguments) -> None:
@@ -67,7 +67,7 @@ def focus_panel(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
 
 
 def theme(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.themes import checked_theme
+    from tui_gru.tui.look.themes import checked_theme
 
     screen.app.theme = checked_theme(screen.app, str(rest))
     screen.say(f"the theme is {rest}")
@@ -77,7 +77,7 @@ def theme(screen: MainScreen, rest: Arguments) -> None:
 
 
 def help_(screen: MainScreen, rest: Arguments) -> None:
-    """What has the focus, and all keys and commands; of a word, the sentence for it."""
+    """Open the help; with an argument, show the explanation of that word in the message line."""
     if rest:
         _explain_word(screen, rest)
         return
@@ -94,19 +94,19 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _explain_word(screen: MainScreen, words: str) -> None:
-    """Say what a name, a sign or a panel is. Raises `TuiGruError` where there is no sentence for it."""
+    """Explain a name, a sign or a panel. Raises `TuiGruError` if there is no explanation of it."""
     from tui_gru.tui.explanations.here import explain
 
     found = explain(screen.session.program, words, partial(with_keys, screen))
     if not found:
-        cure = with_keys(screen, "type a name of the listing, a sign or a panel; <help> explains what has the focus")
+        cure = with_keys(screen, "type the name of a value, a sign or a panel; <help> explains what has the focus")
         raise TuiGruError(f"there is no explanation of {str(words)!r}; {cure}")
     screen.say(found)
 
 
 def legend(screen: MainScreen, rest: Arguments) -> None:
-    """What colours and signs mean, over the blackboard; again, what it covers."""
-    from tui_gru.tui.panels.legend import Legend  # late, as all that the first picture does not need
+    """Show the legend of colours and signs over the blackboard, or hide it if it is shown."""
+    from tui_gru.tui.panels.lists.legend import Legend  # imported late: not needed for the first screen
 
     if isinstance(screen.overlay, Legend):
         screen.overlays.lift()
@@ -114,7 +114,14 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
         screen.overlays.cover(Legend())
 
 
-# Leaving
+def tour(screen: MainScreen, rest: Arguments) -> None:
+    """Begin the tour, in a run that can be trained."""
+    if screen.snapshot.config.given is not None:
+        raise TuiGruError("the tour trains a model, and this run cannot be trained on; take it without a file: tui-gru")
+    screen.tour.begin()
+
+
+# Escape and quit
 
 
 async def command(screen: MainScreen, rest: Arguments) -> None:
@@ -122,7 +129,7 @@ async def command(screen: MainScreen, rest: Arguments) -> None:
 
 
 def escape(screen: MainScreen, rest: Arguments) -> None:
-    """Stop what runs; else leave what is open: a question, a count, play, a zoomed panel, an overlay, the focus, the message."""
+    """Stop a run; without one, end the first of these: a question, a count, play, zoom, an overlay, the focus, a message."""
     if screen.running:
         screen.session.interrupt()
     elif screen.pending.withdraw():
@@ -149,10 +156,10 @@ def interrupt(screen: MainScreen, rest: Arguments) -> None:
 
 
 def quit_(screen: MainScreen, rest: Arguments) -> None:
-    """Quit; where something was done that is recorded nowhere, only when asked twice."""
+    """Quit; if there is unrecorded work, only on the second call in a row."""
     if screen.kept.question and not screen.pending.leaving:
         screen.pending.leaving = True
-        screen.say(with_keys(screen, "<quit> again quits, and what was done is lost"))
+        screen.say(with_keys(screen, "press <quit> again to quit and lose the changes that are not recorded"))
         return
     screen.session.interrupt()
     screen.app.exit()

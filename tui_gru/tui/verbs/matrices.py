@@ -1,10 +1,10 @@
-"""Verbs of the matrix in focus, or of the weights: its largest entries, saturated units, and what a heat map shows."""
+"""Verbs of the matrix in focus, or of the weights: largest entries, saturated units, and the order and range of a heat map."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ ORDINALS = {2: "nd", 3: "rd"}
 
 
 def _matrix(screen: MainScreen) -> MatrixView | None:
-    """The matrix in focus, otherwise that of the weights, which gets the focus; None with a message if neither is in view."""
-    from tui_gru.tui.panels.weights import Weights
+    """Return the matrix in focus, otherwise that of the weights after focusing it; None, with a message, if neither is in view."""
+    from tui_gru.tui.panels.values.weights import Weights
     from tui_gru.tui.widgets.matrix import MatrixView
 
     focused = screen.focused
@@ -41,7 +41,7 @@ def largest(screen: MainScreen, rest: Arguments) -> None:
 
 def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
     """Go to the largest of all gradients or changes of the weights."""
-    from tui_gru.tui.panels.weights import Weights
+    from tui_gru.tui.panels.values.weights import Weights
 
     screen.say(screen.query_one(Weights).go_to_largest(sheet))
 
@@ -68,7 +68,7 @@ def sort(screen: MainScreen, rest: Arguments) -> None:
 
 
 def near_zero(screen: MainScreen, rest: Arguments) -> None:
-    """Leave out the entries near 0, or show them again."""
+    """Hide the entries near 0, or show them again."""
     matrix = _matrix(screen)
     if matrix is not None:
         screen.say("all entries are shown" if matrix.toggle_near_zero() else "entries near 0 are hidden")

@@ -1,4 +1,4 @@
-"""Verbs that move through time: steps, play, going to a place, running until a condition holds."""
+"""Verbs that move through time: steps, play, jumps to a place, runs until a condition holds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.time_line import TimeLine
+    from tui_gru.tui.panels.program.listing import Listing
+    from tui_gru.tui.panels.time.time_line import TimeLine
     from tui_gru.tui.screens.main import MainScreen
 
 LEVELS = {
@@ -23,12 +23,12 @@ LEVELS = {
 
 
 def step_by(screen: MainScreen, rest: Arguments, *, level: str, direction: int) -> None:
-    """Step by the count that was typed before the key."""
+    """Step, as many times as the count typed before the key."""
     screen.play.walk(level, direction * screen.pending.take_count())
 
 
 def step(screen: MainScreen, rest: Arguments) -> None:
-    """`[COUNT] [LEVEL]`."""
+    """Step: `[COUNT] [LEVEL]`, by default one timestep."""
     from tui_gru.debugger.program.typed import Reader
 
     reader = Reader(rest, "step 3 batch")
@@ -37,7 +37,7 @@ def step(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _level(reader: Reader, default: str) -> str:
-    """The level that is left to read, or the default where nothing is."""
+    """Read a level, or return the default if nothing is left to read. Raises an error if there is no such level."""
     from tui_gru.debugger.program.typed import shortened
 
     name = reader.left or default
@@ -62,10 +62,10 @@ def change_speed(screen: MainScreen, rest: Arguments, *, change: int) -> None:
 
 
 def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
-    """Go to a place in time, and say which it is; `along` continues the jump before it."""
+    """Go to a place in time and show which it is. `along` is True if this continues the previous jump."""
 
     def say() -> None:
-        if screen.session.outcome.stopped_by is None:  # else it says why the place was not reached
+        if screen.session.outcome.stopped_by is None:  # otherwise the outcome says why the place was not reached
             screen.answer(answers.place(screen.snapshot))
 
     batches = screen.session.batches_to(place) if isinstance(place, int) else None
@@ -73,7 +73,7 @@ def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
 
 
 def go(screen: MainScreen, rest: Arguments) -> None:
-    """`e3 b2 t1`, `50%`, `+100`, `-2e`, or a tick."""
+    """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, or a tick."""
     from tui_gru.debugger.program.position import tick_of
     from tui_gru.debugger.program.typed import Reader
 
@@ -113,7 +113,7 @@ def not_finite(screen: MainScreen, rest: Arguments) -> None:
 
 
 def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
-    """Run until a condition holds, or back in time until it does."""
+    """Run until a condition holds, forwards or back in time."""
     from tui_gru.debugger.program.typed import TypedError
 
     session = screen.session
@@ -131,13 +131,13 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
 
 
 def _say_held(screen: MainScreen, condition: str) -> None:
-    """Say where a condition holds, unless there is something else to say: why the run ended elsewhere."""
+    """Show where a condition holds, unless a notice says why the run ended elsewhere."""
     if not screen.noticed:
         screen.answer(f"{condition} holds {answers.place(screen.snapshot)}")
 
 
 def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
-    """To the next place where the last condition holds, as often as the count says."""
+    """Go to the next place where the last condition holds, as many times as the count says."""
     way = "further on" if direction > 0 else "before"
     run_on(
         screen,
@@ -152,11 +152,11 @@ def has_condition(screen: MainScreen) -> bool:
 
 
 def run_on(screen: MainScreen, verb: Callable[[Any], bool], otherwise: str, then: Callable[[], None] | None = None) -> None:
-    """Run as often as the count says, while each run stops at something; else say `otherwise`."""
+    """Run as many times as the count says, each to its stop. If a run does not stop, show `otherwise` and end."""
     count, session = screen.pending.take_count(), screen.session
 
     def run(progress: Any) -> None:
-        # The session forgets an interrupt once a verb has ended, even one that had come to a stop by itself.
+        # The session clears an interrupt when a verb ends, even if the verb had already stopped for another reason.
         interrupts = session.interrupts
         if not all(verb(progress) and session.interrupts == interrupts for _ in range(count)):
             screen.note_if_not_stopped(otherwise)

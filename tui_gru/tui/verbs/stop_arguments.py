@@ -1,4 +1,4 @@
-"""The arguments of `:break`, `:watch` and the like: read into the fields of a breakpoint or watch."""
+"""Parsers of the arguments of `:break`, `:watch`, `:delete`, `:enable` and `:disable`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXAMPLE = "break loss if loss < 0.5 hits >3 log {loss:.3f}"
 
 
 def breakpoint_of(session: Session, rest: str) -> tuple[int | None, dict[str, str]]:
-    """The id of the breakpoint that is changed, None for a new one, and its fields. Raises `TypedError`, with the column."""
+    """Return the id of the breakpoint to change, None for a new one, and its fields. Raises `TypedError`, with the column."""
     id, start = _id(session, rest, Breakpoint)
     fields, columns = _clauses(rest, start)
     fields["line"] = _line(session.program, fields["line"], columns["line"])
@@ -32,57 +32,60 @@ def breakpoint_of(session: Session, rest: str) -> tuple[int | None, dict[str, st
 
 
 def watch_of(session: Session, rest: str) -> tuple[int | None, str, bool]:
-    """The id of the watch that is changed, None for a new one, its expression, and whether it stops. Raises `TuiGruError`."""
+    """Return the id of the watch to change, None for a new one, its expression, and whether it stops runs.
+
+    Raises `TuiGruError` if there is no expression or it cannot be compiled.
+    """
     id, start = _id(session, rest, Watch)
     match = re.fullmatch(r"(?s)(.*?)(?:\s+(stop))?", rest[start:])
     assert match is not None
     expression, stops = match[1], match[2] is not None
     if not expression or expression == "stop":
-        raise TuiGruError(example(session.program, "name what to watch: watch loss, watch max(abs($h)), watch $z[0,1] stop"))
+        raise TuiGruError(example(session.program, "type an expression to watch: loss, max(abs($h)), or $z[0,1] stop"))
     _check(session, {"expression": expression}, {"expression": start})
     return id, expression, stops
 
 
 def names_of(rest: str, example: str) -> list[str]:
-    """The words of a list. Raises `TuiGruError`, with an example, where there is none."""
+    """Split a list of words separated by spaces or commas. Raises `TuiGruError`, with the example, if it is empty."""
     names = rest.replace(",", " ").split()
     if not names:
-        raise TuiGruError(f"name which, as in {example}; :stops lists all")
+        raise TuiGruError(f"type which, for example {example}; :stops lists all")
     return names
 
 
 def number_of(name: str) -> int:
-    """The number of a breakpoint or watch, `3` or `#3`. Raises `TuiGruError`."""
+    """Parse the number of a breakpoint or watch, `3` or `#3`. Raises `TuiGruError` if it is no number."""
     number = whole_number(name.removeprefix("#"))
     if number is None:
-        raise TuiGruError(f"{shortened(name)} is no number of a breakpoint or watch; :stops lists all")
+        raise TuiGruError(f"{shortened(name)} is not the number of a breakpoint or watch; :stops lists all")
     return number
 
 
 def _id(session: Session, rest: str, kind: type[Breakpoint] | type[Watch]) -> tuple[int | None, int]:
-    """The id of the stop that is to be changed, if one is named, and where what is said of it begins."""
+    """Return the id of the stop to change, None for a new one, and the column at which the other arguments begin."""
     match = _ID.match(rest)
     if match is None:
         return None, 0
     id = number_of(match[1])
     if not isinstance(session.stops.get(id), kind):
-        other = "a watch; watch" if kind is Breakpoint else "a breakpoint; break"
-        raise TypedError(f"{id} is {other} #{id} … changes it", 1)
+        other = "a watch; change it with watch" if kind is Breakpoint else "a breakpoint; change it with break"
+        raise TypedError(f"{id} is {other} #{id} …", 1)
     return id, match.end()
 
 
 def _clauses(rest: str, start: int) -> tuple[dict[str, str], dict[str, int]]:
-    """The text of each field of a breakpoint, and where in what was typed each begins, from 0."""
+    """Return the text of each field of a breakpoint, and the column at which each begins, 0-based."""
     fields = {"line": "", "condition": "", "hits": "", "log": ""}
     columns = dict.fromkeys(fields, start)
     field, begins = "line", start
     for match in _KEYWORDS.finditer(rest, start):
-        if field == "log":  # in a template, words are text
+        if field == "log":  # in a template, keywords are text
             break
         _take(rest[begins : match.start()], field, begins, fields, columns)
         keyword, field, begins = match[0], _CLAUSES[match[0]], match.end()
         if fields[field]:
-            raise TypedError(f"{keyword} is there twice; write it as {_EXAMPLE}", match.start() + 1)
+            raise TypedError(f"{keyword} is given twice; type, for example, {_EXAMPLE}", match.start() + 1)
     _take(rest[begins:], field, begins, fields, columns)
     return fields, columns
 
@@ -91,11 +94,11 @@ def _take(text: str, field: str, begins: int, fields: dict[str, str], columns: d
     fields[field] = text.strip()
     columns[field] = begins + len(text) - len(text.lstrip())
     if field != "line" and not fields[field]:
-        raise TypedError(f"what comes after {_KEYWORD[field]}? Write it as {_EXAMPLE}", begins + len(text) + 1)
+        raise TypedError(f"nothing follows {_KEYWORD[field]}; type, for example, {_EXAMPLE}", begins + len(text) + 1)
 
 
 def _line(program: Program, typed: str, column: int) -> str:
-    """The target of a line named in code, as on screen, or as on screen in ASCII. Raises `TypedError`."""
+    """Return the target of a line, typed as in code, as on screen, or as in ASCII. Raises `TypedError` if no line has it."""
     if not typed:
         return ""
     targets = [row.line.target for row in program.rows if row.line is not None]
@@ -104,13 +107,13 @@ def _line(program: Program, typed: str, column: int) -> str:
         from difflib import get_close_matches
 
         close = get_close_matches(typed.split()[0], targets, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else example(program, "a line is named by what it computes: break $z")
+        hint = f"did you mean {' or '.join(close)}?" if close else example(program, "name a line by its value: break $z")
         raise TypedError(f"no line computes {typed!r}; {hint}", column + 1)
     return known
 
 
 def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) -> None:
-    """Raise a `TypedError`, by its column in what was typed, for a field that cannot be understood."""
+    """Raise a `TypedError`, with the column in the typed text, if a field cannot be parsed."""
     from tui_gru.debugger.breakpoints.hit_count import HitCount
     from tui_gru.debugger.breakpoints.log_points import LogPoint
     from tui_gru.debugger.expressions.conditions import compile_condition, compile_value

@@ -1,4 +1,4 @@
-"""Verbs for what stops a run: breakpoints, watches, runs to them; and marks."""
+"""Verbs of breakpoints, watches and marks, and of runs to them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tui_gru.debugger.program.position import as_typed
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.key_signs import sign_of_key, with_keys
+from tui_gru.tui.look.key_signs import sign_of_key, with_keys
 from tui_gru.tui.verbs.stepping import run_on
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.stops_list import StopsList
+    from tui_gru.tui.panels.lists.stops_list import StopsList
+    from tui_gru.tui.panels.program.listing import Listing
     from tui_gru.tui.screens.main import MainScreen
 
 
 def change_stops(screen: MainScreen, change: Callable[[Session], object]) -> None:
-    """Change the session's stops or marks, which takes no time, and show them. Raises `TuiGruError`."""
+    """Change the session's stops or marks in this thread, and redraw. Raises `TuiGruError` during a run or if `change` does."""
     if screen.running:
         raise TuiGruError(with_keys(screen, "a run is under way; <stop> stops it"))
     screen.forget_notice()
@@ -33,7 +33,7 @@ def change_stops(screen: MainScreen, change: Callable[[Session], object]) -> Non
 
 
 def break_(screen: MainScreen, rest: Arguments) -> None:
-    """`[#ID] [LINE] [if CONDITION] [hits COUNT] [log TEMPLATE]`; without anything, on the line at work."""
+    """Set or change a breakpoint: `[#ID] [LINE] [if CONDITION] [hits COUNT] [log TEMPLATE]`; by default on the current line."""
     if not rest:
         _break_here(screen)
         return
@@ -48,16 +48,19 @@ def break_(screen: MainScreen, rest: Arguments) -> None:
 
 def _break_here(screen: MainScreen) -> None:
     if screen.snapshot.line is None:
-        words = "no line has been executed yet; <step.line> executes one, or click beside a line of the program"
+        words = "no line has been executed yet; press <step.line> to execute one, or click beside a line of the program"
         screen.say(with_keys(screen, words), warning=True)
     else:
         toggle_breakpoint(screen, screen.snapshot.line.target)
 
 
 def toggle_breakpoint(screen: MainScreen, target: str) -> None:
-    """A breakpoint on a line; a plain one that is there is deleted, and one that says more is shown in the list."""
-    from tui_gru.tui.panels.listing import stops_on
-    from tui_gru.tui.panels.stop_signs import described, plain
+    """Toggle the breakpoint on a line.
+
+    Adds one if the line has none, deletes a plain one, and shows one with a condition, hit count or log in the list.
+    """
+    from tui_gru.tui.panels.program.listing import stops_on
+    from tui_gru.tui.panels.program.stop_signs import described, plain
 
     line = next(row.line for row in screen.session.program.rows if row.line is not None and row.line.target == target)
     there = stops_on(screen.snapshot, line)
@@ -67,8 +70,8 @@ def toggle_breakpoint(screen: MainScreen, target: str) -> None:
         delete_stop(screen, bare.id)
     else:
         list_stops(screen, at=there[0].id)
-        what, to = described(there[0], screen.session.program), "off" if there[0].enabled else "on"
-        screen.say(f"{what} · d deletes it, e edits it, space turns it {to}")
+        what, verb = described(there[0], screen.session.program), "disables" if there[0].enabled else "enables"
+        screen.say(f"{what} · d deletes it, e edits it, space {verb} it")
 
 
 def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
@@ -77,15 +80,15 @@ def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
 
 
 def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
-    from tui_gru.tui.panels.stop_signs import described
+    from tui_gru.tui.panels.program.stop_signs import described
 
     change_stops(screen, lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
     made = described(screen.session.stops.breakpoints[-1], screen.session.program)
-    screen.say(f"{made} · {sign_of_key(screen, 'continue')} {'runs on, and it writes' if log else 'runs to it'}")
+    screen.say(f"{made} · {sign_of_key(screen, 'continue')} {'continues and writes its lines' if log else 'runs to it'}")
 
 
 def watch(screen: MainScreen, rest: Arguments) -> None:
-    """`[#ID] EXPRESSION [stop]`."""
+    """Add or change a watch: `[#ID] EXPRESSION [stop]`."""
     from tui_gru.tui.verbs.stop_arguments import watch_of
 
     id, expression, stops = watch_of(screen.session, rest)
@@ -93,7 +96,7 @@ def watch(screen: MainScreen, rest: Arguments) -> None:
         change_stop(screen, id, expression=expression, stops=stops)
         return
     change_stops(screen, lambda session: session.watch(expression, stops=stops))
-    page = f" · {sign_of_key(screen, 'page')} turns to its page" if screen.panels.small else ""
+    page = f" · {sign_of_key(screen, 'page')} shows its page" if screen.panels.small else ""
     screen.say(f"watching {expression}{page}")
 
 
@@ -102,16 +105,16 @@ def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:
 
 
 def delete_stop(screen: MainScreen, id: int) -> None:
-    """Delete a stop, and say how to make it again."""
-    from tui_gru.tui.panels.stop_signs import command_of
+    """Delete a breakpoint or watch, and show the command that sets it again."""
+    from tui_gru.tui.panels.program.stop_signs import command_of
 
     command = command_of(screen.session.stops.get(id))
     change_stops(screen, lambda session: session.delete_stop(id))
-    screen.say(f"deleted; made again by :{command}")
+    screen.say(f"deleted; set it again with :{command}")
 
 
 def delete(screen: MainScreen, rest: Arguments) -> None:
-    """Stops by their numbers and marks by their letters."""
+    """Delete breakpoints and watches by number, and marks by letter."""
     from tui_gru.tui.verbs.stop_arguments import names_of, number_of
 
     for name in names_of(rest, "delete 3, delete a"):
@@ -128,28 +131,28 @@ def enable(screen: MainScreen, rest: Arguments, *, value: bool) -> None:
         change_stop(screen, number_of(name), enabled=value)
 
 
-# Runs that stop
+# Runs to breakpoints
 
 
 def continue_(screen: MainScreen, rest: Arguments) -> None:
-    """Run to the next stop. Where nothing could stop it, a run without an end is not begun."""
+    """Run to the next stop. A run that has no end and that nothing could stop is refused."""
     stops = screen.snapshot.stops
     if stops.active or screen.snapshot.last is not None:
-        run_on(screen, screen.session.continue_, f"came to the end; {_why_not_stopped(screen)}")
+        run_on(screen, screen.session.continue_, f"reached the end; {_why_not_stopped(screen)}")
         return
     screen.pending.take_count()
-    cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
+    cure = "<breakpoint> sets one on this line, <command>break if loss < 0.5 one on a condition"
     if _settable(screen):
-        cure = "<stops> lists them, to turn one on"
+        cure = "<stops> lists them, to enable one"
     screen.say(with_keys(screen, f"{_why_not_stopped(screen)}, so nothing would stop this run · {cure}"), warning=True)
 
 
 def reverse(screen: MainScreen, rest: Arguments) -> None:
-    run_on(screen, screen.session.reverse_continue, f"came to the beginning; {_why_not_stopped(screen)}")
+    run_on(screen, screen.session.reverse_continue, f"reached the beginning; {_why_not_stopped(screen)}")
 
 
 def _settable(screen: MainScreen) -> bool:
-    """Whether there is a breakpoint or a watch that stops, on or off."""
+    """True if there is a breakpoint, or a watch that stops runs, enabled or not."""
     stops = screen.snapshot.stops
     return bool(stops.breakpoints) or any(watch.stops for watch in stops.watches)
 
@@ -157,7 +160,7 @@ def _settable(screen: MainScreen) -> bool:
 def _why_not_stopped(screen: MainScreen) -> str:
     if not _settable(screen):
         return "no breakpoints are set"
-    return "nothing stopped it" if screen.snapshot.stops.active else "all breakpoints are off"
+    return "no breakpoint was hit" if screen.snapshot.stops.active else "all breakpoints are disabled"
 
 
 # Marks
@@ -176,29 +179,29 @@ def jump(screen: MainScreen, rest: Arguments) -> None:
 
 
 def press_mark(screen: MainScreen) -> None:
-    _wait_for_letter(screen, "mark", "a letter marks this place", mark_here)
+    _wait_for_letter(screen, "mark", "type a letter to mark this place", mark_here)
 
 
 def press_jump(screen: MainScreen) -> None:
     marks = " ".join(mark.letter for mark in screen.snapshot.marks)
-    words = f"a letter jumps to its mark{f' ({marks})' if marks else '; none is set yet'} · ' to where one was"
+    words = f"type a letter to jump to its mark{f' ({marks})' if marks else '; none is set yet'} · ' jumps back"
     _wait_for_letter(screen, "jump", words, jump_to)
 
 
 def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[MainScreen, str], None]) -> None:
     screen.pending.take_count()
     screen.pending.wait_for_letter(lambda letter: then(screen, letter), sign_of_key(screen, verb))
-    screen.say(f"{words} · {sign_of_key(screen, 'stop')} forgets")
+    screen.say(f"{words} · {sign_of_key(screen, 'stop')} cancels")
 
 
 def mark_here(screen: MainScreen, letter: str) -> None:
-    """Mark this place. Raises `TuiGruError`."""
+    """Mark this place. Raises `TuiGruError` if it cannot be marked."""
     change_stops(screen, lambda session: session.mark(letter))
     screen.say(f"{letter} marks {as_typed(screen.session.position)}")
 
 
 def jump_to(screen: MainScreen, letter: str) -> None:
-    """Go to the place of a mark, or with `'` to the place before the last jump; and say where that is."""
+    """Go to a mark, or with `'` to the place before the last jump, and show which place that is."""
     before, session = screen.snapshot, screen.session
 
     def say() -> None:
@@ -225,13 +228,13 @@ def marks(screen: MainScreen, rest: Arguments) -> None:
 
 def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
     """Show the list of breakpoints, watches and marks, with the cursor at one of them."""
-    from tui_gru.tui.panels.stops_list import StopsList  # late, as all that the first picture does not need
+    from tui_gru.tui.panels.lists.stops_list import StopsList  # imported late: not needed for the first screen
 
     screen.overlays.cover(StopsList(at=at))
 
 
 async def stop_chosen(screen: MainScreen, event: StopsList.Chosen) -> None:
-    from tui_gru.tui.panels.stop_signs import command_of
+    from tui_gru.tui.panels.program.stop_signs import command_of
 
     entry = event.entry
     if event.verb == "deleted":

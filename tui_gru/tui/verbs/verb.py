@@ -1,4 +1,4 @@
-"""A verb of the screen: its keys, its name on the `:` line, and the function that carries it out."""
+"""A row of the verb table: its keys, its name on the `:` line, and the function that executes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Arguments(str):
-    """What was typed after the name of a verb; `begins` is its column on the `:` line, counted from 0."""
+    """The arguments typed after the name of a verb. `begins` is the column at which they start on the `:` line, 0-based."""
 
     begins: int = 0
 
@@ -28,17 +28,17 @@ NO_ARGUMENTS = Arguments()
 
 
 def always(screen: MainScreen) -> bool:
-    """For verbs that apply at any time."""
+    """Return True; the default of `Verb.applies` and `Verb.offered`."""
     return True
 
 
 @dataclass(frozen=True)
 class Typed:
-    """How a verb is typed on the `:` line.
+    """The form of a verb on the `:` line.
 
-    `names` are separated by spaces, the first is the one that is completed. `usage` is an example, with names of the model
-    (`example`). `help` is what it does with arguments besides what its key does. `completes` names the completion of
-    each argument in turn (`completion.COMPLETIONS`, the empty text for none); the last one holds for all that follow.
+    `names` are separated by spaces; completion offers the first. `usage` is an example and may contain placeholders for names of
+    the model (see `example`). `help` describes what arguments add to what the key does. `completes` names the completion of each
+    argument in order (a key of `completion.COMPLETIONS`, empty for none); the last entry applies to all further arguments.
     """
 
     names: str
@@ -51,14 +51,15 @@ class Typed:
 class Verb:
     """A row of the verb table.
 
-    `id` is what a key file remaps. `do` carries the verb out with the arguments that were typed; a key calls it without
-    arguments, or opens the `:` line where the verb needs arguments (`needs_arguments`), or calls `press` where the key does
-    something else. `help` is one sentence, with names of the model (`example`); without one the verb is not among the keys of `?`.
+    `id` is the name by which a key file remaps the verb. `do` executes the verb with the typed arguments. A key calls `press` if
+    it is given, opens the `:` line if the verb needs arguments (`needs_arguments`), and otherwise calls `do` without arguments.
+    `help` is one sentence and may contain placeholders for names of the model (see `example`); a verb without it is not listed
+    in the help.
 
-    `label` is the word in the footer; without a label the verb is not in the footer. `rank` orders the footer: what does not fit
-    is dropped, the highest rank first. `applies` says whether the verb can do something at this moment: otherwise its key is dim.
-    `offered` says whether it can do something in this run at all: otherwise it is not in the footer, and its key says why it does
-    nothing.
+    `label` is the word in the footer; a verb without a label is not in the footer. Labels that do not fit are dropped, those of
+    the highest `rank` first. `applies` returns whether the verb can do something at this moment; if not, its key is dimmed.
+    `offered` returns whether it can do something in this run at all; if not, it is not in the footer, and its key answers why it
+    does nothing. `while_running` is True if the verb may be used during a run.
     """
 
     id: str
@@ -77,22 +78,22 @@ class Verb:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its names on the `:` line."""
+        """The names of the verb on the `:` line."""
         return tuple(self.typed.names.split())
 
     @property
     def usage(self) -> str:
-        """An example of it on the `:` line."""
+        """An example of the verb on the `:` line."""
         return self.typed.usage or self.names[0]
 
     @property
     def typed_help(self) -> str:
-        """What it does, with arguments as well."""
+        """What the verb does, without and with arguments."""
         return "; ".join(filter(None, (self.help, self.typed.help)))
 
     @property
     def action(self) -> str:
-        """The action of the main screen that carries it out."""
+        """The Textual action of the main screen that executes the verb."""
         return f"verb({self.id!r})"
 
     @property

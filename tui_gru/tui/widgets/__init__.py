@@ -1,1 +1,1 @@
-"""Widgets that draw arrays and know nothing of a GRU: matrices, bars, plots."""
+"""Widgets that draw arrays, independent of any model: matrices, bars, plots."""

@@ -1,4 +1,4 @@
-"""Horizontal bars, for a distribution over a few names."""
+"""Horizontal bars for a distribution over a few names."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.engine import numbers
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Cell, Ref
 
 _WORD = " target"
-#: The shortest bar worth drawing; in less room the numbers stand alone.
+#: The shortest bar in cells; with less room, only the numbers are drawn.
 _SHORTEST = 4
 
 
@@ -33,15 +33,16 @@ def bars(
     signed: bool = False,
     refs: Sequence[Ref] | None = None,
 ) -> Box:
-    """A bar for each label, its value at the right. The target is between two markers; `word` names it where there is room.
+    """Draw a bar for each label, with its value at the right.
 
-    `values` None is what is not computed yet: dots. `full` is the value of a bar of full length. `signed`: a bar is as long as its
-    value is large, in the colour of its sign; a zero is quiet. `refs` says which number of the run each value is.
+    The target is between two markers, with `word` it is also named if there is room. If `values` is None, they are not computed
+    yet and drawn as dots. `full` is the value of a bar of full length. With `signed`, the length of a bar is the magnitude of its
+    value and its colour the sign; zeros are dimmed. `refs` are the references of the values.
     """
     names = [transliterate(label, palette.glyphs) for label in labels]
     name_width = max(map(cell_len, names), default=0)
     number_width = len(write(0.0))
-    rest = width - (2 + name_width + 1 + 1 + number_width + 2)  # marker, name, number, marker and their gaps
+    rest = width - (2 + name_width + 1 + 1 + number_width + 2)  # marker, name, number, marker, and the gaps between them
     word = word and target is not None and rest - len(_WORD) >= 2 * _SHORTEST
     length = rest - (len(_WORD) if word else 0)
     length = length if length >= _SHORTEST else 0
@@ -77,10 +78,10 @@ def bars(
 
 
 def bar(palette: Palette, part: float, length: int) -> str:
-    """A bar of `part` (0 to 1) of `length` cells, in eighths where there are such glyphs, padded with blanks."""
+    """Return a bar over `part` (0 to 1) of `length` cells, in eighths if there are such glyphs, padded with blanks."""
     steps = len(palette.glyphs.bar) - 1
     filled = round(min(max(part, 0.0), 1.0) * length * steps) if math.isfinite(part) else 0
     if filled == 0 and part > 0 and length:
-        filled = 1  # what is not 0 is seen not to be
+        filled = 1  # a part that is not 0 is drawn with at least one step
     whole, rest = divmod(filled, steps)
     return (palette.glyphs.bar[-1] * whole + (palette.glyphs.bar[rest] if rest else "")).ljust(length)

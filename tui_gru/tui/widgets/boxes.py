@@ -1,4 +1,4 @@
-"""Written mathematics as boxes: rectangles of styled text that are put beside, above and around each other."""
+"""Boxes: rectangles of styled text that are combined side by side, stacked and nested, for written mathematics."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.refs import Cell
 
 Row = tuple[Segment, ...]
@@ -20,10 +20,10 @@ Row = tuple[Segment, ...]
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """A rectangle of styled text. Every row is exactly `width` cells.
+    """A rectangle of styled text. Every row is exactly `width` cells wide.
 
-    `axis` is the row that neighbours align on, as a fraction bar or a plus sign is aligned in print.
-    `breakable`: a line that is too long may be broken before this box (see `wrap`).
+    `axis` is the row on which neighbours are aligned, like fraction bars and plus signs in print. If `breakable` is True, a long
+    line may be broken before this box (see `wrap`).
     """
 
     rows: tuple[Row, ...]
@@ -37,11 +37,11 @@ class Box:
 
     @property
     def text(self) -> str:
-        """What it says, row by row, without styles."""
+        """The text of the rows, without styles."""
         return "\n".join("".join(segment.text for segment in row) for row in self.rows)
 
     def strip(self, y: int, width: int | None = None) -> Strip:
-        """Row y as a strip, of `width` cells where given; an empty one beyond the box."""
+        """Return row y as a strip, of `width` cells if given; an empty strip beyond the box."""
         strip = Strip(self.rows[y], self.width) if 0 <= y < self.height else Strip([], 0)
         return strip if width is None else strip.adjust_cell_length(width)
 
@@ -50,14 +50,14 @@ EMPTY = Box((), 0)
 
 
 def text(palette: Palette, content: str, style: Style | None = None) -> Box:
-    """A box of the given text in one style; a line a row. Nothing in it is ever read as markup."""
+    """Return a box of a text in one style, a row per line. The text is never interpreted as markup."""
     style = palette.plain if style is None else style
     lines = [transliterate(line.expandtabs(4), palette.glyphs) for line in content.split("\n")]
     return from_rows([(Segment(line, style),) for line in lines])
 
 
 def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
-    """One row of differently styled pieces: `spans(p, ("ŷ", p.accent), " = softmax(o)")`; a segment is taken as it is."""
+    """Return one row of differently styled pieces: `spans(p, ("ŷ", p.accent), " = softmax(o)")`. Segments are not changed."""
     return from_rows([tuple(part if isinstance(part, Segment) else _written(palette, part) for part in parts)])
 
 
@@ -67,12 +67,12 @@ def _written(palette: Palette, part: tuple[str, Style] | str) -> Segment:
 
 
 def operator(palette: Palette, sign: str, style: Style | None = None) -> Box:
-    """A sign that a long formula may be broken before: `=` or `+`."""
+    """Return a sign before which a long formula may be broken: `=` or `+`."""
     return replace(text(palette, sign, palette.plain if style is None else style), breakable=True)
 
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
-    """A box of these rows, padded on the right to the widest."""
+    """Return a box of these rows, padded on the right to the widest."""
     kept = [tuple(segment for segment in row if segment.text) for row in rows]
     widths = [sum(cell_len(segment.text) for segment in row) for row in kept]
     width = max(widths, default=0)
@@ -84,7 +84,7 @@ def _space(width: int) -> Row:
 
 
 def pad(box: Box, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Box:
-    """The box with blank cells around it. Its axis stays on the same content."""
+    """Return the box with blank cells around it. Its axis stays at the same content."""
     width = left + box.width + right
     rows = (
         *(_space(width) for _ in range(top)),
@@ -95,7 +95,7 @@ def pad(box: Box, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 
 
 
 def hstack(*boxes: Box, gap: int = 1) -> Box:
-    """The boxes side by side, their axes on one row, `gap` blank columns between. Empty ones take no room."""
+    """Put boxes side by side, with their axes in one row and `gap` blank columns between. Empty boxes are left out."""
     shown = [box for box in boxes if box.width]
     if not shown:
         return EMPTY
@@ -108,7 +108,7 @@ def hstack(*boxes: Box, gap: int = 1) -> Box:
 
 
 def vstack(*boxes: Box, gap: int = 0, align: str = "left") -> Box:
-    """The boxes one under another, `gap` blank rows between, aligned `left`, `center` or `right`; axis of the first."""
+    """Stack boxes with `gap` blank rows between, aligned `left`, `center` or `right`. The axis is that of the first."""
     shown = [box for box in boxes if box.height]
     if not shown:
         return EMPTY
@@ -122,9 +122,9 @@ def vstack(*boxes: Box, gap: int = 0, align: str = "left") -> Box:
 
 
 def wrap(boxes: Sequence[Box], width: int, *, gap: int = 1, indent: int = 2, leading: int = 0) -> Box:
-    """The boxes as one formula, broken before its operators into as few lines as the width allows.
+    """Put boxes into a formula, broken before its operators into as few lines as the width allows.
 
-    Later lines are indented, and `leading` blank rows apart. A piece that is wider than the width is left whole.
+    Later lines are indented, with `leading` blank rows between. A piece that is wider than the width is not broken.
     """
     pieces: list[Box] = []
     for box in boxes:
@@ -143,7 +143,7 @@ def wrap(boxes: Sequence[Box], width: int, *, gap: int = 1, indent: int = 2, lea
 
 
 def bracket(palette: Palette, box: Box, style: Style | None = None) -> Box:
-    """The box between tall brackets; plain ones around a single row."""
+    """Put the box between tall brackets, plain ones if it has a single row."""
     if not box.height:
         return box
     style = palette.dim if style is None else style
@@ -163,13 +163,13 @@ def _bracket_column(parts: tuple[str, str, str], single: str, height: int) -> li
 
 
 def titled(title: Box, box: Box, *, gap: int = 0) -> Box:
-    """The box under its title. The axis stays on the box, so that titled matrices align beside untitled ones."""
+    """Put a title above the box. The axis stays that of the box, so that titled matrices align with untitled ones."""
     stacked = vstack(title, box, gap=gap)
     return replace(stacked, axis=title.height + gap + box.axis)
 
 
 def overlay(under: Box, over: Box, x: int, y: int) -> Box:
-    """One box written over another at column x, row y. What would stick out is cut off."""
+    """Draw one box over another at column x, row y. Parts outside of the lower box are cut off."""
     rows = list(under.rows)
     for index in range(over.height):
         if not 0 <= y + index < under.height or x >= under.width:
@@ -182,7 +182,7 @@ def overlay(under: Box, over: Box, x: int, y: int) -> Box:
 
 
 def clip(palette: Palette, box: Box, width: int, height: int) -> Box:
-    """The box cut to this size; a row that is cut ends in an ellipsis."""
+    """Cut the box to this size; rows that are cut off end in an ellipsis."""
     rows = box.rows[: max(height, 0)]
     if box.width <= width:
         return replace(box, rows=rows)
@@ -198,7 +198,7 @@ def _cut(row: Row, width: int, mark: Segment) -> Row:
 
 
 def flow(boxes: Iterable[Box], width: int, *, gap: int = 2, leading: int = 1) -> Box:
-    """The boxes side by side in as many lines as the width needs, as words in a paragraph."""
+    """Put boxes side by side in as many lines as needed, like words in a paragraph."""
     lines: list[list[Box]] = []
     used = 0
     for box in boxes:
@@ -212,14 +212,14 @@ def flow(boxes: Iterable[Box], width: int, *, gap: int = 2, leading: int = 1) ->
 
 
 def columns(*boxes: Box, gap: int = 2) -> Box:
-    """The boxes side by side, their first rows on one line (not their axes)."""
+    """Put boxes side by side, aligned at their first rows instead of their axes."""
     height = max((box.height for box in boxes), default=0)
     tall = [pad(replace(box, axis=0), bottom=height - box.height) for box in boxes]
     return hstack(*tall, gap=gap)
 
 
 def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Box:
-    """Rows of boxes in aligned columns; short rows end early."""
+    """Put rows of boxes into aligned columns. Rows may have different lengths."""
     table = [list(row) for row in rows]
     widths = [max(box.width for box in column) for column in zip_longest(*table, fillvalue=EMPTY)]
     lines = [
@@ -229,7 +229,7 @@ def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Bo
 
 
 def quieted(palette: Palette, box: Box) -> Box:
-    """The box without its colours, as what stands beside the one that is singled out."""
+    """Return the box in a quiet style, for boxes beside the one that is singled out."""
     rows = (tuple(_quiet(palette, segment) for segment in row) for row in box.rows)
     return replace(box, rows=tuple(rows))
 

@@ -1,4 +1,4 @@
-"""One row of the screen, cell by cell, into which signs and words are put where there is room."""
+"""A row of cells into which signs and words are written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 
 class CellRow:
-    """A row of `width` blank cells. What is put later covers what was there; nothing sticks out of the row."""
+    """A row of `width` blank cells. Later writes cover earlier ones; text beyond the row is cut off."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -25,15 +25,15 @@ class CellRow:
         return twin
 
     def at(self, x: int) -> str:
-        """What is in a cell."""
+        """Return the text of a cell."""
         return self._signs[x]
 
     def free(self, x: int, width: int) -> bool:
-        """Whether these cells are all in the row, and nothing has been put there, not even a blank."""
+        """Return True if these cells are all in the row and nothing has been written to them, not even a blank."""
         return x >= 0 and x + width <= self.width and not any(self._taken[x : x + width])
 
     def put(self, x: int, text: str, ink: Style) -> None:
-        """Write a text from column x on. A character two cells wide is cut off whole, or covered whole."""
+        """Write a text from column x on. A character two cells wide is either written or covered as a whole."""
         for sign in text:
             width = cell_len(sign)
             if width == 0:
@@ -47,7 +47,7 @@ class CellRow:
             x += width
 
     def fill(self, x: int, signs: Sequence[str], ink: Style) -> None:
-        """Write signs of one cell each from column x on."""
+        """Write signs of one cell each, from column x on."""
         self._signs[x : x + len(signs)] = signs
         self._inks[x : x + len(signs)] = [ink] * len(signs)
         self._taken[x : x + len(signs)] = [True] * len(signs)
@@ -62,7 +62,7 @@ class CellRow:
         return Strip(segments, self.width)
 
     def _uncover(self, x: int, width: int) -> None:
-        """Blank what would be left of a wide character half covered."""
+        """Blank the other half of a wide character that is covered by half."""
         if self._signs[x] == "":
             self._signs[x - 1] = " "
         if x + width < self.width and self._signs[x + width] == "":

@@ -1,4 +1,4 @@
-"""Panels whose numbers can be pointed at: each cell knows which number of the run it writes."""
+"""Panels whose numbers can be pointed at with a cursor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tui_gru.tui.widgets.refs import Cell, Ref
 
 
 class Spot(NamedTuple):
-    """Where a cell stands in the content of its panel."""
+    """The position of a cell in the content of its panel."""
 
     ref: Ref
     x: int
@@ -31,7 +31,7 @@ class Spot(NamedTuple):
 
 
 class NumberAsked(Message):
-    """A person asks where a number comes from."""
+    """Posted to show where a number comes from."""
 
     def __init__(self, ref: Ref) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class NumberAsked(Message):
 
 
 class CellPanel(Panel):
-    """A panel with a cursor on its cells. The border shows the number in full; enter or a double click asks about it."""
+    """A panel with a cursor on its cells. The border shows the number in full; enter or a double click explains it."""
 
     ASKING = frozenset({"ask"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -55,12 +55,12 @@ class CellPanel(Panel):
     _spots_of: Sequence[Strip] = ()
 
     def read(self, ref: Ref) -> Any:
-        """The array or number that a ref is an entry of; None where it is not computed yet."""
+        """Return the array or number that contains `ref`, None if it is not computed yet."""
         raise NotImplementedError
 
     @property
     def program(self) -> Program:
-        """The program whose numbers are shown."""
+        """The program to which the numbers belong."""
         raise NotImplementedError
 
     @property
@@ -85,16 +85,16 @@ class CellPanel(Panel):
 
     @property
     def spot(self) -> Spot | None:
-        """The cell under the cursor: the one pointed at, else the first."""
+        """The cell under the cursor, by default the first; None without cells."""
         spots = self.spots
         here = next((spot for spot in spots if spot.ref == self.pointed), None)
-        if here is None and self.pointed is not None:  # it may be of another timestep by now
+        if here is None and self.pointed is not None:  # the timestep may have changed since
             pointed = replace(self.pointed, t=None)
             here = next((spot for spot in spots if replace(spot.ref, t=None) == pointed), None)
         return here or (spots[0] if spots else None)
 
     def describe(self, ref: Ref) -> str:
-        """`h[row 2, unit 1] = 0.7663647532463074`."""
+        """Return a number in words: `h[row 2, unit 1] = 0.7663647532463074`."""
         value = self.read(ref)
         written = self.palette.glyphs.blank if value is None else exact(np.asarray(value)[ref.index])
         sign = "Δ" if ref.change else ""
@@ -110,20 +110,20 @@ class CellPanel(Panel):
         return Strip.join(parts)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None where there is nothing to ask about, too."""
+        """Return None for `ask` if there are no cells."""
         return super().check_action(action, parameters) if action != "ask" or self.spot is not None else None
 
     def point_out(self) -> str | None:
-        """What the border says of the number under the cursor; None without the focus."""
+        """Return the description of the number under the cursor for the border, None without the focus."""
         spot = self.spot if self.has_focus else None
         if spot is None:
             return None
         described = self.describe(spot.ref)
-        room = self.outer_size.width - 6  # corners, and the gaps around a border's text
+        room = self.outer_size.width - 6  # corners, and the gaps around the text of a border
         return described if len(described) <= room else described.partition(" = ")[2]
 
     def caption(self) -> None:
-        """Set the border's texts anew; a subclass has the number under the cursor in it (`point_out`)."""
+        """Update the texts of the border. Subclasses include the number under the cursor (`point_out`)."""
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
@@ -135,7 +135,7 @@ class CellPanel(Panel):
         self.refresh()
 
     def action_point(self, across: int, down: int) -> None:
-        """Go to the nearest cell in a direction."""
+        """Move the cursor to the nearest cell in a direction."""
         here = self.spot
         if here is None:
             return
@@ -146,7 +146,7 @@ class CellPanel(Panel):
             self.scroll_to_region(Region(nearest.x, nearest.y, nearest.width, 1), animate=False, immediate=True, force=True)
 
     def action_ask(self) -> None:
-        """Ask about the number under the cursor; where it is not computed yet, the answer says so."""
+        """Ask about the number under the cursor, also if it is not computed yet: the answer says so."""
         if (spot := self.spot) is not None:
             self.post_message(NumberAsked(spot.ref))
 
@@ -169,6 +169,6 @@ def _is_ahead(here: Spot, spot: Spot, across: int, down: int) -> bool:
 
 
 def _distance(here: Spot, spot: Spot, across: int) -> int:
-    """Along a row the next; from row to row what is nearest, a row being as far as four columns."""
+    """Return the distance: within a row in cells, between rows such that a row counts as four cells."""
     aside = abs((2 * spot.x + spot.width) - (2 * here.x + here.width)) // 2
     return aside if across else aside + 4 * abs(spot.y - here.y)

@@ -1,4 +1,4 @@
-"""The frame of a heat map: a summary line, the column names, and the row names; and a summary alone for a low panel."""
+"""The frame of a heat map: a summary line and column names; and the summary shown instead of a map in a low panel."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from textual.strip import Strip
 
 from tui_gru.debugger.analysis.summaries import Summary
 from tui_gru.engine import numbers
-from tui_gru.tui.characters import cut, fitting
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.heatmap import CELL
 from tui_gru.tui.widgets.written import Kind
 
-BINS = 48  # of a summary: the columns of the widest histogram
+BINS = 48  # of a summary; the columns of the widest histogram
 _COLUMNS = 16  # cells of the histogram in a summary line, at most
-_EVERY = 5  # every fifth column has its number above it
+_EVERY = 5  # every fifth column has its number above
 _WIDE = 50  # cells for the words of a summary line; narrower lines use abbreviations
 
 Where = Callable[[tuple[int, ...]], str]
 
 
 def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
-    """The histogram of a summary, `width` cells wide. A bin that is not empty has at least the lowest column."""
+    """Draw the histogram of a summary, `width` cells wide. A bin that is not empty has at least the lowest column."""
     counts = [int(part.sum()) for part in np.array_split(summary.counts, max(min(width, len(summary.counts)), 1))]
     signs, tallest = palette.glyphs.column, max(counts, default=0) or 1
     levels = [min(-(-n * (len(signs) - 1) // tallest), len(signs) - 1) for n in counts]
@@ -37,7 +37,7 @@ def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
 
 
 def summary_strip(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int) -> Strip:
-    """The summary of a matrix in a line: histogram, range, shares, and the largest entry with its place."""
+    """Draw the summary of a matrix in a line: histogram, range, shares, and the largest entry with its place."""
     if summary is None:
         return Strip([Segment(cut("not computed yet", width, palette.glyphs), palette.blank)]).adjust_cell_length(width)
     columns = min(_COLUMNS, width // 5)
@@ -45,14 +45,14 @@ def summary_strip(palette: Palette, summary: Summary | None, kind: Kind, where: 
     bad = summary.entries - summary.finite
     words = [*([f"{bad:,} not finite"] if bad else []), *_words(summary, kind, where, short=room < _WIDE)]
     all_of_it = " · ".join([_range(summary), *words])
-    said = transliterate(all_of_it if cell_len(all_of_it) <= room else fitting(words, room), palette.glyphs)
+    shown = transliterate(all_of_it if cell_len(all_of_it) <= room else fitting(words, room), palette.glyphs)
     ink = palette.warning if bad else palette.dim
-    row = [histogram(palette, summary, columns), Segment(f"  {cut(said, room, palette.glyphs)}", ink)]
+    row = [histogram(palette, summary, columns), Segment(f"  {cut(shown, room, palette.glyphs)}", ink)]
     return Strip(row).adjust_cell_length(width)
 
 
 def strips(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int, height: int) -> Sequence[Strip]:
-    """The summary of a matrix for a panel without room for its rows: the histogram, and the shares below it."""
+    """Draw the summary of a matrix for a panel without room for its rows: the histogram, and the shares below it."""
     if summary is None:
         return [Strip([Segment(palette.glyphs.blank * width, palette.blank)], width)] * min(height, 1)
     found = [Strip([histogram(palette, summary, width)], width)]
@@ -62,14 +62,14 @@ def strips(palette: Palette, summary: Summary | None, kind: Kind, where: Where, 
     for word in words:
         longer = f"{line}  {word}" if line else word
         if line and cell_len(longer) > width:
-            found.append(_said(palette, line, width, bad=bad > 0 and len(found) == 1))
+            found.append(_line(palette, line, width, bad=bad > 0 and len(found) == 1))
             longer = word
         line = longer
-    found.append(_said(palette, line, width, bad=bad > 0 and len(found) == 1))
+    found.append(_line(palette, line, width, bad=bad > 0 and len(found) == 1))
     return found[:height]
 
 
-def _said(palette: Palette, words: str, width: int, *, bad: bool) -> Strip:
+def _line(palette: Palette, words: str, width: int, *, bad: bool) -> Strip:
     text = cut(transliterate(words, palette.glyphs), width, palette.glyphs)
     return Strip([Segment(text, palette.warning if bad else palette.dim)]).adjust_cell_length(width)
 
@@ -80,7 +80,7 @@ def _range(summary: Summary) -> str:
 
 
 def _words(summary: Summary, kind: Kind, where: Where, *, short: bool) -> Iterator[str]:
-    """Shares of the entries, the mean of a gate, the largest entry; the most important first."""
+    """Yield the shares of entries, the mean of a gate and the largest entry, the most important first."""
     limits = summary.limits
     if limits is not None and limits.low == 0:
         yield _share(summary, summary.low, "0", short)
@@ -108,7 +108,7 @@ def _percent(summary: Summary, count: int, words: str, short: bool) -> str:
 
 
 def column_strip(palette: Palette, names: Sequence[str], first: int, gutter: int, width: int, marked: int | None) -> Strip:
-    """The names of the columns in view above their cells: all characters, every fifth number, or as many names as fit.
+    """Draw the names of the columns in view above their cells: all characters, every fifth number, or as many names as fit.
 
     `first` is the first column in view, 0-based; `marked` is the index in `names` of the column under the cursor.
     """

@@ -1,4 +1,4 @@
-"""A matrix too large for its numbers: two cells an entry, sign and tenths of the scale on a coloured ground."""
+"""A heat map: two cells per entry with its sign and its magnitude in tenths of the scale, on a coloured background."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui_gru.tui.palette import LEVELS, Palette
+from tui_gru.tui.look.palette import LEVELS, Palette
 from tui_gru.tui.widgets.written import Array, Kind
 
-#: Cells an entry takes.
+#: Cells per entry.
 CELL = 2
 
 _NOT_FINITE = LEVELS * 3 * 10
@@ -21,9 +21,9 @@ _BLANK, _LEFT_OUT = _NOT_FINITE + 1, _NOT_FINITE + 2
 
 @lru_cache(maxsize=32)
 def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
-    """A segment for every code: LEVELS colours by three signs (0, +, −) by ten digits, then not finite, blank, left out."""
+    """Return a segment for every code: LEVELS colours × three signs (0, +, −) × ten digits, then not finite, blank, hidden."""
     segments = []
-    faint = Style(color=palette.dim.color)  # small entries step back, so that the large ones make a picture
+    faint = Style(color=palette.dim.color)  # small entries are dimmed, such that the large ones stand out
     tints = palette.signed_scale if kind == "signed" else palette.unit_scale
     for tint in tints:
         for sign in " +-" if kind == "signed" else "   ":
@@ -36,7 +36,7 @@ def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
 
 
 def _codes(values: Array, kind: Kind, scale: float, least: float = 0.0) -> Array:
-    """For each entry the number of its segment: by colour, sign, and tenths of the scale. values (C,) -> int (C,)."""
+    """Return the code of each entry, from its colour, sign and tenths of the scale: values (C,) -> int (C,)."""
     signed = kind == "signed"
     finite = np.isfinite(values)
     part = np.clip(np.where(finite, values, 0) / (scale if signed else 1), -1 if signed else 0, 1)
@@ -58,7 +58,7 @@ def heat_row(
     quiet: bool,
     least: float = 0.0,
 ) -> Strip:
-    """One row of a heat map. values (C,), or None for `count` blanks; `cursor` is a column to mark.
+    """Draw a row of a heat map: values (C,), or None for `count` blanks; `cursor` is a column to mark.
 
     Entries with a magnitude below `least` are hidden.
     """

@@ -1,4 +1,4 @@
-"""An overlay of rows, some of which can be chosen: a cursor goes from one to the next, and what is under it stays in view."""
+"""An overlay with a list of entries and a cursor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.overlay import Overlay
 
@@ -17,14 +17,14 @@ _MARK = "▸ "
 
 
 class Line(NamedTuple):
-    """One row. `entry` counts what can be chosen, from 0; None is a row that cannot. An entry may have several rows."""
+    """A row of the list. `entry` is the number of its entry, from 0, None for a row of no entry. Entries may have several rows."""
 
     row: Row
     entry: int | None = None
 
 
 class ListOverlay(Overlay):
-    """Subclasses give the rows (`lines`) and say what is done with the entry under the cursor (`choose`)."""
+    """A list. Subclasses implement its rows (`lines`) and the action on the entry under the cursor (`choose`)."""
 
     ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,20 +43,20 @@ class ListOverlay(Overlay):
         self._lines: Sequence[Line] = ()
 
     def lines(self, width: int) -> Sequence[Line]:
-        """The rows for a panel of this width, two cells of which are for the mark of the cursor."""
+        """Return the rows for this width, which excludes the mark of the cursor."""
         raise NotImplementedError
 
     def choose(self) -> None:
-        """Do what enter does with the entry under the cursor; called only where there is one."""
+        """Execute what enter does with the entry under the cursor. Called only if there is one."""
         raise NotImplementedError
 
     @property
     def above(self) -> int:
-        """How many rows above the entry under the cursor stay in view; above the first, all do."""
+        """The number of rows above the entry under the cursor that stay in view; above the first entry, all do."""
         return 0
 
     def move_to(self, entry: int) -> None:
-        """Put the cursor on an entry, and bring it into view."""
+        """Move the cursor to an entry and scroll it into view."""
         self.cursor = entry
         self.refresh_content()
         self._ensure_built()
@@ -64,7 +64,7 @@ class ListOverlay(Overlay):
 
     @property
     def entries(self) -> int:
-        """How many there are, as of the last drawing."""
+        """The number of entries at the last drawing."""
         return 1 + max((line.entry for line in self._lines if line.entry is not None), default=-1)
 
     def build(self, width: int, height: int) -> Box:
@@ -103,5 +103,5 @@ class ListOverlay(Overlay):
         rows = [i for i, line in enumerate(self._lines) if line.entry == self.cursor]
         if rows:
             head = self.cursor == 0 and rows[-1] < self.scrollable_content_region.height
-            first = 0 if head else rows[0] - self.above  # with the first entry, what stands above it
+            first = 0 if head else rows[0] - self.above  # at the first entry, show the rows above it too
             self.scroll_to_rows(first, rows[-1])

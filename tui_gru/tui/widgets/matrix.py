@@ -15,8 +15,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_gru.engine.numbers import exact, given
-from tui_gru.tui.characters import cut, fitting
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.saturation import Limits
     from tui_gru.debugger.analysis.summaries import Summary
 
-#: Rows above a heat map: its summary and its column names; and the height below which there is no room for a heat map.
+#: Rows above a heat map (summary and column names), and the least height of a heat map.
 _HEAD, _LEAST_MAP = 2, 5
 
 
 class MatrixView(Panel):
-    """Shows one two-dimensional array (a vector is one row), or the dots of one that is not computed yet.
+    """Shows a two-dimensional array (a vector is one row), as dots if it is not computed yet.
 
-    Arrow keys move a cursor while the view has the focus; the border says the exact number under it. What is too large for its
-    numbers is a heat map with a summary line; in a panel too low for a heat map, a histogram with shares.
+    With the focus, arrow keys move a cursor, and the border shows the exact number under it. If the numbers do not fit, a heat map
+    with a summary line is shown; in a panel too low for a heat map, a histogram with shares.
     """
 
     ASKING = frozenset({"choose"})
@@ -56,7 +56,7 @@ class MatrixView(Panel):
     cursor: reactive[tuple[int, int]] = reactive((0, 0))
 
     def __init__(self, name: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        """`name` is the title in the border. `refs`, once it is set, says which number of the run each entry is."""
+        """Create a view. `name` is the title in the border. `refs`, if set later, maps entries to references of the run."""
         super().__init__(id=id, classes=classes)
         self.title = name
         self.refs: Refs | None = None
@@ -71,7 +71,7 @@ class MatrixView(Panel):
         self._summary: Summary | None = None
         self._widest_name: int | None = None
         self._ordering = Ordering()
-        self._rank = 0  # of the largest entry that the cursor moved to last
+        self._rank = 0  # of the entry to which `go_to_largest` moved last
 
     def show_array(
         self,
@@ -84,10 +84,10 @@ class MatrixView(Panel):
         row: int | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """Show this array; None is what is not computed yet, drawn as dots in `shape` (by default the last one shown).
+        """Show this array. None is a value that is not computed yet, drawn as dots in `shape` (by default the last one shown).
 
-        `scale`: the |x| with the strongest colour, by default the array's largest, rounded up. `fresh`: just computed.
-        `row`: singled out, the others turn quiet. `limits`: of a value that can be saturated.
+        `scale` is the |x| with the strongest colour, by default the largest of the array, rounded up. `fresh` is True for a value
+        just computed. `row` is singled out: the others are dimmed. `limits` are those of a value that can be saturated.
         """
         self.limits, self._summary, self._widest_name = limits, None, None
         self.values = None if values is None else np.atleast_2d(values)
@@ -104,23 +104,23 @@ class MatrixView(Panel):
 
     @property
     def as_numbers(self) -> bool:
-        """Whether the numbers fit as they are; otherwise it is a heat map."""
+        """True if the array is shown as numbers, False if as a heat map or a histogram."""
         return self._entry_form(self.content_size) is not None
 
     def name_cell(self, row: int, column: int) -> str:
-        """What the border calls an entry; a subclass may know better names than two 0-based indices."""
+        """Return the name of an entry in the border, by default two 0-based indices."""
         return f"[{row}, {column}]"
 
     def name_row(self, row: int) -> str:
-        """The name in front of a row of a heat map."""
+        """Return the name in front of a row of a heat map."""
         return str(row)
 
     def name_column(self, column: int) -> str:
-        """The name above a column of a heat map."""
+        """Return the name above a column of a heat map."""
         return str(column)
 
     def place_of(self, row: int, column: int) -> str:
-        """The place of an entry in words."""
+        """Return the place of an entry in words."""
         return self.name_cell(row, column)
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
@@ -129,7 +129,7 @@ class MatrixView(Panel):
     # Drawing
 
     def _entry_form(self, room: Size) -> bool | None:
-        """Whether to write entries compactly; None where not even these fit."""
+        """Return whether entries are written compactly, None if not even those fit."""
         rows, columns = self.shape
         for compact in (False, True):
             width = columns * (ENTRIES[self.kind, compact].width + 1) + 1
@@ -153,14 +153,14 @@ class MatrixView(Panel):
 
     @property
     def form(self) -> Literal["numbers", "map", "strips"]:
-        """How the array is drawn: as numbers, as a heat map, or, without room for its rows, as a histogram with shares."""
+        """The form of the drawing: numbers, a heat map, or, without room for its rows, a histogram with shares."""
         if self.as_numbers:
             return "numbers"
         return "map" if self.content_size.height >= _LEAST_MAP or not self._framed else "strips"
 
     @property
     def _framed(self) -> bool:
-        """Whether a heat map has a frame. It has none if the whole map fits only without one."""
+        """True if a heat map has a frame. It has none if the whole map fits only without one."""
         (rows, columns), (width, height) = self.shape, self.content_size
         bare = rows <= height and CELL * columns <= width
         return not bare or (rows + _HEAD <= height and height >= _LEAST_MAP and self._label_width + CELL * columns <= width)
@@ -174,7 +174,7 @@ class MatrixView(Panel):
     def summary(self) -> Summary | None:
         """The summary of the array, or of the selected row in a panel without room for a map; None if it is not computed yet."""
         if self._summary is None and self.values is not None:
-            from tui_gru.debugger.analysis.summaries import summary  # late: a small model has no heat map
+            from tui_gru.debugger.analysis.summaries import summary  # imported late: a small model has no heat map
             from tui_gru.tui.widgets.heat_frame import BINS
 
             one = self.row is not None and self.row < len(self.values) and self.form == "strips"
@@ -189,7 +189,7 @@ class MatrixView(Panel):
 
     @property
     def _label_width(self) -> int:
-        """The cells of the row names and a blank; 0 for a single row."""
+        """The width of the row names with a blank, 0 for a single row."""
         if self._widest_name is None:
             rows = self.shape[0]
             self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
@@ -198,11 +198,11 @@ class MatrixView(Panel):
     def _ensure_built(self) -> None:
         form = self.form
         if form != self._captioned:
-            self.call_next(self._caption)  # the room inside may change without that of the whole
+            self.call_next(self._caption)  # the content size may change without a resize of the panel
         if form == "numbers":
             super()._ensure_built()
             return
-        # A heat map is drawn line by line as it is looked at: there is nothing to build.
+        # A heat map is drawn line by line on demand: there is nothing to build.
         self._built_for = ()
         rows, columns = self.shape
         width, height = self.content_size
@@ -210,7 +210,7 @@ class MatrixView(Panel):
         if form == "map":
             room = width - (self.styles.scrollbar_size_vertical if rows + self._head > height else 0)
             wide = self._gutter + CELL * columns
-            # Half an entry is never shown, so the last one may need to be scrolled a cell further.
+            # Half an entry is never shown, so the last one may need one more cell of scrolling.
             wanted = Size(wide + CELL - 1 if wide > room else wide, rows + self._head)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
@@ -225,7 +225,7 @@ class MatrixView(Panel):
         return strip.extend_cell_length(width).apply_style(self._ground)
 
     def _summary_line(self, y: int, width: int) -> Strip:
-        """A line of a panel without room for a map: with the focus, the cursor's row and place, then the summary."""
+        """Draw a line of a panel without room for a map: with the focus, the row and the place of the cursor, then the summary."""
         from tui_gru.tui.widgets import heat_frame
 
         if y == 0 and self.has_focus and self.values is not None:
@@ -236,7 +236,7 @@ class MatrixView(Panel):
             place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
             return Strip([Segment(place, self.palette.plain)])
         lines = heat_frame.strips(self.palette, self.summary, self.kind, self._where, width, self.content_size.height)
-        line = y - 1 if self.has_focus and self.values is not None else y  # the second line has two above it
+        line = y - 1 if self.has_focus and self.values is not None else y  # row and place replace the histogram
         return lines[line] if line < len(lines) else Strip.blank(width)
 
     def _map_line(self, y: int, width: int) -> Strip:
@@ -264,7 +264,7 @@ class MatrixView(Panel):
         return Strip.join([Strip([label], gutter), self._heat(row, first, last)])
 
     def _heat(self, row: int, first: int, last: int) -> Strip:
-        """The entries of a row at the positions `first` … `last` − 1."""
+        """Draw the entries of a row at the positions `first` … `last` − 1."""
         return heat_row(
             self.palette,
             None if self.values is None else self.values[row, self._ordering.columns(first, last)],
@@ -294,7 +294,7 @@ class MatrixView(Panel):
     # Order and hiding
 
     def sort(self) -> str:
-        """Switch between rows, columns, both and neither sorted by their present size; returns which are sorted now."""
+        """Switch between rows, columns, both and neither sorted by their present size. Return which are sorted now."""
         self._ordering.next(self.values)
         self._changed()
         return self._ordering.by
@@ -309,7 +309,7 @@ class MatrixView(Panel):
         return self._ordering.by
 
     def toggle_near_zero(self) -> bool:
-        """Hide the entries near zero in a heat map, or show them again; returns whether they are shown."""
+        """Hide the entries near zero in a heat map, or show them again. Return True if they are shown."""
         self.near_zero_shown = not self.near_zero_shown
         self._changed()
         return self.near_zero_shown
@@ -327,7 +327,7 @@ class MatrixView(Panel):
         return self.palette.glyphs.blank if self.values is None else exact(self.values[self.cursor])
 
     def go_to_largest(self) -> int | None:
-        """Move the cursor to the largest entry, or on to the next largest; returns its 1-based rank, None without entries."""
+        """Move the cursor to the largest entry, or from it to the next largest. Return its 1-based rank, None without entries."""
         from tui_gru.debugger.analysis.summaries import largest_entries
 
         if self.values is None:
@@ -341,7 +341,7 @@ class MatrixView(Panel):
         return self._rank
 
     def go_to_saturated(self) -> bool:
-        """Move the cursor to the next unit that is saturated in nearly all rows; after the last to the first; False without any."""
+        """Move the cursor to the next unit that is saturated in nearly all rows, in a circle. Return False if there is none."""
         from tui_gru.debugger.analysis.saturation import next_saturated_unit
 
         if self.values is None or self.limits is None:
@@ -360,7 +360,7 @@ class MatrixView(Panel):
         return min(columns * (ENTRIES[self.kind, False].width + 1) + 1, max(container.width, CELL))
 
     def plain_text(self) -> str:
-        """All entries in full, a row a line."""
+        """Return all entries in full, a line per row."""
         rows = [] if self.values is None else [" ".join(exact(x) for x in row) for row in self.values]
         return "".join(f"{line}\n" for line in (self.heading, "", *rows))
 
@@ -377,20 +377,20 @@ class MatrixView(Panel):
 
     def _show_cursor(self) -> None:
         """Scroll to the entry under the cursor."""
-        if self.form == "map":  # the fixed rows and cells cover part of what scrolls
+        if self.form == "map":  # the fixed rows and cells cover a part of the scrolled area
             row, column = (self._ordering.position(axis, entry) for axis, entry in enumerate(self.cursor))
             region = Region(CELL * column, row, self._gutter + 2 * CELL - 1, 1 + self._head)
             self.scroll_to_region(region, animate=False, force=True)
 
     def _caption(self) -> None:
-        """Title and, in the border below, the number under the cursor; without the focus, what a heat map lacks."""
+        """Set the title, and below the number under the cursor or, without the focus, the shape and the scale of a heat map."""
         if not self.is_attached:
             return
         note, self._captioned = None, self.form
         if self.has_focus and self.shape[0] and self.shape[1]:
             note = f"{self.name_cell(*self.cursor)} = {self.exact}"
-            if len(note) > self.outer_size.width - 6:  # corners, and the gaps around a border's text
-                note = self.exact  # the digits matter more than where they are: that is in view
+            if len(note) > self.outer_size.width - 6:  # corners, and the gaps around the text of a border
+                note = self.exact  # the digits matter more than the place, which is in view
         elif not self.as_numbers:
             notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
             if self.kind != "onehot" and self.values is not None and self.form == "map":
@@ -435,7 +435,7 @@ class MatrixView(Panel):
             self.action_choose()
 
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
-        """The entry at a place in the panel, None beside it."""
+        """Return the entry at a position in the panel, None if there is none."""
         compact = self._entry_form(self.content_size)
         if compact is not None:
             row, column = y, (x - 1) // (ENTRIES[self.kind, compact].width + 1)  # after the bracket

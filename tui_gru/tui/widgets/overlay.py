@@ -1,4 +1,4 @@
-"""A panel that covers the blackboard until it is lifted: a list, a report, a derivation."""
+"""The base of overlays, which are panels that cover the blackboard: lists, reports, derivations."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def hidden(*keys: tuple[str, str, str]) -> list[BindingType]:
-    """The bindings of keys of one panel, which the footer does not show: each with its action and a description."""
+    """Return bindings that the footer does not show, from tuples of key, action and description."""
     return [Binding(key, action, description, show=False) for key, action, description in keys]
 
 
 class Overlay(Panel):
-    """The screen shows it every snapshot, as the panels under it, and lifts it on escape. Keys that it does not bind go on up."""
+    """A panel that the screen updates with every snapshot and closes on escape. Keys without a binding here go to the screen."""
 
-    #: The moment that it is of; None where it is of every moment.
+    #: The moment to which the content belongs, None if it belongs to every moment.
     read_at: Anchor | None = None
 
     DEFAULT_CSS = "Overlay { height: 1fr; width: 1fr; }"
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Draw this snapshot from now on."""
+        """Show this snapshot."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A bordered panel that shows a box: built when it is first looked at, kept until what it depends on changes."""
+"""The base of panels: a bordered widget whose content is built when it is first drawn, and cached until it changes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_gru.tui.characters import folded
-from tui_gru.tui.glyphs import ASCII, transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.characters import folded
+from tui_gru.tui.look.glyphs import ASCII, transliterate
+from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import palette_of
 from tui_gru.tui.terminal.guarded import reports_errors
-from tui_gru.tui.themes import palette_of
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
 
 class Rows(Sequence[Strip]):
-    """`count` rows, at most `width` cells wide, each drawn when it first comes into view."""
+    """Content of `count` rows, at most `width` cells wide, each drawn when it first comes into view."""
 
     def __init__(self, count: int, width: int, draw: Callable[[int], Strip]) -> None:
         self.width, self._draw = width, draw
@@ -46,10 +46,10 @@ class Rows(Sequence[Strip]):
 
 @reports_errors
 class Panel(ScrollView, can_focus=True):
-    """Subclasses implement `build`; call `refresh_content` when what it would return has changed.
+    """A panel. Subclasses implement `build`, and call `refresh_content` when its result would change.
 
-    Content larger than the panel scrolls, with keys and wheel, and with scroll bars only where they are needed.
-    A panel that is not on screen builds nothing.
+    Content larger than the panel can be scrolled with keys and wheel; scroll bars are shown only if needed. A panel that is not on
+    screen builds nothing.
     """
 
     DEFAULT_CSS = """
@@ -71,51 +71,51 @@ class Panel(ScrollView, can_focus=True):
     }
     """
 
-    #: Actions that ask something of the session, which a run has for itself.
+    #: Actions that need the session, which are disabled during a run.
     ASKING: ClassVar[frozenset[str]] = frozenset()
 
     _version = 0
     _ground = Style()
     _built_for: tuple[object, ...] = ()
     _strips: Sequence[Strip] = ()
-    _scrolls = False  # whether its content, as it was built last, is larger than the room
+    _scrolls = False  # True if the content was larger than the panel when last built
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
     _remark = ""
 
     @property
     def palette(self) -> Palette:
-        """What to draw with: the colours of the theme as it is now, and the terminal's glyphs."""
+        """The colours of the current theme and the glyphs of the terminal."""
         return palette_of(self.app)
 
     @property
     def zoomed(self) -> bool:
-        """Whether it fills the screen: then all of its content is shown, however much that is."""
+        """True if the panel fills the screen; then its whole content is shown, scrolled if needed."""
         return self.has_class("-maximized")
 
     def canvas(self, width: int, height: int, content: Callable[[], Size]) -> Size:
-        """The size to draw for: the panel's own; zoomed, at least that of all of the content, which then scrolls."""
+        """Return the size to draw for: that of the panel; zoomed, at least that of the whole content, which then scrolls."""
         if not self.zoomed:
             return Size(width, height)
         wanted = content()
         return Size(max(width, wanted.width), max(height, wanted.height))
 
     def build(self, width: int, height: int) -> Box | Sequence[Strip]:
-        """The content for a panel of this inner size, in cells. It may be larger (it scrolls) or smaller (blank)."""
+        """Return the content for a panel of this inner size, in cells. It may be larger (scrolled) or smaller (padded)."""
         raise NotImplementedError
 
     def refresh_content(self) -> None:
-        """Have the content built again, when next it is looked at."""
+        """Discard the content; it is built again when the panel is drawn next."""
         self._version += 1
         self.refresh()
 
     def set_titles(self, title: str | Content | None, subtitle: str | Content | None = None) -> None:
-        """Set the border's texts. A str is taken as it is, never as markup; the same again costs nothing."""
+        """Set the texts of the border. A str is never interpreted as markup. Setting the same texts again does nothing."""
         if (title, subtitle) != self._titles:
             self._titles = (title, subtitle)
             self._set_border()
 
     def set_remark(self, remark: str) -> None:
-        """Say something in the border after the title, whatever that is; the empty text says nothing."""
+        """Set a remark after the title in the border; empty for none."""
         if remark != self._remark:
             self._remark = remark
             self._set_border()
@@ -141,31 +141,31 @@ class Panel(ScrollView, can_focus=True):
 
     @property
     def drawn(self) -> Sequence[Strip]:
-        """The rows of all of the content, beyond what is in view as well."""
+        """All rows of the content, also those not in view."""
         self._ensure_built()
         return self._strips
 
     def plain_text(self) -> str:
-        """All of the content, beyond what is in view as well, under the title."""
+        """Return the title and the whole content as text."""
         return "".join(f"{line.rstrip()}\n" for line in (self.heading, "", *(strip.text for strip in self.drawn)))
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
-        """The values whose numbers are shown, each once, with a ref of one of its entries; none in a panel of other things."""
+        """Return the values whose numbers are shown, each once with a reference to one of its entries; empty if there are none."""
         return ()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None for what has to wait while a run goes on; False for all in a panel that has been removed."""
+        """Return None for actions that need the session during a run, False for all actions of a removed panel."""
         if not self.is_attached:
             return False
         return None if action in self.ASKING and getattr(self.screen, "running", False) else True
 
-    # Textual's part.
+    # Methods called by Textual
 
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        self._ground = self.rich_style  # once a picture: working it out for every line took an eighth of a redraw
+        self._ground = self.rich_style  # computed once per drawing: per line it took an eighth of the time
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
@@ -177,11 +177,11 @@ class Panel(ScrollView, can_focus=True):
         return self._strips[row].crop_extend(x, x + width, None).apply_style(self._ground)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """The height that `height: auto` takes: that of the content."""
+        """Return the height of the content, for `height: auto`."""
         return len(self.draw(width, container.height)[0])
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
-        """The width that `width: auto` takes: that of the content."""
+        """Return the width of the content, for `width: auto`."""
         return self.draw(container.width, container.height)[1]
 
     def _ensure_built(self) -> None:
@@ -193,12 +193,12 @@ class Panel(ScrollView, can_focus=True):
         strips, width = self.draw(room.width, room.height)
         across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
         tall = len(strips) > room.height - (below if width > room.width else 0)
-        if tall:  # then the scroll bar takes a column
+        if tall:  # the scroll bar takes a column
             strips, width = self.draw(room.width - across, room.height)
         wide = width > room.width - (across if tall else 0)
         self._strips = strips
-        # Content that fits takes the size of the room, whatever its own: so a new size, which lays out the whole
-        # screen again, is set only where scrolling changes. Not while drawing, though.
+        # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
+        # so it is set only if scrolling changes, and not during drawing.
         wanted = Size(width if wide else 0, len(strips) if tall else 0)
         now = self.virtual_size
         scrolls = self._scrolls or now.width > room.width or now.height > room.height
@@ -207,7 +207,7 @@ class Panel(ScrollView, can_focus=True):
             self.call_next(self._set_virtual_size, wanted)
 
     def watch_show_vertical_scrollbar(self) -> None:
-        """The bar may come after the scrolling, of which it then does not know."""
+        """Set the position of a scroll bar that is shown only after the panel has been scrolled."""
         self.vertical_scrollbar.position = self.scroll_y
 
     def _set_virtual_size(self, size: Size) -> None:
@@ -215,27 +215,27 @@ class Panel(ScrollView, can_focus=True):
         self._follow()
 
     def _follow(self) -> None:
-        """Keep in view what matters, in a panel that has such rows (`scroll_to_rows`); the content has another size now."""
+        """Called when the size of the content has changed. Subclasses scroll important rows into view (`scroll_to_rows`)."""
 
     def scroll_to_rows(self, first: int, last: int) -> None:
-        """Scroll as little as shows the rows `first` … `last`; of more than there is room for, the first."""
+        """Scroll by the least amount that shows the rows `first` … `last`, or the first ones if not all fit."""
         height = self.scrollable_content_region.height
         if height > 0:
             top = min(max(self.scroll_offset.y, last + 1 - height), first)
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
     def _content_or_problem(self, width: int, height: int) -> Box | Sequence[Strip]:
-        """The content; what went wrong, where it cannot be drawn, which must not keep the other panels from the screen."""
+        """Return the content, or an error message if building fails, so that the other panels are still drawn."""
         try:
             return self.build(width, height)
         except Exception as error:
-            from tui_gru.debugger.storage.error_reports import reported  # late: it is hardly ever needed
+            from tui_gru.debugger.storage.error_reports import reported  # imported late: rarely needed
 
-            said = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
-            return from_rows([(Segment(line, self.palette.warning),) for line in said])
+            lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
+            return from_rows([(Segment(line, self.palette.warning),) for line in lines])
 
     def draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
-        """The rows of the content for a panel of this inner size, in cells, and how wide the widest is."""
+        """Return the rows of the content for this inner size, in cells, and the width of the widest."""
         content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
             return [content.strip(y) for y in range(content.height)], content.width

@@ -1,4 +1,4 @@
-"""What a number on screen is of: segments that know which number of the run they write."""
+"""References from numbers on screen to numbers of the run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tui_gru.debugger.program.line_table import Program
 
 @dataclass(frozen=True)
 class Ref:
-    """One number of the moment shown: entry `index` (0-based) of `name` at timestep `t`, None for that of the position.
+    """A number of the shown moment: entry `index` (0-based) of `name` at timestep `t`, None for the current timestep.
 
-    `change`: what the last SGD step has added to that entry of a parameter.
+    If `change` is True, it is the change of that entry of a parameter in the last SGD step.
     """
 
     name: str
@@ -28,8 +28,10 @@ Refs = Callable[[int, int], Ref]
 
 
 def refs_of(program: Program, name: str, *, change: bool = False) -> Refs:
-    """Which number stands in row i and column j where a value is written as a matrix; a vector of weights is one row, of a number
-    for each row of the batch a column."""
+    """Return the function from row and column to the reference, for a value written as a matrix.
+
+    A vector of weights is one row, a vector with a number per row of the batch one column.
+    """
     axes = program.names[name].axes
     column = axes == ("B",)
 
@@ -40,13 +42,13 @@ def refs_of(program: Program, name: str, *, change: bool = False) -> Refs:
 
 
 class Cell(Segment):
-    """A segment that writes a number of the run. Boxes are put together of segments as they are, so that it is found again."""
+    """A segment that shows a number of the run. Boxes keep their segments unchanged, so it can be found in a panel."""
 
     ref: Ref
 
     @classmethod
     def of(cls, text: str, style: Style | None, ref: Ref | None) -> Segment:
-        """A cell, or a plain segment where there is no number to point at."""
+        """Return a cell, or a plain segment if there is no reference."""
         if ref is None:
             return Segment(text, style)
         cell = cls(text, style)

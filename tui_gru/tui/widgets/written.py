@@ -1,4 +1,4 @@
-"""Arrays as they are written on a blackboard: aligned numbers between tall brackets."""
+"""Arrays written as on a blackboard: aligned numbers between tall brackets."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.engine import numbers
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, bracket, from_rows
 from tui_gru.tui.widgets.refs import Cell, Refs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: What an array holds, which decides how it is written and coloured: numbers of either sign, numbers from 0 to 1
-#: (gates, probabilities), or a single 1 among zeros in each row.
+#: The kind of an array, which decides its format and colours: signed numbers, numbers from 0 to 1 (gates, probabilities),
+#: or one-hot rows.
 Kind = Literal["signed", "unit", "onehot"]
 
 
 class Entry(NamedTuple):
-    """How an entry of one kind is written, and into how many cells."""
+    """The format of an entry of one kind: its width in cells and the function that writes it."""
 
     width: int
     write: Callable[[float], str]
@@ -42,10 +42,10 @@ ENTRIES: dict[tuple[Kind, bool], Entry] = {
 
 
 def scale_of(values: Array | None) -> float:
-    """The magnitude that takes the strongest colour: the largest finite |x|, rounded up to 1, 1.5, 2, 3, 5, 7 or 10.
+    """Return the magnitude of the strongest colour: the largest finite |x|, rounded up to 1, 1.5, 2, 3, 5, 7 or 10.
 
-    Rounded, so that colours do not flicker while a number moves; and by its value alone, not by what was shown before,
-    so that the same moment looks the same whichever way one came to it.
+    Rounding prevents colours from flickering while a number changes. The scale depends only on the values, not on earlier ones, so
+    that a moment has the same colours however it was reached.
     """
     if values is None or values.size == 0:
         return 1.0
@@ -59,7 +59,7 @@ def scale_of(values: Array | None) -> float:
 
 
 def entry_style(palette: Palette, kind: Kind, value: float, scale: float) -> Style:
-    """The style of one entry by its value."""
+    """Return the style of an entry by its value."""
     if kind == "onehot":
         return palette.strong if value else palette.dim
     if value == 0:
@@ -68,9 +68,10 @@ def entry_style(palette: Palette, kind: Kind, value: float, scale: float) -> Sty
 
 
 def kept(count: int, limit: int | None, focus: int | None = None) -> list[int | None]:
-    """Which of `count` lines to show in `limit` places: indices, and None where some are left out.
+    """Return which of `count` lines to show in `limit` places: indices, and None where lines are left out.
 
-    The first, the last and the one in focus stay. A limit too small for an elision shows the focus alone.
+    The first line, the last one and the one in focus are always shown. If the limit is too small for that, the lines around the one
+    in focus are shown.
     """
     if limit is None or count <= limit:
         return list(range(count))
@@ -105,13 +106,13 @@ def matrix(
     focus: tuple[int | None, int | None] = (None, None),
     refs: Refs | None = None,
 ) -> Box:
-    """A matrix (or a vector, as one row) with tall brackets around it.
+    """Draw a matrix, or a vector as one row, between tall brackets.
 
-    `values` None is what is not computed yet: dots in the given `shape`. `scale` is the |x| of the strongest colour,
-    by default the array's largest. `fresh` is what was just computed; a zero in it stays quiet. `row` singles one
-    row out: the others turn quiet. `cursor` marks one entry. `elide` gives the most rows and columns to show, marked
-    entries and the row and column in `focus` among them; the full shape is then written beside the matrix. `refs` says which
-    number of the run each entry is, for a cursor to point at.
+    If `values` is None, they are not computed yet and drawn as dots in the given `shape`. `scale` is the |x| of the strongest
+    colour, by default the largest of the array. `fresh` is True for values just computed; zeros among them stay dimmed. `row` is
+    singled out: the others are dimmed. `cursor` marks one entry. `elide` is the most rows and columns to show, which include marked
+    entries and the row and column in `focus`; the full shape is then written beside the matrix. `refs` maps row and column to
+    references, at which a cursor can point.
     """
     table = None if values is None else np.atleast_2d(values)
     rows, columns = table.shape if table is not None else (shape or (1, 1))

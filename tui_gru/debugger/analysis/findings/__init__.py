@@ -1,1 +1,1 @@
-"""Findings: mistakes that a run shows, each with its numbers, a sentence that says why it matters, and the cure."""
+"""Findings: problems that a run shows, each with its numbers, its meaning, and the remedy."""

@@ -1,4 +1,4 @@
-"""Findings about the data flow: of the sampler, between batches, and between rows."""
+"""Findings about the flow of data: through the sampler, between batches, and between rows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from tui_gru.debugger.analysis.findings.examined import Examined
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
 from tui_gru.debugger.analysis.influence import influence_of_rows
 from tui_gru.debugger.analysis.summaries import largest_entry
+from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import given, rounded
-from tui_gru.engine.sampling import SAMPLERS, Sample, sample
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.sampling import SAMPLERS, Sample, sample
+from tui_gru.engine.running.weights import Weights
 from tui_gru.equations import expression as e
 
 _LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
 
 
 def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
-    """The newest sample whose characters the model did not read next."""
+    """Find the newest sample whose characters the model did not read next."""
     for drawn in reversed(x.samples):
         chosen = [draw.char for draw in drawn.draws[:-1]]
         ignored = sum(tuple(drawn.primer) != (char,) for char in chosen)
@@ -44,6 +45,7 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
         same, other = said.get("tutorial", ""), said.get("fed-back", "")
         if same and same == drawn.text[: len(same)] and other != same:  # otherwise it was drawn on another branch
             evidence.append(Evidence(f"it says {x.quoted(same)}; fed back, the same weights say {x.quoted(other)}"))
+        evidence += _where_it_is_right(x, drawn)
         primer = primer.replace(" ", "' '")
         yield Finding(
             "sampler-without-feedback",
@@ -57,17 +59,41 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
         return
 
 
+def _where_it_is_right(x: Examined, drawn: Sample) -> Iterator[Evidence]:
+    """Where the training reads the end of the primer, the character that is sampled again and again is likely as well."""
+    name, read, vocabulary = x.program.loss_names.prediction, x.program.input, x.config.vocabulary
+    if name not in x.values or not x.program.model.page.inputs[read].one_hot:
+        return
+    chosen = [draw.char for draw in drawn.draws]
+    char = max(dict.fromkeys(chosen), key=chosen.count)
+    for batch, record in reversed(x.recent):
+        predicted = record.array(name)[..., vocabulary.index(char)]
+        there = np.where(record.ids(read) == vocabulary.index(drawn.primer[-1]), predicted, -1)
+        t, row = map(int, np.unravel_index(np.argmax(there), there.shape))
+        if there[t, row] < 0:
+            continue
+        value = float(predicted[t, row])
+        yield Evidence(
+            f"when the training reads {x.quoted(drawn.primer[-1])}, {x.quoted(char)} has the probability {x.written(name)}"
+            f"[row {row + 1}, {x.quoted(char)}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
+            x.entry(batch, name, (row, vocabulary.index(char)), t),
+            value,
+        )
+        return
+
+
 def _weights_of(x: Examined, drawn: Sample) -> Weights | None:
-    """The weights that a sample was drawn with, if this branch has reached them."""
+    """Return the weights that a sample was drawn with, if this branch has reached them."""
     if drawn.tick is None:
         return x.moment.weights
     return x.timeline.moment(drawn.tick).weights if drawn.tick <= x.end(x.timeline.computed) else None
 
 
 def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
-    """Rows that do not continue in the text where their state comes from."""
+    """Find rows that do not continue in the text where their state comes from."""
     corpus = x.timeline.segment_at(x.moment.position.tick).trainer.corpus
-    if not isinstance(corpus, Corpus) or x.config.carry == "reset" or x.config.num_batches < 2 or corpus.continues(1, 0):
+    carried = x.config.carry != "reset" and x.config.num_batches > 1 and x.count
+    if not isinstance(corpus, Corpus) or not carried or corpus.continues(1, 0):
         return
     T, text = x.config.seq_length, corpus.text
     ended, begins = corpus.position_in_text(0, 0, 0), corpus.position_in_text(1, 0, 0)
@@ -76,28 +102,27 @@ def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
         f"row 1 of batch 2 reads {reads} from character {begins + 1} on, with the state after "
         f"{state}, which ends at character {ended + T}"
     )
-    evidence = [Evidence(words)]
-    if x.count > 1:
-        found = x.program.model.page.before(x.program.main_state)
-        values = x.record(1).array(found)[0, 0]
-        unit = int(np.argmax(np.abs(values)))
-        number = x.entry(1, found, (0, unit), 0)
-        evidence.append(
-            Evidence(f"{x.written(found)}[row 1, unit {unit + 1}] = {rounded(values[unit])} there", number, float(values[unit]))
-        )
+    following = min(x.count - 1, 1)
+    found = x.program.model.page.before(x.program.main_state) if following else x.program.main_state
+    t = 0 if following else T - 1
+    values = x.record(following).array(found)[t, 0]
+    unit = int(np.argmax(np.abs(values)))
+    number = x.entry(following, found, (0, unit), t)
+    carries = f"{x.written(found)}[row 1, unit {unit + 1}] = {rounded(values[unit])} is carried into batch 2"
+    evidence = (Evidence(words), Evidence(carries, number, float(values[unit])))
     yield Finding(
         "rows-do-not-continue",
         "rows do not continue where they ended, although their state is carried",
         "The state passed to a batch should come from the characters just before it. Here it comes from "
         "other characters, so it is noise at the beginning of every row.",
         "--layout contiguous, or --carry reset",
-        tuple(evidence),
-        x.end(1) if x.count > 1 else None,
+        evidence,
+        x.end(following),
     )
 
 
 def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
-    """The gradient of a batch that continues into batches computed with other weights."""
+    """Find the gradient of a batch that continues into batches computed with other weights."""
     learned = x.learned[x.learned % x.program.num_batches > 0] if x.program.earlier else x.learned[:0]
     if not len(learned):
         return
@@ -129,27 +154,39 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
 
 
 def character_never_seen(x: Examined) -> Iterator[Finding]:
-    """Characters of the vocabulary that do not occur in the text."""
+    """Find characters of the vocabulary that do not occur in the text."""
     text = set(x.timeline.segment_at(x.moment.position.tick).trainer.corpus.text)
     unseen = [char for char in x.config.vocabulary if char not in text]
     if not unseen:
         return
     V = x.config.vocab_size
     words = f"{len(unseen)} of {counted(V, 'character')} of the vocabulary: {listed([x.quoted(char) for char in unseen], 12)}"
+    evidence = [Evidence(words)]
+    reads = next(name for name in x.program.parameters if x.program.names[name].axes[0] == "V")
+    if x.count:
+        batch, index = x.count - 1, (x.config.vocabulary.index(unseen[0]), 0)
+        value = float(x.record(batch).after[reads][index])
+        same = value == float(x.record(0).before[reads][index])
+        said = f"{spoken(x.program, reads, index)} reads it, and is {rounded(value)}" + (", as at the beginning" if same else "")
+        evidence.append(Evidence(said, x.entry(batch, reads, index), value))
     yield Finding(
         "character-never-seen",
         "the text has no " + listed([x.quoted(char) for char in unseen]),
         "The weights that read such a character never change, and the model only learns not to predict it.",
         "remove it from --vocabulary, or use a text that has it",
-        (Evidence(words),),
+        tuple(evidence),
+        x.end(x.count - 1) if x.count else None,
     )
 
 
 def rows_know_each_other(x: Examined) -> Iterator[Finding]:
-    """A prediction that depends on another row of the batch."""
-    lines = [x.program.lines[target].formula for layer in x.program.layers for target in layer.lines]
+    """Find a prediction that depends on another row of the batch."""
     over_rows = [
-        node for line in lines if line is not None for node in line.walk() if isinstance(node, e.Reduce) and node.over == "B"
+        target
+        for layer in x.program.layers
+        for target in layer.lines
+        if (line := x.program.lines[target].formula) is not None
+        and any(isinstance(node, e.Reduce) and node.over == "B" for node in line.walk())
     ]
     if not over_rows or x.config.batch_size == 1 or not x.recent:
         return
@@ -168,6 +205,17 @@ def rows_know_each_other(x: Examined) -> Iterator[Finding]:
         (
             Evidence(f"row {other + 1} on the prediction of row 1, by gradient: {rounded(found.gradient[other])}; it should be 0"),
             Evidence(f"by occlusion: {rounded(found.occlusion[other])}; it should be 0"),
+            _over_rows(x, batch, over_rows[0]),
         ),
         x.end(batch),
     )
+
+
+def _over_rows(x: Examined, batch: int, name: str) -> Evidence:
+    """The largest number, at the last timestep, of a line that reads all rows."""
+    t = x.program.seq_length - 1
+    values = x.record(batch).array(name)[t]
+    index = largest_entry(values) or (0,) * values.ndim
+    value = float(values[index])
+    where = f"{spoken(x.program, name, index)} = {rounded(value)} at t {t + 1} of {x.at(batch)}"
+    return Evidence(f"{where} is computed from all rows", x.entry(batch, name, index, t), value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.expected import Expected, expected_of
+from tui_gru.debugger.analysis.checks.expected import Expected, expected_of
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
@@ -19,14 +19,14 @@ from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array
+from tui_gru.engine.data.tokens import Text, picked
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array
 from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 RECENT = 8  # batches that are examined completely
 RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
@@ -60,7 +60,7 @@ class Examined:
         return np.flatnonzero(self.timeline.learned(0, self.count - 1))
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Rows:
-        """loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
+        """Return loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
         last = self.count - 1 if last is None else last
         return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
 
@@ -71,13 +71,13 @@ class Examined:
 
     @cached_property
     def maybe_not_finite(self) -> NDArray[np.intp]:
-        """The batches that have ended whose numbers say that something in them is not finite, in order."""
+        """The completed batches whose scalars show that something in them is not finite, in order."""
         known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
         finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
         return np.flatnonzero(~np.logical_and.reduce(finite))
 
     def record(self, batch: int) -> BatchRecord:
-        """The complete record of a batch."""
+        """Return the complete record of a batch."""
         return self.timeline.record(batch, self._monitor)
 
     @cached_property
@@ -92,13 +92,13 @@ class Examined:
         return tuple((batch, record) for batch, record in self.recent if record.learned)
 
     def stacked(self, name: str) -> Array:
-        """A value of every row at every timestep of the last batches, (entries, units)."""
+        """Return a value of every row at every timestep of the last batches, (entries, units)."""
         arrays = [record.array(name) for _, record in self.recent]
         return np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
 
     @cached_property
     def varied(self) -> bool:
-        """Whether the last batches have enough entries and different inputs."""
+        """True if the last batches have enough entries and different inputs."""
         inputs = [self._given(record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
@@ -109,8 +109,10 @@ class Examined:
 
     @cached_property
     def last_prediction(self) -> dict[str, Wide]:
-        """Of each state of each layer and direction the norm, over rows and units, of the gradient of the last timestep's loss
-        alone, after each timestep of the last batch, (T); empty if there is no batch, or no character to be predicted."""
+        """The norm, over rows and units, of the gradient of the last timestep's loss with respect to each state, by name, (T).
+
+        It is that of the last batch, after each of its timesteps. Empty if there is no batch, or no character to be predicted.
+        """
         program = self.program
         if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
             return {}
@@ -150,34 +152,34 @@ class Examined:
     # Words
 
     def at(self, batch: int) -> str:
-        """A batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
+        """Return a batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
         if self.config.given is not None and self.config.given.steps:
             return f"step {self.config.given.steps[batch]:,}"
         return batch_in_words(*divmod(batch, self.program.num_batches))
 
     def end(self, batch: int) -> int:
-        """The last tick of a batch."""
+        """Return the last tick of a batch."""
         return self.timeline.end_of(batch)
 
     def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
-        """A number as of the end of a batch."""
+        """Return a number as of the end of a batch."""
         return ValueRef(name, index, t, self.end(batch))
 
     def written(self, name: str) -> str:
-        """The on-screen spelling of a name."""
+        """Return the on-screen spelling of a name."""
         return self.program.writer.name(name)
 
     def counted_as(self, name: str) -> str:
-        """The word for one entry of the last axis of a name: unit."""
+        """Return the word for one entry of the last axis of a name: unit."""
         return self.program.names[name].counted[-1].strip()
 
     @staticmethod
     def quoted(text: str) -> str:
-        """A text in quotation marks, with signs for invisible characters."""
+        """Return a text in quotation marks, with signs for invisible characters."""
         return f"“{''.join(map(shown_char, text))}”"
 
     def text_of(self, batch: int, row: int) -> str:
-        """The text that a row of a batch reads."""
+        """Return the text that a row of a batch reads."""
         ids = self.record(batch).ids(self.program.input)[:, row]
         return self.config.as_string(picked(ids, self.config.vocabulary))
 

@@ -18,7 +18,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """A mistake that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
+    """A problem that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
 
     `tick` is the place of the run that shows it best; None if the whole run does.
     """
@@ -32,13 +32,13 @@ class Finding:
 
 
 def counted(count: int, what: str) -> str:
-    """`1 batch`, `3 batches`, `2 units`, `1,000 entries`."""
-    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("ch", "s")) else f"{what}s"
+    """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("tch", "s")) else f"{what}s"
     return f"{count:,} {what if count == 1 else plural}"
 
 
 def listed(words: list[str], most: int = 4) -> str:
-    """`a, b and c`; with more than `most` words, `a, b and 3 others`."""
+    """Return words in a list: `a, b and c`; if there are more than `most`, `a, b and 3 others`."""
     if len(words) > most:
         return f"{', '.join(words[:most])} and {len(words) - most} others"
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)

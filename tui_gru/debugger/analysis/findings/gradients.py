@@ -13,19 +13,19 @@ from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.running.batch import BatchRecord
 
 _THOUSAND = 1e3
 _SOON = 3  # timesteps within which a vanishing gradient falls below a thousandth; healthy runs take 5 or more
-_CLIPPED = 0.1  # the factor below which nearly all of a gradient is clipped away
-_FEW = 4  # units; with fewer, there may be nothing to remember
-_STEPS = 8  # of learning that a finding needs
+_CLIPPED = 0.1  # nearly all of a gradient is clipped away if the factor is smaller
+_FEW = 4  # units; a smaller model may have nothing to remember
+_STEPS = 8  # the number of learning batches that a finding needs
 _MOST = 0.5
 
 
 def not_finite(x: Examined) -> Iterator[Finding]:
-    """The first number that is NaN or infinite, and the line that computed it."""
+    """Find the first number that is NaN or infinite, and the line that computed it."""
     broken = ((batch, _first_not_finite(x, x.record(batch))) for batch in x.maybe_not_finite.tolist())
     batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
     if first is None:
@@ -63,7 +63,7 @@ def _first_not_finite(x: Examined, record: BatchRecord) -> tuple[str, int | None
 
 
 def zero_gradient(x: Examined) -> Iterator[Finding]:
-    """Parameters whose gradient is exactly 0 in all of the last batches, grouped by the source of the zeros."""
+    """Find parameters whose gradient is exactly 0 in all of the last batches, grouped by the source of the zeros."""
     learned = x.recently_learned
     if len(learned) < 2:
         return
@@ -96,7 +96,7 @@ def zero_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
-    """The first of the names that a gradient of zeros is computed from that is all zeros, and reads nothing that is."""
+    """Return the first all-zero name on the way back from a gradient of zeros that reads no other all-zero name."""
     seen: set[str] = set()
     while True:
         seen.add(name)
@@ -115,12 +115,12 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
 
 
 def _comes_from_elsewhere(x: Examined, name: str) -> bool:
-    """Whether a name is the gradient from after the last timestep, which is always 0."""
+    """Return True if a name is the gradient from after the last timestep, which is always 0."""
     return name in {x.program.model.page.ahead(state) for state in x.program.model.page.states}
 
 
 def vanishing_gradient(x: Examined) -> Iterator[Finding]:
-    """A gradient of the last loss that nearly vanishes within a few timesteps, through every state of every layer.
+    """Find a gradient of the last loss that nearly vanishes within a few timesteps, through every state of every layer.
 
     In healthy runs a single layer may have such a gradient, if another layer remembers.
     """
@@ -130,6 +130,7 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
         return
     state = x.program.main_state if x.program.main_state in flows else next(iter(flows))
     longest = max(d for d in gone if d is not None)
+    begins = x.program.seq_length - int(np.argmax(flows[state] * _THOUSAND < flows[state][0]))
     yield _about_flow(
         x,
         state,
@@ -138,11 +139,12 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
         f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is below a thousandth",
         "A later error hardly changes the weights for earlier timesteps, so the model cannot learn to remember that far.",
         "gates that are not saturated, initial weights that are not near 0 (--init torch), or another cell (gru, lstm)",
+        Evidence(f"it is below a thousandth from t {begins} back"),
     )
 
 
 def exploding_gradient(x: Examined) -> Iterator[Finding]:
-    """States through which the gradient of the last loss grows a thousandfold."""
+    """Find states through which the gradient of the last loss grows a thousandfold."""
     for state, norms in _flows(x).items():
         last = norms[0]
         if not norms.max() > _THOUSAND * last:
@@ -164,15 +166,15 @@ def exploding_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def _flows(x: Examined) -> dict[str, Wide]:
-    """The norms of each state from the end of its row to the start, if there are several to compare."""
+    """Return the norms of each state from the end of its row to the start; empty for a sequence of one timestep."""
     if x.program.seq_length < 2:
         return {}
     found = {}
     for state, norms in x.last_prediction.items():
         if x.program.model.page.states[state].backwards:
-            continue  # at the last timestep it is at its own beginning
+            continue  # at the last timestep, a backward state is at its own beginning
         there = norms[::-1]
-        if there[0] == 0 and len(there) > 2:  # of a cell that only the next timestep reads
+        if there[0] == 0 and len(there) > 2:  # a state that only the next timestep reads, such as the cell of an LSTM
             there = there[1:]
         if np.isfinite(there).all() and there[0] > 0:
             found[state] = there
@@ -204,7 +206,7 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
 
 
 def softmax_underflow(x: Examined) -> Iterator[Finding]:
-    """Probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
+    """Find probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
     name = x.program.loss_names.prediction
     if not x.program.target or name not in x.values:
         return
@@ -234,7 +236,7 @@ def softmax_underflow(x: Examined) -> Iterator[Finding]:
 
 
 def mostly_clipped(x: Examined) -> Iterator[Finding]:
-    """A gradient that is nearly all clipped away in most steps."""
+    """Find a gradient that is nearly all clipped away in most steps."""
     if not x.config.clip or len(x.learned) < _STEPS:
         return
     norms = x.column("grad_norm")[x.learned]

@@ -13,24 +13,24 @@ from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counte
 from tui_gru.debugger.analysis.loss_places import loss_of_rows
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.program.naming import spoken
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Weights
 
 _FAR = 1.0  # nats above log V
 _FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
-_STEPS = 8  # batches that means are taken over
+_STEPS = 8  # the number of batches of a mean
 _LARGE, _SMALL = 1e-1, 1e-5  # relative changes of the weights by a step
 _UP, _DOWN = 1.2, 0.9
 _FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
-_EPOCHS, _BATCHES = 20, 500  # of learning, before a loss counts as settled
+_EPOCHS, _BATCHES = 20, 500  # the least amount of learning after which a loss counts as settled
 _HELD_OUT = 10_000  # characters of a held-out text that are read
 _PLACES = 6  # places of the run at which the held-out text is read
 _RISEN = 0.1  # nats
 
 
 def initial_loss(x: Examined) -> Iterator[Finding]:
-    """A first loss that is far from the loss of guessing."""
+    """Find a first loss that is far from the loss of guessing."""
     if not x.count or not x.program.target:
         return
     loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
@@ -57,7 +57,7 @@ def initial_loss(x: Examined) -> Iterator[Finding]:
 
 
 def _step_ratio(records: Iterable[BatchRecord]) -> float:
-    """The median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN if there are none."""
+    """Return the median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN if there are none."""
     found = []
     with np.errstate(all="ignore"):
         for record in records:
@@ -67,14 +67,14 @@ def _step_ratio(records: Iterable[BatchRecord]) -> float:
 
 
 def _windows(x: Examined) -> Wide:
-    """The mean loss of consecutive windows of `_STEPS` batches that have learned, ending with the last batch."""
+    """Return the mean loss of consecutive windows of `_STEPS` batches that have learned, ending with the last batch."""
     losses = x.losses[x.learned]
     windows: Wide = losses[len(losses) % _STEPS :].reshape(-1, _STEPS).mean(axis=1)
     return windows
 
 
 def rate_too_large(x: Examined) -> Iterator[Finding]:
-    """Steps, among the first or last, that change the weights by more than a tenth while the loss rises."""
+    """Find steps, among the first or last, that change the weights by more than a tenth while the loss rises."""
     windows = _windows(x)
     if len(windows) < 2:
         return
@@ -102,7 +102,7 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
 
 
 def rate_too_small(x: Examined) -> Iterator[Finding]:
-    """Steps that hardly change the weights, while the loss has hardly fallen."""
+    """Find steps that hardly change the weights, while the loss has hardly fallen."""
     windows, ratio = _windows(x), _step_ratio(record for _, record in x.recently_learned)
     if not len(windows) or not ratio < _SMALL:
         return
@@ -140,7 +140,7 @@ def _grad_norm(x: Examined, batch: int) -> Evidence:
 
 
 def worse_than_a_table(x: Examined) -> Iterator[Finding]:
-    """A loss that has settled above that of a unigram or bigram table."""
+    """Find a loss that has settled above that of a unigram or bigram table."""
     N = x.program.num_batches
     epochs = len(x.learned) // N
     if epochs < _EPOCHS or len(x.learned) < _BATCHES or not x.program.target:
@@ -176,7 +176,7 @@ def worse_than_a_table(x: Examined) -> Iterator[Finding]:
 
 
 def never_predicted(x: Examined) -> Iterator[Finding]:
-    """A frequent character that the model never predicts after an epoch of learning."""
+    """Find a frequent character that the model never predicts after an epoch of learning."""
     name = x.program.loss_names.prediction
     if not x.program.target or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
         return
@@ -212,7 +212,7 @@ def never_predicted(x: Examined) -> Iterator[Finding]:
 
 
 def overfitting(x: Examined) -> Iterator[Finding]:
-    """A loss on a held-out text that has risen again while the training loss fell."""
+    """Find a loss on a held-out text that has risen again while the training loss fell."""
     if len(x.held_out) < 2 or len(x.learned) < _PLACES or not x.program.loss_names.row:
         return
     places = x.learned[np.linspace(0, len(x.learned) - 1, _PLACES).astype(int)].tolist()
@@ -243,7 +243,7 @@ def overfitting(x: Examined) -> Iterator[Finding]:
 
 
 def held_out_loss(x: Examined, weights: Weights) -> float:
-    """The mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
+    """Return the mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
     text = x.held_out[:_HELD_OUT]
     name = x.program.loss_names.row
     values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])

@@ -19,14 +19,14 @@ from tui_gru.equations.compose import LIVE
 from tui_gru.interop.recomputing.comparing import output_name
 
 _GATE_NAMES = {"sigmoid": "σ(a)", "hard_sigmoid": "clip(a / 5 + 0.5)", "hard_sigmoid_6": "clip(a / 6 + 0.5)"}
-_MOVED = 1e-6  # the smallest change of a state that counts; states are between −1 and 1
+_MOVED = 1e-6  # smaller changes of a state do not count; states are between −1 and 1
 _BETAS = 0.9, 0.999  # of Adam, if the recording does not contain them
 _NEAR, _NEARLY_ALL = 0.05, 0.9  # relative difference of step lengths; share of the entries
 _TINY = 1e-3  # of the largest gradient; below it, ε and rounding change the step length
 
 
 def _about(x: Examined, name: str, title: str, meaning: str, cure: str, variant: str) -> Iterator[Finding]:
-    """A finding about an output that differs from the expected one; `variant` describes the variant that gives the expected one."""
+    """Yield a finding about an output that differs from the expected one. `variant` describes the variant that produces that."""
     expected, fit = x.expected, x.fit
     assert expected is not None
     number = x.moment.position.number
@@ -48,7 +48,7 @@ def _about(x: Examined, name: str, title: str, meaning: str, cure: str, variant:
 
 
 def axes_swapped(x: Examined) -> Iterator[Finding]:
-    """An input whose batch and time axes were swapped or mixed."""
+    """Find an input whose batch and time axes were swapped or mixed."""
     axes = x.fit.variant.axes if x.fit is not None else ""
     if axes == "swapped":
         yield from _about(
@@ -75,7 +75,7 @@ def axes_swapped(x: Examined) -> Iterator[Finding]:
 
 
 def padding_moves_the_state(x: Examined) -> Iterator[Finding]:
-    """Timesteps after the end of a row that change its state."""
+    """Find timesteps after the end of a row that change its state."""
     if x.fit is not None and x.fit.variant.padded:
         yield from _about(
             x,
@@ -132,7 +132,7 @@ def _padded_without_lengths(x: Examined) -> Iterator[Finding]:
 
 
 def _gradient_at(x: Examined, padded: np.ndarray, number: int) -> bool:
-    """Whether the loss of a script depends on the output at padding."""
+    """Return True if the loss of a script depends on the output at padding."""
     assert x.config.given is not None
     batch = x.config.given.batches[number]
     rows = padded.any(axis=0)
@@ -141,7 +141,7 @@ def _gradient_at(x: Examined, padded: np.ndarray, number: int) -> bool:
 
 
 def gates_mixed_up(x: Examined) -> Iterator[Finding]:
-    """Gates in another order, or with another activation function."""
+    """Find gates in another order, or with another activation function."""
     fit = x.fit
     if fit is not None and fit.differs("order"):
         places = {"z": "update gate z", "r": "reset gate r", "n": "candidate"}
@@ -172,7 +172,7 @@ def gates_mixed_up(x: Examined) -> Iterator[Finding]:
 
 
 def reset_mixed_up(x: Examined) -> Iterator[Finding]:
-    """A reset gate that is applied before the product with U instead of after it, or the reverse."""
+    """Find a reset gate that is applied before the product with U instead of after it, or the reverse."""
     fit = x.fit
     if fit is not None and fit.differs("reset"):
         after = fit.variant.convention.reset == "after"
@@ -188,7 +188,7 @@ def reset_mixed_up(x: Examined) -> Iterator[Finding]:
 
 
 def z_flipped(x: Examined) -> Iterator[Finding]:
-    """An update gate whose values 0 and 1 have the opposite meaning."""
+    """Find an update gate whose values 0 and 1 have the opposite meaning."""
     fit = x.fit
     if fit is not None and fit.differs("z"):
         takes = fit.variant.convention.z == "takes"
@@ -208,7 +208,7 @@ def _changed_biases(x: Examined) -> set[str]:
 
 
 def _whose(x: Examined) -> str:
-    """The gates whose biases are meant, in words."""
+    """Return the gates whose biases are meant, in words."""
     assert x.fit is not None
     variant = x.fit.variant
     return (
@@ -221,7 +221,7 @@ def _whose(x: Examined) -> str:
 
 
 def biases_counted_twice(x: Examined) -> Iterator[Finding]:
-    """Biases that the file stores twice, or that the other program adds twice."""
+    """Find biases that the file stores twice, or that the other program adds twice."""
     changed = _changed_biases(x)
     if changed & {"first", "second"} and x.fit is not None and x.fit.equal:
         yield from _about(
@@ -245,7 +245,7 @@ def biases_counted_twice(x: Examined) -> Iterator[Finding]:
 
 
 def bias_left_out(x: Examined) -> Iterator[Finding]:
-    """One of the two biases of a gate is missing in the other program."""
+    """Find one of the two biases of a gate is missing in the other program."""
     kept = _changed_biases(x) & {"first", "second"}
     if kept and x.fit is not None and not x.fit.equal:
         left_out = "hₜ₋₁ U" if "first" in kept else "x W"
@@ -260,7 +260,7 @@ def bias_left_out(x: Examined) -> Iterator[Finding]:
 
 
 def biases_merged(x: Examined) -> Iterator[Finding]:
-    """Two biases of a candidate, with the reset gate after the product, that were added up."""
+    """Find two biases of a candidate, with the reset gate after the product, that were added up."""
     changed = _changed_biases(x) & {"merged", "separate"}
     if not changed:
         return
@@ -277,7 +277,7 @@ def biases_merged(x: Examined) -> Iterator[Finding]:
 
 
 def output_not_expected(x: Examined) -> Iterator[Finding]:
-    """An output that differs from the expected one in all conventions."""
+    """Find an output that differs from the expected one in all conventions."""
     if x.expected is not None and x.fit is None:
         yield from _about(
             x,
@@ -291,7 +291,7 @@ def output_not_expected(x: Examined) -> Iterator[Finding]:
 
 
 def adam_uncorrected(x: Examined) -> Iterator[Finding]:
-    """A first step of Adam without bias correction: (1 − β1) / √(1 − β2) times the learning rate, which is more than 3."""
+    """Find a first step of Adam without bias correction: (1 − β1) / √(1 − β2) times the learning rate, which is more than 3."""
     given = x.config.given
     if given is None or given.steps[:2] != (0, 1):
         return

@@ -13,14 +13,14 @@ from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.tokens import Text
+from tui_gru.engine.data.tokens import Text
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 
 class Row(NamedTuple):
-    """One finding: its name and its function. If it is found, those in `instead_of` are omitted."""
+    """A row of the table: the name of a finding and its function. If it is found, those in `instead_of` are omitted."""
 
     name: str
     look: Callable[[Examined], Iterator[Finding]]
@@ -74,7 +74,7 @@ def find(
     monitor: Monitor | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> tuple[Finding, ...]:
-    """All findings in a run up to a moment and in its samples.
+    """Return all findings in a run up to a moment and in its samples.
 
     `held_out` is a text that was not trained on. Batches are replayed as needed; `monitor` sees them and may raise an error, and
     `progress` receives a description of each part. The run and its records are not changed.

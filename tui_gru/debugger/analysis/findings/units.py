@@ -14,42 +14,42 @@ from tui_gru.debugger.analysis.saturation import Limits, limits_of, saturating, 
 from tui_gru.debugger.analysis.summaries import dead_units
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine.numbers import percent, rounded
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 
-_FEW = 4  # units; of fewer, most is not significant
+_FEW = 4  # units; in a smaller model, most of the units is not significant
 _MOST = 0.5  # of the units
-_DEEP, _DEEPLY = 0.01, 0.75  # of the range from a limit, and of the units that may be that near in a network that has learned
-_ALWAYS = 0.9  # share of saturated entries from which on a unit is saturated
-_SHUT = 0.99  # of the old state that is kept
+_DEEP, _DEEPLY = 0.01, 0.75  # a share of the range, near a limit; a share of the units, which a trained network can reach
+_ALWAYS = 0.9  # a unit is saturated if at least this share of its entries is
+_SHUT = 0.99  # share of the old state that a shut gate keeps
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
-_DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network some hardly vary for a while
-_SHORT = 100  # batches; in a shorter run the first batch is examined as well
+_DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network a few units hardly vary for a while
+_SHORT = 100  # batches; in a shorter run, the first batch is examined as well
 
 
 def saturated_gate(x: Examined) -> Iterator[Finding]:
-    """Values of which most units are near a limit nearly always: with the first weights already, or deeply, later.
+    """Find values of which most units are nearly always near a limit: with the initial weights, or, very near, in the last batches.
 
-    A network that has learned uses the flat parts too: in healthy runs up to 0.8 of the units of a gate are within a tenth of a
-    limit, and up to 0.65 within a hundredth.
+    A trained network uses the flat parts of its functions as well: in healthy runs up to 0.8 of the units of a gate are within a
+    tenth of a limit, and up to 0.65 within a hundredth.
     """
     for name in saturating(x.program):
         limits = limits_of(x.program, name)
         made, _ = x.program.made_by(name)
-        if limits is None or not isinstance(made, e.Apply) or not x.count:  # or a state between the limits of others: no function
+        if limits is None or not isinstance(made, e.Apply) or not x.count:  # a state without a bounded function
             continue
         first, last = x.record(0).array(name), x.recent[-1][1].array(name)
         if _stuck(first, limits, _MOST) is not None and first[..., 0].size >= _FEW:
             yield _saturated(x, name, limits, first, 0, 1)
-        elif x.varied and made.function != "tanh":  # of a gate
+        elif x.varied and made.function != "tanh":  # a gate
             deep = replace(limits, edge=_DEEP)
             if _stuck(x.stacked(name), deep, _DEEPLY) is not None:
                 yield _saturated(x, name, deep, last, x.recent[-1][0], len(x.recent))
 
 
 def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | None:
-    """The units that are saturated nearly always, if most are."""
+    """Return the units that are nearly always saturated; None unless these are more than the share `most` of the units."""
     stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
     return stuck if values.shape[-1] >= _FEW and len(stuck) > most * values.shape[-1] else None
 
@@ -84,7 +84,7 @@ def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int,
 
 
 def kept_by(program: Program) -> Mapping[str, str]:
-    """Of each state the value that says how much of the old state is kept: of h = z ⊙ h_prev + … it is z."""
+    """Return, for each state, the value that says how much of the old state is kept: z for h = z ⊙ h_prev + …."""
     page, found = program.model.page, dict[str, str]()
     for state in page.states:
         formula = program.lines[state].formula
@@ -98,7 +98,7 @@ def kept_by(program: Program) -> Mapping[str, str]:
 
 
 def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
-    """The units that keep their old state in the first batch and in the last ones. In a healthy run, a few units reach this."""
+    """Return the units that keep their old state in the first batch and in the last ones. In a healthy run there are a few."""
     kept, values = x.stacked(gate), x.stacked(state)
     low, high = x.program.ranges[state]
     span = high - low if np.isfinite(high - low) else float(np.abs(values).max())
@@ -109,7 +109,7 @@ def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
 
 
 def gate_never_opens(x: Examined) -> Iterator[Finding]:
-    """Units that keep their old state at every timestep."""
+    """Find units that keep their old state at every timestep."""
     if not x.varied:
         return
     for state, gate in kept_by(x.program).items():
@@ -145,7 +145,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
 
 
 def dead_unit(x: Examined) -> Iterator[Finding]:
-    """Units of a state that have the same value whatever is read, and no gate to blame for it."""
+    """Find units of a state that hardly change, whatever the input is, and not because a gate is shut."""
     if not x.varied:
         return
     gates = kept_by(x.program)
@@ -154,7 +154,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
         low, high = x.program.ranges[state]
         scale = max(abs(low), abs(high)) if np.isfinite(high - low) else float(np.abs(values).max())
         shut = _shut_units(x, state, gates[state]) if state in gates else np.empty(0, np.intp)
-        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # whether it was dead already
+        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # dead there as well?
         whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
         dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
         if len(dead) <= _RARE * values.shape[-1]:

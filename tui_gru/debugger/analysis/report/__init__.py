@@ -1,1 +1,1 @@
-"""A report of a run: as a page (HTML), a picture (SVG) or a text (Markdown)."""
+"""Reports on a run, as a page (HTML), a picture (SVG) or a text (Markdown)."""

@@ -1,4 +1,4 @@
-"""Gathers the data of a report from a session: configuration, curve, findings, units, sources of the loss, and samples."""
+"""Gathers the contents of a report: configuration, curve, findings, units, sources of the loss, and samples."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
+from tui_gru.engine.data.tokens import Text, counted, separator
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.sampling import Sample, sample
-from tui_gru.engine.tokens import Text, counted, separator
+from tui_gru.engine.running.sampling import Sample, sample
 
-POINTS = 300  # of a curve; each is the mean of equally many batches
-TEXT = 20_000  # characters that units are read over
+POINTS = 300  # the most points of a curve; each is the mean of equally many batches
+TEXT = 20_000  # the number of characters that are read for the units
 UNITS, PLACES, SHOWN = 12, 4, 96  # units that are shown, places of each, and characters of the heat map
 HARDEST = 6  # characters
-SAMPLES, LENGTH = 5, 60  # over the training, and characters of each
+SAMPLES, LENGTH = 5, 60  # samples over the training, and characters of each
 
 Progress = Callable[[str], object]
 
@@ -49,9 +49,9 @@ def gather(
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """The data of a report of a run up to a moment.
+    """Return the contents of a report on a run up to a moment.
 
-    `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError`.
+    `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError` if an argument is invalid or it is interrupted.
     """
     say = progress or (lambda words: None)
     program, config = timeline.program, timeline.program.config
@@ -84,7 +84,7 @@ def gather(
 
 
 def said(words: str) -> str:
-    """A text on one line."""
+    """Return a text on one line, with signs for invisible characters."""
     return "".join(map(printable, words))
 
 
@@ -116,7 +116,7 @@ def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
 
 
 def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, Losses | None]:
-    """The text read with the current weights; empty if the weights are not finite."""
+    """Return the text read with the current weights; empty if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
     state, loss = program.main_state, program.loss_names.row
@@ -131,7 +131,7 @@ def _around(text: Text, at: int, config: Config) -> tuple[str, str, str]:
 
 
 def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
-    """Units, sorted by their correlation with a class."""
+    """Yield units, sorted by their correlation with a class."""
     found = activity.goes_with(CLASSES.values())
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
@@ -141,7 +141,7 @@ def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
 
 
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
-    """The most likely characters after the text's first two, with the weights of several moments."""
+    """Yield the most likely characters after the text's first two, with the weights of several moments."""
     config = timeline.program.config
     for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
         weights = moment.weights if batch == count else timeline.record(batch).before

@@ -1,4 +1,4 @@
-"""A report of a run on given batches: a recording, a model file on its inputs, a batch of a script."""
+"""Gathers a report on a run on given batches: a recording, a model file with inputs, a batch of a script."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tui_gru.debugger.analysis.expected import expected_of
+from tui_gru.debugger.analysis.checks.expected import expected_of
 from tui_gru.debugger.analysis.findings.finding import Finding, counted
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
-from tui_gru.engine.given import Given
+from tui_gru.engine.data.given import Given
 from tui_gru.engine.numbers import rounded
 
 
 def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> Report:
-    """What there is to be said without a text: losses and gradient norms of the steps, and how p.grad and the output of the batch
-    of `moment` compare with what was derived. `curve` counts batches, each of which is a step of a recording."""
+    """Return the contents of a report without a text.
+
+    It has the losses and gradient norms of the steps, and the comparisons of p.grad and of the output of the current batch with
+    the computed ones. `curve` counts batches; each is a step of a recording.
+    """
     program, batch = timeline.program, moment.position.batch
     losses, norms = (timeline.column(name, 0, len(given.batches) - 1) for name in ("loss", "grad_norm"))
     known = losses if given.knows_loss else losses[:0]

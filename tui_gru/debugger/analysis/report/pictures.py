@@ -18,7 +18,7 @@ _CELL = 8  # pixels of a character of the heat map
 
 
 def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anchor: str = "start", bold: bool = False) -> str:
-    """A line of text whose base line is at `y`."""
+    """Return a line of text whose base line is at `y`."""
     weight = ' font-weight="bold"' if bold else ""
     return (
         f'<text x="{x:g}" y="{y:g}" {_FONT} font-size="{size}" fill="{ink}" text-anchor="{anchor}"{weight}>{escape(words)}</text>'
@@ -26,7 +26,7 @@ def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anc
 
 
 def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
-    """The mean loss of each piece of the run on a logarithmic scale, and the baselines as lines with their names."""
+    """Return the mean loss of each piece of the run on a logarithmic scale, and the baselines as lines with their names."""
     points = [(batch, loss) for batch, loss in report.curve if math.isfinite(loss) and loss > 0]
     if not points:
         return [text(0, 20, "no batch has been finished yet", ink=_DIM)]
@@ -55,7 +55,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
     found.append(text(left, bottom + 16, "loss in nats, logarithmic", ink=_DIM))
     below = 0.0
     for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
-        below = max(y(value) + 4, below + 13)  # so that no two of them lie over each other
+        below = max(y(value) + 4, below + 13)  # so that no two labels overlap
         ink = _DIM if name else _LINE
         found.append(text(right + 6, below, name, ink=ink))
         found.append(text(left - 6, below, rounded(value), ink=ink, anchor="end", bold=not name))
@@ -63,7 +63,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
 
 
 def heat_map(report: Report) -> tuple[list[str], int]:
-    """The units of the report over the first characters of its text, and the height of the picture."""
+    """Return the units of the report over the first characters of its text, and the height of the picture."""
     units, characters = report.values.shape
     left, top = 80, 18
     found = [text(left + i * _CELL, top - 5, said(char[:1]), size=11, ink=_DIM) for i, char in enumerate(report.text)]
@@ -87,7 +87,7 @@ def _colour(value: float) -> str:
 
 
 def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[list[str], int]:
-    """Horizontal bars with a name, a value and a text after it, and the height of the picture."""
+    """Return horizontal bars with a name, a value and a text after it, and the height of the picture."""
     largest = max((value for _, value, _ in values), default=1.0) or 1.0
     found = []
     for row, (name, value, words) in enumerate(values):
@@ -101,23 +101,23 @@ def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[li
 
 
 def classes(report: Report) -> tuple[list[str], int]:
-    """The mean loss of each class of characters as bars, sorted by their share of the loss."""
+    """Return the mean loss of each class of characters as bars, sorted by their share of the loss."""
     return bars([(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes])
 
 
 def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
-    """Elements as a complete picture."""
+    """Return elements as a complete picture."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img"'
     return f'{head} aria-label="{escape(label)}">{"".join(elements)}</svg>'
 
 
 def moved(elements: Sequence[str], x: float, y: float) -> str:
-    """Elements moved to another place."""
+    """Return elements moved to another place."""
     return f'<g transform="translate({x:g} {y:g})">{"".join(elements)}</g>'
 
 
 def wrapped(words: str, width: int) -> Iterator[str]:
-    """Words wrapped to lines of a maximum length; longer words are cut."""
+    """Yield words wrapped to lines of at most `width` characters; longer words are cut."""
     line = ""
     for word in words.split():
         while len(word) > width:

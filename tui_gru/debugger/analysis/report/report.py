@@ -1,4 +1,4 @@
-"""What a report says."""
+"""The contents of a report, as plain data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.analysis.loss_places import Share
-from tui_gru.engine.tokens import Text
+from tui_gru.engine.data.tokens import Text
 
 
 @dataclass(frozen=True)
 class UnitNote:
-    """A unit (0-based): the class that it goes with, Pearson's correlation r with it, and after which characters it is strongest in
-    that direction: as the text before it, the character, and the text after it."""
+    """A unit (0-based): the class that it correlates with, Pearson's correlation r, and the places where it is strongest in that
+    direction, each as the text before the character, the character, and the text after it.
+    """
 
     unit: int
     goes_with: str
@@ -25,8 +26,9 @@ class UnitNote:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All of it. `curve` has, for each point, the last batch (from 1) and the mean loss; `values` (units shown, characters) is the
-    heat map of `name` over `text`, in the order of `units`. `of` is what the curve counts, in a word."""
+    """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
+    characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts.
+    """
 
     title: str
     options: tuple[tuple[str, str], ...]

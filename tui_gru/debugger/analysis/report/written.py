@@ -1,4 +1,4 @@
-"""A report as a page, a picture or a text. Each is one file that needs nothing else: no script, no font, no other file."""
+"""Writes a report as a page, a picture or a text. Each is a single file without scripts, fonts or references."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def as_html(report: Report) -> str:
-    """A page with its pictures in it."""
+    """Return the report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(said(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
         parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
@@ -36,7 +36,7 @@ def as_html(report: Report) -> str:
             for note in report.units
         ]
         table = "".join(f"<tr><td>{a}</td><td>{escape(b)}</td><td>{c}</td></tr>" for a, b, c in rows)
-        words = "<p>Each with the class of characters that it goes with (Pearson's correlation), and where it is strongest.</p>"
+        words = "<p>Each unit with the class of characters it correlates with most (Pearson's r), and where it is strongest.</p>"
         heat = svg(drawn, WIDTH + 140, height, label="units over the text")
         parts.append(_section(f"Units of {report.name} over the text", f"{heat}{words}<table>{table}</table>"))
     if report.classes:
@@ -44,8 +44,8 @@ def as_html(report: Report) -> str:
         hardest = [(f"{loss:.2f}", _marked(place)) for place, loss in report.hardest]
         places = "".join(f"<tr><td>{a}</td><td>{b}</td></tr>" for a, b in hardest)
         bars = svg(drawn, 420, height, label="the loss of each class of characters")
-        words = "<p>Nats by class of the character to be predicted, and its part of the whole; then the hardest places.</p>"
-        parts.append(_section("Where the loss is made", f"{words}{bars}<table>{places}</table>"))
+        words = "<p>Nats by class of the character to be predicted, and its share of the total; then the hardest places.</p>"
+        parts.append(_section("Sources of the loss", f"{words}{bars}<table>{places}</table>"))
     if report.samples:
         parts.append(_section("Samples", _table([(words, said(drawn)) for words, drawn in report.samples])))
     parts.append(_section("Configuration", _table(report.options)))
@@ -54,7 +54,7 @@ def as_html(report: Report) -> str:
 
 
 def has_curve(report: Report) -> bool:
-    """Whether there is a loss to be drawn, or will be: every run on a text has one."""
+    """Return True if the run has a loss, or will have one, as every run on a text."""
     return bool(report.curve or report.lines)
 
 
@@ -81,7 +81,7 @@ def _findings_html(report: Report) -> list[str]:
 
 
 def as_svg(report: Report) -> str:
-    """One picture: curve, findings, units, classes and samples, one under the other."""
+    """Return the report as one picture, with curve, findings, units, classes and samples below each other."""
     drawn, y = [text(0, 20, said(report.title), size=18, bold=True)], 44
     for name, value in report.facts:
         drawn.append(text(0, y, f"{name}: {value}"))
@@ -111,7 +111,7 @@ def as_svg(report: Report) -> str:
         y += 6
     for title, (elements, height) in (
         (f"units of {report.name} over the text", pictures.heat_map(report) if report.units else ([], 0)),
-        ("where the loss is made: nats by class of character", pictures.classes(report)),
+        ("sources of the loss: nats by class of character", pictures.classes(report)),
     ):
         if elements:
             y += 14
@@ -128,7 +128,7 @@ def as_svg(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """A text, with the curve and the units drawn in blocks."""
+    """Return the report as Markdown, with the curve and the units drawn with block characters."""
     out = [f"# {said(report.title)}", "", *_rows(("", ""), report.facts), "", *(["## Loss", ""] if has_curve(report) else [])]
     finite = [loss for _, loss in report.curve if loss == loss and abs(loss) != float("inf")]
     if finite:
@@ -155,9 +155,9 @@ def as_markdown(report: Report) -> str:
             out.append(f"    {f'unit {note.unit + 1}':>{width}} {_blocks(values.tolist())}")
         out.append("")
     if report.classes:
-        out += ["## Where the loss is made", ""]
+        out += ["## Sources of the loss", ""]
         shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
-        out += [*_rows(("class", "nats", "of the whole"), shares), ""]
+        out += [*_rows(("class", "nats", "share"), shares), ""]
     if report.samples:
         out += ["## Samples", "", *(f"- {words}: `{said(sampled)}`" for words, sampled in report.samples), ""]
     out += ["## Configuration", "", *_rows(("", ""), report.options)]
@@ -185,5 +185,5 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [first, f"|{'---|' * len(head)}", *others]
 
 
-#: By what the name of the file ends with.
+#: By the ending of the file name.
 WRITERS: Mapping[str, Callable[[Report], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}

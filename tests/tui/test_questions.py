@@ -1,0 +1,141 @@
+"""What a learner asks on a screen of 80 × 24, and the keys that answer it there: none, one or two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.engine import numbers
+from tui_gru.tui.terminal.drawn import drawn_lines
+
+
+class Question(NamedTuple):
+    """A question, the keys to where it is asked, the keys that answer it, and what the screen then shows."""
+
+    asked: str
+    before: tuple[str, ...]
+    keys: tuple[str, ...]
+    answer: Callable[[Driver], Iterable[str]]
+
+
+def four(x: float) -> str:
+    """A number with four decimals as in a line of text."""
+    return f"{x:.4f}".replace("-", "−")
+
+
+def letter_read(d: Driver) -> Iterable[str]:
+    t, text = d.session.position.t, d.session.snapshot().corpus.text
+    yield f"▐{text[t]}→{text[t + 1]}▌"  # also which should come next
+    yield f"the letter {text[t]} picks row"
+
+
+def predicted(d: Driver) -> Iterable[str]:
+    y_hat, target = d.session.value("y_hat")[0], d.session.snapshot().config.vocabulary.index("a")
+    yield from (f"{p:.4f}" for p in y_hat)
+    yield "▸ a"
+    yield f"{y_hat[target]:.4f} ◂"
+
+
+def why_this_z(d: Driver) -> Iterable[str]:
+    node = d.session.explain("z", (0, 0))
+    yield f"= {four(d.session.value('az')[0, 0])}"
+    yield f"σ → {four(node.value)}"
+
+
+def origin_of_z(d: Driver) -> Iterable[str]:
+    yield f"z[row 1, unit 1] = {d.session.value('z')[0, 0]}"[:26]
+    yield from ("x Wz", "+ hₜ₋₁ Uz", "+ bz[unit 1]", "21%", "79%")
+
+
+def meaning_of_z(d: Driver) -> Iterable[str]:
+    yield "Update gate: near 1 keeps the old state."
+
+
+def meaning_of_a_sign(d: Driver) -> Iterable[str]:
+    yield "a target: the character that should be predicted"
+    yield "below 0: blue, the stronger the further"
+
+
+def where_the_loss_comes_from(d: Driver) -> Iterable[str]:
+    terms = [d.session.snapshot().value("term3", t) for t in range(3)]
+    yield f"({' + '.join(map(four, terms))}) / 3 = {four(d.session.loss)}"
+
+
+def the_step(d: Driver) -> Iterable[str]:
+    snapshot = d.session.snapshot()
+    steps = {name: snapshot.last_step(name) for name in snapshot.program.parameters}
+    most = max(steps, key=lambda name: np.abs(steps[name]).max())
+    yield f"Δ{most}"
+    yield f"the largest: Δ{most}["
+    yield from (numbers.compact(x).strip() for x in np.ravel(steps["Wy"]))
+
+
+def gradient_through_time(d: Driver) -> Iterable[str]:
+    snapshot = d.session.snapshot()
+    yield "‖dh‖"
+    yield from (f"{np.linalg.norm(snapshot.value('dh', t)):.4f}" for t in range(3))
+
+
+def the_weight(d: Driver) -> Iterable[str]:
+    snapshot = d.session.snapshot()
+    row = snapshot.record.ids("x")[snapshot.position.t, 0]  # that of the letter that is read
+    was, gradient, now, step = (
+        four(array[row, 0])
+        for array in (snapshot.record.before["Wz"], snapshot.gradient("Wz"), snapshot.parameter("Wz"), snapshot.last_step("Wz"))
+    )
+    yield f"{was} − 0.01·{gradient} = {now}"
+    yield f"a step of {step}"
+
+
+def what_it_writes(d: Driver) -> Iterable[str]:
+    yield from (f"“{sample.text}”" for sample in d.session.samples)
+
+
+def whether_it_learns(d: Driver) -> Iterable[str]:
+    yield "loss so far"
+    yield "log V"
+    yield f"{d.session.loss:.4f} after 60 batches"
+
+
+def what_comes_next(d: Driver) -> Iterable[str]:
+    yield "epoch 1 · batch 1/3 · t 2/3 · forward"
+    yield "▶ r = σ(x Wr + hₜ₋₁ Ur + br)"
+    yield "h̃ = tanh(x Wh"
+
+
+def what_went_wrong(d: Driver) -> Iterable[str]:
+    yield "rows do not continue where they ended, although their state is carried"
+    yield "cure: --layout contiguous, or --carry reset"
+
+
+QUESTIONS = [
+    Question("which letter is read, and which should come next", ("s", "o"), (), letter_read),
+    Question("what was predicted", ("s",), (), predicted),
+    Question("why this z", ("s", "o"), (), why_this_z),
+    Question("what z is made of, and how much of it is whose", ("s", "o"), ("enter",), origin_of_z),
+    Question("what z means", ("s", "o"), ("?",), meaning_of_z),
+    Question("what colours and signs mean", ("s",), (";",), meaning_of_a_sign),
+    Question("where the loss comes from", ("n",), (), where_the_loss_comes_from),
+    Question("what the step changed", ("a",), ("%",), the_step),
+    Question("how the gradient flows back in time", ("a",), (), gradient_through_time),
+    Question("how a weight is updated", ("l", "n", "1", "0", "O"), (), the_weight),
+    Question("what it writes now", ("l", "9e"), ("p",), what_it_writes),
+    Question("whether it learns", ("l", "20e"), ("v",), whether_it_learns),
+    Question("where I am, and what comes next", ("s", "o", "o"), (), what_comes_next),
+    Question("what is wrong with this run", ("2n",), ("!",), what_went_wrong),
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.asked)
+async def test_a_learner_is_answered_within_two_keys(question: Question) -> None:
+    assert len(question.keys) <= 2
+    async with driving((80, 24)) as d:
+        await d.type(*question.before)
+        await d.type(*question.keys)
+        shown = " ".join(" ".join(line.text for line in drawn_lines(d.pilot.app.screen)).split())
+        for words in question.answer(d):
+            assert " ".join(words.split()) in shown, words

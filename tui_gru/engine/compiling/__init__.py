@@ -1,0 +1,1 @@
+"""Compilation of a model: operations, a schedule, memory, and generated NumPy code."""

@@ -1,0 +1,262 @@
+"""The update rule, compiled: it computes all weights at once in flat vectors, and lists its lines for each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from tui_gru.engine.compiling.operations import ELEMENTWISE, OUT
+from tui_gru.engine.running.weights import Array, Layout, Weights
+from tui_gru.equations import expression as e
+from tui_gru.equations.axes import infer_axes
+from tui_gru.equations.compose import renamed
+from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.page import Input, Line, Page
+
+WEIGHT, GRADIENT, COUNT = "W", "dW", "n"
+Keep = Callable[..., float]
+_CALLS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "min": "minimum", "max": "maximum"}
+
+
+class UpdateRule:
+    """Update lines over W, dW and states such as m and v; `n` counts the updates from 1.
+
+    A line that gives one number for all weights (the norm of the gradient) is listed once, every other line once per parameter.
+    """
+
+    def __init__(self, pages: Sequence[Page]) -> None:
+        self.settings = {name: value for page in pages for name, value in page.settings.items()}
+        self.states = tuple(state for page in pages for state in page.states)
+        self.symbols = {name: symbol for page in pages for name, symbol in page.symbols.items()}
+        self.lines = _chained(pages)
+        whole = Page(
+            source=pages[-1].source,
+            inputs={GRADIENT: Input("P"), COUNT: Input("")},
+            states={state: given for page in pages for state, given in page.states.items()},
+            parameters={WEIGHT: ("P",)},
+            settings=self.settings,
+            lines=self.lines,
+        )
+        self._axes = infer_axes(whole, time=False)
+        self.scalars = tuple(line.target for line in self.lines if self._axes[line.target] == ())
+        self._lines_of: dict[tuple[str, ...], tuple[Line, ...]] = {}
+
+    def is_vector(self, name: str) -> bool:
+        """Return True if a name of the rule has one entry per weight."""
+        return self._axes.get(name) == ("P",)
+
+    def lines_of(self, parameters: Sequence[str]) -> tuple[Line, ...]:
+        """The lines in the order of execution: scalars once, vectors for one parameter after the other."""
+        key = tuple(parameters)
+        if key not in self._lines_of:
+            self._lines_of[key] = self._listed(key)
+        return self._lines_of[key]
+
+    def _listed(self, parameters: Sequence[str]) -> tuple[Line, ...]:
+        found: list[Line] = []
+        block: list[Line] = []
+        for line in (*self.lines, None):
+            if line is not None and self.is_vector(line.target):
+                block.append(line)
+                continue
+            found += [self._for_parameter(each, name) for name in parameters for each in block]
+            block = []
+            found += [line] if line is not None else []
+        return tuple(found)
+
+    def name_for(self, name: str, parameter: str) -> str:
+        """Return a name of the rule for one parameter: Wz for W, dWz for dW, m_Wz for m."""
+        if name in (WEIGHT, GRADIENT):
+            return name.replace(WEIGHT, parameter)
+        return f"{name}_{parameter}" if self.is_vector(name) else name
+
+    def _for_parameter(self, line: Line, parameter: str) -> Line:
+        def name(old: str) -> str:
+            return self.name_for(old, parameter)
+
+        return replace(line, target=name(line.target), formula=renamed(line.formula, name))
+
+    def compiled(self, layout: Layout) -> CompiledUpdate:
+        """Return the rule compiled for weights of one layout."""
+        return CompiledUpdate(self, layout)
+
+
+def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
+    """Return the lines of several pages. Each later page reads the last target of the page before it as its gradient."""
+    lines: list[Line] = []
+    gradient = GRADIENT
+    for page in pages:
+        source = {GRADIENT: gradient}
+        lines += [replace(line, formula=renamed(line.formula, partial(_from, source))) for line in page.lines]
+        gradient = page.lines[-1].target
+    return tuple(lines)
+
+
+def _from(source: Mapping[str, str], name: str) -> str:
+    return source.get(name, name)
+
+
+class CompiledUpdate:
+    """Generated NumPy calls on the vectors of all weights. `vectors` has the names of the computed vectors besides W and the
+    states."""
+
+    def __init__(self, rule: UpdateRule, layout: Layout) -> None:
+        self.rule, self.layout = rule, layout
+        kept = (WEIGHT, *rule.states)
+        self.vectors = tuple(line.target for line in rule.lines if rule.is_vector(line.target) and line.target not in kept)
+        self._code: list[list[str]] = []  # for each line
+        self._written: set[str] = set()
+        self._scratch = 0
+        for line in rule.lines:
+            self._code.append([])
+            self._line(line)
+        self.scratch = self._scratch
+        old, new = (", ".join(f"{prefix}{name}" for name in kept) for prefix in ("old_", "new_"))
+        arguments = [f"def update({old}, dW, {new}"]
+        arguments += [f"new_{name}" for name in self.vectors]
+        arguments += [f"s{i}" for i in range(self.scratch)]
+        arguments += [f"{name}" for name in self._numbers()]
+        head, tail = ", ".join(arguments), f"    return ({''.join(f'{_local(name)}, ' for name in rule.scalars)})"
+        plain = [f"    {code}" for line in self._code for code in line]
+        guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
+        self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
+        space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive")}
+        space |= {"dot": np.ndarray.dot, "total": np.add.reduce}
+        self._run = _function(self.source, space)
+        self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)
+
+    def _kept(self, number: int) -> str:
+        target = self.rule.lines[number].target
+        return f"keep({number})" if self.rule.is_vector(target) else f"{_local(target)} = keep({number}, {_local(target)})"
+
+    def _numbers(self) -> tuple[str, ...]:
+        return tuple(_local(name) for name in self.rule.settings)
+
+    def run(
+        self,
+        before: Weights,
+        gradient: Array,
+        after: Weights,
+        work: Mapping[str, Array],
+        scratch: Sequence[Array],
+        settings: Mapping[str, float],
+        keep: Keep | None = None,
+    ) -> dict[str, float]:
+        """Compute `after` from `before` and the gradient (P), and return the scalars by name. `work` receives the other vectors.
+
+        `keep` is called after each line, to restore results from before the resumed point; for a scalar it returns the value to
+        use.
+        """
+        P = self.layout.count
+        count = len(self.rule.states) + 1
+        old = [before.flat[i * P : (i + 1) * P] for i in range(count)]
+        new = [after.flat[i * P : (i + 1) * P] for i in range(count)]
+        after.updates = before.updates + 1
+        numbers = [settings[name] for name in self.rule.settings]
+        arguments = (*old, gradient, *new, *(work[name] for name in self.vectors), *scratch, *numbers, after.updates)
+        found = self._run(*arguments) if keep is None else self._run_on(*arguments, keep)
+        return dict(zip(self.rule.scalars, found, strict=True))
+
+    # Code
+
+    def _line(self, line: Line) -> None:
+        if not self.rule.is_vector(line.target):
+            self._code[-1].append(f"{_local(line.target)} = {self._number(line.formula)}")
+            return
+        formula = line.formula
+        if line.op == "-=":
+            formula = e.Sum((Name(line.target), e.Negative(formula)))
+        self._into(formula, f"new_{line.target}")
+        self._written.add(line.target)
+
+    def _vector(self, name: str) -> str:
+        if name == GRADIENT:
+            return name
+        return f"new_{name}" if name in self._written or name in self.vectors else f"old_{name}"
+
+    def _is_number(self, node: Expression) -> bool:
+        return (
+            isinstance(node, e.Reduce)
+            or not any(self.rule.is_vector(name) for name in node.names())
+            or (bool(node.children) and all(map(self._is_number, node.children)))
+        )
+
+    def _number(self, node: Expression) -> str:
+        """Return a scalar as a Python expression."""
+        match node:
+            case Name(name=name):
+                return _local(name)
+            case e.Number(value=value):
+                return repr(float(value))
+            case e.Reduce(argument=e.Times(parts=(left, right)), kind="sum") if left == right and isinstance(left, Name):
+                vector = self._vector(left.name)
+                return f"float(dot({vector}, {vector}))"
+            case e.Reduce(argument=argument):
+                return f"float(total({self._operand(argument, None)}))"
+            case e.Sum(parts=parts):
+                return "(" + " + ".join(map(self._number, parts)) + ")"
+            case e.Negative(argument=argument):
+                return f"(-{self._number(argument)})"
+            case e.Times(parts=parts):
+                return "(" + " * ".join(map(self._number, parts)) + ")"
+            case e.Quotient(left=left, right=right):
+                return f"({self._number(left)} / {self._number(right)})"
+            case e.Power(left=left, right=right):
+                return f"({self._number(left)} ** {self._number(right)})"
+            case e.Apply(function=("min" | "max") as function, parts=parts):
+                return f"{function}({', '.join(map(self._number, parts))})"
+            case e.Apply(function=function, parts=parts):
+                return f"float({_CALLS[function]}({self._number(parts[0])}))"
+        raise TypeError(node)
+
+    def _into(self, node: Expression, out: str) -> None:
+        """Add code that computes a vector into `out`."""
+        match node:
+            case e.Sum(parts=parts) | e.Times(parts=parts):
+                calls = {e.Sum: ("add", "subtract"), e.Times: ("multiply", "multiply")}[type(node)]
+                left = self._operand(parts[0], out)
+                for part in parts[1:]:
+                    negative = isinstance(part, e.Negative)
+                    operand = self._operand(part.argument if isinstance(part, e.Negative) else part, None if left == out else out)
+                    self._code[-1].append(f"{calls[negative]}({left}, {operand}, {out})")
+                    left = out
+            case e.Quotient(left=dividend, right=divisor):
+                left = self._operand(dividend, out)
+                right = self._operand(divisor, None if left == out else out)
+                self._code[-1].append(f"divide({left}, {right}, {out})")
+            case e.Negative(argument=argument):
+                self._code[-1].append(f"negative({self._operand(argument, out)}, {out})")
+            case e.Apply(function=function, parts=parts):
+                operands = [self._operand(part, None) for part in parts]
+                call = _CALLS[function]
+                self._code[-1].append(f"{call}({', '.join(operands)}, {OUT.get(call, '')}{out})")
+            case _:
+                self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
+
+    def _operand(self, node: Expression, free: str | None) -> str:
+        """Return the argument for an expression in a call: a number, a vector, or the memory (`free` or scratch) it is computed
+        into."""
+        if self._is_number(node):
+            return self._number(node)
+        if isinstance(node, Name):
+            return self._vector(node.name)
+        reads = {self._vector(name) for name in node.names() if self.rule.is_vector(name)}
+        if free is None or free in reads:
+            free, self._scratch = f"s{self._scratch}", self._scratch + 1
+        self._into(node, free)
+        return free
+
+
+def _local(name: str) -> str:
+    """Return the name of a scalar in the code, distinct from functions, vectors and Python keywords."""
+    return "number_" + "".join(sign if sign.isascii() and sign.isalnum() else f"_{ord(sign):x}_" for sign in name)
+
+
+def _function(source: str, space: Mapping[str, object]) -> Callable[..., tuple[float, ...]]:
+    names = dict(space)
+    exec(compile(source, "<update>", "exec"), names)
+    function: Callable[..., tuple[float, ...]] = names["update"]  # type: ignore[assignment]
+    return function

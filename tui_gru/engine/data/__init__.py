@@ -1,0 +1,1 @@
+"""Data of a run: texts and tokens cut into batches, or given batches."""

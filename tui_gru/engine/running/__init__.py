@@ -1,0 +1,1 @@
+"""Execution of a compiled model: records of batches, weights, the trainer, samples."""

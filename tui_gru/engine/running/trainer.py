@@ -1,0 +1,102 @@
+"""The computation of batches of one config on one corpus: load the inputs, run forward and, if the batch learns, backward and
+update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from tui_gru.engine.config import Config
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.given import GivenCorpus
+from tui_gru.engine.running.batch import BatchRecord, RecordPool
+from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array, Weights
+
+
+class Trainer:
+    """Computes batches. The caller stores the state of the training. Trainers of the same model can share a pool of records."""
+
+    def __init__(self, config: Config, corpus: Corpus | GivenCorpus, pool: RecordPool | None = None) -> None:
+        self.config, self.corpus, self.compiled = config, corpus, config.compiled
+        self.pool = pool or RecordPool(self.compiled)
+        self._settings = config.settings
+        self._zero = np.zeros(
+            sum(int(np.prod(self.compiled.shape(config.model.axes[s])[1:])) for s in self.compiled.states), config.dtype
+        )
+
+    def new_record(self) -> BatchRecord:
+        """Return a free record with the shapes of the config."""
+        return self.pool.take()
+
+    def initial_state(self) -> Array:
+        """Return all states before the first timestep of an epoch, flattened. They are zero."""
+        return self._zero
+
+    @property
+    def is_given(self) -> bool:
+        """True if each batch begins with its own given weights and states."""
+        return isinstance(self.corpus, GivenCorpus)
+
+    def given(self, batch: int) -> tuple[Weights, Array] | None:
+        """Return the given weights and flattened states of a batch of the epoch; None if they come from the batch before."""
+        return self.corpus.begin(batch) if isinstance(self.corpus, GivenCorpus) else None
+
+    def carried(self, batch: int, state: Array) -> Array:
+        """Return the flattened states at the start of a batch of the epoch, given those at the end of the batch before it."""
+        return self._zero if batch == 0 or self.config.carry == "reset" else state
+
+    def run(
+        self,
+        record: BatchRecord,
+        batch: int,
+        weights: Weights,
+        state: Array,
+        *,
+        learn: bool,
+        learning_rate: float,
+        earlier: Sequence[BatchRecord] = (),
+    ) -> None:
+        """Compute batch `batch` (of the epoch) into `record`.
+
+        `state` has the flattened states at its start, `earlier` the records of the epoch's earlier batches, latest first (carry
+        `notebook` only). Afterwards `record.after` has the weights for the next batch.
+        """
+        with ONE_THREAD, np.errstate(all="ignore"):  # inf and NaN are results that the debugger shows
+            self.load(record, batch)
+            record.begin_with(state)
+            record.before, record.learning_rate = weights, learning_rate
+            compute(record, self._with(learning_rate), learn=learn, earlier=self._earlier(earlier))
+
+    def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
+        """Compute the rest of a batch, with the weights in `record.before`; everything before `at` is unchanged."""
+        with ONE_THREAD, np.errstate(all="ignore"):
+            compute_from(record, at, self._with(record.learning_rate), learn=learn, earlier=self._earlier(earlier))
+
+    def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
+        """Load the inputs of a batch of the epoch into a record; with `t`, only those timesteps."""
+        self.corpus.load(record, batch, t)
+
+    def _with(self, learning_rate: float) -> dict[str, float] | None:
+        if self.is_given:  # there is no update
+            return None
+        self._settings["learning_rate"] = learning_rate
+        return self._settings
+
+    def _earlier(self, records: Sequence[BatchRecord]) -> Earlier:
+        return Earlier(records, self._scratch) if records else _NONE
+
+    @cached_property
+    def _scratch(self) -> BatchRecord:
+        return BatchRecord(self.compiled)
+
+
+_NONE = Earlier()
+
+
+def corpus_of(config: Config) -> Corpus | GivenCorpus:
+    """Return the batches of a config: given ones, or those cut from its text."""
+    return Corpus(config) if config.given is None else GivenCorpus(config)

@@ -1,0 +1,97 @@
+"""Texts measured in cells: writing characters of the user, cutting and folding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from rich.cells import cell_len
+
+from tui_gru.debugger.program.naming import shown_char
+from tui_gru.engine.data.tokens import Text
+from tui_gru.tui.look.glyphs import ASCII, Glyphs, flattened, transliterate
+
+TOKEN_CELLS = 8  # the most cells of a token that is longer than a character
+
+
+def written_char(char: str, glyphs: Glyphs) -> str:
+    """Return a character of the text in these glyphs, as wide in ASCII as in Unicode. It is never translated as a name.
+
+    A token that is longer than a character is cut to `TOKEN_CELLS` cells.
+    """
+    written = flattened(shown_char(char)) if glyphs is ASCII else shown_char(char)
+    return written if len(char) == 1 else cut(written, TOKEN_CELLS, glyphs)
+
+
+def one_cell(char: str, glyphs: Glyphs) -> str:
+    """Return a character, or the first one of a longer token, in one cell; `?` if it is wider."""
+    written = written_char(char[:1], glyphs)
+    return written if cell_len(written) == 1 else "?"
+
+
+def visible_text(chars: Iterable[str], glyphs: Glyphs) -> str:
+    """Join characters, or tokens with blanks between them if any is longer than a character."""
+    tokens = list(chars)
+    return (" " if any(len(token) > 1 for token in tokens) else "").join(written_char(token, glyphs) for token in tokens)
+
+
+def in_context(text: Text, at: int, before: int, after: int, glyphs: Glyphs) -> tuple[str, str, str]:
+    """Return a character with `before` characters before and `after` after it; of tokens a third as many, joined by blanks."""
+    if not isinstance(text, str):
+        before, after = before // 3, after // 3
+    blank = "" if isinstance(text, str) else " "
+    around = text[max(at - before, 0) : at], text[at + 1 : at + 1 + after]
+    left, right = (blank.join(written_char(char, glyphs) for char in part) for part in around)
+    return left + blank, written_char(text[at], glyphs), blank + right
+
+
+@lru_cache(maxsize=32)
+def widest(chars: Text) -> int:
+    """Return the width of the widest of these characters, or of these tokens cut to `TOKEN_CELLS`, in cells."""
+    cells = max((cell_len(shown_char(char)) for char in chars), default=1)
+    return cells if isinstance(chars, str) else min(cells, TOKEN_CELLS)
+
+
+def cut(text: str, width: int, glyphs: Glyphs) -> str:
+    """Cut a text to at most `width` cells, with an ellipsis at its end if it is longer."""
+    if cell_len(text) <= width:
+        return text
+    kept, used = "", 0
+    for char in text:
+        used += cell_len(char)
+        if used > width - 1:
+            break
+        kept += char
+    return kept + transliterate("…", glyphs) if width > 0 else ""
+
+
+def folded(content: str, width: int) -> list[str]:
+    """Break a text into lines of at most `width` cells between words; longer words are broken at the end of the line."""
+    lines: list[str] = []
+    for word in content.split():
+        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        while cell_len(word) > width > 1:
+            part, word = split(word, width)
+            lines.append(part)
+        lines.append(word)
+    return lines
+
+
+def split(text: str, width: int) -> tuple[str, str]:
+    """Split a text into the part that fits into `width` cells and the rest."""
+    used = 0
+    for i, char in enumerate(text):
+        used += cell_len(char)
+        if used > width:
+            return text[: max(i, 1)], text[max(i, 1) :]
+    return text, ""
+
+
+def fitting(hints: Sequence[str], width: int) -> str:
+    """Join as many hints as fit into a border, at least the first."""
+    shown = list(hints)
+    while len(shown) > 1 and cell_len(" · ".join(shown)) > width:
+        shown.pop()
+    return " · ".join(shown)

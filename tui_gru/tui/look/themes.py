@@ -1,0 +1,184 @@
+"""The themes (blackboard, whiteboard, and the sixteen colours of the terminal) and their palettes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rich.style import Style
+from textual.app import App
+from textual.theme import Theme
+
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.tui.look.glyphs import UNICODE, Glyphs
+from tui_gru.tui.look.palette import LEVELS, Palette, tints
+
+BLACKBOARD = Theme(
+    name="blackboard",
+    dark=True,
+    primary="#4fc1b0",
+    secondary="#8fb8e8",
+    accent="#ffd479",
+    warning="#ff8f73",
+    error="#ff8f73",
+    success="#4fc1b0",
+    foreground="#d5dde0",
+    background="#111920",
+    surface="#111920",
+    panel="#1a252e",
+    variables={
+        "border": "#4fc1b0",
+        "border-blurred": "#34434e",
+        "footer-background": "#16212a",
+        "footer-key-foreground": "#7fd8c9",
+        "footer-description-foreground": "#8a979e",
+        "input-selection-background": "#24609f",
+        "scrollbar": "#34434e",
+        "scrollbar-background": "#16212a",
+        "scrollbar-background-hover": "#16212a",
+        "scrollbar-corner-color": "#16212a",
+    },
+)
+
+WHITEBOARD = Theme(
+    name="whiteboard",
+    dark=False,
+    primary="#0b6b60",
+    secondary="#1f5fa8",
+    accent="#7a3b00",
+    warning="#b3261e",
+    error="#b3261e",
+    success="#0b6b60",
+    foreground="#1d2429",
+    background="#fbfaf6",
+    surface="#fbfaf6",
+    panel="#ecebe4",
+    variables={
+        "border": "#0b6b60",
+        "border-blurred": "#c3c8c6",
+        "footer-background": "#ecebe4",
+        "footer-key-foreground": "#0b6b60",
+        "footer-description-foreground": "#566168",
+        "scrollbar": "#b5bbba",
+        "scrollbar-background": "#ecebe4",
+        "scrollbar-background-hover": "#ecebe4",
+        "scrollbar-corner-color": "#ecebe4",
+    },
+)
+
+#: The themes of this project, the default first. `ansi-dark` and `ansi-light` are themes of Textual.
+THEMES = (BLACKBOARD, WHITEBOARD)
+
+_DARK = Palette(
+    plain=Style.parse("#d5dde0"),
+    dim=Style.parse("#8a979e"),
+    strong=Style.parse("bold #f2f5f6"),
+    accent=Style.parse("bold #ffd479"),
+    line=Style.parse("bold #ffd479 on #2b2c22"),
+    target=Style.parse("bold #ffd479"),
+    warning=Style.parse("bold #ff8f73"),
+    keyword=Style.parse("#8fb8e8"),
+    blank=Style.parse("#7c8a92"),
+    gate=Style.parse("#4fc1b0"),
+    negative=Style.parse("#79aef0"),
+    positive=Style.parse("#f0a060"),
+    second=Style.parse("#b58fe0"),
+    cursor=Style.parse("bold #111920 on #ffd479"),
+    signed_scale=tints("#e8eef0", "#1f5a95", "#1a242d", "#94481a"),
+    unit_scale=tints("#e8eef0", "#1a242d", "#1a655b"),
+)
+
+_LIGHT = Palette(
+    plain=Style.parse("#1d2429"),
+    dim=Style.parse("#5e6a71"),
+    strong=Style.parse("bold #000000"),
+    accent=Style.parse("bold #6b3300"),
+    line=Style.parse("bold #6b3300 on #f4e6c8"),
+    target=Style.parse("bold #7a3b00"),
+    warning=Style.parse("bold #b3261e"),
+    keyword=Style.parse("#1f5fa8"),
+    blank=Style.parse("#667278"),
+    gate=Style.parse("#0b7a6d"),
+    negative=Style.parse("#1f5fa8"),
+    positive=Style.parse("#a65300"),
+    second=Style.parse("#7a3fa0"),
+    cursor=Style.parse("bold #ffffff on #7a3b00"),
+    signed_scale=tints("#1d2429", "#8fbdf0", "#f1f0ea", "#f5b478"),
+    unit_scale=tints("#1d2429", "#f1f0ea", "#8fd6c8"),
+)
+
+
+def _steps(*stops: tuple[float, str]) -> tuple[Style, ...]:
+    """Return LEVELS styles that change at the given places of the scale, for terminals with sixteen colours."""
+    chosen = []
+    for level in range(LEVELS):
+        place = level / (LEVELS - 1)
+        chosen.append(Style.parse(next(style for end, style in stops if place <= end)))
+    return tuple(chosen)
+
+
+# No backgrounds: users define the sixteen colours of their terminals, and only foregrounds on the default background are sure
+# to be legible. Signs and digits carry the meaning; colour and weight support it.
+_ANSI_DARK = Palette(
+    plain=Style.parse("default"),
+    dim=Style.parse("bright_black"),
+    strong=Style.parse("bold"),
+    accent=Style.parse("bold green"),
+    line=Style.parse("bold green"),
+    target=Style.parse("bold green"),
+    warning=Style.parse("bold bright_red"),
+    keyword=Style.parse("bright_blue"),
+    blank=Style.parse("bright_black"),
+    gate=Style.parse("cyan"),
+    negative=Style.parse("bright_blue"),
+    positive=Style.parse("yellow"),
+    second=Style.parse("magenta"),
+    cursor=Style.parse("bold reverse"),
+    signed_scale=_steps((0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")),
+    unit_scale=_steps((0.1, "default"), (0.6, "cyan"), (1, "bold cyan")),
+)
+
+_ANSI_LIGHT = replace(
+    _ANSI_DARK,
+    accent=Style.parse("bold magenta"),
+    line=Style.parse("bold magenta"),
+    target=Style.parse("bold magenta"),
+    warning=Style.parse("bold red"),
+    keyword=Style.parse("blue"),
+    gate=Style.parse("green"),
+    negative=Style.parse("blue"),
+    positive=Style.parse("red"),
+    signed_scale=_steps((0.2, "bold blue"), (0.45, "blue"), (0.55, "default"), (0.8, "red"), (1, "bold red")),
+    unit_scale=_steps((0.1, "default"), (0.6, "green"), (1, "bold green")),
+)
+
+_PALETTES: dict[tuple[bool, bool, str], Palette] = {}
+
+
+def register_themes(app: App[Any]) -> None:
+    """Register the themes of this project in the app."""
+    for theme in THEMES:
+        app.register_theme(theme)
+
+
+def checked_theme(app: App[Any], name: str) -> str:
+    """Return the name if there is such a theme. Raises `TuiGruError` with similar names, those of this project first."""
+    if name not in app.available_themes:
+        own = [*(theme.name for theme in THEMES), "ansi-dark", "ansi-light"]
+        raise TuiGruError(f"there is no theme {name!r}; {did_you_mean(name, [*own, *app.available_themes])}", option="theme")
+    return name
+
+
+def palette_for(theme: Theme, glyphs: Glyphs = UNICODE) -> Palette:
+    """Return the palette of a theme, always the same object. For a theme of Textual, `dark` and `ansi` decide."""
+    key = (theme.dark, theme.ansi, glyphs.name)
+    if key not in _PALETTES:
+        by_kind = {(True, False): _DARK, (False, False): _LIGHT, (True, True): _ANSI_DARK, (False, True): _ANSI_LIGHT}
+        _PALETTES[key] = replace(by_kind[theme.dark, theme.ansi], glyphs=glyphs)
+    return _PALETTES[key]
+
+
+def palette_of(app: App[Any]) -> Palette:
+    """Return the palette of the current theme of an app, with the app's glyphs if it has them."""
+    return palette_for(app.current_theme, getattr(app, "glyphs", UNICODE))

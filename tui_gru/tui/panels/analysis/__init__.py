@@ -1,0 +1,1 @@
+"""What the network does: units, influence, sources of the loss, arrays, findings."""

@@ -1,0 +1,84 @@
+"""The list of findings: what is wrong with the run, why it matters, the evidence, and how to fix it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.message import Message
+
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.tui.look.characters import fitting, folded
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.key_signs import with_keys
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+
+_NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."
+_EARLY = "No batch has been finished yet, so there is little to look at."
+
+
+class FindingsList(ListOverlay):
+    """The findings. Enter on a number shows where it comes from, on a finding goes to the place in the run that shows it."""
+
+    class Chosen(Message):
+        """Posted to go to a finding, or to show where a number that is evidence for it comes from."""
+
+        def __init__(self, finding: Finding, evidence: Evidence | None) -> None:
+            super().__init__()
+            self.finding, self.evidence = finding, evidence
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__()
+        self.findings = tuple(findings)
+        self._entries: list[tuple[Finding, Evidence | None]] = [
+            entry for each in self.findings for entry in ((each, None), *((each, e) for e in each.evidence if e.number is not None))
+        ]
+        self._early = False
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        self._early = snapshot.position.tick < snapshot.program.loss_tick
+        self._set_titles()
+        self.refresh_content()
+
+    def on_resize(self) -> None:
+        self._set_titles()
+
+    def lines(self, width: int) -> Sequence[Line]:
+        palette = self.palette
+        if not self.findings:
+            return [self._line(words, palette.plain) for words in folded(_EARLY if self._early else _NONE, width)]
+        found: list[Line] = []
+        entry = 0
+        for each in self.findings:
+            if found:
+                found.append(Line(()))
+            found += [self._line(words, palette.warning, entry, "▲ ") for words in folded(each.title, width - 2)]
+            found += [self._line(words, palette.plain, entry, "  ") for words in folded(each.meaning, width - 2)]
+            for evidence in each.evidence:
+                entry += evidence.number is not None
+                own = entry if evidence.number is not None else None
+                ink = palette.plain if own is None else palette.keyword
+                first = "· "
+                for words in folded(evidence.words, width - 4):
+                    found.append(self._line(words, ink, own, f"  {first}"))
+                    first = "  "
+            found += [self._line(words, palette.gate, None, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
+            entry += 1
+        return found
+
+    def choose(self) -> None:
+        finding, evidence = self._entries[self.cursor]
+        self.post_message(self.Chosen(finding, evidence))
+
+    def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> Line:
+        return Line((Segment(transliterate(f"{lead}{words}", self.palette.glyphs), ink),), entry)
+
+    def _set_titles(self) -> None:
+        count = len(self.findings)
+        hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
+        if count:
+            hints.insert(0, "enter: go there, or where a number comes from")
+        self.set_titles(f"findings: {count or 'none'}", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))

@@ -1,0 +1,126 @@
+"""The loss by place: bars by class of character, by timestep or by row, and the hardest places of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from tui_gru.debugger.analysis.baselines import Baselines, bits, perplexity
+from tui_gru.debugger.analysis.loss_places import Losses, Share, of_batch
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.tokens import counted
+from tui_gru.tui.look.characters import fitting, in_context
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.key_signs import with_keys
+from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.bars import bar
+from tui_gru.tui.widgets.boxes import Row
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+
+_GROUPS = ("class of character", "timestep", "row")
+_HARDEST = 12
+_BAR = 40  # cells at most
+
+
+class LossPlaces(ListOverlay):
+    """The loss of the text, read with the weights of one moment, by class; timesteps and rows are those of the current batch."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "group", "Class, timestep or row", show=False)]
+
+    class Chosen(Message):
+        """Posted to go to a character of the text; `at` is its index, 0-based."""
+
+        def __init__(self, at: int) -> None:
+            super().__init__()
+            self.at = at
+
+    def __init__(self, losses: Losses, baselines: Baselines, *, of: str) -> None:
+        """Create a panel. `of` is the moment at which the text was read, in words."""
+        super().__init__()
+        self._losses, self._baselines, self._of = losses, baselines, of
+        self._hardest = losses.hardest(_HARDEST, apart=8)
+        self._by_class = sorted((each for each in losses.by_class() if each.count), key=lambda each: -each.share)
+        self._group = _GROUPS[0]
+        self._snapshot: Snapshot | None = None
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        self._snapshot = snapshot
+        self._changed()
+
+    def _changed(self) -> None:
+        hints = [f"tab: by {self._group}", "enter goes to a hardest place", with_keys(self, "<stop> closes")]
+        title = f"loss by place · the text, {self._of}"
+        self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
+        self.refresh_content()
+
+    def on_resize(self) -> None:
+        self._changed()
+
+    def action_group(self) -> None:
+        self._group = _GROUPS[(_GROUPS.index(self._group) + 1) % len(_GROUPS)]
+        self._changed()
+
+    def choose(self) -> None:
+        self.post_message(self.Chosen(self._hardest[self.cursor].at - 1))  # the place of the prediction
+
+    # Drawing
+
+    def lines(self, width: int) -> Sequence[Line]:
+        palette, mean = self.palette, self._losses.mean
+        text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {counted(self._losses.text)}, perplexity {perplexity(mean):.2f}"
+        found = [self._line(text, palette.strong)]
+        known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
+        found += [self._line(f"for comparison: {', '.join(known)}", palette.dim), Line(())]
+        shares = self._shares()
+        if not shares:
+            found.append(self._line("no loss of this batch has been computed yet", palette.dim))
+        found += [Line(row) for row in self._bars(palette, shares, width)]
+        found += [Line(()), self._line("hardest places", palette.strong)]
+        for entry, place in enumerate(self._hardest):
+            before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
+            row = (
+                Segment(f"{place.value:7.3f}  ", palette.plain),
+                Segment(" " * (20 - cell_len(before)) + before, palette.plain),
+                Segment(char, palette.target + Style(reverse=True)),
+                Segment(after, palette.dim),
+            )
+            found.append(Line(row, entry))
+        return found
+
+    def _shares(self) -> list[Share]:
+        if self._group == _GROUPS[0]:
+            return self._by_class
+        assert self._snapshot is not None
+        corpus = self._snapshot.corpus
+        if not isinstance(corpus, Corpus):
+            return []
+        losses = of_batch(self._snapshot.moment, corpus)
+        if not len(losses.values):
+            return []
+        return losses.by_timestep() if self._group == "timestep" else losses.by_row()
+
+    def _bars(self, palette: Palette, shares: Sequence[Share], width: int) -> list[Row]:
+        largest = max((share.mean for share in shares if np.isfinite(share.mean)), default=1.0) or 1.0
+        name_width = max((len(share.name) for share in shares), default=0) + 1
+        length = max(min(width - name_width - 32, _BAR), 0)
+        return [
+            (
+                Segment(share.name.ljust(name_width), palette.plain),
+                Segment(bar(palette, share.mean / largest, length), palette.gate),
+                Segment(f" {share.mean:7.3f}", palette.plain),
+                Segment(f"  {100 * share.share:3.0f} % of it, {share.count:,}", palette.dim),
+            )
+            for share in shares
+        ]
+
+    def _line(self, words: str, ink: Style) -> Line:
+        return Line((Segment(transliterate(words, self.palette.glyphs), ink),))

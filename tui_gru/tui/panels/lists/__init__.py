@@ -1,0 +1,1 @@
+"""Overlays with rows to choose from: stops, branches, checks, derivations, what-if, the legend."""

@@ -1,0 +1,143 @@
+"""The report of a check of a batch against PyTorch and finite differences: a table with a row per array."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import BindingType
+from textual.message import Message
+from textual.timer import Timer
+
+from tui_gru.debugger.analysis.checks.checking import Report, Row
+from tui_gru.debugger.program.position import Position, in_words
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.tui.look.characters import fitting
+from tui_gru.tui.look.key_signs import with_keys
+from tui_gru.tui.panels.lists.check_table import Table, waiting
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import Box, clip
+from tui_gru.tui.widgets.overlay import Overlay
+
+SPIN = 0.1  # seconds
+
+
+class CheckReport(Overlay):
+    """A spinner until the report is there, then its table with a cursor, which starts at the largest difference."""
+
+    ASKING = frozenset({"choose", "every"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up", "cursor(-1)", ""),
+        ("down", "cursor(1)", ""),
+        ("pageup", "cursor(-10)", ""),
+        ("pagedown", "cursor(10)", ""),
+        ("home", "cursor(-1000)", ""),
+        ("end", "cursor(1000)", ""),
+        ("enter", "choose", ""),
+        ("space", "every", ""),
+    ]
+
+    class EntryChosen(Message):
+        """Posted for the entry of a row with the largest difference: `index` into `name` at timestep `t` (None: whole batch)."""
+
+        def __init__(self, name: str, index: tuple[int, ...], t: int | None) -> None:
+            super().__init__()
+            self.name, self.index, self.t = name, index, t
+
+    class EveryBatch(Message):
+        """Posted to turn the check of every batch while training on or off."""
+
+    def __init__(self, position: Position) -> None:
+        super().__init__()
+        self._position = position
+        self._snapshot: Snapshot | None = None
+        self._table: Table | None = None
+        self._doing, self._problem, self._frame = "loading PyTorch", "", 0
+        self._spinner: Timer | None = None
+        self._cursor, self._top = 0, 0
+
+    @property
+    def report(self) -> Report | None:
+        """The report, None until the check has ended."""
+        return self._table.report if self._table is not None else None
+
+    @property
+    def waiting(self) -> bool:
+        """True until there is a report or a problem."""
+        return self._table is None and not self._problem
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        self._snapshot = snapshot
+        self._set_titles()
+        self.refresh_content()
+
+    def on_mount(self) -> None:
+        self._spinner = self.set_interval(SPIN, self._spin)
+
+    def is_doing(self, doing: str) -> None:
+        """Set the word beside the spinner."""
+        self._doing = doing
+        self.refresh_content()
+
+    def show_report(self, report: Report) -> None:
+        """Show the report, with the cursor at the largest difference."""
+        self._table = Table(report)
+        self._cursor = self._table.rows.index(report.worst)
+        self._still()
+
+    def show_problem(self, problem: str) -> None:
+        """Show why there is no report."""
+        self._problem = problem
+        self._still()
+
+    def build(self, width: int, height: int) -> Box:
+        if self._table is None:
+            return clip(self.palette, waiting(self.palette, self._doing, self._problem, self._frame, width), width, height)
+        checked = self._snapshot.checked if self._snapshot is not None else None
+        self._top, box = self._table.draw(self.palette, checked, self._cursor, self._top, width, height)
+        return clip(self.palette, box, width, height)
+
+    def action_cursor(self, by: int) -> None:
+        if self._table is not None:
+            self._cursor = min(max(self._cursor + by, 0), len(self._table.rows) - 1)
+            self.refresh_content()
+
+    def action_choose(self) -> None:
+        if self._table is not None:
+            self.post_message(self._entry(self._table.rows[self._cursor]))
+
+    def action_every(self) -> None:
+        self.post_message(self.EveryBatch())
+
+    def on_click(self, event: events.Click) -> None:
+        if self._table is not None:
+            row = self._table.row_at(event.get_content_offset_capture(self).y)
+            if row is not None:
+                self._cursor = row
+                self.refresh_content()
+
+    def _entry(self, row: Row) -> EntryChosen:
+        at = row.worst
+        every_timestep = self.report is not None and self.report.program.names[row.name].timed
+        return self.EntryChosen(row.name, at.index[1:] if every_timestep else at.index, at.index[0] if every_timestep else None)
+
+    def _spin(self) -> None:
+        self._frame += 1
+        self.refresh_content()
+
+    def _still(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+        self._set_titles()
+        self.refresh_content()
+
+    def _set_titles(self) -> None:
+        at, snapshot = self._position, self._snapshot
+        if snapshot is None:
+            return
+        title = f"check · {in_words(at.epoch, at.batch, between=' · ')}/{snapshot.program.num_batches:,}"
+        if at.number != snapshot.position.number:
+            title += with_keys(self, " · <check> checks this one")
+        state = "on" if snapshot.checked is not None else "off"
+        hints = f"space: every batch ({state})", with_keys(self, "<stop>")
+        self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))

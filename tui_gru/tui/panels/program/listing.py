@@ -1,0 +1,222 @@
+"""The listing of the program, with an arrow at the line just executed."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+
+from tui_gru.debugger.program.line_table import Line, Row
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.stops import Breakpoint
+from tui_gru.tui.explanations.here import about_line
+from tui_gru.tui.look.characters import cut
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.panels.program.stop_signs import described, foremost, sign_of
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import boxes
+from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
+from tui_gru.tui.widgets.panel import Panel
+
+#: Cells before the text: breakpoint, arrow or trail, and a blank.
+_GUTTER = 3
+#: Rows kept in view above and below the arrow if the panel is tall enough.
+_CONTEXT = 4
+#: From this width on, a level is indented by two cells, below by one.
+_WIDE = 40
+_WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
+
+
+class State(NamedTuple):
+    """The signs and colours of a row: the sign of its stop, the arrow, `passed` if executed, `idle` if never executed."""
+
+    stop: str
+    disabled: bool
+    arrow: bool
+    passed: bool
+    idle: bool
+
+
+class Listing(Panel):
+    """The lines of the program with the signs of their breakpoints. It scrolls to keep the arrow in view."""
+
+    class LineChosen(Message):
+        """Posted when the text of a line is clicked."""
+
+        def __init__(self, line: Line) -> None:
+            self.line = line
+            super().__init__()
+
+    class GutterChosen(Message):
+        """Posted when the gutter of a line is clicked, where its breakpoint is shown."""
+
+        def __init__(self, line: Line) -> None:
+            self.line = line
+            super().__init__()
+
+    _snapshot: Snapshot | None = None
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Show this snapshot."""
+        self._snapshot = snapshot
+        self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
+        self._say_shapes()
+        self.refresh_content()
+        self._follow()
+
+    def build(self, width: int, height: int) -> Box:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return EMPTY
+        rows, arrow = snapshot.program.rows, arrow_row(snapshot)
+        width, height = self.canvas(width, height, partial(_whole_size, rows, self.palette))
+        phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
+        loss = rows_until_loss(rows)
+        learns = snapshot.learning or snapshot.record.gradients is not None
+        lines = []
+        for index, row in enumerate(rows):
+            stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
+            state = State(
+                stop=sign_of(stop, self.palette.glyphs) if stop is not None else " ",
+                disabled=stop is not None and not stop.enabled,
+                arrow=index == arrow,
+                passed=index < arrow and row.line is not None and row.line.phase == phase,
+                idle=index > loss and not learns,
+            )
+            counting = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
+            value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
+            lines.append(_written(self.palette, _indented(row, width), width, state, value))
+        return from_rows(lines)
+
+    @property
+    def _title(self) -> str:
+        given = self._snapshot.config.given if self._snapshot is not None else None
+        return "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
+
+    def _say_shapes(self) -> None:
+        """Put the shapes of the values that the line reads into the border, as many as fit."""
+        snapshot = self._snapshot
+        line = snapshot.line if snapshot is not None else None
+        if snapshot is None or line is None:
+            self.set_titles(self._title)
+            return
+        room = self.size.width - 6
+        shapes = _shapes(snapshot, line)
+        while shapes and cell_len("  ".join(shapes)) > room:
+            shapes.pop()
+        self.set_titles(self._title, "  ".join(shapes) or None)
+
+    # Following the arrow
+
+    def _follow(self) -> None:
+        if self._snapshot is not None:
+            arrow, context = arrow_row(self._snapshot), min(_CONTEXT, (self.scrollable_content_region.height - 1) // 2)
+            self.scroll_to_rows(arrow - context, arrow + context)
+
+    def on_resize(self) -> None:
+        self._say_shapes()
+        self._follow()
+
+    # The mouse
+
+    def _row_at(self, event: events.MouseEvent) -> Row | None:
+        offset = event.get_content_offset(self)
+        if offset is None or self._snapshot is None:
+            return None
+        index = offset.y + self.scroll_offset.y
+        return self._snapshot.program.rows[index] if index < len(self._snapshot.program.rows) else None
+
+    def _in_gutter(self, event: events.MouseEvent) -> bool:
+        offset = event.get_content_offset(self)
+        return offset is not None and offset.x < _GUTTER - 1
+
+    def on_click(self, event: events.Click) -> None:
+        row = self._row_at(event)
+        if row is not None and row.line is not None:
+            self.post_message((self.GutterChosen if self._in_gutter(event) else self.LineChosen)(row.line))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Set the tooltip: over a line its explanation, with its text if that is cut off; over the gutter its breakpoints."""
+        row = self._row_at(event)
+        words = self._tooltip_of(row, self._in_gutter(event)) if row is not None else ""
+        self.tooltip = Content(transliterate(words, self.palette.glyphs)) if words else None
+
+    def _tooltip_of(self, row: Row, in_gutter: bool) -> str:
+        width = self.scrollable_content_region.width
+        if in_gutter and row.line is not None and self._snapshot is not None:
+            program = self._snapshot.program
+            return "\n".join(described(stop, program) for stop in stops_on(self._snapshot, row.line)) or "click to set a breakpoint"
+        whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
+        words = ""
+        if self._snapshot is not None and row.line is not None:
+            words = about_line(self._snapshot.program, row.line)
+        return "\n".join(filter(None, (whole, words)))
+
+
+def arrow_row(snapshot: Snapshot) -> int:
+    """Return the index of the row of the line just executed, 0 at the start."""
+    target = snapshot.line.target if snapshot.line is not None else None
+    return next((i for i, row in enumerate(snapshot.program.rows) if row.line is not None and row.line.target == target), 0)
+
+
+def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:
+    """Return the breakpoints and log points of a line."""
+    return tuple(stop for stop in snapshot.stops.breakpoints if stop.line == line.target)
+
+
+def rows_until_loss(rows: tuple[Row, ...]) -> int:
+    """Return the row of the loss, or the last row of a forward pass without a loss. Backward pass and update are below it."""
+    last = max(i for i, row in enumerate(rows) if row.line is not None and row.line.phase in ("forward", "loss"))
+    return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
+
+
+def _shapes(snapshot: Snapshot, line: Line) -> list[str]:
+    names = snapshot.program.names
+    named = [(snapshot.program.writer.name(n), np.shape(snapshot.value(n))) for n in line.reads if n in names]
+    return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
+
+
+def _whole_size(rows: tuple[Row, ...], palette: Palette) -> Size:
+    """Return the size at which no row is cut off, in cells."""
+    return Size(_GUTTER + max(cell_len(transliterate(_indented(row, _WIDE), palette.glyphs)) for row in rows), len(rows))
+
+
+def _indented(row: Row, width: int) -> str:
+    return " " * (row.indent * (2 if width >= _WIDE else 1)) + row.text
+
+
+@lru_cache(maxsize=1024)
+def _written(palette: Palette, text: str, width: int, state: State, value: str) -> boxes.Row:
+    """Draw a row of the listing in exactly `width` cells."""
+    glyphs = palette.glyphs
+    room = max(width - _GUTTER, 0)
+    written = cut(transliterate(text, glyphs), room, glyphs)
+    spare = room - cell_len(written)
+    value = value if cell_len(value) < spare else ""
+    tail = " " * (spare - cell_len(value)) + value
+    ink = palette.dim if state.disabled else palette.warning
+    if state.arrow:
+        mark = Style.combine([palette.line, Style(color=ink.color)])
+        return Segment(state.stop, mark), Segment(f"{glyphs.arrow} {written}{tail}", palette.line)
+    trail = Segment(f"{glyphs.axis_vertical if state.passed else ' '} ", palette.dim)
+    body = [Segment(written, palette.dim)] if state.idle else _coloured(palette, written)
+    return Segment(state.stop, ink), trail, *body, Segment(tail, palette.dim)
+
+
+def _coloured(palette: Palette, text: str) -> list[Segment]:
+    """Return styled segments: keywords in their colour; the axes of sums and the headings of layers dimmed."""
+    if text.lstrip().startswith("#"):
+        return [Segment(text, palette.dim)]
+    styles = {"for": palette.keyword, "in": palette.keyword}
+    parts = _WORDS.split(text)
+    return [Segment(part, styles.get(part, palette.dim) if index % 2 else palette.plain) for index, part in enumerate(parts)]

@@ -1,0 +1,86 @@
+"""The log: the lines written by log points, each with its place, newest last."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.geometry import Size
+
+from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program.position import as_typed, position_of
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.stops import LogLine
+from tui_gru.tui.look.characters import cut
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, text
+from tui_gru.tui.widgets.panel import Panel
+
+#: The number of lines shown before and after the current position.
+_AROUND = 200
+#: The panel grows with its lines up to this number.
+_GROWS = 8
+
+
+class Log(Panel):
+    """The arrow is at the last line written up to the current position, which is kept in view; later lines are dimmed."""
+
+    _snapshot: Snapshot | None = None
+    _lines: tuple[LogLine, ...] = ()
+    _here = -1
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        self._snapshot = snapshot
+        tick, log = snapshot.position.tick, snapshot.log
+        past = bisect_right(log, tick, key=lambda line: line.tick)
+        first = max(past - _AROUND, 0)
+        rows = len(self._lines)
+        self._lines, self._here = log[first : past + _AROUND], past - first - 1
+        count = len(log)
+        self.set_titles("log", f"{count} line{'s' if count != 1 else ''}" if count else None)
+        self.refresh_content()
+        if min(rows, _GROWS) != min(len(self._lines), _GROWS):
+            self.refresh(layout=True)
+        self._follow()
+
+    def build(self, width: int, height: int) -> Box:
+        palette = self.palette
+        if not self._lines:
+            return clip(palette, text(palette, "nothing logged yet", palette.dim), width, height)
+        places = [self._place(line.tick) for line in self._lines]
+        column = max(map(len, places))
+        width = self.canvas(width, height, lambda: Size(column + 4 + max(cell_len(line.text) for line in self._lines), 0)).width
+        rows = zip(self._lines, places, range(len(places)), strict=True)
+        return from_rows(self._row(line, place.ljust(column), index, width) for line, place, index in rows)
+
+    def _row(self, line: LogLine, place: str, index: int, width: int) -> Row:
+        palette, glyphs = self.palette, self.palette.glyphs
+        said = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
+        said = cut(transliterate(said, glyphs), max(width - len(place) - 4, 0), glyphs)
+        assert self._snapshot is not None
+        if index == self._here:
+            now = line.tick == self._snapshot.position.tick
+            ink = palette.line if now else palette.plain
+            spare = " " * (width - len(place) - 4 - cell_len(said)) if now else ""
+            return (Segment(f"{glyphs.arrow} {place}  {said}{spare}", ink),)
+        ahead = index > self._here
+        return Segment(f"  {place}  ", palette.dim), Segment(said, palette.dim if ahead else palette.plain)
+
+    def _place(self, tick: int) -> str:
+        assert self._snapshot is not None
+        return as_typed(position_of(self._snapshot.program, tick))
+
+    # Scrolling to the current position
+
+    def _follow(self) -> None:
+        height = self.scrollable_content_region.height
+        if height < 1:
+            return
+        ahead = len(self._lines) - 1 - self._here
+        below = min(ahead, height // 2)
+        self.scroll_to(y=max(self._here + below + 1 - height, 0), animate=False, immediate=True, force=True)
+
+    def on_resize(self) -> None:
+        self._follow()

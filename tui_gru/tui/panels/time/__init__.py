@@ -1,0 +1,1 @@
+"""The run as a whole: the header, the time line and the loss curve."""

@@ -1,0 +1,189 @@
+"""The loss curve: the loss of every batch so far."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.style import Style as TextStyle
+
+from tui_gru.debugger.analysis.baselines import baselines
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
+from tui_gru.engine.data.given import GivenCorpus
+from tui_gru.engine.data.tokens import Text
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.key_signs import with_keys
+from tui_gru.tui.panels.time.loss_series import LossSeries
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import Box, clip
+from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.plots.axis import Scale
+from tui_gru.tui.widgets.plots.plot import EMPTY_PLOT, Plot, plot
+
+
+class LossCurve(Panel):
+    """The loss over batches, with a mark at the current batch, a rule after each epoch, and the newest loss in the border.
+
+    With the focus, the arrows move a cursor from batch to batch. The border shows the number and the loss of the batch under the
+    cursor or the mouse. If a column has several batches, that is the outlier among them, otherwise the middle one.
+
+    Dashed lines show, if the axis spans them, the losses of guessing (log V), of character frequencies (unigram), and of pair
+    frequencies (bigram).
+
+    If two branches are compared, both losses are drawn, and the border names the branches.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1)", "Back", show=False, id="loss.back"),
+        Binding("right", "move(1)", "Forward", show=False, id="loss.forward"),
+        Binding("home", "move(-1000000)", "First batch", show=False, id="loss.first"),
+        Binding("end", "move(1000000)", "Newest batch", show=False, id="loss.newest"),
+        Binding("comma", "scale", "Linear or logarithmic", show=False, id="loss.scale"),
+    ]
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._series, self._other = LossSeries(), LossSeries()
+        self._names: tuple[str, ...] = ()
+        self._text: Text = ""
+        self._vocab_size = 1
+        self._here: int | None = None
+        self._has_loss = True
+        self._epoch: int | None = None
+        self.scale = Scale.AUTO
+        self._plot: Plot = EMPTY_PLOT  # the plot of the last drawing
+        self._cursor: int | None = None  # the batch under the cursor, 0-based
+        self._hovered: int | None = None  # the batch under the mouse, 0-based
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        number, epoch = snapshot.position.number, snapshot.program.num_batches
+        self._has_loss = snapshot.program.knows_loss
+        corpus = snapshot.corpus
+        self._text = "" if isinstance(corpus, GivenCorpus) else corpus.text
+        self._vocab_size = snapshot.config.vocab_size
+        other = snapshot.other
+        names = () if other is None else (snapshot.branch, other.name)
+        differs = self._series.follow(snapshot.losses, number, snapshot.branch)
+        differs |= other is not None and self._other.follow(other.losses, number, other.name)
+        if not differs and (number + 1, epoch, names) == (self._here, self._epoch, self._names):
+            return
+        self._here, self._epoch, self._names = number + 1, epoch, names
+        self._caption()
+        self.refresh_content()
+
+    @property
+    def pointed(self) -> int | None:
+        """The batch under the mouse, otherwise under the cursor, counted from 0 over the run; None if there is neither."""
+        batch = self._cursor if self._hovered is None else self._hovered
+        return batch if batch is not None and batch < len(self._series) else None
+
+    def _caption(self) -> None:
+        count, note = len(self._series), None
+        if self.pointed is not None:
+            note = self._described(self.pointed)
+        elif count:
+            note = f"{_written(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
+            if self.scale is not Scale.AUTO:
+                note = f"{self.scale.value} · {note}"
+        self.set_titles(self._legend() if self._names else "loss so far", note)
+
+    def _described(self, batch: int) -> str:
+        """Return `loss 0.1234 · e3 b2 · batch 8`, in a comparison with the loss of the other branch."""
+        epoch, number = divmod(batch, self._epoch or 1)
+        losses = f"loss {_written(self._series.envelope.values[batch])}"
+        if self._names and batch < len(self._other):
+            losses += f" ({_written(self._other.envelope.values[batch])} on {self._names[1]})"
+        return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
+
+    def _legend(self) -> Content:
+        """Return the legend of the curves of two branches."""
+        palette = self.palette
+        (one, other), (line, dots) = self._names, (palette.glyphs.axis_horizontal, palette.glyphs.ellipsis)
+        parts = (
+            ("loss  ", palette.plain),
+            (f"{line} {one}", palette.gate),
+            ("  ", palette.plain),
+            (f"{dots} {other}", palette.second),
+        )
+        return Content.assemble(*((transliterate(what, palette.glyphs), TextStyle.from_rich_style(ink)) for what, ink in parts))
+
+    def build(self, width: int, height: int) -> Box:
+        hint = (
+            with_keys(self, "no batch finished yet: <step.batch> runs one") if self._has_loss else "this model ends without a loss"
+        )
+        self._plot = plot(
+            self.palette, self._series.envelope, width, height,
+            scale=self.scale,
+            here=self._here,
+            pointed=None if self.pointed is None else self.pointed + 1,
+            every=self._epoch,
+            second=self._other.envelope if self._names else None,
+            levels=baselines(self._text, self._vocab_size).lines if self._text and len(self._series) else (),
+            placeholder=hint,
+        )  # fmt: skip
+        return clip(self.palette, self._plot.box, width, height)
+
+    # The batch under the mouse, and under the cursor
+
+    def action_scale(self) -> None:
+        """Switch to the next scale of the axis."""
+        self.scale = self.scale.following
+        self._drawn_anew()
+
+    def action_move(self, columns: int) -> None:
+        """Move the cursor by columns, at least by one batch, within the batches. It starts at the current batch.
+
+        A curve that is too small to be drawn, or is on another page, has no columns; the cursor moves by batches then.
+        """
+        count = len(self._series)
+        if not count:
+            return
+        self._ensure_built()
+        at = min(max((self._here or 1) - 1, 0), count - 1) if self._cursor is None else self._cursor
+        column, batch = self._plot.column(at) + columns, at + columns
+        if self._plot.columns:
+            batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
+        if (batch - at) * columns <= 0:
+            batch = at + (1 if columns > 0 else -1)
+        self._cursor = min(max(batch, 0), count - 1)
+        self._drawn_anew()
+
+    def _batch_in(self, column: int) -> int:
+        """Return the batch that represents those of a column of the plot: the outlier, otherwise the middle one."""
+        points = self._plot.points(column)
+        first, after = max(points.start, 0), min(points.stop, len(self._series))
+        if after <= first:
+            return min(first, len(self._series) - 1)
+        way = self._plot.standing_out.get(column)
+        if way is None:
+            return (first + after - 1) // 2
+        return self._series.envelope.furthest(first, after, way)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        offset = event.get_content_offset(self)
+        column = -1 if offset is None else offset.x - self._plot.margin - 1
+        hovered = self._batch_in(column) if len(self._series) and 0 <= column < self._plot.columns else None
+        if hovered != self._hovered:
+            self._hovered = hovered
+            self._drawn_anew()
+
+    def on_leave(self, event: events.Leave) -> None:
+        if self._hovered is not None:
+            self._hovered = None
+            self._drawn_anew()
+
+    def on_blur(self, event: events.Blur) -> None:
+        if self._cursor is not None:
+            self._cursor = None
+            self._drawn_anew()
+
+    def _drawn_anew(self) -> None:
+        self._caption()
+        self.refresh_content()
+
+
+def _written(loss: float) -> str:
+    return numbers.wide(loss).strip().removeprefix("+")

@@ -1,0 +1,100 @@
+"""The last row of the screen: key hints, or a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui_gru.engine.safe_text import safe_text
+from tui_gru.tui.look.characters import folded
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.key_signs import key_sign
+from tui_gru.tui.look.themes import palette_of
+from tui_gru.tui.verbs.verb import Verb
+
+MOST_LINES = 4
+
+
+class BottomLine(Widget):
+    """Key hints, or a message instead of them until the next key.
+
+    Hints that do not fit are dropped: first those that do not apply now, then those of the highest rank.
+    """
+
+    DEFAULT_CSS = """
+    BottomLine { height: 1; background: $footer-background; color: $footer-description-foreground; }
+    BottomLine:ansi { background: ansi_default; color: ansi_default; }
+    """
+
+    message: reactive[str] = reactive("")
+    warning: reactive[bool] = reactive(False)
+    prefix: reactive[str] = reactive("")
+
+    def __init__(
+        self,
+        verbs: Callable[[], Sequence[Verb]],
+        keys_of: Callable[[Verb], str],
+        applies: Callable[[Verb], bool],
+        label_of: Callable[[Verb], str],
+    ) -> None:
+        super().__init__()
+        self._verbs, self._keys_of, self._applies, self._label_of = verbs, keys_of, applies, label_of
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        """Show a message until `say('')`, in as many lines as it needs at this width."""
+        self.warning = warning
+        self.message = safe_text(" ".join(message.split()))
+        self._make_room()
+
+    def watch_prefix(self) -> None:
+        self._make_room()
+
+    def on_resize(self) -> None:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        lines = min(max(len(self._lines()), 1), MOST_LINES)
+        if self.styles.height is None or self.styles.height.value != lines:
+            self.styles.height = lines
+
+    def _lines(self) -> list[str]:
+        room = self.app.size.width - 1 - self._margin
+        message = transliterate(self.message, palette_of(self.app).glyphs)
+        return [message] if cell_len(message) <= room else folded(message, max(room - 1, 1))
+
+    @property
+    def _margin(self) -> int:
+        return cell_len(self.prefix) + 2 if self.prefix else 0
+
+    def render_line(self, y: int) -> Strip:
+        width, palette = self.size.width, palette_of(self.app)
+        segments = [Segment(" " * self._margin)] if y else [Segment(f" {self.prefix} ", palette.accent)] if self.prefix else []
+        if self.message:
+            lines = self._lines()
+            text = f" {lines[y]}" if y < len(lines) else ""
+            segments.append(Segment(text, palette.warning if self.warning else palette.plain))
+            strip = Strip(segments)
+            if strip.cell_length > width or (y == self.size.height - 1 and len(lines) > y + 1):
+                strip = Strip([*strip.crop(0, width - 1), Segment(palette.glyphs.ellipsis, palette.dim)])
+        else:
+            strip = Strip([*segments, *self._hints(width - sum(s.cell_length for s in segments))])
+        return strip.adjust_cell_length(width, Style()).apply_style(self.rich_style)
+
+    def _hints(self, room: int) -> list[Segment]:
+        palette = palette_of(self.app)
+        shown = [
+            (self._applies(verb), verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs()
+        ]
+        while shown and sum(len(sign) + len(self._label_of(verb)) + 3 for _, verb, sign in shown) > room:
+            shown.remove(max(reversed(shown), key=lambda item: (not item[0], item[1].rank)))
+        segments: list[Segment] = []
+        for applies, verb, sign in shown:
+            segments.append(Segment(f" {sign}", palette.keyword if applies else palette.dim))
+            segments.append(Segment(f" {self._label_of(verb)} ", palette.plain if applies else palette.dim))
+        return segments

@@ -1,0 +1,171 @@
+"""The `:` line: an input for commands with completion and history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.events import Blur, Key
+from textual.message import Message
+from textual.widgets import Input
+from textual.widgets.input import Selection
+
+from tui_gru.tui.panels.typing.completion_list import CompletionList
+from tui_gru.tui.verbs.completion import Completion
+
+
+class CommandLine(Input):
+    """The input, over the last row. Enter executes the command, Escape closes the line. Pasted text is joined to one line."""
+
+    DEFAULT_CSS = """
+    CommandLine { height: 1; border: none; padding: 0 1; background: $panel; }
+    CommandLine:focus { border: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Leave", show=False),
+        Binding("up", "recall(-1)", "Before", show=False),
+        Binding("down", "recall(1)", "After", show=False),
+        Binding("tab", "complete(1)", "Complete", show=False),
+        Binding("shift+tab", "complete(-1)", "Complete with the previous one", show=False),
+    ]
+
+    class Entered(Message):
+        """Posted when a command was entered."""
+
+        def __init__(self, command: str) -> None:
+            super().__init__()
+            self.command = command
+
+    class Left(Message):
+        """Posted when the line was closed without a command."""
+
+    def __init__(self, complete: Callable[[str], Completion], listed: CompletionList) -> None:
+        """Create a line. `complete` returns the completions of the text before the cursor; `listed` shows them."""
+        super().__init__(select_on_focus=False, compact=True, placeholder="a command, such as: until loss < 0.5")
+        self.history: list[str] = []
+        self._complete, self._listed = complete, listed
+        self._completion = Completion(0)  # of the typed text
+        self._chosen = -1  # the index of the candidate on the line
+        self._completed: str | None = None  # the text of the line after the last completion
+        self._at = 0
+        self._begun = 0  # the number of characters that a key has put on the line, which ctrl+u and ctrl+w do not delete
+        self.cursor_blink = False
+
+    def open(self, text: str, value: str = "", rest: str = "") -> None:
+        """Open the line with `text`, then `value`, which is selected such that typing replaces it, then `rest`."""
+        self.value, self._begun = f"{text}{value}{rest}", len(text)
+        self.selection = Selection(len(text), len(text) + len(value))
+        self._at = len(self.history)
+        self.display = True
+        self.screen.set_focus(self)  # without delay, since the next key may be waiting already
+
+    def close(self) -> None:
+        self.display = False
+        self.value = ""
+        self._list(Completion(0))
+        self.screen.set_focus(None)
+
+    async def on_key(self, event: Key) -> None:
+        """Run the actions of this line at once, such that keys typed after enter do not become part of the command."""
+        bound = self.screen.active_bindings.get(event.key)
+        own = bound is not None and bound.node is self
+        if own or not self.display:
+            event.stop()
+            event.prevent_default()
+        if bound is not None and own and self.display:
+            await self.run_action(bound.binding.action)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None for enter during a run, since a command has to wait for its end."""
+        return None if action == "submit" and getattr(self.screen, "running", False) else True
+
+    def action_leave(self) -> None:
+        self.close()
+        self.post_message(self.Left())
+
+    def on_blur(self, event: Blur) -> None:
+        """Close the line when a click moves the focus, since it would stay open without receiving keys."""
+        if self.app.app_focus and self.screen.focused is not self:
+            self.display = False
+            self._list(Completion(0))
+
+    def watch_value(self, value: str) -> None:
+        """List the completions of the word before the cursor."""
+        if value == self._completed:
+            return
+        self._completed = None
+        found = self._found() if self.display and value else Completion(0)
+        typed = value[found.begins : self.cursor_position]
+        self._list(found if typed and [each.text for each in found.candidates] != [typed] else Completion(0))
+
+    def action_complete(self, step: int) -> None:
+        """Complete the common beginning of all candidates; at the next call, cycle through the candidates."""
+        if self._completed != self.value:
+            self._list(self._found())
+        begins, candidates = self._completion
+        typed = self.value[begins : self.cursor_position]
+        if not candidates:
+            return
+        common = common_beginning([each.text for each in candidates])
+        if len(candidates) == 1:
+            self._put(f"{common} " if not self.value[:begins].strip(": ") else common)
+            self._list(Completion(0))
+        elif len(common) > len(typed) and self._chosen < 0:
+            self._put(common)
+        elif self._completed == self.value:  # a further tab
+            self._chosen = (self._chosen + step) % len(candidates) if self._chosen >= 0 or step > 0 else len(candidates) - 1
+            self._put(candidates[self._chosen].text)
+        self._completed = self.value
+        self._listed.show(self._completion.candidates, self._chosen)
+
+    def _found(self) -> Completion:
+        return self._complete(self.value[: self.cursor_position])
+
+    def _list(self, completion: Completion) -> None:
+        self._completion, self._chosen, self._completed = completion, -1, None
+        self._listed.show(completion.candidates)
+
+    def _put(self, text: str) -> None:
+        """Replace the word that is completed by a text."""
+        begins, rest = self._completion.begins, self.value[self.cursor_position :]
+        self._completed = f"{self.value[:begins]}{text}{rest}"
+        self.value = self._completed
+        self.cursor_position = begins + len(text)
+
+    def action_delete_left_all(self) -> None:
+        """Delete the typed text left of the cursor, except what a key has put there."""
+        self._delete_back_to(0)
+
+    def action_delete_left_word(self) -> None:
+        """Delete the word left of the cursor, except what a key has put there."""
+        before = self.value[: self.cursor_position].rstrip()
+        self._delete_back_to(before.rfind(" ") + 1)
+
+    def _delete_back_to(self, place: int) -> None:
+        if not self.selection.is_empty:
+            self.delete_selection()
+        elif self.cursor_position > self._begun:
+            self.delete(max(place, self._begun), self.cursor_position)
+
+    def action_recall(self, step: int) -> None:
+        if not self.history:
+            return
+        self._begun = 0
+        self._at = min(max(self._at + step, 0), len(self.history))
+        self.value = self.history[self._at] if self._at < len(self.history) else ""
+        self.cursor_position = len(self.value)
+
+    async def action_submit(self) -> None:
+        command = self.value.strip()
+        if command and self.history[-1:] != [command]:
+            self.history.append(command)
+        self.close()
+        self.post_message(self.Entered(command))
+
+
+def common_beginning(texts: Sequence[str]) -> str:
+    """Return the longest common prefix. It is that of the first and the last text in sorted order."""
+    first, last = min(texts), max(texts)
+    same = next((i for i, char in enumerate(first) if i >= len(last) or last[i] != char), len(first))
+    return first[:same]

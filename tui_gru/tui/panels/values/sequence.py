@@ -1,0 +1,375 @@
+"""The batch as text: its rows by timestep, with the probability of each target and the flow of the gradient."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region, Size
+
+from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.tokens import Text
+from tui_gru.tui.look.characters import fitting, visible_text, widest, written_char
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.widgets.refs import Cell, Ref
+from tui_gru.tui.widgets.written import kept
+
+
+class Sequence(SnapshotPanel):
+    """Batch rows × timesteps, with marks around the current column. Targets are coloured by their predicted probability."""
+
+    _view = View()
+    _followed: int | None = None  # the timestep that was scrolled into view last
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Show this snapshot."""
+        self._snapshot, self._view = snapshot, view
+        self.caption()
+        self.refresh_content()
+        self._follow()
+
+    def on_resize(self) -> None:
+        self._followed = None
+        self.caption()
+
+    def caption(self) -> None:
+        if self._snapshot is None:
+            return
+        on, legend = "", None
+        if self._snapshot.flowing:
+            from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
+
+            state = _states(self._snapshot, self._view)[0]
+            on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row, state))
+            if len(self._snapshot.program.layers) > 1:
+                layer = self._snapshot.program.layer_name(self._view.layer_of(self._snapshot))
+                on = f"gradient of {layer} {on}".rstrip()
+                on = on if cell_len(f"sequence · {on}") <= self.outer_size.width - 6 else layer
+            legend = gradient_flow.legend(self._snapshot, state, self.size.width) or None
+        self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend or self._summed_up())
+
+    def build(self, width: int, height: int) -> Box:
+        if self._snapshot is None:
+            return EMPTY
+        if self._snapshot.config.given is not None:
+            from tui_gru.tui.panels.values import given_sequence as of_given
+
+            width, height = self.canvas(width, height, partial(of_given.whole_size, self._snapshot))
+            return of_given.given_sequence(self.palette, self._snapshot, self._view.row, width, height)
+        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
+        return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
+
+    def _summed_up(self) -> str | None:
+        """Return the size of a batch that does not fit and its worst prediction so far, None if the batch fits."""
+        snapshot, size = self._snapshot, self.content_size
+        if snapshot is None or snapshot.config.given is not None or self.zoomed or not size.height:
+            return None
+        whole = _whole(snapshot)
+        rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
+        if whole.label + steps * (widest(snapshot.corpus.vocabulary) + 2) <= size.width and rows < size.height:
+            return None
+        found = [f"{rows} rows × {steps}"]
+        if (worst := _worst_predicted(snapshot)) is not None:
+            t, row, p = worst
+            char = shown_char(snapshot.corpus.vocabulary[snapshot.record.ids(snapshot.program.target)[t, row]])
+            found.append(f"worst so far “{char}” {numbers.unit(p).strip()} row {row + 1} t {t + 1}")
+        return fitting(found, self.outer_size.width - 6)
+
+    def _follow(self) -> None:
+        """Scroll the current column into view if the panel is zoomed and the column has changed."""
+        snapshot, scrolls = self._snapshot, self.virtual_size.width > self.size.width
+        if snapshot is None or not scrolls or snapshot.timestep is None or snapshot.timestep == self._followed:
+            return
+        self._followed = snapshot.timestep
+        layout = _whole(snapshot)
+        column = Region(layout.label + snapshot.timestep * layout.column, self.scroll_offset.y, layout.column, 1)
+        self.scroll_to_region(column, animate=False, immediate=True, force=True)
+
+
+def _worst_predicted(snapshot: Snapshot) -> tuple[int, int, float] | None:
+    """Return timestep and row (0-based) of the worst prediction so far, and the probability of its target."""
+    name, target = snapshot.program.loss_names.prediction, snapshot.program.target
+    computed = [t for t in range(snapshot.config.seq_length) if snapshot.moment.there(name, t)] if name and target else []
+    if not computed:
+        return None
+    p = np.take_along_axis(snapshot.record.array(name)[computed], snapshot.record.ids(target)[computed][..., None], axis=2)[..., 0]
+    t, row = np.unravel_index(int(np.argmin(np.nan_to_num(p, nan=-1.0))), p.shape)
+    return computed[int(t)], int(row), float(p[t, row])
+
+
+class _Layout(NamedTuple):
+    """The layout of a batch.
+
+    `form` is pair (M→a), over (the target below the input) or input (without the target). A row takes `lines`; with pairs, the
+    second line is the probability of the target. A column is `cell` wide between its marks and has `gap` after it. The name of a
+    row begins with `word` and is `label` wide. With `text`, the whole row is written as text at the right. Widths are in cells.
+    """
+
+    form: str
+    lines: int
+    cell: int
+    gap: int
+    word: str
+    label: int
+    steps: range
+    text: bool
+
+    @property
+    def column(self) -> int:
+        return self.cell + 2 + self.gap
+
+
+def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = False) -> _Layout:
+    """Return the most detailed layout that fits. If none fits all timesteps, return one of those around the current timestep.
+
+    `numbered` is True if numbers are drawn below the columns.
+    """
+    rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
+    char = widest(snapshot.corpus.vocabulary)
+    word = "row " if width >= 30 else ""
+    label = len(f"{word}{rows}") + 1
+    roomy = 2 * rows <= height
+    text = 2 * steps * _spaced(snapshot.corpus.vocabulary) + 5
+    wide = max(2 * char + 1, numbers.UNIT - 1)
+    forms = (
+        ("pair", 2, wide, 2),
+        *((("pair", 1, wide, 2),) if numbered else ()),
+        ("pair", 1, 2 * char + 1, 1),
+        ("over", 2, char, 0),
+        ("input", 1, char, 0),
+    )
+    for form, lines, cell, gap in forms:
+        used = label + steps * (cell + 2 + gap)
+        if (lines == 1 or roomy) and used <= width:
+            return _Layout(form, lines, cell, gap, word, label, range(steps), form == "pair" and used + text <= width)
+    form, lines = ("over", 2) if roomy else ("input", 1)
+    count = min(max((width - label - 1) // (char + 2), 1), steps)
+    start = min(max(snapshot.position.t - count // 2, 0), steps - count)
+    return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
+
+
+def _spaced(vocabulary: Text) -> int:
+    """Return the width of a token in a text, with the blank that separates tokens longer than a character, in cells."""
+    return widest(vocabulary) + (not isinstance(vocabulary, str))
+
+
+def _states(snapshot: Snapshot, view: View) -> tuple[str, ...]:
+    """Return the states of the layer shown, whose gradients are drawn, with its output first."""
+    layer = view.layer_of(snapshot)
+    return tuple(sorted(layer.states, key=lambda state: state != layer.output))
+
+
+def _whole(snapshot: Snapshot) -> _Layout:
+    """Return the layout with all timesteps and probabilities."""
+    return _layout(snapshot, 10**6, 10**6)
+
+
+def whole_size(snapshot: Snapshot) -> Size:
+    """Return the size of the batch with all rows, all timesteps and the full flow of the gradient, in cells."""
+    layout, steps = _whole(snapshot), snapshot.config.seq_length
+    states = max(len(layer.states) for layer in snapshot.program.layers)
+    flow = states * (steps + 4) if snapshot.flowing else 2  # or a note, and a blank before it
+    return Size(layout.label + steps * layout.column, 1 + layout.lines * snapshot.config.batch_size + flow)
+
+
+def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, height: int) -> Box:
+    """Draw the batch, and during the backward phase the flow of the gradient below it."""
+    row = view.row
+    note = _break(palette, snapshot, row, width)
+    headed = height > 2
+    below = _flow_lines(snapshot, width, height) if snapshot.flowing else 0
+    if below:
+        note = ()
+    room = max(height - headed - below - (1 if note and height > 4 else 0), 1)
+    layout = _layout(snapshot, width, room, numbered=below > 0)
+    columns = _columns(palette, snapshot, layout.steps)
+    lines: list[Row] = [_heading(palette, snapshot, layout)] if headed else []
+    for i in kept(snapshot.config.batch_size, max(room // layout.lines, 1), row):
+        if i is None:
+            lines.append((Segment(" " * (layout.label + 1)), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
+        else:
+            lines += _row(palette, snapshot, layout, columns, i, row)
+    if below:
+        lines += _flow(palette, snapshot, view, layout, below, width, height - len(lines))
+    if note and len(lines) < height:
+        lines += [(), note] if len(lines) + 1 < height else [note]
+    return from_rows(lines)
+
+
+#: The most lines of the flow below the columns; if there is room for many more, it is drawn as a table.
+_MOST_LINES = 3
+_TABLE = 96  # cells; the least width of the table
+
+
+def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
+    """Return the number of lines for the flow of the gradient, 0 if there is no room for it."""
+    rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
+    table = min(steps, 8) + 4
+    if width >= _TABLE and height >= min(rows, 8) + 1 + table:
+        return max(height - 1 - 2 * rows, table) if 2 * rows + 1 + table <= height else table
+    with_probabilities = height - 1 - 2 * rows
+    if with_probabilities >= 2:
+        return min(with_probabilities, _MOST_LINES)
+    return _MOST_LINES if height >= 6 else 2 if height >= 4 else 0
+
+
+def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lines: int, width: int, room: int) -> list[Row]:
+    """Draw the flow of the gradient in `lines` lines below the columns, as a table if there are many."""
+    from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
+
+    flows = {state: snapshot.flow(view.row, state) for state in _states(snapshot, view)}
+    if lines > _MOST_LINES:
+        rows: list[Row] = []
+        for state, flow in flows.items():
+            if not rows or room - len(rows) >= len(flow) + 4:
+                rows += [(), *gradient_flow.table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
+        return rows
+    at = gradient_flow.Columns(layout.label, layout.cell + 2, layout.gap, layout.steps)
+    return gradient_flow.columns(palette, snapshot, flows, at, lines=lines)
+
+
+def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
+    """Draw the numbers of the columns, as many as fit. The current one is highlighted and shows a backward direction."""
+    current = snapshot.timestep
+    word = "t " if layout.column > len(f"t {snapshot.config.seq_length}") else ""
+    places: dict[int, str] = {}
+    for t in sorted(layout.steps, key=lambda t: t != current):  # the current one first
+        sign = "‹" if t == current and snapshot.position.phase == "backward" else ""
+        content = f"{sign}{word}{t + 1}"
+        column = layout.label + (t - layout.steps.start) * layout.column
+        start = max(column + 1 + (layout.cell - len(content) + len(sign)) // 2 - len(sign), 0)
+        if not any(start <= at + len(other) and at <= start + len(content) for at, other in places.items()):
+            places[start] = content
+            if t == current:
+                marked = start
+    segments: list[Segment] = []
+    used = 0
+    for start, content in sorted(places.items()):
+        style = palette.accent if current in layout.steps and start == marked else palette.dim
+        segments += [Segment(" " * (start - used)), Segment(transliterate(content, palette.glyphs), style)]
+        used = start + len(content)
+    more = layout.steps.stop < snapshot.config.seq_length
+    return (*segments, Segment(f" {palette.glyphs.ellipsis}" if more else "", palette.dim))
+
+
+class _Column(NamedTuple):
+    """A timestep of the batch: inputs and targets of its rows, as characters and as indices, and the targets' probabilities."""
+
+    t: int
+    inputs: list[str]
+    targets: list[str]
+    given: list[int]
+    wanted: list[int]
+    probabilities: list[float] | None
+    ink: Style
+    fresh: bool
+    marks: tuple[str, str]
+
+
+def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column]:
+    program, vocabulary = snapshot.program, snapshot.corpus.vocabulary
+    given, wanted = (snapshot.record.ids(name) for name in (program.input, program.target))
+    prediction = program.loss_names.prediction
+    current, line = snapshot.timestep, snapshot.line
+    columns = []
+    for t in steps:
+        inputs, targets = ([written_char(vocabulary[i], palette.glyphs) for i in ids[t].tolist()] for ids in (given, wanted))
+        y_hat = snapshot.value(prediction, t)
+        probabilities = None if y_hat is None else y_hat[np.arange(len(y_hat)), wanted[t]].tolist()
+        here = t == current
+        marks = ("‹" if snapshot.position.phase == "backward" else "▐", "▌") if here else (" ", " ")
+        columns.append(
+            _Column(
+                t,
+                inputs,
+                targets,
+                given[t].tolist(),
+                wanted[t].tolist(),
+                probabilities,
+                ink=palette.accent if here else palette.plain if snapshot.moment.begun(t) else palette.dim,
+                fresh=here and line is not None and line.target == prediction,
+                marks=(transliterate(marks[0], palette.glyphs), transliterate(marks[1], palette.glyphs)),
+            )
+        )
+    return columns
+
+
+def _row(
+    palette: Palette, snapshot: Snapshot, layout: _Layout, columns: list[_Column], index: int, singled: int | None
+) -> list[Row]:
+    """Draw a row of the batch, in as many lines as the layout gives it."""
+    quiet = singled is not None and index != singled
+    name = f"{layout.word}{index + 1}".ljust(layout.label)
+    first: list[Segment] = [Segment(name, palette.strong if index == singled else palette.dim)]
+    second: list[Segment] = [Segment(" " * layout.label)]
+    gap = Segment(" " * layout.gap)
+    for column in columns:
+        char, target = column.inputs[index], column.targets[index]
+        p = None if column.probabilities is None else column.probabilities[index]
+        ink = palette.dim if quiet else column.ink
+        tint = ink if p is None else _tint(palette, p, quiet, column.fresh)
+        read = Ref(snapshot.program.input, (index, column.given[index]), column.t)
+        sought = Ref(snapshot.program.target, (index, column.wanted[index]), column.t)
+        if layout.form == "pair":
+            arrow = transliterate("→", palette.glyphs)
+            pair = Cell.of(char, ink, read), Segment(arrow, ink), Cell.of(target, tint, sought)
+            first += _marked(palette, column, layout.cell, *pair)
+            first.append(gap)
+            ref = Ref(snapshot.program.loss_names.prediction, (index, column.wanted[index]), column.t)
+            number = Segment(palette.glyphs.blank, palette.blank) if p is None else Cell.of(numbers.unit(p), tint, ref)
+            second += [*_centred(layout.cell + 2, number), gap]
+        else:
+            first += _marked(palette, column, layout.cell, Cell.of(char, ink if layout.lines == 2 else tint, read))
+            second += _marked(palette, column, layout.cell, Cell.of(target, tint, sought))
+    if layout.text:
+        program, vocabulary = snapshot.program, snapshot.corpus.vocabulary
+        every = (snapshot.record.ids(name) for name in (program.input, program.target))
+        given, wanted = (visible_text((vocabulary[i] for i in ids[:, index]), palette.glyphs) for ids in every)
+        words = transliterate(f"  {given} → {wanted}", palette.glyphs)
+        first.append(Segment(words, palette.dim if singled is None or quiet else palette.strong))
+    return [tuple(first), tuple(second)][: layout.lines]
+
+
+def _tint(palette: Palette, p: float, quiet: bool, fresh: bool) -> Style:
+    style = palette.unit(p)
+    return palette.quiet(style) if quiet else palette.fresh(style) if fresh else style
+
+
+def _marked(palette: Palette, column: _Column, width: int, *content: Segment) -> list[Segment]:
+    """Draw centred content between the marks of its column."""
+    opening, closing = (Segment(mark, palette.accent) for mark in column.marks)
+    return [opening, *_centred(width, *content), closing]
+
+
+def _centred(width: int, *content: Segment) -> list[Segment]:
+    spare = max(width - sum(cell_len(segment.text) for segment in content), 0)
+    return [Segment(" " * (spare // 2)), *content, Segment(" " * (spare - spare // 2))]
+
+
+def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> Row:
+    """Return a note if a row starts with the state of a row whose text it does not continue; empty otherwise."""
+    corpus, batch = snapshot.corpus, snapshot.position.batch
+    if not isinstance(corpus, Corpus) or batch == 0 or snapshot.config.carry == "reset":
+        return ()
+    torn = [i for i in range(snapshot.config.batch_size) if not corpus.continues(batch, i)]
+    if not torn:
+        return ()
+    row = singled if singled in torn else torn[0]
+    here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
+    room = max((width - len(" row 10 “” does not follow “”")) // (2 * _spaced(corpus.vocabulary)) - 1, 1)
+    glyphs = palette.glyphs
+    here = visible_text(here, glyphs) if len(here) <= room else f"{visible_text(here[:room], glyphs)}…"
+    before = visible_text(before, glyphs) if len(before) <= room else f"…{visible_text(before[-room:], glyphs)}"
+    note = transliterate(f" row {row + 1} “{here}” does not follow “{before}”", palette.glyphs)
+    return Segment(palette.glyphs.here, palette.warning), Segment(note, palette.dim)

@@ -1,0 +1,301 @@
+"""The parameters with gradients and changes: all at once for a small model, otherwise one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.geometry import Size
+from textual.widget import Widget
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.numbers import exact
+from tui_gru.equations.compose import Layer
+from tui_gru.tui.look.characters import written_char
+from tui_gru.tui.look.key_signs import sign_of_key, with_keys
+from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
+from tui_gru.tui.panels.values.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, computed_by, fits, sheet
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
+from tui_gru.tui.widgets.matrix import MatrixView
+
+_SHEETS = {
+    "weights": (WEIGHTS,),
+    "gradients": (GRADIENTS,),
+    "p.grad": (RECORDED,),
+    "changes": (CHANGES,),
+    "all": (WEIGHTS, GRADIENTS, CHANGES),
+}
+#: Cells between two sheets side by side.
+_GAP = 4
+
+MODES = ("all", "weights", "gradients", "changes")
+
+
+class Overview(SnapshotPanel):
+    """All parameters of a small model as compact matrices, in as many sheets as fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mode = "all"
+        self._titled = "", ""
+        self._layer: Layer | None = None
+
+    def show(self, snapshot: Snapshot, layer: Layer, mode: str) -> None:
+        """Show this snapshot's parameters of a layer and those that belong to no layer."""
+        self._snapshot, self._layer, self._mode = snapshot, layer, mode
+        self.refresh_content()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Scroll the result of the current line into view if not all parameters are visible."""
+        line = None if self._snapshot is None else self._snapshot.line
+        if line is None or not self.region or self.virtual_size.height <= self.size.height:
+            return
+        rows = [spot.y for spot in self.spots if spot.ref.name == line.target and not spot.ref.change]
+        if rows:
+            self.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
+
+    def build(self, width: int, height: int) -> Box:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return EMPTY
+        shown = self._all(snapshot, width, height) if self._mode == "all" else self._one(snapshot, width, height)
+        return clip(self.palette, shown, width, shown.height)
+
+    def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """Draw one sheet, with full numbers if they fit."""
+        kind = _SHEETS[self._mode][0]
+        self._caption(kind.name)
+        full = self._sheet(snapshot, kind, width, compact=False)
+        return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
+
+    def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """Draw the weights, and as many of the other sheets as fit. If only one fits, it is the one being computed."""
+        first = shown = self._sheet(snapshot, WEIGHTS, width)
+        height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
+        across = max((width + _GAP) // (first.width + _GAP), 1)
+        room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
+        if room < 2 and computed_by(snapshot) is GRADIENTS:
+            self._caption(GRADIENTS.name, f"{sign_of_key(self, 'weights')}: weights")
+            return self._sheet(snapshot, GRADIENTS, width)
+        others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.there(snapshot)]
+        for count in range(1, min(room, 1 + len(others))):
+            together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
+            if together.height <= height:
+                shown, left_out = together, others[count:]
+        self._caption("weights", f"{sign_of_key(self, 'weights')}: {left_out[0].name}" if left_out else "")
+        if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
+            words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
+            shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
+        return shown
+
+    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
+        assert self._layer is not None
+        return sheet(self.palette, snapshot, snapshot.program.parameters_with(self._layer), kind, width, compact=compact)
+
+    def _caption(self, title: str, note: str = "") -> None:
+        """Set the title after drawing: it is known only when the content is built, and must not change during that."""
+        self._titled = title, note
+        self.call_next(self.caption)
+
+    def caption(self) -> None:
+        title, note = self._titled
+        if self._snapshot is not None and self._layer is not None and len(self._snapshot.program.layers) > 1:
+            title += f" · {self._snapshot.program.layer_name(self._layer)}"
+        title += f" − {self._snapshot.minus}" if self._snapshot is not None and self._snapshot.minus else ""
+        self.set_titles(title, self.point_out() or note or None)
+
+
+def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
+    if snapshot.learning:
+        return "the backward phase computes them"
+    return with_keys(panel, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
+
+
+class ParameterMatrix(MatrixView):
+    """One parameter, its gradient or its last change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter, self._sign, self._minus = "", "", ""
+        self._program: Program | None = None
+
+    def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
+        if (name, kind.sign) != (self.parameter, self._sign):
+            self.unsort()
+        self.parameter, self._sign = name, kind.sign
+        self._program, self._minus = snapshot.program, snapshot.minus
+        self.refs = kind.refs(snapshot.program, name)
+        shape = snapshot.record.before[name].shape
+        self.show_array(
+            kind.read(snapshot, name),
+            shape=(shape[0], shape[1]) if len(shape) == 2 else (1, shape[0]),
+            fresh=kind.fresh(snapshot, name),
+        )
+
+    def _caption(self) -> None:
+        """Set the title to the list of all parameters with the shown one marked, cut off at its start if it is too long."""
+        if self._program is None:
+            return
+        minus = f"− {self._minus}:  " if self._minus else ""
+        room = self.outer_size.width - 6 - cell_len(minus)
+        known = self._program.parameters
+        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in known]
+        shown = known.index(self.parameter)
+        first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
+        self.title = minus + "  ".join(names[first:])
+        super()._caption()
+
+    def name_cell(self, row: int, column: int) -> str:
+        return f"{self.parameter}, {self.place_of(row, column)}"
+
+    def place_of(self, row: int, column: int) -> str:
+        assert self._program is not None
+        counted = self._program.names[self.parameter].counted
+        index = (row, column)[2 - len(counted) :]
+        words = [self._short(axis, i) for axis, i in zip(counted, index, strict=True)]
+        return " → ".join(word if axis == "character" else f"{axis} {word}" for axis, word in zip(counted, words, strict=True))
+
+    def name_row(self, row: int) -> str:
+        assert self._program is not None
+        counted = self._program.names[self.parameter].counted
+        return self._short(counted[0], row) if len(counted) > 1 else ""
+
+    def name_column(self, column: int) -> str:
+        assert self._program is not None
+        return self._short(self._program.names[self.parameter].counted[-1], column)
+
+    def _short(self, axis: str, i: int) -> str:
+        """Return a character, or the 1-based number of a unit."""
+        assert self._program is not None
+        vocabulary = self._program.config.vocabulary
+        return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
+
+
+class Weights(Container):
+    """All parameters: values, gradients and the changes of the last SGD step.
+
+    `mode` is the kind shown: weights, gradients, changes, or all that fit. Of a large model, one parameter is shown at a time: that
+    of the current line, until `<` and `>` choose another.
+    """
+
+    DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("less_than_sign", "choose(-1)", "Previous parameter", show=False, id="weights.previous"),
+        Binding("greater_than_sign", "choose(1)", "Next parameter", show=False, id="weights.next"),
+    ]
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.mode = "all"
+        self.chosen = ""
+        self._snapshot: Snapshot | None = None
+        self._view = View()
+        self._overview, self._matrix = Overview(), ParameterMatrix()
+
+    def compose(self) -> ComposeResult:
+        yield self._overview
+        yield self._matrix
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        self._snapshot, self._view = snapshot, view
+        self._update()
+
+    def action_cycle_mode(self) -> None:
+        """Switch to the next mode: weights, gradients, changes, and all if more than one fits."""
+        modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
+        if self._snapshot is not None and self._snapshot.config.given is not None:
+            modes = (*modes[:-2], "gradients", "p.grad") if self._snapshot.program.goes_back else MODES[1:2]
+        shown = self.mode if self.mode in modes else modes[0]
+        self.mode = modes[(modes.index(shown) + 1) % len(modes)]
+        self._update()
+
+    def action_choose(self, by: int) -> None:
+        if self._snapshot is not None:
+            names = self._snapshot.program.parameters
+            self.chosen = names[(names.index(self._one) + by) % len(names)]
+            self._update()
+
+    @property
+    def matrix(self) -> MatrixView | None:
+        """The matrix of a large model; None if all parameters are shown at once."""
+        return self._matrix if self._one_at_a_time else None
+
+    def go_to_largest(self, mode: str) -> str:
+        """Show gradients or changes with the cursor on the largest entry of all parameters. Return a message about it."""
+        from tui_gru.debugger.analysis.summaries import largest_entry  # imported late: few ask
+
+        snapshot, (kind,) = self._snapshot, _SHEETS[mode]
+        sizes = {}
+        for name in snapshot.program.parameters if snapshot is not None else ():
+            array = None if snapshot is None else kind.read(snapshot, name)
+            if array is not None and (index := largest_entry(array)) is not None:
+                sizes[name] = abs(float(array[index])), index
+        if snapshot is None or not sizes:
+            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}" if snapshot is not None else ""
+        name = max(sizes, key=lambda name: sizes[name][0])
+        index = sizes[name][1]
+        if self.region:  # if the panel is on another page, only the message is shown
+            self.mode, self.chosen = mode, name
+            self._update()
+            self._point_at(kind, index)
+        value = kind.read(snapshot, name)
+        assert value is not None
+        return f"the largest: {kind.sign}{spoken(snapshot.program, name, index)} = {exact(value[index])}"
+
+    def _point_at(self, kind: Sheet, index: tuple[int, ...]) -> None:
+        """Move the cursor to an entry of the chosen parameter, and give the panel the focus."""
+        assert self._snapshot is not None
+        row, column = (0, *index)[-2:]
+        if self._one_at_a_time:
+            self._matrix.cursor = (row, column)
+        else:
+            self._overview.pointed = kind.refs(self._snapshot.program, self.chosen)(row, column)
+        self.screen.set_focus(self._matrix if self._one_at_a_time else self._overview)
+
+    def on_resize(self) -> None:
+        self._update()
+
+    @property
+    def _one(self) -> str:
+        """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return ""
+        names, line = snapshot.program.parameters, snapshot.line
+        wanted = (self.chosen, line.target.removeprefix("d") if line is not None else "")
+        return next((name for name in wanted if name in names), next(iter(names), ""))
+
+    @property
+    def _roomy(self) -> bool:
+        """True if all parameters can be shown at once."""
+        if self._snapshot is None:
+            return True
+        program, layer = self._snapshot.program, self._view.layer_of(self._snapshot)
+        return fits(program, program.parameters_with(layer), self.size.width - self._overview.gutter.width)
+
+    @property
+    def _one_at_a_time(self) -> bool:
+        return not self._roomy
+
+    def _update(self) -> None:
+        snapshot, single = self._snapshot, self._one_at_a_time
+        focused = self._overview.has_focus or self._matrix.has_focus
+        self._overview.display, self._matrix.display = not single, single
+        if snapshot is None:
+            return
+        if single:
+            kind = computed_by(snapshot) if self.mode == "all" else _SHEETS[self.mode][0]
+            self._matrix.show(snapshot, kind, self._one)
+        else:
+            self._overview.show(snapshot, self._view.layer_of(snapshot), self.mode)
+        if focused:
+            self.screen.set_focus(self._matrix if single else self._overview)

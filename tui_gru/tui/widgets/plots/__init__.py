@@ -1,0 +1,1 @@
+"""Curves of long series: axes, dots, smoothing, summaries."""
