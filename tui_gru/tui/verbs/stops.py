@@ -141,7 +141,7 @@ def continue_(screen: MainScreen, rest: Arguments) -> None:
         run_on(screen, screen.session.continue_, f"reached the end; {_why_not_stopped(screen)}")
         return
     screen.pending.take_count()
-    cure = "<breakpoint> sets one on this line, <command>break if loss < 0.5 one on a condition"
+    cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
     if _settable(screen):
         cure = "<stops> lists them, to enable one"
     screen.say(with_keys(screen, f"{_why_not_stopped(screen)}, so nothing would stop this run · {cure}"), warning=True)
