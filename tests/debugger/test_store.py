@@ -215,7 +215,7 @@ def test_what_a_screen_keeps_survives(path):
     assert again.kept("breakpoints") == [{"line": "z", "condition": "any(z > 0.9)"}]
     assert again.kept("layout") == {"zoomed": "gates"}
     assert again.kept("watches", []) == []
-    with pytest.raises(TuiGruError, match="cannot be kept"):
+    with pytest.raises(TuiGruError, match="cannot be saved with a session"):
         again.keep("layout", object())
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.models import MODELS
+from tests.extent import SOAK
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS, Kind
 from tui_gru.debugger.storage.trace import Trace
@@ -104,9 +105,14 @@ def same_bits(written, computed, config):
         np.testing.assert_array_equal(np.array(value, config.dtype), np.asarray(computed[name]), err_msg=name, strict=True)
 
 
-@pytest.mark.parametrize("run", [{}, {"learn": False}, {"from_epoch": 2}], ids=str)
-@every_run
-def test_npz_holds_what_json_holds(options, run):
+WAYS = ({}, {"learn": False}, {"from_epoch": 2})
+#: Every model with one of the ways in turn; in the soak with all of them.
+WRITTEN = [(name, way) for i, name in enumerate(RUNS) for k, way in enumerate(WAYS) if SOAK or k == i % len(WAYS)]
+
+
+@pytest.mark.parametrize(("name", "run"), WRITTEN, ids=str)
+def test_npz_holds_what_json_holds(name, run):
+    options = RUNS[name]
     config = Config.of(**options)
     trace, npz = as_json(config, epochs=3, **run), as_npz(config, epochs=3, **run)
     assert json.loads(str(npz.pop("config"))) == trace["config"]

@@ -225,7 +225,7 @@ async def test_marks_lists_the_marks() -> None:
 async def test_on_a_small_screen_watches_and_log_have_the_last_page(size: tuple[int, int], pages: int) -> None:
     async with driving(size) as d:
         await command(d, "watch h")
-        assert d.says == ("watching h · v turns to its page" if pages > 2 else "watching h")
+        assert d.says == ("watching h · v shows its page" if pages > 2 else "watching h")
         await command(d, "break h log {h[0]}")
         await d.pilot.pause()
         assert d.screen.panels.pages == pages

@@ -15,7 +15,7 @@ from tests.debugger.models import parametrize
 from tests.interop.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.interop.recording.runs import recorded
 from tests.soak.healthy import block
-from tui_gru import Session
+from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis.findings.table import TABLE
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
@@ -197,6 +197,22 @@ def underflowing(bias: float) -> Session:
 
 def names(session: Session, held_out: str = "") -> set[str]:
     return {found.name for found in session.findings(held_out=held_out)}
+
+
+def test_a_held_out_text_may_be_kept_with_the_session(tmp_path):
+    session = by_heart(150)
+    assert "overfitting" not in names(session)
+    session.hold_out(HELD_OUT)
+    assert "overfitting" in names(session)
+    session.save(tmp_path / "s.tui-gru")
+    again = Session.open(tmp_path / "s.tui-gru")
+    assert again.held_out == HELD_OUT
+    assert "overfitting" in names(again)
+    with pytest.raises(TuiGruError, match="the text that was held out has 'Q', which is not in the vocabulary"):
+        session.hold_out("Q" + HELD_OUT)
+    assert session.held_out == HELD_OUT
+    with pytest.raises(TuiGruError, match="a run without a text has no held-out text"):
+        ported.reading().hold_out(HELD_OUT)
 
 
 def test_every_row_of_the_table_has_a_case():

@@ -41,6 +41,16 @@ def every_line(make=tutorial, **options):
             yield session.snapshot()
 
 
+def on_every_size(snapshots, sizes):
+    """Snapshots, each with one of the sizes, such that every line is on all of them, in one timestep or another."""
+    of_lines = {}
+    for snapshot in snapshots:
+        of_lines.setdefault(snapshot.line.text, []).append(snapshot)
+    for same_line in of_lines.values():
+        for n, size in enumerate(sizes):
+            yield same_line[n % len(same_line)], size
+
+
 def numbers_in(array, write):
     """Return all entries of an array as they are written."""
     return [write(x).strip() for x in array.ravel()]

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, tutorial
+from tests.tui.panels.sessions import at, every_line, large, numbers_in, on_every_size, start, tutorial
 from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
@@ -138,14 +138,12 @@ def test_an_update_shows_old_and_new():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_line_fits_every_size(model):
-    for snapshot in every_line(**model):
-        if snapshot.line.formula is None:
-            continue
-        for width, height in SIZES:
-            box = written_out(P, snapshot, snapshot.line, View(1), width, height)
-            if width >= 36 and height >= 4:  # the panel cuts off anything smaller
-                assert box.width <= width, (snapshot.line.text, width, height)
-                assert box.height <= height, (snapshot.line.text, width, height)
+    written = (snapshot for snapshot in every_line(**model) if snapshot.line.formula is not None)
+    for snapshot, (width, height) in on_every_size(written, SIZES):
+        box = written_out(P, snapshot, snapshot.line, View(1), width, height)
+        if width >= 36 and height >= 4:  # the panel cuts off anything smaller
+            assert box.width <= width, (snapshot.line.text, width, height)
+            assert box.height <= height, (snapshot.line.text, width, height)
 
 
 @pytest.mark.parametrize("row", [None, 1])

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def private_members(tree, module):
             yield from (f"{bases[0].__name__}.{name}" for name in used & inherited)
 
 
+@cache
 def members_of(base):
     """Return the private members of a class of Textual, defined in the class or set in its methods."""
     stored = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base))))
