@@ -233,7 +233,7 @@ class MainScreen(GuardedScreen):
         return f"{verb.label} {page}/{pages}" if verb.id == "page" and pages > 1 else verb.label
 
     def keys_of(self, verb: Verb) -> str:
-        """The keys of a verb, separated by commas: the user's own, else those of the table."""
+        """Return the keys of a verb, separated by commas: those of the user's key file, otherwise those of the table."""
         return self.own_keys.get(verb.id, verb.keys)
 
     @property
