@@ -24,6 +24,8 @@ SPIN = 0.1  # seconds
 class CheckReport(ListOverlay):
     """A spinner until the report is there, then its table with a cursor, which starts at the largest difference."""
 
+    ABOUT = "This batch, computed again by PyTorch and by finite differences: the largest difference of each array."
+
     ASKING = frozenset({"choose", "every"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "every", "Every batch", show=False)]
 
