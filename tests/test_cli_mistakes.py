@@ -32,7 +32,7 @@ def assert_one_line(err, *said):
         assert words in err
 
 
-# Arguments, and what the line names and says
+# Arguments, and the words that the line must contain
 MISTAKES = [
     ("--hiden-size 3", "--hiden-size", "--hidden-size"),
     ("trase", "trase", "--help"),

@@ -98,7 +98,7 @@ def overhead(rounds: int) -> None:
             for name, step in steps.items():
                 begun = time.process_time()
                 step()
-                if number >= 12:  # until memory is used again
+                if number >= 12:  # after the first steps, when memory is reused
                     times[name].append(time.process_time() - begun)
     alone = times["the script alone"]
     print(f"{'the script alone':<44}{1e3 * statistics.median(alone):8.1f} ms a step")

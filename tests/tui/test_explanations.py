@@ -56,7 +56,7 @@ def test_a_comment_in_the_file_of_a_model_is_the_sentence_of_its_line(tmp_path: 
     program = Session(cell=str(path)).program
     assert about(program, "f") == "near 1 keeps what was known"
     assert about(program, "h") == "computed by the line h = f⊙hₜ₋₁"
-    assert about(program, "Uf") == "weights from hₜ₋₁ to f: the row says from what, the column to which unit; training changes them"
+    assert about(program, "Uf") == "weights from hₜ₋₁ to f: a row for each input, a column for each unit; training changes them"
     assert about(program, "df").startswith("gradient of the loss with respect to f")
 
 
@@ -69,7 +69,7 @@ def test_a_comment_in_the_file_of_a_model_is_the_sentence_of_its_line(tmp_path: 
         ("az", "the argument of σ"),
         ("dWz", "with respect to Wz, summed"),
         ("dh_carry", "the share of dhₜ₋₁ that flows through the line of h"),
-        ("dh_future", "that the timestep after hands back"),
+        ("dh_future", "receives from the next timestep"),
         ("h_prev", "h after the previous timestep"),
         ("learning_rate", "against the gradient"),
     ],
@@ -164,7 +164,7 @@ async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> Non
             ("h̃", "h̃: candidate: what the new state could be"),
             ("h_tilde", "h̃: candidate: what the new state could be"),
             ("◐", "◐: a breakpoint with a condition or a hit count: runs stop there sometimes"),
-            ("u", "u: the random number from 0 to 1 that chose the character; none where the likeliest was taken"),
+            ("u", "u: the random number from 0 to 1 that chose the character; none if the likeliest was chosen"),
             ("loss curve", PANELS["LossCurve"]),
         ):
             execute(d.screen, f"help {words}")

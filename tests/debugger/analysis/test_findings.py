@@ -20,7 +20,7 @@ from tui_gru.debugger.analysis.findings.table import TABLE
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
 LEARNED = {"text": TEXT, "hidden_size": 8, "batch_size": 4, "seq_length": 8}
-#: No unit of it can change: its gate is nearly 1, whatever it reads.
+#: No unit of it can change, because its gate is nearly 1 for every input.
 SHUT_CELL = """\
 reads x
 state h : H
@@ -29,7 +29,7 @@ parameters Wz Wh Uh bh
 z = σ(x Wz + 9)
 h = z ⊙ h_prev + (1 − z) ⊙ tanh(x Wh + h_prev Uh + bh)
 """
-#: A relu that is always off, and so are its gradients.
+#: A relu that is always 0, and so are its gradients.
 OFF_CELL = """\
 reads x
 state h : H
@@ -59,7 +59,7 @@ parameters Wh Uh bh
 shared = mean h_prev over the rows
 h = tanh(x Wh + h_prev Uh + shared + bh)
 """
-#: Its state does not depend on what is read.
+#: Its state does not depend on the input.
 DEAF_CELL = """\
 reads x
 state h : H

@@ -105,9 +105,9 @@ class Session:
         if isinstance(path, str | os.PathLike) and os.path.isdir(path) and _holds_a_recording(path):
             from tui_gru.debugger.session.recordings import opened as opened_recording  # imported late: rarely needed
 
-            config, said = opened_recording(path)
+            config, notice = opened_recording(path)
             session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
-            session.notice = said
+            session.notice = notice
             return session
         from tui_gru.debugger.storage.store import RecordedFile, load
 

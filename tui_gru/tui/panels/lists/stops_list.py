@@ -194,7 +194,7 @@ class StopsList(ListOverlay):
         if isinstance(entry, Mark):
             hints = ["enter goes there", "d delete", closes]
         else:
-            hints = [f"space {'disable' if entry.enabled else 'enable'}", "e edit", "d delete", closes]
+            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", closes]
         return fitting(hints, max(self.size.width - 6, 0))
 
     def action_choose(self, verb: str = "opened") -> None:

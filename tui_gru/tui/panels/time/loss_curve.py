@@ -37,11 +37,11 @@ class LossCurve(Panel):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Back", show=False, id="loss.back"),
+        Binding("left", "move(-1)", "Batch", key_display="← →", id="loss.back"),
         Binding("right", "move(1)", "Forward", show=False, id="loss.forward"),
         Binding("home", "move(-1000000)", "First batch", show=False, id="loss.first"),
         Binding("end", "move(1000000)", "Newest batch", show=False, id="loss.newest"),
-        Binding("comma", "scale", "Linear or logarithmic", show=False, id="loss.scale"),
+        Binding("comma", "scale", "Scale", id="loss.scale"),
     ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
