@@ -127,8 +127,10 @@ def delete(screen: MainScreen, rest: Arguments) -> None:
 def enable(screen: MainScreen, rest: Arguments, *, value: bool) -> None:
     from tui_gru.tui.verbs.stop_arguments import names_of, number_of
 
-    for name in names_of(rest, "enable 3" if value else "disable 3"):
+    names = names_of(rest, "enable 3" if value else "disable 3")
+    for name in names:
         change_stop(screen, number_of(name), enabled=value)
+    screen.say(f"{', '.join(names)}: {'enabled' if value else 'disabled'}")
 
 
 # Runs to breakpoints
@@ -213,6 +215,7 @@ def jump_to(screen: MainScreen, letter: str) -> None:
 
 def delete_mark(screen: MainScreen, letter: str) -> None:
     change_stops(screen, lambda session: session.delete_mark(letter))
+    screen.say(f"mark {letter} is deleted")
 
 
 # The list
