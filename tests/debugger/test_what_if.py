@@ -253,7 +253,7 @@ def test_a_what_if_of_another_run_is_not_adopted():
     session.edit("Wz", slice_all := (0, 0), 3.0)
     session.edit("bz", 0, slice_all[0] + 2.0)
     session.step("batch", 2)
-    with pytest.raises(TuiGruError, match="ask again"):
+    with pytest.raises(TuiGruError, match="compute it again"):
         session.adopt(shown)
 
 

@@ -149,7 +149,7 @@ class MainScreen(GuardedScreen):
 
     @property
     def notice(self) -> Notice | None:
-        """What the session has to say of the last verb; None if it has nothing to say."""
+        """The session's notice about the last verb, None if there is none."""
         return self.session.outcome.notice
 
     def note(self, words: str) -> None:
@@ -202,7 +202,7 @@ class MainScreen(GuardedScreen):
         return verb.while_running if self.running else verb.applies(self)
 
     def _hints(self) -> list[Hint]:
-        """Return what the footer can show: the keys of the panel in focus, then those of the verbs that this run has."""
+        """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run."""
         hints = self._hints_of_focus()
         taken = {hint.sign for hint in hints}
         for verb in VERBS:
@@ -212,7 +212,7 @@ class MainScreen(GuardedScreen):
         return hints
 
     def _hints_of_focus(self) -> list[Hint]:
-        """Return the keys that the widget in focus, or what holds it, has a word for."""
+        """Return the hints of the widget in focus and of its ancestors, that is their bindings with a word for the footer."""
         if self.focused is None:
             return []
         own = [node for node in self.focused.ancestors_with_self if node is not self and isinstance(node, Widget)]

@@ -44,6 +44,8 @@ _FIRST_STEPS = (
 class StopsList(ListOverlay):
     """The list with a cursor. Keys post `Chosen`, which the screen executes."""
 
+    ABOUT = "Breakpoints, watches, log points and marks. space disables or enables one, e edits it, d deletes it."
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "choose('toggled')", "Enable or disable", show=False),
         Binding("e,enter", "choose('opened')", "Edit, or go to", show=False),

@@ -52,6 +52,8 @@ MOST_NUMBERS = 20_000
 class LineAtWork(SnapshotPanel):
     """The formula of the line with a matrix for every name, its result, and the computation of one entry."""
 
+    ABOUT = "The line just executed, with the matrices that it reads and its result; below them the computation of one entry."
+
     _view = View()
     _alone: int | None = None  # the row of the batch that is shown if there is room for only one
 

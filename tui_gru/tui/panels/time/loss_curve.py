@@ -36,6 +36,11 @@ class LossCurve(Panel):
     If two branches are compared, both losses are drawn, and the border names the branches.
     """
 
+    ABOUT = (
+        "The loss of every batch so far. Dashed lines: the losses of guessing and of counting characters. ← → go from batch to "
+        "batch, , changes the scale."
+    )
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move(-1)", "Batch", key_display="← →", id="loss.back"),
         Binding("right", "move(1)", "Forward", show=False, id="loss.forward"),

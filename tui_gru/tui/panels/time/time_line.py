@@ -34,6 +34,11 @@ class TimeLine(Widget, can_focus=True):
     with a sign stands for the exact place of the sign.
     """
 
+    ABOUT = (
+        "The whole run from left to right: its loss as columns, the current position, marks, stops, and forks of other "
+        "branches. ← → move, enter goes to the next sign, a click goes to a place."
+    )
+
     DEFAULT_CSS = """
     TimeLine { height: 2; padding: 0 1; background: $background; color: $foreground; &:ansi { background: ansi_default; } }
     """

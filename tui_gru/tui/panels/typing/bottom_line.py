@@ -21,7 +21,7 @@ MOST_LINES = 4
 
 
 class Hint(NamedTuple):
-    """A key and the word for what it does. If it does not apply now it is dim; `rank` orders what is dropped, the highest first."""
+    """A key and a word for what it does. It is dimmed if it does not apply now. Hints of the highest `rank` are dropped first."""
 
     sign: str
     label: str

@@ -41,6 +41,8 @@ MODES = ("all", "weights", "gradients", "changes")
 class Overview(SnapshotPanel):
     """All parameters of a small model as compact matrices, in as many sheets as fit."""
 
+    ABOUT = "Every weight and bias. <weights> switches to their gradients and to their changes in the last update."
+
     def __init__(self) -> None:
         super().__init__()
         self._mode = "all"
@@ -121,6 +123,8 @@ def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
 
 class ParameterMatrix(MatrixView):
     """One parameter, its gradient or its last change."""
+
+    ABOUT = "One weight matrix: a row for each input, a column for each unit. <weights> switches to its gradient and its change."
 
     def __init__(self) -> None:
         super().__init__()
