@@ -19,7 +19,7 @@ import pyte
 
 from tests.process import PROGRAM
 
-PATIENCE = 60  # seconds until a program that does not answer is given up
+PATIENCE = 60  # seconds until a program that does not respond is given up
 
 
 class Terminal:
@@ -48,7 +48,7 @@ class Terminal:
     @property
     def screen(self) -> str:
         """The rows of the screen as text."""
-        self._stream.feed(bytes(self._unseen))  # only once it is looked at: it takes longer than to draw it
+        self._stream.feed(bytes(self._unseen))  # rendered only when it is read, since that takes longer than reading the output
         self._unseen.clear()
         return "\n".join(self._screen.display)
 
@@ -65,7 +65,7 @@ class Terminal:
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the size of the window."""
-        assert self.screen  # as it was drawn for the size before
+        assert self.screen  # drawn for the old size
         self._screen.resize(rows, columns)
         termios.tcsetwinsize(self.slave, (rows, columns))
         self.process.send_signal(signal.SIGWINCH)
@@ -102,7 +102,7 @@ class Terminal:
             try:
                 data = os.read(self.master, 65536)
             except OSError as error:
-                if error.errno != errno.EIO:  # nobody is at the other end any more
+                if error.errno != errno.EIO:  # the other end is closed
                     raise
                 return
             self.output += data

@@ -48,7 +48,7 @@ def blocks(language: str) -> list[str]:
 
 SHELL = [line for block in blocks("sh") for line in block.splitlines()]
 SHELL += [code for code in INLINE if code.startswith("tui-gru ")]
-#: Those that get the package from where packages are, which a test does not.
+#: Commands that download the package, which a test does not do.
 INSTALLING = [line for line in SHELL if "pip install" in line]
 WRITING = [line for line in SHELL if line.startswith("python -c ")]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
@@ -183,7 +183,7 @@ def warned(d: Driver) -> str:
 
 async def test_the_commands_are_done(folder: Path) -> None:
     async with driving() as d:
-        await d.type("l", "n", "s", "s", "S")  # in the past, so that what is set makes a branch
+        await d.type("l", "n", "s", "s", "S")  # in the past, so that the edit creates a branch
         for line in [line for line in COMMANDS if line not in LEARNING]:
             execute(d.screen, line)
             await until_idle(d.pilot)

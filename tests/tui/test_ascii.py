@@ -11,7 +11,7 @@ from tests.tui.test_answers import SIZES
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.screenshot import single_keys, until_checked, until_idle
+from tui_gru.tui.screenshot import type_keys, until_checked, until_idle
 from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.verbs.line import execute
 
@@ -23,9 +23,7 @@ def rows(app: Any) -> list[str]:
 
 
 async def see(pilot: Any, *keys: str) -> list[str]:
-    for key in single_keys(keys):
-        await pilot.press(key)
-        await until_idle(pilot)
+    await type_keys(pilot, keys)
     await until_checked(pilot)
     await pilot.pause()
     shown = rows(pilot.app)
@@ -35,12 +33,13 @@ async def see(pilot: Any, *keys: str) -> list[str]:
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_line_and_overlay_is_ascii(size: tuple[int, int]) -> None:
+    """Every line is looked at on one of the sizes."""
     app = make_app(Config.of(), ascii=True)
     async with headless(app, size) as pilot:
         await see(pilot)
-        await see(pilot, "l", "n", "s")
-        for _ in range(app.session.program.ticks // 3):
-            await see(pilot, "3o")
+        await see(pilot, "l", "n", "s", "o" * SIZES.index(size))
+        for _ in range(app.session.program.ticks // len(SIZES)):
+            await see(pilot, f"{len(SIZES)}o")
         for keys in (("enter",), ("escape", "J"), ("escape", "B"), ("escape", "k"), ("escape", "z"), ("escape", "?"), ("escape",)):
             await see(pilot, *keys)
         for command in ("sample Ma 4", "what-if Wz[0,1] 0.5", "why h[0,0]", "watch max(abs(h)) stop", "break h̃ log {h}"):

@@ -28,6 +28,7 @@ from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.terminal.drawn import drawn_once
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
 
@@ -58,9 +59,10 @@ class Eye:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
 
     async def press(self, *keys: str) -> None:
-        for key in keys:
-            await self.pilot.press(key)
-            await until_idle(self.pilot)
+        with drawn_once(self.pilot.app):
+            for key in keys:
+                await self.pilot.press(key)
+                await until_idle(self.pilot)
         await self.pilot.pause()
 
     async def order(self, command: str) -> None:

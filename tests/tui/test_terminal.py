@@ -138,7 +138,7 @@ def test_escape_and_a_letter_at_once_are_two_keys(start):
     terminal.type("\x1bs")
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
     assert "a command, such as" not in terminal.screen
-    terminal.type("9\x1bs")  # the count is forgotten
+    terminal.type("9\x1bs")  # the count is discarded
     terminal.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
 
 
@@ -146,7 +146,7 @@ def test_a_command_typed_at_once_is_no_row_of_verbs(start):
     terminal = start("--session", "math")
     terminal.type(":set Wz[0,1] 0.75 zzzqqq")
     terminal.wait("set Wz[0,1] 0.75 zzzqqq")
-    terminal.type("\x7f" * 7 + "\r999")  # what comes right after enter is no part of the command
+    terminal.type("\x7f" * 7 + "\r999")  # input right after enter does not belong to the command
     terminal.wait(lambda: terminal.process.poll() is not None or terminal.type("q"))
     assert terminal.wait_for_the_end() == 0
     session = Session.open(session_path("math"))
@@ -164,8 +164,13 @@ def test_an_arrow_is_one_key_however_slowly_it_comes(start):
 
 
 def test_a_key_that_is_held_down_is_kept_up_with(start):
+    """Five seconds of a key; it is held down longer in tests/soak/screen.py."""
     terminal = start()
-    terminal.type("l" + "o" * 1500)
+    held_down(terminal, 150)
+
+
+def held_down(terminal, keys):
+    terminal.type("l" + "o" * keys)
     terminal.wait(lambda: "batch 1/3 · start" not in terminal.screen)
     terminal.wait(lambda: terminal.type("E") or "epoch 1 · batch 1/3 · start" in terminal.screen)
     terminal.type("n")

@@ -13,7 +13,8 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.time.time_line import TimeLine
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.screenshot import type_keys, until_idle
+from tui_gru.tui.terminal.drawn import drawn_once
 from tui_gru.tui.verbs import stepping
 
 
@@ -41,9 +42,7 @@ class Hand:
         await self.settled()
 
     async def press(self, *keys: str) -> None:
-        for key in keys:
-            await self.pilot.press(key)
-            await self.settled()
+        await type_keys(self.pilot, keys)
 
 
 @asynccontextmanager
@@ -141,17 +140,19 @@ async def test_keys_go_by_columns_to_the_ends_and_to_signs() -> None:
 
 async def test_keys_get_over_what_is_stepped_over() -> None:
     """With learning off, the lines of backward and update are skipped, and many columns lead to the loss."""
-    async with pointing(batches=2, learning=False) as hand:
+    async with pointing((80, 24), batches=2, learning=False) as hand:
         session = hand.session
         session.seek(session.program.loss_tick)
         hand.screen.show_now()
         hand.line.focus()
         await hand.settled()
         pressed = 0
-        while hand.tick == session.program.loss_tick:
-            await hand.press("right")
-            pressed += 1
-            assert pressed < 100
+        with drawn_once(hand.pilot.app):
+            while hand.tick == session.program.loss_tick:
+                await hand.press("right")
+                pressed += 1
+                assert pressed < 50
+        assert pressed > 10
         assert hand.tick > session.program.ticks
         await hand.press(*["left"] * pressed)
         assert hand.tick <= session.program.loss_tick

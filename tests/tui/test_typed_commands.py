@@ -12,6 +12,7 @@ from tests.tui.terminal.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.terminal.drawn import drawn_once
 from tui_gru.tui.verbs.table import VERBS
 
 HUGE, LONG = "9" * 400, "9" * 5000
@@ -34,18 +35,20 @@ REFUSED = (
 
 async def enter(d: Driver, typed: str) -> None:
     """Type a command including control characters, and wait until it is done; an endless run is stopped."""
-    d.screen.post_message(CommandLine.Entered(typed))
+    with drawn_once(d.pilot.app):
+        d.screen.post_message(CommandLine.Entered(typed))
+        await d.pilot.pause()
+        async with asyncio.timeout(20):
+            while d.screen.running:
+                d.session.interrupt()
+                await asyncio.sleep(0.002)
+        await settled(d)
     await d.pilot.pause()
-    async with asyncio.timeout(20):
-        while d.screen.running:
-            d.session.interrupt()
-            await asyncio.sleep(0.002)
-    await settled(d)
 
 
 async def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    async with driving() as d:
+    async with driving((80, 24)) as d:
         await d.type("l", "n")
         here = d.session.position
         for typed in REFUSED:
@@ -54,11 +57,13 @@ async def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, monkey
             assert d.screen.query_one(BottomLine).warning, f"{typed[:80]}: {d.says}"
             assert "internal error" not in d.says, typed
             assert d.session.position == here, typed
-            await d.type("escape")
+            with drawn_once(d.pilot.app):
+                await d.type("escape")
         assert d.session.branches == ("main",)
         assert list(tmp_path.iterdir()) == []
 
 
+SIZES = ((160, 50), (80, 24), (40, 12))
 NAMES = ("Wz", "h", "z", "loss", "dWy", "x", "text", "lr", "hₜ₋₁", "grad_norm", "t", "epoch", "nan", "ĥ")
 INDICES = ("[0,0]", "[0]", "[]", "[,]", "[-1,0]", "[0", "0]", "[²,0]", f"[{HUGE},0]", "[0:1]", "[[0,0]]", "")
 VALUES = ("0", "0.5", "-1", "1e999", "nan", "3e38", LONG, "{[]}", "'a'", '"', "'\\x", "1+1", "①", "５", "--1", "()", "#1", "1_0")
@@ -91,17 +96,21 @@ def junk(randomness: random.Random) -> str:
     return f"{randomness.choice(command.names)} {' '.join(word() for _ in range(randomness.randrange(5)))}"
 
 
+async def enter_junk(d: Driver, randomness: random.Random, count: int) -> None:
+    for _ in range(count):
+        typed = junk(randomness)
+        await enter(d, typed)
+        assert "internal error" not in d.says, typed
+        assert d.pilot.app.is_running
+        if d.pilot.app.screen is not d.screen or d.screen.overlay is not None:
+            await d.type("escape")
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_junk_is_done_or_refused(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No unexpected errors occur: the fixture of all tests checks for reports of them."""
     monkeypatch.chdir(tmp_path)
     randomness = random.Random(seed)
-    async with driving() as d:
+    async with driving(SIZES[seed % len(SIZES)]) as d:
         await d.type("l", "2n", "N")
-        for _ in range(60):
-            typed = junk(randomness)
-            await enter(d, typed)
-            assert "internal error" not in d.says, typed
-            assert d.pilot.app.is_running
-            if d.pilot.app.screen is not d.screen or d.screen.overlay is not None:
-                await d.type("escape")
+        await enter_junk(d, randomness, 40)

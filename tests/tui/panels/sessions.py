@@ -4,7 +4,7 @@ from functools import cache
 
 from tui_gru.debugger.session.session import Session
 
-#: Blanks, newlines, tabs, what markup would swallow, wide and combining characters, and one that takes no room.
+#: Blanks, newlines, tabs, brackets like markup, wide and combining characters, and one of width 0.
 HARD_TEXT = ("Ein 日本語 [b]text[/] 😀 with\nnew\tlines (and) e\u0301 zero\u200bwidth; " + "".join(map(chr, range(33, 90)))) * 12
 
 
@@ -39,6 +39,16 @@ def every_line(make=tutorial, **options):
         session.step("op")
         if session.position.t < 2 or session.position.phase not in ("forward", "backward"):
             yield session.snapshot()
+
+
+def on_every_size(snapshots, sizes):
+    """Snapshots, each with one of the sizes, such that every line is on all of them, in one timestep or another."""
+    of_lines = {}
+    for snapshot in snapshots:
+        of_lines.setdefault(snapshot.line.text, []).append(snapshot)
+    for same_line in of_lines.values():
+        for n, size in enumerate(sizes):
+            yield same_line[n % len(same_line)], size
 
 
 def numbers_in(array, write):

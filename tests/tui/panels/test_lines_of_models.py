@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.tui.panels.sessions import on_every_size
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.debugger.snapshots.snapshot import Snapshot
@@ -86,11 +87,10 @@ def test_the_worked_entry_adds_up(model: str, row: int) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_line_fits_every_size(model: str) -> None:
-    for snapshot in lines_of(model):
-        for width, height in ((36, 4), (76, 3), (114, 9)):
-            assert snapshot.line is not None
-            box = written_out(P, snapshot, snapshot.line, View(1), width, height)
-            assert max(box.width - width, box.height - height) <= 0, (snapshot.line.text, width, height)
+    for snapshot, (width, height) in on_every_size(lines_of(model), ((36, 4), (76, 3), (114, 9))):
+        assert snapshot.line is not None
+        box = written_out(P, snapshot, snapshot.line, View(1), width, height)
+        assert max(box.width - width, box.height - height) <= 0, (snapshot.line.text, width, height)
 
 
 def line_latex_of(value: Any) -> str:

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import tui_gru.tui
 
 ROOT = Path(tui_gru.tui.__file__).parent
 SEEN_IN = "8.2.8"
-#: What each file of `terminal/` uses, by the class of Textual that has it; a module is named by itself.
+#: The private names that each file of `terminal/` uses, by the class of Textual that has them; a module has its own entry.
 USED = {
     "terminal/drawn.py": {"Screen._compositor"},
     "terminal/driver.py": {"LinuxDriver._debug", "LinuxDriver._file"},
@@ -29,7 +30,7 @@ USED = {
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
     "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
 }
-PUBLIC = {"_asdict", "_replace"}  # of named tuples, whose public methods begin with an underscore
+PUBLIC = {"_asdict", "_replace"}  # methods of named tuples, which are public although they begin with an underscore
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 
 
@@ -73,6 +74,7 @@ def private_members(tree, module):
             yield from (f"{bases[0].__name__}.{name}" for name in used & inherited)
 
 
+@cache
 def members_of(base):
     """Return the private members of a class of Textual, defined in the class or set in its methods."""
     stored = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base))))

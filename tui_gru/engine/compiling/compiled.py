@@ -74,7 +74,7 @@ class Compiled:
         return tuple(self.sizes[axis] for axis in axes)
 
     def _slot_shape(self, slot: Slot) -> tuple[int, ...]:
-        """The shape of a slot's memory: a state has T + 1 timesteps; a value used in one round of a loop only has no time axis."""
+        """Return the shape of a slot's memory. A state has T + 1 timesteps; a value of one round of a loop has no time axis."""
         shape = self.shape(slot.axes)
         if slot.kind == "state":
             return (shape[0] + 1, *shape[1:])
@@ -152,7 +152,7 @@ class Compiled:
 
     @cached_property
     def record_bytes(self) -> int:
-        """The size of the numbers of one record, in bytes."""
+        """The size of the arrays of one record, in bytes."""
         own = sum(math.prod(shape) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot, shape in self.slot_shapes.items())
         vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
         return own + vectors * self.dtype.itemsize

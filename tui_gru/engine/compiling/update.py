@@ -49,7 +49,7 @@ class UpdateRule:
         return self._axes.get(name) == ("P",)
 
     def lines_of(self, parameters: Sequence[str]) -> tuple[Line, ...]:
-        """The lines in the order of execution: scalars once, vectors for one parameter after the other."""
+        """Return the lines in the order of execution: scalars once, vectors for one parameter after the other."""
         key = tuple(parameters)
         if key not in self._lines_of:
             self._lines_of[key] = self._listed(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -106,13 +107,13 @@ class Matrix:
     def _label(self, palette: Palette) -> Box:
         return text(palette, self.operand.label, palette.accent if self.fresh else palette.dim)
 
-    @property
+    @cached_property
     def _number(self) -> str:
         if self.operand.setting:
             return numbers.given(self.operand.values)
         return numbers.wide(self.operand.values).strip().removeprefix("+")
 
-    @property
+    @cached_property
     def _all_zero(self) -> bool:
         return not self.operand.values.any()
 
