@@ -57,7 +57,7 @@ async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) ->
             assert panels(d) == set(d.screen.panels.on_pages[0]), line.text
             seen[line.target] = panels(d)
         narrow = size[0] < 100
-        for target, panel in (("h_tilde", "gates"), ("y_hat", "ŷ"), ("term2", "ŷ"), ("loss", "loss terms"), ("dah", "gates")):
+        for target, panel in (("h_tilde", "gates"), ("y_hat", "ŷ"), ("term2", "ŷ"), ("loss", "sequence"), ("dah", "gates")):
             assert panel in seen[target]
         for target in ("dWh", "Wh"):
             assert "weights" in seen[target]

@@ -114,6 +114,7 @@ def what_went_wrong(d: Driver) -> Iterable[str]:
 
 QUESTIONS = [
     Question("which letter is read, and which should come next", ("s", "o"), (), letter_read),
+    Question("which letter is read, after a timestep", ("s",), (), lambda d: ["▐M→a▌", "▐h→M▌"]),
     Question("what was predicted", ("s",), (), predicted),
     Question("why this z", ("s", "o"), (), why_this_z),
     Question("what z is made of, and how much of it is whose", ("s", "o"), ("enter",), origin_of_z),

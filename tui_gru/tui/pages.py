@@ -12,8 +12,7 @@ class Following(Enum):
     """What the current line is about. The values are the classes by which main.tcss lays out the first of several pages."""
 
     VALUES = ""  # gates and states, or their gradients
-    PREDICTION = "-at-prediction"  # the prediction, or its gradient
-    LOSS = "-at-loss"  # a term of the loss
+    PREDICTION = "-at-prediction"  # the prediction, its gradient, or a term of the loss
     WEIGHTS = "-at-weights"  # the gradient of a parameter, or its update
 
 
@@ -33,7 +32,6 @@ PAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 FOLLOWED: Mapping[str, Mapping[Following, tuple[str, ...]]] = {
     "-narrow": {
         Following.PREDICTION: ("sequence", _LINE, "ŷ"),
-        Following.LOSS: ("loss terms", _LINE, "ŷ"),
         Following.WEIGHTS: ("sequence", _LINE, "weights"),
     },
     "-middle": _AT_WEIGHTS,
@@ -52,9 +50,7 @@ def following(snapshot: Snapshot) -> Following:
     names = program.loss_names
     if line.phase == "update" or line.target.removeprefix("d") in program.parameters:
         return Following.WEIGHTS
-    if line.target in (*names[1:], "loss"):
-        return Following.LOSS
-    if names.prediction and (line.target == names.prediction or (line.phase == "backward" and names.prediction in line.reads)):
+    if line.target in (*filter(None, names), "loss") or (line.phase == "backward" and names.prediction in line.reads):
         return Following.PREDICTION
     return Following.VALUES
 

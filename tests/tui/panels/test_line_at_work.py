@@ -166,7 +166,7 @@ def test_every_line_has_its_operands_on_small_screens(reset, width, height, row)
 
 
 #: The space for a line on the first page of an 80 × 24 screen, next to what is shown with it.
-NARROW = {Following.VALUES: (76, 9), Following.PREDICTION: (76, 7), Following.LOSS: (76, 7), Following.WEIGHTS: (76, 5)}
+NARROW = {Following.VALUES: (76, 9), Following.PREDICTION: (76, 7), Following.WEIGHTS: (76, 5)}
 
 
 @pytest.mark.parametrize("reset", ["before", "after"])
