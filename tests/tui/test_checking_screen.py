@@ -182,7 +182,7 @@ async def test_every_batch_is_checked_while_training() -> None:
         assert d.session.checked is None
         assert "every batch (off)" in str(panel_of(d).border_subtitle)
         await d.type("escape", ":", *"check", "space", *"sometimes", "enter")
-        assert "every on, every off" in d.says
+        assert "every on, or every off" in d.says
 
 
 async def test_a_checked_run_stops_where_a_batch_does_not_agree_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
