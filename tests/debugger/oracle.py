@@ -63,7 +63,7 @@ class Names:
         self.deltas, self.values = set(self.ahead), set[str]()
         for line in executed(config):
             if line.phase in ("forward", "loss", "backward") and line.line is not None:
-                own = {line.name, *(node.label for node in line.line.formula.walk() if node.label)} - {"loss", *self.gradients}
+                own = {line.name, *line.labels} - {"loss", *self.gradients}
                 kind = self.deltas if line.phase == "backward" else self.values
                 kind |= own - self.values
         self.numbers = ("loss", "grad_norm", "max_weight", "learning_rate", *self.scalars)
@@ -94,6 +94,7 @@ class Run:
         self.learned = []
         self.first_stage = []  # for each batch
         self._places = {}
+        self._records = {}  # by tick
         self._written = {}  # the tick at which (name, t) is computed or can be read; once-per-batch values: the last
         steps, begun = {}, {}
         for k, line in enumerate(self.executed, 1):
@@ -102,9 +103,8 @@ class Run:
             if line.phase == "forward":
                 begun.setdefault(line.t, k)
             self._note(line.name, line.t, k)
-            for node in line.line.formula.walk() if line.line is not None else ():
-                if node.label:
-                    self._note(node.label, line.t, k)
+            for label in line.labels:
+                self._note(label, line.t, k)
         for (name, line), t in ((each, t) for each in (*self.names.before.items(), *self.names.ahead.items()) for t in range(T)):
             at = self.executed[self._written[line, t] - 1]
             self._written[name, t] = steps[at.phase, at.segment, at.step]
@@ -219,9 +219,11 @@ class Run:
         return ((tick - 1) // self.N, (tick - 1) % self.N + 1) if tick else (0, 0)
 
     def record(self, tick):
-        batch, _ = self.position(tick)
-        last = self.first_stage[batch + 1] if batch + 1 < len(self.first_stage) else len(self.stages)
-        return [record for start, record in self.stages[self.first_stage[batch] : last] if start <= tick][-1]
+        if tick not in self._records:
+            batch, _ = self.position(tick)
+            last = self.first_stage[batch + 1] if batch + 1 < len(self.first_stage) else len(self.stages)
+            self._records[tick] = [record for start, record in self.stages[self.first_stage[batch] : last] if start <= tick][-1]
+        return self._records[tick]
 
     def written(self, name, t):
         """Return the tick of a batch at which a name is computed, or from which it can be read."""
@@ -266,9 +268,15 @@ class Run:
 
     def _updated(self, record, offset):
         """Return the parameters and states of the update rule that the update has computed."""
-        own = (*self.names.parameters, *self.names.kept)
-        done = (name for phase, name, _ in self.lines[:offset] if phase == "update")
-        return {name for name in done if name in own} if record.learned else set()
+        return self._reached[offset] if record.learned else frozenset()
+
+    @cached_property
+    def _reached(self):
+        """The same by offset, of a batch that learns."""
+        own, reached = {*self.names.parameters, *self.names.kept}, [frozenset()]
+        for phase, name, _ in self.lines:
+            reached.append(reached[-1] | {name} if phase == "update" and name in own else reached[-1])
+        return reached
 
     def _weight(self, record, offset, name):
         return (record.after if name in self._updated(record, offset) else record.before)[name]

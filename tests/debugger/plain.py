@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ LAST = ("V", "H", "D")
 
 
 class Executed(NamedTuple):
-    """An executed line: its phase, segment and step, its number in the segment, and its timestep."""
+    """An executed line: its phase, segment and step, its number in the segment, its timestep, and the parts that have a name."""
 
     phase: str
     segment: int
@@ -36,8 +37,10 @@ class Executed(NamedTuple):
     name: str
     t: int
     line: Line | None
+    labels: tuple[str, ...] = ()
 
 
+@lru_cache
 def executed(config):
     """Return every line of a batch that learns, in the order of execution."""
     T, found = config.seq_length, []
@@ -46,12 +49,19 @@ def executed(config):
             timesteps = {1: range(T), -1: range(T - 1, -1, -1), 0: [T - 1]}[segment.way]
             for step, t in enumerate(timesteps):
                 for number, line in enumerate(segment.lines):
-                    found.append(Executed(phase if segment.way else "loss", s, step, number, line.target, t, line))
+                    labels = labels_of(line)
+                    found.append(Executed(phase if segment.way else "loss", s, step, number, line.target, t, line, labels))
     if config.carry == "notebook":
         *_, last = found
         found.append(Executed("backward", last.segment, last.step, last.number + 1, "earlier", T - 1, None))
     update = enumerate(config.model.rule.lines_of(config.model.parameters))
-    return found + [Executed("update", 0, 0, number, line.target, T - 1, line) for number, line in update]
+    found += [Executed("update", 0, 0, number, line.target, T - 1, line, labels_of(line)) for number, line in update]
+    return tuple(found)
+
+
+def labels_of(line):
+    """The names of the parts of a line."""
+    return tuple(node.label for node in line.formula.walk() if node.label)
 
 
 def evaluated(node, read, sizes, keep=lambda label, value: value):

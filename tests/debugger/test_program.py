@@ -120,11 +120,11 @@ def test_what_comes_from_another_timestep_is_what_that_hands_back(config):
 
 @every_model
 def test_every_name_of_the_equations_can_be_read_and_no_other(config):
-    program = program_of(config)
-    assert set(program.readable) == Names(config).all
+    program, names = program_of(config), Names(config)
+    assert set(program.readable) == names.all
     assert len(set(program.readable)) == len(program.readable)
     for name, named in program.names.items():
-        assert named.timed == (name in Names(config).timed), name
+        assert named.timed == (name in names.timed), name
 
 
 @every_model

@@ -427,7 +427,7 @@ def test_a_session_is_what_a_plain_run_is():
     run_state_machine_as_test(
         SessionMachine,
         settings=settings(
-            max_examples=examples(35, soak=500),
+            max_examples=examples(60, soak=500),
             stateful_step_count=24,
             deadline=None,
             derandomize=True,
