@@ -1,7 +1,7 @@
 """Time to inspect a file of 100 MB in a fresh process: `python -m tests.benchmarks.looking`.
 
-The formats are measured in turn, next to a process that only imports NumPy; medians are printed, of CPU time and elapsed time. The target
-is half a second.
+The formats are measured in turn, next to a process that only imports NumPy; medians of CPU time and elapsed time are printed. The
+target is half a second.
 """
 
 from __future__ import annotations
