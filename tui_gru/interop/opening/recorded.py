@@ -112,6 +112,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         self.recording, self._module = recording, module
         self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
         self._last, self._ahead = -1, ReadAhead(self._load)
+        self._has_head = False  # whether any call has one
         self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
         shapes, usable, unreadable, without = list[list[CallShape]](), list[KeptStep](), list[str](), 0
         for step in recording.steps:
@@ -187,6 +188,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         found = []
         for rank in self._ranks(number):
             outline = self.recording.outline(number, rank)
+            self._has_head |= any(call.head is not None for call in outline.calls)
             calls = [replace(call, head=None) for call in outline.calls if call.module == self._module]
             if calls and self._module.kind == "GRUCell":
                 found += self._loop(number, rank, calls)
@@ -206,5 +208,7 @@ class RecordedBatches(Sequence[GivenBatch]):
 
     def _classes(self) -> int:
         """The width of the head in the first step; 0 without a head."""
+        if not self._has_head:
+            return 0
         number = self.recording.steps[0].number
         return CallShape.of(self._calls(self.recording.load(number, self._ranks(number)[0]))[-1]).classes
