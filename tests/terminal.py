@@ -37,6 +37,7 @@ class Terminal:
         self.before = termios.tcgetattr(self.slave)
         self.output, self._unseen = bytearray(), bytearray()
         self._screen = pyte.Screen(columns, rows)
+        self._text = ""
         self._stream = pyte.ByteStream(self._screen)
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of another terminal
         environment = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **variables}
@@ -48,9 +49,11 @@ class Terminal:
     @property
     def screen(self) -> str:
         """The rows of the screen as text."""
-        self._stream.feed(bytes(self._unseen))  # rendered only when it is read, since that takes longer than reading the output
-        self._unseen.clear()
-        return "\n".join(self._screen.display)
+        if self._unseen or not self._text:  # rendered only when it is read, since that takes longer than reading the output
+            self._stream.feed(bytes(self._unseen))
+            self._unseen.clear()
+            self._text = "\n".join(self._screen.display)
+        return self._text
 
     def type(self, keys: str) -> None:
         """Send keys as a terminal does."""
@@ -67,6 +70,7 @@ class Terminal:
         """Change the size of the window."""
         assert self.screen  # drawn for the old size
         self._screen.resize(rows, columns)
+        self._text = ""
         termios.tcsetwinsize(self.slave, (rows, columns))
         self.process.send_signal(signal.SIGWINCH)
         self._read(0)

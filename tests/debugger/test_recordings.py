@@ -258,7 +258,7 @@ def test_steps_without_a_call_are_left_out(tmp_path):
             recorder.step(loss)
     s = session_on(tmp_path / "run.gru", "a")
     assert s.steps == (1, 2, 4, 5)
-    assert "left out: 2 steps without a call of a" in s.notice
+    assert "left out: 2 steps in which a received no gradient" in s.notice
     for _ in s.steps:
         assert_as_recorded(s)
     assert session_on(tmp_path / "run.gru", "b").steps == (0, 3)
@@ -280,6 +280,14 @@ def test_loops_of_a_cell_may_have_any_length(tmp_path):
     assert (len(s.steps), s.config.seq_length) == (len(lengths), 40)
     for _ in lengths:
         assert_as_recorded(s)
+
+
+def test_a_loss_that_alone_is_not_finite_is_said(tmp_path):
+    trained(tmp_path / "run.gru", losses=[1.0, 1.0, 1.0, float("nan"), 1.0], every=0, last=2)
+    s = Session.open(tmp_path / "run.gru")
+    assert s.steps == (1, 2, 3)
+    assert not s.run_to_not_finite()
+    assert s.notice.startswith("every number of the GRU is finite, but the loss of step 3 is not: look at the head and the loss")
 
 
 def test_one_that_is_still_written_is_opened_and_says_so(run):

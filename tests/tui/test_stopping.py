@@ -309,7 +309,7 @@ async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> N
 async def test_a_run_that_nothing_would_stop_is_not_begun() -> None:
     async with driving() as d:
         await d.type("s", "3", "c")
-        assert d.says.startswith("no breakpoints are set, so nothing would stop this run · b sets one on this line, :break if")
+        assert d.says.startswith("no breakpoints are set, so nothing would stop this run · b sets one here, :break if")
         assert d.screen.query_one(BottomLine).warning
         assert not d.screen.pending.counting
         assert d.where == (0, 0, 0, "forward")

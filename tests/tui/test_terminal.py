@@ -30,6 +30,24 @@ def start():
         terminal.close()
 
 
+@pytest.fixture(scope="module")
+def one_program(tmp_path_factory):
+    """A program for tests that do not end it."""
+    with closing(Terminal(XDG_STATE_HOME=str(tmp_path_factory.mktemp("state")))) as terminal:
+        terminal.wait("training loop")
+        yield terminal
+        terminal.type("q")
+        assert terminal.wait_for_the_end() == 0
+
+
+@pytest.fixture
+def terminal(one_program):
+    """The program that is left running, at the start of its training."""
+    one_program.type("E")
+    one_program.wait("epoch 1 · batch 1/3 · start")
+    return one_program
+
+
 # Signals
 
 
@@ -99,27 +117,20 @@ def test_a_signal_to_end_while_the_terminal_takes_no_more(start):
     "data",
     [b"\xff", b"\xe9", b"\x1b[999999999999999999~", b"\x1b[:~", b"\x1b[55296u", b"\x1b[99q", b"\x1b[48;999999999;999999999;1;1t"],
 )
-def test_malformed_input_does_nothing(start, data):
-    terminal = start()
+def test_malformed_input_does_nothing(terminal, data):
     terminal.send(data)
     terminal.type("s")
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
-    terminal.type("q")
-    assert terminal.wait_for_the_end() == 0
 
 
-def test_pasted_keys_are_not_typed(start):
-    terminal = start()
+def test_pasted_keys_are_not_typed(terminal):
     terminal.type("\x1b[200~n\nN:q!\n\x1b[201~")
     terminal.type("s")
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
     assert terminal.process.poll() is None
-    terminal.type("q")
-    assert terminal.wait_for_the_end() == 0
 
 
-def test_what_is_pasted_into_a_command_waits_for_enter(start):
-    terminal = start()
+def test_what_is_pasted_into_a_command_waits_for_enter(terminal):
     terminal.type(":")
     terminal.wait("a command, such as")
     terminal.type("\x1b[200~step 2 batch\nquit\nN:q!\n\x1b[201~")
@@ -131,8 +142,7 @@ def test_what_is_pasted_into_a_command_waits_for_enter(start):
     assert terminal.process.poll() is None
 
 
-def test_escape_and_a_letter_at_once_are_two_keys(start):
-    terminal = start()
+def test_escape_and_a_letter_at_once_are_two_keys(terminal):
     terminal.type(":")
     terminal.wait("a command, such as")
     terminal.type("\x1bs")
@@ -155,8 +165,7 @@ def test_a_command_typed_at_once_is_no_row_of_verbs(start):
     assert session.position.tick == 0
 
 
-def test_an_arrow_is_one_key_however_slowly_it_comes(start):
-    terminal = start()
+def test_an_arrow_is_one_key_however_slowly_it_comes(terminal):
     terminal.type("\x1b[C")
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
     terminal.type("\x1b[C\x1b[C\x1b[D")

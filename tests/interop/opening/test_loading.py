@@ -232,7 +232,7 @@ REFUSED = {
     "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "inputs is not an array"),
     "a missing file": ({"inputs": "nowhere.npy"}, "nowhere.npy: no such file or directory; check the name"),
     "h0 of another shape": ({"h0": np.zeros((4, 9, 4)), "inputs": np.zeros((6, 2, 3))}, r"h0 has the shape \(4, 9, 4\)"),
-    "lengths beyond the end": ({"lengths": [7, 2], "inputs": np.zeros((6, 2, 3))}, "lengths are 2 whole numbers from 0 to 6"),
+    "lengths beyond the end": ({"lengths": [7, 2], "inputs": np.zeros((6, 2, 3))}, "lengths must be 2 whole numbers from 0 to 6"),
     "an output of another shape": ({"expect": np.zeros((6, 2, 4)), "inputs": np.zeros((6, 2, 3))}, "the expected output has"),
     "an output with the rows first": (
         {"expect": np.zeros((2, 6, 8)), "inputs": np.zeros((6, 2, 3))},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+import numpy as np
+
 from tui_gru.debugger.program.position import Position, tick_of
 from tui_gru.debugger.session import travel
 from tui_gru.debugger.session.guards import Progress
@@ -98,9 +100,17 @@ def first_not_finite(run: Run, progress: Progress | None) -> bool:
         found = first_not_finite(timeline, last, run.monitor(None, progress))
         if found is not None:
             travel.stand(run, run.state.branches, timeline.place(found.tick))
-    words = "every number so far is finite" if found is None else found.sentence(run.program)
+    words = _all_finite(run) if found is None else found.sentence(run.program)
     run.notice = Notice(words, warning=found is not None)
     return found is not None
+
+
+def _all_finite(run: Run) -> str:
+    given = run.state.config.given
+    if given is None or given.numbers is None or not given.knows_loss or np.isfinite(given.numbers[:, 0]).all():
+        return "every number so far is finite"
+    step = given.steps[int(np.argmin(np.isfinite(given.numbers[:, 0])))]
+    return f"every number of the GRU is finite, but the loss of step {step:,} is not: look at the head and the loss in your script"
 
 
 @contextmanager

@@ -173,7 +173,7 @@ def _lengths(found: FoundGRU, lengths: Array | None, timesteps: int, rows: int) 
         return None
     fit = lengths.shape == (rows,) and lengths.dtype.kind in "iu"
     if not fit or not ((lengths >= 0) & (lengths <= timesteps)).all():
-        raise ModelFileError(f"lengths are {rows} whole numbers from 0 to {timesteps}, one for each row", option="lengths")
+        raise ModelFileError(f"lengths must be {rows} whole numbers from 0 to {timesteps}, one for each row", option="lengths")
     return None if (lengths == timesteps).all() else lengths
 
 

@@ -130,7 +130,7 @@ class RecordedBatches(Sequence[GivenBatch]):
             self.left_out.append(f"left out, since it cannot be read: {unreadable[0]}{more}")
         if without:
             steps = "1 step" if without == 1 else f"{without:,} steps"
-            self.left_out.append(f"left out: {steps} without a call of {module.name}")
+            self.left_out.append(f"left out: {steps} in which {module.name} received no gradient")
         if not usable:
             folder = printable(recording.folder.name or recording.folder, 200)
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")

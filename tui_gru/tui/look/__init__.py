@@ -1,1 +1,1 @@
-"""How the screen looks: themes, colours, signs, and the characters that a terminal can show."""
+"""The look of the screen: themes, colours, signs, and the characters that a terminal can show."""

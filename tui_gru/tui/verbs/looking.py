@@ -47,8 +47,8 @@ def weights(screen: MainScreen, rest: Arguments) -> None:
 def page(screen: MainScreen, rest: Arguments) -> None:
     panels = screen.panels
     panels.turn_to(panels.page + 1)
-    if panels.pages > 1:
-        screen.say(page_words(panels.on_pages, panels.page))
+    one = "all panels are on this page"
+    screen.say(page_words(panels.on_pages, panels.page) if panels.pages > 1 else one)
 
 
 def has_pages(screen: MainScreen) -> bool:

@@ -127,8 +127,10 @@ def delete(screen: MainScreen, rest: Arguments) -> None:
 def enable(screen: MainScreen, rest: Arguments, *, value: bool) -> None:
     from tui_gru.tui.verbs.stop_arguments import names_of, number_of
 
-    for name in names_of(rest, "enable 3" if value else "disable 3"):
+    names = names_of(rest, "enable 3" if value else "disable 3")
+    for name in names:
         change_stop(screen, number_of(name), enabled=value)
+    screen.say(f"{', '.join(names)}: {'enabled' if value else 'disabled'}")
 
 
 # Runs to breakpoints
@@ -141,7 +143,7 @@ def continue_(screen: MainScreen, rest: Arguments) -> None:
         run_on(screen, screen.session.continue_, f"reached the end; {_why_not_stopped(screen)}")
         return
     screen.pending.take_count()
-    cure = "<breakpoint> sets one on this line, <command>break if loss < 0.5 one on a condition"
+    cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
     if _settable(screen):
         cure = "<stops> lists them, to enable one"
     screen.say(with_keys(screen, f"{_why_not_stopped(screen)}, so nothing would stop this run · {cure}"), warning=True)
@@ -213,6 +215,7 @@ def jump_to(screen: MainScreen, letter: str) -> None:
 
 def delete_mark(screen: MainScreen, letter: str) -> None:
     change_stops(screen, lambda session: session.delete_mark(letter))
+    screen.say(f"mark {letter} is deleted")
 
 
 # The list

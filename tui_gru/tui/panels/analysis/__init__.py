@@ -1,1 +1,1 @@
-"""What the network does: units, influence, sources of the loss, arrays, findings."""
+"""Panels that analyse the network: units, influence, losses by place, arrays, findings."""

@@ -32,7 +32,7 @@ _ALIGNED = 60
 #: Cells: of the cursor's mark, of the mark and the sign, and of the gaps between columns.
 _MARK, _LEAD, _GAP = 2, 4, 2
 _FIRST_STEPS = (
-    ("breakpoint", "set a breakpoint on the current line"),
+    ("breakpoint", "a breakpoint on the current line"),
     (":break h if any(h > 0.9)", "stop where the condition holds"),
     (":break loss log {loss:.3f}", "write a line without stopping"),
     (":watch loss stop", "stop when the value changes"),

@@ -1,1 +1,1 @@
-"""Where the user types and is answered: the `:` line, its completions, the last row."""
+"""Panels for input and answers: the `:` line, its completions, the last row."""
