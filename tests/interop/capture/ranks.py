@@ -18,6 +18,7 @@ from tui_gru.interop.capture import Capture
 from tui_gru.interop.recording import record
 
 KINDS = ("ddp", "fsdp", "record")
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports what an optimizer needs, once for every fork
 
 
 def train(kind, rank, folder):

@@ -11,6 +11,7 @@ import torch
 from tui_gru.interop.recording import record
 
 torch.set_num_threads(1)
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports what an optimizer needs, once for every fork
 
 
 def run_for_ever(folder):
