@@ -22,7 +22,7 @@ from tui_gru.tui.screenshot import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
 README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-#: The text that the README learns, and how; its cell.
+#: The text, options and cell of the README's examples.
 TOPICS = {
     "text": "".join(topics[key] for key in sorted(topics))[:26_000],
     "hidden_size": 64,
@@ -128,7 +128,7 @@ def typed(command: str) -> str:
 
 
 SPEECH = {"text": speech(12_000), "hidden_size": 48, "batch_size": 8, "seq_length": 32}
-TRAINED = "15e"  # of the text: numbers after so many batches depend on the machine's products of matrices
+TRAINED = "15e"  # characters of the text; after so many batches, numbers depend on the machine's matrix products
 PICTURES = (
     Picture("main", "p l 40n s 6o"),
     Picture("backward", "l n n s s s 12o"),

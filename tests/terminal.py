@@ -19,7 +19,7 @@ import pyte
 
 from tests.process import PROGRAM
 
-PATIENCE = 60  # seconds until a program that does not answer is given up
+PATIENCE = 60  # seconds until a program that does not respond is given up
 
 
 class Terminal:
@@ -49,7 +49,7 @@ class Terminal:
     @property
     def screen(self) -> str:
         """The rows of the screen as text."""
-        if self._unseen or not self._text:  # only once it is looked at: it takes longer than to draw it
+        if self._unseen or not self._text:  # rendered only when it is read, since that takes longer than reading the output
             self._stream.feed(bytes(self._unseen))
             self._unseen.clear()
             self._text = "\n".join(self._screen.display)
@@ -68,7 +68,7 @@ class Terminal:
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the size of the window."""
-        assert self.screen  # as it was drawn for the size before
+        assert self.screen  # drawn for the old size
         self._screen.resize(rows, columns)
         self._text = ""
         termios.tcsetwinsize(self.slave, (rows, columns))
@@ -106,7 +106,7 @@ class Terminal:
             try:
                 data = os.read(self.master, 65536)
             except OSError as error:
-                if error.errno != errno.EIO:  # nobody is at the other end any more
+                if error.errno != errno.EIO:  # the other end is closed
                     raise
                 return
             self.output += data

@@ -77,7 +77,7 @@ def test_a_file_and_its_vocabulary(traced, tmp_path):
     assert config["vocabulary"] == "\n\rab[]🙂漢\0"
 
 
-# Where it is written
+# The output file
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_character_that_the_locale_lacks_is_escaped():
         ({"LANG": "de_DE.utf8@euro"}, "utf-8", True),
         ({"LC_ALL": "C"}, "utf-8", False),
         ({"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}, "utf-8", False),
-        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, "utf-8", False),  # LC_CTYPE is Python's doing
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, "utf-8", False),  # Python itself sets LC_CTYPE
         ({"LC_CTYPE": "C.UTF-8"}, "utf-8", True),
         ({"LC_CTYPE": "C.UTF-8", "LANG": "de_DE.UTF-8"}, "utf-8", True),
         ({"LANG": "de_DE.ISO-8859-1"}, "utf-8", False),

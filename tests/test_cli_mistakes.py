@@ -32,10 +32,12 @@ def assert_one_line(err, *said):
         assert words in err
 
 
-# Arguments, and what the line names and says
+# Arguments, and the words that the line must contain
 MISTAKES = [
     ("--hiden-size 3", "--hiden-size", "--hidden-size"),
     ("trase", "trase", "--help"),
+    ("--held-out nowhere.txt", "--held-out", "nowhere.txt"),
+    (f"--held-out {Path(__file__)}", "--held-out", "which is not in the vocabulary 'hatM'"),
     ("trace extra", "extra", "--help"),
     ("trace --hidden-size", "--hidden-size", "requires an argument"),
     ("trace --hidden-size two", "--hidden-size", "'two' is not a whole number"),

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.terminal import Terminal
+from tests.without_terminal import run_without_terminal
 from tui_gru.cli.program import main
 
 
@@ -120,14 +121,11 @@ IDS = ("--input", "ids.npy", "--tokens", "words.txt")
 @pytest.mark.parametrize(("given", "shown"), [(CHARACTERS, "MathMath"), (IDS, "the cat sat")])
 def test_open_goes_on_to_predictions(language_model, monkeypatch, given, shown):
     monkeypatch.chdir(language_model)
-    terminal = Terminal("open", "m.pt", "--head", "fc", "--embedding", "embed", *given, "--seq-length", "3")
-    try:
-        terminal.wait("training loop")
-        terminal.wait(shown)
-        terminal.type("lnnq")
-        assert terminal.wait_for_the_end() == 0
-    finally:
-        terminal.close()
+    words = ("open", "m.pt", "--head", "fc", "--embedding", "embed", *given, "--seq-length", "3")
+    code, seen = run_without_terminal(*words, keys="lnnq")
+    assert code == 0
+    assert "training loop" in seen
+    assert shown in seen
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_what_is_no_size_of_memory_is_refused(opened, size):
     assert_one_line(said, "--history-memory", "is not a size such as 64 (MiB), 64M or 1G")
 
 
-# In use
+# Sessions in use
 
 
 class Terminal(io.StringIO):
@@ -164,7 +164,7 @@ def test_a_copy_can_be_asked_for(opened, saved):
         assert_one_line(said, words)
 
 
-# What is wrong with a file
+# Damaged files
 
 
 def damage(kind, path):

@@ -103,7 +103,7 @@ app.call_after_refresh(step_and_leave)
 app.run(headless=True)
 assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 """
-#: What the first picture and the first step do without; what opens it, or asks for it, imports it.
+#: Modules that the first picture and the first step do not need. They are imported when they are first used.
 LATE = {
     "debugger": (
         "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
@@ -178,26 +178,27 @@ def test_every_module_says_what_it_is(trees):
 def test_torch_is_taken_only_when_needed(trees):
     at_once = {path: imports(tree, inside_functions=False) for path, tree in trees.items()}
     assert [path for path, names in at_once.items() if "torch" in {name.partition(".")[0] for name in names}] == []
-    # torch.optim loads dynamo, a second of waiting
+    # torch.optim imports dynamo, which takes a second
     assert [path for path, tree in trees.items() if "torch.optim" in imports(tree, inside_functions=True)] == []
 
 
-#: Of which words a model has made names: of English, of an option, and of what every batch has.
+#: English words, an option, and names that every batch has, which are also names in models.
 WORDS = {"loss", "by", "new", "clip", "grad_norm"}
-VARIABLES = {"logits", "y_hat"}  # the field's words for what a sampler draws from
-#: Where else names of a model stand, and why. Files of other programs hold GRUs alone, so `interop` knows those by name.
+VARIABLES = {"logits", "y_hat"}  # standard words for the values that a sampler draws from
+#: Other files that contain names of a model, with the reason. Model files of other programs have only GRUs, so `interop` uses those
+#: names.
 NAMES_BESIDE = {
-    "cli/model.py": {"Uh"},  # --help says between what --reset chooses
-    "debugger/storage/state_reader.py": {"y_hat"},  # a key of session files, of the draws of samples
+    "cli/model.py": {"Uh"},  # --help explains --reset with it
+    "debugger/storage/state_reader.py": {"y_hat"},  # a key in session files, for the draws of samples
     "debugger/storage/state_writer.py": {"y_hat"},
-    "engine/running/sampling.py": {"logits"},  # the field's word, in a message
-    "equations/page.py": {"Wz", "bz", "logits", "term1"},  # what a line of a file looks like, in messages
+    "engine/running/sampling.py": {"logits"},  # a standard word, in a message
+    "equations/page.py": {"Wz", "bz", "logits", "term1"},  # example lines of an equation file, in messages
 }
-#: Of which a cell's formulas are made, and what computes them: for any formula, whatever it says.
+#: The functions of the cells' formulas, and the modules that compute formulas in general.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
     "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/reference/torch_formulas.py",
-    "interop/gru_step.py",  # the yardstick by which a file's convention is found out, without the engine
+    "interop/gru_step.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip
 
 
@@ -249,7 +250,7 @@ def imports(tree, *, inside_functions):
     found, nodes = set(), [tree]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":  # for the type checker alone
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":  # for the type checker only
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

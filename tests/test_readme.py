@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from textual.app import App
-from textual.pilot import Pilot
 
 import tui_gru
 from tests.interop.capture.scripts import Model
@@ -25,17 +23,17 @@ from tests.key_table import HEAD, in_readme, key_table
 from tests.screenshots import CELL, README, TOPICS, TRAINED
 from tests.terminal import Terminal
 from tests.tui.test_main_screen import Driver, driving
+from tests.without_terminal import run_without_terminal
 from tui_gru.cli.program import main
 from tui_gru.debugger.expressions.conditions import compile_condition
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
-from tui_gru.tui.app import TuiGruApp, make_app
+from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.pilot import PromptPilot, headless
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.verbs.line import execute
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +48,7 @@ def blocks(language: str) -> list[str]:
 
 SHELL = [line for block in blocks("sh") for line in block.splitlines()]
 SHELL += [code for code in INLINE if code.startswith("tui-gru ")]
-#: Those that get the package from where packages are, which a test does not.
+#: Commands that download the package, which a test does not do.
 INSTALLING = [line for line in SHELL if "pip install" in line]
 WRITING = [line for line in SHELL if line.startswith("python -c ")]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
@@ -149,25 +147,12 @@ def test_a_shell_command_is_done(words: list[str], folder: Path, capsys: pytest.
     assert all((folder / name).stat().st_size for name in written)
 
 
-def test_a_shell_command_opens_the_screen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shell_command_opens_the_screen(folder: Path) -> None:
     """Without a terminal; one of them in a terminal as well."""
-    seen = []
-
-    async def look_and_leave(pilot: Pilot[None]) -> None:
-        await until_idle(pilot)
-        await pilot.pause()
-        seen.append("\n".join(strip.text for strip in drawn_lines(pilot.app.screen)))
-        await PromptPilot(pilot.app).press("s", "q")
-
-    def run(app: TuiGruApp) -> None:
-        App.run(app, headless=True, size=(100, 30), auto_pilot=look_and_leave)
-
-    with monkeypatch.context() as without_terminal:
-        without_terminal.setenv("TEXTUAL_DRIVER", "headless")
-        without_terminal.setattr(TuiGruApp, "run", run)
-        for words in ON_SCREEN:
-            assert main(words) == 0
-            assert "for epoch in 1" in seen.pop(), words
+    for words in ON_SCREEN:
+        code, seen = run_without_terminal(*words, keys="sq")
+        assert code == 0
+        assert "for epoch in 1" in seen, words
     terminal = Terminal(*ON_SCREEN[0])
     try:
         terminal.wait("for epoch in 1")
@@ -198,7 +183,7 @@ def warned(d: Driver) -> str:
 
 async def test_the_commands_are_done(folder: Path) -> None:
     async with driving() as d:
-        await d.type("l", "n", "s", "s", "S")  # in the past, so that what is set makes a branch
+        await d.type("l", "n", "s", "s", "S")  # in the past, so that the edit creates a branch
         for line in [line for line in COMMANDS if line not in LEARNING]:
             execute(d.screen, line)
             await until_idle(d.pilot)

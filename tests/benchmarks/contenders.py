@@ -22,7 +22,7 @@ from tui_gru.engine.running.trainer import Trainer
 
 torch.set_num_threads(1)
 
-Run = Callable[[int], float]  # trains on this many batches; the loss of the last
+Run = Callable[[int], float]  # trains on this many batches, and returns the loss of the last one
 LEARNING_RATE = 0.01
 BATCHES = 4  # in an epoch
 

@@ -12,12 +12,12 @@ from statistics import median
 from tests.benchmarks.contenders import CONTENDERS, OF_CELL, SIZES, Run, Sizes
 
 SECONDS = 8.0  # a size
-#: What must be, a size each: how many times faster a session is.
+#: The required speed of a session relative to PyTorch, for each size.
 TARGETS = {
     "gru": {"tutorial's loop": (8.0, 4.2, 1.3), "torch": (5.5, 2.4, 1.1)},
     "lstm": {"torch": (5.0, 1.1, 0.9)},
 }
-MOST_OF_ENGINE = 1.1  # a batch of a session, in batches of the engine alone
+MOST_OF_ENGINE = 1.1  # time of a batch of a session, relative to a batch of the engine alone
 
 
 def medians(sizes: Sizes, cell: str) -> dict[str, float]:

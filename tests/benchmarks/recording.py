@@ -10,6 +10,7 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,21 @@ WAYS: dict[str, dict[str, Any] | None] = {
     "as by default": {},
 }
 TARGETS = {"every step kept": "at most 1.10", "in memory only": "at most 1.05", "every 100th step kept, nothing in memory": "1.00"}
+PICTURE = """
+import gc, os, sys
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+gc.disable()
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app, new_session
+def session_of(folder):
+    from tui_gru.debugger.session.recordings import session_on
+    return session_on(folder)
+app = make_app(session_of(sys.argv[1]) if sys.argv[1] else new_session(Config.of()))
+app.call_after_refresh(lambda: app.call_after_refresh(app.exit))
+app.run(headless=True)
+assert "torch" not in sys.modules
+"""
+ROUNDS = 5
 
 
 class Model(nn.Module):
@@ -82,7 +98,7 @@ def overhead(rounds: int) -> None:
             for name, step in steps.items():
                 begun = time.process_time()
                 step()
-                if number >= 12:  # until memory is used again
+                if number >= 12:  # after the first steps, when memory is reused
                     times[name].append(time.process_time() - begun)
     alone = times["the script alone"]
     print(f"{'the script alone':<44}{1e3 * statistics.median(alone):8.1f} ms a step")
@@ -103,6 +119,22 @@ def opening() -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
         )
         print(f"a recording of {KEPT} kept steps, {size / 1e9:.1f} GB\n{done.stdout}", end="")
+        first_picture(folder)
+
+
+def first_picture(folder: Path) -> None:
+    """From the start of the program to its first picture: of the recording, against the tutorial, in fresh processes in turn."""
+    times: dict[str, list[float]] = {"": [], str(folder): []}
+    root = Path(__file__).parents[2]
+    for _ in range(ROUNDS):
+        for name, own in times.items():
+            begun = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-c", PICTURE, name], check=True, stdout=subprocess.DEVNULL, cwd=root)
+            done = resource.getrusage(resource.RUSAGE_CHILDREN)
+            own.append(done.ru_utime + done.ru_stime - begun.ru_utime - begun.ru_stime)
+    tutorial, recording = (statistics.median(own) for own in times.values())
+    print(f"{'to the first picture, of the tutorial':<44}{1e3 * tutorial:8.1f} ms of CPU")
+    print(f"{'to the first picture, of the recording':<44}{recording / tutorial:8.3f} times   at most 1.5")
 
 
 def make(folder: Path) -> None:

@@ -61,7 +61,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in programs}
     memory = 0.0
     with tempfile.TemporaryDirectory() as compiled:
-        for program in programs.values():  # compile, and warm the disk's cache
+        for program in programs.values():  # compile, and fill the disk cache
             once(program, compiled)
         for _ in range(ROUNDS):
             for name, program in programs.items():

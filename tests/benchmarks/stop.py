@@ -18,7 +18,7 @@ from tests.terminal import Terminal
 
 ROUNDS = 7
 RUNS = {"epochs": "l999999e", "a search": ":until any(z > 2)\r"}
-ENDS = (b" timestep ", b"did not hold")  # the hints, or the word that nothing was found
+ENDS = (b" timestep ", b"did not hold")  # the hints, or the message that nothing was found
 KEYS = {"esc": "\x1b", "ctrl+c": "\x03"}
 
 
@@ -37,7 +37,7 @@ def once(run: str, key: str, compiled: str) -> float:
         terminal.rest(0.5)
         begun = time.monotonic()
         terminal.type(key)
-        written = b""  # as it comes: making a screen of it takes longer than what is measured
+        written = b""  # unparsed: rendering a screen would take longer than the measured time
         while not any(end in written for end in ENDS):
             written += os.read(terminal.master, 65536)
         return time.monotonic() - begun

@@ -159,7 +159,7 @@ def act_for_ever(path, seed):
     session, rng, count = Session(), random.Random(seed), 0
     session.record_to(path)
     while True:
-        sys.stdout.write(f"{count}\n")  # in one piece, or a kill could come between the number and the end of its line
+        sys.stdout.write(f"{count}\n")  # in one write, so that a kill cannot separate the number from the end of its line
         sys.stdout.flush()
         act(session, rng)
         count += 1

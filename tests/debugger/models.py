@@ -3,7 +3,7 @@
 import pytest
 
 TEXT = "abcacbabcbacbabcaabc"
-#: A cell of nobody's: two states, a part in parentheses, other functions than the cells that ship.
+#: A cell of no library: two states, a part in parentheses, other functions than those of the built-in cells.
 OWN_CELL = """\
 # leaky: a mean of what was, and a clamp in the place of a sigmoid
 reads x

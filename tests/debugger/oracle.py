@@ -89,12 +89,12 @@ class Run:
         self.lines = [(line.phase, line.name, line.t) for line in self.executed]
         self.N, T = len(self.lines), config.seq_length
         self.loss_tick = sum(line.phase in ("forward", "loss") for line in self.executed)
-        self.complete = sum(line.phase != "update" for line in self.executed)  # the tick at which all gradients are
-        self.stages = []  # (tick from which it holds, record)
+        self.complete = sum(line.phase != "update" for line in self.executed)  # the tick at which all gradients are computed
+        self.stages = []  # (tick from which the record is valid, record)
         self.learned = []
-        self.first_stage = []  # of each batch
+        self.first_stage = []  # for each batch
         self._places = {}
-        self._written = {}  # the tick at which (name, t) is computed, or can be read; of what a batch has once, the last
+        self._written = {}  # the tick at which (name, t) is computed or can be read; once-per-batch values: the last
         steps, begun = {}, {}
         for k, line in enumerate(self.executed, 1):
             whole_step = (line.phase, line.segment, line.step)
@@ -363,7 +363,7 @@ class Run:
             return self.value(tick, name, t - way)
         if not batch:
             return self.weight(0, name) if name in (*self.names.parameters, *self.names.kept) else None
-        return self.value(end, name, T - 1 if way >= 0 else 0)  # of one timestep that is the same
+        return self.value(end, name, T - 1 if way >= 0 else 0)  # in one timestep, which all share
 
 
 def same(one, other):

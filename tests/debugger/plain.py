@@ -117,11 +117,11 @@ class Plain:
         self.after = record.after
         self.settings = {**config.settings, "learning_rate": record.learning_rate, "n": record.before.updates + 1}
         self.ways = {state: -1 if page.states[state].backwards else 1 for state in page.states}
-        self.home = {}  # of each labelled part, the first line that it stands in: there it is computed
+        self.home = {}  # the first line in which each labelled part occurs, which computes it
         for line in self.lines:
             for node in line.line.formula.walk() if line.line is not None else ():
                 self.home.setdefault(node.label, line.name)
-        #: Under which name another timestep reads what a line computes, and how many timesteps further that is.
+        #: The name by which another timestep reads the result of a line, and the distance of that timestep.
         self.carried = {state: (page.before(state), way) for state, way in self.ways.items()}
         self.carried |= {f"d{page.before(state)}": (page.ahead(state), -way) for state, way in self.ways.items()}
 

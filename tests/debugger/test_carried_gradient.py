@@ -74,7 +74,7 @@ def test_the_gradient_is_followed_back_into_the_batch_that_it_came_from():
     state, delta = product.terms
     assert (state.number.name, state.number.t, timeline_of(session).position(state.number.tick).number) == ("h_prev", 2, 0)
     assert state.value == timeline_of(session).record(0).array("h_prev")[2][state.number.index]
-    assert delta.number is None  # a delta that no batch of the run has
+    assert delta.number is None  # a delta that no stored batch has
     dh = find(find(delta, "dz["), "dh[")
     assert find(dh, "dh_output").derivation.note == "the loss of an earlier batch is not counted again"
     handed = find(find(dh, "dh←"), "dhₜ₋₁")
@@ -82,8 +82,8 @@ def test_the_gradient_is_followed_back_into_the_batch_that_it_came_from():
     weights = [node for node in handed.walk(3) if node.number is not None and node.number.name[0] == "U"]
     assert weights
     for node in weights:
-        assert timeline_of(session).position(node.number.tick).number == end.number  # the weights as they are now
-    while handed.number is None:  # through batch 2 of the epoch, into the one that one is in
+        assert timeline_of(session).position(node.number.tick).number == end.number  # the current weights
+    while handed.number is None:  # through batch 2 of the epoch, into the current batch
         dh = find(handed.terms[0], "dh[")
         handed = find(dh, "dh←").terms[0]
     assert (handed.number.name, handed.number.t) == ("dh_prev", 0)
@@ -96,7 +96,7 @@ def test_weights_changed_in_the_middle_of_the_batch_are_those_that_it_runs_on_wi
     session.seek("e1 b3 t2")
     session.edit("Uz", (0, 0), 1.5)
     session.step("phase", 2)
-    session.edit("Uh", (1, 0), -2.0)  # the update has begun: the gradient was made with what was there before
+    session.edit("Uh", (1, 0), -2.0)  # the update has begun; the gradient was computed with the earlier weights
     session.step("batch")
     for name in ("dUz", "dUh", "dWr"):
         for index in ((0, 0), (1, 1)):

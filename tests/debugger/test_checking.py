@@ -366,7 +366,7 @@ def test_of_a_gradient_that_is_a_sum_of_sums_the_whole_is_checked(monkeypatch):
     session.learning = session.check_every_batch = True
 
     def spoil(record, gradients):
-        record.array("dU_two")[...] += 1  # which has no place on the screen, and is no longer read
+        record.array("dU_two")[...] += 1  # which has no panel on the screen, and is not read any more
 
     plant(monkeypatch, session, spoil)
     session.step("batch", 6)

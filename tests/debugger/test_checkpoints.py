@@ -245,7 +245,7 @@ def test_records_at_hand_are_of_all_stretches_together():
     assert records.nearest(one, 0) == (0, kept[0])
     assert records.nearest(other, 1) == (1, kept[3])
     assert records.nearest(other, 0) is None
-    records.keep(other, 4, kept[4])  # the one not used for longest goes
+    records.keep(other, 4, kept[4])  # the least recently used one is dropped
     assert records.nearest(one, 1) == (0, kept[0])
 
 
@@ -270,7 +270,7 @@ def test_earlier_batches_of_an_epoch_are_counted_once():
             earlier = (kept.record, *earlier)
 
     epoch(0)
-    assert records.nearest(0, 0)[0] == 0  # forty batches, however many have them as their earlier ones
+    assert records.nearest(0, 0)[0] == 0  # forty batches, each stored once although others refer to it
     epoch(1)
     epoch(2)
     assert records.nearest(0, 39) is None  # a third epoch would be too much

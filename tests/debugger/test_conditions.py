@@ -65,7 +65,7 @@ def value(source: str) -> object:
         ("loss - 1.25", False),
         ("True", True),
         ("1or 0", True),
-        # chains and short circuits: what is never reached raises nothing
+        # chains and short circuits: parts that are not reached raise no error
         ("1 < loss < 2", True),
         ("1 < loss < 1.1", False),
         ("2 < loss < loss[0]", False),
@@ -113,7 +113,7 @@ def value(source: str) -> object:
         ("max(z + h[0]) == 7", True),
         ("max(h[:, 0:1] * h[0]) == 3", True),
         ("norm(loss) == loss == sum(loss) == mean(loss) == min(loss) == max(loss) == abs(-loss)", True),
-        # the value before
+        # the previous value
         ("prev(loss) > loss", True),
         ("all(prev(z) - z == 1)", True),
         ("prev(z)[0, 0] == 1.25", True),
@@ -127,7 +127,7 @@ def value(source: str) -> object:
         ('target[1] == "≤"', True),
         (r"char[0] == '\x4d'", True),
         ("'#' == '=' or '!' == '&'", False),
-        # as the screen spells it
+        # in the spelling of the screen
         ("loss ≤ 1.25 and loss ≥ 1.25 and loss ≠ −1", True),
         ("2 × loss == 2 · loss == 2 ⊙ loss == 2.5", True),
         ("ŷ[0, 0] == 11", True),
@@ -143,7 +143,7 @@ def test_accepted(source: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("source", "column", "reason"),
     [
-        # habits
+        # common mistakes
         ("loss = 3", 6, "= assigns; use == to compare"),
         ("loss < 1 and epoch = 3", 20, "= assigns"),
         ("(loss := 3)", 7, ":= assigns"),
@@ -181,7 +181,7 @@ def test_accepted(source: str, expected: bool) -> None:
         ("prev(z[0][1])", 6, "prev takes a name"),
         ("prev(z + 1)", 6, "prev takes a name"),
         ("prev(prev(z))", 6, "prev takes a name"),
-        # what the language has not
+        # unsupported constructs
         ("z.T", 1, "an attribute is not allowed here"),
         ("1 < z.mean()", 5, "write mean(...)"),
         ("loss.__class__", 1, "an attribute"),

@@ -39,7 +39,7 @@ def more(few, many, work):
     """Return the additional cost of `work` for each additional item; `few` and `many` are (session, number of items)."""
     costs = []
     for session, _ in (few, many):
-        work(session)  # what is made ready once
+        work(session)  # objects that are created only once
         costs.append(calls(lambda session=session: work(session)))
     return (costs[1] - costs[0]) / (many[1] - few[1])
 

@@ -121,7 +121,7 @@ def test_opening_a_number_of_another_batch_is_left_to_the_person():
     rows = laid_out(session.explain("Wz", (0, 0)), frozenset())
     assert rows[1].made == "from the update of epoch 1, batch 1"
     assert rows[1].node is not None
-    assert "terms" not in vars(rows[1].node.derivation)  # not looked for yet
+    assert "terms" not in vars(rows[1].node.derivation)  # not searched yet
 
 
 def test_as_text():

@@ -14,9 +14,9 @@ from tui_gru.debugger.storage.encoding import pack, unpack
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import COUNT_BYTES, Weights
 
-IDLE = 4  # the character of the vocabulary that the text does not have: no loss depends on its rows of Wz, Wr and Wh
+IDLE = 4  # a character of the vocabulary that does not occur in the text, so that no loss depends on its rows of Wz, Wr and Wh
 BATCHES = 301
-#: A model, and a matrix whose idle row no loss depends on: weights, and what the update rule keeps of them.
+#: A model, and a matrix with a row on which no loss depends, among weights and states of the update rule.
 IDLING = [({}, "Wz"), ({"cell": "lstm", "optimizer": "adam", "clip": 1.0, "learning_rate": 0.001}, "v_Wf")]
 
 

@@ -51,7 +51,7 @@ def test_the_terms_of_every_entry_make_what_its_formula_does(model, dtype):
     program = session.program
     for line in program.lines.values():
         before = program.tick_of(line.target) - 1 if line.phase == "update" else program.backward_end
-        moment = timeline_of(session).moment(program.ticks + before)  # as the line of the update finds it
+        moment = timeline_of(session).moment(program.ticks + before)  # with the value that the line of the update reads
         for t in range(session.config.seq_length) if line.phase in ("forward", "backward") else (session.config.seq_length - 1,):
             numbers = Numbers(moment, t)
             every = list(np.ndindex(*numbers.shape(line.formula)))

@@ -61,7 +61,7 @@ def test_every_kind_of_script_is_computed_again(script):
     assert s.expected.whole.worst <= max(bound * s.expected.whole.largest, bound)
     assert s.expected.agrees
     everything = len({call.module.name for call in steps[-1].calls}) == 1
-    # Spectral norm gives each call of the cell weights of its own: what they share, its biases, has the gradient of all of them.
+    # With spectral norm each call of the cell has its own weights; the gradient of the shared biases is that of all calls.
     compared = [name for name in s.parameter_names if script is not a_parametrized_cell or not name.startswith("b")]
     pairs = [(s.gradient(name), s.recorded_gradient(name)) for name in compared]
     known = [(ours, theirs) for ours, theirs in pairs if theirs is not None]
@@ -71,7 +71,7 @@ def test_every_kind_of_script_is_computed_again(script):
     assert worst <= bound * max(largest, 1), said
     if script.__name__ in HALF:
         assert "the tolerance of half precision" in s.expected.sentence
-        assert "agree to about" in said
+        assert "agree only to about" in said
     if everything:
         assert said.startswith("p.grad is the derived gradient") or "no gradient" in said, said
 

@@ -201,7 +201,7 @@ def test_a_learning_rate_and_a_character_that_were_set():
             for name, ahead in (("x", 0), ("y", 1)):
                 place = corpus.position_in_text(0, t, row) + ahead
                 note = session.explain(name, (row, 0), t).derivation.note
-                set_here = place == 5 and t > 0  # the first timestep had been read by then
+                set_here = place == 5 and t > 0  # the first timestep had already read it
                 assert ("set by hand at epoch 1, batch 1, t 1; it was “" in note) is set_here, (place, t, note)
                 found += set_here
     assert found

@@ -87,7 +87,7 @@ def begun(**options):
 def test_a_change_keeps_what_was_changed_not_the_batch(deed):
     session = begun()
     record = size_at_hand(session.config)
-    bound = LIMIT + 6 * record  # four batches are at hand whatever the limit, one is shown, and one is on the way
+    bound = LIMIT + 6 * record  # four batches are cached for any limit, one is shown, and one is being computed
     assert bound < CHANGES * record / 3
 
     def work():
@@ -111,7 +111,7 @@ def test_the_file_grows_by_what_was_done(tmp_path, deed):
     for i in range(CHANGES):
         deed(session, i)
     session.save(path)
-    checkpoints = LIMIT  # as many as there are in memory
+    checkpoints = LIMIT  # as many as are in memory
     assert path.stat().st_size - before < checkpoints + CHANGES * 4000
     assert_same(session, Session.open(path))
 
@@ -125,7 +125,7 @@ def test_the_file_of_a_recording_drops_checkpoints_as_memory_does(tmp_path):
         while session.position.number < 1000:
             session.step("batch", 50)
             session.learning_rate /= 2  # each stretch of training is another
-    assert path.stat().st_size < 6 * LIMIT  # where every second checkpoint has gone, pages of the file are a third full
+    assert path.stat().st_size < 6 * LIMIT  # when every second checkpoint is dropped, the pages of the file are one third full
     assert_same(session, Session.open(path))
 
 
@@ -234,7 +234,7 @@ def test_old_samples_go_where_they_take_too_much():
     session = Session(history_memory=2**18)
     session.sample("Ma", 250, seed=0)
     assert kept(lambda: [session.sample("Ma", 250, seed=i) for i in range(1, 20)]) < 2**18
-    assert [sample.seed for sample in session.samples] == [19]  # the newest stays, however large it is
+    assert [sample.seed for sample in session.samples] == [19]  # the newest is kept, however large it is
     for i in range(20, 30):
         session.sample("Ma", 10, seed=i)
     assert [sample.seed for sample in session.samples] == [*range(20, 30)]

@@ -64,7 +64,7 @@ def test_the_loss_and_every_gradient_are_what_their_lines_add_up_to(run):
 
 def test_every_line_of_the_update_computes_what_was_recorded(run):
     _, program, record, plain = run
-    for name in record.before.layout.places:  # as it is when the line is executed: before it, and after what it reads
+    for name in record.before.layout.places:  # when the line is executed: before its result, after its operands
         plain.memory[name] = record.before[name]
     for line in program.update:
         got = worked_out(line, plain, None)

@@ -46,5 +46,5 @@ def test_what_would_differ_is_compared_with_the_first_reading(session):
 
 
 def test_other_sessions_have_one_reading_only():
-    with pytest.raises(TuiGruError, match="no other way to read it"):
+    with pytest.raises(TuiGruError, match="cannot be read in another convention"):
         other_reading(Session())

@@ -20,7 +20,7 @@ from tui_gru.debugger.state.stops import Breakpoint
 from tui_gru.engine.config import Config
 
 BATCHES = 14
-#: Of the conditions of each model, every so-many-th is looked for.
+#: For each model, every n-th condition is searched for.
 SAMPLED = {"gru": 1, "gru after, notebook, adam": 3, "lstm": 3, "both ways": 2, "one of each": 4}
 KINDS = ("changed", "unchanged")
 NAN = {"learning_rate": 3e38}
@@ -82,7 +82,7 @@ def test_every_place_where_it_holds_is_found_in_turn(name, kind, source):
     session, stored = run_of(name, kind)
     expected = stored.matches(compile_condition(source, stored.names.all), stored.places("op"))
     ways = [_forward, _backward]
-    for way in ways if len(source) % 2 else ways[::-1]:  # the second knows what the first has found
+    for way in ways if len(source) % 2 else ways[::-1]:  # the second search uses the result of the first
         way(session, source, expected)
 
 
@@ -109,7 +109,7 @@ def test_whole_records_tell_what_places_tell(name, kind, source):
     """The search over whole records is an optimisation; without it the same places are found."""
     session, _ = run_of(name, kind)
     timeline, stop = timeline_of(session), resolve(Breakpoint(1, condition=source), session.program)
-    if stop.plain:  # a condition that reads nothing is not tested at all
+    if stop.plain:  # a condition that reads no names is not tested
         return
     for batch in range(BATCHES):
         found = []

@@ -31,7 +31,7 @@ def at(session):
     return position.epoch, position.batch, position.t, position.phase
 
 
-# Where one is
+# The position
 
 
 def test_the_contract_in_its_own_words():
@@ -124,7 +124,7 @@ def test_how_many_batches_a_way_takes():
     assert s.batches_to(1000 * ticks) == 999  # the first is computed when a session begins
     s.seek(1000 * ticks)
     assert s.batches_to(1500 * ticks) == 500
-    assert max(s.batches_to(batch * ticks) for batch in range(1000)) > 100  # hardly any checkpoint is left
+    assert max(s.batches_to(batch * ticks) for batch in range(1000)) > 100  # few checkpoints remain
     assert s.position.tick == 1000 * ticks
 
 
@@ -181,7 +181,7 @@ def test_ctrl_c_in_a_replay_changes_nothing(verb):
     s.undo()
     s.redo()
     s.step("batch", 50)
-    for batch in (160, 170, 180, 190, 195):  # so that nothing that is needed is at hand
+    for batch in (160, 170, 180, 190, 195):  # so that no needed batch is cached
         s.seek(batch * s.program.ticks)
     here, branches, settings = s.position, (s.branch, s.branches), (s.snapshot().can_undo, s.snapshot().can_redo)
 
@@ -213,14 +213,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_line():
     assert np.isnan(s.loss)
     assert s.notice.startswith("stopped here")
     assert not s.snapshot().finite
-    assert s.step("batch", 3).number == 4  # it has been seen
+    assert s.step("batch", 3).number == 4  # it was reached before
     assert s.notice == ""
     s.step("batch", -4)
     assert s.notice == ""
     assert s.snapshot().finite
-    assert s.step("op", 10**4) == stopped  # the same where it is known already
+    assert s.step("op", 10**4) == stopped  # the same if it is known already
     s.seek(stopped.tick - 1)
-    assert s.snapshot().finite  # what is still to come is not known
+    assert s.snapshot().finite  # later values are not known
     assert s.step("op", 5) == stopped
     s.seek(0)
     for _ in range(3):
@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_is_only_a_number_otherwise():
     assert s.position.number == 2
 
 
-# What can be read
+# Readable values
 
 
 @models.parametrize()
@@ -466,7 +466,7 @@ def test_undo_leads_to_the_change_and_redo_back():
     assert s.redo()
     assert s.position == left
     s.undo()
-    assert s.newest == newest  # what has been reached there stays reached
+    assert s.newest == newest  # the part reached there is still known
     s.undo()  # learning
     assert s.learning is False
     assert not s.undo()
@@ -488,7 +488,7 @@ def test_snapshots_are_never_overwritten():
             assert same(snapshot.previous.after.flat, snapshot.record.before.flat)
 
 
-# What makes no sense
+# Invalid requests
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_a_mistake_in_a_condition_has_its_column():
 def test_an_interrupt_just_before_a_run_begins_stops_it():
     session = Session()
     session.learning = True
-    session.interrupt()  # as from a screen whose thread has not come to the run yet
+    session.interrupt()  # as from a screen whose thread has not begun the run yet
     session.step("batch", 1000)
     assert session.position.number < 10
     session.step("batch", 50)

@@ -37,7 +37,7 @@ def path(tmp_path):
     return tmp_path / "math.tui-gru"
 
 
-# What can be wrong with a file
+# Damaged files
 
 
 def damage(data, rng):
@@ -195,7 +195,7 @@ def test_a_session_of_an_earlier_version_is_refused(path):
                 use(path)
 
 
-# What can go wrong with writing
+# Faults in writing
 
 
 def failing(monkeypatch, error):
@@ -300,7 +300,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_session(path, monkeypatch):
     recorded = connections[-1]
     session.step("batch", 2)
     acknowledged = portrait(session)
-    recorded.execute("PRAGMA max_page_count = 1")  # no page more than there are
+    recorded.execute("PRAGMA max_page_count = 1")  # no page more than it has
     for i in range(40):
         session.edit("Wz", (0, 0), i)
         if session.recording is None:

@@ -22,7 +22,7 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
 
-BATCHES = 12  # that a run is followed for
+BATCHES = 12  # the number of batches that the model follows
 LEVELS = ("op", "timestep", "phase", "batch", "epoch")
 FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, every batch
 
@@ -362,7 +362,7 @@ class SessionMachine(RuleBasedStateMachine):
         for stack in (self.done, self.undone):
             stack[:] = [change for change in stack if name not in change[:2]]
 
-    # What changes nothing
+    # Actions that change nothing
 
     @rule(length=st.integers(0, 5), seed=st.integers(0, 3))
     def sample(self, length, seed):
@@ -375,7 +375,7 @@ class SessionMachine(RuleBasedStateMachine):
     def keep_a_snapshot(self):
         self.kept = [*self.kept[-3:], (self.session.snapshot(), copied(everything(self.session)))]
 
-    # What is compared
+    # Comparisons
 
     @invariant()
     def stands_where_the_model_does(self):

@@ -245,7 +245,7 @@ def run_of(name, *made):
     folder = tempfile.TemporaryDirectory()
     session.save(f"{folder.name}/run.tui-gru")
 
-    def reopened(folder=folder):  # which is there as long as it can be opened
+    def reopened(folder=folder):  # the folder exists as long as the function
         return Session.open(f"{folder.name}/run.tui-gru")
 
     return reopened, run
@@ -282,7 +282,7 @@ def test_every_watch_stops_where_it_changes(name, watch, kind):
     asked = Asked(watch=watch)
     end = reopened().end.tick
     stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= end])
-    for known in ((), (9, 5)):  # what is known of some batch in between is the same
+    for known in ((), (9, 5)):  # the cached data of some batch in between are the same
         session = reopened()
         asked.set_in(session)
         for batch in known:

@@ -14,7 +14,7 @@ def learning(**options):
     return session
 
 
-# Making and changing them
+# Creation and changes
 
 
 def test_they_are_numbered_in_the_order_in_which_they_are_made_and_no_number_comes_twice():
@@ -285,7 +285,7 @@ def test_the_past_is_looked_at_once():
     assert not session.reverse_continue()
     looked.clear()
     assert not session.continue_(looked.append)
-    assert len(looked) < 40  # to show the last, from the nearest checkpoint
+    assert len(looked) < 40  # to show the last one, replayed from the nearest checkpoint
 
 
 def test_stopping_changes_nothing_of_the_training():

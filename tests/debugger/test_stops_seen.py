@@ -166,7 +166,7 @@ def test_a_log_is_the_branchs():
     session.switch("main")
     assert [line.text for line in session.snapshot().log] == [line.text for line in main]
     session.seek(session.newest)
-    session.learning_rate = 0.5  # goes on, on the same branch
+    session.learning_rate = 0.5  # continues on the same branch
     session.step("batch", 2)
     assert len(session.snapshot().log) == 5
     session.undo()

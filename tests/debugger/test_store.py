@@ -37,7 +37,7 @@ def path(tmp_path):
     return tmp_path / "math.tui-gru"
 
 
-# What is opened is what was saved
+# A reopened session equals the saved one
 
 
 @often
@@ -215,7 +215,7 @@ def test_what_a_screen_keeps_survives(path):
     assert again.kept("breakpoints") == [{"line": "z", "condition": "any(z > 0.9)"}]
     assert again.kept("layout") == {"zoomed": "gates"}
     assert again.kept("watches", []) == []
-    with pytest.raises(TuiGruError, match="cannot be kept"):
+    with pytest.raises(TuiGruError, match="cannot be saved with a session"):
         again.keep("layout", object())
 
 
@@ -239,7 +239,7 @@ def test_the_person_is_told_where_the_session_was_left(path):
     again.close()
 
 
-# Quickly, and by the same machine
+# Fast, on the same machine
 
 
 def test_a_long_run_is_reopened_without_running_it_again(path, monkeypatch):
@@ -252,7 +252,7 @@ def test_a_long_run_is_reopened_without_running_it_again(path, monkeypatch):
     run = Trainer.run
     monkeypatch.setattr(Trainer, "run", lambda *args, **options: (runs.append(args[2]), run(*args, **options)))
     again = Session.open(path)
-    assert len(runs) <= 1 + 2 * 128  # the checkpoint that it begins at is passed first by a replay from the one before
+    assert len(runs) <= 1 + 2 * 128  # a replay from the checkpoint before first verifies the one at which it begins
     assert_same(session, again)
     runs.clear()
     again.seek(3000 * again.program.ticks)
@@ -312,7 +312,7 @@ def test_a_machine_that_computes_differently_is_named(path, monkeypatch):
         Session.open(path)
 
 
-# Two at once
+# Two programs at once
 
 
 def test_a_session_is_recorded_to_by_one_only(path):
@@ -387,7 +387,7 @@ def test_a_kill_while_the_log_is_taken_into_the_file_loses_nothing(path):
         data, log = path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()
     page = bytearray(path.read_bytes()[:4096])
     page[18:20] = b"\x02\x02"  # in WAL mode, as it was
-    crashed.write_bytes(page + data[4096:])  # the first page is new, the pages that it tells of are in the log
+    crashed.write_bytes(page + data[4096:])  # the first page is new; the pages that it refers to are in the log
     crashed.with_name(crashed.name + "-wal").write_bytes(log)
     assert_same(session, Session.open(crashed))
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.models import MODELS
+from tests.extent import SOAK
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS, Kind
 from tui_gru.debugger.storage.trace import Trace
@@ -54,7 +55,7 @@ def test_a_timestep_has_every_name_and_its_shape():
 def test_everything_that_the_debugger_shows_is_written(model):
     config = Config.of(**model)
     program, batch = program_of(config), as_json(config)["batches"][0]
-    on_the_way = program.names_of(Kind.STEP)  # of the update, which follows from what is written
+    on_the_way = program.names_of(Kind.STEP)  # of the update, which can be computed from the written numbers
     shown = set(program.readable) - {*COUNTERS, *CHARACTERS, *on_the_way, "learning_rate", "max_weight"}
     written = {*batch, *batch["timesteps"][0], *batch["parameters"], *(f"d{name}" for name in batch["gradients"])}
     assert shown - written - set(batch.get("optimizer", ())) == set()
@@ -104,9 +105,14 @@ def same_bits(written, computed, config):
         np.testing.assert_array_equal(np.array(value, config.dtype), np.asarray(computed[name]), err_msg=name, strict=True)
 
 
-@pytest.mark.parametrize("run", [{}, {"learn": False}, {"from_epoch": 2}], ids=str)
-@every_run
-def test_npz_holds_what_json_holds(options, run):
+WAYS = ({}, {"learn": False}, {"from_epoch": 2})
+#: Every model with one of the ways in turn; in the soak with all of them.
+WRITTEN = [(name, way) for i, name in enumerate(RUNS) for k, way in enumerate(WAYS) if SOAK or k == i % len(WAYS)]
+
+
+@pytest.mark.parametrize(("name", "run"), WRITTEN, ids=str)
+def test_npz_holds_what_json_holds(name, run):
+    options = RUNS[name]
     config = Config.of(**options)
     trace, npz = as_json(config, epochs=3, **run), as_npz(config, epochs=3, **run)
     assert json.loads(str(npz.pop("config"))) == trace["config"]

@@ -55,7 +55,7 @@ def test_the_same_number_changes_nothing_and_the_run_is_untouched(options):
     before = portrait(session)
     for name, t, index in some(session, examples(14, soak=200)):
         same = session.what_if(name, index, np.asarray(session.snapshot().value(name, t))[index], t)
-        if session.program.names[name].kind not in (Kind.PARAMETER, Kind.KEPT):  # those are asked as they were before the update
+        if session.program.names[name].kind not in (Kind.PARAMETER, Kind.KEPT):  # asked for with their values before the update
             assert same.differences == (), (name, t)
             assert pack_record(same.then.record) == pack_record(same.now.record)
         other = session.what_if(name, index, 0.3, t)
@@ -253,7 +253,7 @@ def test_a_what_if_of_another_run_is_not_adopted():
     session.edit("Wz", slice_all := (0, 0), 3.0)
     session.edit("bz", 0, slice_all[0] + 2.0)
     session.step("batch", 2)
-    with pytest.raises(TuiGruError, match="ask again"):
+    with pytest.raises(TuiGruError, match="compute it again"):
         session.adopt(shown)
 
 

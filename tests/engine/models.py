@@ -15,7 +15,7 @@ from tui_gru.engine.running.computing import Earlier, compute
 from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.names import with_word
 
-SIZES = {"T": 3, "B": 2, "H": 4, "V": 5, "I": 6, "D": 7}  # all different, so that no two axes can be taken for each other
+SIZES = {"T": 3, "B": 2, "H": 4, "V": 5, "I": 6, "D": 7}  # all different, so that no axis can be confused with another
 RATE = 0.3
 
 

@@ -15,7 +15,7 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import flow_out_of
 from tui_gru.equations.names import with_word
 
-#: Of each cell that PyTorch has its layer and, in the order of its rows, the letters of a gate: of W and b, of U, of a second b.
+#: PyTorch's layer for each cell and, in the order of its rows, the names of a gate's weights: of W and b, of U, of a second b.
 LAYERS: dict[str, tuple[Callable[..., torch.nn.RNNBase], list[tuple[str, str, str]]]] = {
     "gru-reset-after": (torch.nn.GRU, [("r", "r", "hr"), ("z", "z", "hz"), ("h", "h", "hn")]),
     "lstm": (torch.nn.LSTM, [("i", "i", ""), ("f", "f", ""), ("g", "g", ""), ("o", "o", "")]),

@@ -185,7 +185,7 @@ def _check_used_again(each: Compiled) -> None:
     assert not record.learned
 
 
-#: In how many ways a faulty engine may fail.
+#: The errors that a faulty engine may raise.
 FAILURES = (
     AssertionError,
     ArithmeticError,
@@ -424,7 +424,7 @@ def test_caught(monkeypatch, fault):
         _check((first, second))
 
 
-# Faults in the equations: the reference reads the same files, so these are held to PyTorch's own layers.
+# Faults in the equations. The reference reads the same files, so these are compared with PyTorch's own layers.
 
 EQUATIONS: dict[str, tuple[str, str, str, str]] = {
     "z and r swapped": ("cell", "gru", "z ⊙ h_prev", "r ⊙ h_prev"),

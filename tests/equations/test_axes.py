@@ -38,7 +38,7 @@ def test_axes_follow_from_the_lines():
     [
         ("parameters W U\nh = x W + h_prev U", "W", "VH"),
         ("parameters W U\nh = x W + h_prev U", "U", "HH"),
-        ("parameters W U\na = x W\nh = a U + h_prev", "W", ""),  # refused: below
+        ("parameters W U\na = x W\nh = a U + h_prev", "W", ""),  # errors are tested below
         ("parameters b\nh = h_prev ⊙ b", "b", "H"),
         ("parameters b\nh = b ⊙ h_prev", "b", "H"),
         ("parameters W(V H) b\nh = x (W + b)", "b", "H"),

@@ -12,7 +12,7 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.backward import Reading, steps_of
 from tui_gru.equations.errors import EquationError
 
-LISTINGS = Path(__file__).parent / "listings"  # written by the table of lines that the derivation replaced
+LISTINGS = Path(__file__).parent / "listings"  # written by the table of lines that the derivation has replaced
 
 
 def own(*lines: str, parameters: str = "W U", **options) -> Model:

@@ -38,7 +38,7 @@ FOREIGN = {
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_what_is_not_read_is_refused_in_one_line_that_names_the_cure(tmp_path, kind):
     data, reason = FOREIGN[kind]
-    path = tmp_path / "model.pt"  # what a file is called says nothing
+    path = tmp_path / "model.pt"  # the name of a file is not used
     if data is None:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("hello.txt", "hello")

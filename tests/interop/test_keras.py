@@ -13,7 +13,7 @@ from tui_gru.interop import ModelFileError, inspect, prove, survey
 from tui_gru.interop.containers import hdf5
 
 TOLERANCE = 2e-6
-#: What Keras does with torch's arrays.
+#: Warnings of Keras about torch's arrays.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
@@ -54,7 +54,7 @@ def check(found, layer, random):
     x = random.normal(size=(5, 2, found.input_size)).astype(np.float32)
     y = output(layer, x)
     if found.directions == ("reverse",):
-        y = y[::-1]  # Keras gives them in the order in which they were computed
+        y = y[::-1]  # Keras gives them in the order of computation
     np.testing.assert_allclose(run(found, x), y, atol=TOLERANCE)
 
 

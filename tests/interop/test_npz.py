@@ -207,7 +207,7 @@ def test_files_cut_off_anywhere_or_changed_are_refused_in_one_line(path, arrays,
         data[random.integers(0, len(data))] ^= 1 << random.integers(0, 8)
         path.write_bytes(data)
         refused += not readable(path)
-    assert refused > 150  # what is left are changes of dates, padding and the like
+    assert refused > 150  # the remaining ones change dates, padding and the like
 
 
 def readable(path):

@@ -106,7 +106,7 @@ def test_a_chaotic_gru_is_proved_one_step_at_a_time(found, random):
 def test_what_cannot_be_told_apart_is_said(found, random):
     gru = found(bias=False)
     x = random.normal(size=(1, 2, 3))
-    proof = prove(gru, x, run(gru, x))  # one step from zero: reset has nothing to act on
+    proof = prove(gru, x, run(gru, x))  # one step from zero, in which reset has no effect
     assert not proof.settled
     assert proof.found == gru
     assert "readings give this output" in proof.message

@@ -89,7 +89,7 @@ def test_a_header_longer_than_the_file_or_than_any_is_not_read(path):
     path.write_bytes(struct.pack("<Q", 2**60) + b"{}" + bytes(600))
     with pytest.raises(ModelFileError, match="its format is not known, or it is cut off"):
         inspect(path)
-    with path.open("wb") as file:  # a file with a hole, which takes no room
+    with path.open("wb") as file:  # a sparse file, which takes no disk space
         file.write(struct.pack("<Q", 2**35) + b"{}")
         file.truncate(2**36)
     with pytest.raises(ModelFileError, match=r"its header has 34359738368 bytes, more than \d+; it is not read"):

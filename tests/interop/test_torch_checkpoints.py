@@ -119,7 +119,7 @@ class Settings:
 def test_a_trainers_checkpoint_is_read_past_what_is_not_known(saved):
     model = Model()
     parameters = list(model.parameters())
-    optimizer = {  # as torch.optim.Adam has it
+    optimizer = {  # the layout of torch.optim.Adam
         "state": {k: {"step": torch.tensor(3.0), "exp_avg": p.detach().clone()} for k, p in enumerate(parameters)},
         "param_groups": [{"lr": 0.001, "betas": (0.9, 0.999), "fused": None, "params": list(range(len(parameters)))}],
     }

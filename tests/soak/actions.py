@@ -65,7 +65,7 @@ class SoakMachine(SessionMachine):
         assert same(node.value, float(np.asarray(value)[index]))
         if all(math.isfinite(each.value) for each in node.walk(1)):
             assert_adds_up(node, 1, self.config.dtype)
-        with suppress(TuiGruError):  # not here: the laws of a what-if are tested elsewhere
+        with suppress(TuiGruError):  # not tested here: test_what_if has the properties of what-if
             self.session.what_if(name, index, 0.5)
 
     @rule(source=st.sampled_from(CONDITIONS), forwards=st.booleans())

@@ -23,7 +23,7 @@ from tests.terminal import Terminal
 from tui_gru import Session
 
 TYPED = 1000  # keys and bytes of a block
-ANSWER = 30.0  # seconds that it may take to draw the screen again, or to end
+ANSWER = 30.0  # seconds that the program may take to redraw the screen, or to end
 MEMORY = 2**20  # KiB
 
 PROGRAMS = (
@@ -97,7 +97,7 @@ def storm(terminal: Terminal, chance: random.Random, sent: bytearray, *, any_byt
 
 def answers(terminal: Terminal) -> bool:
     """Return True if the program still draws after all input has been handled, at another size."""
-    terminal.send(b"\x1b[201~")  # what may have been pasted, and never ended
+    terminal.send(b"\x1b[201~")  # ends a paste that may have begun
     deadline = time.monotonic() + ANSWER
     size = 0
     while time.monotonic() < deadline:
@@ -143,7 +143,7 @@ def faults(terminal: Terminal, folder: Path) -> list[str]:
             terminal.rest(15)
             if terminal.process.poll() is None:
                 before = len(terminal.output)
-                terminal.process.send_signal(signal.SIGABRT)  # Python says what its threads are at
+                terminal.process.send_signal(signal.SIGABRT)  # Python prints the stacks of its threads
                 terminal.rest(1)
                 at = terminal.output[before:].decode(errors="replace")
                 return [*found, f"does not end with SIGTERM within 15 s:\n{at}"]

@@ -23,7 +23,7 @@ from tests.process import PROGRAM, process
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.storage.store import automatic_folder, session_path
 
-PATIENCE = 60  # seconds until what does not come is given up
+PATIENCE = 60  # seconds until a missing event is given up
 DRIVER = "textual.drivers.web_driver:WebDriver"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -106,7 +106,7 @@ def test_it_ends_with_the_server(served: Served) -> None:
     assert served.process.wait(PATIENCE) == 0
     assert served.process.stderr is not None
     assert served.process.stderr.read() == b""
-    (session,) = automatic_folder().iterdir()  # put away: there is no log beside it
+    (session,) = automatic_folder().iterdir()  # closed: there is no log beside it
     assert Session.open(session).position.tick == 9
 
 

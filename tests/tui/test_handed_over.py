@@ -120,7 +120,7 @@ async def test_leaving_with_a_question_open_warns_once(path: Path) -> None:
         assert d.says == f"press q again to quit and lose the changes that are not recorded · {QUESTION}"
         await d.type("n")
         await command(d, "quit")
-        assert "q again quits" in d.says
+        assert "press q again to quit" in d.says
         await command(d, "open elsewhere")
         assert "answer first where to record them" in d.says
         await d.type("q")

@@ -157,7 +157,7 @@ async def test_what_goes_wrong_again_and_again_ends_it_with_one_line(
 def test_the_newest_reports_stay(expected_reports: Reports) -> None:
     for i in range(error_reports.STAY + 5):
         try:
-            exec(compile(f"{chr(10) * i}1 / 0", "planted", "exec"))  # each in a line of its own
+            exec(compile(f"{chr(10) * i}1 / 0", "planted", "exec"))  # each on its own line
         except ZeroDivisionError as error:
             said = error_reports.reported(error, f"the {i}th")
             assert said.endswith(".txt")

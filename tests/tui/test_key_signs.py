@@ -48,9 +48,9 @@ async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
         for verb in ("step.line", "step.timestep", "step.batch", "learn.sgd", "help", "sample"):
             assert OWN[verb] in written
         await d.type("ctrl+b")
-        assert "f1 executes one" in d.says
+        assert "press f1 to execute one" in d.says
         await d.type("ctrl+e")
-        assert "ctrl+e says" in d.says
+        assert "tour 1/10 · f1 executes" in d.says
         await d.type("i")
         assert "ctrl+n goes from panel to panel" in d.says
         await d.type("f1", "ctrl+b")
@@ -83,13 +83,13 @@ async def test_what_is_typed_into_the_keys_searches_them() -> None:
         await d.type("?", *"branch")
         panel = d.pilot.app.screen.query_one(HelpPanel)
         shown = panel.plain_text()
-        assert "the list of branches" in shown
+        assert "list branches; go to" in shown
         assert ":rename main~1 warmer" in shown
         assert "one timestep" not in shown
         await d.type(*"es q")
         assert "no key or command contains these words" in panel.plain_text()
         await d.type("backspace", "backspace", "backspace", "backspace")
-        assert "the list of branches" in panel.plain_text()
+        assert "list branches; go to" in panel.plain_text()
         await d.type("escape")
         assert d.pilot.app.screen is d.screen
         await d.type("?", "q")

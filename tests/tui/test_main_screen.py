@@ -137,7 +137,7 @@ async def test_tab_completes_a_command_or_does_nothing() -> None:
         assert line.value == "watch loss"
         assert d.screen.focused is line
         await d.type("ctrl+u", *"un", "tab")
-        assert line.value == "un"  # undo, or until
+        assert line.value == "un"  # undo or until
         await d.type("ctrl+u", "tab", *"xyz", "tab")
         assert line.value == "xyz"
 
@@ -154,7 +154,7 @@ async def test_a_click_elsewhere_closes_the_command_line() -> None:
 
 async def test_a_long_run_can_be_stopped_at_a_whole_batch() -> None:
     async with driving() as d:
-        for key in "99999999n":  # the very first verb: what a batch costs is not known yet
+        for key in "99999999n":  # before the first command the cost of a batch is not known
             await d.pilot.press(key)
         assert d.screen.running
         await d.pilot.press("escape")
@@ -306,7 +306,7 @@ async def test_zero_after_a_length_is_a_temperature() -> None:
     async with driving() as d:
         for typed in ("sample Ma 6 0", "sample Ma 0.5 4 tutorial"):
             execute(d.screen, typed)
-            await until_idle(d.pilot)  # where the machine is slow, it is drawn in a thread
+            await until_idle(d.pilot)  # on a slow machine it is drawn in a thread
         drawn = d.session.samples
         assert [(s.temperature, len(s.draws), s.sampler) for s in drawn] == [
             (0.0, 6, "fed-back"), (0.0, 6, "tutorial"), (0.5, 4, "tutorial"),
@@ -362,7 +362,7 @@ async def test_every_sample_has_a_seed_of_its_own() -> None:
     async with driving() as d:
         for _ in range(40):
             execute(d.screen, "sample")
-            await until_idle(d.pilot)  # where the machine is slow, it is drawn in a thread
+            await until_idle(d.pilot)  # on a slow machine it is drawn in a thread
         seeds = [s.seed for s in d.session.samples]
         assert sorted(set(seeds)) == list(range(8, 40))
 

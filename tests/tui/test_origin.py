@@ -67,7 +67,7 @@ async def test_a_change_of_a_weight_is_followed_down_to_the_letter_that_caused_i
         await choose(d, "dh_output")
         await d.type("enter")
         await choose(d, "do Wyᵀ at “a”")
-        await d.type("enter")  # no number of its own: it opens
+        await d.type("enter")  # it has no number, so it opens
         await choose(d, "do[row 2, “a”]")
         await d.type("enter")
         await choose(d, "ŷ − y")
@@ -179,7 +179,7 @@ async def test_when_a_weight_last_changed_is_one_key_away() -> None:
         d.screen.query_one(Overview).focus()
         d.screen.query_one(Overview).pointed = Ref("Wz", (3, 0))
         await d.type("enter")
-        for batch in ((1, 0), (0, 2)):  # the last of which changed it more than the one before, which is passed over then
+        for batch in ((1, 0), (0, 2)):  # the last of them changed it more than the one before, which is then skipped
             await d.type("d", "0.00005", "enter")
             place = f"epoch {batch[0] + 1} · batch {batch[1] + 1} · update"
             assert d.says == f"abs(Wz[3, 0] - prev(Wz)[3, 0]) > 0.00005 holds at {place}"

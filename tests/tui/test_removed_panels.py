@@ -101,7 +101,7 @@ async def test_the_palette_is_left_once() -> None:
         palette = d.pilot.app.screen
         assert isinstance(palette, Palette)
         palette.dismiss()
-        palette.dismiss()  # as a click beside it does behind escape
+        palette.dismiss()  # like a click beside it after escape
         await settled(d)
         assert d.pilot.app.screen is d.screen
         await d.type("o")

@@ -19,7 +19,7 @@ async def test_the_first_picture_is_styled_and_laid_out_no_more_than_that_of_an_
 
     def count_layout(screen, size=None, **options):
         nonlocal again
-        again += size is None  # not for a size of the terminal, of which Textual is told several times
+        again += size is None  # except for a size of the terminal, which Textual receives several times
         return lay_out(screen, size, **options)
 
     def count_style(sheet, node, *args, **options):

@@ -122,7 +122,7 @@ async def test_what_is_no_letter_marks_nothing_and_escape_forgets() -> None:
         await d.type("s", "m", "5")
         assert "letter" in d.says
         await d.type("s")
-        assert d.where == (0, 0, 1, "forward")  # the 5 was no count
+        assert d.where == (0, 0, 1, "forward")  # the 5 was not a count
         await d.type("m", "escape")
         assert (d.says, d.screen.query_one(BottomLine).prefix) == ("", "")
         await d.type("a", "'", "x")
@@ -143,7 +143,7 @@ async def test_w_watches_and_the_panel_is_there_while_something_is_watched() -> 
         assert panel.region.bottom == d.screen.query_one("#body").region.bottom
         await d.type("l", "c")
         assert target(d) == "loss"
-        assert d.session.position.number == 1  # the first loss is none that has changed
+        assert d.session.position.number == 1  # the first loss does not count as changed
         assert "→" in panel.render_line(0).text
         await command(d, "disable 1")
         await d.pilot.pause()
@@ -225,7 +225,7 @@ async def test_marks_lists_the_marks() -> None:
 async def test_on_a_small_screen_watches_and_log_have_the_last_page(size: tuple[int, int], pages: int) -> None:
     async with driving(size) as d:
         await command(d, "watch h")
-        assert d.says == ("watching h · v turns to its page" if pages > 2 else "watching h")
+        assert d.says == ("watching h · v shows its page" if pages > 2 else "watching h")
         await command(d, "break h log {h[0]}")
         await d.pilot.pause()
         assert d.screen.panels.pages == pages
@@ -313,7 +313,7 @@ async def test_a_run_that_nothing_would_stop_is_not_begun() -> None:
         assert d.screen.query_one(BottomLine).warning
         assert not d.screen.pending.counting
         assert d.where == (0, 0, 0, "forward")
-        await command(d, "watch loss")  # it shows, and stops nothing
+        await command(d, "watch loss")  # it is shown, and stops nothing
         await d.type("c")
         assert "no breakpoints are set" in d.says
         await command(d, "break h")

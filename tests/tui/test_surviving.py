@@ -151,7 +151,7 @@ async def test_opening_another_ends_the_recording_of_the_first() -> None:
     async with driving(first) as d:
         await d.type("s", "z")
         await command(d, "open second")
-        assert d.screen.maximized is not None  # a session that was never laid out is shown as the one before it
+        assert d.screen.maximized is not None  # a session without a layout is shown in the layout of the one before it
         await d.type("z")
         await command(d, "open first")
         await d.pilot.pause()

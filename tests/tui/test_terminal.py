@@ -148,7 +148,7 @@ def test_escape_and_a_letter_at_once_are_two_keys(terminal):
     terminal.type("\x1bs")
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
     assert "a command, such as" not in terminal.screen
-    terminal.type("9\x1bs")  # the count is forgotten
+    terminal.type("9\x1bs")  # the count is discarded
     terminal.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
 
 
@@ -156,7 +156,7 @@ def test_a_command_typed_at_once_is_no_row_of_verbs(start):
     terminal = start("--session", "math")
     terminal.type(":set Wz[0,1] 0.75 zzzqqq")
     terminal.wait("set Wz[0,1] 0.75 zzzqqq")
-    terminal.type("\x7f" * 7 + "\r999")  # what comes right after enter is no part of the command
+    terminal.type("\x7f" * 7 + "\r999")  # input right after enter does not belong to the command
     terminal.wait(lambda: terminal.process.poll() is not None or terminal.type("q"))
     assert terminal.wait_for_the_end() == 0
     session = Session.open(session_path("math"))

@@ -55,7 +55,7 @@ async def test_any_other_key_leaves_the_tour_and_does_what_it_does(stop: int) ->
             await d.pilot.press(key)
         await d.type(";")
         assert d.screen.overlay is not None
-        assert "tour" not in d.says.replace("the tour is left; :tour takes it from its beginning", "")
+        assert "tour" not in d.says.replace("the tour has ended; :tour starts it again", "")
         await d.type(WALK[stop])
         assert "tour" not in d.says
 

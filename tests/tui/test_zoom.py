@@ -29,7 +29,7 @@ async def zoomed(d: Driver, kind: type[Panel]) -> Panel:
     d.screen.set_focus(panel)
     await d.type("z")
     await d.pilot.pause()
-    await d.pilot.pause()  # its size is known, and then what it scrolls over
+    await d.pilot.pause()  # its size is known, then that of its contents
     assert d.screen.maximized is panel
     assert panel.region.width == d.pilot.app.size.width
     assert panel.region.height == d.pilot.app.size.height - 2  # the header, and the last row

@@ -14,8 +14,8 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
-from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, whole_number
-from tui_gru.cli.options import output_option, screen_options, theme_option
+from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, read_text_file, whole_number
+from tui_gru.cli.options import held_out_option, output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
@@ -67,6 +67,7 @@ Options of the model can be given before or after a subcommand.""",
 @click.option("--session", metavar="NAME|PATH", help="Open session NAME, creating it if needed; `last` opens the newest.")
 @click.option("--copy", is_flag=True, help="Open a copy of the session and leave the original unchanged.")
 @click.option("--record/--no-record", default=True, help="Record sessions without a name; the newest 20 are kept. Default yes.")
+@held_out_option
 @click.option(
     "--history-memory",
     type=memory_size,
@@ -84,6 +85,7 @@ def program(
     session: str | None,
     copy: bool,
     record: bool,
+    held_out: Path | None,
     history_memory: int | None,
 ) -> None:
     """Step through the training of a GRU in this terminal, forwards and backwards in time.
@@ -96,6 +98,8 @@ def program(
     if copy and session is None:
         raise TuiGruError("--copy opens a copy of a session; name the session with --session")
     make = _session(session, copy, record, history_memory, learn)
+    if held_out is not None:
+        make = _holding_out(make, held_out)
     require_terminal()
     from tui_gru.cli.screen import open_debugger
 
@@ -131,6 +135,13 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
         return begun(session, name)
 
     return begin
+
+
+def _holding_out(make: Callable[[], Session], path: Path) -> Callable[[], Session]:
+    """Return a function that returns the session with a held-out text, whose errors are reported before the screen opens."""
+    text, session = read_text_file(path, option="held_out"), make()
+    session.hold_out(text)
+    return lambda: session
 
 
 @program.command(short_help="List saved sessions.", epilog="Example: tui-gru --session last")
@@ -251,12 +262,7 @@ Examples:
 )
 @click.argument("session", metavar="NAME|PATH|RUN")
 @output_option("Output file, ending with .html, .svg or .md; default: Markdown to standard output.")
-@click.option(
-    "--held-out",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="PATH",
-    help="A text (UTF-8) that was not trained on, to look for overfitting.",
-)
+@held_out_option
 def report(session: str, output: str, held_out: Path | None) -> None:
     """Write a report of a session at its last position: loss curve and baselines, findings, units, sources of the loss, and
     samples.

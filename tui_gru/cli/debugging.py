@@ -43,7 +43,7 @@ def debug(
     script computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if there are several. Later calls
     return the session; with screen=False, in a notebook or without a terminal, no screen opens.
 
-    Raises `TuiGruError`, one line that names the argument and the cure.
+    Raises `TuiGruError`, one line that names the argument and says what to do.
     """
     from tui_gru.debugger.session.live_module import session_on
 

@@ -13,6 +13,12 @@ from tui_gru.cli.output import STANDARD_OUTPUT
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
+held_out_option = click.option(
+    "--held-out",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="PATH",
+    help="A text (UTF-8) that is not trained on, to look for overfitting.",
+)
 _SCREEN = (
     theme_option,
     click.option(

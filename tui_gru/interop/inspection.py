@@ -26,7 +26,7 @@ def inspect(
     """Return the GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
 
     order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds GRUs whose names say nothing.
-    Raises `ModelFileError`, one line that names the cure, if there is no GRU or the file cannot be read.
+    Raises `ModelFileError`, one line that says what to do, if there is no GRU or the file cannot be read.
     """
     findings = survey(path, order=order, reset=reset, z=z, gate=gate)
     if not findings.found:

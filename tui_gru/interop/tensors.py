@@ -30,6 +30,7 @@ ITEM_SIZE = {
     "complex128": 16,
 }
 MOST_DIMENSIONS = 32
+_ZERO = bytes(8)  # the memory of an array of zeros of any shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def without_numbers(tensor: Tensor) -> Tensor:
     def read() -> Array:
         if tensor.dtype not in (*FLOATS, "int64"):
             raise ModelFileError(not_float(tensor.dtype))
-        return np.broadcast_to(np.zeros((), np.int64 if tensor.dtype == "int64" else np.float32), tensor.shape)
+        return np.ndarray(tensor.shape, "i8" if tensor.dtype == "int64" else "f4", _ZERO, strides=(0,) * len(tensor.shape))
 
     return Tensor(tensor.shape, tensor.dtype, read)
 

@@ -23,7 +23,7 @@ EXPECTED = {
     "first-letters": 'Hs"([x="b+7',
     "in-words": "eaidoot",
     "indentation": "    ",
-    "in-quotes": "No, (not [42])a + 7",  # what is not closed ends with its paragraph
+    "in-quotes": "No, (not [42])a + 7",  # an unclosed quotation ends with its paragraph
     "in-brackets": "not [42]",
 }
 

@@ -15,12 +15,12 @@ from tests.debugger.models import parametrize
 from tests.interop.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.interop.recording.runs import recorded
 from tests.soak.healthy import block
-from tui_gru import Session
+from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis.findings.table import TABLE
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
 LEARNED = {"text": TEXT, "hidden_size": 8, "batch_size": 4, "seq_length": 8}
-#: No unit of it can change: its gate is nearly 1, whatever it reads.
+#: No unit of it can change, because its gate is nearly 1 for every input.
 SHUT_CELL = """\
 reads x
 state h : H
@@ -29,7 +29,7 @@ parameters Wz Wh Uh bh
 z = σ(x Wz + 9)
 h = z ⊙ h_prev + (1 − z) ⊙ tanh(x Wh + h_prev Uh + bh)
 """
-#: A relu that is always off, and so are its gradients.
+#: A relu that is always 0, and so are its gradients.
 OFF_CELL = """\
 reads x
 state h : H
@@ -59,7 +59,7 @@ parameters Wh Uh bh
 shared = mean h_prev over the rows
 h = tanh(x Wh + h_prev Uh + shared + bh)
 """
-#: Its state does not depend on what is read.
+#: Its state does not depend on the input.
 DEAF_CELL = """\
 reads x
 state h : H
@@ -197,6 +197,22 @@ def underflowing(bias: float) -> Session:
 
 def names(session: Session, held_out: str = "") -> set[str]:
     return {found.name for found in session.findings(held_out=held_out)}
+
+
+def test_a_held_out_text_may_be_kept_with_the_session(tmp_path):
+    session = by_heart(150)
+    assert "overfitting" not in names(session)
+    session.hold_out(HELD_OUT)
+    assert "overfitting" in names(session)
+    session.save(tmp_path / "s.tui-gru")
+    again = Session.open(tmp_path / "s.tui-gru")
+    assert again.held_out == HELD_OUT
+    assert "overfitting" in names(again)
+    with pytest.raises(TuiGruError, match="the text that was held out has 'Q', which is not in the vocabulary"):
+        session.hold_out("Q" + HELD_OUT)
+    assert session.held_out == HELD_OUT
+    with pytest.raises(TuiGruError, match="a run without a text has no held-out text"):
+        ported.reading().hold_out(HELD_OUT)
 
 
 def test_every_row_of_the_table_has_a_case():

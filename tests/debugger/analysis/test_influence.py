@@ -15,7 +15,7 @@ from tui_gru.debugger.analysis.influence import Reach, influence, influence_of_r
 from tui_gru.debugger.analysis.reading import StoppedError
 from tui_gru.engine.model import Model
 
-#: Rows that know of each other: what no layer of a network should do.
+#: Rows that depend on each other, which no layer of a network should do.
 MIXING_CELL = """\
 # every row reads the mean of all
 reads x

@@ -268,7 +268,7 @@ def validation_between_steps(begin):
         model.eval()
         with torch.no_grad():
             model(torch.randn(T, B, IN))
-        model(torch.randn(T, B, IN))  # someone forgot no_grad
+        model(torch.randn(T, B, IN))  # no_grad is missing
         model.train()
 
     return trained(model, begin, between=validate)
@@ -358,5 +358,5 @@ def an_optimizer_with_a_closure(begin):
 
 
 SCRIPTS = [value for value in list(globals().values()) if "begin" in getattr(value, "__code__", loss_of.__code__).co_varnames[:1]]
-ROUNDED = [a_compiled_loop_of_a_cell]  # its graph breaks at the hooks, and is added up in another order without them
+ROUNDED = [a_compiled_loop_of_a_cell]  # the hooks break its graph; without them the order of the sums differs
 HALF = {"bfloat16": 2e-2, "autocast_to_bfloat16": 2e-2}

@@ -39,7 +39,7 @@ def test_the_states_are_those_of_the_convention(stored, random, reset, z, gate):
     wanted = run(found, x, h0)
     ours = np.stack([s.value("h", t=t) for t in range(T)])
     assert np.abs(ours - wanted).max() < 5e-7 * max(1, np.abs(wanted).max())
-    # Nothing is negated: the update gate is shown as the file means it.
+    # No weight is negated: the update gate is shown with the meaning that it has in the file.
     with np.load(path) as arrays:
         assert np.array_equal(s.parameter("Uz"), arrays["g_U"][:H].T)
     assert s.expected is None

@@ -37,7 +37,7 @@ def test_gtcrn_at_every_one_of_its_nodes(gtcrn):
     for gru in inspect(path):
         x, h0, Y = nodes[gru.name]
         s = tui_gru.load(path, gru.name, inputs=x, h0=h0, expect=Y)
-        # Each of the two, in float32, is 5e-7 off float64 at most.
+        # In float32, each of the two differs from float64 by at most 5e-7.
         assert s.expected.one_step.worst < 1e-6, gru.name
         assert s.expected.whole.worst < 1e-6, gru.name
 

@@ -47,7 +47,7 @@ def check(folder, last):
     recording = open_recording(folder)
     numbers = [step.number for step in recording.steps]
     assert numbers[: last + 1] == list(range(last + 1))
-    assert len(numbers) <= last + 2  # one may have been kept and not said
+    assert len(numbers) <= last + 2  # one step may be kept whose number was not printed
     assert not recording.closed
     assert recording.damaged == ()
     for number in numbers:

@@ -166,7 +166,7 @@ def set_about(path, value):
 
 def delete(name):
     def change(header, about):
-        # what was there is left as another tensor, so that nothing else is wrong
+        # the removed entry is replaced by another tensor, so that there is no other fault
         header["left over"] = header.pop(name)
 
     return change
@@ -295,7 +295,7 @@ def open_recording_of_before(folder):
 
 def test_a_step_larger_than_the_memory_is_not_read(folder):
     with shard(folder, 3).open("r+b") as file:
-        file.truncate(1 << 42)  # a file with a hole, which takes no room
+        file.truncate(1 << 42)  # a sparse file, which takes no disk space
     with pytest.raises(RecordingError, match=r"it has 4,096\.0 GiB, more than half of this machine's memory"):
         open_recording(folder).load(3)
 

@@ -128,7 +128,7 @@ async def test_d_deletes_when_y_says_so():
         await d.type("n")
         assert (d.says, d.session.branches) == ("main~1 is not deleted", ("main", "main~1"))
         where = d.session.position
-        await d.type("d", "s")  # anything but y is no, and nothing else
+        await d.type("d", "s")  # only y confirms; any other key does nothing else
         assert (d.session.position, d.session.branches) == (where, ("main", "main~1"))
         await d.type("d", "y")
         assert (d.says, d.session.branches) == ("main~1 is deleted", ("main",))

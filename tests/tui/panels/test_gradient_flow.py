@@ -67,7 +67,7 @@ def test_the_carry_cuts_it_or_lets_it_through(board):
     on = numbers.unit(snapshot.flow()[0].handed_on)
     text = "\n".join(lines_of(snapshot, 150, 40))
     assert f"← {on} flows into the earlier batches" in text
-    assert "goes on into" in "\n".join(lines_of(at("dh_prev", 1, batch=1, carry="notebook"), 150, 40))
+    assert "flows into" in "\n".join(lines_of(at("dh_prev", 1, batch=1, carry="notebook"), 150, 40))
     assert "the epoch starts here" in "\n".join(lines_of(at("dh_prev", 1, carry="notebook"), 150, 40))
     assert "h is reset with every batch" in "\n".join(lines_of(at("dh_prev", 1, carry="reset"), 150, 40))
 

@@ -141,7 +141,7 @@ def test_every_line_fits_every_size(model):
     written = (snapshot for snapshot in every_line(**model) if snapshot.line.formula is not None)
     for snapshot, (width, height) in on_every_size(written, SIZES):
         box = written_out(P, snapshot, snapshot.line, View(1), width, height)
-        if width >= 36 and height >= 4:  # what is smaller still is cut by the panel
+        if width >= 36 and height >= 4:  # the panel cuts off anything smaller
             assert box.width <= width, (snapshot.line.text, width, height)
             assert box.height <= height, (snapshot.line.text, width, height)
 
@@ -160,12 +160,12 @@ def test_every_line_has_its_operands_on_small_screens(reset, width, height, row)
         for name in {*snapshot.line.reads, snapshot.line.target} - {"x", "y", "learning_rate"}:
             operand = operands.read(name) if name in snapshot.line.reads else operands.result
             ways = {way for x in np.ravel(operand.values) for way in ways_of(abs(x))}
-            folded = name in ("r", "h_prev", "z", "h_tilde", "Uh", "bhn")  # what may be in a part recorded as a whole, such as r⊙h
+            folded = name in ("r", "h_prev", "z", "h_tilde", "Uh", "bhn")  # inside a part recorded as a whole, such as r⊙h
             assert written & ways or folded, (snapshot.line.text, name, text)
         assert not text.lstrip().startswith("= "), text
 
 
-#: The room that the first page of a screen of 80 × 24 has for a line, beside what it shows with it.
+#: The space for a line on the first page of an 80 × 24 screen, next to what is shown with it.
 NARROW = {Following.VALUES: (76, 9), Following.PREDICTION: (76, 7), Following.LOSS: (76, 7), Following.WEIGHTS: (76, 5)}
 
 

@@ -33,7 +33,7 @@ async def test_the_series_is_always_that_of_the_snapshot(board):
         (first, 1500, "main"),  # gone back
         (edited, 1490, "main"),  # changed there, the end the same
         (first, 1490, "main"),  # and undone
-        (first[:1490], 1489, "main"),  # never run so far
+        (first[:1490], 1489, "main"),  # not reached yet
         (healed, 1489, "a branch"),
         (first, 1489, "main"),
     ]
@@ -128,7 +128,7 @@ async def test_the_arrows_go_from_batch_to_batch_and_find_the_one_that_stands_ou
             await pilot.press("left")
             seen.append(curve.pointed)
         assert seen == sorted(seen, reverse=True)
-        assert 4321 in seen  # however many batches are in its column
+        assert 4321 in seen  # for any number of batches in its column
         curve._cursor = 4321
         curve._caption()
         assert str(curve.border_subtitle) == "loss 50.000 · e1,441 b2 · batch 4,322"

@@ -72,7 +72,7 @@ def test_every_size(make):
         for width, height in ((10, 2), (20, 3), (36, 4), (56, 7), (78, 10), (160, 50)):
             box = sequence(P, snapshot, View(1), width, height)
             assert box.height <= height
-            if width >= 36:  # what is smaller still is cut by the panel
+            if width >= 36:  # the panel cuts off anything smaller
                 assert box.width <= width
             widths = {sum(cell_len(segment.text) for segment in row) for row in box.rows}
             assert widths == {box.width}

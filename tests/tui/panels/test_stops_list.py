@@ -121,9 +121,9 @@ async def test_the_border_says_what_the_keys_do_here(board):
     panel = Heard()
     async with board(panel).run_test(size=(120, 24)) as pilot:
         await shown(pilot, panel, full(at("loss")))
-        assert str(panel.border_subtitle) == "space disable · e edit · d delete · esc closes"
+        assert str(panel.border_subtitle) == "space off · e edit · d delete · esc closes"
         await pilot.press("down", "down")
-        assert str(panel.border_subtitle).startswith("space enable ·")
+        assert str(panel.border_subtitle).startswith("space on ·")
         await pilot.press("end")
         assert str(panel.border_subtitle) == "enter goes there · d delete · esc closes"
 

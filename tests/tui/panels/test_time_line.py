@@ -119,7 +119,7 @@ async def test_it_says_where_one_is_and_what_has_been_reached(board, lines):
     assert scale.startswith("╵e1")
     assert "╵b2" in scale
     third, _ = await drawn(board, lines, replace(run(2), losses=np.array([1.0])))
-    assert set(third[40:]) == {"─"}  # it has come so far, but no loss is known
+    assert set(third[40:]) == {"─"}  # the batch has been reached, but its loss is not known
     begun, scale = await drawn(board, lines, tutorial(("timestep", 1)).snapshot())
     assert begun.strip("─") == "╌" * begun.count("╌") != ""
     assert "▲ e1 b1 t1" in scale

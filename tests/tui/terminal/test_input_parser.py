@@ -79,6 +79,6 @@ def test_whatever_comes_is_read_and_what_follows_is_read_right(chunks: list[byte
     for chunk in chunks:
         parser.feed(chunk)
         parser.tick()
-    parser.feed(b"\x1b[201~")  # the end of a paste that may have begun
-    parser.feed(b"\x1b[m" * 2)  # and of a sequence
+    parser.feed(b"\x1b[201~")  # ends a paste that may have begun
+    parser.feed(b"\x1b[m" * 2)  # and an escape sequence
     assert words(parser.feed(b"s"))[-1:] == ["s"]

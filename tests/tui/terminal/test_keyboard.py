@@ -133,7 +133,7 @@ async def test_esc_ends_a_run_that_is_repeated_whatever_stops_each_of_them(verb:
 
 async def test_esc_that_comes_as_a_run_has_just_ended_stops_no_other() -> None:
     async with driving() as d:
-        d.session.interrupt()  # while what it did was written to its file, say
+        d.session.interrupt()  # for example while its result is written to the file
         await d.type("9n")
         assert d.where[:2] == (2, 2)
 
@@ -238,6 +238,6 @@ async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.M
         assert d.says == "stopped before the derivation was complete"
         assert d.screen.overlay is None
         assert d.session.position == here
-        burst(d, ":", *"why loss", "enter", "escape", "2N")  # which the interrupt before does not stop
+        burst(d, ":", *"why loss", "enter", "escape", "2N")  # the interrupt before does not stop it
         await settled(d)
         assert here.number - d.session.position.number == 2

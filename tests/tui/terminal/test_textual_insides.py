@@ -14,7 +14,7 @@ import tui_gru.tui
 
 ROOT = Path(tui_gru.tui.__file__).parent
 SEEN_IN = "8.2.8"
-#: What each file of `terminal/` uses, by the class of Textual that has it; a module is named by itself.
+#: The private names that each file of `terminal/` uses, by the class of Textual that has them; a module has its own entry.
 USED = {
     "terminal/drawn.py": {"Screen._compositor"},
     "terminal/driver.py": {"LinuxDriver._debug", "LinuxDriver._file"},
@@ -30,7 +30,7 @@ USED = {
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
     "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
 }
-PUBLIC = {"_asdict", "_replace"}  # of named tuples, whose public methods begin with an underscore
+PUBLIC = {"_asdict", "_replace"}  # methods of named tuples, which are public although they begin with an underscore
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if path.name != "__init__.py")
 
 

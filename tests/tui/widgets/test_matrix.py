@@ -74,7 +74,7 @@ async def test_stale_numbers_are_never_shown(board):
 
 
 async def test_between_full_and_compact_numbers(board):
-    matrix = view(width=2 + 2 + 13)  # border, padding, and room for two compact entries only
+    matrix = view(width=2 + 2 + 13)  # border, padding, and space for only two compact entries
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         matrix.show_array(SMALL)
         await pilot.pause()
@@ -95,7 +95,7 @@ async def test_cursor_says_the_exact_number(board):
         assert listener.messages == [Ref("h", (1, 1))]
         matrix.show_array(None)
         await pilot.press("enter")
-        assert listener.messages == [Ref("h", (1, 1))] * 2  # what is not computed yet is asked too: the answer says so
+        assert listener.messages == [Ref("h", (1, 1))] * 2  # also uncomputed entries, whose answer says so
         assert matrix.subheading == "[1, 1] = ·"
         matrix.show_array(SMALL[:1])
         assert matrix.cursor == (0, 1)
@@ -113,8 +113,8 @@ async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
         matrix.cursor = (63, 47)
         await pilot.pause()
         offset, region = matrix.scroll_offset, matrix.scrollable_content_region
-        assert offset.y + region.height == 64 + 2  # the rows that stay above
-        last = offset.x // 2 + (region.width - 3) // 2  # the names that stay before
+        assert offset.y + region.height == 64 + 2  # the rows that do not scroll
+        last = offset.x // 2 + (region.width - 3) // 2  # the names that do not scroll
         assert last == 48
         assert matrix.subheading.startswith("[63, 47] = ")
         await pilot.press("home", "pageup")

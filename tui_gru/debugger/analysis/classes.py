@@ -47,7 +47,7 @@ def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
 
 
 def _within(before: Callable[[Text], Mask], own: Callable[[Text], Mask]) -> Callable[[Text], Mask]:
-    """Return characters of one class whose predecessor is in another."""
+    """Return the mask of characters of one class whose predecessor is in another."""
 
     def mask(text: Text) -> Mask:
         found: Mask = own(text) & np.concatenate([[False], before(text)])[: len(text)]
@@ -61,13 +61,13 @@ _is_blank = _each(str.isspace)
 
 
 def _starting(text: Text) -> Mask:
-    """Return the first characters of words: not blank, and after a blank or at the start of the text."""
+    """Return the mask of the first characters of words: not blank, and after a blank or at the start of the text."""
     found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
     return found
 
 
 def _indenting(text: Text) -> Mask:
-    """Return spaces and tabs with nothing before them on their line."""
+    """Return the mask of spaces and tabs with nothing before them on their line."""
     found = np.zeros(len(text), bool)
     at = 0
     for line in text.split("\n") if isinstance(text, str) else ():
@@ -77,7 +77,7 @@ def _indenting(text: Text) -> Mask:
 
 
 def _quoted(text: Text) -> Mask:
-    """Return characters between double quotes. Quotes end at an empty line, so an unclosed one affects its paragraph only."""
+    """Return the mask of characters between double quotes. An empty line closes them, so a missing quote affects one paragraph."""
     found = np.zeros(len(text), bool)
     inside = False
     for i, char in enumerate(text):
@@ -91,7 +91,7 @@ def _quoted(text: Text) -> Mask:
 
 
 def _bracketed(text: Text) -> Mask:
-    """Return characters between brackets of any kind, which end at an empty line."""
+    """Return the mask of characters between brackets of any kind, which end at an empty line."""
     found = np.zeros(len(text), bool)
     depth = 0
     for i, char in enumerate(text):

@@ -128,7 +128,7 @@ def influence(
         without = np.full(len(read), np.nan)
         if occlusion:
             last = len(read) if program.config.bidirectional else at + 1
-            without[:last] = value - _left_out(program, moment.record.before, read, window.states, at, chosen, last, stop)
+            without[:last] = value - _occluded(program, moment.record.before, read, window.states, at, chosen, last, stop)
     page = program.model.page
     return Influence(
         row,
@@ -185,7 +185,7 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
         occlusion = np.full(B, np.nan)
 
         def without(rows: NDArray[np.intp]) -> float:
-            _heed(stop)
+            _check_stop(stop)
             x = read.copy()
             x[:, rows] = 0
             return value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
@@ -230,7 +230,7 @@ def _given(record: BatchRecord, program: Program) -> NDArray[Any]:
     return record.ids(program.input).copy() if one_hot else record.array(program.input).copy()
 
 
-def _left_out(
+def _occluded(
     program: Program,
     weights: Weights,
     read: Array,
@@ -246,7 +246,7 @@ def _left_out(
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
     found = np.empty(count)
     for first in range(0, count, group):
-        _heed(stop)
+        _check_stop(stop)
         x = np.repeat(read[:, None], group, axis=1)
         chosen_inputs = range(first, min(first + group, count))
         x[chosen_inputs, range(len(chosen_inputs))] = 0
@@ -262,6 +262,6 @@ def _norms(array: Array) -> Wide:
     return found
 
 
-def _heed(stop: Stop | None) -> None:
+def _check_stop(stop: Stop | None) -> None:
     if stop is not None and stop():
         raise StoppedError("stopped before every input had been occluded once")

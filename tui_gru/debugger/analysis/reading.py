@@ -245,12 +245,12 @@ class _Reader:
 
     def _whole(self, values: dict[str, Array]) -> dict[str, Array]:
         found = {name: kept.reshape(-1, *kept.shape[2:])[: len(self._ids)] for name, kept in values.items()}
-        for name in set(found) & self._judged:
+        for name in set(found) & self._target_readers:
             found[name][-1] = np.nan
         return found
 
     @property
-    def _judged(self) -> set[str]:
+    def _target_readers(self) -> set[str]:
         """The values that depend on the target."""
         found = {name for name, given in self._page.inputs.items() if given.target}
         for line in self._page.lines:

@@ -53,7 +53,7 @@ class StopSearch:
         while first <= last:
             if first <= self._timeline.computed:
                 high = min(first + BLOCK - 1, self._timeline.computed, last)
-                batch = next(self._worth_a_look(first, high), None)
+                batch = next(self._candidates(first, high), None)
                 if batch is None:
                     first = high + 1
                     continue
@@ -78,13 +78,13 @@ class StopSearch:
         first, last = max(begin - 1, 0) // self._N, max(tick - 1, 0) // self._N
         if self._count_before(last + 1):
             return SearchEnd(tick, broken_off=True)
-        while (batch := self._last_worth_a_look(first, last)) is not None:
+        while (batch := self._last_candidate(first, last)) is not None:
             last = batch
             if self._known(batch):
                 if found := self._stop_in(batch, begin - 1, tick - 1, latest=True):
                     return found
                 last -= 1
-            elif self._look_through(max(first, last - BLOCK + 1), last):
+            elif self._count_back(max(first, last - BLOCK + 1), last):
                 return SearchEnd(min(tick, self._timeline.end_of(last)), broken_off=True)
         return SearchEnd(begin)
 
@@ -94,12 +94,12 @@ class StopSearch:
         first, last = after // self._N, max(upto - 1, 0) // self._N
         if self._count_before(last + 1):
             return found
-        while len(found) < most and (batch := self._last_worth_a_look(first, last)) is not None:
+        while len(found) < most and (batch := self._last_candidate(first, last)) is not None:
             last = batch
             if counter.known(batch):
                 found += [tick for tick, _ in reversed(counter.stops_in(batch)) if after < tick <= upto]
                 last -= 1
-            elif self._look_through(max(first, last - BLOCK + 1), last):
+            elif self._count_back(max(first, last - BLOCK + 1), last):
                 break
         return found
 
@@ -132,7 +132,7 @@ class StopSearch:
     def _known(self, batch: int) -> bool:
         return all(counter.known(batch) for counter in self._counters)
 
-    def _worth_a_look(self, first: int, last: int, *, latest: bool = False) -> Iterator[int]:
+    def _candidates(self, first: int, last: int, *, latest: bool = False) -> Iterator[int]:
         """Return the batches in which a stop is hit or possible, in order, or in reverse if `latest` is True."""
         worth = np.zeros(last + 1 - first, bool)
         for counter in self._counters:
@@ -141,11 +141,11 @@ class StopSearch:
         batches = np.flatnonzero(worth)
         return iter((first + (batches[::-1] if latest else batches)).tolist())
 
-    def _last_worth_a_look(self, first: int, last: int) -> int | None:
+    def _last_candidate(self, first: int, last: int) -> int | None:
         """Return the last of the batches `first` … `last` in which a stop is hit or possible; None if there is none."""
         while last >= first:
             low = max(first, last - BLOCK + 1)
-            if (batch := next(self._worth_a_look(low, last, latest=True), None)) is not None:
+            if (batch := next(self._candidates(low, last, latest=True), None)) is not None:
                 return batch
             last = low - 1
         return None
@@ -196,7 +196,7 @@ class StopSearch:
             counter.settle()
         return reached, broken
 
-    def _look_through(self, low: int, last: int) -> bool:
+    def _count_back(self, low: int, last: int) -> bool:
         """Count the hits in the batches up to `last`, as many as are replayed at once. True if interrupted."""
         start = max(low, self._timeline.replay_start(max(0, last - CHUNK + 1)))
         while (unknown := self._unknown(start, last)) is not None:

@@ -21,10 +21,10 @@ LONGEST = 48
 
 def why(found: SearchEnd, timeline: Timeline) -> str:
     """Return the message for the end of a search."""
-    said = "; ".join(_by(resolved, hit, found, timeline) for resolved, hit in found.by)
+    reasons = "; ".join(_by(resolved, hit, found, timeline) for resolved, hit in found.by)
     if all(isinstance(resolved.stop, Watch) for resolved, _ in found.by):
-        return f"stopped: {said}"
-    return f"stopped at {_line(timeline.position(found.tick))}: {said}"
+        return f"stopped: {reasons}"
+    return f"stopped at {_line(timeline.position(found.tick))}: {reasons}"
 
 
 def _by(resolved: ResolvedStop, hit: int | None, found: SearchEnd, timeline: Timeline) -> str:

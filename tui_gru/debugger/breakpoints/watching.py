@@ -58,8 +58,8 @@ def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watch
     tick, error, value = moment.position.tick, "", None
     try:
         value = value_at(resolved, timeline, tick)
-    except ConditionError as said:
-        error = str(said)
+    except ConditionError as problem:
+        error = str(problem)
     return Watched(watch, value, _before(resolved, timeline, tick, value), error)
 
 
@@ -101,11 +101,11 @@ def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tu
                 if value is not None:
                     return tick, value
         in_part = before <= (batch + 1) * N
-        batch = batch - 1 if learns or in_part or timeline.changed_in(batch) else _with_more(timeline, batch)
+        batch = batch - 1 if learns or in_part or timeline.changed_in(batch) else _next_to_test(timeline, batch)
     return None
 
 
-def _with_more(timeline: Timeline, batch: int) -> int:
+def _next_to_test(timeline: Timeline, batch: int) -> int:
     """Return the last batch before `batch` that may have a value, if `batch`, which does not learn, has none; −1 if there is none.
 
     Other batches that do not learn have no more values, except one right after a batch that learns.

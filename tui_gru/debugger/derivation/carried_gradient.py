@@ -49,7 +49,7 @@ class CarriedGradient:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
         self._stored = timeline.earlier(here.position.number, monitor)
         self._flows: list[list[Array]] = []  # by batch: the gradients of its states
-        self._moment_of = lru_cache(maxsize=AT_HAND)(self._worked_out)
+        self._moment_of = lru_cache(maxsize=AT_HAND)(self._compute_moment)
         self._lines = TermBuilder(here.program, self._moment_at, self._term, part)
 
     def terms(self, line: str, index: Index) -> tuple[Node, ...]:
@@ -130,7 +130,7 @@ class CarriedGradient:
     def _moment_at(self, tick: int) -> Moment:
         return self._moment_of(self._batch(tick))
 
-    def _worked_out(self, batch: int) -> Moment:
+    def _compute_moment(self, batch: int) -> Moment:
         """Return an earlier batch at the end of its backward pass, with the deltas from the gradient of this batch."""
         k = self._here.position.number - 1 - batch
         scratch, stored = self._scratch(), self._stored[k]

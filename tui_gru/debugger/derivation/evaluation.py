@@ -145,7 +145,7 @@ class Numbers:
                 return (powers / powers.sum())[index[-1]]
         values = [self.value(child, self.index_of(child, node, index)) for child in node.children]
         if any(isinstance(i, slice) for i in index):
-            values = self._beside(node, values, index)
+            values = self._aligned(node, values, index)
             if isinstance(node, e.Spread):
                 return np.broadcast_to(values[0], [n for n, i in zip(self.shape(node), index, strict=True) if isinstance(i, slice)])
         with np.errstate(all="ignore"):
@@ -168,7 +168,7 @@ class Numbers:
                 return _FUNCTIONS[function](*map(np.asarray, values))
         raise TypeError(node)
 
-    def _beside(self, node: Expression, values: list[Any], index: Index) -> list[Any]:
+    def _aligned(self, node: Expression, values: list[Any], index: Index) -> list[Any]:
         """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""
         every = self.axes(node)
         kept = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]

@@ -37,11 +37,11 @@ class Explainer:
         self._monitor = monitor
         self._timeline, self._program = timeline, timeline.program
         self._config = timeline.program.config
-        self._by_hand = ManualEdits(timeline, self._node, lambda *line: self._after_lines.formula(*line))
+        self._edits = ManualEdits(timeline, self._node, lambda *line: self._after_lines.formula(*line))
         self._after = lru_cache(maxsize=16)(partial(timeline.moment, monitor=monitor))
         self._before = lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
-        self._lines = TermBuilder(timeline.program, self._before, self._found, self._part_found)
+        self._lines = TermBuilder(timeline.program, self._before, self._node_as_read, self._part_as_read)
         # Reads numbers as of a tick; for a line of the update, the tick before it.
         self._after_lines = TermBuilder(timeline.program, self._after, self._not_updated, self._part)
 
@@ -70,9 +70,9 @@ class Explainer:
         label = spoken(self._program, number.name, number.index)
         return Node(label, value, partial(self._expand, number), number, sign, exact=True, latex=self._latex(number))
 
-    def _found(self, number: ValueRef, sign: int = 1) -> Node:
+    def _node_as_read(self, number: ValueRef, sign: int = 1) -> Node:
         """Return a number as the line at its tick reads it, before any edit at that tick."""
-        return self._node(replace(number, before=self._by_hand.at(number.tick)), sign)
+        return self._node(replace(number, before=self._edits.at(number.tick)), sign)
 
     def _not_updated(self, number: ValueRef, sign: int = 1) -> Node:
         """Return a number as a line of the update rule reads it: the target of the line has its old value."""
@@ -108,13 +108,13 @@ class Explainer:
             case Kind.STATE:
                 return self._state_before(number, next(state for state in page.states if page.before(state) == name))
             case Kind.NUMBER if name == "learning_rate":
-                return given(self._by_hand.rate(number) or "the learning rate that the run began with")
+                return given(self._edits.rate(number) or "the learning rate that the run began with")
             case Kind.NUMBER if name == "grad_norm":
                 return self._gradient_norm(number)
             case Kind.NUMBER if name == "max_weight":
                 return self._largest_weight(number)
         state = next((state for state in page.states if page.ahead(state) == name), None)
-        return self._computed(number) if state is None else self._from_ahead(number, state)
+        return self._computed(number) if state is None else self._from_next(number, state)
 
     def _given(self, number: ValueRef, source: Given) -> Derivation | None:
         """Return the derivation of a number that a run on given batches received; None for a computed number."""
@@ -124,11 +124,9 @@ class Explainer:
         if kind is Kind.INPUT:
             return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
         if kind is Kind.PARAMETER:
-            return self._by_hand.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
+            return self._edits.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
         if name in {line.target for line in self._program.outside}:
-            return self._by_hand.derivation(number, begin) or given(
-                f"the gradient from outside{at}: your head and loss", tick=begin
-            )
+            return self._edits.derivation(number, begin) or given(f"the gradient from outside{at}: your head and loss", tick=begin)
         return None
 
     def _computed(self, number: ValueRef) -> Derivation:
@@ -137,7 +135,7 @@ class Explainer:
         offset = self._program.tick_of(name, t)
         assert offset is not None
         tick = self._batch(number) * self._program.ticks + offset
-        if (edit := self._by_hand.derivation(number, tick)) is not None:
+        if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
         formula, text = self._program.made_by(name)
         return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
@@ -146,16 +144,16 @@ class Explainer:
         """Return the derivation of a recorded part, from the first line that contains it, or from an edit."""
         return self._part_of(part, ValueRef(name, index, t, tick))
 
-    def _part_found(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
+    def _part_as_read(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
         """Return the same, as the line at a tick reads it."""
-        return self._part_of(part, ValueRef(name, index, t, tick, before=self._by_hand.at(tick)))
+        return self._part_of(part, ValueRef(name, index, t, tick, before=self._edits.at(tick)))
 
     def _part_of(self, part: Expression, number: ValueRef) -> Derivation:
         t = self._t(number)
         offset = self._program.tick_of(number.name, t)
         assert offset is not None
         tick = self._batch(number) * self._program.ticks + offset
-        if (edit := self._by_hand.derivation(number, tick)) is not None:
+        if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
         return self._lines.formula(part if part.children else e.plain(part), number.index, tick, t)
 
@@ -166,7 +164,7 @@ class Explainer:
         shown, last = self._program.writer.name(state), self._program.seq_length - 1
         if 0 <= t - way <= last:
             return self._copy(replace(number, name=state, t=t - way), f"{shown} at t {t - way + 1}")
-        if (edit := self._by_hand.derivation(number, batch * self._program.ticks)) is not None:
+        if (edit := self._edits.derivation(number, batch * self._program.ticks)) is not None:
             return edit
         if self._config.given is not None:
             return given(f"{shown} as given with the batch: h0")
@@ -177,7 +175,7 @@ class Explainer:
         read = ValueRef(state, number.index, last if way > 0 else 0, self._timeline.end_of(batch - 1))
         return self._copy(read, f"{shown} at the end of the batch before")
 
-    def _from_ahead(self, number: ValueRef, state: str) -> Derivation:
+    def _from_next(self, number: ValueRef, state: str) -> Derivation:
         """Return the derivation of the gradient that a state receives from the timestep that reads it."""
         t, page = self._t(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
@@ -205,7 +203,7 @@ class Explainer:
         begun = self._program.there_at(number.name, t)
         assert begun is not None
         loaded = self._batch(number) * self._program.ticks + begun - 1  # just before the timestep began
-        by_hand = self._by_hand.character(place, replace(number, tick=loaded, before=False))
+        by_hand = self._edits.character(place, replace(number, tick=loaded, before=False))
         note = f"“{char}” is {role} here: character {place + 1} of the text"
         return given(f"{note}, {by_hand}" if by_hand else note, tick=number.tick)
 
@@ -219,16 +217,16 @@ class Explainer:
         here = self._moment(number)
         learned: int | None = batch if here.learned and offset >= update else self._timeline.learned_before(batch)
         tick = 0 if learned is None else learned * self._program.ticks + update
-        if (edit := self._by_hand.derivation(number, tick)) is not None:
+        if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
         if learned is None:
-            return given(self._began(name), tick=0)
+            return given(self._initial(name), tick=0)
         at = self._timeline.position(tick)
         note = f"from the update of {in_words(at.epoch, at.batch)}"
         text = self._program.lines[name].text
         return Derivation("sum", partial(self._update, number, tick), tick=tick, formula=text, note=note)
 
-    def _began(self, name: str) -> str:
+    def _initial(self, name: str) -> str:
         if self._program.names[name].kind is Kind.KEPT:
             return f"{self._program.writer.name(name)} begins at 0"
         if self._config.init == FROM_FILE:
@@ -256,7 +254,7 @@ class Explainer:
         done = program.steps_done(number.name, offset)
         tick = batch * program.ticks + block.start + (done - 1) * len(block.lines) + index + 1
         complete = batch * program.ticks + program.backward_end
-        if offset >= program.backward_end and (edit := self._by_hand.derivation(number, complete)) is not None:
+        if offset >= program.backward_end and (edit := self._edits.derivation(number, complete)) is not None:
             return edit
         earlier: tuple[Node, ...] = ()
         if program.earlier and offset >= program.backward_end:
@@ -282,12 +280,12 @@ class Explainer:
 
     def _earlier_batches(self, tick: int) -> CarriedGradient:
         """Return the earlier batches of the batch whose gradient is complete at `tick`."""
-        return CarriedGradient(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
+        return CarriedGradient(self._timeline, self._before(tick), self._node_of_earlier, self._part, self._monitor)
 
-    def _found_there(self, number: ValueRef, sign: int) -> Node:
+    def _node_of_earlier(self, number: ValueRef, sign: int) -> Node:
         """Return a number of an earlier batch as of its end; of the batch whose gradient continues, as the line read it."""
         at_end = number.tick == self._timeline.end_of(self._batch(number))
-        return (self._node if at_end else self._found)(number, sign)
+        return (self._node if at_end else self._node_as_read)(number, sign)
 
     def _gradient_norm(self, number: ValueRef) -> Derivation:
         record = self._moment(number).record

@@ -60,7 +60,7 @@ class ManualEdits:
         tick, last = segment.start, segment.edited[-1]
         if last != number.name and self._is_part_of(last, number.name):
             return self._from_parts(number, tick)
-        old = self._was(replace(number, tick=tick, before=True))
+        old = self._node_before(replace(number, tick=tick, before=True))
         note = self.said(tick, numbers.given(old.value))
         if not math.isfinite(old.value):
             return given(note, tick=tick)
@@ -74,7 +74,7 @@ class ManualEdits:
         made = name in program.lines or name in program.parts
         return made and any(node.label == part for node in program.made_by(name)[0].walk())
 
-    def _was(self, number: ValueRef) -> Node:
+    def _node_before(self, number: ValueRef) -> Node:
         """Return the node of a number before its edit."""
         node = self._node(number)
         return replace(node, label=f"{node.label} before")
@@ -83,7 +83,7 @@ class ManualEdits:
         """Return the derivation of a number whose line was completed again after an edit of one of its parts."""
         formula, text = self._timeline.program.made_by(number.name)
         t = self._timeline.position(tick).t if number.t is None else number.t
-        return replace(self._line(_by_their_names(formula), number.index, tick, t), tick=tick, formula=text)
+        return replace(self._line(_named_parts(formula), number.index, tick, t), tick=tick, formula=text)
 
     def rate(self, number: ValueRef) -> str:
         """Return the place where the learning rate was last edited, as of `number`, in words; empty if it never was."""
@@ -134,7 +134,7 @@ class ManualEdits:
         return float(recorded(program, record, name, t)[number.index])
 
 
-def _by_their_names(node: Expression) -> Expression:
+def _named_parts(node: Expression) -> Expression:
     """Return an expression with each labelled part replaced by its name."""
-    children = tuple(Name(child.label) if child.label else _by_their_names(child) for child in node.children)
+    children = tuple(Name(child.label) if child.label else _named_parts(child) for child in node.children)
     return node.with_children(children) if children else node

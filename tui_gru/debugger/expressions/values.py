@@ -112,7 +112,7 @@ def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or
 
 
 def combine(operation: Operation, left: Array, right: Array, place: Place) -> Array:
-    """Return an elementwise binary operation; shapes within a moment broadcast as in NumPy."""
+    """Apply an elementwise binary operation; shapes within a moment broadcast as in NumPy."""
     ndim = max(left.ndim, right.ndim)
     try:
         return operation(_with_ndim(left, ndim), _with_ndim(right, ndim))
@@ -122,7 +122,7 @@ def combine(operation: Operation, left: Array, right: Array, place: Place) -> Ar
 
 
 def compare(operation: Operation, left: Array, right: Array, place: Place) -> Array:
-    """Return a comparison of numbers with numbers, or of text with text; NaN equals nothing."""
+    """Compare numbers with numbers, or text with text; NaN equals nothing."""
     if is_text(left) != is_text(right):
         raise place.error(f"{place} compares text with a number")
     if not is_text(left):

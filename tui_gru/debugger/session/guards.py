@@ -76,12 +76,12 @@ def monitor(program: Program, interrupts: Interrupts, watch: TroubleWatch | None
     """Create a monitor that reports every batch to `progress`, and stops the run if it is interrupted or `watch` finds trouble."""
     ticks = program.ticks
 
-    def seen(batch: int, record: BatchRecord) -> bool:
+    def visit(batch: int, record: BatchRecord) -> bool:
         if progress is not None:
             progress(position_of(program, (batch + 1) * ticks))
         return interrupts.asked() or (watch is not None and watch.sees(batch, record))
 
-    return seen
+    return visit
 
 
 def either(monitor: Monitor, checks: CheckWatch | None) -> Monitor:

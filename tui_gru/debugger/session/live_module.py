@@ -23,7 +23,7 @@ def session_on(
     run = last_run(module, optimizer, head, name)
     if run is None:
         return None
-    given, said = run
+    given, notice = run
     session = Session.on(GivenConfig.of_given(given))
-    session.notice = said
+    session.notice = notice
     return session

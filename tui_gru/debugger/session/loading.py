@@ -49,15 +49,15 @@ def load(
         about_text = {"vocabulary": vocabulary, "tokens": tokens, **options}
         if other := next((option for option, value in about_text.items() if value is not None), None):
             raise TuiGruError(f"{other} is for a run on a text; give a head and a text as well, or leave it out", option=other)
-        given, said = on_numbers(path, name, convention, {"inputs": inputs, "embedding": embedding, **others})
+        given, notice = on_numbers(path, name, convention, {"inputs": inputs, "embedding": embedding, **others})
         session = Session.on(GivenConfig.of_given(given))
         found = session.expected
-        session.notice = "; ".join(filter(None, (said, "" if found is None else found.sentence)))
+        session.notice = "; ".join(filter(None, (notice, "" if found is None else found.sentence)))
         return session
     if other := next((option for option, value in others.items() if value is not None), None):
         raise TuiGruError(f"{other} is for a run on inputs; a run on a text begins with zero: leave it out", option=other)
     reads = Reads(head, embedding, text, inputs, vocabulary, tokens)
-    config, weights, said = on_text(path, name, convention, reads, options)
+    config, weights, notice = on_text(path, name, convention, reads, options)
     session = Session.on(config, weights=weights)
-    session.notice = said
+    session.notice = notice
     return session

@@ -35,13 +35,13 @@ def switch(run: Run, name: str) -> Outcome:
 def mark(run: Run, letter: str) -> Mark:
     """Set a mark at the position. Raises `TuiGruError` if it is not a letter."""
     mark = Mark(letter, run.state.branch, run.state.tick)
-    _keep_marks(run, run.state.marks.with_mark(mark))
+    _set_marks(run, run.state.marks.with_mark(mark))
     return mark
 
 
 def delete_mark(run: Run, letter: str) -> None:
     """Delete a mark. Raises `TuiGruError` if there is none."""
-    _keep_marks(run, run.state.marks.without(letter))
+    _set_marks(run, run.state.marks.without(letter))
 
 
 def destination(run: Run, letter: str) -> tuple[str, int]:
@@ -119,6 +119,6 @@ def _switch(run: Run, name: str, tick: int) -> None:
     travel.stand(run, branches, branches.timeline.place(min(tick, branches.newest)))
 
 
-def _keep_marks(run: Run, marks: Marks) -> None:
+def _set_marks(run: Run, marks: Marks) -> None:
     run.update(marks=marks)
     run.recorder.record_kept()

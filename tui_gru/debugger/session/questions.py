@@ -150,6 +150,14 @@ class Questions:
         self._found = (run.timeline, found)
         return found
 
+    def held_out(self, text: str) -> str:
+        """The part of a held-out text that is read."""
+        from tui_gru.debugger.analysis.findings.learning import HELD_OUT
+
+        if self._run.state.config.given is not None:
+            raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
+        return self._run.state.config.as_string(self._held_out(text)[:HELD_OUT])
+
     def report(self, title: str, held_out: str, progress: Progress | None) -> Report:
         """Gather the contents of a report on the run up to the position."""
         from tui_gru.debugger.analysis.report.gathered import gather

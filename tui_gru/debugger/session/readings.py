@@ -25,11 +25,11 @@ def other_reading(session: Session, reset: str | None = None, z: str | None = No
     if reset is None and z is None:
         reset, z = _next(given.reading)
     record = session.anchor().timeline.record(0)
-    again, said = given.again(reset, z, record.array(output_name(record)).copy())
+    again, notice = given.again(reset, z, record.array(output_name(record)).copy())
     other = Session.on(GivenConfig.of_given(again))
     other.seek(session.position.tick)  # every convention has the same number of lines
     found = other.expected
-    other.notice = f"{said}: {found.sentence}" if found is not None else said
+    other.notice = f"{notice}: {found.sentence}" if found is not None else notice
     return other
 
 

@@ -12,13 +12,13 @@ from tui_gru.interop.recording.reading import open_recording
 
 def opened(folder: str | PathLike[str], name: str | None = None) -> tuple[GivenConfig, str]:
     """Return the config of a session on the recording in a folder, of the GRU called `name`. Raises `RecordingError`, one line."""
-    given, said = recorded_run(open_recording(folder), name)
-    return GivenConfig.of_given(given), said
+    given, notice = recorded_run(open_recording(folder), name)
+    return GivenConfig.of_given(given), notice
 
 
 def session_on(folder: str | PathLike[str], name: str | None = None) -> Session:
     """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs."""
-    config, said = opened(folder, name)
+    config, notice = opened(folder, name)
     session = Session.on(config)
-    session.notice = said
+    session.notice = notice
     return session

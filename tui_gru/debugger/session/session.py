@@ -105,9 +105,9 @@ class Session:
         if isinstance(path, str | os.PathLike) and os.path.isdir(path) and _holds_a_recording(path):
             from tui_gru.debugger.session.recordings import opened as opened_recording  # imported late: rarely needed
 
-            config, said = opened_recording(path)
+            config, notice = opened_recording(path)
             session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
-            session.notice = said
+            session.notice = notice
             return session
         from tui_gru.debugger.storage.store import RecordedFile, load
 
@@ -625,17 +625,29 @@ class Session:
         """The result of the last call of `findings` on this branch; empty before the first."""
         return self._questions.found
 
+    @property
+    def held_out(self) -> str:
+        """The text of `hold_out`; empty without one."""
+        return str(self.kept("held-out", ""))
+
+    def hold_out(self, text: str) -> None:
+        """Keep a text that is not trained on with the session, for `findings` and `report` to detect overfitting with.
+
+        Only its first 10,000 characters are used. Raises `TuiGruError` if it does not fit the vocabulary, or the run has no text.
+        """
+        self.keep("held-out", self._questions.held_out(text), begin=False)
+
     def findings(self, *, held_out: str = "", progress: Progress | None = None) -> tuple[Finding, ...]:
         """Return training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
 
-        `held_out` is a text that was not trained on, used to detect overfitting. Replays the last batches. Raises `TuiGruError`
-        if an argument is invalid or it is interrupted.
+        `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
+        batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
-        return self._questions.findings(held_out, progress)
+        return self._questions.findings(held_out or self.held_out, progress)
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: Progress | None = None) -> Report:
         """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`."""
-        return self._questions.report(title, held_out, progress)
+        return self._questions.report(title, held_out or self.held_out, progress)
 
     def units(
         self, name: str = "", *, row: int | None = None, text: str | None = None, progress: Progress | None = None

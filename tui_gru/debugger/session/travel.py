@@ -40,14 +40,14 @@ def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome
     count = arguments.whole("count", count)
     stride = before.onwards(level, here, count)
     target, cut = stride.target(index, count)
-    led = before if cut and target == here else stride.gone(count, target, cut)
+    memory = before if cut and target == here else stride.gone(count, target, cut)
     with run.under_way():
-        _walk(run, target, progress, led)
+        _walk(run, target, progress, memory)
     reached = run.state.tick
     if reached != target:
-        led = before if reached == here else stride.gone(count, reached, True)
-    if run.state.stride is not led:
-        run.update(stride=led)
+        memory = before if reached == here else stride.gone(count, reached, True)
+    if run.state.stride is not memory:
+        run.update(stride=memory)
     return run.outcome
 
 

@@ -21,7 +21,7 @@ DIGITS = 4
 
 
 def line_latex(snapshot: Snapshot) -> str | None:
-    """Return the line just executed as an align*: its formula, and below it the formula with numbers. None if it has no formula."""
+    """Return the line just executed as an align*: its formula, then the formula with numbers. None if it has no formula."""
     line = snapshot.line
     if line is None or line.formula is None:
         return None

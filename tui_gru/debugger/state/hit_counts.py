@@ -124,9 +124,9 @@ class HitCache:
         return self._of[timeline].setdefault(key, HitCounts())
 
     def _taken_over(self, timeline: Timeline) -> dict[Key, HitCounts]:
-        likest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
-        batches = _in_common(likest, timeline)
-        return {key: each.shared(batches) for key, each in self._of.get(likest, {}).items()} if batches else {}
+        nearest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
+        batches = _in_common(nearest, timeline)
+        return {key: each.shared(batches) for key, each in self._of.get(nearest, {}).items()} if batches else {}
 
 
 def _in_common(one: Timeline, other: Timeline) -> int:

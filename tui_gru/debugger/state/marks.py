@@ -64,13 +64,13 @@ class Marks:
         """Create from the result of `to_data`. Raises `ValueError` if the data is invalid."""
         marks = cls()
         if not isinstance(data, list):
-            raise ValueError("these are no marks")
+            raise ValueError("not a list of marks")
         for one in data:
             if not isinstance(one, Mapping) or set(one) != {each.name for each in fields(Mark)}:
-                raise ValueError("this is no mark")
+                raise ValueError("not a mark")
             mark = Mark(**one)
             if not isinstance(mark.branch, str) or type(mark.tick) is not int or mark.tick < 0:
-                raise ValueError("this is no place")
+                raise ValueError("not a place")
             marks = marks.with_mark(mark)
         return marks
 

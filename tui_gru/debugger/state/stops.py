@@ -99,7 +99,7 @@ class Stops:
     def from_data(cls, data: Any) -> Stops:
         """Create from the result of `to_data`. Raises `ValueError` if the data is invalid."""
         if not isinstance(data, Mapping) or not isinstance(data.get("last_id"), int):
-            raise ValueError("these are no breakpoints")
+            raise ValueError("not breakpoints and watches")
         stops = cls(
             tuple(_checked(Breakpoint, one) for one in data.get("breakpoints", ())),
             tuple(_checked(Watch, one) for one in data.get("watches", ())),
@@ -107,7 +107,7 @@ class Stops:
         )
         ids = [stop.id for stop in stops.all]
         if len(set(ids)) < len(ids) or any(not 0 < id <= stops.last_id for id in ids):
-            raise ValueError("these ids are not those of breakpoints")
+            raise ValueError("invalid ids of breakpoints or watches")
         return stops
 
 
@@ -155,7 +155,7 @@ def _checked(kind: type[S], data: Any) -> S:
     """Create a stop from data. Raises `ValueError` if the data is invalid."""
     types = {"id": int, "stops": bool, "enabled": bool}
     if not isinstance(data, Mapping) or set(data) != {each.name for each in fields(kind)}:
-        raise ValueError("this is no breakpoint")
+        raise ValueError("not a breakpoint or watch")
     if any(type(value) is not types.get(name, str) for name, value in data.items()):
-        raise ValueError("this is no breakpoint")
+        raise ValueError("not a breakpoint or watch")
     return kind(**data)

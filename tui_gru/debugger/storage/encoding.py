@@ -68,14 +68,14 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
     at, arrays = len(head), {}
     for name, code, shape in from_json(head.decode("ascii")):
         if type(name) is not str or type(code) is not str or not _CODE.fullmatch(code):
-            raise ValueError("holds something else than numbers under names")
+            raise ValueError("has an array of another kind than numbers")
         if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError("has an array of no size")
+            raise ValueError("has an array of invalid size")
         array = np.frombuffer(data, np.dtype(code), math.prod(shape), at).reshape(shape)
         arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
         at += array.nbytes
     if at != len(data):
-        raise ValueError("there is more than the arrays that were announced")
+        raise ValueError("has more data than its arrays")
     return arrays
 
 

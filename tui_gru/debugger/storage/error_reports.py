@@ -33,13 +33,13 @@ def reported(error: BaseException, doing: str) -> str:
 
     `doing` describes what the program was doing. Never raises: if the report cannot be written, the message says so.
     """
-    said = " ".join("".join(traceback.format_exception_only(error)).split())
-    said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
+    summary = " ".join("".join(traceback.format_exception_only(error)).split())
+    summary = summary if len(summary) <= _SHOWN else f"{summary[:_SHOWN]}…"
     try:
         where = f"report: {_report(error, doing)}"
     except Exception as problem:  # a full disk, no memory: the message must appear whatever it is
         where = f"no report could be written: {getattr(problem, 'strerror', None) or type(problem).__name__}"
-    return f"internal error ({said}); {where}"
+    return f"internal error ({summary}); {where}"
 
 
 def _report(error: BaseException, doing: str) -> Path:

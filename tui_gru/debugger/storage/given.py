@@ -85,7 +85,7 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
     recorded = arrays.get("recorded")
     if recorded is not None and recorded.shape != arrays["weights"].shape:
         raise ValueError("has recorded gradients of another shape")
-    said, loss = str(fact["said"]), fact["loss"]
+    remarks, loss = str(fact["said"]), fact["loss"]
     batch = GivenBatch(
         weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
         inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
@@ -96,7 +96,7 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
         loss=float("nan") if loss is None else float(loss),
         tolerance=None if fact["tolerance"] is None else float(fact["tolerance"]),
         recorded=None if recorded is None else Weights(model.layout, np.array(recorded, dtype)),
-        said=lambda: said,
+        said=lambda: remarks,
     )
     title, origin, inputs_from, fixed, _ = (str(fact[name]) for name in _TEXTS)
     return Given(

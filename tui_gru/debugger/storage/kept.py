@@ -44,7 +44,7 @@ def _read_stops(data: Any, program: Program) -> Stops:
 
 def _read_text(data: Any, _: Program) -> str:
     if not isinstance(data, str):
-        raise ValueError("this is no condition")
+        raise ValueError("not a condition")
     return data
 
 
@@ -52,13 +52,13 @@ def _read_place(data: Any, _: Program) -> Place | None:
     if data is None:
         return None
     if not isinstance(data, list) or len(data) != 2 or not isinstance(data[0], str):
-        raise ValueError("this is no place")
+        raise ValueError("not a place")
     return data[0], _tick(data[1])
 
 
 def _read_pair(data: Any, _: Program) -> tuple[str, ...]:
     if not isinstance(data, list) or len(data) not in (0, 2) or not all(isinstance(name, str) for name in data):
-        raise ValueError("these are no two branches")
+        raise ValueError("not two branches")
     return tuple(data)
 
 
@@ -72,13 +72,13 @@ def _read_log(data: Any, _: Program) -> Mapping[str, tuple[LogLine, ...]]:
 
 def _line(tick: Any, id: Any, text: Any) -> LogLine:
     if not isinstance(text, str):
-        raise ValueError("this is no line of a log")
+        raise ValueError("not a line of a log")
     return LogLine(_tick(tick), _tick(id), text)
 
 
 def _tick(data: Any) -> int:
     if type(data) is not int or data < 0:
-        raise ValueError("this is no place")
+        raise ValueError("not a place")
     return data
 
 

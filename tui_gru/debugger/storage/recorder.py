@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Later:
+class _Pending:
     """A recording that waits for its first change: a function for its path, the state at the beginning, and whether it is due."""
 
     place: Callable[[], FilePath | None]
@@ -53,7 +53,7 @@ class Recorder:
         self.unrecorded = False
         self._file: RecordedFile | None = None
         self._opened: Origin | None = None  # the file that the session was read from
-        self._later: _Later | None = None
+        self._pending: _Pending | None = None
         self._verb = 0  # the thread that executes a verb; 0 if none does
         self._lock = RLock()  # `kept` may be written by another thread than the verbs
 
@@ -62,7 +62,7 @@ class Recorder:
         self._file = file
         if file is None:
             self._opened = opened.path, opened.written
-            self._later = _Later(partial(_left_alone, opened.path), opened.state)
+            self._pending = _Pending(partial(_refuse_to_write, opened.path), opened.state)
 
     def verb(self, work: Callable[[], T]) -> T:
         """Execute a verb, and write what has changed when it returns or raises. A verb inside another verb writes nothing."""
@@ -97,12 +97,12 @@ class Recorder:
 
     def record_later(self, place: Callable[[], FilePath | None]) -> None:
         """Like `record_to`, but only when there is something to record; `place` then returns the path, or None for not yet."""
-        self._later = _Later(place, self._state(False))
+        self._pending = _Pending(place, self._state(False))
 
     @property
     def undecided(self) -> bool:
         """True if there are changes to record, and `place` has not returned a path for them yet."""
-        return self._later is not None and self._later.due
+        return self._pending is not None and self._pending.due
 
     @property
     def opened_from(self) -> Path | None:
@@ -121,15 +121,15 @@ class Recorder:
     def stay_in_memory(self, why: str = "") -> None:
         """Stop recording, and warn with the reason."""
         self.close()
-        self._warn_of(f"{IN_MEMORY}: {why}" if why else IN_MEMORY)
+        self._fail(f"{IN_MEMORY}: {why}" if why else IN_MEMORY)
 
     def record(self) -> None:
         """Write changes to the file that the session is recorded to, if there is one."""
         with self._lock:
-            if self._later is not None:
-                self._begin(self._later)
+            if self._pending is not None:
+                self._begin(self._pending)
             elif self._file is not None:
-                self._warn_of(self._file.write(self._state(False)))
+                self._fail(self._file.write(self._state(False)))
 
     def record_kept(self, *, begin: bool = True) -> None:
         """Write `kept` after it has changed; during a verb, this is done at the end of the verb.
@@ -137,27 +137,27 @@ class Recorder:
         If `begin` is False, the change does not start a recording that waits for its first change.
         """
         with self._lock:
-            if self._later is not None and not begin:
+            if self._pending is not None and not begin:
                 kept = self._state(False).kept
-                self._later = _Later(self._later.place, self._later.state.replaced(kept=kept), self._later.due)
+                self._pending = _Pending(self._pending.place, self._pending.state.replaced(kept=kept), self._pending.due)
             if self._verb == get_ident():
                 return
-            if self._later is not None:
-                self._begin(self._later)
+            if self._pending is not None:
+                self._begin(self._pending)
             elif self._file is not None:
-                self._warn_of(self._file.write_kept(self._state(False)))
+                self._fail(self._file.write_kept(self._state(False)))
 
     def close(self) -> None:
         """Stop recording; the session continues in memory."""
         with self._lock:
-            self._later = None
+            self._pending = None
             if self._file is not None:
                 if (state := self._state(True)).hit_counts:
                     self._file.write(state)
                 self._file.close()
                 self._file = None
 
-    def _begin(self, later: _Later) -> None:
+    def _begin(self, later: _Pending) -> None:
         """Start a recording that waits for its first change, if there are changes."""
         if not later.is_due(self._state(False)):
             return
@@ -166,19 +166,19 @@ class Recorder:
         for attempt in range(ATTEMPTS):
             try:
                 place = later.place()
-                self._later = None if place is not None else _Later(later.place, later.state, due=True)
+                self._pending = None if place is not None else _Pending(later.place, later.state, due=True)
                 return None if place is None else self.record_to(place)
             except SessionFileError as error:
                 if not isinstance(error, SessionInUseError) or attempt + 1 == ATTEMPTS:
                     return self.stay_in_memory(str(error))
 
-    def _warn_of(self, trouble: str) -> None:
+    def _fail(self, trouble: str) -> None:
         if trouble:
             self._file, self.unrecorded = None, True
             self._warn(trouble)
 
 
-def _left_alone(path: Path) -> FilePath:
+def _refuse_to_write(path: Path) -> FilePath:
     from tui_gru.debugger.storage.session_errors import UnwritableSessionError
 
     raise UnwritableSessionError(f"{path} is not changed; save the session to keep your changes")

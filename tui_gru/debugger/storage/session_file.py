@@ -148,7 +148,7 @@ def glancing(path: Path) -> Iterator[SessionFile]:
 
 def remove(path: Path) -> None:
     """Delete a session of this version that is not open. Raises `SessionFileError`; other files are not deleted."""
-    with writing_errors(path), _claimed(path) as session:
+    with writing_errors(path), _exclusive(path) as session:
         if session is not None:
             path.unlink()
 
@@ -161,7 +161,7 @@ def replace(path: Path, fill: Fill) -> Inode:
     """
     new = path.with_name(f".{os.urandom(8).hex()}.tui-gru-saving")
     try:
-        with writing_errors(path), _claimed(path) as old:
+        with writing_errors(path), _exclusive(path) as old:
             _write_new(new, old, fill)
             _synchronise(new)
             if path.exists():
@@ -220,12 +220,12 @@ def identify(path: Path) -> None:
     _check_there(path)
     with reading_errors(path):
         try:
-            application, version = _marks(path, "ro&immutable=1")
+            application, version = _identification(path, "ro&immutable=1")
         except sqlite3.DatabaseError as error:
             if result_code(error) != sqlite3.SQLITE_CORRUPT:
                 raise
             with sqlite_files.readable(path) as (at, mode):
-                application, version = _marks(at, mode)  # its log may be only partly merged into the file
+                application, version = _identification(at, mode)  # its log may be only partly merged into the file
     if application != APPLICATION_ID:
         raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
     if version > VERSION:
@@ -257,14 +257,14 @@ def _checked(path: Path, connection: sqlite3.Connection, log_missing: bool) -> S
     return SessionFile(path, connection, log_missing=log_missing)
 
 
-def _marks(path: Path, mode: str) -> tuple[int, int]:
+def _identification(path: Path, mode: str) -> tuple[int, int]:
     with closing(connect(path, mode)) as connection:
         application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
         return application, version
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[SessionFile | None]:
+def _exclusive(path: Path) -> Iterator[SessionFile | None]:
     """Open the session at `path` for exclusive access; None if the file does not exist."""
     if not path.exists():
         yield None

@@ -72,14 +72,14 @@ class _Reader:
     def state(self) -> tuple[State, list[str]]:
         here = self._fact("here", facts.HERE)
         branches = self._branches(here)
-        self._prove(branches.timeline.beginning)
+        self._check_first_batch(branches.timeline.beginning)
         kept, unreadable = fields_of(self._fact("kept", facts.KEPT), self._program)
         state = State(
             self._config,
             self._epochs,
             branches,
             tick=here["tick"],
-            stride=self._stride(StepMemory(**here["stride"]), branches, here["tick"]),
+            stride=self._step_memory(StepMemory(**here["stride"]), branches, here["tick"]),
             stop_on_nan=here["stop_on_nan"],
             samples=tuple(self._sample(fact) for fact in self._fact("samples", facts.SAMPLES)),
             hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
@@ -115,7 +115,7 @@ class _Reader:
         self._require(branches.undoable == branches.done and branches.redoable == branches.undone, "its changes")
         return branches
 
-    def _stride(self, stride: StepMemory, branches: Branches, tick: int) -> StepMemory:
+    def _step_memory(self, stride: StepMemory, branches: Branches, tick: int) -> StepMemory:
         """Return the step memory, if its steps end at `tick` and start from a place that has been reached; otherwise a new one."""
         begun = StepMemory.begin("", tick)
         if stride.at != tick or not stride.level or stride.origin > branches.newest:
@@ -150,10 +150,10 @@ class _Reader:
             self._require(fact["before"] is None or fact["before"] < at, f"segment/{at}")
             at = fact["before"]
         for at, fact in reversed(chain):
-            self._segments[at] = self._made(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
+            self._segments[at] = self._create_segment(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
         return self._segments[number]
 
-    def _made(self, at: int, fact: dict[str, Any], before: Segment | None) -> Segment:
+    def _create_segment(self, at: int, fact: dict[str, Any], before: Segment | None) -> Segment:
         action, start = JournalEntry.of(**fact["action"]), fact["start"]
         self._check(at, action, start, before)
         letters = None if before is None else before.settings.letters
@@ -239,7 +239,7 @@ class _Reader:
         between = separator(vocabulary)
         return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
 
-    def _prove(self, beginning: Segment) -> None:
+    def _check_first_batch(self, beginning: Segment) -> None:
         """Compute the first batch again: a machine that computes other numbers cannot continue this session."""
         try:
             same = fingerprint(beginning.record(0)[1]) == self._first_batch

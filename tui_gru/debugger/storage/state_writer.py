@@ -41,7 +41,7 @@ _NONE = 0, -1
 
 
 def now() -> int:
-    """Return microseconds since 1970."""
+    """Return the time in microseconds since 1970."""
     return time.time_ns() // 1000
 
 

@@ -142,7 +142,7 @@ def _real(path: FilePath) -> Path:
     try:
         return Path(os.path.realpath(Path(path).expanduser()))
     except (TypeError, ValueError, RuntimeError):
-        raise _no_name(path) from None
+        raise _invalid_name(path) from None
 
 
 def _expanded(name: FilePath) -> Path:
@@ -150,13 +150,13 @@ def _expanded(name: FilePath) -> Path:
         path = Path(name).expanduser()
         encoded = os.fsencode(path)
     except (TypeError, ValueError, RuntimeError):  # cannot be encoded, or an unknown user as in ~nobody/file
-        raise _no_name(name) from None
+        raise _invalid_name(name) from None
     if not os.fspath(name) or b"\0" in encoded or len(os.fsencode(path.name)) > LONGEST_NAME:
-        raise _no_name(name)
+        raise _invalid_name(name)
     return path
 
 
-def _no_name(name: FilePath) -> SessionFileError:
+def _invalid_name(name: FilePath) -> SessionFileError:
     return SessionFileError(f"{shown(name)} is not a file name; use one such as math{SUFFIX}")
 
 

@@ -84,23 +84,23 @@ class Chains:
 
     def __init__(self, program: Program) -> None:
         self._none, self._lock = Chain(program), threading.Lock()  # the screen reads losses during a run
-        self._made: OrderedDict[Segment, Chain] = OrderedDict()
+        self._cached: OrderedDict[Segment, Chain] = OrderedDict()
 
     def of(self, last: Segment) -> Chain:
         """Return the chain that ends with a segment."""
         with self._lock:
-            if last not in self._made:
-                self._make(last)
-            self._made.move_to_end(last)
-            return self._made[last]
+            if last not in self._cached:
+                self._build(last)
+            self._cached.move_to_end(last)
+            return self._cached[last]
 
-    def _make(self, last: Segment) -> None:
+    def _build(self, last: Segment) -> None:
         missing: list[Segment] = []
         segment: Segment | None = last
-        while segment is not None and segment not in self._made:
+        while segment is not None and segment not in self._cached:
             missing.append(segment)
             segment = segment.before
-        chain = self._none if segment is None else self._made[segment]
-        self._made[last] = chain.then(reversed(missing))
-        while len(self._made) > MOST:
-            self._made.popitem(last=False)
+        chain = self._none if segment is None else self._cached[segment]
+        self._cached[last] = chain.then(reversed(missing))
+        while len(self._cached) > MOST:
+            self._cached.popitem(last=False)

@@ -58,7 +58,7 @@ class Segment:
     __slots__ = (
         "__weakref__",
         "_memory",
-        "_unproven",
+        "_unverified",
         "action",
         "base",
         "before",
@@ -78,7 +78,7 @@ class Segment:
         self.first_batch = position_of(memory.program, start).number
         self.checkpoints = Checkpoints(self.first_batch, memory.budget, memory.scalars)
         self.machine = ""
-        self._unproven: set[int] | None = None
+        self._unverified: set[int] | None = None
         self.number = memory.segments  # unique in the session
         memory.segments += 1
         memory.budget.changes += 1
@@ -103,7 +103,7 @@ class Segment:
             self.checkpoints.add(piece)
         for batch, checkpoint in checkpoints.items():
             self.checkpoints.keep(batch, checkpoint)
-        self.machine, self._unproven = machine, set(checkpoints) - {0}
+        self.machine, self._unverified = machine, set(checkpoints) - {0}
 
     @property
     def trainer(self) -> Trainer:
@@ -177,7 +177,7 @@ class Segment:
         """Return the stored state of this segment nearest to `batch`; None if there is none."""
         kept = self._memory.records.nearest(self.number, batch)
         checkpoint = self._beginning(batch - margin, batch) if self.trainer.is_given else None
-        checkpoint = checkpoint or self._proven(batch - margin) or self._proven(batch)
+        checkpoint = checkpoint or self._verified(batch - margin) or self._verified(batch)
         return kept if checkpoint is None or (kept is not None and kept[0] >= checkpoint[0]) else checkpoint
 
     def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
@@ -185,10 +185,10 @@ class Segment:
         first = self.first_batch + (self.before is not None)
         return (max(wanted, first), b"") if batch >= first else None
 
-    def _proven(self, batch: int) -> tuple[int, bytes] | None:
+    def _verified(self, batch: int) -> tuple[int, bytes] | None:
         """Return the last checkpoint at or before `batch`; the one before that if it has not been verified yet."""
         checkpoint = self.checkpoints.before(batch)
-        unproven = checkpoint is not None and self._unproven and checkpoint[0] in self._unproven
+        unproven = checkpoint is not None and self._unverified and checkpoint[0] in self._unverified
         return self.checkpoints.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
 
     def _follow(
@@ -253,7 +253,7 @@ class Segment:
             if given is None and checkpoints.is_due(batch):
                 checkpoints.keep(batch, checkpoint_of(weights, state))
             elif given is None and (checkpoint := checkpoints.at(batch)) is not None:
-                self._prove(batch, checkpoint, weights, state)
+                self._verify(batch, checkpoint, weights, state)
             trainer.run(
                 record,
                 in_epoch,
@@ -272,7 +272,7 @@ class Segment:
             earlier = self._with(kept, batch)
         if (checkpoint := checkpoints.at(batch + 1)) is not None:
             state = trainer.carried((batch + 1) % memory.program.num_batches, record.states(end=True))
-            self._prove(batch + 1, checkpoint, record.after, state)
+            self._verify(batch + 1, checkpoint, record.after, state)
         for number, one in recent:
             memory.records.keep(self.number, number, one)
         return batch, kept
@@ -303,7 +303,7 @@ class Segment:
             if not same(is_now, was):
                 raise diverged(self._epoch_and_batch(batch), f"has the {name} {is_now!r}, but the run had {was!r}", self.machine)
 
-    def _prove(self, batch: int, checkpoint: bytes, weights: Weights, state: Array) -> None:
+    def _verify(self, batch: int, checkpoint: bytes, weights: Weights, state: Array) -> None:
         """Compare the state that a replay reaches at the start of a batch with the checkpoint there."""
         if checkpoint != checkpoint_of(weights, state):
             now = np.concatenate((weights.flat, state))
@@ -311,8 +311,8 @@ class Segment:
             if differ.any():
                 what = f"begins with {int(differ.sum())} of {now.size} numbers different from its checkpoint"
                 raise diverged(self._epoch_and_batch(batch), what, self.machine)
-        if self._unproven is not None:
-            self._unproven.discard(batch)
+        if self._unverified is not None:
+            self._unverified.discard(batch)
 
     def _epoch_and_batch(self, batch: int) -> tuple[int, int]:
         return divmod(batch, self._memory.program.num_batches)

@@ -242,7 +242,7 @@ class Timeline:
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether two values are not equal; None is a value that is not computed."""
+    """Return True if two values differ; None is a value that has not been computed."""
     return one is not other and not np.array_equal(one, other)
 
 

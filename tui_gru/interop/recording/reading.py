@@ -16,8 +16,9 @@ from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
 from tui_gru.interop.recording.folder import RUN, read_run, shard_name
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
+from tui_gru.interop.recording.outlines import Outlines
 from tui_gru.interop.recording.shards import read_shard
-from tui_gru.interop.tensors import Tensor, without_numbers
+from tui_gru.interop.tensors import Tensor
 
 _Found = TypeVar("_Found")
 
@@ -77,7 +78,7 @@ class Recording:
         """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked. Raises
         `RecordingError`."""
         path = self._path(number, rank)
-        return _read(path, lambda: _load(path, outline=True))
+        return _read(path, lambda: self._outlines.read(path))
 
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks
@@ -91,6 +92,10 @@ class Recording:
         near = min(self._by_number, key=lambda other: abs(other - number), default=None)
         hint = "no step was" if near is None else f"the nearest that was is {near}"
         raise RecordingError(f"{_shown(self.folder)}: step {number} was not kept; {hint}")
+
+    @cached_property
+    def _outlines(self) -> Outlines:
+        return Outlines()
 
     @cached_property
     def _by_number(self) -> dict[int, KeptStep]:
@@ -143,14 +148,14 @@ def _of_steps(folder: Path, listing: Listing) -> tuple[tuple[GRUModule, ...], in
     return tuple(dict.fromkeys(call.module for call in step.calls)), max(step.ranks, max(listing.ranks) + 1)
 
 
-def _load(path: Path, outline: bool = False) -> CapturedStep:
+def _load(path: Path) -> CapturedStep:
     from tui_gru.engine.config import machine_memory
 
     size = path.stat().st_size
     if size > machine_memory() // 2:
         raise ModelFileError(f"it has {gib(size)}, more than half of this machine's memory; open it on a larger one")
     about, tensors = read_shard(path)
-    step = decoded({name: without_numbers(tensor) for name, tensor in tensors.items()} if outline else tensors, about)
+    step = decoded(tensors, about)
     if shard_name(step.number, step.rank) != path.name:
         raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
     return step

@@ -215,6 +215,6 @@ def record(
     condition becomes true. The condition can read loss, norm (of all gradients), step, lr and nan (a number of the step is not
     finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output. rank:
     the rank of this process, by default torch.distributed's. Without `rec.step`, a step ends where the next one begins, and has no
-    loss. Raises a `TuiGruError` that names the argument and the cure.
+    loss. Raises a `TuiGruError` that names the argument and says what to do.
     """
     return Recorder(folder, module, optimizer, head, every, last, on, rank)

@@ -11,7 +11,7 @@ from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
-from tui_gru.tui.explanations.panels import PANELS, about_panel
+from tui_gru.tui.explanations.panels import about_panel, explanations
 from tui_gru.tui.explanations.signs import meanings, signs_of
 from tui_gru.tui.explanations.values import about
 from tui_gru.tui.widgets.refs import Ref
@@ -49,7 +49,7 @@ def explain(program: Program, words: str, keys: Keys) -> str:
         return f"{program.writer.name(name)}: {about(program, name)}"
     if found := meanings(words.strip()):
         return f"{words.strip()}: {keys('; or '.join(found))}"
-    panels = (keys(sentence) for panel, sentence in PANELS.items() if panel.lower() == words.replace(" ", "").lower())
+    panels = (keys(sentence) for panel, sentence in explanations().items() if panel.lower() == words.replace(" ", "").lower())
     return next(panels, "")
 
 

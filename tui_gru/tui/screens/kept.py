@@ -69,9 +69,9 @@ class KeptWithSession:
             lines.only_one(CommandLine).history = self.commands
 
     def _keep(self, name: str, value: Any) -> None:
-        before = self._screen.noticed
+        before = self._screen.notice
         self._screen.session.keep(name, value, begin=False)
-        if self._screen.noticed not in ("", before):
+        if self._screen.notice not in (None, before):
             self._screen.say_notice()
 
     # Recording of a session that was opened from a file

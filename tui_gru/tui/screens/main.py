@@ -15,7 +15,9 @@ from textual.widget import Widget
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.debugger.state.outcome import Notice
+from tui_gru.tui.look.key_signs import key_sign
+from tui_gru.tui.panels.typing.bottom_line import BottomLine, Hint
 from tui_gru.tui.runs import Finished, Progressed, problem_of
 from tui_gru.tui.screens.derivations import Derivations
 from tui_gru.tui.screens.kept import KeptWithSession
@@ -56,7 +58,7 @@ class MainScreen(GuardedScreen):
         self.session = session
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
-        self.bottom = BottomLine(self._hinted, self.keys_of, self._applies, self._label_of)
+        self.bottom = BottomLine(self._hints)
         self.runner = Runner(self, partial(analysing.look_after_run, self), lambda: self._keys_waiting)
         self.pending = Pending(self)
         self.play = Play(self)
@@ -79,7 +81,7 @@ class MainScreen(GuardedScreen):
         if self.snapshot.config.carry == "notebook":
             self.say("carry notebook: gradients flow into earlier batches of the epoch; the cost grows with their number squared")
         self.kept.lay_out()
-        if self.noticed:
+        if self.notice is not None:
             self.say_notice()
 
     def on_resize(self) -> None:
@@ -109,7 +111,7 @@ class MainScreen(GuardedScreen):
         """Take a new snapshot, and schedule drawing it after the waiting keys have been handled."""
         self.snapshot, self.pending.leaving = self.session.snapshot(), False
         self.session.add_notice(self.overlays.lift_what_is_gone())
-        if self.noticed:
+        if self.notice is not None:
             self.say_notice()
         elif self.kept.question and self.kept.question not in self.bottom.message:
             self.say("")
@@ -146,9 +148,9 @@ class MainScreen(GuardedScreen):
             self.say(problem, warning=True)
 
     @property
-    def noticed(self) -> str:
-        """The session's notice about the last verb, empty if there is none."""
-        return self.session.notice
+    def notice(self) -> Notice | None:
+        """The session's notice about the last verb, None if there is none."""
+        return self.session.outcome.notice
 
     def note(self, words: str) -> None:
         """Set the notice that is shown when the current verb ends. May be called in the thread of a run."""
@@ -164,8 +166,8 @@ class MainScreen(GuardedScreen):
 
     def say_notice(self) -> None:
         """Show the session's notice, as a warning if it is one."""
-        notice = self.session.outcome.notice
-        self.say(self.noticed, warning=notice is not None and notice.warning)
+        notice = self.notice or Notice("")
+        self.say(notice.text, warning=notice.warning)
 
     def answer(self, words: str) -> None:
         """Show the answer of a verb, followed by the session's notice."""
@@ -199,9 +201,26 @@ class MainScreen(GuardedScreen):
     def _applies(self, verb: Verb) -> bool:
         return verb.while_running if self.running else verb.applies(self)
 
-    def _hinted(self) -> list[Verb]:
-        """Return the verbs that the footer can show in this run."""
-        return [verb for verb in VERBS if verb.label and verb.offered(self)]
+    def _hints(self) -> list[Hint]:
+        """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run."""
+        hints = self._hints_of_focus()
+        taken = {hint.sign for hint in hints}
+        for verb in VERBS:
+            sign = key_sign(self.keys_of(verb)) if verb.label else ""
+            if verb.label and sign not in taken and verb.offered(self):
+                hints.append(Hint(sign, self._label_of(verb), self._applies(verb), verb.rank))
+        return hints
+
+    def _hints_of_focus(self) -> list[Hint]:
+        """Return the hints of the widget in focus and of its ancestors, that is their bindings with a word for the footer."""
+        if self.focused is None:
+            return []
+        own = [node for node in self.focused.ancestors_with_self if node is not self and isinstance(node, Widget)]
+        return [
+            Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
+            for node, binding, enabled, _ in self.active_bindings.values()
+            if binding.show and binding.description and node in own
+        ]
 
     @property
     def own_keys(self) -> dict[str, str]:
@@ -214,7 +233,7 @@ class MainScreen(GuardedScreen):
         return f"{verb.label} {page}/{pages}" if verb.id == "page" and pages > 1 else verb.label
 
     def keys_of(self, verb: Verb) -> str:
-        """The keys of a verb, separated by commas: the user's own, else those of the table."""
+        """Return the keys of a verb, separated by commas: those of the user's key file, otherwise those of the table."""
         return self.own_keys.get(verb.id, verb.keys)
 
     @property
@@ -320,6 +339,7 @@ class MainScreen(GuardedScreen):
         """Set the focus as Textual does, unless the widget has been removed."""
         if widget is None or widget.is_attached:
             super().set_focus(widget, scroll_visible, from_app_focus)
+            self.bottom.refresh()
 
     def minimize(self) -> None:
         super().minimize()

@@ -1,4 +1,4 @@
-"""The tour: ten keys, one after the other, with a sentence on each; any other key leaves it."""
+"""The tour: ten keys with a sentence about each; any other key ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stop(NamedTuple):
-    """The verb whose key is awaited, and what is said meanwhile: what the key before has shown, and what this one does."""
+    """A step of the tour: the verb whose key is awaited, and words about the result of the last key and the effect of this one."""
 
     verb: str
     words: str
@@ -22,29 +22,29 @@ class Stop(NamedTuple):
 
 STOPS = (
     Stop("step.line", "<step.line> executes one line of the program"),
-    Stop("explain", "the line, with its numbers, and one of them worked out · <explain>: where does that come from?"),
-    Stop("stop", "its terms, with their shares; each can be followed further · <stop> closes this"),
+    Stop("explain", "the line with its numbers, and the computation of one of them · <explain> shows where it comes from"),
+    Stop("stop", "its terms with their shares; each can be followed · <stop> closes the panel"),
     Stop("step.timestep", "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
-    Stop("learn.sgd", "bars: what was predicted; ▸: what should have come · <learn.sgd>: backward, and a step of all weights"),
-    Stop("largest.change", "<largest.change>: where is that change, and what are the others?"),
+    Stop("learn.sgd", "bars: predictions; ▸: targets · <learn.sgd> executes the backward pass and updates all weights"),
+    Stop("largest.change", "<largest.change> goes to the largest change of a weight"),
     Stop("learn.toggle", "<learn.toggle> turns learning on"),
-    Stop("step.epoch", "<step.epoch> trains for an epoch; 9 0 0 before it, for 900"),
-    Stop("sample", "<sample> has the model write, with the weights of now"),
-    Stop("back.epoch", "a capital goes back in time, all numbers with it: <back.epoch>, by an epoch"),
+    Stop("step.epoch", "<step.epoch> trains for an epoch; typed after 9 0 0, for 900 epochs"),
+    Stop("sample", "<sample> samples text with the current weights"),
+    Stop("back.epoch", "capital letters go back in time, with all numbers: <back.epoch> goes back an epoch"),
 )
-END = "the end of the tour · <go.newest> goes to the newest moment · <help> explains, and lists all keys; <legend> the signs"
+END = "the end of the tour · <go.newest> goes to the newest moment · <help> lists all keys; <legend> explains the signs"
 
 
 class Tour:
-    """Does nothing of its own: each key does what it always does, and the tour says what comes next."""
+    """Shows what to press next. It executes nothing itself: each key has its usual effect."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._at: int | None = None  # in STOPS; after the last of them, the end is said
+        self._at: int | None = None  # index into STOPS, len(STOPS) at the end, None without a tour
 
     @property
     def words(self) -> str:
-        """What is said on the last row, after what the verb says; the empty text where no tour is taken."""
+        """The words of the tour for the last row, empty without a tour."""
         if self._at is None:
             return ""
         if self._at == len(STOPS):
@@ -55,7 +55,7 @@ class Tour:
         self._go_to(0)
 
     def take_key(self, event: events.Key) -> None:
-        """Go on if this is the key awaited, else leave; in both cases the key then does what it always does."""
+        """Continue if this is the awaited key, otherwise end the tour. The key has its usual effect in both cases."""
         if self._at is None:
             return
         if self._at < len(STOPS) and event.key in self._screen.keys_of(BY_ID[STOPS[self._at].verb]).split(","):
@@ -63,7 +63,7 @@ class Tour:
         else:
             left = self._at < len(STOPS)
             self._at = None
-            self._screen.say("the tour is left; :tour takes it from its beginning" if left else "")
+            self._screen.say("the tour has ended; :tour starts it again" if left else "")
 
     def _go_to(self, stop: int) -> None:
         self._at = stop

@@ -23,7 +23,7 @@ def sgd(screen: MainScreen, rest: Arguments) -> None:
     count, before = screen.pending.take_count(), screen.snapshot
 
     def say() -> None:
-        if screen.snapshot.position != before.position and not screen.noticed:
+        if screen.snapshot.position != before.position and screen.notice is None:
             screen.answer(answers.stepped(screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(lambda progress: screen.session.sgd(count, progress=progress), batches=count, then=say)

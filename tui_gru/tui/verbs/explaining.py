@@ -80,7 +80,7 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
 
 
 def _explain_line(screen: MainScreen) -> None:
-    """Show where the result of the line just executed comes from, in the selected row; before the first line, begin the tour."""
+    """Show where the result of the line just executed comes from, in the selected row; before the first line, start the tour."""
     line = screen.snapshot.line
     if screen.snapshot.position.tick == 0 and screen.snapshot.config.given is None:
         screen.tour.begin()

@@ -115,9 +115,9 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
 
 
 def tour(screen: MainScreen, rest: Arguments) -> None:
-    """Begin the tour, in a run that can be trained."""
+    """Start the tour. Raises `TuiGruError` if the run cannot be trained."""
     if screen.snapshot.config.given is not None:
-        raise TuiGruError("the tour trains a model, and this run cannot be trained on; take it without a file: tui-gru")
+        raise TuiGruError("the tour trains a model, but this run cannot be trained; start tui-gru without a file for the tour")
     screen.tour.begin()
 
 

@@ -132,7 +132,7 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
 
 def _say_held(screen: MainScreen, condition: str) -> None:
     """Show where a condition holds, unless a notice says why the run ended elsewhere."""
-    if not screen.noticed:
+    if screen.notice is None:
         screen.answer(f"{condition} holds {answers.place(screen.snapshot)}")
 
 

@@ -43,11 +43,11 @@ class CellPanel(Panel):
 
     ASKING = frozenset({"ask"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "point(0, -1)", "Up", show=False, id="cells.up"),
+        Binding("up", "point(0, -1)", "Number", key_display="arrows", id="cells.up"),
         Binding("down", "point(0, 1)", "Down", show=False, id="cells.down"),
         Binding("left", "point(-1, 0)", "Left", show=False, id="cells.left"),
         Binding("right", "point(1, 0)", "Right", show=False, id="cells.right"),
-        Binding("enter", "ask", "Explain", show=False, id="cells.ask"),
+        Binding("enter", "ask", "Explain", id="cells.ask"),
     ]
 
     pointed: reactive[Ref | None] = reactive(None)

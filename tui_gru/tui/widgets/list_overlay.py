@@ -24,7 +24,10 @@ class Line(NamedTuple):
 
 
 class ListOverlay(Overlay):
-    """A list. Subclasses implement its rows (`lines`) and the action on the entry under the cursor (`choose`)."""
+    """A list. Subclasses implement its rows (`lines`) and the action on the entry under the cursor (`choose`).
+
+    A subclass that draws its entries itself (`build`) implements `entries` and `entry_at` instead of `lines`.
+    """
 
     ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -91,10 +94,14 @@ class ListOverlay(Overlay):
         if self.entries:
             self.choose()
 
+    def entry_at(self, row: int) -> int | None:
+        """Return the entry on a row of the last drawing, None if there is none."""
+        return self._lines[row].entry if 0 <= row < len(self._lines) else None
+
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
-        row = -1 if offset is None else offset.y + self.scroll_offset.y
-        if 0 <= row < len(self._lines) and (entry := self._lines[row].entry) is not None:
+        entry = None if offset is None else self.entry_at(offset.y + self.scroll_offset.y)
+        if entry is not None:
             self.move_to(entry)
             if event.chain == 2:
                 self.choose()

@@ -74,6 +74,9 @@ class Panel(ScrollView, can_focus=True):
     #: Actions that need the session, which are disabled during a run.
     ASKING: ClassVar[frozenset[str]] = frozenset()
 
+    #: What the panel shows and what its own keys do, for `?`. Verbs in angle brackets stand for their keys.
+    ABOUT: ClassVar[str] = ""
+
     _version = 0
     _ground = Style()
     _built_for: tuple[object, ...] = ()

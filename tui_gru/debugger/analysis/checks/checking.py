@@ -127,7 +127,7 @@ class Report:
 
 
 def place(comparison: Comparison, program: Program) -> str:
-    """Return as `Report.place`."""
+    """Return the same as `Report.place`."""
     t, index = _split(comparison, program)
     return f"{spoken(program, comparison.name, index)}{'' if t is None else f' at t {t + 1}'}"
 

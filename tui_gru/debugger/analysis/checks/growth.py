@@ -126,19 +126,19 @@ class _Course(NamedTuple):
     @property
     def growth(self) -> float:
         """The ratio of the largest norm to the smallest one before it."""
-        low = self._low
+        low = self._smallest
         return max(self.norms) / low if 0 < low < math.inf else 1.0
 
     @property
     def words(self) -> str:
         """The timesteps between which it grows, in words; the first is the last one with at most twice the smallest norm."""
-        peak, low = self.norms.index(max(self.norms)), self._low
+        peak, low = self.norms.index(max(self.norms)), self._smallest
         start = max(i for i in range(peak + 1) if self.norms[i] <= 2 * low)
         (first, was), (last, became) = ((self._timestep(i) + 1, self.norms[i]) for i in (start, peak))
         return f"it began at t {first}, from where {self.name} grows from {rounded(was)} to {rounded(became)} at t {last}"
 
     @property
-    def _low(self) -> float:
+    def _smallest(self) -> float:
         """The smallest norm up to the largest."""
         return min(self.norms[: self.norms.index(max(self.norms)) + 1])
 

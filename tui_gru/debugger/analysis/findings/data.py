@@ -33,16 +33,16 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
             continue
         primer, length = x.config.as_string(drawn.primer), min(len(drawn.draws), _LONGEST_AGAIN)
         evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(primer)} was read again")]
-        weights, said = _weights_of(x, drawn), dict[str, str]()
+        weights, texts = _weights_of(x, drawn), dict[str, str]()
         for sampler in SAMPLERS:
             if weights is None:
                 break
             with suppress(TuiGruError):  # weights that are not finite
-                said[sampler] = sample(
+                texts[sampler] = sample(
                     x.config, weights, primer, length,
                     sampler=sampler, temperature=drawn.temperature, seed=drawn.seed,
                 ).text  # fmt: skip
-        same, other = said.get("tutorial", ""), said.get("fed-back", "")
+        same, other = texts.get("tutorial", ""), texts.get("fed-back", "")
         if same and same == drawn.text[: len(same)] and other != same:  # otherwise it was drawn on another branch
             evidence.append(Evidence(f"it says {x.quoted(same)}; fed back, the same weights say {x.quoted(other)}"))
         evidence += _where_it_is_right(x, drawn)
@@ -60,7 +60,7 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
 
 
 def _where_it_is_right(x: Examined, drawn: Sample) -> Iterator[Evidence]:
-    """Where the training reads the end of the primer, the character that is sampled again and again is likely as well."""
+    """Yield the probability of the character that the sample repeats, where the training reads the end of the primer."""
     name, read, vocabulary = x.program.loss_names.prediction, x.program.input, x.config.vocabulary
     if name not in x.values or not x.program.model.page.inputs[read].one_hot:
         return
@@ -212,7 +212,7 @@ def rows_know_each_other(x: Examined) -> Iterator[Finding]:
 
 
 def _over_rows(x: Examined, batch: int, name: str) -> Evidence:
-    """The largest number, at the last timestep, of a line that reads all rows."""
+    """Return the evidence of a line that reads all rows: its largest number at the last timestep."""
     t = x.program.seq_length - 1
     values = x.record(batch).array(name)[t]
     index = largest_entry(values) or (0,) * values.ndim

@@ -24,7 +24,7 @@ _LARGE, _SMALL = 1e-1, 1e-5  # relative changes of the weights by a step
 _UP, _DOWN = 1.2, 0.9
 _FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
 _EPOCHS, _BATCHES = 20, 500  # the least amount of learning after which a loss counts as settled
-_HELD_OUT = 10_000  # characters of a held-out text that are read
+HELD_OUT = 10_000  # characters of a held-out text that are read
 _PLACES = 6  # places of the run at which the held-out text is read
 _RISEN = 0.1  # nats
 
@@ -244,7 +244,7 @@ def overfitting(x: Examined) -> Iterator[Finding]:
 
 def held_out_loss(x: Examined, weights: Weights) -> float:
     """Return the mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
-    text = x.held_out[:_HELD_OUT]
+    text = x.held_out[:HELD_OUT]
     name = x.program.loss_names.row
     values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])
     return float(values[:-1].mean())

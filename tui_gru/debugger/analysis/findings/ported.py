@@ -26,7 +26,7 @@ _TINY = 1e-3  # of the largest gradient; below it, ε and rounding change the st
 
 
 def _about(x: Examined, name: str, title: str, meaning: str, cure: str, variant: str) -> Iterator[Finding]:
-    """Yield a finding about an output that differs from the expected one. `variant` describes the variant that produces that."""
+    """Yield a finding about an output that differs from the expected one. `variant` describes the variant that gives it."""
     expected, fit = x.expected, x.fit
     assert expected is not None
     number = x.moment.position.number
@@ -245,7 +245,7 @@ def biases_counted_twice(x: Examined) -> Iterator[Finding]:
 
 
 def bias_left_out(x: Examined) -> Iterator[Finding]:
-    """Find one of the two biases of a gate is missing in the other program."""
+    """Find a bias that the other program leaves out, one of the two of a gate."""
     kept = _changed_biases(x) & {"first", "second"}
     if kept and x.fit is not None and not x.fit.equal:
         left_out = "hₜ₋₁ U" if "first" in kept else "x W"

@@ -76,7 +76,7 @@ def gather(
         text=activity.text[:SHOWN] if activity is not None else "",
         values=activity.values[:SHOWN, [note.unit for note in notes]].T if activity is not None else np.empty((0, 0)),
         classes=tuple(sorted((s for s in read.by_class() if s.count), key=lambda s: -s.share)) if read is not None else (),
-        hardest=tuple((_around(read.text, place.at, config), place.value) for place in read.hardest(HARDEST, apart=20))
+        hardest=tuple((_context(read.text, place.at, config), place.value) for place in read.hardest(HARDEST, apart=20))
         if read
         else (),
         samples=tuple(_samples(timeline, moment, len(losses))),
@@ -124,7 +124,7 @@ def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None
     return of_text(state, found, text), loss_places.of_text(found, program, text) if loss and len(text) > 1 else None
 
 
-def _around(text: Text, at: int, config: Config) -> tuple[str, str, str]:
+def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
     before, char, after = context(text, at)
     blank = separator(config.vocabulary)
     return config.as_string(before) + blank, char, blank + config.as_string(after)
@@ -136,7 +136,7 @@ def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
         pick = activity.most if found[unit].r >= 0 else activity.least
-        places = tuple(_around(activity.text, place.at, config) for place in pick(unit, PLACES))
+        places = tuple(_context(activity.text, place.at, config) for place in pick(unit, PLACES))
         yield UnitNote(unit, str(found[unit].what), found[unit].r, places)
 
 

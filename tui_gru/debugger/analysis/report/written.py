@@ -134,7 +134,7 @@ def as_markdown(report: Report) -> str:
     if finite:
         step = max(1, len(finite) // 80)
         out += [f"    {_blocks(finite[::step])}", ""]
-        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. " + _against(report), ""]
+        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. " + _comparison(report), ""]
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]
@@ -169,7 +169,7 @@ def _quoted(place: tuple[str, str, str]) -> str:
     return f"`{before}⟦{char}⟧{after}`"
 
 
-def _against(report: Report) -> str:
+def _comparison(report: Report) -> str:
     return f"For comparison: {', '.join(f'{name} {rounded(value)}' for name, value in report.lines)}." if report.lines else ""
 
 

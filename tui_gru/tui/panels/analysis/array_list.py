@@ -40,6 +40,8 @@ _CHANGES = "change of the last step"
 class ArrayList(ListOverlay):
     """All arrays, one per row. Enter shows where the largest entry comes from, `>` where the next saturated unit comes from."""
 
+    ABOUT = "Every array in one line: how much of it is saturated or near 0, its largest entry, and a histogram of its entries."
+
     ASKING = frozenset({"choose", "saturated"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("greater_than_sign", "saturated", "Next saturated unit", show=False)]
 

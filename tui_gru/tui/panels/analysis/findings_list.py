@@ -23,6 +23,8 @@ _EARLY = "No batch has been finished yet, so there is little to look at."
 class FindingsList(ListOverlay):
     """The findings. Enter on a number shows where it comes from, on a finding goes to the place in the run that shows it."""
 
+    ABOUT = "What is wrong with the run: the numbers that show it, why it matters, and how to fix it."
+
     class Chosen(Message):
         """Posted to go to a finding, or to show where a number that is evidence for it comes from."""
 

@@ -36,6 +36,11 @@ class InfluenceMap(Overlay):
     Both measures are shown if there is room, otherwise the one chosen by tab.
     """
 
+    ABOUT = (
+        "What the prediction depends on: how much each earlier character changes it. The digit under a character is its "
+        "influence in tenths of the largest."
+    )
+
     ASKING = frozenset({"move", "choose"})
     BINDINGS: ClassVar[list[BindingType]] = hidden(
         ("left", "move(0, -1)", "Previous timestep"),

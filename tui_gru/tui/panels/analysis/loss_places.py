@@ -34,6 +34,8 @@ _BAR = 40  # cells at most
 class LossPlaces(ListOverlay):
     """The loss of the text, read with the weights of one moment, by class; timesteps and rows are those of the current batch."""
 
+    ABOUT = "The loss by class of character, timestep or row, and the hardest places."
+
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "group", "Class, timestep or row", show=False)]
 
     class Chosen(Message):

@@ -45,6 +45,8 @@ _NOT_FINITE = LEVELS * 3
 class UnitsMap(Overlay):
     """The units of a layer over time. Over a row of the batch, it follows the snapshot; over a whole text, it is fixed."""
 
+    ABOUT = "A value of every unit over the text: where each is active, and the class of characters with which it correlates."
+
     ASKING = frozenset({"choose", "row"})
     BINDINGS: ClassVar[list[BindingType]] = hidden(
         ("up", "unit(-1)", "Previous unit"),

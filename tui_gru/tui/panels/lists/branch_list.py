@@ -54,6 +54,8 @@ def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "")
 class BranchList(ListOverlay):
     """The branches. Keys post `Chosen`, which the screen executes: enter switches, `a` compares, `r` renames, `d` deletes."""
 
+    ABOUT = "The branches of the run: a change in the past starts one. enter goes to a branch, a compares it with this one."
+
     class Chosen(Message):
         """Posted to execute a verb with a branch: `switch`, `apart`, `rename` or `delete`."""
 

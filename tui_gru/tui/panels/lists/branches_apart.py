@@ -30,6 +30,8 @@ Part = tuple[str, Style]
 class BranchesApart(ListOverlay):
     """The comparison. Enter goes to the place under the cursor: the first difference, or where the losses differ most."""
 
+    ABOUT = "Where two branches first differ, and how much their losses and samples differ. enter goes to the place."
+
     class Chosen(Message):
         """Posted to go to a place that both branches have."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import events
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
@@ -17,25 +16,18 @@ from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.panels.lists.check_table import Table, waiting
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, clip
-from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.list_overlay import ListOverlay
 
 SPIN = 0.1  # seconds
 
 
-class CheckReport(Overlay):
+class CheckReport(ListOverlay):
     """A spinner until the report is there, then its table with a cursor, which starts at the largest difference."""
 
+    ABOUT = "This batch, computed again by PyTorch and by finite differences: the largest difference of each array."
+
     ASKING = frozenset({"choose", "every"})
-    BINDINGS: ClassVar[list[BindingType]] = [
-        ("up", "cursor(-1)", ""),
-        ("down", "cursor(1)", ""),
-        ("pageup", "cursor(-10)", ""),
-        ("pagedown", "cursor(10)", ""),
-        ("home", "cursor(-1000)", ""),
-        ("end", "cursor(1000)", ""),
-        ("enter", "choose", ""),
-        ("space", "every", ""),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "every", "Every batch", show=False)]
 
     class EntryChosen(Message):
         """Posted for the entry of a row with the largest difference: `index` into `name` at timestep `t` (None: whole batch)."""
@@ -54,7 +46,7 @@ class CheckReport(Overlay):
         self._table: Table | None = None
         self._doing, self._problem, self._frame = "loading PyTorch", "", 0
         self._spinner: Timer | None = None
-        self._cursor, self._top = 0, 0
+        self._top = 0
 
     @property
     def report(self) -> Report | None:
@@ -82,7 +74,7 @@ class CheckReport(Overlay):
     def show_report(self, report: Report) -> None:
         """Show the report, with the cursor at the largest difference."""
         self._table = Table(report)
-        self._cursor = self._table.rows.index(report.worst)
+        self.cursor = self._table.rows.index(report.worst)
         self._still()
 
     def show_problem(self, problem: str) -> None:
@@ -94,27 +86,25 @@ class CheckReport(Overlay):
         if self._table is None:
             return clip(self.palette, waiting(self.palette, self._doing, self._problem, self._frame, width), width, height)
         checked = self._snapshot.checked if self._snapshot is not None else None
-        self._top, box = self._table.draw(self.palette, checked, self._cursor, self._top, width, height)
+        self._top, box = self._table.draw(self.palette, checked, self.cursor, self._top, width, height)
         return clip(self.palette, box, width, height)
 
-    def action_cursor(self, by: int) -> None:
-        if self._table is not None:
-            self._cursor = min(max(self._cursor + by, 0), len(self._table.rows) - 1)
-            self.refresh_content()
+    @property
+    def entries(self) -> int:
+        """The number of rows of the table."""
+        return len(self._table.rows) if self._table is not None else 0
 
-    def action_choose(self) -> None:
-        if self._table is not None:
-            self.post_message(self._entry(self._table.rows[self._cursor]))
+    def entry_at(self, row: int) -> int | None:
+        """Return the row of the table on a row of the last drawing."""
+        return self._table.row_at(row) if self._table is not None else None
+
+    def choose(self) -> None:
+        """Ask about the largest difference in the row under the cursor."""
+        assert self._table is not None
+        self.post_message(self._entry(self._table.rows[self.cursor]))
 
     def action_every(self) -> None:
         self.post_message(self.EveryBatch())
-
-    def on_click(self, event: events.Click) -> None:
-        if self._table is not None:
-            row = self._table.row_at(event.get_content_offset_capture(self).y)
-            if row is not None:
-                self._cursor = row
-                self.refresh_content()
 
     def _entry(self, row: Row) -> EntryChosen:
         at = row.worst

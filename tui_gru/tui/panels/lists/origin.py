@@ -58,6 +58,11 @@ class AboutNumber(Message):
 class OriginPanel(Overlay):
     """Draws a `Leaf`. Posts messages to follow a number, and to compute the terms of a node in another batch."""
 
+    ABOUT = (
+        "Where a number comes from: its line, and the terms that add up to it. → opens a term, enter goes to where it was "
+        "computed, backspace goes back."
+    )
+
     ASKING = frozenset({"open", "follow", "back", "changes"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", show=False, id="origin.up"),

@@ -44,6 +44,8 @@ _FIRST_STEPS = (
 class StopsList(ListOverlay):
     """The list with a cursor. Keys post `Chosen`, which the screen executes."""
 
+    ABOUT = "Breakpoints, watches, log points and marks. space disables or enables one, e edits it, d deletes it."
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "choose('toggled')", "Enable or disable", show=False),
         Binding("e,enter", "choose('opened')", "Edit, or go to", show=False),
@@ -194,7 +196,7 @@ class StopsList(ListOverlay):
         if isinstance(entry, Mark):
             hints = ["enter goes there", "d delete", closes]
         else:
-            hints = [f"space {'disable' if entry.enabled else 'enable'}", "e edit", "d delete", closes]
+            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", closes]
         return fitting(hints, max(self.size.width - 6, 0))
 
     def action_choose(self, verb: str = "opened") -> None:

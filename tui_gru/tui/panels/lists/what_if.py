@@ -34,6 +34,8 @@ _GAP = 3
 class WhatIfPanel(Overlay):
     """The effect of a supposed value. Enter applies it, `+` and `-` change it, space unfolds all differences."""
 
+    ABOUT = "The effect of another value in this batch. Nothing has changed yet: enter applies it, + and - change it."
+
     ASKING = frozenset({"keep", "nudge"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "keep", "Apply", show=False, id="what_if.keep"),

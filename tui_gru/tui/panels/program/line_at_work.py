@@ -32,7 +32,7 @@ _FIRST = (
     ("learn.sgd", "an SGD step: the rest of this batch, backward and update"),
     ("help", "all keys; capital letters step back in time"),
 )
-_TRAINING = ("explain", "learn.sgd")  # of those, what a run that cannot be trained on does not have
+_TRAINING = ("explain", "learn.sgd")  # those that a run without training does not have
 _EARLIER = (
     "The initial state of this batch was computed in earlier batches, so the gradient flows on through them, back to the first "
     "batch of this epoch. It uses the values that they computed then and the current weights. The result is added to the "
@@ -51,6 +51,8 @@ MOST_NUMBERS = 20_000
 
 class LineAtWork(SnapshotPanel):
     """The formula of the line with a matrix for every name, its result, and the computation of one entry."""
+
+    ABOUT = "The line just executed, with the matrices that it reads and its result; below them the computation of one entry."
 
     _view = View()
     _alone: int | None = None  # the row of the batch that is shown if there is room for only one
@@ -198,7 +200,7 @@ def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
 
 
 def _welcome(palette: Palette, words: str, width: int, height: int, first: list[tuple[str, str]]) -> Box:
-    """Words, and the keys to begin with; without room for both, the keys come first."""
+    """Draw the welcome text and the first keys; if they do not fit together, the keys come first."""
     keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
     paragraph = _paragraph(palette, words, width)
     return vstack(paragraph, keys) if paragraph.height + keys.height <= height else vstack(keys, paragraph)

@@ -50,6 +50,11 @@ class State(NamedTuple):
 class Listing(Panel):
     """The lines of the program with the signs of their breakpoints. It scrolls to keep the arrow in view."""
 
+    ABOUT = (
+        "The program: the equations in the order in which a batch computes them. The arrow is at the line just executed. A "
+        "click on a line runs to it, a click before it sets a breakpoint."
+    )
+
     class LineChosen(Message):
         """Posted when the text of a line is clicked."""
 

@@ -27,6 +27,8 @@ _GROWS = 8
 class Log(Panel):
     """The arrow is at the last line written up to the current position, which is kept in view; later lines are dimmed."""
 
+    ABOUT = "The lines that log points have written, each with its place in the run."
+
     _snapshot: Snapshot | None = None
     _lines: tuple[LogLine, ...] = ()
     _here = -1

@@ -29,6 +29,8 @@ class Watches(Panel):
     Only the rows in view are evaluated.
     """
 
+    ABOUT = "The watched expressions: their values now and before the last step."
+
     _snapshot: Snapshot | None = None
     _shown: tuple[int, ...] = ()  # the indices of the watches
 

@@ -36,12 +36,17 @@ class LossCurve(Panel):
     If two branches are compared, both losses are drawn, and the border names the branches.
     """
 
+    ABOUT = (
+        "The loss of every batch so far. Dashed lines: the losses of guessing and of counting characters. ← → go from batch to "
+        "batch, , changes the scale."
+    )
+
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Back", show=False, id="loss.back"),
+        Binding("left", "move(-1)", "Batch", key_display="← →", id="loss.back"),
         Binding("right", "move(1)", "Forward", show=False, id="loss.forward"),
         Binding("home", "move(-1000000)", "First batch", show=False, id="loss.first"),
         Binding("end", "move(1000000)", "Newest batch", show=False, id="loss.newest"),
-        Binding("comma", "scale", "Linear or logarithmic", show=False, id="loss.scale"),
+        Binding("comma", "scale", "Scale", id="loss.scale"),
     ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:

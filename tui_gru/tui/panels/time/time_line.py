@@ -34,15 +34,20 @@ class TimeLine(Widget, can_focus=True):
     with a sign stands for the exact place of the sign.
     """
 
+    ABOUT = (
+        "The whole run from left to right: its loss as columns, the current position, marks, stops, and forks of other "
+        "branches. ← → move, enter goes to the next sign, a click goes to a place."
+    )
+
     DEFAULT_CSS = """
     TimeLine { height: 2; padding: 0 1; background: $background; color: $foreground; &:ansi { background: ansi_default; } }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Back", show=False, id="time.back"),
+        Binding("left", "move(-1)", "Through time", key_display="← →", id="time.back"),
         Binding("right", "move(1)", "Forward", show=False, id="time.forward"),
         Binding("home", "end(False)", "Beginning", show=False, id="time.beginning"),
         Binding("end", "end(True)", "Newest", show=False, id="time.newest"),
-        Binding("enter", "next(1)", "Next sign", show=False, id="time.next_sign"),
+        Binding("enter", "next(1)", "Next sign", id="time.next_sign"),
         Binding("backspace", "next(-1)", "Previous sign", show=False, id="time.previous_sign"),
     ]
 

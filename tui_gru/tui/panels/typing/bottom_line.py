@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -14,11 +15,18 @@ from textual.widget import Widget
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import key_sign
 from tui_gru.tui.look.themes import palette_of
-from tui_gru.tui.verbs.verb import Verb
 
 MOST_LINES = 4
+
+
+class Hint(NamedTuple):
+    """A key and a word for what it does. It is dimmed if it does not apply now. Hints of the highest `rank` are dropped first."""
+
+    sign: str
+    label: str
+    applies: bool = True
+    rank: int = -1
 
 
 class BottomLine(Widget):
@@ -36,15 +44,9 @@ class BottomLine(Widget):
     warning: reactive[bool] = reactive(False)
     prefix: reactive[str] = reactive("")
 
-    def __init__(
-        self,
-        verbs: Callable[[], Sequence[Verb]],
-        keys_of: Callable[[Verb], str],
-        applies: Callable[[Verb], bool],
-        label_of: Callable[[Verb], str],
-    ) -> None:
+    def __init__(self, hints: Callable[[], Sequence[Hint]]) -> None:
         super().__init__()
-        self._verbs, self._keys_of, self._applies, self._label_of = verbs, keys_of, applies, label_of
+        self._all_hints = hints
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Show a message until `say('')`, in as many lines as it needs at this width."""
@@ -88,13 +90,11 @@ class BottomLine(Widget):
 
     def _hints(self, room: int) -> list[Segment]:
         palette = palette_of(self.app)
-        shown = [
-            (self._applies(verb), verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs()
-        ]
-        while shown and sum(len(sign) + len(self._label_of(verb)) + 3 for _, verb, sign in shown) > room:
-            shown.remove(max(reversed(shown), key=lambda item: (not item[0], item[1].rank)))
+        shown = [(hint, transliterate(hint.sign, palette.glyphs)) for hint in self._all_hints()]
+        while shown and sum(len(sign) + len(hint.label) + 3 for hint, sign in shown) > room:
+            shown.remove(max(reversed(shown), key=lambda item: (not item[0].applies, item[0].rank)))
         segments: list[Segment] = []
-        for applies, verb, sign in shown:
-            segments.append(Segment(f" {sign}", palette.keyword if applies else palette.dim))
-            segments.append(Segment(f" {self._label_of(verb)} ", palette.plain if applies else palette.dim))
+        for hint, sign in shown:
+            segments.append(Segment(f" {sign}", palette.keyword if hint.applies else palette.dim))
+            segments.append(Segment(f" {hint.label} ", palette.plain if hint.applies else palette.dim))
         return segments

@@ -18,6 +18,8 @@ from tui_gru.tui.verbs.completion import Completion
 class CommandLine(Input):
     """The input, over the last row. Enter executes the command, Escape closes the line. Pasted text is joined to one line."""
 
+    ABOUT = "The command line: tab completes a command, ↑ recalls an earlier one."
+
     DEFAULT_CSS = """
     CommandLine { height: 1; border: none; padding: 0 1; background: $panel; }
     CommandLine:focus { border: none; }

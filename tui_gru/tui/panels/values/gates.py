@@ -46,6 +46,8 @@ def word_for(program: Program, layer: Layer, name: str) -> str:
 class ValueMatrix(MatrixView):
     """A recorded value of shape (B, H) at the current timestep; dots until its line has been executed."""
 
+    ABOUT = "A value of the layer at this timestep: a row of the matrix for each row of the batch, a column for each unit."
+
     def __init__(self, value_name: str, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
@@ -94,6 +96,8 @@ class Gates(Grid):
     All are in one row if it is wide enough, otherwise in as few rows as possible. `many` is True if there are too many values to
     show numbers in one row.
     """
+
+    ABOUT = "The values of the layer at this timestep: a row for each row of the batch, a column for each unit."
 
     DEFAULT_CSS = """
     Gates {

@@ -29,6 +29,8 @@ _GAP = 2
 class LossTerms(SnapshotPanel):
     """① and ② of this timestep, ③ of every timestep, and the loss. Terms that are not computed yet are blank."""
 
+    ABOUT = "How the loss is computed from the predictions, term by term: only the target of each row counts."
+
     _view = View()
 
     def show(self, snapshot: Snapshot, view: View) -> None:

@@ -33,6 +33,12 @@ _LEAD, _OLDER = 2, 3
 class Samples(Panel):
     """The samples drawn so far. Below each, if there is room, the probability of each character and the random number."""
 
+    ABOUT = (
+        "Texts drawn from the model. Under each character p, the probability that it had, and u, the random number from 0 to 1 "
+        "that chose it: the range from 0 to 1 is divided by the probabilities of the characters, and u falls into the part of "
+        "one of them."
+    )
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._samples: tuple[Sample, ...] | None = None

@@ -29,6 +29,12 @@ from tui_gru.tui.widgets.written import kept
 class Sequence(SnapshotPanel):
     """Batch rows × timesteps, with marks around the current column. Targets are coloured by their predicted probability."""
 
+    ABOUT = (
+        "The rows of the batch over the timesteps: which character is read, which should be predicted, and under it the "
+        "probability that the model gives it. In the backward pass: how large the gradient is at each timestep, and the paths "
+        "it flows on."
+    )
+
     _view = View()
     _followed: int | None = None  # the timestep that was scrolled into view last
 

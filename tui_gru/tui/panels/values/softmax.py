@@ -43,6 +43,11 @@ class Softmax(SnapshotPanel):
     only the row that is singled out is shown.
     """
 
+    ABOUT = (
+        "The prediction at this timestep: the probability of every character to come next, in each row of the batch. The target"
+        " is marked."
+    )
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._view = View()

@@ -41,6 +41,8 @@ MODES = ("all", "weights", "gradients", "changes")
 class Overview(SnapshotPanel):
     """All parameters of a small model as compact matrices, in as many sheets as fit."""
 
+    ABOUT = "Every weight and bias. <weights> switches to their gradients and to their changes in the last update."
+
     def __init__(self) -> None:
         super().__init__()
         self._mode = "all"
@@ -122,6 +124,8 @@ def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
 class ParameterMatrix(MatrixView):
     """One parameter, its gradient or its last change."""
 
+    ABOUT = "One weight matrix: a row for each input, a column for each unit. <weights> switches to its gradient and its change."
+
     def __init__(self) -> None:
         super().__init__()
         self.parameter, self._sign, self._minus = "", "", ""
@@ -190,7 +194,7 @@ class Weights(Container):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("less_than_sign", "choose(-1)", "Previous parameter", show=False, id="weights.previous"),
-        Binding("greater_than_sign", "choose(1)", "Next parameter", show=False, id="weights.next"),
+        Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >", id="weights.next"),
     ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
@@ -208,6 +212,10 @@ class Weights(Container):
     def show(self, snapshot: Snapshot, view: View) -> None:
         self._snapshot, self._view = snapshot, view
         self._update()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return False for the choice of a parameter if all are shown at once."""
+        return False if action == "choose" and self._roomy else super().check_action(action, parameters)
 
     def action_cycle_mode(self) -> None:
         """Switch to the next mode: weights, gradients, changes, and all if more than one fits."""

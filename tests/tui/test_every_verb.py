@@ -1,0 +1,76 @@
+"""Every verb of the table leaves a visible answer or a visible change, by its key and as a command, on every size of the screen."""
+
+from __future__ import annotations
+
+import pytest
+from rich.segment import Segment
+
+from tests.tui.test_answers import SIZES
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.examples import example
+from tui_gru.tui.screenshot import until_checked, until_idle
+from tui_gru.tui.terminal.drawn import drawn_lines
+from tui_gru.tui.verbs.line import execute
+from tui_gru.tui.verbs.table import VERBS
+from tui_gru.tui.verbs.verb import Verb
+
+ENDING = ("quit", "interrupt")
+#: What cannot do anything in the session of the test with the arguments of its example, and says so in an error.
+REFUSED = {"branch", "rename", "delete.branch", "compare", "apart", "jump", "open", "class"}
+
+
+#: What is typed before a verb that needs something to do it with: a count to forget.
+BEFORE = {"stop": "3"}
+
+
+def drawn(d: Driver) -> list[list[Segment]]:
+    """All that is on the screen, with its colours."""
+    return [list(line) for line in drawn_lines(d.pilot.app.screen)]
+
+
+async def plain(d: Driver) -> None:
+    """Leave whatever is open: a help screen, the command line, a letter or answer that is awaited, an overlay, zoom, focus."""
+    for _ in range(5):
+        await d.type("escape")
+    d.screen.say("")
+    await d.type()
+    assert d.pilot.app.screen is d.screen
+    assert d.screen.focused is None
+
+
+async def carried_out(d: Driver, verb: Verb, *, typed: bool) -> bool:
+    """Carry a verb out. Whether what is on the screen then differs."""
+    before = drawn(d)
+    if not typed:
+        await d.screen.press(verb)
+    elif verb.id in REFUSED:
+        with pytest.raises(TuiGruError) as raised:
+            execute(d.screen, example(d.session.program, verb.usage))
+        d.screen.failed(raised.value, verb.id)
+    else:
+        execute(d.screen, example(d.session.program, verb.usage))
+    await until_idle(d.pilot)
+    await until_checked(d.pilot)
+    await d.pilot.pause()
+    return drawn(d) != before
+
+
+@pytest.mark.parametrize("typed", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_verb_is_seen_to_have_done_something(
+    size: tuple[int, int], typed: bool, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(str(tmp_path))
+    silent = []
+    async with driving(size) as d:
+        d.session.epochs = 4
+        await d.type("l", "2n", "s", "o")
+        for verb in VERBS:
+            if verb.id in ENDING or not (verb.names if typed else verb.keys):
+                continue
+            await plain(d)
+            await d.type(*BEFORE.get(verb.id, ""))
+            if not await carried_out(d, verb, typed=typed):
+                silent.append(verb.id)
+    assert silent == []

@@ -1,0 +1,48 @@
+"""The footer begins with the keys of the panel in focus, and goes on with the verbs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.test_answers import SIZES, seen
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.time.time_line import TimeLine
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.weights import Overview, ParameterMatrix
+from tui_gru.tui.widgets.panel import Panel
+
+
+async def footer_on(d: Driver, panel: type[Panel]) -> str:
+    d.screen.say("")
+    d.screen.set_focus(d.screen.query(panel).first())
+    await d.type()
+    return seen(d)
+
+
+async def test_the_keys_of_the_panel_in_focus_come_first() -> None:
+    async with driving((160, 50)) as d:
+        await d.type("n")
+        assert seen(d).startswith("o line")
+        assert (await footer_on(d, LossCurve)).startswith("← → batch , scale o line")
+        assert (await footer_on(d, TimeLine)).startswith("← → through time enter next sign o line")
+        for panel in (ValueMatrix, LineAtWork, Overview):
+            footer = await footer_on(d, panel)
+            assert footer.startswith("arrows number enter explain o line")
+            assert footer.count("explain") == 1
+        await d.type("escape")
+        assert seen(d).startswith("o line")
+
+
+async def test_the_keys_that_choose_a_parameter_are_there_where_one_is_shown() -> None:
+    async with driving((160, 50), hidden_size=64) as d:
+        assert "< > parameter" in await footer_on(d, ParameterMatrix)
+    async with driving((160, 50)) as d:
+        assert "parameter" not in await footer_on(d, Overview)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_key_of_help_stays(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        assert "? keys" in await footer_on(d, LineAtWork)
