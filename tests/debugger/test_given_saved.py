@@ -48,7 +48,7 @@ def test_it_is_opened_where_it_was_left(tmp_path, path, make):
     again = Session.open(path)
     assert (again.position, again.branches, again.branch) == (session.position, session.branches, session.branch)
     assert again.parameter(weight)[0, 0] == 0.5
-    assert (again.said, again.learning) == (session.said, session.learning)
+    assert (again.remarks, again.learning) == (session.remarks, session.learning)
     assert_same(session, again)
     again.undo()
     session.undo()

@@ -154,7 +154,7 @@ def test_a_clip_and_a_scale_are_named(model):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
 
     s = watched(model, clip)
-    assert "one common factor: clipped" in s.said
+    assert "one common factor: clipped" in s.remarks
     s.seek(s.end)
     ratio = s.recorded_gradient("Uz_l1") / s.gradient("Uz_l1")
     assert ratio.max() < 1

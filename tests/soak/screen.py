@@ -1,4 +1,4 @@
-"""Keys and commands for the screen, drawn after each of them, on every size; and every line at work in every timestep and size.
+"""Keys and commands for the screen, drawn after each of them, on every size; and every current line in every timestep and size.
 
 python -m tests.soak.screen --count 100000 --seed 0
 
@@ -19,14 +19,14 @@ from pathlib import Path
 from tests.soak.blocks import run_blocks
 from tests.terminal import Terminal
 from tests.tui.panels.sessions import every_line, large, tutorial
-from tests.tui.panels.test_line_at_work import P
+from tests.tui.panels.test_current_line import P
 from tests.tui.test_given_screen import OTHERS, SIZES
 from tests.tui.test_given_screen import driving as driving_given
 from tests.tui.test_main_screen import driving
 from tests.tui.test_storms import TEXTS, stormed
 from tests.tui.test_terminal import held_down
 from tests.tui.test_typed_commands import enter_junk
-from tui_gru.tui.panels.program.line_at_work import written_out
+from tui_gru.tui.panels.program.current_line import written_out
 from tui_gru.tui.screenshot import until_checked
 from tui_gru.tui.view import View
 

@@ -17,7 +17,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.look.glyphs import ASCII, UNICODE, Glyphs
 from tui_gru.tui.panels.lists.branches_apart import BranchesApart
-from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.time.header import Header
 from tui_gru.tui.panels.time.loss_curve import LossCurve
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
@@ -109,7 +109,7 @@ async def looking(session: Session | None = None, size: tuple[int, int] = (160, 
 
 async def test_the_key_goes_round_differences_values_and_neither() -> None:
     async with looking() as eye:
-        before, work = eye.matrices, eye.panel(LineAtWork)
+        before, work = eye.matrices, eye.panel(CurrentLine)
         assert "compared" not in eye.header
         assert eye.legend == "loss so far"
         await eye.press("equals_sign")
@@ -117,7 +117,7 @@ async def test_the_key_goes_round_differences_values_and_neither() -> None:
         assert all(shown != were for shown, were in zip(eye.matrices, before, strict=True))
         assert "compared with main" in eye.header
         assert eye.legend == "loss  ─ main~1  ⋯ main"
-        assert eye.panel(LineAtWork) == work
+        assert eye.panel(CurrentLine) == work
         await eye.press("equals_sign")
         assert eye.matrices == before
         assert "compared with main" in eye.header
@@ -266,7 +266,7 @@ async def test_it_says_where_the_branches_first_differ_and_every_panel_whose_val
         titles = {type(panel).__name__: str(panel.border_title) for panel in eye.screen.query(Panel) if panel.region}
         for name, title in titles.items():
             assert "main" in title or name in ("Listing", "Samples", "GateStrip"), (name, title)
-        assert "main~1 alone" in titles["LineAtWork"]
+        assert "main~1 alone" in titles["CurrentLine"]
         assert "main~1 alone" in titles["Sequence"]
         await eye.press("equals_sign", "equals_sign")
         assert not any("alone" in str(panel.border_title) for panel in eye.screen.query(Panel))

@@ -6,7 +6,7 @@ import pytest
 
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.time.loss_curve import LossCurve
 from tui_gru.tui.panels.time.time_line import TimeLine
 from tui_gru.tui.panels.values.gates import ValueMatrix
@@ -27,7 +27,7 @@ async def test_the_keys_of_the_panel_in_focus_come_first() -> None:
         assert seen(d).startswith("o line")
         assert (await footer_on(d, LossCurve)).startswith("← → batch , scale o line")
         assert (await footer_on(d, TimeLine)).startswith("← → through time enter next sign o line")
-        for panel in (ValueMatrix, LineAtWork, Overview):
+        for panel in (ValueMatrix, CurrentLine, Overview):
             footer = await footer_on(d, panel)
             assert footer.startswith("arrows number enter explain o line")
             assert footer.count("explain") == 1
@@ -45,4 +45,4 @@ async def test_the_keys_that_choose_a_parameter_are_there_where_one_is_shown() -
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_key_of_help_stays(size: tuple[int, int]) -> None:
     async with driving(size) as d:
-        assert "? keys" in await footer_on(d, LineAtWork)
+        assert "? keys" in await footer_on(d, CurrentLine)

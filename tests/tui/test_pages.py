@@ -11,7 +11,7 @@ from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 
 WORDS = {
-    "Sequence": "sequence", "LossTerms": "loss terms", "LineAtWork": "the current line", "Gates": "gates", "Softmax": "ŷ",
+    "Sequence": "sequence", "LossTerms": "loss terms", "CurrentLine": "the current line", "Gates": "gates", "Softmax": "ŷ",
     "LossCurve": "loss curve", "Weights": "weights", "Samples": "samples", "Watches": "watches", "Log": "log",
 }  # fmt: skip
 SIZES = [(40, 12), (59, 30), (80, 24), (99, 50), (120, 30), (120, 36), (160, 33), (160, 40), (160, 50)]

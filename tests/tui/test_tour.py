@@ -7,7 +7,7 @@ import pytest
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.screens.tour import STOPS
 from tui_gru.tui.verbs.table import KEYS
 
@@ -17,7 +17,7 @@ WALK = [KEYS[stop.verb].split(",")[0] for stop in STOPS]
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_tour_is_offered_and_goes_through_ten_keys(size: tuple[int, int]) -> None:
     async with driving(size) as d:
-        assert "enter a tour of ten keys" in " ".join(d.screen.query_one(LineAtWork).plain_text().split())
+        assert "enter a tour of ten keys" in " ".join(d.screen.query_one(CurrentLine).plain_text().split())
         await d.type("enter")
         assert len(WALK) == 10
         for number, key in enumerate(WALK, 1):

@@ -9,7 +9,7 @@ from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
@@ -78,7 +78,7 @@ async def test_a_zoomed_line_is_written_with_all_its_numbers(size: tuple[int, in
         d.session.learning = True
         d.session.run_to(line)
         d.screen.show_now()
-        panel = await zoomed(d, LineAtWork)
+        panel = await zoomed(d, CurrentLine)
         text = panel.plain_text()
         assert "⋯" not in text
         assert "⋮" not in text
@@ -90,7 +90,7 @@ async def test_a_zoomed_line_is_written_with_all_its_numbers(size: tuple[int, in
 async def test_of_a_very_large_line_as_much_is_shown_as_can_be_drawn_in_time() -> None:
     async with driving(**{**LARGE, "hidden_size": 150}) as d:
         await d.type("o", "o", "o")
-        panel = await zoomed(d, LineAtWork)
+        panel = await zoomed(d, CurrentLine)
         assert "150×150" in panel.plain_text()
         assert reaches_its_end(panel)
 
@@ -152,7 +152,7 @@ async def test_zoomed_weights_have_their_gradients_and_changes_beside_them(size:
 async def test_answers_and_the_command_line_are_seen_beside_a_zoomed_panel(size: tuple[int, int]) -> None:
     async with driving(size) as d:
         await d.type("z")
-        assert d.screen.maximized is d.screen.query_one(LineAtWork)
+        assert d.screen.maximized is d.screen.query_one(CurrentLine)
         assert d.screen.focused is d.screen.maximized
         await command(d, "go e5")
         assert seen(d) == "at the end of epoch 4: epoch 5 begins with the next line"

@@ -38,8 +38,8 @@ def test_a_session_has_the_rows_of_both_and_the_mean_of_their_gradients(folder, 
     for _ in s.steps:
         s.step("batch")
         assert s.expected.agrees
-        assert "p.grad is the derived gradient" in s.said
-        assert "The rows are those of 2 ranks" in s.said
+        assert "p.grad is the derived gradient" in s.remarks
+        assert "The rows are those of 2 ranks" in s.remarks
         for name in s.parameter_names:
             ours, theirs = s.gradient(name), s.recorded_gradient(name)
             assert np.abs(ours - theirs).max() <= 5e-7 * max(1, np.abs(theirs).max()), name

@@ -14,8 +14,8 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.program.current_line import written_out
 from tui_gru.tui.panels.program.example_entry import ExampleEntry
-from tui_gru.tui.panels.program.line_at_work import written_out
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.view import View
 

@@ -8,7 +8,7 @@ from textual.containers import Horizontal, Vertical
 from tests.tui.panels.sessions import at, large, start
 from tui_gru.debugger.state.stops import Breakpoint, Stops
 from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.sequence import Sequence
@@ -17,19 +17,19 @@ from tui_gru.tui.view import View
 STYLES = """
 Listing { width: 48; height: 36; }
 Sequence, LossTerms { width: 1fr; height: 9; }
-LineAtWork { height: 12; }
+CurrentLine { height: 12; }
 """
 SMALL = """
 Listing { width: 40; height: 12; }
 Vertical { height: 12; }
 Sequence, LossTerms { width: 1fr; height: 6; }
-LineAtWork { height: 12; }
+CurrentLine { height: 12; }
 """
 
 
 def scene(snapshot, row=None, *, small=False, theme="blackboard", glyphs=UNICODE):
     def make(board):
-        listing, sequence, terms, line = Listing(), Sequence(), LossTerms(), LineAtWork()
+        listing, sequence, terms, line = Listing(), Sequence(), LossTerms(), CurrentLine()
         if small:
             content = (Horizontal(listing, Vertical(sequence, terms)), line)
         else:

@@ -67,7 +67,7 @@ class HitCounter:
                 if not self.known(batch):
                     self._note(self._testing().add(batch, self._timeline.record(batch)))
             self.settle()
-        return bool(self.worth_a_look(first, last).any())
+        return bool(self.possible_hits(first, last).any())
 
     def look(self, batch: int, record: BatchRecord) -> bool:
         """Test a batch that has not been counted. True if one of the batches tested so far may stop a run."""
@@ -89,7 +89,7 @@ class HitCounter:
         before = self.hits.before(batch)
         return before is None or bool(self.stop.count.stops_between(before, before + count))
 
-    def worth_a_look(self, first: int, last: int) -> NDArray[Any]:
+    def possible_hits(self, first: int, last: int) -> NDArray[Any]:
         """Return True for each of the batches `first` … `last` that has not been counted, or may stop a run."""
         if first == last:
             return np.array([not self.known(first) or self.may_stop(first)])

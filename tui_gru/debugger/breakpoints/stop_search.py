@@ -137,7 +137,7 @@ class StopSearch:
         worth = np.zeros(last + 1 - first, bool)
         for counter in self._counters:
             counter.fill(first, last)
-            worth |= counter.worth_a_look(first, last)
+            worth |= counter.possible_hits(first, last)
         batches = np.flatnonzero(worth)
         return iter((first + (batches[::-1] if latest else batches)).tolist())
 

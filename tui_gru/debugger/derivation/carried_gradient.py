@@ -28,7 +28,7 @@ from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
 
-AT_HAND = 2  # batches whose deltas are cached; a gradient flows from one batch to the one before it
+CACHED_BATCHES = 2  # batches whose deltas are cached; a gradient flows from one batch to the one before it
 
 
 class CarriedGradient:
@@ -49,7 +49,7 @@ class CarriedGradient:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
         self._stored = timeline.earlier(here.position.number, monitor)
         self._flows: list[list[Array]] = []  # by batch: the gradients of its states
-        self._moment_of = lru_cache(maxsize=AT_HAND)(self._compute_moment)
+        self._moment_of = lru_cache(maxsize=CACHED_BATCHES)(self._compute_moment)
         self._lines = TermBuilder(here.program, self._moment_at, self._term, part)
 
     def terms(self, line: str, index: Index) -> tuple[Node, ...]:

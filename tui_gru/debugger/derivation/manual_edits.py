@@ -61,7 +61,7 @@ class ManualEdits:
         if last != number.name and self._is_part_of(last, number.name):
             return self._from_parts(number, tick)
         old = self._node_before(replace(number, tick=tick, before=True))
-        note = self.said(tick, numbers.given(old.value))
+        note = self.note(tick, numbers.given(old.value))
         if not math.isfinite(old.value):
             return given(note, tick=tick)
         change = Node(
@@ -91,7 +91,7 @@ class ManualEdits:
         for segment, before in self._pairs(number):
             was = begun_with if before is None else before.settings.learning_rate
             if segment.settings.learning_rate != was:
-                return self.said(segment.start, numbers.given(was + 0))
+                return self.note(segment.start, numbers.given(was + 0))
         return ""
 
     def character(self, place: int, number: ValueRef) -> str:
@@ -99,10 +99,10 @@ class ManualEdits:
         for segment, before in self._pairs(number):
             was = self._timeline.program.config.text if before is None else before.trainer.config.text
             if segment.trainer.config.text[place] != was[place]:
-                return self.said(segment.start, f"“{shown_char(was[place])}”")
+                return self.note(segment.start, f"“{shown_char(was[place])}”")
         return ""
 
-    def said(self, tick: int, was: str) -> str:
+    def note(self, tick: int, was: str) -> str:
         """Return the note of an edit: `set by hand at epoch 1, batch 2, t 1; it was 0.25`."""
         at = self._timeline.position(tick)
         where = f"at {in_words(at.epoch, at.batch, at.t)}" if tick else "before the first line"

@@ -13,7 +13,7 @@ from tui_gru.debugger.derivation.evaluation import EVERY, Index, Numbers
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.debugger.program.naming import character, said
+from tui_gru.debugger.program.naming import character, index_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
@@ -116,7 +116,7 @@ class TermBuilder:
         return named.counted[-1] if named is not None else "unit"
 
     def _said(self, axis: str, k: int) -> str:
-        return said(axis, k, self._vocabulary)
+        return index_in_words(axis, k, self._vocabulary)
 
     def _softmax_of(self, name: str) -> e.Apply | None:
         """Return the softmax that a line computes; None for any other name."""

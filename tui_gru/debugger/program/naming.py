@@ -31,7 +31,7 @@ def brackets(index: Sequence[int]) -> str:
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:
     """Return an index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar."""
     counted = program.names[name].counted
-    return ", ".join(said(axis, i, program.config.vocabulary) for axis, i in zip(counted, index, strict=True))
+    return ", ".join(index_in_words(axis, i, program.config.vocabulary) for axis, i in zip(counted, index, strict=True))
 
 
 def spoken(program: Program, name: str, index: Sequence[int]) -> str:
@@ -40,7 +40,7 @@ def spoken(program: Program, name: str, index: Sequence[int]) -> str:
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
 
 
-def said(axis: str, i: int, vocabulary: Text) -> str:
+def index_in_words(axis: str, i: int, vocabulary: Text) -> str:
     """Return one index (0-based) along the axis `row`, `unit` or `character`, in words; a negative index as typed."""
     return character(i, vocabulary) if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
 

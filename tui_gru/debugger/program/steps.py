@@ -99,8 +99,8 @@ class StepMemory:
 
     def onwards(self, level: str, tick: int, count: int) -> StepMemory:
         """Return the memory for `count` steps from `tick`: this one if they continue it, otherwise a new one."""
-        goes_on = (self.level, self.at) == (level, tick) and (not self.cut or self.net + count == 0)
-        return self if goes_on else StepMemory.begin(level, tick)
+        continues = (self.level, self.at) == (level, tick) and (not self.cut or self.net + count == 0)
+        return self if continues else StepMemory.begin(level, tick)
 
     def target(self, index: StepIndex, count: int) -> tuple[int, bool]:
         """Return the tick after `count` more steps, and whether they end early at the beginning of the run."""

@@ -93,5 +93,5 @@ def _restore(run: Run, restored: tuple[Branches, int] | None) -> bool:
     if restored is None:
         return False
     branches, tick = restored
-    travel.stand(run, branches, branches.timeline.place(tick))
+    travel.move_to(run, branches, branches.timeline.place(tick))
     return True

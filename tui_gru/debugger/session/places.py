@@ -99,7 +99,7 @@ def first_not_finite(run: Run, progress: Progress | None) -> bool:
     with run.under_way():
         found = first_not_finite(timeline, last, run.monitor(None, progress))
         if found is not None:
-            travel.stand(run, run.state.branches, timeline.place(found.tick))
+            travel.move_to(run, run.state.branches, timeline.place(found.tick))
     words = _all_finite(run) if found is None else found.sentence(run.program)
     run.notice = Notice(words, warning=found is not None)
     return found is not None
@@ -126,7 +126,7 @@ def leaving(run: Run) -> Iterator[None]:
 
 def _switch(run: Run, name: str, tick: int) -> None:
     branches = run.state.branches.switched(name)
-    travel.stand(run, branches, branches.timeline.place(min(tick, branches.newest)))
+    travel.move_to(run, branches, branches.timeline.place(min(tick, branches.newest)))
 
 
 def _set_marks(run: Run, marks: Marks) -> None:

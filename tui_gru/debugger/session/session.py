@@ -553,10 +553,10 @@ class Session:
         return self._questions.recorded_gradient(name)
 
     @property
-    def said(self) -> str:
+    def remarks(self) -> str:
         """How p.grad of this batch relates to the derived gradients (equal, clipped, scaled), and other remarks on the batch."""
         given = self.config.given
-        return "" if given is None else given.batches[self.position.batch].said()
+        return "" if given is None else given.batches[self.position.batch].remarks()
 
     def summary(self, name: str, t: int | None = None) -> Summary | None:
         """Return statistics of a value, a parameter or a gradient: shares of saturated and near-zero entries, a histogram, …

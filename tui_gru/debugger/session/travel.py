@@ -244,7 +244,7 @@ def _checked_whole(run: Run, checks: CheckWatch, tick: int) -> tuple[int, StopEv
 # Arriving
 
 
-def stand(run: Run, branches: Branches, tick: int, stride: StepMemory | None = None) -> None:
+def move_to(run: Run, branches: Branches, tick: int, stride: StepMemory | None = None) -> None:
     """Set the position to a tick of `branches`, and the step memory to `stride`.
 
     If the timeline of the branch has been replaced, its hits and log lines after the change are dropped.
@@ -261,7 +261,7 @@ def change(run: Run, settings: Settings, action: JournalEntry) -> None:
     """Apply a change at the position. In the past, this forks a branch, which copies the hits and log lines up to there."""
     source, here = run.state.branch, run.position
     timeline = run.timeline.changed(here, settings, action)
-    stand(run, run.state.branches.changed(timeline, here.tick), here.tick)
+    move_to(run, run.state.branches.changed(timeline, here.tick), here.tick)
     if run.state.branch != source:
         run.update(**by_branch.taken_over(run.state, source, run.state.branch, here.tick))
 
@@ -279,7 +279,7 @@ def stop_at(run: Run, tick: int, found: SearchEnd | None = None) -> None:
 
 def _arrive(run: Run, tick: int, event: StopEvent | None, stride: StepMemory | None = None) -> None:
     """Set the position on the current branch, and record the event that stopped the run, if any."""
-    stand(run, run.state.branches, tick, stride)
+    move_to(run, run.state.branches, tick, stride)
     if event is not None:
         run.stop(event)
         note_hit(run, event.tick)

@@ -159,7 +159,7 @@ class Snapshot:
         return self.moment.learned and self.moment.executed(flow.delta, 0 if flow.way > 0 else self.program.seq_length - 1)
 
     @property
-    def goes_on(self) -> bool:
+    def flows_into_earlier(self) -> bool:
         """True if the gradient continues from the first timestep into earlier batches (carry `notebook`)."""
         return bool(self.program.earlier) and self.position.batch > 0
 

@@ -32,7 +32,7 @@ def fact_of(given: Given) -> dict[str, Any]:
         "learns": given.learns,
         "loss": batch.loss if given.knows_loss and np.isfinite(batch.loss) else None,
         "tolerance": batch.tolerance,
-        "said": batch.said(),
+        "said": batch.remarks(),
     }
 
 
@@ -96,7 +96,7 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
         loss=float("nan") if loss is None else float(loss),
         tolerance=None if fact["tolerance"] is None else float(fact["tolerance"]),
         recorded=None if recorded is None else Weights(model.layout, np.array(recorded, dtype)),
-        said=lambda: remarks,
+        remarks=lambda: remarks,
     )
     title, origin, inputs_from, fixed, _ = (str(fact[name]) for name in _TEXTS)
     return Given(

@@ -219,12 +219,12 @@ class Segment:
 
         program, number = self._memory.program, self.first_batch
         here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
-        record, goes_on = kept.record.copy(), program.point_after(here.position.offset)
+        record, rest = kept.record.copy(), program.point_after(here.position.offset)
         record.learning_rate = self.settings.learning_rate
         learns = here.position.offset > program.loss_tick or self.settings.learns(number)
         for segment in taking_over:
-            point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or goes_on
-            if point != goes_on or segment is self:  # the rest is computed once, after the last change
+            point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or rest
+            if point != rest or segment is self:  # the rest is computed once, after the last change
                 self.trainer.resume(record, point, learn=learns, earlier=kept.earlier)
         self._note(number, record)
         taken_over = CachedBatch(record, kept.earlier)
@@ -279,8 +279,8 @@ class Segment:
 
     def _with(self, kept: CachedBatch, batch: int) -> tuple[BatchRecord, ...]:
         """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `kept` is the batch before it."""
-        goes_on = self._memory.notebook and batch % self._memory.program.num_batches
-        return (kept.record, *kept.earlier) if goes_on else ()
+        continues = self._memory.notebook and batch % self._memory.program.num_batches
+        return (kept.record, *kept.earlier) if continues else ()
 
     def _restored(self, checkpoint: bytes) -> tuple[Weights, Array]:
         """Return the weights and the states of a checkpoint, read-only."""

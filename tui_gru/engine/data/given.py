@@ -27,8 +27,8 @@ class GivenBatch:
     one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
     output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `expected` (T, B, ·) is the
     output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
-    the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `said` returns a sentence
-    that explains how the gradients were computed.
+    the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
+    sentences on how the gradients were computed.
     """
 
     weights: Weights
@@ -41,7 +41,7 @@ class GivenBatch:
     tolerance: float | None = None
     recorded: Weights | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
-    said: Callable[[], str] = str
+    remarks: Callable[[], str] = str
 
 
 @dataclass(frozen=True, eq=False)

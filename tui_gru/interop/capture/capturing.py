@@ -114,7 +114,7 @@ class Capture:
             handle.remove()
         for call in (entry.call for entry in self._open.entries):
             if call is not None:
-                call.let_go()
+                call.release()
 
     def __enter__(self) -> Capture:
         return self

@@ -90,14 +90,14 @@ class PendingCall:
         self.head = head
         self.handles.append(logits.register_hook(add_gradient))  # type: ignore[no-untyped-call]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Remove the hooks from the outputs."""
         for handle in self.handles:
             handle.remove()
 
     def frozen(self, number: int) -> GRUCall:
         """Return the collected call."""
-        self.let_go()
+        self.release()
         head = None if self.head is None else HeadCall(**vars(self.head))
         self.check_in_place()
         if self.passes and not self.facts["training"]:

@@ -124,7 +124,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
         loss=sum(losses) / len(losses) if losses else np.nan,
         recorded=_recorded(steps, model),
         settings=steps[0][0].settings,
-        said=lru_cache(maxsize=1)(partial(sentences, steps)),
+        remarks=lru_cache(maxsize=1)(partial(sentences, steps)),
     )
 
 
@@ -160,15 +160,15 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
-    said = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
+    found = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
-    said += [f"{note.sentence}." for note in notes]
-    said += remarks(calls)
+    found += [f"{note.sentence}." for note in notes]
+    found += remarks(calls)
     if len(calls) > len(steps):
-        said.append(f"The rows are those of {len(calls) // len(steps)} calls of the GRU in this step.")
+        found.append(f"The rows are those of {len(calls) // len(steps)} calls of the GRU in this step.")
     if len(steps) > 1:
-        said.append(f"The rows are those of {len(steps)} ranks.")
-    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in said)
+        found.append(f"The rows are those of {len(steps)} ranks.")
+    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in found)
 
 
 def _derived(call: GRUCall) -> Mapping[str, Array]:

@@ -39,7 +39,7 @@ class Convention:
     gate: str | None = None
 
     @property
-    def said(self) -> dict[str, str | None]:
+    def options(self) -> dict[str, str | None]:
         """The values by option."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
@@ -52,20 +52,20 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
     """
     expect = given.get("expect")
     try:
-        every = inspect(path, **convention.said)
+        every = inspect(path, **convention.options)
     except ModelFileError:
         if expect is None or convention.order is not None:
             raise
-        every = inspect(path, **{**convention.said, "order": ORDERS[0]})  # the expected output proves the order later
+        every = inspect(path, **{**convention.options, "order": ORDERS[0]})  # the expected output proves the order later
     found = chosen(every, path, name)
     numbers = Numbers.of(found, **given)
-    said = found.warning
-    if numbers.y is not None and not any(convention.said.values()):
-        found, said = _proved(found, numbers, numbers.y)
+    remark = found.warning
+    if numbers.y is not None and not any(convention.options.values()):
+        found, remark = _proved(found, numbers, numbers.y)
     elif given.get("inputs") is None:
-        said = said or f"the inputs are {numbers.source}"
+        remark = remark or f"the inputs are {numbers.source}"
     run = given_run(found, numbers, Path(path))
-    return run, "; ".join(filter(None, (said, _not_finite(run.batches[0].weights))))
+    return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
 
 
 def _not_finite(weights: Weights) -> str:
@@ -121,7 +121,7 @@ def on_text(
 
     Raises `TuiGruError` if the file cannot be read or the parts do not fit.
     """
-    found = chosen(inspect(path, **convention.said), path, name)
+    found = chosen(inspect(path, **convention.options), path, name)
     table, tensors = None, tensors_of(path)
     if reads.embedding is not None:
         by_name = isinstance(reads.embedding, str) and not reads.embedding.endswith(".npy")

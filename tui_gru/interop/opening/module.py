@@ -51,9 +51,9 @@ def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, n
         return None
     step = watched.capture.cut()
     watched.step = step = step if step.calls or step.notes or watched.step is None else watched.step
-    given, said = captured_run(step, name)
+    given, remarks = captured_run(step, name)
     watched.step = None
-    return given, " ".join(filter(None, (said, _captured_otherwise(watched, optimizer, head))))
+    return given, " ".join(filter(None, (remarks, _captured_otherwise(watched, optimizer, head))))
 
 
 def _capture(module: Module, optimizer: Optimizer | None, head: Linear | None) -> Capture:
@@ -93,9 +93,9 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     frame = Frame.around([[CallShape.of(call) for call in own]])
     batch = batch_of(frame, [(step, own)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
-    said = batch.said()
+    remarks = batch.remarks()
     if others:
-        said += f" Also captured: {', '.join(others)}; name= selects one."
+        remarks += f" Also captured: {', '.join(others)}; name= selects one."
     given = Given(
         title=f"{frame.module.name} of your script",
         origin="your script",
@@ -108,7 +108,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
         learns=frame.learns,
         knows_loss=step.loss is not None,
     )
-    return given, said.strip()
+    return given, remarks.strip()
 
 
 def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:

@@ -26,7 +26,7 @@ FIXED = (
     "this is a recording of single steps, without the script that trained the model, so training cannot continue; "
     "edit a value in a step to see its effect within the step"
 )
-AT_HAND = 3  # steps that are cached
+CACHED_STEPS = 3  # steps that are cached
 READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
 
 
@@ -68,15 +68,15 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, 
 def _summary(recording: Recording) -> list[str]:
     """Return sentences on the number of kept steps, and on what is missing or incomplete."""
     kept, gaps = len(recording.steps), len(recording.gaps())
-    said = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
+    found = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
     if others := [module.name for module in recording.modules[1:]]:
-        said.append(f"recorded besides: {', '.join(others)}")
+        found.append(f"recorded besides: {', '.join(others)}")
     if not recording.closed:
-        said.append("it is still being written, or was cut off: open it again for newer steps")
+        found.append("it is still being written, or was cut off: open it again for newer steps")
     if recording.missing_ranks:
         ranks = ", ".join(map(str, recording.missing_ranks))
-        said.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")
-    return [*said, *recording.damaged]
+        found.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")
+    return [*found, *recording.damaged]
 
 
 def recognised_run(identity: Mapping[str, Any]) -> Given:
@@ -157,10 +157,10 @@ class RecordedBatches(Sequence[GivenBatch]):
         if at not in self._read:
             self._read[at] = self._ahead.take(at) or self._load(at)
         self._read.move_to_end(at)
-        while len(self._read) > AT_HAND:
+        while len(self._read) > CACHED_STEPS:
             self._read.popitem(last=False)
-        goes_on, self._last = at == self._last + 1, at
-        if goes_on and at + 1 < len(self) and at + 1 not in self._read:
+        consecutive, self._last = at == self._last + 1, at
+        if consecutive and at + 1 < len(self) and at + 1 not in self._read:
             self._ahead.begin(at + 1)
         return self._read[at]
 

@@ -64,13 +64,13 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
     (
         "Equations",
         (
-            Sign("x W", "the matrix product", lambda p: p.plain, _in("Listing", "LineAtWork")),
-            Sign("⊙", "the product entry by entry", lambda p: p.plain, _in("Listing", "LineAtWork")),
-            Sign("σ", "the sigmoid: squeezes any number into 0 to 1", lambda p: p.plain, _in("Listing", "LineAtWork")),
-            Sign("Wᵀ", "a matrix with rows and columns exchanged", lambda p: p.plain, _in("Listing", "LineAtWork")),
-            Sign("hₜ₋₁", "h after the previous timestep", lambda p: p.plain, _in("Listing", "LineAtWork", "Gates")),
-            Sign("dh", "the gradient of the loss with respect to h", lambda p: p.plain, _in("Listing", "LineAtWork")),
-            Sign("dh←", "the part of dh that comes from the next timestep", lambda p: p.plain, _in("Listing", "LineAtWork")),
+            Sign("x W", "the matrix product", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("⊙", "the product entry by entry", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("σ", "the sigmoid: squeezes any number into 0 to 1", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("Wᵀ", "a matrix with rows and columns exchanged", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("hₜ₋₁", "h after the previous timestep", lambda p: p.plain, _in("Listing", "CurrentLine", "Gates")),
+            Sign("dh", "the gradient of the loss with respect to h", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("dh←", "the part of dh that comes from the next timestep", lambda p: p.plain, _in("Listing", "CurrentLine")),
             Sign(
                 "① ② ③",
                 "the terms of the loss: for each character, for each row, for the timestep",

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.pages import SMALL, Following, following, pages_of
-from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.time.header import Header
 from tui_gru.tui.panels.time.loss_curve import LossCurve
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOW = 20  # rows; a screen with fewer is low
 #: The panels that always exist, in the order in which they are drawn.
 PANELS: tuple[type[Widget], ...] = (
-    Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples, TimeLine,
+    Header, Listing, Sequence, LossTerms, CurrentLine, Gates, Softmax, LossCurve, Weights, Samples, TimeLine,
 )  # fmt: skip
 #: The panels that show differences when two branches are compared. The current line shows its own values, because its result
 #: must be that of the operands shown.
@@ -64,7 +64,7 @@ class PanelHost:
                 yield Sequence()
                 yield LossTerms()
             with Container(id="blackboard", classes="-many" if gates.many else ""):
-                yield LineAtWork()
+                yield CurrentLine()
                 yield gates
                 with Container(id="middle"):
                     yield Softmax()
@@ -194,7 +194,7 @@ class PanelHost:
             screen.minimize()
             return
         focused = screen.focused
-        target = focused if isinstance(focused, Panel) else screen.query_one(LineAtWork)
+        target = focused if isinstance(focused, Panel) else screen.query_one(CurrentLine)
         self._borrowed = focused is None
         screen.maximize(target)
         screen.set_focus(target)

@@ -42,7 +42,7 @@ def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | No
 
 def explain(screen: MainScreen) -> None:
     """Show where the number under the cursor comes from; without a cursor, the result of the current line."""
-    from tui_gru.tui.panels.program.line_at_work import LineAtWork
+    from tui_gru.tui.panels.program.current_line import CurrentLine
     from tui_gru.tui.panels.program.listing import Listing
     from tui_gru.tui.panels.time.loss_curve import LossCurve
     from tui_gru.tui.widgets.cells import CellPanel
@@ -55,7 +55,7 @@ def explain(screen: MainScreen) -> None:
         focused.action_ask()
     elif isinstance(focused, LossCurve):
         _explain_loss(screen, focused.pointed)
-    elif focused is None or isinstance(focused, (Listing, LineAtWork)):
+    elif focused is None or isinstance(focused, (Listing, CurrentLine)):
         _explain_line(screen)
     else:
         screen.say(with_keys(screen, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)

@@ -167,8 +167,10 @@ def character_never_seen(x: Examined) -> Iterator[Finding]:
         batch, index = x.count - 1, (x.config.vocabulary.index(unseen[0]), 0)
         value = float(x.record(batch).after[reads][index])
         same = value == float(x.record(0).before[reads][index])
-        said = f"{spoken(x.program, reads, index)} reads it, and is {rounded(value)}" + (", as at the beginning" if same else "")
-        evidence.append(Evidence(said, x.entry(batch, reads, index), value))
+        sentence = f"{spoken(x.program, reads, index)} reads it, and is {rounded(value)}" + (
+            ", as at the beginning" if same else ""
+        )
+        evidence.append(Evidence(sentence, x.entry(batch, reads, index), value))
     yield Finding(
         "character-never-seen",
         "the text has no " + listed([x.quoted(char) for char in unseen]),

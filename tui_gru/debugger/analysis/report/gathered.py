@@ -83,7 +83,7 @@ def gather(
     )
 
 
-def said(words: str) -> str:
+def printable_text(words: str) -> str:
     """Return a text on one line, with signs for invisible characters."""
     return "".join(map(printable, words))
 
@@ -93,7 +93,7 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name not in ("text", "vocabulary", "cell_text") and value not in ("", False):
-            yield field.name.replace("_", "-"), said(str(value))
+            yield field.name.replace("_", "-"), printable_text(str(value))
     yield "parameters", f"{config.parameter_count:,}"
 
 

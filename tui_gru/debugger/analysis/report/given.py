@@ -80,5 +80,5 @@ def _compared(moment: Moment, given: Given) -> Iterator[tuple[str, str]]:
     expected = expected_of(moment.record, batch)
     if expected is not None:
         yield "output", expected.sentence
-    if remarks := batch.said():
+    if remarks := batch.remarks():
         yield "gradients", remarks

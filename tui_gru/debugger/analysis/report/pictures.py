@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from tui_gru.debugger.analysis.report.gathered import said
+from tui_gru.debugger.analysis.report.gathered import printable_text
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.engine.numbers import rounded
 
@@ -66,7 +66,7 @@ def heat_map(report: Report) -> tuple[list[str], int]:
     """Return the units of the report over the first characters of its text, and the height of the picture."""
     units, characters = report.values.shape
     left, top = 80, 18
-    found = [text(left + i * _CELL, top - 5, said(char[:1]), size=11, ink=_DIM) for i, char in enumerate(report.text)]
+    found = [text(left + i * _CELL, top - 5, printable_text(char[:1]), size=11, ink=_DIM) for i, char in enumerate(report.text)]
     for row, note in enumerate(report.units):
         y = top + row * 14
         found.append(text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.report import pictures
-from tui_gru.debugger.analysis.report.gathered import said
+from tui_gru.debugger.analysis.report.gathered import printable_text
 from tui_gru.debugger.analysis.report.pictures import WIDTH, moved, svg, text, wrapped
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.engine.numbers import rounded
@@ -25,7 +25,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 def as_html(report: Report) -> str:
     """Return the report as an HTML page with embedded pictures."""
-    parts = [f"<h1>{escape(said(report.title))}</h1>", _table(report.facts)]
+    parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
         parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
     parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(_findings_html(report))))
@@ -47,9 +47,9 @@ def as_html(report: Report) -> str:
         words = "<p>Nats by class of the character to be predicted, and its share of the total; then the hardest places.</p>"
         parts.append(_section("Sources of the loss", f"{words}{bars}<table>{places}</table>"))
     if report.samples:
-        parts.append(_section("Samples", _table([(words, said(drawn)) for words, drawn in report.samples])))
+        parts.append(_section("Samples", _table([(words, printable_text(drawn)) for words, drawn in report.samples])))
     parts.append(_section("Configuration", _table(report.options)))
-    head = f'<meta charset="utf-8"><title>{escape(said(report.title))}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{escape(printable_text(report.title))}</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
@@ -67,7 +67,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _marked(place: tuple[str, str, str]) -> str:
-    before, char, after = (escape(said(part)) for part in place)
+    before, char, after = (escape(printable_text(part)) for part in place)
     return f"{before}<mark>{char}</mark>{after}"
 
 
@@ -82,7 +82,7 @@ def _findings_html(report: Report) -> list[str]:
 
 def as_svg(report: Report) -> str:
     """Return the report as one picture, with curve, findings, units, classes and samples below each other."""
-    drawn, y = [text(0, 20, said(report.title), size=18, bold=True)], 44
+    drawn, y = [text(0, 20, printable_text(report.title), size=18, bold=True)], 44
     for name, value in report.facts:
         drawn.append(text(0, y, f"{name}: {value}"))
         y += 16
@@ -122,14 +122,20 @@ def as_svg(report: Report) -> str:
     if report.samples:
         heading("samples")
     for words, sampled in report.samples:
-        lines(f"{words}: {said(sampled)}")
+        lines(f"{words}: {printable_text(sampled)}")
     background = f'<rect width="{WIDTH + 200}" height="{y + 24}" fill="#fbfaf6"/>'
-    return svg([background, moved(drawn, 24, 16)], WIDTH + 200, y + 24, label=said(report.title)) + "\n"
+    return svg([background, moved(drawn, 24, 16)], WIDTH + 200, y + 24, label=printable_text(report.title)) + "\n"
 
 
 def as_markdown(report: Report) -> str:
     """Return the report as Markdown, with the curve and the units drawn with block characters."""
-    out = [f"# {said(report.title)}", "", *_rows(("", ""), report.facts), "", *(["## Loss", ""] if has_curve(report) else [])]
+    out = [
+        f"# {printable_text(report.title)}",
+        "",
+        *_rows(("", ""), report.facts),
+        "",
+        *(["## Loss", ""] if has_curve(report) else []),
+    ]
     finite = [loss for _, loss in report.curve if loss == loss and abs(loss) != float("inf")]
     if finite:
         step = max(1, len(finite) // 80)
@@ -142,7 +148,8 @@ def as_markdown(report: Report) -> str:
     if report.units:
         out += [f"## Units of {report.name} over the text", ""]
         places = [
-            [f"`{''.join(said(part) for part in place)}`".replace("|", "\\|") for place in note.places] for note in report.units
+            [f"`{''.join(printable_text(part) for part in place)}`".replace("|", "\\|") for place in note.places]
+            for note in report.units
         ]
         rows = [
             (f"unit {note.unit + 1}", f"{note.goes_with} {note.r:+.2f}", " · ".join(shown))
@@ -150,7 +157,7 @@ def as_markdown(report: Report) -> str:
         ]
         out += [*_rows(("unit", "goes with", "strongest after"), rows), ""]
         width = max(len(f"unit {note.unit + 1}") for note in report.units)
-        out += [f"    {'':{width}} {''.join(said(char[:1]) for char in report.text)}"]
+        out += [f"    {'':{width}} {''.join(printable_text(char[:1]) for char in report.text)}"]
         for note, values in zip(report.units, report.values, strict=True):
             out.append(f"    {f'unit {note.unit + 1}':>{width}} {_blocks(values.tolist())}")
         out.append("")
@@ -159,13 +166,13 @@ def as_markdown(report: Report) -> str:
         shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
         out += [*_rows(("class", "nats", "share"), shares), ""]
     if report.samples:
-        out += ["## Samples", "", *(f"- {words}: `{said(sampled)}`" for words, sampled in report.samples), ""]
+        out += ["## Samples", "", *(f"- {words}: `{printable_text(sampled)}`" for words, sampled in report.samples), ""]
     out += ["## Configuration", "", *_rows(("", ""), report.options)]
     return "\n".join(out) + "\n"
 
 
 def _quoted(place: tuple[str, str, str]) -> str:
-    before, char, after = map(said, place)
+    before, char, after = map(printable_text, place)
     return f"`{before}⟦{char}⟧{after}`"
 
 

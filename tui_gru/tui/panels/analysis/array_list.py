@@ -127,16 +127,16 @@ class ArrayList(ListOverlay):
         if what.peak is not None and width >= _WIDE:
             yield Segment(f"{numbers.compact(what.smallest)}{glyphs.ellipsis}{numbers.compact(what.largest)}", palette.plain)
         bad = what.entries - what.finite
-        said = [f"{bad} not finite"] if bad else []
+        parts = [f"{bad} not finite"] if bad else []
         if what.peak is not None:
             where = spoken_index(program, ref.name, what.peak)
-            said.append(f"{numbers.compact(array[what.peak]).strip()} at {where}" if width < _WIDE else f"largest at {where}")
+            parts.append(f"{numbers.compact(array[what.peak]).strip()} at {where}" if width < _WIDE else f"largest at {where}")
         if what.limits is not None:
-            said.append(f"saturated {100 * what.share(what.saturated):.0f} %")
-        said.append(f"near 0 {100 * what.share(what.near_zero):.0f} %")
+            parts.append(f"saturated {100 * what.share(what.saturated):.0f} %")
+        parts.append(f"near 0 {100 * what.share(what.near_zero):.0f} %")
         if what.dead and array.ndim > 1:
-            said.append(f"{what.dead} dead")
-        yield Segment(transliterate("  " + " · ".join(said), glyphs), palette.warning if bad else palette.dim)
+            parts.append(f"{what.dead} dead")
+        yield Segment(transliterate("  " + " · ".join(parts), glyphs), palette.warning if bad else palette.dim)
 
     # Keys
 

@@ -91,17 +91,17 @@ class InfluenceMap(Overlay):
             ]
             for measure in _MEASURES
         }
-        said = {
+        captions = {
             measure: [*self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)]
             for measure in _MEASURES
         }
         rows: list[Row] = [*self._words(palette, self._prediction(), width), ()]
         rest = [*self._other_rows(palette, width), (), *self._states(palette, width)]
-        both = [row for measure in _MEASURES for row in (*said[measure], *pictures[measure])]
+        both = [row for measure in _MEASURES for row in (*captions[measure], *pictures[measure])]
         if len(rows) + len(both) + len(rest) <= height:
             rows += both
         else:
-            rows += [*pictures[self.measure], *said[_MEASURES[0]], *said[_MEASURES[1]]]
+            rows += [*pictures[self.measure], *captions[_MEASURES[0]], *captions[_MEASURES[1]]]
         rows += rest
         return clip(palette, from_rows(rows), width, len(rows))
 

@@ -13,7 +13,7 @@ from rich.style import Style
 
 from tui_gru.debugger.derivation.entries import Factor, Terms, terms_of
 from tui_gru.debugger.derivation.evaluation import Numbers
-from tui_gru.debugger.program.naming import joined, said, shown_char
+from tui_gru.debugger.program.naming import index_in_words, joined, shown_char
 from tui_gru.engine import numbers
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Apply, Name
@@ -112,7 +112,7 @@ class ExampleEntry:
         return ", ".join(self._named(what, index) for what, index in ((result.rows, i), (result.columns, j)) if what)
 
     def _named(self, what: str, index: int) -> str:
-        return said(what, index, self.operands.vocabulary)
+        return index_in_words(what, index, self.operands.vocabulary)
 
     def _pick(self) -> str:
         program, line = self.operands.snapshot.program, self.operands.line

@@ -59,16 +59,16 @@ class Log(Panel):
 
     def _row(self, line: LogLine, place: str, index: int, width: int) -> Row:
         palette, glyphs = self.palette, self.palette.glyphs
-        said = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
-        said = cut(transliterate(said, glyphs), max(width - len(place) - 4, 0), glyphs)
+        text = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
+        text = cut(transliterate(text, glyphs), max(width - len(place) - 4, 0), glyphs)
         assert self._snapshot is not None
         if index == self._here:
             now = line.tick == self._snapshot.position.tick
             ink = palette.line if now else palette.plain
-            spare = " " * (width - len(place) - 4 - cell_len(said)) if now else ""
-            return (Segment(f"{glyphs.arrow} {place}  {said}{spare}", ink),)
+            spare = " " * (width - len(place) - 4 - cell_len(text)) if now else ""
+            return (Segment(f"{glyphs.arrow} {place}  {text}{spare}", ink),)
         ahead = index > self._here
-        return Segment(f"  {place}  ", palette.dim), Segment(said, palette.dim if ahead else palette.plain)
+        return Segment(f"  {place}  ", palette.dim), Segment(text, palette.dim if ahead else palette.plain)
 
     def _place(self, tick: int) -> str:
         assert self._snapshot is not None

@@ -76,7 +76,7 @@ def about_gradients(palette: Palette, snapshot: Snapshot, width: int, height: in
         return _words(palette, "this model ends without a loss", width, height)
     if snapshot.position.phase != "backward":
         return _words(palette, "the gradient of the loss is given: your script's head and loss computed it", width, height)
-    return _words(palette, given.batches[snapshot.position.batch].said(), width, height)
+    return _words(palette, given.batches[snapshot.position.batch].remarks(), width, height)
 
 
 def _words(palette: Palette, words: str, width: int, height: int) -> Box:

@@ -36,10 +36,10 @@ def _paths(snapshot: Snapshot, state: str) -> Sequence[tuple[str, str]]:
     return paths if len(paths) > 1 else ()
 
 
-def going_on(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
+def flow_into_earlier(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
     """Return the gradient that flows into the earlier batches, in words; empty if none does or it is not computed yet."""
     first = flows[0]
-    if not snapshot.goes_on or first is None or first.handed_on is None:
+    if not snapshot.flows_into_earlier or first is None or first.handed_on is None:
         return ""
     return f"← {numbers.unit(first.handed_on).strip()} flows into the earlier batches"
 
@@ -134,7 +134,7 @@ def _name(snapshot: Snapshot, delta: str) -> str:
 
 def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Sequence[Row], at: Columns) -> Row:
     """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut."""
-    sign, ink = ("←", palette.accent) if snapshot.goes_on else ("┃", palette.strong)
+    sign, ink = ("←", palette.accent) if snapshot.flows_into_earlier else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
     left = snapshot.program.flow_of(state).way < 0
     named = name.ljust(at.label - 1) if at.label > len(name) else " " * (at.label - 1)
@@ -215,8 +215,8 @@ def _shown(snapshot: Snapshot, count: int, room: int) -> range:
 
 
 def _end(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], label: int, width: int) -> Row:
-    on = going_on(snapshot, flows)
-    if snapshot.goes_on:
+    on = flow_into_earlier(snapshot, flows)
+    if snapshot.flows_into_earlier:
         words = on or "← flows into the earlier batches"
         return (Segment(transliterate(f"{'':{label}}{words}", palette.glyphs), palette.accent),)
     name = snapshot.program.writer.name(state)

@@ -57,7 +57,7 @@ class Sequence(SnapshotPanel):
             from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
 
             state = _states(self._snapshot, self._view)[0]
-            on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row, state))
+            on = gradient_flow.flow_into_earlier(self._snapshot, self._snapshot.flow(self._view.row, state))
             if len(self._snapshot.program.layers) > 1:
                 layer = self._snapshot.program.layer_name(self._view.layer_of(self._snapshot))
                 on = f"gradient of {layer} {on}".rstrip()

@@ -49,7 +49,7 @@ _UNDERFLOW = "{prediction} has an entry 0, whose logarithm is not finite: {entry
 MOST_NUMBERS = 20_000
 
 
-class LineAtWork(SnapshotPanel):
+class CurrentLine(SnapshotPanel):
     """The formula of the line with a matrix for every name, its result, and the computation of one entry."""
 
     ABOUT = "The line just executed, with the matrices that it reads and its result; below them the computation of one entry."

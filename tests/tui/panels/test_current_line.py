@@ -10,8 +10,8 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.pages import Following, following
+from tui_gru.tui.panels.program.current_line import CurrentLine, written_out
 from tui_gru.tui.panels.program.example_entry import ExampleEntry, number
-from tui_gru.tui.panels.program.line_at_work import LineAtWork, written_out
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.view import View
 
@@ -33,7 +33,7 @@ def panel_text(board, snapshot, size=(120, 12)):
     """Return the text of the panel."""
 
     async def shown():
-        panel = LineAtWork()
+        panel = CurrentLine()
         panel.styles.width, panel.styles.height = size
         async with board(panel).run_test(size=size) as pilot:
             panel.show(snapshot, View())
@@ -194,7 +194,7 @@ def ways_of(x):
 
 
 async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(board):
-    panel = LineAtWork()
+    panel = CurrentLine()
     snapshot = at("h_tilde", 1)
     async with board(panel).run_test(size=(80, 5)) as pilot:
         panel.styles.height = 5
@@ -258,7 +258,7 @@ async def test_it_says_that_an_operand_was_changed_since(board):
     session.step("op")
     session.edit("Wz", (0, 1), 0.5)
     session.edit("Uh", (0, 0), 0.5)  # not of this line
-    panel = LineAtWork()
+    panel = CurrentLine()
     async with board(panel).run_test(size=(100, 12)):
         panel.show(session.snapshot(), View())
         assert str(panel.border_subtitle) == "Wz changed since this line ran"
