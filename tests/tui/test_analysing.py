@@ -315,7 +315,7 @@ async def test_the_next_saturated_unit() -> None:
 
 
 async def test_keys_to_what_matters_in_a_matrix() -> None:
-    async with started(LARGE, "l 1e *") as (app, pilot):
+    async with started(LARGE, "l 1e o *") as (app, pilot):  # with `o`, z is the current line, and the panel shows Wz
         weights, session = app.screen.query_one(Weights), app.screen.session
         matrix, values = weights.matrix, session.parameter("Wz")
         first, second = np.argsort(-np.abs(values).ravel())[:2]

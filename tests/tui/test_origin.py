@@ -144,8 +144,8 @@ async def test_the_gates_and_the_line_at_work_can_be_asked() -> None:
 
 async def test_before_the_first_line_there_is_nothing_to_ask() -> None:
     async with driving() as d:
-        await d.type("enter")
-        assert "no value has been computed yet" in d.says
+        await d.type("n", "N", ":", "why h[0,0]", "enter")
+        assert "has not been computed yet" in d.says
         assert d.screen.overlay is None
 
 
