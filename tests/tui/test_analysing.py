@@ -315,9 +315,10 @@ async def test_the_next_saturated_unit() -> None:
 
 
 async def test_keys_to_what_matters_in_a_matrix() -> None:
-    async with started(LARGE, "l 1e o *") as (app, pilot):  # with `o`, z is the current line, and the panel shows Wz
+    async with started(LARGE, "l 1e *") as (app, pilot):
         weights, session = app.screen.query_one(Weights), app.screen.session
-        matrix, values = weights.matrix, session.parameter("Wz")
+        matrix = weights.matrix
+        values = np.atleast_2d(session.parameter(matrix.refs(0, 0).name))  # of the parameter that the current line updates
         first, second = np.argsort(-np.abs(values).ravel())[:2]
         assert app.screen.focused is matrix
         assert matrix.cursor == np.unravel_index(first, values.shape)
