@@ -127,4 +127,4 @@ def test_it_is_computed_once_a_snapshot():
     ("carry", "batch", "goes_on"), [("detach", 1, False), ("reset", 1, False), ("notebook", 0, False), ("notebook", 1, True)]
 )
 def test_where_it_goes_on_from_the_first_timestep(carry, batch, goes_on):
-    assert in_backward("by", None, batch, carry=carry).goes_on == goes_on
+    assert in_backward("by", None, batch, carry=carry).flows_into_earlier == goes_on

@@ -165,7 +165,7 @@ def test_a_clip_and_a_scale_are_named(model):
             p.grad *= 1024
 
     forget(model)
-    assert "1024 times the derived gradient" in watched(model, scale).said
+    assert "1024 times the derived gradient" in watched(model, scale).remarks
 
 
 def test_the_batch_is_checked_against_autograd(model):

@@ -18,7 +18,7 @@ def said_of(gru, loss_of):
     tui_gru.debug(gru, screen=False)
     try:
         loss_of(gru).backward()
-        return tui_gru.debug(gru, screen=False).said
+        return tui_gru.debug(gru, screen=False).remarks
     finally:
         forget(gru)
 
