@@ -1,7 +1,11 @@
 """Hit counts: the hits that stop, and invalid counts."""
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
+from tui_gru import Session
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.expressions.conditions import ConditionError
 
@@ -41,3 +45,17 @@ def test_refused(text: str, column: int) -> None:
         HitCount.parse(text)
     assert caught.value.column == column
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_saved_counts_do_not_outlast_a_change_of_their_timeline(tmp_path: Path) -> None:
+    path = tmp_path / "counted.tui-gru"
+    session = Session()
+    session.break_at("h", condition="any(h > 0.8)", hits="%7")
+    session.record_to(path)
+    assert session.continue_()
+    session.close()
+    with closing(Session.open(path, record=True)) as again:
+        again.seek(0)
+        again.learning_rate = 0.5  # forks a branch without batches, which the counts do not fit
+        assert Session.open(path).branch == again.branch
+    assert Session.open(path).branch == again.branch

@@ -34,7 +34,7 @@ class Run:
     """
 
     def __init__(self, state: State) -> None:
-        self.state = state
+        self.state = state.replaced(hit_counts={})  # `stops` has them; the timeline can change from here on
         self.program: Program = program_of(state.config)
         self.moment: Moment = state.timeline.moment(state.tick)
         self.stopped_by: StopEvent | None = None
