@@ -86,6 +86,8 @@ def g2p(monkeypatch):
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, "g2p_en", raising=False)
-    from g2p_en import G2p
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler, where its files are not compiled yet
+        from g2p_en import G2p
 
     return G2p()
