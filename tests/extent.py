@@ -21,3 +21,8 @@ def spread(cases: Sequence[Case], count: int) -> Sequence[Case]:
     if SOAK or count >= len(cases):
         return cases
     return [cases[i * (len(cases) - 1) // (count - 1)] for i in range(count)]
+
+
+def share(cases: Sequence[Case], number: int, count: int) -> Sequence[Case]:
+    """One of `count` shares of the cases, numbered from 0, which together have each case once; all of them in the soak."""
+    return cases if SOAK else cases[number % count :: count]

@@ -12,7 +12,7 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import type_keys, until_checked, until_idle
-from tui_gru.tui.terminal.drawn import drawn_lines
+from tui_gru.tui.terminal.drawn import drawn_later, drawn_lines
 from tui_gru.tui.verbs.line import execute
 
 GREEK = "αβγ η σΣ tŷ e\u0301 日本 ①\u200d " * 30
@@ -23,9 +23,10 @@ def rows(app: Any) -> list[str]:
 
 
 async def see(pilot: Any, *keys: str) -> list[str]:
-    await type_keys(pilot, keys)
-    await until_checked(pilot)
-    await pilot.pause()
+    with drawn_later(pilot.app):  # `rows` draws
+        await type_keys(pilot, keys)
+        await until_checked(pilot)
+        await pilot.pause()
     shown = rows(pilot.app)
     assert shown == [row.encode("ascii", "replace").decode() for row in shown]
     return shown
@@ -34,7 +35,7 @@ async def see(pilot: Any, *keys: str) -> list[str]:
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_line_and_overlay_is_ascii(size: tuple[int, int]) -> None:
     """Every line is looked at on one of the sizes."""
-    app = make_app(Config.of(), ascii=True)
+    app = make_app(Config.of(seq_length=2), ascii=True)
     async with headless(app, size) as pilot:
         await see(pilot)
         await see(pilot, "l", "n", "s", "o" * SIZES.index(size))

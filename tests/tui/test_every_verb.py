@@ -1,16 +1,20 @@
-"""Every verb of the table leaves a visible answer or a visible change, by its key and as a command, on every size of the screen."""
+"""Every verb of the table leaves a visible answer or a visible change, by its key and as a command.
+
+Each way is tried on one size of the screen, and on every size in the soak (tests/soak/laws.py).
+"""
 
 from __future__ import annotations
 
 import pytest
 from rich.segment import Segment
 
+from tests.extent import share
 from tests.tui.test_answers import SIZES
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.examples import example
 from tui_gru.tui.screenshot import until_checked, until_idle
-from tui_gru.tui.terminal.drawn import drawn_lines
+from tui_gru.tui.terminal.drawn import drawn_later, drawn_lines
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.verbs.verb import Verb
@@ -62,14 +66,14 @@ async def test_every_verb_is_seen_to_have_done_something(
 ) -> None:
     monkeypatch.chdir(str(tmp_path))
     silent = []
+    verbs = [verb for verb in VERBS if verb.id not in ENDING and (verb.names if typed else verb.keys)]
     async with driving(size) as d:
         d.session.epochs = 4
         await d.type("l", "2n", "s", "o")
-        for verb in VERBS:
-            if verb.id in ENDING or not (verb.names if typed else verb.keys):
-                continue
-            await plain(d)
-            await d.type(*BEFORE.get(verb.id, ""))
-            if not await carried_out(d, verb, typed=typed):
-                silent.append(verb.id)
+        with drawn_later(d.pilot.app):  # `drawn` draws
+            for verb in share(verbs, SIZES.index(size), len(SIZES)):
+                await plain(d)
+                await d.type(*BEFORE.get(verb.id, ""))
+                if not await carried_out(d, verb, typed=typed):
+                    silent.append(verb.id)
     assert silent == []

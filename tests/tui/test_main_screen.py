@@ -20,6 +20,7 @@ from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import type_keys, until_idle
+from tui_gru.tui.terminal.drawn import drawn_later
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
 
@@ -31,7 +32,13 @@ class Driver:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
 
     async def type(self, *tokens: str) -> None:
-        await type_keys(self.pilot, tokens)
+        """Type keys, and draw the visible panels. The screen is composed of them at the end: that takes most of a drawing."""
+        with drawn_later(self.pilot.app):
+            await type_keys(self.pilot, tokens)
+            for panel in self.pilot.app.screen.query(Panel):
+                if panel.region:
+                    panel.plain_text()
+            await self.pilot.pause()
 
     @property
     def where(self) -> tuple[int, int, int, str]:
@@ -50,6 +57,8 @@ async def driving(size: tuple[int, int] = (160, 50), **options: Any) -> AsyncIte
         screen = app.screen
         assert isinstance(screen, MainScreen)
         yield Driver(pilot, screen)
+        if app.screen_stack:
+            screen.draw()
 
 
 async def test_the_walk_of_the_readme() -> None:

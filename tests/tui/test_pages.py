@@ -8,6 +8,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.pages import page_words
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.terminal.drawn import drawn_later
 from tui_gru.tui.verbs.line import execute
 
 WORDS = {
@@ -50,12 +51,13 @@ async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) ->
     async with driving(size, seq_length=2) as d:
         await d.type("l")
         seen = {}
-        for _ in range(d.session.program.ticks):
-            await d.type("o")
-            line = d.session.snapshot().line
-            assert line is not None
-            assert panels(d) == set(d.screen.panels.on_pages[0]), line.text
-            seen[line.target] = panels(d)
+        with drawn_later(d.pilot.app):  # the layout is updated at every key
+            for _ in range(d.session.program.ticks):
+                await d.type("o")
+                line = d.session.snapshot().line
+                assert line is not None
+                assert panels(d) == set(d.screen.panels.on_pages[0]), line.text
+                seen[line.target] = panels(d)
         narrow = size[0] < 100
         for target, panel in (("h_tilde", "gates"), ("y_hat", "ŷ"), ("term2", "ŷ"), ("loss", "sequence"), ("dah", "gates")):
             assert panel in seen[target]

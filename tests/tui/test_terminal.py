@@ -173,9 +173,9 @@ def test_an_arrow_is_one_key_however_slowly_it_comes(terminal):
 
 
 def test_a_key_that_is_held_down_is_kept_up_with(start):
-    """Five seconds of a key; it is held down longer in tests/soak/screen.py."""
+    """Two seconds of a key; it is held down longer in tests/soak/screen.py."""
     terminal = start()
-    held_down(terminal, 150)
+    held_down(terminal, 60)
 
 
 def held_down(terminal, keys):

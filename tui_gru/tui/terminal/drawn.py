@@ -19,11 +19,8 @@ def drawn_lines(screen: Screen[Any]) -> list[Strip]:
 
 
 @contextmanager
-def drawn_once(app: App[Any]) -> Iterator[None]:
-    """Suspend drawing in this context, and draw the main screen once at its end. The layout is still updated at every change.
-
-    Drawing takes three quarters of the time of a key, and is not needed between keys that a program types.
-    """
+def drawn_later(app: App[Any]) -> Iterator[None]:
+    """Suspend drawing in this context; its changes are drawn with the next one after it. The layout is updated at every change."""
     if not isinstance(app, GuardedApp) or not app.drawing:  # another app, or inside another such context
         yield
         return
@@ -32,5 +29,15 @@ def drawn_once(app: App[Any]) -> Iterator[None]:
         yield
     finally:
         app.drawing = True
-        if app.screen_stack and isinstance(app.screen, GuardedScreen):
-            app.screen.draw()
+
+
+@contextmanager
+def drawn_once(app: App[Any]) -> Iterator[None]:
+    """Suspend drawing in this context, and draw the main screen once at its end. The layout is still updated at every change.
+
+    Drawing takes three quarters of the time of a key, and is not needed between keys that a program types.
+    """
+    with drawn_later(app):
+        yield
+    if isinstance(app, GuardedApp) and app.drawing and app.screen_stack and isinstance(app.screen, GuardedScreen):
+        app.screen.draw()
