@@ -13,7 +13,7 @@ from textual.events import Key
 from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.pilot import Pilot
 
-from tui_gru.tui.terminal.drawn import drawn_later
+from tui_gru.tui.terminal.drawn import drawn_once
 
 Result = TypeVar("Result")
 
@@ -73,11 +73,8 @@ def key_event(key: str) -> Key:
 
 @asynccontextmanager
 async def headless(app: App[Result], size: tuple[int, int] = (80, 24), **options: Any) -> AsyncIterator[PromptPilot[Result]]:
-    """Run an app without a terminal, with a size (columns, rows). Errors of the app are raised at the end.
-
-    The first screen is drawn with what follows: the first keys, or the first pause.
-    """
+    """Run an app without a terminal, with a size (columns, rows). Errors of the app are raised at the end."""
     async with AsyncExitStack() as stack:
-        with drawn_later(app):
+        with drawn_once(app):
             await stack.enter_async_context(app.run_test(size=size, **options))
         yield PromptPilot(app)
