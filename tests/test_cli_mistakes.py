@@ -37,6 +37,7 @@ MISTAKES = [
     ("--hiden-size 3", "--hiden-size", "--hidden-size"),
     ("trase", "trase", "--help"),
     ("--held-out nowhere.txt", "--held-out", "nowhere.txt"),
+    ("--held-out /dev/null", "--held-out", "/dev/null is empty"),
     (f"--held-out {Path(__file__)}", "--held-out", "which is not in the vocabulary 'hatM'"),
     ("trace extra", "extra", "--help"),
     ("trace --hidden-size", "--hidden-size", "requires an argument"),

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
-from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, read_text_file, whole_number
+from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, read_held_out, whole_number
 from tui_gru.cli.options import held_out_option, output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
@@ -139,7 +139,7 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
 
 def _holding_out(make: Callable[[], Session], path: Path) -> Callable[[], Session]:
     """Return a function that returns the session with a held-out text, whose errors are reported before the screen opens."""
-    text, session = read_text_file(path, option="held_out"), make()
+    text, session = read_held_out(path), make()
     session.hold_out(text)
     return lambda: session
 

@@ -174,6 +174,14 @@ def _check_decoded(field: str, value: str) -> None:
         ) from None
 
 
+def read_held_out(path: Path) -> str:
+    """Return the held-out text of a file. Raises `TuiGruError` if it cannot be read or is empty."""
+    text = read_text_file(path, option="held_out")
+    if not text:
+        raise TuiGruError(f"{path} is empty; name a file with a text that is not trained on", option="held_out")
+    return text
+
+
 def read_text_file(path: Path, option: str = "file") -> str:
     """Return the text of a UTF-8 file. Raises a `TuiGruError` about `option` if it cannot be read."""
     try:

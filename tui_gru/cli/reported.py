@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from tui_gru.cli.model import read_text_file
+from tui_gru.cli.model import read_held_out
 from tui_gru.cli.output import STANDARD_OUTPUT
 from tui_gru.cli.sessions import found
 from tui_gru.debugger.analysis.report.written import WRITERS
@@ -26,7 +26,7 @@ def reported(name: str, output: str, held_out: Path | None) -> bytes:
     path = Path(name) if holds_a_recording(Path(name)) else found(name)
     if path is None:
         raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists the saved ones")
-    text = "" if held_out is None else read_text_file(held_out, option="held_out")
+    text = "" if held_out is None else read_held_out(held_out)
     with closing(Session.open(path)) as session:
         if text and session.config.given is not None:
             raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
