@@ -14,7 +14,8 @@ from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.session.recordings import session_on
 from tui_gru.debugger.storage.session_errors import SessionFileError
-from tui_gru.interop.recording import open_recording, record
+from tui_gru.interop.recording.reading import open_recording
+from tui_gru.interop.recording.recorder import record
 
 RELATIVE = 5e-7
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.interop.running import run
-from tui_gru.interop import ModelFileError, inspect
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.inspection import inspect
 
 
 @pytest.fixture

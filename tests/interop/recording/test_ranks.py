@@ -9,7 +9,7 @@ from tests.interop.recording.runs import IN, H
 from tui_gru import Session, TuiGruError
 from tui_gru.interop.errors import RecordingError
 from tui_gru.interop.recomputing import compare_gradients
-from tui_gru.interop.recording import open_recording
+from tui_gru.interop.recording.reading import open_recording
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_ranks_given_by_hand(tmp_path):
     """Without torch.distributed, with the numbers of another launcher."""
     import torch
 
-    from tui_gru.interop.recording import record
+    from tui_gru.interop.recording.recorder import record
 
     model = torch.nn.GRU(IN, H)
     for rank in (1, 0):

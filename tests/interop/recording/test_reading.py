@@ -10,7 +10,7 @@ import pytest
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru.interop.errors import ModelFileError, RecordingError
 from tui_gru.interop.recomputing import compare_gradients, compare_outputs
-from tui_gru.interop.recording import open_recording
+from tui_gru.interop.recording.reading import open_recording
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tui_gru.engine.data.given import GivenBatch
 from tui_gru.engine.model import Structure
 from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
-from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.opening.remarks import remarks
 from tui_gru.interop.recomputing.comparing import tolerance_of
@@ -58,17 +58,17 @@ class Frame:
     learns: bool
 
     @classmethod
-    def around(cls, steps: Sequence[Sequence[CallShape]]) -> Frame:
-        """Return the frame of several steps, each with one or more calls of the same module. Raises `CaptureError` for an empty
-        call."""
+    def around(cls, steps: Sequence[Sequence[CallShape]], classes: int | None = None) -> Frame:
+        """Return the frame of several steps, each with one or more calls of the same module; `classes` is the width of all heads if
+        it is known. Raises `CaptureError` for an empty call."""
         every = [call for calls in steps for call in calls]
         module = every[0].module
         T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
         if not T or not B:
             raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
         alike = all(call.timesteps == T for call in every) and all(sum(call.rows for call in calls) == B for calls in steps)
-        classes = {call.classes for call in every}
-        V = classes.pop() if len(classes) == 1 else 0
+        widths = {call.classes for call in every} if classes is None else {classes}
+        V = widths.pop() if len(widths) == 1 else 0
         structure = Structure(
             cell="gru-reset-after",
             layers=module.layers,
@@ -82,6 +82,18 @@ class Frame:
         sizes = {"I": module.input_size, "H": module.hidden_size, "B": B, "T": T} | ({"V": V} if V else {})
         dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
         return cls(module, structure, sizes, dtype, any(call.learned for call in every))
+
+
+def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
+    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
+    call."""
+    learned = [call for call in calls if call.learned]
+    return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
+
+
+def _same(one: WeightSet, other: WeightSet) -> bool:
+    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
+    return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())
 
 
 def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> GivenBatch:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tui_gru.engine.data.given import Given
 from tui_gru.equations.errors import did_you_mean
-from tui_gru.interop.capture import Capture, CapturedStep, GRUCall, WeightSet
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall
+from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
+from tui_gru.interop.opening.captured import CallShape, Frame, batch_of, calls_of
 from tui_gru.interop.recomputing.sequences import sequences
 
 if TYPE_CHECKING:
@@ -124,15 +123,3 @@ def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -
     named = [call for call in calls if name in (None, call.module.name)]
     last = ([call for call in named if call.learned] or named)[-1]
     return calls_of([call for call in named if call.module == last.module])
-
-
-def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
-    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
-    call."""
-    learned = [call for call in calls if call.learned]
-    return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
-
-
-def _same(one: WeightSet, other: WeightSet) -> bool:
-    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
-    return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())

@@ -14,8 +14,7 @@ from tui_gru.engine.data.given import Given, GivenBatch
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable
-from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
-from tui_gru.interop.opening.module import calls_of
+from tui_gru.interop.opening.captured import CallShape, Frame, batch_of, calls_of
 from tui_gru.interop.opening.read_ahead import ReadAhead
 from tui_gru.interop.recomputing.sequences import sequences
 from tui_gru.interop.recording.identity import identity_of, recognised
@@ -101,6 +100,9 @@ def _places(recording: Recording) -> tuple[str, ...]:
     return tuple(places)
 
 
+_Known = dict[int, tuple[CapturedStep, list[CallShape]]]  # by the id of an outline, which steps share
+
+
 class RecordedBatches(Sequence[GivenBatch]):
     """The steps of a recording; the most recently used ones are cached, and the next one is read ahead.
 
@@ -115,9 +117,10 @@ class RecordedBatches(Sequence[GivenBatch]):
         self._has_head = False  # whether any call has one
         self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
         shapes, usable, unreadable, without = list[list[CallShape]](), list[KeptStep](), list[str](), 0
+        known: _Known = {}
         for step in recording.steps:
             try:
-                found = self._shapes(step.number)
+                found = self._shapes(step.number, known)
             except RecordingError as error:
                 unreadable.append(str(error).removeprefix(f"{printable(recording.folder, 1000)}/"))
                 continue
@@ -136,10 +139,7 @@ class RecordedBatches(Sequence[GivenBatch]):
             folder = printable(recording.folder.name or recording.folder, 200)
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
-        classes = self._classes() if module.kind == "GRU" else None
-        self.frame = Frame.around(
-            [[shape if classes is None else replace(shape, classes=classes) for shape in step] for step in shapes]
-        )
+        self.frame = Frame.around(shapes, self._classes() if module.kind == "GRU" else None)
 
     def __len__(self) -> int:
         return len(self.recording.steps)
@@ -183,17 +183,18 @@ class RecordedBatches(Sequence[GivenBatch]):
             raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step to another one")
         return calls_of(calls)
 
-    def _shapes(self, number: int) -> list[CallShape]:
+    def _shapes(self, number: int, known: _Known) -> list[CallShape]:
         """Return the shapes of the calls that form the batch of a step; none if it has no call. Raises `RecordingError`."""
-        found = []
+        found = list[CallShape]()
         for rank in self._ranks(number):
             outline = self.recording.outline(number, rank)
-            self._has_head |= any(call.head is not None for call in outline.calls)
-            calls = [replace(call, head=None) for call in outline.calls if call.module == self._module]
-            if calls and self._module.kind == "GRUCell":
-                found += self._loop(number, rank, calls)
-            elif calls:
-                found += [CallShape.of(call) for call in calls_of(calls)]
+            if id(outline) not in known:
+                self._has_head |= any(call.head is not None for call in outline.calls)
+                calls = [replace(call, head=None) for call in outline.calls if call.module == self._module]
+                is_loop = calls and self._module.kind == "GRUCell"
+                shapes = self._loop(number, rank, calls) if is_loop else [CallShape.of(call) for call in calls and calls_of(calls)]
+                known[id(outline)] = outline, shapes
+            found += known[id(outline)][1]
         return found
 
     def _loop(self, number: int, rank: int | None, calls: Sequence[GRUCall]) -> list[CallShape]:

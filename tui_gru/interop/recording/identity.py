@@ -8,9 +8,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from tui_gru.interop.containers import safetensors
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
-from tui_gru.interop.formats import safetensors
 from tui_gru.interop.recording.folder import shard_name
 from tui_gru.interop.recording.reading import Recording, open_recording
 

@@ -75,8 +75,11 @@ class Recording:
         return _read(path, lambda: read_shard(path)[1])
 
     def outline(self, number: int, rank: int | None = None) -> CapturedStep:
-        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked. Raises
-        `RecordingError`."""
+        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked.
+
+        Steps with the same calls and shapes share one outline, whose number, loss and settings are those of one of them. Raises
+        `RecordingError`.
+        """
         path = self._path(number, rank)
         return _read(path, lambda: self._outlines.read(path))
 
