@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
@@ -19,16 +21,20 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.chain import Chains
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import same
+from tui_gru.engine.running.ahead import Ahead
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.threads import ONE_THREAD
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import COUNT_BYTES, Array, Weights
+from tui_gru.interop.errors import RecordingError
 
 # Called with every batch that is computed on the way; returning True stops the run. A record passed to it is valid until the second
 # call after that.
 Monitor = Callable[[int, BatchRecord], bool]
+
+SHARE_AHEAD = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
 
 
 class Memory:
@@ -44,6 +50,8 @@ class Memory:
         )
         self.chains = Chains(self.program)
         self.numbers = None if config.given is None else config.given.numbers
+        self.ahead = Ahead[BatchRecord]()  # the next batch of a recording
+        self.works_ahead = config.given is not None and config.record_bytes <= machine_memory() // SHARE_AHEAD
         self.segments = 0  # the number of segments created
 
 
@@ -127,12 +135,32 @@ class Segment:
     def record(self, batch: int, monitor: Monitor | None = None) -> tuple[int, BatchRecord]:
         """Return the number and record of `batch`, computed or replayed as needed; of an earlier batch if `monitor` stops the run.
 
-        The batch before it is cached as well.
+        The batch before it is cached as well, if it can be.
         """
-        route, at, found = self._route(batch, 1)
-        with ONE_THREAD:
-            at, kept = self._follow(route, at, found, batch, self._memory.records.run, monitor)
+        if self.trainer.is_given:
+            return self._given_record(batch, monitor)
+        at, kept = self._replayed(batch, 1, monitor)
         return at, kept.record
+
+    def _given_record(self, batch: int, monitor: Monitor | None) -> tuple[int, BatchRecord]:
+        """Return what `record` returns. The batch after it is computed in a thread, if the one before it was cached; otherwise that
+        one is computed, unless it cannot be read."""
+        records = self._memory.records
+        known, steps_on = records.has(self.number, batch), records.has(self.number, batch - 1)
+        at, kept = self._replayed(batch, 0, monitor)
+        if known or at != batch:
+            return at, kept.record
+        if steps_on:
+            self._work_ahead(batch + 1)
+        elif self._beginning(batch - 1, batch - 1) is not None:
+            with suppress(RecordingError):
+                self._replayed(batch - 1, 0, None)
+        return at, kept.record
+
+    def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
+        route, at, found = self._route(batch, margin)
+        with ONE_THREAD:
+            return self._follow(route, at, found, batch, self._memory.records.run, monitor)
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
         """Call `visit` with the records of the batches `first` … `last` in order until it returns True. Returns whether it did."""
@@ -245,7 +273,8 @@ class Segment:
             if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 recent.popleft()
             record = kept = None  # so that the trainer can reuse them
-            record = trainer.new_record()
+            ahead = memory.ahead.take((batch, settings.learns(batch))) if memory.works_ahead else None
+            record = trainer.new_record() if ahead is None else ahead
             if (given := trainer.given(in_epoch)) is not None:
                 weights, state = given
             else:
@@ -254,15 +283,16 @@ class Segment:
                 checkpoints.keep(batch, checkpoint_of(weights, state))
             elif given is None and (checkpoint := checkpoints.at(batch)) is not None:
                 self._verify(batch, checkpoint, weights, state)
-            trainer.run(
-                record,
-                in_epoch,
-                weights,
-                state,
-                learn=settings.learns(batch),
-                learning_rate=settings.learning_rate,
-                earlier=earlier,
-            )
+            if ahead is None:
+                trainer.run(
+                    record,
+                    in_epoch,
+                    weights,
+                    state,
+                    learn=settings.learns(batch),
+                    learning_rate=settings.learning_rate,
+                    earlier=earlier,
+                )
             self._note(batch, record)
             kept = CachedBatch(record, earlier)
             recent.append((batch, kept))
@@ -276,6 +306,13 @@ class Segment:
         for number, one in recent:
             memory.records.keep(self.number, number, one)
         return batch, kept
+
+    def _work_ahead(self, batch: int) -> None:
+        """Begin to compute a given batch in a thread, if there is one, since the user is likely to step to it next."""
+        memory, trainer, settings = self._memory, self.trainer, self.settings
+        if memory.works_ahead and batch < memory.program.num_batches:
+            record = trainer.new_record()
+            memory.ahead.begin((batch, settings.learns(batch)), partial(_given, trainer, record, batch, settings))
 
     def _with(self, kept: CachedBatch, batch: int) -> tuple[BatchRecord, ...]:
         """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `kept` is the batch before it."""
@@ -316,6 +353,14 @@ class Segment:
 
     def _epoch_and_batch(self, batch: int) -> tuple[int, int]:
         return divmod(batch, self._memory.program.num_batches)
+
+
+def _given(trainer: Trainer, record: BatchRecord, batch: int, settings: Settings) -> BatchRecord:
+    """Compute a given batch into a record, and return the record."""
+    given = trainer.given(batch)
+    assert given is not None
+    trainer.run(record, batch, *given, learn=settings.learns(batch), learning_rate=settings.learning_rate)
+    return record
 
 
 def checkpoint_of(weights: Weights, state: Array) -> bytes:

@@ -1,42 +1,45 @@
-"""Reading of the item that is likely to be needed next, in a thread."""
+"""Computation of what is likely to be needed next, in a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Thread
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
-class ReadAhead(Generic[Item]):
-    """One item of a sequence, read in a thread while the item before it is in use."""
+class Ahead(Generic[Item]):
+    """One item, such as the next batch, that is read or computed in a thread while the item before it is in use.
 
-    def __init__(self, read: Callable[[int], Item]) -> None:
-        self._read = read
-        self._at, self._thread = -1, Thread()
+    The methods are called by one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._thread = Thread()
         self._item: Item | None = None
 
-    def begin(self, at: int) -> None:
-        """Begin to read item `at`, unless another is still being read."""
-        if self._thread.is_alive() or at == self._at:
+    def begin(self, key: Hashable, compute: Callable[[], Item]) -> None:
+        """Begin to compute the item `key`, unless it is there or another is still being computed."""
+        if self._thread.is_alive() or key == self._key:
             return
-        self._at, self._item = at, None
-        self._thread = Thread(target=self._run, args=(at,), name="tui-gru-reads-ahead")
+        self._key, self._item = key, None
+        self._thread = Thread(target=self._run, args=(compute,), name="tui-gru-works-ahead")
         self._thread.start()
 
-    def take(self, at: int) -> Item | None:
-        """Return item `at` if it has been or is being read ahead; otherwise None, also if it cannot be read. Reading it directly
-        raises the error."""
-        if at != self._at:
+    def take(self, key: Hashable) -> Item | None:
+        """Return the item `key` if it has been or is being computed, and forget it; otherwise None, also if it failed. Computing it
+        directly raises the error."""
+        if key != self._key:
             return None
         if self._thread.is_alive():
             self._thread.join()
-        item, self._item, self._at = self._item, None, -1
+        item, self._item, self._key = self._item, None, None
         return item
 
-    def _run(self, at: int) -> None:
+    def _run(self, compute: Callable[[], Item]) -> None:
         try:
-            self._item = self._read(at)
-        except Exception:  # the caller reads the item again, which raises the error
+            self._item = compute()
+        except Exception:  # the caller computes the item again, which raises the error
             self._item = None

@@ -81,9 +81,7 @@ def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays:
     biases = [name for name, tensor in group.items() if tensor.shape in shapes and name not in (W, U)]
     biases.sort(key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
     if len(biases) > 2:
-        raise NotAGRUError(
-            f"{', '.join(map(printable, biases[:4]))} fit as biases, and it has two at most: leave the others out"
-        )
+        raise NotAGRUError(f"{', '.join(map(printable, biases[:4]))} fit as biases, and it has two at most: leave the others out")
     _check_biases({name: tensor for name, tensor in group.items() if name not in (W, U, *biases)}, shapes)
     b, b_h, *_ = [*(group[name] for name in biases), None, None]
     return stacked_cell(group[W], group[U], b, b_h, None, order)

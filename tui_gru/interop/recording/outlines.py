@@ -41,7 +41,7 @@ class Outlines:
         the header is damaged, or `OSError`."""
         file = open_shard(path)
         text = safetensors.header_text(file)
-        key = *_DIFFERENT.split(text), file.size - len(text)
+        key = *_DIFFERENT.split(text.rstrip(b" ")), file.size - len(text)
         known, number = self._known.get(key), _NUMBER.search(text)
         if known is not None and number is not None and path.name == shard_name(int(number[1]), known.rank):
             return known

@@ -83,6 +83,18 @@ class Recording:
         path = self._path(number, rank)
         return _read(path, lambda: self._outlines.read(path))
 
+    def intact_ranks(self, number: int) -> tuple[int, ...]:
+        """Return the ranks whose file of a step can be read, as far as its header shows; all if there is no other rank."""
+        ranks = self._kept(number).ranks
+        return tuple(rank for rank in ranks if self._is_intact(number, rank)) if len(ranks) > 1 else ranks
+
+    def _is_intact(self, number: int, rank: int) -> bool:
+        try:
+            self.outline(number, rank)
+        except RecordingError:
+            return False
+        return True
+
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks
         if rank is not None and rank not in ranks:
@@ -169,6 +181,8 @@ def _read(path: Path, read: Callable[[], _Found]) -> _Found:
         return read()
     except ModelFileError as error:
         raise RecordingError(f"{_shown(path)}: {error}") from None
+    except FileNotFoundError:
+        raise RecordingError(f"{_shown(path)}: it is not there any more; put it back, or go to another step") from None
     except OSError as error:
         raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}; open the recording again") from None
 
