@@ -15,6 +15,7 @@ from tui_gru import Session, TuiGruError
 from tui_gru.debugger.session.recordings import session_on
 from tui_gru.debugger.storage.session_errors import SessionFileError
 from tui_gru.engine.running.ahead import Ahead
+from tui_gru.interop.opening.recorded import RecordedBatches
 from tui_gru.interop.recording.reading import open_recording
 from tui_gru.interop.recording.recorder import record
 
@@ -227,19 +228,37 @@ def test_the_next_step_is_computed_while_the_user_looks_at_one(run, monkeypatch)
     stepped, sought = Session.open(run), Session.open(run)
     for batch in range(6):
         stepped.step("batch")
+        begun.clear()
+        stepped.work_ahead()
+        assert begun[:1] == ([batch + 1] if 0 < batch < 5 else [])
         end = stepped.position
         sought.seek(0)
         sought.seek(end)
         ours, theirs = stepped.snapshot().moment.record, sought.snapshot().moment.record
         assert np.array_equal(ours.block, theirs.block)
         assert (ours.loss, ours.grad_norm, ours.max_weight) == (theirs.loss, theirs.grad_norm, theirs.max_weight)
-        if 0 < batch < 5:
-            assert (batch + 1, True) in begun
-    assert max(key[0] for key in begun if isinstance(key, tuple)) == 5
+        assert stepped.remarks == sought.remarks
     stepped.seek("e1 b2 t1")
     stepped.edit("Uz", (0, 0), 2.0)
+    stepped.work_ahead()
     stepped.step("batch")
+    stepped.work_ahead()
     assert_as_recorded(stepped)  # the next step is as it was recorded
+
+
+def test_remarks_on_a_step_are_those_without_what_was_computed(run):
+    """They use the gradients of the batch, if the step has one call; an edit does not change them."""
+    s = Session.open(run)
+    s.step("batch", 2)
+    again = RecordedBatches(open_recording(run), open_recording(run).modules[0])
+    assert s.remarks == again[1].remarks()
+    s.seek("e1 b3 t2")
+    s.edit("Uz", (0, 0), 2.0)
+    s.seek(s.end)
+    s.seek("e1 b3 t2")
+    s.step("phase", 2)
+    assert s.remarks == again[2].remarks()
+    assert "p.grad is the derived gradient" in s.remarks
 
 
 def test_a_step_that_cannot_be_read_ahead_is_refused_when_it_is_reached(run):

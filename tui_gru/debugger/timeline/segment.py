@@ -143,19 +143,35 @@ class Segment:
         return at, kept.record
 
     def _given_record(self, batch: int, monitor: Monitor | None) -> tuple[int, BatchRecord]:
-        """Return what `record` returns. The batch after it is computed in a thread, if the one before it was cached; otherwise that
-        one is computed, unless it cannot be read."""
-        records = self._memory.records
-        known, steps_on = records.has(self.number, batch), records.has(self.number, batch - 1)
+        """Return what `record` returns. The batch before is computed after it, since it may be one that cannot be read."""
+        known = self._memory.records.has(self.number, batch)
         at, kept = self._replayed(batch, 0, monitor)
-        if known or at != batch:
-            return at, kept.record
-        if steps_on:
-            self._work_ahead(batch + 1)
-        elif self._beginning(batch - 1, batch - 1) is not None:
+        if not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
             with suppress(RecordingError):
                 self._replayed(batch - 1, 0, None)
         return at, kept.record
+
+    def work_ahead(self, batch: int) -> None:
+        """Begin to compute the batch after `batch` of a recording in a thread.
+
+        Does nothing if the record is large, or unless `batch` and the one before it are cached, as after a step forward.
+        """
+        memory, next_ = self._memory, batch + 1
+        has = [memory.records.has(self.number, at) for at in (batch - 1, batch, next_)]
+        known = has == [True, True, False] and next_ < memory.program.num_batches
+        if known and memory.works_ahead and memory.ahead.is_free_for(next_):
+            memory.ahead.begin(next_, self._computation(next_))
+
+    def _computed(self, batch: int) -> BatchRecord:
+        """Return the record of a given batch, as it was given."""
+        ahead = self._memory.ahead.take(batch)
+        return self._computation(batch)() if ahead is None else ahead
+
+    def _computation(self, batch: int) -> Callable[[], BatchRecord]:
+        """Return a function that computes a given batch. It may be called in a thread."""
+        record, number = self.trainer.new_record(), batch % self._memory.program.num_batches
+        learn, rate = self.settings.learns(batch), self.settings.learning_rate
+        return partial(self.trainer.run_given, record, number, learn=learn, learning_rate=rate)
 
     def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
         route, at, found = self._route(batch, margin)
@@ -273,17 +289,14 @@ class Segment:
             if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 recent.popleft()
             record = kept = None  # so that the trainer can reuse them
-            ahead = memory.ahead.take((batch, settings.learns(batch))) if memory.works_ahead else None
-            record = trainer.new_record() if ahead is None else ahead
-            if (given := trainer.given(in_epoch)) is not None:
-                weights, state = given
+            if trainer.is_given:
+                record = self._computed(batch)
             else:
-                state = trainer.carried(in_epoch, state)
-            if given is None and checkpoints.is_due(batch):
-                checkpoints.keep(batch, checkpoint_of(weights, state))
-            elif given is None and (checkpoint := checkpoints.at(batch)) is not None:
-                self._verify(batch, checkpoint, weights, state)
-            if ahead is None:
+                record, state = trainer.new_record(), trainer.carried(in_epoch, state)
+                if checkpoints.is_due(batch):
+                    checkpoints.keep(batch, checkpoint_of(weights, state))
+                elif (checkpoint := checkpoints.at(batch)) is not None:
+                    self._verify(batch, checkpoint, weights, state)
                 trainer.run(
                     record,
                     in_epoch,
@@ -306,13 +319,6 @@ class Segment:
         for number, one in recent:
             memory.records.keep(self.number, number, one)
         return batch, kept
-
-    def _work_ahead(self, batch: int) -> None:
-        """Begin to compute a given batch in a thread, if there is one, since the user is likely to step to it next."""
-        memory, trainer, settings = self._memory, self.trainer, self.settings
-        if memory.works_ahead and batch < memory.program.num_batches:
-            record = trainer.new_record()
-            memory.ahead.begin((batch, settings.learns(batch)), partial(_given, trainer, record, batch, settings))
 
     def _with(self, kept: CachedBatch, batch: int) -> tuple[BatchRecord, ...]:
         """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `kept` is the batch before it."""
@@ -353,14 +359,6 @@ class Segment:
 
     def _epoch_and_batch(self, batch: int) -> tuple[int, int]:
         return divmod(batch, self._memory.program.num_batches)
-
-
-def _given(trainer: Trainer, record: BatchRecord, batch: int, settings: Settings) -> BatchRecord:
-    """Compute a given batch into a record, and return the record."""
-    given = trainer.given(batch)
-    assert given is not None
-    trainer.run(record, batch, *given, learn=settings.learns(batch), learning_rate=settings.learning_rate)
-    return record
 
 
 def checkpoint_of(weights: Weights, state: Array) -> bytes:

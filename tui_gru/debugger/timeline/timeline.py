@@ -134,6 +134,10 @@ class Timeline:
         except RecordingError:
             return None
 
+    def work_ahead(self, batch: int) -> None:
+        """Begin to compute the batch after `batch` in a thread, if the user has stepped to `batch` in a recording."""
+        self._owner(batch).work_ahead(batch)
+
     def before(self, batch: int) -> BatchRecord:
         """Return the complete record of the batch before. For the first batch: of that batch itself, before any change."""
         return self.record(batch - 1) if batch else self.segments[0].record(0)[1]

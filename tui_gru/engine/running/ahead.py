@@ -20,9 +20,13 @@ class Ahead(Generic[Item]):
         self._thread = Thread()
         self._item: Item | None = None
 
+    def is_free_for(self, key: Hashable) -> bool:
+        """Return True if `begin` would begin to compute the item `key`."""
+        return key != self._key and not self._thread.is_alive()
+
     def begin(self, key: Hashable, compute: Callable[[], Item]) -> None:
         """Begin to compute the item `key`, unless it is there or another is still being computed."""
-        if self._thread.is_alive() or key == self._key:
+        if not self.is_free_for(key):
             return
         self._key, self._item = key, None
         self._thread = Thread(target=self._run, args=(compute,), name="tui-gru-works-ahead")

@@ -71,6 +71,14 @@ class Trainer:
             record.before, record.learning_rate = weights, learning_rate
             compute(record, self._with(learning_rate), learn=learn, earlier=self._earlier(earlier))
 
+    def run_given(self, record: BatchRecord, batch: int, *, learn: bool, learning_rate: float) -> BatchRecord:
+        """Compute a given batch as it was given into `record`, and return `record`."""
+        assert isinstance(self.corpus, GivenCorpus)
+        weights, state = self.corpus.begin(batch)
+        self.run(record, batch, weights, state, learn=learn, learning_rate=learning_rate)
+        self.corpus.computed(record, batch)
+        return record
+
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
         """Compute the rest of a batch, with the weights in `record.before`; everything before `at` is unchanged."""
         with ONE_THREAD, np.errstate(all="ignore"):

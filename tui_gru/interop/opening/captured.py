@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
 from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.data.given import GivenBatch
 from tui_gru.engine.model import Structure
+from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
@@ -22,7 +23,7 @@ from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.opening.remarks import remarks
 from tui_gru.interop.recomputing.comparing import tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
-from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, torch_gradients, weights_of
+from tui_gru.interop.recomputing.models import compiled_for, reads_head, recorded_gradients, torch_gradients, weights_of
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
@@ -125,6 +126,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     expected = join.timed(lambda call: call.out, width)
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
+    about = _About(steps, model)
     return GivenBatch(
         weights=weights,
         inputs=inputs,
@@ -136,7 +138,8 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
         loss=sum(losses) / len(losses) if losses else np.nan,
         recorded=_recorded(steps, model),
         settings=steps[0][0].settings,
-        remarks=lru_cache(maxsize=1)(partial(sentences, steps)),
+        remarks=about.remarks,
+        derived=about.derived,
     )
 
 
@@ -168,11 +171,43 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
 _NAMES = ("p.", "h0 ")  # a sentence that begins with one of these does not get a capital
 
 
-def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
+class _About:
+    """The remarks on a step. The gradients of its only call are those of the batch, if that is computed by the same model."""
+
+    def __init__(self, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> None:
+        self._steps, self._model = steps, model
+        self._gradients: Weights | None = None
+        self._text: str | None = None
+        self._record: BatchRecord | None = None  # used for all calls of the same sizes
+
+    def derived(self, gradients: Weights) -> None:
+        """Store the gradients of the batch."""
+        if self._text is None:
+            self._gradients = gradients.copy()
+
+    def remarks(self) -> str:
+        """Return the sentences, created once."""
+        if self._text is None:
+            self._text = sentences(self._steps, self._of)
+            self._gradients = self._record = None
+        return self._text
+
+    def _of(self, call: GRUCall) -> Mapping[str, Array]:
+        """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
+        model, own = compiled_for(call), [own for _, calls in self._steps for own in calls]
+        if own == [call] and model is self._model and self._gradients is not None:
+            return torch_gradients(call, self._gradients, model)
+        if self._record is None or self._record.compiled is not model:
+            self._record = BatchRecord(model)
+        record = recompute(call, record=self._record)
+        return torch_gradients(call, record.own_gradients, model)
+
+
+def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, Array]]) -> str:
     """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
-    found = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
+    found = [f"{compare_gradients([step for step, _ in steps], derive).sentence}."] if learned else []
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     found += [f"{note.sentence}." for note in notes]
     found += remarks(calls)
@@ -181,12 +216,6 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     if len(steps) > 1:
         found.append(f"The rows are those of {len(steps)} ranks.")
     return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in found)
-
-
-def _derived(call: GRUCall) -> Mapping[str, Array]:
-    """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
-    record = recompute(call)
-    return torch_gradients(call, record.own_gradients, record.compiled)
 
 
 class _Joined:
