@@ -26,7 +26,7 @@ def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
         moment=run.moment,
         previous=timeline.previous(position.number),
         learning=segment.settings.learning,
-        learning_rate=segment.settings.learning_rate,
+        settings=segment.settings.rule,
         losses=Series(timeline, "loss", _losses_known(run)),
         newest=timeline.position(branches.newest),
         last=run.end,

@@ -424,7 +424,7 @@ class Session:
     @property
     def learning_rate(self) -> float:
         """The learning rate. Setting it in the past forks a branch."""
-        return self._run.settings.learning_rate
+        return self._run.settings.rule["learning_rate"]
 
     @learning_rate.setter
     @verb
@@ -433,7 +433,8 @@ class Session:
 
     @verb
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
-        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or the learning rate.
+        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or a setting of the update
+        rule, such as learning_rate, limit (of the norm of the gradient) or beta1.
 
         h and h_prev can be edited until they are used, a weight at any time, other values only just after their line. In the
         past, this forks a branch; the old future stays. Returns the position. Raises `TuiGruError` if the edit is not possible.

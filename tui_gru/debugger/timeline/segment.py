@@ -128,9 +128,10 @@ class Segment:
         names: list[str] = []
         segment: Segment | None = self
         while segment is not None and segment.start == self.start:
-            names.append(segment.action.edited)
+            if segment.action.kind == "edit" and segment.action.name not in ("text", *self.settings.rule):
+                names.append(segment.action.name)
             segment = segment.before
-        return tuple(dict.fromkeys(name for name in names if name))[::-1]
+        return tuple(dict.fromkeys(names))[::-1]
 
     def record(self, batch: int, monitor: Monitor | None = None) -> tuple[int, BatchRecord]:
         """Return the number and record of `batch`, computed or replayed as needed; of an earlier batch if `monitor` stops the run.
@@ -170,8 +171,7 @@ class Segment:
     def _computation(self, batch: int) -> Callable[[], BatchRecord]:
         """Return a function that computes a given batch. It may be called in a thread."""
         record, number = self.trainer.new_record(), batch % self._memory.program.num_batches
-        learn, rate = self.settings.learns(batch), self.settings.learning_rate
-        return partial(self.trainer.run_given, record, number, learn=learn, learning_rate=rate)
+        return partial(self.trainer.run_given, record, number, learn=self.settings.learns(batch))
 
     def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
         route, at, found = self._route(batch, margin)
@@ -264,7 +264,7 @@ class Segment:
         program, number = self._memory.program, self.first_batch
         here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
         record, rest = kept.record.copy(), program.point_after(here.position.offset)
-        record.learning_rate = self.settings.learning_rate
+        record.settings = self.settings.rule
         learns = here.position.offset > program.loss_tick or self.settings.learns(number)
         for segment in taking_over:
             point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or rest
@@ -303,7 +303,7 @@ class Segment:
                     weights,
                     state,
                     learn=settings.learns(batch),
-                    learning_rate=settings.learning_rate,
+                    settings=settings.rule,
                     earlier=earlier,
                 )
             self._note(batch, record)
