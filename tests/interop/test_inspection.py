@@ -52,6 +52,12 @@ def test_what_is_not_read_is_refused_in_one_line_that_names_the_cure(tmp_path, k
     assert caught.value.option == "path"
 
 
+def test_a_recording_is_no_model_file(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ModelFileError, match="it is a recording, not a model file; open it with tui-gru open"):
+        inspect(tmp_path)
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     for path, reason in (
         (tmp_path / "nothing", "it cannot be opened: no such file or directory; check the name"),
