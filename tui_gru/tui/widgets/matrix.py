@@ -195,15 +195,13 @@ class MatrixView(Panel):
             self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
         return self._widest_name
 
-    def _ensure_built(self) -> None:
+    def _built(self) -> Sequence[Strip]:
         form = self.form
         if form != self._captioned:
             self.call_next(self._caption)  # the content size may change without a resize of the panel
         if form == "numbers":
-            super()._ensure_built()
-            return
+            return super()._built()
         # A heat map is drawn line by line on demand: there is nothing to build.
-        self._built_for = ()
         rows, columns = self.shape
         width, height = self.content_size
         wanted = Size(0, 0)
@@ -214,12 +212,12 @@ class MatrixView(Panel):
             wanted = Size(wide + CELL - 1 if wide > room else wide, rows + self._head)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
+        return ()
 
     def render_line(self, y: int) -> Strip:
         form = self.form
         if form == "numbers":
             return super().render_line(y)
-        self._ensure_built()
         width = self.scrollable_content_region.width
         strip = self._map_line(y, width) if form == "map" else self._summary_line(y, width)
         return strip.extend_cell_length(width).apply_style(self._ground)

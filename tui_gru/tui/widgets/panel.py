@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Self, overload
 
 from rich.segment import Segment
 from rich.style import Style
@@ -79,11 +79,13 @@ class Panel(ScrollView, can_focus=True):
 
     _version = 0
     _ground = Style()
-    _built_for: tuple[object, ...] = ()
+    _built_for: tuple[int, object] = (-1, None)  # the version of the content, and the space for which it was built
     _strips: Sequence[Strip] = ()
     _scrolls = False  # True if the content was larger than the panel when last built
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
+    _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
     _remark = ""
+    _edge: Region | None = None  # the row of the border that is being set
 
     @property
     def palette(self) -> Palette:
@@ -107,9 +109,12 @@ class Panel(ScrollView, can_focus=True):
         raise NotImplementedError
 
     def refresh_content(self) -> None:
-        """Discard the content; it is built again when the panel is drawn next."""
+        """Discard the content. It is built again when the panel is idle, and the rows that differ are drawn."""
         self._version += 1
-        self.refresh()
+        if self._built_for[0] >= 0 and self.region:
+            self.check_idle()
+        else:  # not on screen
+            self.refresh()
 
     def set_titles(self, title: str | Content | None, subtitle: str | Content | None = None) -> None:
         """Set the texts of the border. A str is never interpreted as markup. Setting the same texts again does nothing."""
@@ -127,7 +132,21 @@ class Panel(ScrollView, can_focus=True):
         title, subtitle = (self._border_text(text) for text in self._titles)
         if self._remark and title is not None:
             title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
-        self.border_title, self.border_subtitle = title, subtitle
+        before, self._bordered = self._bordered, (title, subtitle)
+        left, top, width, height = -self.gutter.left, -self.gutter.top, *self.outer_size
+        if title != before[0]:
+            self._edge = Region(left, top, width, 1)
+            self.border_title = title
+        if subtitle != before[1]:
+            self._edge = Region(left, top + height - 1, width, 1)
+            self.border_subtitle = subtitle
+        self._edge = None
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Refresh as Textual does; while a text of the border is set, only its row."""
+        if self._edge is not None and not regions:
+            regions = (self._edge,)
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def _border_text(self, text: str | Content | None) -> Content | None:
         return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
@@ -167,12 +186,16 @@ class Panel(ScrollView, can_focus=True):
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
 
+    def on_idle(self) -> None:
+        if 0 <= self._built_for[0] != self._version and self.region:
+            self._ensure_built()
+
     def render_lines(self, crop: Region) -> list[Strip]:
+        self._ensure_built()
         self._ground = self.rich_style  # computed once per drawing: per line it took an eighth of the time
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        self._ensure_built()
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
         width = self.scrollable_content_region.width
         if row >= len(self._strips):
@@ -188,18 +211,35 @@ class Panel(ScrollView, can_focus=True):
         return self.draw(container.width, container.height)[1]
 
     def _ensure_built(self) -> None:
-        room = self.content_size
-        key = (self._version, room, self.palette, self.zoomed)
-        if key == self._built_for:
+        """Build the content if it has changed since, or the space for it. If it has changed, have the rows drawn that differ."""
+        space = (self.content_size, self.palette, self.zoomed)
+        if self._built_for == (self._version, space):
             return
-        self._built_for = key
+        (version, space_before), before = self._built_for, self._strips
+        self._built_for = self._version, space
+        self._strips = self._built()
+        if version == self._version:
+            return
+        if space == space_before and before:
+            self.refresh_rows(y for y in range(space[0].height) if _differ(before, self._strips, y + self.scroll_offset.y))
+        else:
+            self.refresh()
+
+    def refresh_rows(self, rows: Iterable[int]) -> None:
+        """Have rows of the panel drawn again, counted from the first row inside the border."""
+        regions = [Region(0, y, self.size.width, 1) for y in rows]
+        if regions:
+            self.refresh(*regions)
+
+    def _built(self) -> Sequence[Strip]:
+        """Return the rows of the content, drawn for the present space, and set what can be scrolled."""
+        room = self.content_size
         strips, width = self.draw(room.width, room.height)
         across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
         tall = len(strips) > room.height - (below if width > room.width else 0)
         if tall:  # the scroll bar takes a column
             strips, width = self.draw(room.width - across, room.height)
         wide = width > room.width - (across if tall else 0)
-        self._strips = strips
         # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
         # so it is set only if scrolling changes, and not during drawing.
         wanted = Size(width if wide else 0, len(strips) if tall else 0)
@@ -208,6 +248,7 @@ class Panel(ScrollView, can_focus=True):
         self._scrolls = wanted != Size(0, 0)
         if wanted != now and (scrolls or self._scrolls):
             self.call_next(self._set_virtual_size, wanted)
+        return strips
 
     def watch_show_vertical_scrollbar(self) -> None:
         """Set the position of a scroll bar that is shown only after the panel has been scrolled."""
@@ -245,3 +286,9 @@ class Panel(ScrollView, can_focus=True):
         if isinstance(content, Rows):
             return content, content.width
         return content, max((strip.cell_length for strip in content), default=0)
+
+
+def _differ(before: Sequence[Strip], now: Sequence[Strip], row: int) -> bool:
+    """Return True if a row of the content differs from what it was."""
+    old, new = (list(rows[row]) if row < len(rows) else [] for rows in (before, now))
+    return old != new
