@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from tui_gru.tui.panels.program.watches import Watches
     from tui_gru.tui.screens.main import MainScreen
 
+
+class Frame(Container):
+    """A container of panels that draws nothing itself."""
+
+    BLANK = True  # Textual's name for it
+
+
 LOW = 20  # rows; a screen with fewer is low
 #: The panels that always exist, in the order in which they are drawn.
 PANELS: tuple[type[Widget], ...] = (
@@ -57,19 +64,19 @@ class PanelHost:
         """Yield the panels in their containers."""
         gates = Gates(self._screen.session.program)
         yield Header()
-        with Container(id="body"):
-            with Container(id="program"):
+        with Frame(id="body"):
+            with Frame(id="program"):
                 yield Listing()
-            with Container(id="top"):
+            with Frame(id="top"):
                 yield Sequence()
                 yield LossTerms()
-            with Container(id="blackboard", classes="-many" if gates.many else ""):
+            with Frame(id="blackboard", classes="-many" if gates.many else ""):
                 yield CurrentLine()
                 yield gates
-                with Container(id="middle"):
+                with Frame(id="middle"):
                     yield Softmax()
                     yield LossCurve()
-                with Container(id="bottom"):
+                with Frame(id="bottom"):
                     yield Weights()
                     yield Samples()
         self._time_lines = [TimeLine()]

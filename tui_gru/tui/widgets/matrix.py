@@ -21,7 +21,7 @@ from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
 from tui_gru.tui.widgets.ordering import Ordering
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.panel import NOTHING, Panel, Rows
 from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
 
@@ -195,7 +195,7 @@ class MatrixView(Panel):
             self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
         return self._widest_name
 
-    def _built(self) -> Sequence[Strip]:
+    def _built(self) -> Rows:
         form = self.form
         if form != self._captioned:
             self.call_next(self._caption)  # the content size may change without a resize of the panel
@@ -212,7 +212,7 @@ class MatrixView(Panel):
             wanted = Size(wide + CELL - 1 if wide > room else wide, rows + self._head)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
-        return ()
+        return NOTHING
 
     def render_line(self, y: int) -> Strip:
         form = self.form

@@ -9,7 +9,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_gru.tui.look.characters import folded
@@ -17,16 +16,24 @@ from tui_gru.tui.look.glyphs import ASCII, transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.look.themes import palette_of
 from tui_gru.tui.terminal.guarded import reports_errors
-from tui_gru.tui.widgets.boxes import Box, from_rows
+from tui_gru.tui.terminal.kept_lines import KeptLines
+from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
 
 class Rows(Sequence[Strip]):
     """Content of `count` rows, at most `width` cells wide, each drawn when it first comes into view."""
 
-    def __init__(self, count: int, width: int, draw: Callable[[int], Strip]) -> None:
-        self.width, self._draw = width, draw
+    def __init__(self, count: int, width: int, draw: Callable[[int], Strip], cells: Sequence[Row] | None = None) -> None:
+        """Create the content. `draw` returns a row; `cells`, if given, are the rows that it draws."""
+        self.width, self._draw, self._cells = width, draw, cells
         self._rows: list[Strip | None] = [None] * count
+
+    def cells(self, index: int) -> Row:
+        """Return what a row shows, an empty row after the last one."""
+        if not index < len(self):
+            return ()
+        return tuple(self[index]) if self._cells is None else self._cells[index]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -44,8 +51,11 @@ class Rows(Sequence[Strip]):
         return row
 
 
+NOTHING = Rows(0, 0, lambda _: Strip([], 0))
+
+
 @reports_errors
-class Panel(ScrollView, can_focus=True):
+class Panel(KeptLines, can_focus=True):
     """A panel. Subclasses implement `build`, and call `refresh_content` when its result would change.
 
     Content larger than the panel can be scrolled with keys and wheel; scroll bars are shown only if needed. A panel that is not on
@@ -78,9 +88,10 @@ class Panel(ScrollView, can_focus=True):
     ABOUT: ClassVar[str] = ""
 
     _version = 0
-    _ground = Style()
+    _ground = Style()  # the style beneath the content
+    _ground_known = False
     _built_for: tuple[int, object] = (-1, None)  # the version of the content, and the space for which it was built
-    _strips: Sequence[Strip] = ()
+    _strips = NOTHING
     _scrolls = False  # True if the content was larger than the panel when last built
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
     _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
@@ -104,7 +115,7 @@ class Panel(ScrollView, can_focus=True):
         wanted = content()
         return Size(max(width, wanted.width), max(height, wanted.height))
 
-    def build(self, width: int, height: int) -> Box | Sequence[Strip]:
+    def build(self, width: int, height: int) -> Box | Rows:
         """Return the content for a panel of this inner size, in cells. It may be larger (scrolled) or smaller (padded)."""
         raise NotImplementedError
 
@@ -186,13 +197,18 @@ class Panel(ScrollView, can_focus=True):
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
 
+    def notify_style_update(self) -> None:
+        self._ground_known = False
+        super().notify_style_update()
+
     def on_idle(self) -> None:
         if 0 <= self._built_for[0] != self._version and self.region:
             self._ensure_built()
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._ensure_built()
-        self._ground = self.rich_style  # computed once per drawing: per line it took an eighth of the time
+        if not self._ground_known:  # for each line it would take an eighth of the time
+            self._ground, self._ground_known = self.rich_style, True
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
@@ -204,11 +220,11 @@ class Panel(ScrollView, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Return the height of the content, for `height: auto`."""
-        return len(self.draw(width, container.height)[0])
+        return len(self.draw(width, container.height))
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """Return the width of the content, for `width: auto`."""
-        return self.draw(container.width, container.height)[1]
+        return self.draw(container.width, container.height).width
 
     def _ensure_built(self) -> None:
         """Build the content if it has changed since, or the space for it. If it has changed, have the rows drawn that differ."""
@@ -221,7 +237,8 @@ class Panel(ScrollView, can_focus=True):
         if version == self._version:
             return
         if space == space_before and before:
-            self.refresh_rows(y for y in range(space[0].height) if _differ(before, self._strips, y + self.scroll_offset.y))
+            now, first = self._strips, self.scroll_offset.y
+            self.refresh_rows(y for y in range(space[0].height) if before.cells(first + y) != now.cells(first + y))
         else:
             self.refresh()
 
@@ -231,24 +248,24 @@ class Panel(ScrollView, can_focus=True):
         if regions:
             self.refresh(*regions)
 
-    def _built(self) -> Sequence[Strip]:
+    def _built(self) -> Rows:
         """Return the rows of the content, drawn for the present space, and set what can be scrolled."""
         room = self.content_size
-        strips, width = self.draw(room.width, room.height)
+        rows = self.draw(room.width, room.height)
         across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
-        tall = len(strips) > room.height - (below if width > room.width else 0)
+        tall = len(rows) > room.height - (below if rows.width > room.width else 0)
         if tall:  # the scroll bar takes a column
-            strips, width = self.draw(room.width - across, room.height)
-        wide = width > room.width - (across if tall else 0)
+            rows = self.draw(room.width - across, room.height)
+        wide = rows.width > room.width - (across if tall else 0)
         # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
         # so it is set only if scrolling changes, and not during drawing.
-        wanted = Size(width if wide else 0, len(strips) if tall else 0)
+        wanted = Size(rows.width if wide else 0, len(rows) if tall else 0)
         now = self.virtual_size
         scrolls = self._scrolls or now.width > room.width or now.height > room.height
         self._scrolls = wanted != Size(0, 0)
         if wanted != now and (scrolls or self._scrolls):
             self.call_next(self._set_virtual_size, wanted)
-        return strips
+        return rows
 
     def watch_show_vertical_scrollbar(self) -> None:
         """Set the position of a scroll bar that is shown only after the panel has been scrolled."""
@@ -268,7 +285,7 @@ class Panel(ScrollView, can_focus=True):
             top = min(max(self.scroll_offset.y, last + 1 - height), first)
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
-    def _content_or_problem(self, width: int, height: int) -> Box | Sequence[Strip]:
+    def _content_or_problem(self, width: int, height: int) -> Box | Rows:
         """Return the content, or an error message if building fails, so that the other panels are still drawn."""
         try:
             return self.build(width, height)
@@ -278,17 +295,9 @@ class Panel(ScrollView, can_focus=True):
             lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in lines])
 
-    def draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
-        """Return the rows of the content for this inner size, in cells, and the width of the widest."""
+    def draw(self, width: int, height: int) -> Rows:
+        """Return the content for this inner size, in cells."""
         content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
-            return [content.strip(y) for y in range(content.height)], content.width
-        if isinstance(content, Rows):
-            return content, content.width
-        return content, max((strip.cell_length for strip in content), default=0)
-
-
-def _differ(before: Sequence[Strip], now: Sequence[Strip], row: int) -> bool:
-    """Return True if a row of the content differs from what it was."""
-    old, new = (list(rows[row]) if row < len(rows) else [] for rows in (before, now))
-    return old != new
+            return Rows(content.height, content.width, content.strip, content.rows)
+        return content
