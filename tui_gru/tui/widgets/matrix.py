@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from tui_gru.tui.widgets.heatmap import CELL, heat_row
 from tui_gru.tui.widgets.ordering import Ordering
 from tui_gru.tui.widgets.panel import NOTHING, Panel, Rows
 from tui_gru.tui.widgets.refs import Ref, Refs
+from tui_gru.tui.widgets.snapshot_panel import contents
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class MatrixView(Panel):
         self.limits: Limits | None = None
         self.near_zero_shown = True
         self._captioned = ""
+        self._shown_array: object = None  # what `show_array` was last given
         self._summary: Summary | None = None
         self._widest_name: int | None = None
         self._ordering = Ordering()
@@ -83,14 +85,20 @@ class MatrixView(Panel):
         fresh: bool = False,
         row: int | None = None,
         limits: Limits | None = None,
+        named: Hashable = None,
     ) -> None:
         """Show this array. None is a value that is not computed yet, drawn as dots in `shape` (by default the last one shown).
 
         `scale` is the |x| with the strongest colour, by default the largest of the array, rounded up. `fresh` is True for a value
         just computed. `row` is singled out: the others are dimmed. `limits` are those of a value that can be saturated.
+        `named` is what the names of the array and its entries depend on. If all is as before, nothing is drawn.
         """
-        self.limits, self._summary, self._widest_name = limits, None, None
+        shown = contents(values), kind, shape, scale, fresh, row, limits, named
         self.values = None if values is None else np.atleast_2d(values)
+        if shown == self._shown_array:
+            return
+        self._shown_array = shown
+        self.limits, self._summary, self._widest_name = limits, None, None
         if self.values is not None:
             self.shape = (self.values.shape[0], self.values.shape[1])
         elif shape is not None:

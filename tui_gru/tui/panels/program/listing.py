@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -23,10 +24,10 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.stop_signs import described, foremost, sign_of
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets import boxes
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 
 #: Cells before the text: breakpoint, arrow or trail, and a blank.
 _GUTTER = 3
@@ -47,7 +48,7 @@ class State(NamedTuple):
     idle: bool
 
 
-class Listing(Panel):
+class Listing(SnapshotPanel):
     """The lines of the program with the signs of their breakpoints. It scrolls to keep the arrow in view."""
 
     ABOUT = (
@@ -69,15 +70,23 @@ class Listing(Panel):
             self.line = line
             super().__init__()
 
-    _snapshot: Snapshot | None = None
+    COMPARED = Compared.BOTH
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return snapshot.position, snapshot.stops, _learns(snapshot)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        """Return a title for the program, and the shapes of the values that the line reads, as many as fit."""
+        given, line = snapshot.config.given, snapshot.line
+        title = "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
+        shapes = _shapes(snapshot, line) if line is not None else []
+        while shapes and cell_len("  ".join(shapes)) > self.size.width - 6:
+            shapes.pop()
+        return title, "  ".join(shapes) or None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Show this snapshot."""
-        self._snapshot = snapshot
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
-        self._say_shapes()
-        self.refresh_content()
-        self._follow()
+        super().show(snapshot, view)
 
     def build(self, width: int, height: int) -> Box:
         snapshot = self._snapshot
@@ -87,7 +96,7 @@ class Listing(Panel):
         width, height = self.canvas(width, height, partial(_whole_size, rows, self.palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(rows)
-        learns = snapshot.learning or snapshot.record.gradients is not None
+        learns = _learns(snapshot)
         lines = []
         for index, row in enumerate(rows):
             stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
@@ -103,24 +112,6 @@ class Listing(Panel):
             lines.append(_written(self.palette, _indented(row, width), width, state, value))
         return from_rows(lines)
 
-    @property
-    def _title(self) -> str:
-        given = self._snapshot.config.given if self._snapshot is not None else None
-        return "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
-
-    def _say_shapes(self) -> None:
-        """Put the shapes of the values that the line reads into the border, as many as fit."""
-        snapshot = self._snapshot
-        line = snapshot.line if snapshot is not None else None
-        if snapshot is None or line is None:
-            self.set_titles(self._title)
-            return
-        room = self.size.width - 6
-        shapes = _shapes(snapshot, line)
-        while shapes and cell_len("  ".join(shapes)) > room:
-            shapes.pop()
-        self.set_titles(self._title, "  ".join(shapes) or None)
-
     # Following the arrow
 
     def _follow(self) -> None:
@@ -129,7 +120,7 @@ class Listing(Panel):
             self.scroll_to_rows(arrow - context, arrow + context)
 
     def on_resize(self) -> None:
-        self._say_shapes()
+        super().on_resize()
         self._follow()
 
     # The mouse
@@ -172,6 +163,11 @@ def arrow_row(snapshot: Snapshot) -> int:
     """Return the index of the row of the line just executed, 0 at the start."""
     target = snapshot.line.target if snapshot.line is not None else None
     return next((i for i, row in enumerate(snapshot.program.rows) if row.line is not None and row.line.target == target), 0)
+
+
+def _learns(snapshot: Snapshot) -> bool:
+    """Return True if the backward pass of this batch is executed."""
+    return snapshot.learning or snapshot.record.gradients is not None
 
 
 def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:

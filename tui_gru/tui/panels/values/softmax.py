@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,13 @@ from textual.geometry import Size
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
-from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.panels.values import given_output
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.bars import bars
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, columns, hstack, quieted, text, vstack
+from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.snapshot_panel import Titles, contents
 from tui_gru.tui.widgets.written import Array, scale_of
 
 _GAP = 2
@@ -36,7 +38,7 @@ class _Plan:
     leading: int
 
 
-class Softmax(SnapshotPanel):
+class Softmax(CellPanel):
     """ŷ at the current timestep, a block of bars for each row of the batch.
 
     If the vocabulary does not fit, only the likeliest characters and the target are shown. If even those do not fit for all rows,
@@ -48,19 +50,31 @@ class Softmax(SnapshotPanel):
         " is marked."
     )
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._view = View()
-        self._full = 1.0
+    COMPARED = Compared.DIFFERENCES
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot, self._view = snapshot, view
-        self.set_class(self._fresh(snapshot), "-fresh")
-        self.caption()
-        self.refresh_content()
+    _full = 1.0
 
-    def on_resize(self) -> None:
-        self.caption()
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        if not snapshot.program.target:
+            return snapshot, view
+        values = (snapshot.value(name) for name in (snapshot.program.loss_names.prediction, "target"))
+        return snapshot.position.t, view.row, self.is_fresh(snapshot), contents(*values)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        if not snapshot.program.target:
+            return given_output.title(snapshot), None
+        plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
+        notes = [f"t {snapshot.position.t + 1}"]
+        if plan.count < snapshot.config.vocab_size:
+            which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
+            notes.append(f"{which} of {snapshot.config.vocab_size}")
+        name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
+        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
+        return title, " · ".join(notes)
+
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        target, line = snapshot.program.target, snapshot.line
+        return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
 
     def build(self, width: int, height: int) -> Box:
         snapshot = self._snapshot
@@ -99,7 +113,7 @@ class Softmax(SnapshotPanel):
             labels,
             width - name.width - 1,
             target=None if target is None else shown.index(target),
-            fresh=self._fresh(snapshot),
+            fresh=self.is_fresh(snapshot),
             word=alone,
             refs=[Ref(snapshot.program.loss_names.prediction, (row, i)) for i in shown if i is not None],
             full=self._full,
@@ -127,30 +141,6 @@ class Softmax(SnapshotPanel):
         if self._view.row is not None:
             return _Plan((self._view.row,), 1, min(max(height, 1), vocabulary), 0)
         return _Plan(rows, max(most), min(_FEWEST, vocabulary), 0)
-
-    def caption(self) -> None:
-        snapshot = self._snapshot
-        if snapshot is None or not self.is_attached:
-            return
-        if not snapshot.program.target:
-            self.set_titles(given_output.title(snapshot))
-            return
-        plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
-        notes = [f"t {snapshot.position.t + 1}"]
-        if plan.count < snapshot.config.vocab_size:
-            which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
-            notes.append(f"{which} of {snapshot.config.vocab_size}")
-        name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
-        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
-        self.set_titles(title, self.point_out() or " · ".join(notes))
-
-    @staticmethod
-    def _fresh(snapshot: Snapshot) -> bool:
-        return (
-            bool(snapshot.program.target)
-            and snapshot.line is not None
-            and snapshot.line.target == snapshot.program.loss_names.prediction
-        )
 
 
 def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
