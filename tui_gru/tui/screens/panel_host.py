@@ -65,6 +65,11 @@ class PanelHost:
         return made
 
     @property
+    def board(self) -> Frame | None:
+        """The frame that overlays cover; None before the screen is composed."""
+        return self._frames.get("blackboard")
+
+    @property
     def expecting(self) -> bool:
         """True while a panel waits for something that the next key may be meant for."""
         return any(getattr(panel, "expecting", False) for panel in self._panels.values())

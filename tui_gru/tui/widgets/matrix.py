@@ -209,41 +209,38 @@ class MatrixView(Panel):
             self.call_next(self._caption)  # the content size may change without a resize of the panel
         if form == "numbers":
             return super()._built()
-        # A heat map is drawn line by line on demand: there is nothing to build.
-        rows, columns = self.shape
-        width, height = self.content_size
+        (count, columns), (width, height) = self.shape, self.content_size
         wanted = Size(0, 0)
         if form == "map":
-            room = width - (self.styles.scrollbar_size_vertical if rows + self._head > height else 0)
+            room = width - (self.styles.scrollbar_size_vertical if count + self._head > height else 0)
             wide = self._gutter + CELL * columns
             # Half an entry is never shown, so the last one may need one more cell of scrolling.
-            wanted = Size(wide + CELL - 1 if wide > room else wide, rows + self._head)
+            wanted = Size(wide + CELL - 1 if wide > room else wide, count + self._head)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
-        return NOTHING
+        if form == "strips":
+            rows = self._summary_rows(width, height)
+            return Rows(len(rows), width, lambda y: tuple(rows[y]))
+        return NOTHING  # a heat map is drawn line by line on demand
 
     def render_line(self, y: int) -> Strip:
-        form = self.form
-        if form == "numbers":
+        if self.form != "map":
             return super().render_line(y)
         width = self.scrollable_content_region.width
-        strip = self._map_line(y, width) if form == "map" else self._summary_line(y, width)
-        return strip.extend_cell_length(width).apply_style(self._ground)
+        return self._map_line(y, width).extend_cell_length(width).apply_style(self._ground)
 
-    def _summary_line(self, y: int, width: int) -> Strip:
-        """Draw a line of a panel without room for a map: with the focus, the row and the place of the cursor, then the summary."""
+    def _summary_rows(self, width: int, height: int) -> Sequence[Strip]:
+        """Draw a panel without room for a map: its summary. With the focus, the row and the place of the cursor come first."""
         from tui_gru.tui.widgets import heat_frame
 
-        if y == 0 and self.has_focus and self.values is not None:
-            row, at = self.cursor[0], self._ordering.position(1, self.cursor[1])
-            first = min(max(at - width // (2 * CELL), 0), max(self.shape[1] - width // CELL, 0))
-            return self._heat(row, first, min(first + width // CELL, self.shape[1]))
-        if y == 1 and self.has_focus and self.values is not None:
-            place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
-            return Strip([Segment(place, self.palette.plain)])
-        lines = heat_frame.strips(self.palette, self.summary, self.kind, self._where, width, self.content_size.height)
-        line = y - 1 if self.has_focus and self.values is not None else y  # row and place replace the histogram
-        return lines[line] if line < len(lines) else Strip.blank(width)
+        rows = heat_frame.strips(self.palette, self.summary, self.kind, self._where, width, height)
+        if not self.has_focus or self.values is None:
+            return rows
+        row, at = self.cursor[0], self._ordering.position(1, self.cursor[1])
+        first = min(max(at - width // (2 * CELL), 0), max(self.shape[1] - width // CELL, 0))
+        heat = self._heat(row, first, min(first + width // CELL, self.shape[1]))
+        place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
+        return [heat, Strip([Segment(place, self.palette.plain)]), *rows[1:]][:height]
 
     def _map_line(self, y: int, width: int) -> Strip:
         from tui_gru.tui.widgets import heat_frame

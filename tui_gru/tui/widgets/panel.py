@@ -22,21 +22,15 @@ from tui_gru.tui.widgets.refs import Ref
 
 
 class Rows(Sequence[Strip]):
-    """Content of `count` rows, at most `width` cells wide, each drawn when it first comes into view."""
+    """Content of `count` rows, at most `width` cells wide. `draw` is called for a row when it first comes into view."""
 
-    def __init__(self, count: int, width: int, draw: Callable[[int], Strip], cells: Sequence[Row] | None = None) -> None:
-        """Create the content. `draw` returns a row; `cells`, if given, are the rows that it draws."""
-        self.width, self._draw, self._cells = width, draw, cells
-        self._rows: list[Strip | None] = [None] * count
-
-    def cells(self, index: int) -> Row:
-        """Return what a row shows, an empty row after the last one."""
-        if not index < len(self):
-            return ()
-        return tuple(self[index]) if self._cells is None else self._cells[index]
+    def __init__(self, count: int, width: int, draw: Callable[[int], Row]) -> None:
+        self.width, self._draw = width, draw
+        self._cells: list[Row | None] = [None] * count
+        self._strips: list[Strip | None] = [None] * count
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._cells)
 
     @overload
     def __getitem__(self, index: int) -> Strip: ...
@@ -45,13 +39,22 @@ class Rows(Sequence[Strip]):
     def __getitem__(self, index: int | slice) -> Strip | Sequence[Strip]:
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(len(self)))]
-        row = self._rows[index]
+        strip = self._strips[index]
+        if strip is None:
+            strip = self._strips[index] = Strip(self.cells(index % len(self)))
+        return strip
+
+    def cells(self, index: int) -> Row:
+        """Return what a row shows, an empty row after the last one."""
+        if index >= len(self):
+            return ()
+        row = self._cells[index]
         if row is None:
-            row = self._rows[index] = self._draw(index)
+            row = self._cells[index] = self._draw(index)
         return row
 
 
-NOTHING = Rows(0, 0, lambda _: Strip([], 0))
+NOTHING = Rows(0, 0, lambda _: ())
 
 
 @reports_errors
@@ -299,5 +302,5 @@ class Panel(KeptLines, can_focus=True):
         """Return the content for this inner size, in cells."""
         content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
-            return Rows(content.height, content.width, content.strip, content.rows)
+            return Rows(content.height, content.width, content.rows.__getitem__)
         return content

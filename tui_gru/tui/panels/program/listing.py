@@ -26,7 +26,8 @@ from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.stop_signs import described, foremost, sign_of
 from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets import boxes
-from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
+from tui_gru.tui.widgets.boxes import EMPTY, Box
+from tui_gru.tui.widgets.panel import Rows
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 
 #: Cells before the text: breakpoint, arrow or trail, and a blank.
@@ -88,20 +89,21 @@ class Listing(SnapshotPanel):
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
         super().show(snapshot, view)
 
-    def build(self, width: int, height: int) -> Box:
+    def build(self, width: int, height: int) -> Box | Rows:
         snapshot = self._snapshot
         if snapshot is None:
             return EMPTY
-        rows, arrow = snapshot.program.rows, arrow_row(snapshot)
-        width, height = self.canvas(width, height, partial(_whole_size, rows, self.palette))
+        palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
+        width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(rows)
         learns = _learns(snapshot)
-        lines = []
-        for index, row in enumerate(rows):
+
+        def draw(index: int) -> boxes.Row:
+            row = rows[index]
             stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
             state = State(
-                stop=sign_of(stop, self.palette.glyphs) if stop is not None else " ",
+                stop=sign_of(stop, palette.glyphs) if stop is not None else " ",
                 disabled=stop is not None and not stop.enabled,
                 arrow=index == arrow,
                 passed=index < arrow and row.line is not None and row.line.phase == phase,
@@ -109,8 +111,9 @@ class Listing(SnapshotPanel):
             )
             counting = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
             value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
-            lines.append(_written(self.palette, _indented(row, width), width, state, value))
-        return from_rows(lines)
+            return _written(palette, _indented(row, width), width, state, value)
+
+        return Rows(len(rows), width, draw)
 
     # Following the arrow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Size
-from textual.strip import Strip
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Watched
@@ -52,9 +51,9 @@ class Watches(SnapshotPanel):
         names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
         column = min(max(map(cell_len, names)), half)
 
-        def draw(row: int) -> Strip:
+        def draw(row: int) -> Row:
             watched = snapshot.watched[self._shown[row]]
-            return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).strip(0)
+            return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).rows[0]
 
         return Rows(len(self._shown), width, draw)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from rich.cells import cell_len
@@ -15,8 +16,9 @@ from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.panels.values import given_output
 from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.bars import bars
-from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, columns, hstack, quieted, text, vstack
+from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, hstack, quieted, text
 from tui_gru.tui.widgets.cells import CellPanel
+from tui_gru.tui.widgets.panel import Rows
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import Titles, contents
 from tui_gru.tui.widgets.written import Array, scale_of
@@ -76,32 +78,35 @@ class Softmax(CellPanel):
         target, line = snapshot.program.target, snapshot.line
         return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
 
-    def build(self, width: int, height: int) -> Box:
-        snapshot = self._snapshot
+    def build(self, width: int, height: int) -> Box | Rows:
+        snapshot, palette = self._snapshot, self.palette
         if snapshot is None:
             return EMPTY
         if not snapshot.program.target:
-            return given_output.difference_over_time(self.palette, snapshot, width, height)
+            return given_output.difference_over_time(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
-        y_hat, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
-        self._full = scale_of(y_hat) if snapshot.minus else 1.0
-        each = (width - _GAP * (plan.across - 1)) // plan.across
-        blocks = []
-        for row in plan.rows:
-            target = None if targets is None else snapshot.config.vocabulary.index(targets[row])
-            block = self._block(
-                snapshot, row, None if y_hat is None else y_hat[row], target, plan.count, each, alone=plan.across == 1
-            )
-            quiet = self._view.row is not None and row != self._view.row
-            blocks.append(quieted(self.palette, block) if quiet else block)
-        lines = [blocks[i : i + plan.across] for i in range(0, len(blocks), plan.across)]
-        return clip(self.palette, vstack(*(columns(*line, gap=_GAP) for line in lines), gap=plan.leading), width, 10**6)
+        self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
+        lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
+        tall = plan.count + plan.leading
 
-    def _block(
-        self, snapshot: Snapshot, row: int, y_hat: Array | None, target: int | None, count: int, width: int, *, alone: bool
-    ) -> Box:
+        @cache
+        def drawn(line: int) -> Box:
+            each = (width - _GAP * (plan.across - 1)) // plan.across
+            blocks = (self._block(snapshot, row, plan.count, each, alone=plan.across == 1) for row in lines[line])
+            return clip(palette, columns(*blocks, gap=_GAP), width, tall)
+
+        def draw(index: int) -> Row:
+            line, row = divmod(index, tall)
+            return drawn(line).rows[row] if row < plan.count else ()
+
+        return Rows(len(lines) * tall - plan.leading, width, draw)
+
+    def _block(self, snapshot: Snapshot, row: int, count: int, width: int, *, alone: bool) -> Box:
         """Draw a row of the batch: its number and its bars."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
+        values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
+        y_hat: Array | None = None if values is None else values[row]
+        target = None if targets is None else vocabulary.index(targets[row])
         shown = _shown(y_hat, target, count, len(vocabulary))
         labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
         labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # such that bars are aligned in all rows
@@ -120,7 +125,8 @@ class Softmax(CellPanel):
             write=numbers.wide if snapshot.minus else numbers.unit,
             signed=bool(snapshot.minus),
         )
-        return hstack(name, drawn)
+        block = hstack(name, drawn)
+        return quieted(palette, block) if self._view.row not in (None, row) else block
 
     def _plan(self, snapshot: Snapshot, width: int, height: int) -> _Plan:
         rows, vocabulary = tuple(range(snapshot.config.batch_size)), snapshot.config.vocab_size
