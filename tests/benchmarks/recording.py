@@ -24,9 +24,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from tui_gru.interop.recording import open_recording, record
 from tui_gru.interop.recording.encoding import encoded
 from tui_gru.interop.recording.folder import Line, lines_name, shard_name
+from tui_gru.interop.recording.reading import open_recording
+from tui_gru.interop.recording.recorder import record
 from tui_gru.interop.recording.shards import write_shard
 
 torch.set_num_threads(1)

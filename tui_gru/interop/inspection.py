@@ -9,7 +9,7 @@ from pathlib import Path
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.findings import Findings
-from tui_gru.interop.formats import FORMATS
+from tui_gru.interop.formats.table import FORMATS
 from tui_gru.interop.found import FoundGRU, checked_convention
 
 READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"

@@ -10,7 +10,8 @@ import pytest
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru.interop.errors import ModelFileError, RecordingError
 from tui_gru.interop.recomputing import compare_gradients, compare_outputs
-from tui_gru.interop.recording import open_recording
+from tui_gru.interop.recording.reading import open_recording
+from tui_gru.interop.recording.recorder import record
 
 
 @pytest.fixture
@@ -58,6 +59,56 @@ def test_arrays_are_read_when_they_are_asked_for(folder):
     assert tensors["calls.0.x"].read().shape == (T, B, IN)
     with pytest.raises(ModelFileError, match="cut off"):
         list(tensors.values())[-1].read()
+
+
+def test_steps_that_differ_in_numbers_only_have_one_outline(tmp_path):
+    """Their headers are checked once, also with a schedule of the learning rate."""
+    import torch
+
+    model = torch.nn.GRU(IN, H)
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    with record(tmp_path / "run.gru", model, optimizer, every=1) as recorder:
+        for timesteps in (T, T, T, 3):
+            optimizer.zero_grad()
+            loss = model(torch.randn(timesteps, B, IN))[0].pow(2).mean()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            recorder.step(loss)
+    recording = open_recording(tmp_path / "run.gru")
+    outlines = [recording.outline(number) for number in range(4)]
+    assert outlines[0] is outlines[1] is outlines[2]
+    assert len({recording.load(number).settings["lr"] for number in range(4)}) == 4
+    for number, outline in enumerate(outlines):
+        assert outline.calls[0].x.shape == recording.load(number).calls[0].x.shape
+        assert not outline.calls[0].x.any()
+
+
+FORGED = {
+    "the number": (rb'"number\": 3', rb'"number\": 4', "it contains step 4 of rank 0"),
+    "a number that is none": (rb'"number\": 3', rb'"number\": x', "damaged|not a step of a recording"),
+    "the loss": (rb'"loss\": ', rb'"loss\": x', "damaged|cut off|not a step of a recording"),
+    "a setting": (rb'"lr\": 0.1', rb'"lr\": [0]', "is not a number"),
+    "a shape": (b'"shape":[5,2,3]', b'"shape":[5,3,2]', "has the shape"),
+    "an offset": (b'"data_offsets":[0,', b'"data_offsets":[4,', "does not fit its shape"),
+    "a name": (b'"calls.0.x"', b'"calls.1.x"', "damaged"),
+    "rank": (rb'"rank\": 0', rb'"rank\": 1', "it contains step 3 of rank 1"),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_header_like_those_before_it_is_checked_all_the_same(folder, what):
+    before, after, message = FORGED[what]
+    data = shard(folder, 3).read_bytes()
+    assert data.count(before) >= 1
+    shard(folder, 3).write_bytes(data.replace(before, after, 1))
+    recording = open_recording(folder)
+    recording.outline(0)
+    with pytest.raises(RecordingError, match=message) as caught:
+        recording.outline(3)
+    assert "\n" not in str(caught.value)
+    assert recording.outline(6) is recording.outline(0)
 
 
 def test_a_step_that_was_not_kept(folder):
@@ -281,7 +332,7 @@ def test_other_files_under_the_name_of_a_step(folder):
     with pytest.raises(RecordingError, match=r"it is not a step of a recording; give the folder that tui_gru\.record wrote"):
         open_recording(folder).load(3)
     path.unlink()
-    with pytest.raises(RecordingError, match="it cannot be read: No such file or directory"):
+    with pytest.raises(RecordingError, match="it is not there any more; put it back, or go to another step"):
         open_recording_of_before(folder).load(3)
 
 

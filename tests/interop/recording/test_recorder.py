@@ -13,8 +13,8 @@ from tests.interop.capture.scripts import HALF, SCRIPTS
 from tests.interop.capture.test_scripts import captured
 from tests.interop.recording.runs import IN, B, H, T, recorded, trained
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recording import open_recording, record
-from tui_gru.interop.recording.recorder import Recorder
+from tui_gru.interop.recording.reading import open_recording
+from tui_gru.interop.recording.recorder import Recorder, record
 
 
 @pytest.fixture

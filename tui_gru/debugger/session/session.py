@@ -310,6 +310,13 @@ class Session:
         """
         return places.first_not_finite(self._run, progress)
 
+    def work_ahead(self) -> None:
+        """In a recording, compute the next step in a thread while the user looks at the current one, after steps forward.
+
+        A front end calls it when everything is drawn. The next step is then there at once, with the same numbers.
+        """
+        self._run.timeline.work_ahead(self.position.number)
+
     def interrupt(self) -> None:
         """Stop the run of another thread, or the run that it is about to start, at the end of the current batch."""
         self._run.interrupts.interrupt()
@@ -417,7 +424,7 @@ class Session:
     @property
     def learning_rate(self) -> float:
         """The learning rate. Setting it in the past forks a branch."""
-        return self._run.settings.learning_rate
+        return self._run.settings.rule["learning_rate"]
 
     @learning_rate.setter
     @verb
@@ -426,7 +433,8 @@ class Session:
 
     @verb
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
-        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or the learning rate.
+        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or a setting of the update
+        rule, such as learning_rate, limit (of the norm of the gradient) or beta1.
 
         h and h_prev can be edited until they are used, a weight at any time, other values only just after their line. In the
         past, this forks a branch; the old future stays. Returns the position. Raises `TuiGruError` if the edit is not possible.

@@ -206,6 +206,7 @@ SEGMENT = fields(
         "before": optional(whole()), "start": whole(), "action": action, "learning": flag, "learning_rate": RATE,
         "once": optional(whole()),
     },
+    {"rule": mapping},
 )  # fmt: skip
 HISTORY = fields({"length": SIZE, "checkpoints": whole()})
 SAMPLES = listed(

@@ -14,6 +14,8 @@ from tui_gru.interop.tensors import Tensor, Tensors
 
 #: Names of arrays that are multiplied with, or added to, the state, not the input.
 RECURRENT = re.compile(r"(?i)hh|rec|hid|(?:^|[./_])(?:u|r|wh|w_h|bh|b_h)\d*$")
+#: Names of biases of gates; `by` and the like belong to other layers.
+BIAS = re.compile(r"(?i)bias[^./]*$|(?:^|[./_])b(?:[_-]?(?:[ihxuzrn]|ih|hh|in|rec|gates?)|_?\d)?$")
 MOST_MATRICES = 12
 PAIRED = "fit together as a GRU in more than one way; give them names as in torch: weight_ih, weight_hh, bias_ih, bias_hh"
 
@@ -39,7 +41,12 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
                 f"{both} may be a GRU, but no name says in which order its gates are stacked; "
                 f"give the order: rzn as in torch, zrn as in Keras and ONNX"
             )
-        elif cell := _cell(group, W, U, order):
+        else:
+            try:
+                cell = _cell(group, W, U, order)
+            except NotAGRUError as error:
+                refused.append(f"{both} are a GRU's, but {error}")
+                continue
             reset = "after" if cell.biases == "two" or order == "rzn" else "before"
             warning = f"reset {reset} and z keeps are assumed: give an input and its output to prove them"
             evidence = f"gates {' '.join(order)}: as you said; found by its shapes"
@@ -52,20 +59,41 @@ def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
     matrices = [name for name, tensor in group.items() if len(tensor.shape) == 2 and tensor.shape[0] != 2]
     if len(matrices) > MOST_MATRICES:
         return []
-    pairs = [pair for pair in permutations(matrices, 2) if _cell(group, *pair, "rzn")]
+    pairs = [(W, U) for W, U in permutations(matrices, 2) if _is_pair(group[W], group[U])]
     if len(pairs) == 2 and pairs[0] == pairs[1][::-1]:  # if I = H, both orders fit: the names or the order in the file decide
         pairs.sort(key=lambda pair: bool(RECURRENT.search(pair[0])))
         return pairs[:1]
     return pairs
 
 
-def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays | None:
+def _is_pair(W: Tensor, U: Tensor) -> bool:
+    try:
+        stacked_cell(W, U, None, None, None, "rzn")
+    except NotAGRUError:
+        return False
+    return True
+
+
+def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays:
+    """Return the cell of W and U with the biases of the group. Raises `NotAGRUError` for a bias that does not fit them."""
     width = max(group[U].shape)
     shapes = ((width,), (2, width), (2 * width,))
     biases = [name for name, tensor in group.items() if tensor.shape in shapes and name not in (W, U)]
     biases.sort(key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
-    b, b_h, *more = [*(group[name] for name in biases), None, None]
-    try:
-        return None if any(more) else stacked_cell(group[W], group[U], b, b_h, None, order)
-    except NotAGRUError:
-        return None
+    if len(biases) > 2:
+        raise NotAGRUError(f"{', '.join(map(printable, biases[:4]))} fit as biases, and it has two at most: leave the others out")
+    _check_biases({name: tensor for name, tensor in group.items() if name not in (W, U, *biases)}, shapes)
+    b, b_h, *_ = [*(group[name] for name in biases), None, None]
+    return stacked_cell(group[W], group[U], b, b_h, None, order)
+
+
+def _check_biases(others: dict[str, Tensor], shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Raise `NotAGRUError` for an array that is a bias by its name, and not one of another layer in `others`."""
+    sizes = {size for tensor in others.values() if len(tensor.shape) == 2 for size in tensor.shape}
+    for name, tensor in others.items():
+        of_another_layer = len(tensor.shape) == 1 and tensor.shape[0] in sizes
+        if tensor.shape and BIAS.search(name) and not of_another_layer:
+            raise NotAGRUError(
+                f"the bias {printable(name)!r} has the shape {tensor.shape}, which does not fit: "
+                f"make it {shapes[0]}, or {shapes[1]} for two biases, or leave it out"
+            )

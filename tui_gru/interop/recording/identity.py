@@ -8,9 +8,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from tui_gru.interop.containers import safetensors
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
-from tui_gru.interop.formats import safetensors
 from tui_gru.interop.recording.folder import shard_name
 from tui_gru.interop.recording.reading import Recording, open_recording
 
@@ -20,7 +20,7 @@ HASH = 16  # bytes
 def identity_of(recording: Recording, name: str) -> dict[str, Any]:
     """Return the identity of the GRU called `name` in a recording, as JSON. Raises `RecordingError` for a step that cannot be
     read."""
-    steps = [[step.number, _hash(recording.folder, step.number, step.ranks)] for step in recording.steps]
+    steps = [[step.number, _hash(recording.folder, step.number, recording.intact_ranks(step.number))] for step in recording.steps]
     return {"folder": str(recording.folder.resolve()), "name": name, "steps": steps}
 
 
@@ -41,7 +41,7 @@ def recognised(identity: Mapping[str, Any]) -> Recording:
     for number, known in identity["steps"]:
         if number not in kept:
             raise RecordingError(f"step {number:,} of its recording {shown} was deleted; open the recording itself")
-        if _hash(folder, number, kept[number].ranks) != known:
+        if _hash(folder, number, recording.intact_ranks(number)) != known:
             raise RecordingError(f"step {number:,} of its recording {shown} has changed; open the recording itself")
     return replace(recording, steps=tuple(kept[number] for number, _ in identity["steps"]))
 

@@ -75,10 +75,25 @@ class Recording:
         return _read(path, lambda: read_shard(path)[1])
 
     def outline(self, number: int, rank: int | None = None) -> CapturedStep:
-        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked. Raises
-        `RecordingError`."""
+        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked.
+
+        Steps with the same calls and shapes share one outline, whose number, loss and settings are those of one of them. Raises
+        `RecordingError`.
+        """
         path = self._path(number, rank)
         return _read(path, lambda: self._outlines.read(path))
+
+    def intact_ranks(self, number: int) -> tuple[int, ...]:
+        """Return the ranks whose file of a step can be read, as far as its header shows; all if there is no other rank."""
+        ranks = self._kept(number).ranks
+        return tuple(rank for rank in ranks if self._is_intact(number, rank)) if len(ranks) > 1 else ranks
+
+    def _is_intact(self, number: int, rank: int) -> bool:
+        try:
+            self.outline(number, rank)
+        except RecordingError:
+            return False
+        return True
 
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks
@@ -166,6 +181,8 @@ def _read(path: Path, read: Callable[[], _Found]) -> _Found:
         return read()
     except ModelFileError as error:
         raise RecordingError(f"{_shown(path)}: {error}") from None
+    except FileNotFoundError:
+        raise RecordingError(f"{_shown(path)}: it is not there any more; put it back, or go to another step") from None
     except OSError as error:
         raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}; open the recording again") from None
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tui_gru.interop.capture import Capture, CapturedStep
 from tui_gru.interop.capture.buffers import Buffers
+from tui_gru.interop.capture.calls import CapturedStep
+from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.errors import CaptureError, ModelFileError, printable
 from tui_gru.interop.recording.encoding import encoded, plain
 from tui_gru.interop.recording.folder import RUN, Line, Progress, lines_name, read_run, shard_name, write_run

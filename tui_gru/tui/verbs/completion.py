@@ -95,7 +95,7 @@ def _in_expressions(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _changeable(screen: MainScreen) -> Iterator[Candidate]:
-    yield from _named(screen, lambda named: named.kind in (Kind.PARAMETER, Kind.STATE) or named.name == "learning_rate")
+    yield from _named(screen, lambda named: named.kind in (Kind.PARAMETER, Kind.STATE, Kind.SETTING))
     yield Candidate("text", "a character of the text, by its index")
 
 
