@@ -28,6 +28,7 @@ USED = {
         "Screen._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
+    "terminal/kept_lines.py": {"ScrollView._set_dirty"},
     "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
 }
 PUBLIC = {"_asdict", "_replace"}  # methods of named tuples, which are public although they begin with an underscore
