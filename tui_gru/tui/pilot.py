@@ -14,7 +14,7 @@ from textual.events import Key
 from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.pilot import Pilot
 
-from tui_gru.tui.terminal.drawn import drawn_once
+from tui_gru.tui.terminal.drawn import drawn_later, drawn_once
 from tui_gru.tui.terminal.rest import at_rest, draw_changes
 
 Result = TypeVar("Result")
@@ -75,9 +75,14 @@ def key_event(key: str) -> Key:
 
 
 @asynccontextmanager
-async def headless(app: App[Result], size: tuple[int, int] = (80, 24), **options: Any) -> AsyncIterator[PromptPilot[Result]]:
-    """Run an app without a terminal, with a size (columns, rows). Errors of the app are raised at the end."""
+async def headless(
+    app: App[Result], size: tuple[int, int] = (80, 24), *, drawn: bool = True, **options: Any
+) -> AsyncIterator[PromptPilot[Result]]:
+    """Run an app without a terminal, with a size (columns, rows). Errors of the app are raised at the end.
+
+    If not `drawn`, the first screen is only laid out, and drawn with what follows.
+    """
     async with AsyncExitStack() as stack:
-        with drawn_once(app):
+        with (drawn_once if drawn else drawn_later)(app):
             await stack.enter_async_context(app.run_test(size=size, **options))
         yield PromptPilot(app)

@@ -103,10 +103,7 @@ class PanelHost:
         """Make the first of several pages show the panels that belong to the current line."""
         now = following(self._screen.snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
         if now is not self._followed:
-            if self._followed.value:
-                self._screen.remove_class(self._followed.value)
-            if now.value:
-                self._screen.add_class(now.value)
+            self._screen.update_classes({name: name == now.value for name in (self._followed.value, now.value) if name})
             self._followed = now
 
     def _remark_on(self, panel: object) -> None:
@@ -180,9 +177,8 @@ class PanelHost:
 
     def turn_to(self, page: int) -> None:
         """Show the page of this number, from 1; the first page if there is no such page."""
-        self._screen.remove_class(f"-page-{self.page}")
-        self.page = page if 1 <= page <= self.pages else 1
-        self._screen.add_class(f"-page-{self.page}")
+        old, self.page = self.page, page if 1 <= page <= self.pages else 1
+        self._screen.update_classes({f"-page-{old}": False, f"-page-{self.page}": True})  # at once, so that all is styled once
         self._follow()
 
     # Zoom
