@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -48,7 +49,7 @@ def survey(
     if not isinstance(path, (str, PathLike)):
         raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
     try:
-        file = open_file(Path(path))
+        file = open_file(Path(os.path.expanduser(path)))
         for format_ in FORMATS:
             if format_.fits(file):
                 findings = format_.find(file, given.get("order"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from itertools import permutations
 
 from tui_gru.interop.errors import printable
@@ -19,11 +20,15 @@ PAIRED = "fit together as a GRU in more than one way; give them names as in torc
 
 
 def guessed(tensors: Tensors, order: str | None) -> Findings:
-    """Group arrays by the part of their names before the last separator, and find the groups that fit together as one GRU."""
+    """Find the arrays that fit together as one GRU among those whose names are equal before the last point, slash or underscore.
+
+    If that leaves biases out, as with W_ih and b_ih, among those whose names are equal before the last point or slash.
+    """
     groups: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        at = max(name.rfind(separator) for separator in "./_")
-        groups.setdefault(name[: max(at, 0)], {})[name] = tensor
+    for prefix, group in _grouped(tensors, "./").items():
+        finer, pairs = _grouped(group, "./_"), _pairs(group)
+        together = {*pairs[0], *_biases(group, *pairs[0])} if len(pairs) == 1 else set()
+        groups |= finer if any(together <= names.keys() for names in finer.values()) else {prefix: group}
     found, refused = [], []
     for prefix, group in groups.items():
         name = printable(prefix) or "gru"
@@ -47,6 +52,22 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
     return Findings(tuple(found), tuple(refused))
 
 
+def biases_of(width: int, names: Iterable[str], tensors: Tensors) -> list[str]:
+    """Return those of the names whose arrays have the shape of the biases of a GRU of `width` 3H, the input's first."""
+    shapes = ((width,), (2, width), (2 * width,))
+    biases = [name for name in names if tensors[name].shape in shapes]
+    return sorted(biases, key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
+
+
+def _grouped(tensors: Mapping[str, Tensor], separators: str) -> dict[str, dict[str, Tensor]]:
+    """Group arrays by the part of their names before the last separator."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        at = max(name.rfind(separator) for separator in separators)
+        groups.setdefault(name[: max(at, 0)], {})[name] = tensor
+    return groups
+
+
 def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
     """Return the pairs of names (W, U) whose shapes fit."""
     matrices = [name for name, tensor in group.items() if len(tensor.shape) == 2 and tensor.shape[0] != 2]
@@ -59,11 +80,12 @@ def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
     return pairs
 
 
+def _biases(group: dict[str, Tensor], W: str, U: str) -> list[str]:
+    return biases_of(max(group[U].shape), (name for name in group if name not in (W, U)), group)
+
+
 def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays | None:
-    width = max(group[U].shape)
-    shapes = ((width,), (2, width), (2 * width,))
-    biases = [name for name, tensor in group.items() if tensor.shape in shapes and name not in (W, U)]
-    biases.sort(key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
+    biases = _biases(group, W, U)
     b, b_h, *more = [*(group[name] for name in biases), None, None]
     try:
         return None if any(more) else stacked_cell(group[W], group[U], b, b_h, None, order)

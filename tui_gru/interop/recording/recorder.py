@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections import deque
 from dataclasses import asdict
@@ -46,7 +47,7 @@ class Recorder:
         """Begin to record. Raises a `CaptureError` that names the argument and says what to do."""
         if not isinstance(folder, (str, PathLike)):
             raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
-        self.folder = Path(folder)
+        self.folder = Path(os.path.expanduser(folder))
         self._every, self._last = _count("every", every), _count("last", last)
         self._trigger = Trigger(on)
         self._holds = bool(self._last or self._trigger.source.strip())  # True if every step must be captured
