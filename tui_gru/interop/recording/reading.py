@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,7 +120,7 @@ class Recording:
 
 def open_recording(folder: str | PathLike[str]) -> Recording:
     """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that says what to do."""
-    path = Path(folder)
+    path = Path(os.path.expanduser(folder))
     if not path.is_dir():
         what = "it is a file" if path.exists() else "there is no such folder"
         raise RecordingError(f"{_shown(path)}: {what}; give the folder that tui_gru.record wrote", option="path")

@@ -50,7 +50,7 @@ class Recorder:
             raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
         if not os.fspath(folder):
             raise CaptureError("folder is empty; name the folder to record into", option="folder")
-        self.folder = Path(folder)
+        self.folder = Path(os.path.expanduser(folder))
         self._every, self._last = _count("every", every), _count("last", last)
         self._trigger = Trigger(on)
         self._holds = bool(self._last or self._trigger.source.strip())  # True if every step must be captured
