@@ -10,8 +10,9 @@ from pathlib import Path
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.findings import Findings
-from tui_gru.interop.formats import FORMATS
+from tui_gru.interop.formats.table import FORMATS
 from tui_gru.interop.found import FoundGRU, checked_convention
+from tui_gru.interop.recording.folder import holds_a_recording
 
 READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
 
@@ -48,8 +49,11 @@ def survey(
     given = checked_convention(order, reset, z, gate)
     if not isinstance(path, (str, PathLike)):
         raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
+    file_path = Path(os.path.expanduser(path))
     try:
-        file = open_file(Path(os.path.expanduser(path)))
+        if holds_a_recording(file_path):
+            raise ModelFileError("it is a recording, not a model file; open it with tui-gru open or tui_gru.Session.open")
+        file = open_file(file_path)
         for format_ in FORMATS:
             if format_.fits(file):
                 findings = format_.find(file, given.get("order"))

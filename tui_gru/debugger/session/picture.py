@@ -24,7 +24,7 @@ def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
         program=run.program,
         corpus=segment.trainer.corpus,
         moment=run.moment,
-        previous=timeline.record(position.number - 1) if position.number else None,
+        previous=timeline.previous(position.number),
         learning=segment.settings.learning,
         settings=segment.settings.rule,
         losses=Series(timeline, "loss", _losses_known(run)),

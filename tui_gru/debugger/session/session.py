@@ -310,6 +310,13 @@ class Session:
         """
         return places.first_not_finite(self._run, progress)
 
+    def work_ahead(self) -> None:
+        """In a recording, compute the next step in a thread while the user looks at the current one, after steps forward.
+
+        A front end calls it when everything is drawn. The next step is then there at once, with the same numbers.
+        """
+        self._run.timeline.work_ahead(self.position.number)
+
     def interrupt(self) -> None:
         """Stop the run of another thread, or the run that it is about to start, at the end of the current batch."""
         self._run.interrupts.interrupt()

@@ -23,6 +23,7 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
+from tui_gru.interop.errors import RecordingError
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.anchor import Anchor
@@ -126,6 +127,17 @@ class Timeline:
     def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
         """Return the complete record of a batch, counted through all epochs; of an earlier batch if `monitor` stopped the run."""
         return self._owner(batch).record(batch, monitor)[1]
+
+    def previous(self, batch: int) -> BatchRecord | None:
+        """Return the complete record of the batch before; None for the first batch, or if it cannot be read from its recording."""
+        try:
+            return self.record(batch - 1) if batch else None
+        except RecordingError:
+            return None
+
+    def work_ahead(self, batch: int) -> None:
+        """Begin to compute the batch after `batch` in a thread, if the user has stepped to `batch` in a recording."""
+        self._owner(batch).work_ahead(batch)
 
     def before(self, batch: int) -> BatchRecord:
         """Return the complete record of the batch before. For the first batch: of that batch itself, before any change."""

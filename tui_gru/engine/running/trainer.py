@@ -70,6 +70,14 @@ class Trainer:
             record.before = weights
             compute(record, None if self.is_given else settings, learn=learn, earlier=self._earlier(earlier))
 
+    def run_given(self, record: BatchRecord, batch: int, *, learn: bool) -> BatchRecord:
+        """Compute a given batch as it was given into `record`, and return `record`. It has no update."""
+        assert isinstance(self.corpus, GivenCorpus)
+        weights, state = self.corpus.begin(batch)
+        self.run(record, batch, weights, state, learn=learn, settings={})
+        self.corpus.computed(record, batch)
+        return record
+
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
         """Compute the rest of a batch, with the weights in `record.before`; everything before `at` is unchanged."""
         with ONE_THREAD, np.errstate(all="ignore"):

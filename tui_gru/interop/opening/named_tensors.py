@@ -8,9 +8,10 @@ from os import PathLike
 from pathlib import Path
 
 from tui_gru.equations.errors import did_you_mean
+from tui_gru.interop.containers import safetensors
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.formats import npz, safetensors, torch_checkpoint
+from tui_gru.interop.formats import npz, torch_checkpoint
 from tui_gru.interop.tensors import Array, Tensor
 
 #: For the ending of a matrix's name, the ending of its bias's name.

@@ -133,6 +133,12 @@ class MainScreen(GuardedScreen):
         self._due = False
         self.panels.show()
         self.bottom.refresh()
+        if self.session.steps:  # a recording
+            self.call_after_refresh(self._work_ahead)
+
+    def _work_ahead(self) -> None:
+        if not (self.runner.running or self._due):
+            self.session.work_ahead()
 
     # Messages
 
