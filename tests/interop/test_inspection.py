@@ -53,6 +53,12 @@ def test_what_is_not_read_is_refused_in_one_line_that_names_the_cure(tmp_path, k
     assert caught.value.option == "path"
 
 
+def test_a_recording_is_no_model_file(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ModelFileError, match="it is a recording, not a model file; open it with tui-gru open"):
+        inspect(tmp_path)
+
+
 def test_a_path_may_begin_at_home(tmp_path, monkeypatch, random):
     """A script writes ~ into a string, where no shell expands it."""
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -66,12 +72,6 @@ def test_a_path_may_begin_at_home(tmp_path, monkeypatch, random):
         recorder.step()
     assert (tmp_path / "runs" / "run.gru").is_dir()
     assert tui_gru.Session.open("~/runs/run.gru").steps == (0,)
-
-
-def test_a_recording_is_no_model_file(tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(ModelFileError, match="it is a recording, not a model file; open it with tui-gru open"):
-        inspect(tmp_path)
 
 
 def test_what_is_no_file_is_refused(tmp_path):

@@ -77,6 +77,13 @@ def test_two_grus_whose_names_differ_before_an_underscore_are_told_apart(path, a
     assert [(gru.name, gru.biases) for gru in found] == [("enc", "two"), ("dec", "two")]
 
 
+def test_a_bias_of_the_same_prefix_is_enough(path, arrays):
+    """The bias of another layer may have the same size."""
+    np.savez(path, enc_w=arrays["weight_ih"], enc_u=arrays["weight_hh"], enc_b=arrays["bias_ih"], out_b=np.ones(12))
+    (found,) = inspect(path, order="rzn")
+    assert (found.name, found.biases) == ("enc", "one")
+
+
 def test_matrices_of_the_same_shape_are_told_apart_by_name_or_by_their_order(path, random):
     W, U, b = (random.normal(size=shape).astype(np.float32) for shape in ((4, 12), (4, 12), (12,)))
     np.savez(path, m_rec=U, m_in=W, m_b=b)

@@ -49,11 +49,11 @@ def survey(
     given = checked_convention(order, reset, z, gate)
     if not isinstance(path, (str, PathLike)):
         raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
-    file_path = Path(os.path.expanduser(path))
     try:
-        if holds_a_recording(file_path):
+        expanded = Path(os.path.expanduser(path))
+        if holds_a_recording(expanded):
             raise ModelFileError("it is a recording, not a model file; open it with tui-gru open or tui_gru.Session.open")
-        file = open_file(file_path)
+        file = open_file(expanded)
         for format_ in FORMATS:
             if format_.fits(file):
                 findings = format_.find(file, given.get("order"))

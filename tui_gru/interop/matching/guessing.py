@@ -24,12 +24,12 @@ PAIRED = "fit together as a GRU in more than one way; give them names as in torc
 def guessed(tensors: Tensors, order: str | None) -> Findings:
     """Find the arrays that fit together as one GRU among those whose names are equal before the last point, slash or underscore.
 
-    If that leaves the biases out, as with W_ih and b_ih, among those whose names are equal before the last point or slash.
+    If that leaves biases out, as with W_ih and b_ih, among those whose names are equal before the last point or slash.
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for prefix, group in _grouped(tensors, "./").items():
-        finer = _grouped(group, "./_")
-        groups |= finer if _is_complete(finer, group) else {prefix: group}
+        finer, pairs = _grouped(group, "./_"), _pairs(group)
+        groups |= finer if len(pairs) != 1 or _is_complete(finer, group, *pairs[0]) else {prefix: group}
     found, refused = [], []
     for prefix, group in groups.items():
         name = printable(prefix) or "gru"
@@ -60,12 +60,9 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
 
 def biases_of(width: int, names: Iterable[str], tensors: Tensors) -> list[str]:
     """Return those of the names whose arrays have the shape of the biases of a GRU of `width` 3H, the input's first."""
-    biases = [name for name in names if tensors[name].shape in _bias_shapes(width)]
+    shapes = ((width,), (2, width), (2 * width,))
+    biases = [name for name in names if tensors[name].shape in shapes]
     return sorted(biases, key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
-
-
-def _bias_shapes(width: int) -> tuple[tuple[int, ...], ...]:
-    return (width,), (2, width), (2 * width,)
 
 
 def _grouped(tensors: Mapping[str, Tensor], separators: str) -> dict[str, dict[str, Tensor]]:
@@ -77,17 +74,10 @@ def _grouped(tensors: Mapping[str, Tensor], separators: str) -> dict[str, dict[s
     return groups
 
 
-def _is_complete(finer: dict[str, dict[str, Tensor]], group: dict[str, Tensor]) -> bool:
-    """Return False if the only GRU of the group, or its biases, would be lost in the finer groups."""
-    pairs = _pairs(group)
-    if len(pairs) != 1:
-        return True
-    (W, U), biases = pairs[0], _biases(group, *pairs[0])
-    return any({W, U} <= names.keys() and (not biases or _biases(names, W, U)) for names in finer.values())
-
-
-def _biases(group: dict[str, Tensor], W: str, U: str) -> list[str]:
-    return biases_of(max(group[U].shape), (name for name in group if name not in (W, U)), group)
+def _is_complete(finer: dict[str, dict[str, Tensor]], group: dict[str, Tensor], W: str, U: str) -> bool:
+    """Return False if W and U, or all their biases, are in different groups of `finer`."""
+    biased = bool(_biases(group, W, U))
+    return any({W, U} <= names.keys() and (not biased or _biases(names, W, U)) for names in finer.values())
 
 
 def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
@@ -110,17 +100,22 @@ def _is_pair(W: Tensor, U: Tensor) -> bool:
     return True
 
 
+def _biases(group: dict[str, Tensor], W: str, U: str) -> list[str]:
+    return biases_of(max(group[U].shape), (name for name in group if name not in (W, U)), group)
+
+
 def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays:
-    """Return the cell of W and U with the biases of the group. Raises `NotAGRUError` for a bias that does not fit them."""
-    shapes, biases = _bias_shapes(max(group[U].shape)), _biases(group, W, U)
+    """Return the cell of W and U with the biases of the group. Raises `NotAGRUError` if one is missing that does not fit them."""
+    biases = _biases(group, W, U)
     if len(biases) > 2:
         raise NotAGRUError(f"{', '.join(map(printable, biases[:4]))} fit as biases, and it has two at most: leave the others out")
-    _check_biases({name: tensor for name, tensor in group.items() if name not in (W, U, *biases)}, shapes)
+    if len(biases) < 2:
+        _check_biases({name: tensor for name, tensor in group.items() if name not in (W, U, *biases)}, max(group[U].shape))
     b, b_h, *_ = [*(group[name] for name in biases), None, None]
     return stacked_cell(group[W], group[U], b, b_h, None, order)
 
 
-def _check_biases(others: dict[str, Tensor], shapes: tuple[tuple[int, ...], ...]) -> None:
+def _check_biases(others: dict[str, Tensor], width: int) -> None:
     """Raise `NotAGRUError` for an array that is a bias by its name, and not one of another layer in `others`."""
     sizes = {size for tensor in others.values() if len(tensor.shape) == 2 for size in tensor.shape}
     for name, tensor in others.items():
@@ -128,5 +123,5 @@ def _check_biases(others: dict[str, Tensor], shapes: tuple[tuple[int, ...], ...]
         if tensor.shape and BIAS.search(name) and not of_another_layer:
             raise NotAGRUError(
                 f"the bias {printable(name)!r} has the shape {tensor.shape}, which does not fit: "
-                f"make it {shapes[0]}, or {shapes[1]} for two biases, or leave it out"
+                f"make it {(width,)}, or {(2, width)} for two biases, or leave it out"
             )
