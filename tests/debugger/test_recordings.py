@@ -343,6 +343,36 @@ def test_steps_without_a_call_are_left_out(tmp_path):
     assert session_on(tmp_path / "run.gru", "b").steps == (0, 3)
 
 
+@pytest.mark.parametrize("module", [nn.GRU(IN, H), nn.GRUCell(IN, H)])
+def test_steps_without_rows_are_left_out(tmp_path, module):
+    shape = (T,) if isinstance(module, nn.GRU) else ()
+    with record(tmp_path / "run.gru", module, every=1) as recorder:
+        for rows in (0, B, 0, 0):
+            out = module(torch.randn(*shape, rows, IN))
+            loss_of(out[0] if shape else out).backward()
+            recorder.step(1.0)
+    s = Session.open(tmp_path / "run.gru")
+    assert s.steps == (1,)
+    assert "left out: 3 steps in which" in s.notice
+    s.step("batch")
+    assert s.expected.agrees
+    (tmp_path / "run.gru" / "step-00000001.rank0.safetensors").unlink()
+    with pytest.raises(TuiGruError, match=r"run\.gru: none of its steps can be opened; left out: 3 steps in which .* or no row"):
+        Session.open(tmp_path / "run.gru")
+
+
+def test_a_call_without_rows_beside_another_changes_nothing(tmp_path):
+    gru = nn.GRU(IN, H)
+    optimizer = torch.optim.SGD(gru.parameters(), 0.1)
+    with record(tmp_path / "run.gru", gru, optimizer, every=1) as recorder:
+        (loss_of(gru(torch.randn(T, B, IN))[0]) + loss_of(gru(torch.randn(T, 0, IN))[0])).backward()
+        optimizer.step()
+        recorder.step(1.0)
+    s = Session.open(tmp_path / "run.gru")
+    assert_as_recorded(s)
+    assert s.remarks.startswith("p.grad is the derived gradient")
+
+
 def test_loops_of_a_cell_may_have_any_length(tmp_path):
     torch.manual_seed(6)
     model = Seq2seq()

@@ -109,6 +109,18 @@ def test_what_was_cut_short_is_gone_back_whole(level, origin):
     assert s.step(level, 1).tick == Run(s.config, ((0, "learning", True),), batches=6).places(level)[0]
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("count", [1000, 10**30])
+def test_the_last_of_several_steps_is_gone_back_when_the_end_cut_it_short(tmp_path, level, count):
+    s = learning(epochs=2)
+    s.seek(7)
+    before = s.step(level)
+    assert s.step(level, count) == s.end
+    s.save(tmp_path / "cut.tui-gru")
+    for session in (s, Session.open(tmp_path / "cut.tui-gru")):
+        assert session.step(level, -count) == before
+
+
 def test_a_huge_count_is_only_a_number():
     s = learning()
     s.step("op", 100)

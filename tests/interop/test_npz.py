@@ -54,6 +54,29 @@ def test_names_that_say_nothing_are_refused_until_the_order_is_given(path, array
     assert np.array_equal(other.weights().cells[0][0]["Uz"], -arrays["weight_hh"][:4].T)
 
 
+BIAS_NAMES = {
+    "the names of a paper": ("W_ih", "W_hh", "b_ih", "b_hh"),
+    "names that say nothing": ("kernel_a", "kernel_b", "c", "d"),
+    "one letter after the other": ("net.Wx", "net.Wh", "net.bx", "net.bh"),
+    "a prefix before an underscore": ("cell/in_w", "cell/rec_w", "cell/in_b", "cell/rec_b"),
+}
+
+
+@pytest.mark.parametrize("case", BIAS_NAMES)
+def test_biases_are_read_whatever_they_are_called(path, arrays, case):
+    np.savez(path, **dict(zip(BIAS_NAMES[case], arrays.values(), strict=True)), fc_bias=np.zeros(5))
+    (found,) = inspect(path, order="rzn")
+    cell = found.weights().cells[0][0]
+    assert np.array_equal(cell["br"], arrays["bias_ih"][:4])
+    assert np.array_equal(cell["bhn"], arrays["bias_hh"][8:])
+
+
+def test_two_grus_whose_names_differ_before_an_underscore_are_told_apart(path, arrays):
+    np.savez(path, **{f"{side}_{k}": array for side in ("enc", "dec") for k, array in enumerate(arrays.values())})
+    found = inspect(path, order="rzn")
+    assert [(gru.name, gru.biases) for gru in found] == [("enc", "two"), ("dec", "two")]
+
+
 def test_matrices_of_the_same_shape_are_told_apart_by_name_or_by_their_order(path, random):
     W, U, b = (random.normal(size=shape).astype(np.float32) for shape in ((4, 12), (4, 12), (12,)))
     np.savez(path, m_rec=U, m_in=W, m_b=b)

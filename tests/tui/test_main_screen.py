@@ -53,7 +53,7 @@ class Driver:
 @asynccontextmanager
 async def driving(size: tuple[int, int] = (160, 50), **options: Any) -> AsyncIterator[Driver]:
     app: TuiGruApp = make_app(Config.of(**options))
-    async with headless(app, size) as pilot:
+    async with headless(app, size, drawn=False) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)
         yield Driver(pilot, screen)

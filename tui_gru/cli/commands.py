@@ -112,16 +112,14 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
     """Return a function that creates the session. An existing session is opened here, so that its errors are reported before the
     screen opens."""
     if name is not None:
-        from tui_gru.cli.sessions import found, reopened
+        from tui_gru.cli.sessions import existing, found, reopened
 
-        path = found(name)
+        path = existing(name) if copy else found(name)
         if path is not None:
             is_given = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
             given = given_model() | ({"learn": learn} if is_given else {})
             old = reopened(path, given, copy=copy, history_memory=history_memory)
             return lambda: old
-        if copy:
-            raise TuiGruError(f"there is no session {name} to copy; `{NAME} sessions` lists them")
     config = chosen_config()
 
     def begin() -> Session:

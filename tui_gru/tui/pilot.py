@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +14,14 @@ from textual.events import Key
 from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.pilot import Pilot
 
-from tui_gru.tui.terminal.drawn import drawn_once
+from tui_gru.tui.terminal.drawn import drawn_later, drawn_once
+from tui_gru.tui.terminal.rest import at_rest, draw_changes
 
 Result = TypeVar("Result")
 
-TURNS = 20
+TURNS = 8  # of the event loop, in which what has just ended resumes what has waited for it
+SPINS = 50  # times that the widgets are looked at without a wait
+AGAIN = 0.001  # seconds between later looks
 RESIZE = 1 / 60  # seconds; Textual applies a new size after half of that time, so always before the end of this wait
 
 
@@ -39,11 +43,11 @@ class PromptPilot(Pilot[Result]):
         if delay is not None:
             await super().pause(delay)
             return
-        await self._turns()
-        await super().pause(0)
-        while self._waiting():
-            await self._turns()
-            await super().pause(0)
+        while True:
+            await self._rest()
+            draw_changes(self.app.screen)
+            if at_rest(self.app):
+                break
 
     async def resize_terminal(self, width: int, height: int) -> None:
         """Change the size of the terminal, and wait until the screen has it."""
@@ -51,16 +55,15 @@ class PromptPilot(Pilot[Result]):
         await asyncio.sleep(RESIZE)
         await self.pause()
 
-    async def _turns(self) -> None:
-        """Let the widgets handle their messages before drawing, which is slower."""
-        for _ in range(TURNS):
-            if not self._waiting():
+    async def _rest(self) -> None:
+        """Wait until no widget has a message left or is handling one."""
+        for looked in itertools.count():
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if at_rest(self.app):
                 break
-            await asyncio.sleep(0)
-
-    def _waiting(self) -> bool:
-        """Return True if a widget has messages left."""
-        return any(node.message_queue_size for node in (self.app, *self.app.screen.walk_children(with_self=True)))
+            if looked > SPINS:
+                await asyncio.sleep(AGAIN)
 
 
 def key_event(key: str) -> Key:
@@ -72,9 +75,14 @@ def key_event(key: str) -> Key:
 
 
 @asynccontextmanager
-async def headless(app: App[Result], size: tuple[int, int] = (80, 24), **options: Any) -> AsyncIterator[PromptPilot[Result]]:
-    """Run an app without a terminal, with a size (columns, rows). Errors of the app are raised at the end."""
+async def headless(
+    app: App[Result], size: tuple[int, int] = (80, 24), *, drawn: bool = True, **options: Any
+) -> AsyncIterator[PromptPilot[Result]]:
+    """Run an app without a terminal, with a size (columns, rows). Errors of the app are raised at the end.
+
+    If not `drawn`, the first screen is only laid out, and drawn with what follows.
+    """
     async with AsyncExitStack() as stack:
-        with drawn_once(app):
+        with (drawn_once if drawn else drawn_later)(app):
             await stack.enter_async_context(app.run_test(size=size, **options))
         yield PromptPilot(app)

@@ -1,6 +1,7 @@
 """Reading of recordings that are complete, still being written, partial, damaged, or malicious."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -182,14 +183,56 @@ def test_damaged_lines_are_said_and_cost_nothing(folder):
             '{"format": "tui-gru-recording", "version": 1, "modules": [], "ranks": 99999999999}',
             "names 99999999999 ranks; it is damaged",
         ),
+        ('{"format": "tui-gru-recording", "version": 1, "modules": [], "ranks": 1}', "run.json in it names no GRU; it is damaged"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_folder_that_is_no_recording(tmp_path, text, message):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RecordingError, match=message) as caught:
         open_recording(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def replaced(path, what):
+    """Put something else than a file in the place of a file."""
+    path.unlink()
+    {"folder": path.mkdir, "loop": lambda: path.symlink_to(path), "pipe": lambda: os.mkfifo(path)}[what]()
+
+
+@pytest.mark.parametrize("what", ["folder", "loop", "pipe"])
+@pytest.mark.parametrize("name", ["run.json", "steps.rank0.jsonl", "step-00000003.rank0.safetensors"])
+def test_other_things_in_the_place_of_its_files(folder, name, what):
+    """The steps are read all the same, but for one that is no file itself."""
+    before = open_recording(folder)
+    replaced(folder / name, what)
+    recording = open_recording(folder)
+    assert [step.number for step in recording.steps] == [0, 3, 6]
+    assert recording.modules == before.modules
+    assert recording.load(6).loss == before.load(6).loss
+    if name.endswith("safetensors"):
+        with pytest.raises(RecordingError, match=r"it is a folder|too many levels of symbolic links|it is no file") as caught:
+            recording.outline(3)
+        assert "\n" not in str(caught.value)
+    else:
+        (reason,) = recording.damaged
+        assert name in reason
+        assert "Errno" not in reason
+
+
+def test_a_run_without_a_gru_is_read_from_its_steps(folder):
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**about, "modules": []}))
+    recording = open_recording(folder)
+    assert recording.damaged == ("run.json in it names no GRU; it is damaged",)
+    assert [module.name for module in recording.modules] == ["gru"]
+
+
+def test_another_version_is_refused_with_its_steps(folder):
+    (folder / "run.json").write_text('{"format": "tui-gru-recording", "version": "\\u001b[2J"}')
+    with pytest.raises(RecordingError, match=r"it has version .* of the format, and 1 is read; update tui-gru$") as caught:
+        open_recording(folder)
+    assert "\x1b" not in str(caught.value)
 
 
 def test_other_things_than_a_folder(tmp_path):

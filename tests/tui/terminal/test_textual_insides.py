@@ -29,6 +29,14 @@ USED = {
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
     "terminal/kept_lines.py": {"ScrollView._set_dirty"},
+    "terminal/rest.py": {
+        "Screen._on_timer_update",
+        "node._closed",
+        "node._closing",
+        "node._message_queue",
+        "node._message_queue.ready_event._waiters",
+        "node._task",
+    },
     "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
 }
 PUBLIC = {"_asdict", "_replace"}  # methods of named tuples, which are public although they begin with an underscore

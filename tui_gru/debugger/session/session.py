@@ -102,7 +102,7 @@ class Session:
         `history_memory` limits the memory of the stored past, in bytes; by default the saved limit is used. Raises
         `SessionFileError` if the file cannot be read, `DivergedError` if this machine computes different numbers.
         """
-        if isinstance(path, str | os.PathLike) and os.path.isdir(path) and _holds_a_recording(path):
+        if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
             from tui_gru.debugger.session.recordings import opened as opened_recording  # imported late: rarely needed
 
             config, notice = opened_recording(path)
@@ -789,4 +789,4 @@ def _matched(outcome: Outcome) -> bool:
 def _holds_a_recording(folder: FilePath) -> bool:
     from tui_gru.interop.recording.folder import holds_a_recording  # imported late: most sessions are files
 
-    return holds_a_recording(Path(folder))
+    return holds_a_recording(Path(os.path.expanduser(folder)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from itertools import permutations
 
 from tui_gru.interop.errors import printable
@@ -21,11 +22,15 @@ PAIRED = "fit together as a GRU in more than one way; give them names as in torc
 
 
 def guessed(tensors: Tensors, order: str | None) -> Findings:
-    """Group arrays by the part of their names before the last separator, and find the groups that fit together as one GRU."""
+    """Find the arrays that fit together as one GRU among those whose names are equal before the last point, slash or underscore.
+
+    If that leaves biases out, as with W_ih and b_ih, among those whose names are equal before the last point or slash.
+    """
     groups: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        at = max(name.rfind(separator) for separator in "./_")
-        groups.setdefault(name[: max(at, 0)], {})[name] = tensor
+    for prefix, group in _grouped(tensors, "./").items():
+        finer, pairs = _grouped(group, "./_"), _pairs(group)
+        together = {*pairs[0], *_biases(group, *pairs[0])} if len(pairs) == 1 else set()
+        groups |= finer if any(together <= names.keys() for names in finer.values()) else {prefix: group}
     found, refused = [], []
     for prefix, group in groups.items():
         name = printable(prefix) or "gru"
@@ -54,6 +59,22 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
     return Findings(tuple(found), tuple(refused))
 
 
+def biases_of(width: int, names: Iterable[str], tensors: Tensors) -> list[str]:
+    """Return those of the names whose arrays have the shape of the biases of a GRU of `width` 3H, the input's first."""
+    shapes = ((width,), (2, width), (2 * width,))
+    biases = [name for name in names if tensors[name].shape in shapes]
+    return sorted(biases, key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
+
+
+def _grouped(tensors: Mapping[str, Tensor], separators: str) -> dict[str, dict[str, Tensor]]:
+    """Group arrays by the part of their names before the last separator."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        at = max(name.rfind(separator) for separator in separators)
+        groups.setdefault(name[: max(at, 0)], {})[name] = tensor
+    return groups
+
+
 def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
     """Return the pairs of names (W, U) whose shapes fit."""
     matrices = [name for name, tensor in group.items() if len(tensor.shape) == 2 and tensor.shape[0] != 2]
@@ -74,20 +95,22 @@ def _is_pair(W: Tensor, U: Tensor) -> bool:
     return True
 
 
+def _biases(group: dict[str, Tensor], W: str, U: str) -> list[str]:
+    return biases_of(max(group[U].shape), (name for name in group if name not in (W, U)), group)
+
+
 def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays:
-    """Return the cell of W and U with the biases of the group. Raises `NotAGRUError` for a bias that does not fit them."""
-    width = max(group[U].shape)
-    shapes = ((width,), (2, width), (2 * width,))
-    biases = [name for name, tensor in group.items() if tensor.shape in shapes and name not in (W, U)]
-    biases.sort(key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
+    """Return the cell of W and U with the biases of the group. Raises `NotAGRUError` if one is missing that does not fit them."""
+    biases = _biases(group, W, U)
     if len(biases) > 2:
         raise NotAGRUError(f"{', '.join(map(printable, biases[:4]))} fit as biases, and it has two at most: leave the others out")
-    _check_biases({name: tensor for name, tensor in group.items() if name not in (W, U, *biases)}, shapes)
+    if len(biases) < 2:
+        _check_biases({name: tensor for name, tensor in group.items() if name not in (W, U, *biases)}, max(group[U].shape))
     b, b_h, *_ = [*(group[name] for name in biases), None, None]
     return stacked_cell(group[W], group[U], b, b_h, None, order)
 
 
-def _check_biases(others: dict[str, Tensor], shapes: tuple[tuple[int, ...], ...]) -> None:
+def _check_biases(others: dict[str, Tensor], width: int) -> None:
     """Raise `NotAGRUError` for an array that is a bias by its name, and not one of another layer in `others`."""
     sizes = {size for tensor in others.values() if len(tensor.shape) == 2 for size in tensor.shape}
     for name, tensor in others.items():
@@ -95,5 +118,5 @@ def _check_biases(others: dict[str, Tensor], shapes: tuple[tuple[int, ...], ...]
         if tensor.shape and BIAS.search(name) and not of_another_layer:
             raise NotAGRUError(
                 f"the bias {printable(name)!r} has the shape {tensor.shape}, which does not fit: "
-                f"make it {shapes[0]}, or {shapes[1]} for two biases, or leave it out"
+                f"make it {(width,)}, or {(2, width)} for two biases, or leave it out"
             )

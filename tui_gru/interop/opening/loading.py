@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
@@ -64,7 +65,7 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
         found, remark = _proved(found, numbers, numbers.y)
     elif given.get("inputs") is None:
         remark = remark or f"the inputs are {numbers.source}"
-    run = given_run(found, numbers, Path(path))
+    run = given_run(found, numbers, Path(os.path.expanduser(path)))
     return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,7 @@ _BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
 
 def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
     """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
-    file = open_file(Path(path))
+    file = open_file(Path(os.path.expanduser(path)))
     if torch_checkpoint.fits(file):
         return torch_checkpoint.tensors(file)[0]
     if npz.fits(file):

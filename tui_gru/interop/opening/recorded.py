@@ -128,8 +128,9 @@ class RecordedBatches(Sequence[GivenBatch]):
             found, damaged = self._shapes(step, known)
             intact = tuple(rank for rank in step.ranks if rank not in damaged)
             (incomplete if intact else unreadable).extend(list(damaged.values())[:1])
-            without += bool(intact) and not found
-            if found:
+            is_empty = not sum(shape.rows * shape.timesteps for shape in found)
+            without += bool(intact) and is_empty
+            if not is_empty:
                 shapes.append(found)
                 usable.append(replace(step, ranks=intact) if damaged else step)
         self.left_out = []
@@ -139,7 +140,7 @@ class RecordedBatches(Sequence[GivenBatch]):
             self.left_out.append(f"shown without all of its ranks, since one cannot be read: {_first_of(incomplete)}")
         if without:
             steps = "1 step" if without == 1 else f"{without:,} steps"
-            self.left_out.append(f"left out: {steps} in which {module.name} received no gradient")
+            self.left_out.append(f"left out: {steps} in which {module.name} received no gradient, or no row")
         if not usable:
             folder = printable(recording.folder.name or recording.folder, 200)
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")

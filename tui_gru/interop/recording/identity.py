@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tui_gru.interop.containers import safetensors
-from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.folder import shard_name
 from tui_gru.interop.recording.reading import Recording, open_recording
+from tui_gru.interop.recording.shards import open_shard
 
 HASH = 16  # bytes
 
@@ -53,10 +53,12 @@ def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
     for rank in ranks:
         path = folder / shard_name(number, rank)
         try:
-            file = open_file(path)
+            file = open_shard(path)
             found.update(f"{rank} {file.size} ".encode() + safetensors.header_text(file))
         except ModelFileError as error:
             raise RecordingError(f"{printable(path, 1000)}: {error}") from None
         except OSError as error:
-            raise RecordingError(f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}") from None
+            raise RecordingError(
+                f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}; open the recording again"
+            ) from None
     return found.hexdigest()

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from tui_gru.engine.numbers import gib
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
-from tui_gru.interop.recording.folder import RUN, read_run, shard_name
+from tui_gru.interop.recording.folder import RUN, RecordingVersionError, read_run, shard_name
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
 from tui_gru.interop.recording.outlines import Outlines
 from tui_gru.interop.recording.shards import read_shard
@@ -119,7 +120,7 @@ class Recording:
 
 def open_recording(folder: str | PathLike[str]) -> Recording:
     """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that says what to do."""
-    path = Path(folder)
+    path = Path(os.path.expanduser(folder))
     if not path.is_dir():
         what = "it is a file" if path.exists() else "there is no such folder"
         raise RecordingError(f"{_shown(path)}: {what}; give the folder that tui_gru.record wrote", option="path")
@@ -135,9 +136,13 @@ def _opened(folder: Path) -> Recording:
         ranks = run["ranks"]
         if type(ranks) is not int or not 1 <= ranks < 10**6:
             raise ModelFileError(f"{RUN} in it names {printable(ranks, 20)} ranks; it is damaged")
-    except (ModelFileError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        if not modules:
+            raise ModelFileError(f"{RUN} in it names no GRU; it is damaged")
+    except RecordingVersionError:
+        raise
+    except (ModelFileError, OSError, KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, ModelFileError) else f"there is no {RUN} in it that can be read"
-        if not listing.steps or (isinstance(error, ModelFileError) and "version" in str(error)):
+        if not listing.steps:
             raise ModelFileError(f"{reason}; give the folder that tui_gru.record wrote") from None
         damaged.append(reason)
         run, (modules, ranks) = {}, _of_steps(folder, listing)

@@ -63,8 +63,13 @@ def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def open_shard(path: Path) -> Opened:
-    """Open a file of a step, and read as many bytes as its header usually has. Raises `ModelFileError`."""
-    return open_file(path, HEADER_SIZE)
+    """Open a file of a step, and read as many bytes as its header usually has. Raises `ModelFileError`, and `FileNotFoundError` if
+    it has been deleted."""
+    try:
+        return open_file(path, HEADER_SIZE)
+    except ModelFileError:
+        path.lstat()
+        raise
 
 
 def described(file: Opened) -> tuple[dict[str, Any], dict[str, Tensor]]:

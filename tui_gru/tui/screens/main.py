@@ -134,7 +134,8 @@ class MainScreen(GuardedScreen):
         self._due = False
         self.panels.show()
         self.bottom.refresh()
-        self.call_after_refresh(self._work_ahead)
+        if self.session.steps:  # a recording
+            self.call_after_refresh(self._work_ahead)
 
     def _work_ahead(self) -> None:
         if not (self.runner.running or self._due):

@@ -50,7 +50,7 @@ class OverlayHost:
             for earlier in screen.query(Overlay):
                 await earlier.remove()
             await board.mount(overlay)
-            board.add_class("-covered")
+            board.add_class("-covered", update=False)  # the next line updates it
             screen.add_class("-overlaid")
             overlay.show(screen.snapshot, screen.view)
             screen.set_focus(overlay)  # without delay, since the next key may be waiting already
@@ -66,7 +66,7 @@ class OverlayHost:
             overlay.read_at = None  # such that `lift_what_is_gone` ignores it until it is removed
             overlay.remove()
         if (board := self._screen.panels.board) is not None:
-            board.remove_class("-covered")
+            board.remove_class("-covered", update=False)  # the next line updates it
         self._screen.remove_class("-overlaid")
         self._screen.set_focus(None)
 

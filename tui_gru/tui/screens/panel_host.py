@@ -109,8 +109,7 @@ class PanelHost:
             return
         self._arranged = size, self.page, at, needed
         if at is not self._at:
-            screen.remove_class(*filter(None, (self._at.value,)))
-            screen.add_class(*filter(None, (at.value,)))
+            screen.update_classes({name: name == at.value for name in (self._at.value, at.value) if name})
             self._at = at
         for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
             panel.set_class(not (wanted and place.is_shown(size, self.page, at)), "-off")
@@ -173,9 +172,8 @@ class PanelHost:
 
     def turn_to(self, page: int) -> None:
         """Show the page of this number, from 1; the first page if there is no such page."""
-        self._screen.remove_class(f"-page-{self.page}")
-        self.page = page if 1 <= page <= self.pages else 1
-        self._screen.add_class(f"-page-{self.page}")
+        old, self.page = self.page, page if 1 <= page <= self.pages else 1
+        self._screen.update_classes({f"-page-{old}": False, f"-page-{self.page}": True})  # at once, so that all is styled once
         self._arrange()
 
     # Zoom
