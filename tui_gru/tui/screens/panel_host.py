@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -12,11 +12,12 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.pages import FRAMES, PLACES, Following, Place, following, pages_of, size_of
 from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.view import Compared, Shows
+from tui_gru.tui.view import Compared
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
+    from tui_gru.tui.view import Shows
 
 LOW = 20  # rows; a screen with fewer is low
 
@@ -84,8 +85,8 @@ class PanelHost:
             self.turn_to(1)
         self._arrange()
         for panel in (*self._panels.values(), screen.overlay):
-            if isinstance(panel, Shows):
-                panel.show(self.seen_by(panel), screen.view)
+            if panel is not None:
+                cast("Shows", panel).show(self.seen_by(panel), screen.view)
                 self._remark_on(panel)
 
     def _mount_needed(self) -> None:

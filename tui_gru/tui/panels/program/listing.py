@@ -214,7 +214,7 @@ def _written(palette: Palette, text: str, width: int, state: State, value: str) 
         return Segment(state.stop, mark), Segment(f"{glyphs.arrow} {written}{tail}", palette.line)
     trail = Segment(f"{glyphs.axis_vertical if state.passed else ' '} ", palette.dim)
     body = [Segment(written, palette.dim)] if state.idle else _coloured(palette, written)
-    return Segment(state.stop, ink), trail, *body, Segment(tail, palette.dim)
+    return tuple(segment for segment in (Segment(state.stop, ink), trail, *body, Segment(tail, palette.dim)) if segment.text)
 
 
 def _coloured(palette: Palette, text: str) -> list[Segment]:

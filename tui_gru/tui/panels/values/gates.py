@@ -100,6 +100,7 @@ class Gates(Grid):
 
     ABOUT = "The values of the layer at this timestep: a row for each row of the batch, a column for each unit."
 
+    BLANK = True  # Textual's name: it draws nothing itself
     COMPARED = Compared.DIFFERENCES
     DEFAULT_CSS = """
     Gates {

@@ -192,6 +192,7 @@ class Weights(Container):
     of the current line, until `<` and `>` choose another.
     """
 
+    BLANK = True  # Textual's name: it draws nothing itself
     COMPARED = Compared.DIFFERENCES
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
 
