@@ -125,6 +125,7 @@ class _Stepper:
         self._compiled = compiled(config.structure, config.sizes | {"B": 1, "T": 1}, config.dtype)
         self._record = BatchRecord(self._compiled)
         self._weights = Weights(self._compiled.layout, weights.flat)
+        self._record.cut("forward")
         self._compiled.cut(self._weights, "forward")
         self._logits = shipped("loss", config.structure.loss).reads
         self._input = next(name for name, given in config.model.page.inputs.items() if not given.target)
