@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 
 import numpy as np
 
@@ -97,10 +98,10 @@ def _same(one: WeightSet, other: WeightSet) -> bool:
     return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())
 
 
-def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> GivenBatch:
+def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], scratch: Scratch | None = None) -> GivenBatch:
     """Return the batch of one step, from the calls of the module in one process or in several ranks.
 
-    Raises `CaptureError` for calls whose inner values cannot be computed.
+    `scratch` is shared by the steps of a recording. Raises `CaptureError` for calls whose inner values cannot be computed.
     """
     calls = [call for _, own in steps for call in own]
     first = calls[0]
@@ -126,7 +127,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     expected = join.timed(lambda call: call.out, width)
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
-    about = _About(steps, model)
+    about = _About(steps, model, scratch or Scratch())
     return GivenBatch(
         weights=weights,
         inputs=inputs,
@@ -171,14 +172,28 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
 _NAMES = ("p.", "h0 ")  # a sentence that begins with one of these does not get a capital
 
 
+class Scratch:
+    """One record in which the calls of several steps are computed again, in turn; fresh memory takes as long as the computation."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._record: BatchRecord | None = None
+
+    def gradients(self, call: GRUCall, model: Compiled) -> Mapping[str, Array]:
+        """Return the gradients of a call, computed by its model, under torch's names. Only under the lock."""
+        if self._record is None or self._record.compiled is not model:
+            self._record = None  # releases its memory first
+            self._record = BatchRecord(model)
+        return torch_gradients(call, recompute(call, record=self._record).own_gradients, model)
+
+
 class _About:
     """The remarks on a step. The gradients of its only call are those of the batch, if that is computed by the same model."""
 
-    def __init__(self, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> None:
-        self._steps, self._model = steps, model
+    def __init__(self, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled, scratch: Scratch) -> None:
+        self._steps, self._model, self._scratch = steps, model, scratch
         self._gradients: Weights | None = None
         self._text: str | None = None
-        self._record: BatchRecord | None = None  # used for all calls of the same sizes
 
     def derived(self, gradients: Weights) -> None:
         """Store the gradients of the batch."""
@@ -187,20 +202,17 @@ class _About:
 
     def remarks(self) -> str:
         """Return the sentences, created once."""
-        if self._text is None:
-            self._text = sentences(self._steps, self._of)
-            self._gradients = self._record = None
-        return self._text
+        with self._scratch.lock:
+            if self._text is None:
+                self._text, self._gradients = sentences(self._steps, self._of), None
+            return self._text
 
     def _of(self, call: GRUCall) -> Mapping[str, Array]:
         """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
         model, own = compiled_for(call), [own for _, calls in self._steps for own in calls]
         if own == [call] and model is self._model and self._gradients is not None:
             return torch_gradients(call, self._gradients, model)
-        if self._record is None or self._record.compiled is not model:
-            self._record = BatchRecord(model)
-        record = recompute(call, record=self._record)
-        return torch_gradients(call, record.own_gradients, model)
+        return self._scratch.gradients(call, model)
 
 
 def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, Array]]) -> str:

@@ -16,7 +16,7 @@ from tui_gru.engine.running.ahead import Ahead
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable
-from tui_gru.interop.opening.captured import CallShape, Frame, batch_of, calls_of
+from tui_gru.interop.opening.captured import CallShape, Frame, Scratch, batch_of, calls_of
 from tui_gru.interop.recomputing.models import HEAD_TOLERANCE
 from tui_gru.interop.recomputing.sequences import sequences
 from tui_gru.interop.recording.identity import identity_of, recognised
@@ -120,6 +120,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         self.recording, self._module = recording, module
         self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
         self._last, self._ahead, self._lock = 0, Ahead[GivenBatch](), Lock()
+        self._scratch = Scratch()
         self._heads = set[int]()  # the widths of the heads that got a gradient; 0 for calls without one
         self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
         shapes, usable, without = list[list[CallShape]](), list[KeptStep](), 0
@@ -184,7 +185,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, own in pairs for c in own):
             raise RecordingError(f"step {number:,} is longer than the others: its loop over {self._module.name} has more timesteps")
         self._check(number, [call for _, calls in pairs for call in calls])
-        return batch_of(self.frame, pairs)
+        return batch_of(self.frame, pairs, self._scratch)
 
     def _check(self, number: int, every: Sequence[GRUCall]) -> None:
         """Raise `RecordingError` if the model cannot compute the calls of a step, of which only the headers were read before."""
