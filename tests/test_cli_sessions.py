@@ -157,7 +157,7 @@ def test_a_copy_can_be_asked_for(opened, saved):
         assert opened("--session", "math", "--copy")[2].recording == session_path("math-2")
     for arguments, words in (
         (("--copy",), "name the session with --session"),
-        (("--copy", "--session", "none"), "no session none to copy"),
+        (("--copy", "--session", "none"), "there is no session none; `tui-gru sessions` lists them"),
     ):
         code, said, _ = opened(*arguments)
         assert code == 2

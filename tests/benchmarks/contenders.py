@@ -76,7 +76,7 @@ def engine(sizes: Sizes, cell: str = "gru") -> Run:
         nonlocal at, state, weights
         for _ in range(batches):
             record = records[at % 2]
-            trainer.run(record, at, weights, trainer.carried(at, state), learn=True, learning_rate=LEARNING_RATE)
+            trainer.run(record, at, weights, trainer.carried(at, state), learn=True, settings=config.settings)
             state, weights, at = record.states(end=True), record.after, (at + 1) % BATCHES
         return float(record.array("loss"))
 

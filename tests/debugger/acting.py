@@ -67,7 +67,7 @@ def portrait(session):
         "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
         "forks": shown.forks,
         "place": (session.position, session.newest, session.branch, session.branches, state.stride),
-        "settings": (session.learning, session.learning_rate, session.stop_on_nan),
+        "settings": (session.learning, dict(shown.settings), session.stop_on_nan),
         "values": {name: bits(session.value(name)) for name in session.program.readable},
         "record": pack_record(shown.record),
         "columns": [timeline.column(name, 0, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
@@ -89,7 +89,7 @@ def pack_record(record):
     named = {name: operation for name, operation in schedule.named.items() if id(operation) in there}
     slots = {name: record.slot(each.memory, each.half) for name, each in named.items() if each.memory.kind != "parameter"}
     weights = [each.tobytes() for each in (record.before, record.after)] + [record.gradients and record.gradients.tobytes()]
-    numbers = record.learning_rate, record.loss, record.grad_norm, record.max_weight, dict(record.numbers)
+    numbers = dict(record.settings), record.loss, record.grad_norm, record.max_weight, dict(record.numbers)
     return {name: bits(array) for name, array in slots.items()}, weights, repr(numbers)
 
 

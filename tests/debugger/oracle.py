@@ -66,7 +66,8 @@ class Names:
                 own = {line.name, *line.labels} - {"loss", *self.gradients}
                 kind = self.deltas if line.phase == "backward" else self.values
                 kind |= own - self.values
-        self.numbers = ("loss", "grad_norm", "max_weight", "learning_rate", *self.scalars)
+        self.settings = tuple(model.rule.settings)
+        self.numbers = ("loss", "grad_norm", "max_weight", *self.settings, *self.scalars)
 
     @cached_property
     def timed(self):
@@ -109,7 +110,7 @@ class Run:
             at = self.executed[self._written[line, t] - 1]
             self._written[name, t] = steps[at.phase, at.segment, at.step]
         self._written |= {(name, t): begun[t] for name in (*self.names.inputs, "char", "target") for t in range(T)}
-        self._learning, self._rate, self._once = False, config.learning_rate, None
+        self._learning, self._rule, self._once = False, config.settings, None
         self._text, self._trainer = config.text, Trainer(config, Corpus(config))
         self._run(changes, batches)
 
@@ -138,9 +139,7 @@ class Run:
             record = self._trainer.new_record()
             self.first_stage.append(len(self.stages))
             earlier = self._earlier(batch)
-            self._trainer.run(
-                record, in_epoch, weights, state, learn=self._learns(batch), learning_rate=self._rate, earlier=earlier
-            )
+            self._trainer.run(record, in_epoch, weights, state, learn=self._learns(batch), settings=self._rule, earlier=earlier)
             self.stages.append((batch * self.N, record))
             learns = self._learns(batch)
             for tick, kind, *arguments in changes:
@@ -165,8 +164,8 @@ class Run:
         record = record.copy()
         if kind == "learning":
             (self._learning,), self._once = arguments, None
-        elif kind == "rate":
-            (self._rate,) = arguments
+        elif kind in self.names.settings:
+            self._rule = {**self._rule, kind: arguments[0]}
         elif kind == "once":
             (self._once,) = arguments
         elif kind == "text":
@@ -179,7 +178,7 @@ class Run:
                     self._trainer.load(record, batch % self.config.num_batches, t)
         else:
             self._put(record, kind, offset, *arguments)
-        record.learning_rate = self._rate
+        record.settings = self._rule
         learn = offset > self.loss_tick or self._learns(batch)
         self._trainer.resume(record, self._next(offset), learn=learn, earlier=self._earlier(batch))
         self.stages.append((tick, record))
@@ -295,8 +294,8 @@ class Run:
             return self._weight(record, offset, name)
         if name == "max_weight":
             return float(np.max([np.abs(self._weight(record, offset, each)).max() for each in names.parameters]))
-        if name == "learning_rate":
-            return record.learning_rate
+        if name in self.names.settings:
+            return record.settings[name]
         if name == "loss":
             return record.loss if offset >= self.loss_tick else None
         if name == "grad_norm" and name not in names.scalars:
@@ -343,14 +342,14 @@ class Run:
         batch, offset = self.position(tick)
         learned = self.learned[batch]
         begins = {self._written["char", t] for t in range(self.config.seq_length)}
-        if names <= {*COUNTERS, "learning_rate"}:
+        if names <= {*COUNTERS, *self.names.settings}:
             return offset in begins if "t" in names else offset == 1
         return any(self._computed_at(name, offset, learned) for name in names)
 
     def _computed_at(self, name, offset, learned):
         names, T = self.names, self.config.seq_length
         last = self.N if learned else self.loss_tick
-        if name in (*COUNTERS, "learning_rate"):
+        if name in (*COUNTERS, *names.settings):
             return False
         if name == "max_weight" or (name in (*names.parameters, *names.kept) and not learned):
             return offset == last

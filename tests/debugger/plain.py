@@ -125,7 +125,7 @@ class Plain:
         self.memory |= {f"{each}_{name}": record.vector(each)[name].copy() for each in vectors for name in self.parameters}
         self.memory |= {name: np.array(number) for name, number in record.numbers.items()}
         self.after = record.after
-        self.settings = {**config.settings, "learning_rate": record.learning_rate, "n": record.before.updates + 1}
+        self.settings = {**record.settings, "n": record.before.updates + 1}
         self.ways = {state: -1 if page.states[state].backwards else 1 for state in page.states}
         self.home = {}  # the first line in which each labelled part occurs, which computes it
         for line in self.lines:

@@ -226,7 +226,7 @@ def test_a_column_that_was_handed_out_stays_as_it_is():
 def record():
     trainer = Trainer(CONFIG, Corpus(CONFIG))
     made = trainer.new_record()
-    trainer.run(made, 0, initial_weights(CONFIG), trainer.initial_state(), learn=False, learning_rate=0.0)
+    trainer.run(made, 0, initial_weights(CONFIG), trainer.initial_state(), learn=False, settings=CONFIG.settings)
     return made
 
 

@@ -187,7 +187,7 @@ def test_what_an_update_keeps_is_followed_to_its_last_update_and_to_zero():
     assert node.derivation.formula == "m_Wi = β1⊙m_Wi + (1 − β1)⊙g_Wi"
     kept, new = node.terms
     assert [term.label for term in kept.terms] == ["β1", "prev(m_Wi[“␣”, unit 1])"]
-    assert kept.terms[0].derivation.note == "a setting of the update rule"
+    assert kept.terms[0].derivation.note == "a setting of the update rule, with the value that the run began with"
     assert [term.label for term in new.terms] == ["1 − β1", "g_Wi[“␣”, unit 1]"]
     before = kept.terms[1]
     assert before.value == session.snapshot().previous.after["m_Wi"][0, 0]

@@ -1,7 +1,9 @@
 """Sessions on the batch that a script's module has just computed."""
 
+import gc
 import os
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -74,6 +76,20 @@ def test_every_kind_of_script_is_computed_again(script):
         assert "agree only to about" in said
     if everything:
         assert said.startswith("p.grad is the derived gradient") or "no gradient" in said, said
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_module_lives_no_longer_than_in_the_script(calls):
+    model = Model(num_layers=2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(calls):
+        tui_gru.debug(model, optimizer if calls > 2 else None, screen=False)
+        a_step(model, optimizer)
+    module, weight = weakref.ref(model), weakref.ref(model.rnn.weight_hh_l0)
+    del model, optimizer
+    gc.collect()
+    assert module() is None
+    assert weight() is None
 
 
 def test_the_first_call_begins_to_watch_and_the_next_one_opens(model):

@@ -192,7 +192,9 @@ def test_a_learning_rate_and_a_character_that_were_set():
     session.seek("e1 b1 t1")
     assert session.explain("learning_rate").derivation.note == "set by hand at epoch 1, batch 1, t 1; it was 0.3"
     session.step("op", -1)
-    assert session.explain("learning_rate").derivation.note == "the learning rate that the run began with"
+    assert (
+        session.explain("learning_rate").derivation.note == "a setting of the update rule, with the value that the run began with"
+    )
     corpus = session.snapshot().corpus
     session.seek("e1 b1 t3")
     found = 0

@@ -25,7 +25,9 @@ def random_batch(config, seed):
         weights[name][...] = np.abs(weights[name])  # v is a mean of squares
     record = trainer.new_record()
     state = rng.normal(size=trainer.initial_state().size)
-    trainer.run(record, min(1, config.num_batches - 1), weights, state, learn=True, learning_rate=0.3)
+    trainer.run(
+        record, min(1, config.num_batches - 1), weights, state, learn=True, settings={**config.settings, "learning_rate": 0.3}
+    )
     return record
 
 

@@ -14,7 +14,10 @@ from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.session.recordings import session_on
 from tui_gru.debugger.storage.session_errors import SessionFileError
-from tui_gru.interop.recording import open_recording, record
+from tui_gru.engine.running.ahead import Ahead
+from tui_gru.interop.opening.recorded import RecordedBatches
+from tui_gru.interop.recording.reading import open_recording
+from tui_gru.interop.recording.recorder import record
 
 RELATIVE = 5e-7
 
@@ -195,6 +198,82 @@ def test_ranks_are_rows_beside_each_other(tmp_path):
     assert "of 2 ranks these are missing: 1" in s.notice
 
 
+def test_only_a_step_that_is_deleted_while_it_is_open_is_refused(run):
+    s = Session.open(run)
+    s.step("batch")
+    (run / "step-00000008.rank0.safetensors").unlink()
+    s.step("batch")
+    here = s.position
+    for go in (lambda: s.step("batch"), lambda: s.seek("e1 b3 t1"), lambda: s.run_until("grad_norm < 0")):
+        with pytest.raises(
+            TuiGruError, match=r"step-00000008\.rank0\.safetensors: it is not there any more; put it back, or go to"
+        ):
+            go()
+        assert s.position == here
+    s.seek("e1 b4 t1")  # the step after it
+    assert s.snapshot().previous is None
+    assert_as_recorded(s)
+    s.seek("e1 b2 t1")
+    s.step("batch", 3)  # past it
+    assert s.position.batch == 3
+    assert s.snapshot().previous is None
+    s.step("batch")
+    assert s.snapshot().previous.loss == s.snapshot().losses[3]
+
+
+def test_the_next_step_is_computed_while_the_user_looks_at_one(run, monkeypatch):
+    begun = []
+    begin = Ahead.begin
+    monkeypatch.setattr(Ahead, "begin", lambda ahead, key, compute: begun.append(key) or begin(ahead, key, compute))
+    stepped, sought = Session.open(run), Session.open(run)
+    for batch in range(6):
+        stepped.step("batch")
+        begun.clear()
+        stepped.work_ahead()
+        assert begun[:1] == ([batch + 1] if 0 < batch < 5 else [])
+        end = stepped.position
+        sought.seek(0)
+        sought.seek(end)
+        ours, theirs = stepped.snapshot().moment.record, sought.snapshot().moment.record
+        assert np.array_equal(ours.block, theirs.block)
+        assert (ours.loss, ours.grad_norm, ours.max_weight) == (theirs.loss, theirs.grad_norm, theirs.max_weight)
+        assert stepped.remarks == sought.remarks
+    stepped.seek("e1 b2 t1")
+    stepped.edit("Uz", (0, 0), 2.0)
+    stepped.work_ahead()
+    stepped.step("batch")
+    stepped.work_ahead()
+    assert_as_recorded(stepped)  # the next step is as it was recorded
+
+
+def test_remarks_on_a_step_are_those_without_what_was_computed(run):
+    """They use the gradients of the batch, if the step has one call; an edit does not change them."""
+    s = Session.open(run)
+    s.step("batch", 2)
+    again = RecordedBatches(open_recording(run), open_recording(run).modules[0])
+    assert s.remarks == again[1].remarks()
+    s.seek("e1 b3 t2")
+    s.edit("Uz", (0, 0), 2.0)
+    s.seek(s.end)
+    s.seek("e1 b3 t2")
+    s.step("phase", 2)
+    assert s.remarks == again[2].remarks()
+    assert "p.grad is the derived gradient" in s.remarks
+
+
+def test_a_step_that_cannot_be_read_ahead_is_refused_when_it_is_reached(run):
+    shard = sorted(run.glob("step-*"))[3]
+    s = Session.open(run)
+    shard.write_bytes(shard.read_bytes()[:-4])
+    s.step("batch", 1)
+    s.step("batch", 1)
+    s.step("batch", 1)
+    here = s.position
+    with pytest.raises(TuiGruError, match="cut off"):
+        s.step("batch")
+    assert s.position == here
+
+
 def test_what_cannot_be_opened_says_why(tmp_path, run):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TuiGruError, match="empty"):
@@ -262,6 +341,113 @@ def test_steps_without_a_call_are_left_out(tmp_path):
     for _ in s.steps:
         assert_as_recorded(s)
     assert session_on(tmp_path / "run.gru", "b").steps == (0, 3)
+
+
+@pytest.mark.parametrize("module", [nn.GRU(IN, H), nn.GRUCell(IN, H)])
+def test_steps_without_rows_are_left_out(tmp_path, module):
+    shape = (T,) if isinstance(module, nn.GRU) else ()
+    with record(tmp_path / "run.gru", module, every=1) as recorder:
+        for rows in (0, B, 0, 0):
+            out = module(torch.randn(*shape, rows, IN))
+            loss_of(out[0] if shape else out).backward()
+            recorder.step(1.0)
+    s = Session.open(tmp_path / "run.gru")
+    assert s.steps == (1,)
+    assert "left out: 3 steps in which" in s.notice
+    s.step("batch")
+    assert s.expected.agrees
+    (tmp_path / "run.gru" / "step-00000001.rank0.safetensors").unlink()
+    with pytest.raises(TuiGruError, match=r"run\.gru: none of its steps can be opened; left out: 3 steps in which .* or no row"):
+        Session.open(tmp_path / "run.gru")
+
+
+def test_a_call_without_rows_beside_another_changes_nothing(tmp_path):
+    gru = nn.GRU(IN, H)
+    optimizer = torch.optim.SGD(gru.parameters(), 0.1)
+    with record(tmp_path / "run.gru", gru, optimizer, every=1) as recorder:
+        (loss_of(gru(torch.randn(T, B, IN))[0]) + loss_of(gru(torch.randn(T, 0, IN))[0])).backward()
+        optimizer.step()
+        recorder.step(1.0)
+    s = Session.open(tmp_path / "run.gru")
+    assert_as_recorded(s)
+    assert s.remarks.startswith("p.grad is the derived gradient")
+
+
+class Headed(nn.Module):
+    """A GRU whose head reads the output in some steps; in others the output is in the loss as well, or nothing else is."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.head = nn.GRU(IN, H), nn.Linear(H, 7)
+
+    def loss(self, x, kind):
+        out = self.gru(x)[0]
+        of_head = 0 if kind == "none" else self.head(out).pow(2).sum()
+        return of_head if kind == "head" else of_head + out.pow(2).sum()
+
+
+def recorded_with_head(folder, kinds, scale=lambda i: 1.0):
+    torch.manual_seed(8)
+    model = Headed()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with record(folder, model, optimizer, head=model.head, every=1) as recorder:
+        for i, kind in enumerate(kinds):
+            optimizer.zero_grad()
+            loss = model.loss(torch.randn(T, B, IN), kind) * scale(i)
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+
+
+@pytest.mark.parametrize("kinds", [("head", "none", "head"), ("none", "head"), ("both", "head")])
+def test_a_head_that_is_not_read_in_every_step_is_left_out(tmp_path, kinds):
+    recorded_with_head(tmp_path / "run.gru", kinds)
+    s = Session.open(tmp_path / "run.gru")
+    assert "V" not in s.config.sizes
+    for _ in kinds:
+        assert_as_recorded(s)
+        assert s.remarks.startswith("p.grad is the derived gradient")
+
+
+def test_a_step_whose_gradient_comes_not_only_through_the_head_is_refused(tmp_path):
+    """Without the rest of the gradient, all that follows from it would be wrong."""
+    recorded_with_head(tmp_path / "run.gru", ("head", "both", "head"))
+    s = Session.open(tmp_path / "run.gru")
+    assert s.config.sizes["V"] == 7
+    s.step("batch")
+    with pytest.raises(TuiGruError, match="step 1: its output received a gradient besides that of the head, unlike in the"):
+        s.step("batch")
+    s.step("batch", 2)
+    assert s.remarks.startswith("p.grad is the derived gradient")
+
+
+def test_a_step_with_nan_is_shown_with_its_head(tmp_path):
+    recorded_with_head(tmp_path / "run.gru", ("head",) * 3, lambda i: float("nan") if i == 1 else 1.0)
+    s = Session.open(tmp_path / "run.gru")
+    assert s.config.sizes["V"] == 7
+    s.step("batch", 2)
+    assert np.isnan(s.value("dlogits", t=0)).all()
+    assert s.remarks.startswith("p.grad has NaN")
+
+
+@pytest.mark.parametrize("change", ["shorter", "fewer rows", "lengths"])
+def test_a_step_that_was_recorded_again_while_it_is_open_is_refused(run, tmp_path, change):
+    s = Session.open(run)
+    torch.manual_seed(9)
+    gru = nn.GRU(IN, H)
+    rows, timesteps = B - (change == "fewer rows"), T - (change == "shorter")
+    x = torch.randn(timesteps, rows, IN)
+    with record(tmp_path / "other.gru", gru, every=1) as recorder:
+        for _ in range(9):
+            packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([T, T - 1])) if change == "lengths" else x
+            gru(packed)[1].sum().backward()
+            recorder.step(1.0)
+    shutil.copy(tmp_path / "other.gru" / "step-00000008.rank0.safetensors", run)
+    s.step("batch", 2)
+    with pytest.raises(TuiGruError, match="step 8 has changed since the recording was opened; open it again"):
+        s.step("batch")
+    s.step("batch", 2)
+    assert s.expected.agrees
 
 
 def test_loops_of_a_cell_may_have_any_length(tmp_path):

@@ -47,7 +47,7 @@ def changed(model):
     session.sgd()
     change(7 * N + 1, "learning", True)
     session.learning = True
-    change(8 * N, "rate", 1.0)
+    change(8 * N, "learning_rate", 1.0)
     session.learning_rate = 1.0
     session.seek(BATCHES * N)
     return session, Run(session.config, tuple(changes), batches=BATCHES)

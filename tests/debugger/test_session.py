@@ -1,5 +1,7 @@
 """The behaviour of a session, case by case. Properties for random actions are in test_session_laws."""
 
+import math
+import re
 import threading
 from unittest.mock import patch
 
@@ -14,6 +16,7 @@ from tests.extent import examples
 from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.trainer import Trainer
 
@@ -104,6 +107,18 @@ def test_what_was_cut_short_is_gone_back_whole(level, origin):
     assert s.step(level, 10**6).tick == origin
     s.step(level, -(10**6))
     assert s.step(level, 1).tick == Run(s.config, ((0, "learning", True),), batches=6).places(level)[0]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("count", [1000, 10**30])
+def test_the_last_of_several_steps_is_gone_back_when_the_end_cut_it_short(tmp_path, level, count):
+    s = learning(epochs=2)
+    s.seek(7)
+    before = s.step(level)
+    assert s.step(level, count) == s.end
+    s.save(tmp_path / "cut.tui-gru")
+    for session in (s, Session.open(tmp_path / "cut.tui-gru")):
+        assert session.step(level, -count) == before
 
 
 def test_a_huge_count_is_only_a_number():
@@ -339,7 +354,7 @@ def test_an_edit_at_places_all_over_a_batch(model, switched):
                 assert all(same(value, before[key]) for key, value in everything(s).items())
                 continue
             name, index, value = edit
-            change = {"learning_rate": ("rate", value), "text": ("text", index, value)}.get(name, (name, index, value))
+            change = (name, value) if name == "learning_rate" else (name, index, value)
             run = Run(s.config, (*changes, (s.position.tick, *change)), batches=4)
             for level, count in (("op", 0), ("op", 1), ("batch", 2), ("op", -1)):
                 tick = s.step(level, count).tick
@@ -390,6 +405,52 @@ def test_the_rate_needs_no_index():
         assert s.learning_rate == float(value)
     s.edit("learning_rate", None, 0.125)
     assert s.learning_rate == 0.125
+
+
+def test_every_setting_of_the_update_rule_can_be_changed_in_a_run(tmp_path):
+    """A batch after the change is that of a run which had this setting from the same weights on, to the bit."""
+    config = {"optimizer": "adam", "clip": 0.5, "learning_rate": 0.1}
+    for name, value in (("limit", 0.125), ("beta1", 0.5), ("beta2", 0.75), ("epsilon", 0.01), ("learning_rate", 0.25)):
+        s = learning(**config)
+        s.step("batch", 4)
+        before = everything(s)
+        s.edit(name, value)
+        assert (s.value(name), s.branch) == (value, "main")
+        trainer = Trainer(s.config, Corpus(s.config))
+        expected, start = trainer.new_record(), s.snapshot().record
+        state = trainer.carried(1, start.states(end=True))
+        trainer.run(expected, 1, start.after, state, learn=True, settings={**s.config.settings, name: value})
+        s.step("batch")
+        assert same(s.snapshot().record.after.flat, expected.after.flat)
+        assert not same(s.snapshot().record.after.flat, start.after.flat)
+        assert s.explain(name).derivation.note.startswith("set by hand at epoch 2, batch 1")
+        s.save(tmp_path / name)
+        again = Session.open(tmp_path / name)
+        assert (again.value(name), again.loss) == (value, s.loss)
+        assert again.undo()
+        assert all(same(value, before[key]) for key, value in everything(again).items())
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "value", "message"),
+    [
+        ({"clip": 1.0}, "limit", 0, "the limit 0 would make every gradient 0"),
+        ({"clip": 1.0}, "clip", -1, "limit must be finite and not negative, not -1"),
+        ({}, "clip", 1, "begin a run with --clip"),
+        ({"optimizer": "adam"}, "beta1", math.inf, "beta1 must be finite"),
+        ({"optimizer": "momentum"}, "mu", "much", "mu must be a number"),
+        ({}, "beta1", 0.5, "'beta1' cannot be changed"),
+    ],
+)
+def test_a_setting_that_cannot_be(config, name, value, message):
+    s = learning(**config)
+    s.step("batch")
+    change = s.last_change
+    with pytest.raises(TuiGruError, match=re.escape(message)):
+        s.edit(name, value)
+    with pytest.raises(TuiGruError, match="without an index"):
+        s.edit("learning_rate", (0,), 0.5)
+    assert s.last_change == change
 
 
 def test_learning_turned_on_at_the_loss_runs_this_batchs_backward():

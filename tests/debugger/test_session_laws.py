@@ -212,11 +212,12 @@ class SessionMachine(RuleBasedStateMachine):
             self.change("learning", value)
         self.session.learning = value
 
-    @rule(value=st.sampled_from((0.0, 0.01, 0.5, 2.0)))
-    def learning_rate(self, value):
-        if value != self.session.learning_rate:
-            self.change("rate", value)
-            self.session.edit("lr", value=value)
+    @rule(data=st.data(), value=st.sampled_from((0.01, 0.5, 2.0)))
+    def setting(self, data, value):
+        name = data.draw(st.sampled_from(self.run.names.settings))
+        if value != self.session.value(name):
+            self.change(name, value)
+            self.session.edit("lr" if name == "learning_rate" else name, value=value)
 
     @rule(data=st.data(), value=st.floats(-3, 3, width=16))
     def edit(self, data, value):

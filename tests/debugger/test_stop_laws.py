@@ -140,7 +140,7 @@ def change(session, batch, part, kind):
             return [(tick, "learning", session.learning)]
         if kind == "rate" and session.learning_rate != 0.5:
             session.learning_rate = 0.5
-            return [(tick, "rate", 0.5)]
+            return [(tick, "learning_rate", 0.5)]
         if kind in ("Wy", "state"):
             name = kind if kind == "Wy" else list(session.config.model.page.states)[-1]
             session.edit(name, (0, 0), 0.5 + part)

@@ -132,9 +132,9 @@ def test_settings_can_change_from_batch_to_batch():
     settings = settings_of(record)
     compute(record, {**settings, "learning_rate": 0.0}, learn=True)
     np.testing.assert_array_equal(record.own_after.parameters, record.before.parameters)
-    compute(record, {**settings, "μ": 0.0}, learn=True)
+    compute(record, {**settings, "mu": 0.0}, learn=True)
     np.testing.assert_allclose(record.own_after.parameters, record.before.parameters - 0.3 * record.own_gradients.flat)
-    assert record.settings["μ"] == 0.0
+    assert record.settings["mu"] == 0.0
 
 
 def test_the_states_of_a_rule_lie_behind_the_weights():

@@ -27,7 +27,7 @@ def first_batch():
     config = Config.of()
     trainer = Trainer(config, Corpus(config))
     record = trainer.new_record()
-    trainer.run(record, 0, initial_weights(config), trainer.initial_state(), learn=False, learning_rate=0.01)
+    trainer.run(record, 0, initial_weights(config), trainer.initial_state(), learn=False, settings=config.settings)
     return record
 
 

@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import tui_gru
 from tests.interop.large import KINDS, make
-from tui_gru.interop import ModelFileError, inspect, survey
-from tui_gru.interop.formats import FORMATS
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.formats.table import FORMATS
+from tui_gru.interop.inspection import inspect, survey
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +51,27 @@ def test_what_is_not_read_is_refused_in_one_line_that_names_the_cure(tmp_path, k
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert caught.value.option == "path"
+
+
+def test_a_recording_is_no_model_file(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ModelFileError, match="it is a recording, not a model file; open it with tui-gru open"):
+        inspect(tmp_path)
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch, random):
+    """A script writes ~ into a string, where no shell expands it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gru = torch.nn.GRU(3, 4)
+    torch.save(gru.state_dict(), tmp_path / "model.pt")
+    np.save(tmp_path / "x.npy", random.normal(size=(5, 2, 3)).astype(np.float32))
+    assert [found.name for found in inspect("~/model.pt")] == ["gru"]
+    assert tui_gru.load("~/model.pt", inputs="~/x.npy").value("h", t=4) is None
+    with tui_gru.record("~/runs/run.gru", gru, every=1) as recorder:
+        gru(torch.zeros(2, 1, 3))[0].sum().backward()
+        recorder.step()
+    assert (tmp_path / "runs" / "run.gru").is_dir()
+    assert tui_gru.Session.open("~/runs/run.gru").steps == (0,)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
@@ -107,7 +130,7 @@ def test_looking_at_a_large_file_reads_no_weights(tmp_path, kind):
 def test_no_framework_is_loaded(tmp_path):
     torch.save(torch.nn.GRU(3, 4).state_dict(), tmp_path / "model")
     code = (
-        "import sys, json; from tui_gru.interop import inspect; inspect(sys.argv[1])[0].weights();"
+        "import sys, json; from tui_gru.interop.inspection import inspect; inspect(sys.argv[1])[0].weights();"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.interop.running import run
-from tui_gru.interop import ModelFileError, inspect
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.inspection import inspect
 
 
 @pytest.fixture
@@ -53,6 +54,36 @@ def test_names_that_say_nothing_are_refused_until_the_order_is_given(path, array
     assert np.array_equal(other.weights().cells[0][0]["Uz"], -arrays["weight_hh"][:4].T)
 
 
+BIAS_NAMES = {
+    "the names of a paper": ("W_ih", "W_hh", "b_ih", "b_hh"),
+    "names that say nothing": ("kernel_a", "kernel_b", "c", "d"),
+    "one letter after the other": ("net.Wx", "net.Wh", "net.bx", "net.bh"),
+    "a prefix before an underscore": ("cell/in_w", "cell/rec_w", "cell/in_b", "cell/rec_b"),
+}
+
+
+@pytest.mark.parametrize("case", BIAS_NAMES)
+def test_biases_are_read_whatever_they_are_called(path, arrays, case):
+    np.savez(path, **dict(zip(BIAS_NAMES[case], arrays.values(), strict=True)))
+    (found,) = inspect(path, order="rzn")
+    cell = found.weights().cells[0][0]
+    assert np.array_equal(cell["br"], arrays["bias_ih"][:4])
+    assert np.array_equal(cell["bhn"], arrays["bias_hh"][8:])
+
+
+def test_two_grus_whose_names_differ_before_an_underscore_are_told_apart(path, arrays):
+    np.savez(path, **{f"{side}_{k}": array for side in ("enc", "dec") for k, array in enumerate(arrays.values())})
+    found = inspect(path, order="rzn")
+    assert [(gru.name, gru.biases) for gru in found] == [("enc", "two"), ("dec", "two")]
+
+
+def test_a_bias_of_the_same_prefix_is_enough(path, arrays):
+    """The bias of another layer may have the same size."""
+    np.savez(path, enc_w=arrays["weight_ih"], enc_u=arrays["weight_hh"], enc_b=arrays["bias_ih"], out_b=np.ones(12))
+    (found,) = inspect(path, order="rzn")
+    assert (found.name, found.biases) == ("enc", "one")
+
+
 def test_matrices_of_the_same_shape_are_told_apart_by_name_or_by_their_order(path, random):
     W, U, b = (random.normal(size=shape).astype(np.float32) for shape in ((4, 12), (4, 12), (12,)))
     np.savez(path, m_rec=U, m_in=W, m_b=b)
@@ -68,6 +99,31 @@ def test_what_fits_together_in_more_than_one_way_is_refused(path):
     np.savez(path, a=np.zeros((12, 3)), b=np.zeros((12, 4)), c=np.zeros((12, 5)))
     with pytest.raises(ModelFileError, match="fit together as a GRU in more than one way; give them names as in torch"):
         inspect(path, order="rzn")
+
+
+@pytest.mark.parametrize("shape", [(11,), (1, 12), (3, 4), (4,), (48,), (2, 6)])
+def test_a_bias_that_does_not_fit_is_refused(path, shape):
+    """Without it, the outputs would be others than those of the model."""
+    np.savez(path, W=np.zeros((12, 3)), U=np.zeros((12, 4)), b=np.zeros(shape))
+    with pytest.raises(ModelFileError, match=r"the bias 'b' has the shape .*, which does not fit: make it \(12,\)") as caught:
+        inspect(path, order="rzn")
+    assert "\n" not in str(caught.value)
+
+
+def test_biases_that_are_too_many_or_no_floats_are_refused(path):
+    W, U = np.zeros((12, 3)), np.zeros((12, 4))
+    np.savez(path, W=W, U=U, b=np.zeros(12), c=np.zeros(12), d=np.zeros(12))
+    with pytest.raises(ModelFileError, match="b, c, d fit as biases, and it has two at most: leave the others out"):
+        inspect(path, order="rzn")
+    np.savez(path, W=W, U=U, b=np.zeros(12, int))
+    with pytest.raises(ModelFileError, match="its weights are int64"):
+        inspect(path, order="rzn")
+
+
+def test_arrays_of_other_layers_are_no_biases_of_the_gru(path):
+    np.savez(path, W=np.zeros((12, 3)), U=np.zeros((12, 4)), bias=np.zeros(12), Wy=np.zeros((4, 7)), b_1=np.zeros(7), epoch=3)
+    (found,) = inspect(path, order="rzn")
+    assert found.biases == "one"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from onnx import numpy_helper
 
 from tests.interop.onnx_models import H, gru_model
-from tui_gru.interop import ModelFileError, inspect
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.inspection import inspect
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.interop.running import run
-from tui_gru.interop import ModelFileError, inspect, prove
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.inspection import inspect
+from tui_gru.interop.proof import prove
 
 LIBRARIES = Path(__file__).parent / "libraries"
 CONVENTIONS = {

@@ -12,8 +12,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from tui_gru.interop import ModelFileError, inspect
 from tui_gru.interop.containers.pickled_values import NAMED_OPERATIONS, DamagedPickleError, Machine, Named, Unknown
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.inspection import inspect
 
 VALUES = [
     *(None, True, False, 0, 255, 65535, -1, 2**31, -(2**40), 2**100, 1.5, float("inf")),

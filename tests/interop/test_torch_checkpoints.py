@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from tests.interop.running import named, run
-from tui_gru.interop import ModelFileError, inspect, survey
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.inspection import inspect, survey
 
 
 @pytest.fixture(autouse=True)

@@ -112,16 +112,14 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
     """Return a function that creates the session. An existing session is opened here, so that its errors are reported before the
     screen opens."""
     if name is not None:
-        from tui_gru.cli.sessions import found, reopened
+        from tui_gru.cli.sessions import existing, found, reopened
 
-        path = found(name)
+        path = existing(name) if copy else found(name)
         if path is not None:
             is_given = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
             given = given_model() | ({"learn": learn} if is_given else {})
             old = reopened(path, given, copy=copy, history_memory=history_memory)
             return lambda: old
-        if copy:
-            raise TuiGruError(f"there is no session {name} to copy; `{NAME} sessions` lists them")
     config = chosen_config()
 
     def begin() -> Session:
@@ -199,6 +197,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
     config = chosen_config() if model is None else config_of(model, **numbers, **for_a_file("reset"))
     if model is not None:
         epochs, from_epoch, learn = 1, 0, False
+        _refuse_others(epochs=epochs, from_epoch=from_epoch, learn=learn)
     elif given := next((name for name, value in numbers.items() if value is not None), None):
         raise TuiGruError("it applies to a model file; name the file with --model", option={"inputs": "input"}.get(given, given))
     from tui_gru.debugger.storage.trace import Trace
@@ -208,6 +207,15 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
         raise TuiGruError("npz is binary and standard output is a terminal; name a file with -o", option="format")
     with opened(output, option="o") as out:
         traced.write_npz(out) if kind == "npz" else traced.write_json(out)
+
+
+def _refuse_others(**values: object) -> None:
+    """Raise `TuiGruError` for an option that is given on the command line and has another value than the one in `values`."""
+    context = click.get_current_context()
+    for name, value in values.items():
+        given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if given and context.params[name] != value:
+            raise TuiGruError("with --model the states are written, once and without training; remove it", option=name)
 
 
 @program.command(

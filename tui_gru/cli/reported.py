@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tui_gru.cli.model import read_held_out
 from tui_gru.cli.output import STANDARD_OUTPUT
-from tui_gru.cli.sessions import found
+from tui_gru.cli.sessions import existing
 from tui_gru.debugger.analysis.report.written import WRITERS
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
@@ -23,9 +23,7 @@ def reported(name: str, output: str, held_out: Path | None) -> bytes:
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
         raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output} has another suffix; name it report.html", option="o")
-    path = Path(name) if holds_a_recording(Path(name)) else found(name)
-    if path is None:
-        raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists the saved ones")
+    path = Path(name) if holds_a_recording(Path(name)) else existing(name)
     text = "" if held_out is None else read_held_out(held_out)
     with closing(Session.open(path)) as session:
         if text and session.config.given is not None:

@@ -28,6 +28,15 @@ def found(name: str) -> Path | None:
     return path if os.path.lexists(path) else None
 
 
+def existing(name: str) -> Path:
+    """Return the file of a session. Raises `TuiGruError` if it does not exist, with the spelling of a file in this folder."""
+    path = found(name)
+    if path is None:
+        here = f"; to open the file of this name, write ./{name}" if os.path.lexists(name) else ""
+        raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists them{here}")
+    return path
+
+
 def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
     """Open the session in a file.
 

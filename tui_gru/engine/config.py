@@ -138,8 +138,9 @@ class Config:
 
     @property
     def settings(self) -> dict[str, float]:
-        """The settings of the update rule."""
-        return {**self.model.rule.settings, "limit": self.clip, "learning_rate": self.learning_rate}
+        """The settings of the update rule by name: learning_rate, limit (of the norm of the gradient), beta1 …"""
+        own = {"limit": self.clip, "learning_rate": self.learning_rate}
+        return {name: own.get(name, value) for name, value in self.model.rule.settings.items()}
 
     @property
     def vocab_size(self) -> int:
@@ -236,6 +237,18 @@ def check_learning_rate(name: str, value: Any) -> float:
     if not math.isfinite(rate) or rate < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
     return rate
+
+
+def check_setting(name: str, value: Any) -> float:
+    """Return the value of a setting of the update rule as a finite float ≥ 0; a limit must be positive. Raises `TuiGruError`."""
+    if name == "learning_rate":
+        return check_learning_rate(name, value)
+    number = arguments.number(name, value)
+    if not math.isfinite(number) or number < 0:
+        raise TuiGruError(f"{name} must be finite and not negative, not {number}")
+    if name == "limit" and number == 0:
+        raise TuiGruError("the limit 0 would make every gradient 0; a large limit, such as 1e9, turns clipping off")
+    return number
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:

@@ -10,7 +10,7 @@ from unicodedata import normalize
 from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import AXES, code_name, with_word
-from tui_gru.equations.parser import Parser, Token, constant, name_of, tokens_of
+from tui_gru.equations.parser import REDUCTIONS, Parser, Token, constant, name_of, tokens_of
 
 LONGEST = 200_000  # characters in a file
 MOST_LINES = 500  # formulas in a file
@@ -53,7 +53,8 @@ class Page:
     `parameters` has the declared axes of each parameter, () if they are to be inferred. `reads` is the name that a piece reads from
     the piece before it. `outputs` are values whose gradients are given from outside; a page without outputs ends with its loss.
     `wanted` are inputs whose gradients are derived too. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the
-    constants of an update rule to their defaults, `places` a name to the place where it is declared or computed. `source` is the
+    constants of an update rule to their defaults, `meanings` those
+    to the comments behind them, `places` a name to the place where it is declared or computed. `source` is the
     name of the file, empty for a page that does not come from one.
     """
 
@@ -68,6 +69,7 @@ class Page:
     wanted: tuple[str, ...] = ()
     symbols: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -104,6 +106,7 @@ class _Reader:
         self._states: dict[str, State] = {}
         self._parameters: dict[str, tuple[str, ...]] = {}
         self._settings: dict[str, float] = {}
+        self._meanings: dict[str, str] = {}
         self._symbols: dict[str, tuple[str, str]] = {}
         self._behind: dict[str, str] = {}  # symbol -> the name it stands for
         self._lines: list[Line] = []
@@ -145,6 +148,7 @@ class _Reader:
             states=self._states,
             parameters=self._parameters,
             settings=self._settings,
+            meanings=self._meanings,
             symbols=self._symbols,
             lines=tuple(self._lines),
             outputs=tuple(self._outputs),
@@ -156,6 +160,8 @@ class _Reader:
         if word in self._words and not re.match(r"\s*\w+\s*(=|:\s*\S+\s*=)", content):
             at = content.index(word) + len(word)
             self._words[word](tokens_of(content[at:], self._file, number, at))
+            if word == "setting":
+                self._meanings[next(reversed(self._settings))] = comment
             return
         match = _LINE.fullmatch(content.rstrip())
         if match is None:
@@ -191,6 +197,8 @@ class _Reader:
         return name_of(token, self._behind)
 
     def _declare(self, name: str, span: Span) -> None:
+        if name in REDUCTIONS:
+            raise EquationError(f"{name} is a word of formulas, as in {name} x over rows; choose another name", span)
         if name in self._places:
             raise EquationError(f"{name} is already used in line {self._places[name].line}; choose another name", span)
         self._places[name] = span

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.findings import Findings
-from tui_gru.interop.formats import FORMATS
+from tui_gru.interop.formats.table import FORMATS
 from tui_gru.interop.found import FoundGRU, checked_convention
+from tui_gru.interop.recording.folder import holds_a_recording
 
 READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
 
@@ -48,7 +50,10 @@ def survey(
     if not isinstance(path, (str, PathLike)):
         raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
     try:
-        file = open_file(Path(path))
+        expanded = Path(os.path.expanduser(path))
+        if holds_a_recording(expanded):
+            raise ModelFileError("it is a recording, not a model file; open it with tui-gru open or tui_gru.Session.open")
+        file = open_file(expanded)
         for format_ in FORMATS:
             if format_.fits(file):
                 findings = format_.find(file, given.get("order"))

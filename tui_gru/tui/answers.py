@@ -85,7 +85,7 @@ def moved(before: Snapshot, now: Snapshot) -> str:
 
 
 def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
-    if name == "learning_rate":
-        return given(snapshot.learning_rate)
+    if name in snapshot.settings:
+        return given(snapshot.settings[name])
     value: Any = snapshot.value(name)
     return "not computed" if value is None else exact(np.asarray(value)[index]).removeprefix("+")

@@ -1,11 +1,29 @@
-"""The pages of a screen that is too small for all panels: the names of the panels on each, as defined by main.tcss."""
+"""Where each panel stands: its frame, and the pages that show it on a screen that is too small for all panels.
+
+The sizes of the frames are in main.tcss. A new panel is a row of `PLACES`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
+from importlib import import_module
+
+from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.tui.panels.program.current_line import CurrentLine
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.time.time_line import TimeLine
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Weights
 
 
 class Following(Enum):
@@ -16,30 +34,86 @@ class Following(Enum):
     WEIGHTS = "-at-weights"  # the gradient of a parameter, or its update
 
 
-_LINE = "the current line"
-_ABOVE = ("sequence", "loss terms", _LINE, "gates")
-_AT_WEIGHTS = {Following.WEIGHTS: (*_ABOVE, "weights", "samples")}
+def _watches(snapshot: Snapshot) -> bool:
+    return any(watch.enabled for watch in snapshot.stops.watches)
 
-#: For the size class of a screen, the panels on each page without the listing.
-PAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "-tiny": ((_LINE,), ("sequence", "loss terms"), ("ŷ", "loss curve"), ("weights", "samples")),
-    "-narrow": (("sequence", _LINE, "gates"), ("loss terms", "gates", "ŷ", "loss curve"), ("sequence", "weights", "samples")),
-    "-middle": ((*_ABOVE, "ŷ", "loss curve"), (*_ABOVE, "weights", "samples")),
-    "-short": ((*_ABOVE, "ŷ", "loss curve"), (_LINE, "gates", "weights", "samples")),
-    "": (("all panels",),),
-}
-#: The panels on the first page while the current line is not about gates and states.
-FOLLOWED: Mapping[str, Mapping[Following, tuple[str, ...]]] = {
-    "-narrow": {
-        Following.PREDICTION: ("sequence", _LINE, "ŷ"),
-        Following.WEIGHTS: ("sequence", _LINE, "weights"),
-    },
-    "-middle": _AT_WEIGHTS,
-    "-short": _AT_WEIGHTS,
-}
-#: The additional last page of a small screen if there are watches or a log.
-WATCHING = ("watches", "log")
-SMALL = ("-tiny", "-narrow")
+
+def _logs(snapshot: Snapshot) -> bool:
+    return bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a panel stands: in `frame`, after the panels of earlier rows.
+
+    `tiny`, `narrow`, `middle` and `short` are the sizes of a screen that is too small for all panels. Each has the numbers of the
+    pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction) or
+    w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page.
+
+    `panel` is the class, or the path to a class that is imported when it is `needed` for the first time.
+    """
+
+    panel: type[Widget] | str
+    frame: str
+    name: str = ""
+    tiny: str | None = None
+    narrow: str | None = None
+    middle: str | None = None
+    short: str | None = None
+    needed: Callable[[Snapshot], bool] | None = None
+
+    @property
+    def kind(self) -> type[Widget]:
+        """The class of the panel."""
+        if not isinstance(self.panel, str):
+            return self.panel
+        module, _, name = self.panel.rpartition(".")
+        kind: type[Widget] = getattr(import_module(module), name)
+        return kind
+
+    def is_needed(self, snapshot: Snapshot) -> bool:
+        """Return True if the panel has something to show."""
+        return self.needed is None or self.needed(snapshot)
+
+    def is_shown(self, size: str, page: int, at: Following) -> bool:
+        """Return True if the panel is on a page, from 1, of a screen of a size."""
+        where = self.on(size)
+        return where is None or str(page) in where or (page == 1 and _LETTERS[at] in where)
+
+    def on(self, size: str) -> str | None:
+        """Return the text for a size, None if the panel is on every page."""
+        text: str | None = getattr(self, size.removeprefix("-")) if size else None
+        return text
+
+
+_LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS: "w"}
+_PROGRAM = "tui_gru.tui.panels.program"
+
+#: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
+PLACES = (
+    Place(Header, "head"),
+    Place(Listing, "program", tiny="1 2 3 4"),
+    Place(f"{_PROGRAM}.watches.Watches", "program", "watches", tiny="5", narrow="4", needed=_watches),
+    Place(f"{_PROGRAM}.log.Log", "program", "log", tiny="5", narrow="4", needed=_logs),
+    Place(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
+    Place(LossTerms, "top", "loss terms", tiny="2", narrow="2", middle="1 2", short="1"),
+    Place(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
+    Place(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
+    Place(Softmax, "middle", "ŷ", tiny="3", narrow="p 2", middle="v p", short="v p"),
+    Place(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p"),
+    Place(Weights, "bottom", "weights", tiny="4", narrow="w 3", middle="w 2", short="w 2"),
+    Place(Samples, "bottom", "samples", tiny="4", narrow="3", middle="w 2", short="w 2"),
+    Place(TimeLine, "foot"),
+)
+#: The frames in a frame, which stand after its panels.
+FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}
+#: The classes of screens with several pages; the first that a screen has decides.
+SIZES = ("-tiny", "-narrow", "-middle", "-short")
+
+
+def size_of(classes: Iterable[str]) -> str:
+    """Return the class that decides about the pages of a screen with these classes; empty if it shows all panels."""
+    return next((size for size in SIZES if size in classes), "")
 
 
 def following(snapshot: Snapshot) -> Following:
@@ -55,15 +129,15 @@ def following(snapshot: Snapshot) -> Following:
     return Following.VALUES
 
 
-def pages_of(classes: frozenset[str], *, watching: bool, at: Following = Following.VALUES) -> tuple[tuple[str, ...], ...]:
-    """Return the pages of a screen with these classes.
+def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the panels on each page of a screen of this size.
 
-    `watching` is True if there are watches or a log. `at` is what the current line is about, which decides the first page.
+    `at` is what the current line is about, which decides about the first page.
     """
-    size = next((name for name in PAGES if name in classes), "")
-    first, *others = PAGES[size]
-    pages = (FOLLOWED.get(size, {}).get(at, first), *others)
-    return (*pages, WATCHING) if watching and size in SMALL else pages
+    places = [place for place in PLACES if place.name and place.on(size) is not None and place.is_needed(snapshot)]
+    last = max((int(page) for place in places for page in place.on(size) or "" if page.isdigit()), default=0)
+    pages = (tuple(place.name for place in places if place.is_shown(size, page, at)) for page in range(1, last + 1))
+    return tuple(pages) or (("all panels",),)
 
 
 def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:

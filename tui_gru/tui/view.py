@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
@@ -28,6 +29,14 @@ class View:
         if self.layer is not None and self.layer < len(program.layers):
             return program.layers[self.layer]
         return (program.layer_with(line.target) if line is not None else None) or program.main_layer
+
+
+class Compared(Enum):
+    """What a panel shows while two branches are compared."""
+
+    DIFFERENCES = "differences"  # the numbers of this branch minus those of the other
+    BOTH = "both"  # both branches, or nothing that belongs to a branch
+    ALONE = "alone"  # this branch, which its border then says
 
 
 @runtime_checkable

@@ -34,7 +34,7 @@ def as_one_row(session, weights, names, length):
     found, states = {name: [] for name in names}, trainer.initial_state()
     for batch in range(one.num_batches):
         record = trainer.new_record()
-        trainer.run(record, batch, weights, trainer.carried(batch, states), learn=False, learning_rate=0)
+        trainer.run(record, batch, weights, trainer.carried(batch, states), learn=False, settings={})
         states = record.states(end=True)
         for name in names:
             found[name] += list(record.array(name)[:, 0].copy())

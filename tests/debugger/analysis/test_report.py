@@ -17,7 +17,7 @@ from tui_gru import Session
 from tui_gru.cli.program import main
 from tui_gru.debugger.analysis.report.written import WRITERS, as_html, as_markdown, as_svg
 from tui_gru.engine.numbers import rounded
-from tui_gru.interop.recording import open_recording
+from tui_gru.interop.recording.reading import open_recording
 
 TEXT = 'He said "no <b>tags</b> & `ticks` | bars". ' * 12
 
@@ -85,6 +85,22 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.words += data
+
+
+def test_settings_that_were_changed_stand_in_the_configuration():
+    session = tui_gru.Session(optimizer="adam", clip=1.0)
+    session.learning = True
+    session.step("epoch", 2)
+    for name, value in (("limit", 0.25), ("lr", 0.1)):
+        session.step("timestep")
+        session.edit(name, value)
+    session.step("epoch")
+    options = dict(session.report("run").options)
+    assert options["limit changed"] == "to 0.25 at epoch 3, batch 1"
+    assert options["learning_rate changed"] == "to 0.1 at epoch 3, batch 1"
+    assert "beta1 changed" not in options
+    session.seek("e2 b1 t1")
+    assert not [name for name, _ in session.report("run").options if name.endswith("changed")]
 
 
 def test_a_page_needs_no_script_and_no_other_file(session):
@@ -190,7 +206,8 @@ def test_a_model_file_without_a_loss(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "there is no session nowhere"),
+        (["nowhere"], "there is no session nowhere; `tui-gru sessions` lists them"),
+        (["strange.txt"], "to open the file of this name, write ./strange.txt"),
         (["run.gru", "--held-out", "strange.txt"], "a run without a text has no held-out text; remove the option"),
         (["run.tui-gru", "-o", "run.pdf"], "a report is .html, .svg, .md"),
         (["run.tui-gru", "--held-out", "strange.txt"], "the text that was held out has 'z', which is not in the vocabulary"),

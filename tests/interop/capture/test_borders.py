@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tests.interop.capture.scripts import IN, B, Model, T, loss_of
-from tui_gru.interop.capture import Capture, Note
+from tui_gru.interop.capture.capturing import Capture
+from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.recomputing import compare_gradients
 

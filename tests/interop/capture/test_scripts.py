@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
-from tui_gru.interop.capture import Capture
+from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.recomputing import compare_gradients, compare_outputs, one_step_at_a_time, recompute, torch_gradients
 
 RELATIVE = 5e-7

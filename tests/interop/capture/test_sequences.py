@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.interop.capture.scripts import IN, B, H, Seq2seq, T, a_parametrized_cell, encoder_and_a_loop_of_a_cell, trained
 from tests.interop.capture.test_scripts import captured
-from tui_gru.interop.capture import CapturedStep
+from tui_gru.interop.capture.calls import CapturedStep
 from tui_gru.interop.recomputing import compare_gradients, compare_outputs, recompute, sequences
 
 

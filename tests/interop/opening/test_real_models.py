@@ -5,8 +5,7 @@ import onnx
 import pytest
 
 import tui_gru
-from tui_gru.interop import inspect
-from tui_gru.interop.inspection import survey
+from tui_gru.interop.inspection import inspect, survey
 
 
 def outputs(session):

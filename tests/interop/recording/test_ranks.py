@@ -9,7 +9,7 @@ from tests.interop.recording.runs import IN, H
 from tui_gru import Session, TuiGruError
 from tui_gru.interop.errors import RecordingError
 from tui_gru.interop.recomputing import compare_gradients
-from tui_gru.interop.recording import open_recording
+from tui_gru.interop.recording.reading import open_recording
 
 
 @pytest.fixture
@@ -54,6 +54,32 @@ def test_a_session_has_the_rows_of_both_and_the_mean_of_their_gradients(folder, 
         Session.open(tmp_path / "s.tui-gru")
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_step_with_a_damaged_rank_shows_the_other_one(folder, tmp_path, rank):
+    """The gradient of the step, the mean over both, is not known; everything else of the other rank is."""
+    shard = folder / f"step-00000001.rank{rank}.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-4])
+    s = Session.open(folder)
+    assert s.steps == (0, 1, 2)
+    assert f"shown without all of its ranks, since one cannot be read: {shard.name}: its tensors take" in s.notice
+    rows = open_recording(folder).load(0).calls[0].rows
+    for number in s.steps:
+        s.step("batch")
+        assert s.expected.agrees
+        assert ("The rows are those of 2 ranks" in s.remarks) is (number != 1)
+        assert ("p.grad is the mean over all ranks, and not all of them are here" in s.remarks) is (number == 1)
+        assert s.value("live", t=0)[rows:].any() == (number != 1)
+    s.seek("e1 b2 t1")
+    assert np.array_equal(s.value("x", t=0)[:rows], open_recording(folder).load(1, rank=1 - rank).calls[0].x[0])
+    s.save(tmp_path / "s.tui-gru")
+    assert Session.open(tmp_path / "s.tui-gru").position == s.position
+    for path in folder.glob("step-00000001*"):
+        path.write_bytes(b"")
+    assert Session.open(folder).steps == (0, 2)
+    with pytest.raises(TuiGruError, match=r"step 1 of its recording .* has changed"):
+        Session.open(tmp_path / "s.tui-gru")
+
+
 def test_a_rank_that_is_missing(folder):
     for path in folder.glob("*rank0*"):
         path.unlink()
@@ -77,7 +103,7 @@ def test_ranks_given_by_hand(tmp_path):
     """Without torch.distributed, with the numbers of another launcher."""
     import torch
 
-    from tui_gru.interop.recording import record
+    from tui_gru.interop.recording.recorder import record
 
     model = torch.nn.GRU(IN, H)
     for rank in (1, 0):

@@ -1,6 +1,7 @@
 """Reading of recordings that are complete, still being written, partial, damaged, or malicious."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru.interop.errors import ModelFileError, RecordingError
 from tui_gru.interop.recomputing import compare_gradients, compare_outputs
-from tui_gru.interop.recording import open_recording
+from tui_gru.interop.recording.reading import open_recording
+from tui_gru.interop.recording.recorder import record
 
 
 @pytest.fixture
@@ -58,6 +60,56 @@ def test_arrays_are_read_when_they_are_asked_for(folder):
     assert tensors["calls.0.x"].read().shape == (T, B, IN)
     with pytest.raises(ModelFileError, match="cut off"):
         list(tensors.values())[-1].read()
+
+
+def test_steps_that_differ_in_numbers_only_have_one_outline(tmp_path):
+    """Their headers are checked once, also with a schedule of the learning rate."""
+    import torch
+
+    model = torch.nn.GRU(IN, H)
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    with record(tmp_path / "run.gru", model, optimizer, every=1) as recorder:
+        for timesteps in (T, T, T, 3):
+            optimizer.zero_grad()
+            loss = model(torch.randn(timesteps, B, IN))[0].pow(2).mean()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            recorder.step(loss)
+    recording = open_recording(tmp_path / "run.gru")
+    outlines = [recording.outline(number) for number in range(4)]
+    assert outlines[0] is outlines[1] is outlines[2]
+    assert len({recording.load(number).settings["lr"] for number in range(4)}) == 4
+    for number, outline in enumerate(outlines):
+        assert outline.calls[0].x.shape == recording.load(number).calls[0].x.shape
+        assert not outline.calls[0].x.any()
+
+
+FORGED = {
+    "the number": (rb'"number\": 3', rb'"number\": 4', "it contains step 4 of rank 0"),
+    "a number that is none": (rb'"number\": 3', rb'"number\": x', "damaged|not a step of a recording"),
+    "the loss": (rb'"loss\": ', rb'"loss\": x', "damaged|cut off|not a step of a recording"),
+    "a setting": (rb'"lr\": 0.1', rb'"lr\": [0]', "is not a number"),
+    "a shape": (b'"shape":[5,2,3]', b'"shape":[5,3,2]', "has the shape"),
+    "an offset": (b'"data_offsets":[0,', b'"data_offsets":[4,', "does not fit its shape"),
+    "a name": (b'"calls.0.x"', b'"calls.1.x"', "damaged"),
+    "rank": (rb'"rank\": 0', rb'"rank\": 1', "it contains step 3 of rank 1"),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_header_like_those_before_it_is_checked_all_the_same(folder, what):
+    before, after, message = FORGED[what]
+    data = shard(folder, 3).read_bytes()
+    assert data.count(before) >= 1
+    shard(folder, 3).write_bytes(data.replace(before, after, 1))
+    recording = open_recording(folder)
+    recording.outline(0)
+    with pytest.raises(RecordingError, match=message) as caught:
+        recording.outline(3)
+    assert "\n" not in str(caught.value)
+    assert recording.outline(6) is recording.outline(0)
 
 
 def test_a_step_that_was_not_kept(folder):
@@ -131,14 +183,56 @@ def test_damaged_lines_are_said_and_cost_nothing(folder):
             '{"format": "tui-gru-recording", "version": 1, "modules": [], "ranks": 99999999999}',
             "names 99999999999 ranks; it is damaged",
         ),
+        ('{"format": "tui-gru-recording", "version": 1, "modules": [], "ranks": 1}', "run.json in it names no GRU; it is damaged"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_folder_that_is_no_recording(tmp_path, text, message):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(RecordingError, match=message) as caught:
         open_recording(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def replaced(path, what):
+    """Put something else than a file in the place of a file."""
+    path.unlink()
+    {"folder": path.mkdir, "loop": lambda: path.symlink_to(path), "pipe": lambda: os.mkfifo(path)}[what]()
+
+
+@pytest.mark.parametrize("what", ["folder", "loop", "pipe"])
+@pytest.mark.parametrize("name", ["run.json", "steps.rank0.jsonl", "step-00000003.rank0.safetensors"])
+def test_other_things_in_the_place_of_its_files(folder, name, what):
+    """The steps are read all the same, but for one that is no file itself."""
+    before = open_recording(folder)
+    replaced(folder / name, what)
+    recording = open_recording(folder)
+    assert [step.number for step in recording.steps] == [0, 3, 6]
+    assert recording.modules == before.modules
+    assert recording.load(6).loss == before.load(6).loss
+    if name.endswith("safetensors"):
+        with pytest.raises(RecordingError, match=r"it is a folder|too many levels of symbolic links|it is no file") as caught:
+            recording.outline(3)
+        assert "\n" not in str(caught.value)
+    else:
+        (reason,) = recording.damaged
+        assert name in reason
+        assert "Errno" not in reason
+
+
+def test_a_run_without_a_gru_is_read_from_its_steps(folder):
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**about, "modules": []}))
+    recording = open_recording(folder)
+    assert recording.damaged == ("run.json in it names no GRU; it is damaged",)
+    assert [module.name for module in recording.modules] == ["gru"]
+
+
+def test_another_version_is_refused_with_its_steps(folder):
+    (folder / "run.json").write_text('{"format": "tui-gru-recording", "version": "\\u001b[2J"}')
+    with pytest.raises(RecordingError, match=r"it has version .* of the format, and 1 is read; update tui-gru$") as caught:
+        open_recording(folder)
+    assert "\x1b" not in str(caught.value)
 
 
 def test_other_things_than_a_folder(tmp_path):
@@ -281,7 +375,7 @@ def test_other_files_under_the_name_of_a_step(folder):
     with pytest.raises(RecordingError, match=r"it is not a step of a recording; give the folder that tui_gru\.record wrote"):
         open_recording(folder).load(3)
     path.unlink()
-    with pytest.raises(RecordingError, match="it cannot be read: No such file or directory"):
+    with pytest.raises(RecordingError, match="it is not there any more; put it back, or go to another step"):
         open_recording_of_before(folder).load(3)
 
 

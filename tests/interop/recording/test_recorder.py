@@ -1,6 +1,7 @@
 """`tui_gru.record`: which steps are written, and when."""
 
 import json
+import os
 import warnings
 
 import numpy as np
@@ -13,8 +14,8 @@ from tests.interop.capture.scripts import HALF, SCRIPTS
 from tests.interop.capture.test_scripts import captured
 from tests.interop.recording.runs import IN, B, H, T, recorded, trained
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recording import open_recording, record
-from tui_gru.interop.recording.recorder import Recorder
+from tui_gru.interop.recording.reading import open_recording
+from tui_gru.interop.recording.recorder import Recorder, record
 
 
 @pytest.fixture
@@ -236,6 +237,17 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         record(tmp_path / "file", nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="cannot be written: Not a directory; name another folder"):
         record(tmp_path / "file" / "run.gru", nn.GRU(IN, H))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(CaptureError, match="loop cannot be written: it is no folder; name another folder"):
+        record(tmp_path / "loop", nn.GRU(IN, H))
+    with pytest.raises(CaptureError, match=r"a\\x00b cannot be written: embedded null byte; name another folder"):
+        record(str(tmp_path / "a\0b"), nn.GRU(IN, H))
+    with pytest.raises(CaptureError, match="folder is empty; name the folder to record into"):
+        record("", nn.GRU(IN, H))
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "run.json")
+    with pytest.raises(CaptureError, match=r"cannot record into .*pipe: run\.json in it is no file; copy it again; name another"):
+        record(tmp_path / "pipe", nn.GRU(IN, H))
 
 
 def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):

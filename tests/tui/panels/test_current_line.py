@@ -109,7 +109,10 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         node = session.explain(snapshot.line.target, index)
         if snapshot.line.op == "+=":
             node = node.terms[-1]  # the share of this timestep
-        known = {number(abs(each.value)) for each in node.walk(5)} | {f"{snapshot.learning_rate:g}", str(len(node.terms))}
+        known = {number(abs(each.value)) for each in node.walk(5)} | {
+            f"{snapshot.settings['learning_rate']:g}",
+            str(len(node.terms)),
+        }
         for piece in worked._summands(Factor(snapshot.line.formula, index)):
             for written in re.findall(r"[0-9]+(?:\.[0-9]+)?(?:e−?[0-9]+)?", piece):
                 assert written in known, (snapshot.line.text, piece)

@@ -12,6 +12,7 @@ def moment_of(losses, number=0, branch="main"):
         losses=np.asarray(losses, float),
         branch=branch,
         other=None,
+        minus="",
         position=SimpleNamespace(number=number),
         program=SimpleNamespace(knows_loss=True, num_batches=3),
         corpus=SimpleNamespace(text="abcacbbacaacb"),
@@ -130,7 +131,7 @@ async def test_the_arrows_go_from_batch_to_batch_and_find_the_one_that_stands_ou
         assert seen == sorted(seen, reverse=True)
         assert 4321 in seen  # for any number of batches in its column
         curve._cursor = 4321
-        curve._caption()
+        curve.caption()
         assert str(curve.border_subtitle) == "loss 50.000 · e1,441 b2 · batch 4,322"
         await pilot.press("home")
         assert curve.pointed == 0

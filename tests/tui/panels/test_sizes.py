@@ -28,11 +28,11 @@ async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
         await pilot.pause()
         for panel in (*shown[:3], weights.query_one(Overview)):
             for width, height in SIZES:
-                strips, _ = panel.draw(width, height)
+                strips = panel.draw(width, height)
                 assert max((strip.cell_length for strip in strips), default=0) <= width
                 for mode in ("weights", "changes") if panel is weights.query_one(Overview) else ():
                     panel._mode = mode
-                    assert panel.draw(width, height)[1] <= width
+                    assert panel.draw(width, height).width <= width
 
 
 @pytest.mark.parametrize("name", ["backward", "large"])

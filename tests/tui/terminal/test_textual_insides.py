@@ -28,6 +28,7 @@ USED = {
         "Screen._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
+    "terminal/kept_lines.py": {"ScrollView._set_dirty"},
     "terminal/rest.py": {
         "Screen._on_timer_update",
         "node._closed",

@@ -3,6 +3,7 @@ from textual.content import Content
 from textual.geometry import Size
 
 from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.widgets.boxes import text
 from tui_gru.tui.widgets.panel import Panel
 
@@ -12,11 +13,15 @@ class Page(Panel):
 
     def __init__(self, content="one"):
         super().__init__()
-        self.content, self.builds = content, []
+        self.content, self.builds, self.rows = content, [], []
 
     def build(self, width, height):
         self.builds.append((width, height))
         return text(self.palette, self.content)
+
+    def render_line(self, y):
+        self.rows.append(y)
+        return super().render_line(y)
 
 
 def shown(panel):
@@ -107,3 +112,43 @@ async def test_rows_are_kept_in_view_with_as_little_scrolling_as_it_takes(board)
             await pilot.pause()
             seen.append(page.scroll_offset.y)
         assert seen == [0, 3, 3, 3, 16, 2]
+
+
+async def test_only_the_rows_that_differ_are_drawn(board):
+    page = Page("one\ntwo\nthree")
+    async with board(page).run_test(size=(40, 12)) as pilot:
+
+        async def drawn():
+            await pilot.pause()
+            drawn_lines(pilot.app.screen)
+            rows, page.rows = page.rows, []
+            return rows
+
+        await drawn()
+        page.content = "one\nzwei\nthree\nfour"
+        page.refresh_content()
+        assert await drawn() == [1, 3]
+        page.refresh_content()
+        assert await drawn() == []
+        page.set_titles("a title", "a subtitle")
+        assert await drawn() == []
+        page.refresh()
+        assert await drawn() == [0, 1, 2, 3]
+        assert [line.rstrip() for line in shown(page)] == ["one", "zwei", "three", "four"]
+
+
+async def test_what_changed_out_of_sight_is_drawn_when_it_is_shown_again(board):
+    page = Page("one")
+    async with board(page).run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        page.display = False
+        await pilot.pause()
+        page.content = "two"
+        page.refresh_content()
+        await pilot.pause()
+        page.rows.clear()
+        page.display = True
+        await pilot.pause()
+        drawn_lines(pilot.app.screen)
+        assert page.rows == [0, 1, 2, 3]
+        assert shown(page)[0].rstrip() == "two"

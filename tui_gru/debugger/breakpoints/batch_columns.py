@@ -158,7 +158,9 @@ def _number(name: str, program: Program) -> Column | None:
 
     max_weight is not constant, because the update changes it.
     """
-    if name in ("loss", "grad_norm", "learning_rate"):
+    if program.names[name].kind is Kind.SETTING:
+        return lambda batch: np.array([batch.record.settings[name]])
+    if name in ("loss", "grad_norm"):
         return lambda batch: np.array([getattr(batch.record, name)])
     if name in program.lines:
         return lambda batch: np.array([batch.record.numbers[name]])

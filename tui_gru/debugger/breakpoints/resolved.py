@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 
 from tui_gru.debugger.breakpoints.hit_count import HitCount
@@ -15,6 +14,7 @@ from tui_gru.debugger.expressions.conditions import Condition, ConditionError, E
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Watch
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.equations.errors import did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +97,7 @@ def line_named(program: Program, name: str) -> str:
     known = program.code_name(name) if isinstance(name, str) else ""
     if known in targets:
         return known
-    close = get_close_matches(name, targets) if isinstance(name, str) else ()
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(targets)}"
-    raise TuiGruError(f"there is no line that computes {name!r}; {hint}")
+    raise TuiGruError(f"there is no line that computes {name!r}; {did_you_mean(str(name), targets)}")
 
 
 def _executed(program: Program, line: str) -> dict[bool, tuple[int, ...]]:

@@ -35,7 +35,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
                 ticks.add(program.backward_end)
             case Kind.GRADIENT:
                 ticks.add(program.complete_at(name))
-            case Kind.COUNTER:
+            case Kind.COUNTER | Kind.SETTING:
                 pass
             case Kind.STATE | Kind.DELTA:
                 ticks.update(program.there_at(name, t) for t in range(T))

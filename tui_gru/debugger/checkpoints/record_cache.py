@@ -55,6 +55,10 @@ class RecordCache:
         while len(self._kept) > self._most or (len(self._kept) > 1 and self._held() > most):
             self._drop(*next(iter(self._kept)))
 
+    def has(self, stretch: int, batch: int) -> bool:
+        """Return True if a batch of a stretch is cached."""
+        return (stretch, batch) in self._kept
+
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
         """Return the last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
         of = self._of.get(stretch, {})

@@ -50,7 +50,7 @@ class Numbers:
         Settings are returned unchanged.
         """
         if name in self.program.model.rule.settings:
-            return self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
+            return self.moment.record.settings[name]
         if name == COUNT:
             return self.moment.record.before.updates + 1
         if name == GRADIENT:  # of all parameters: their norms, whose squares sum to the square of the whole norm

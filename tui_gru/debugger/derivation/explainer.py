@@ -107,8 +107,8 @@ class Explainer:
                 return self._character(number)
             case Kind.STATE:
                 return self._state_before(number, next(state for state in page.states if page.before(state) == name))
-            case Kind.NUMBER if name == "learning_rate":
-                return given(self._edits.rate(number) or "the learning rate that the run began with")
+            case Kind.SETTING:
+                return given(self._edits.setting(number) or "a setting of the update rule, with the value that the run began with")
             case Kind.NUMBER if name == "grad_norm":
                 return self._gradient_norm(number)
             case Kind.NUMBER if name == "max_weight":

@@ -85,12 +85,12 @@ class ManualEdits:
         t = self._timeline.position(tick).t if number.t is None else number.t
         return replace(self._line(_named_parts(formula), number.index, tick, t), tick=tick, formula=text)
 
-    def rate(self, number: ValueRef) -> str:
-        """Return the place where the learning rate was last edited, as of `number`, in words; empty if it never was."""
-        begun_with = self._timeline.program.config.learning_rate
+    def setting(self, number: ValueRef) -> str:
+        """Return the place where a setting of the update rule was last edited, as of `number`, in words; empty if it never was."""
+        begun_with = self._timeline.program.config.settings
         for segment, before in self._pairs(number):
-            was = begun_with if before is None else before.settings.learning_rate
-            if segment.settings.learning_rate != was:
+            was = (begun_with if before is None else before.settings.rule)[number.name]
+            if segment.settings.rule[number.name] != was:
                 return self.note(segment.start, numbers.given(was + 0))
         return ""
 

@@ -94,8 +94,9 @@ class TermBuilder:
             timed = self._program.names[name].timed
             return self._node(ValueRef(name, index, t if timed else None, tick), sign)
         value, text, latex = float(numbers.value(node, index)), self._writer.text(node), self._writer.latex(node)
-        if isinstance(node, Name):  # a setting of the update rule, or the number of updates
-            return Node(text, value, lambda: given(self._setting(node.name)), sign=sign, exact=True, latex=latex)
+        if isinstance(node, Name):  # n
+            note = "updates so far, including this one"
+            return Node(text, value, lambda: given(note), sign=sign, exact=True, latex=latex)
         if node.label:
             return Node(text, value, lambda: self._part(node, node.label, index, tick, t), sign=sign, exact=True, latex=latex)
         return Node(text, value, lambda: self.formula(node, index, tick, t), sign=sign, latex=latex)
@@ -103,9 +104,6 @@ class TermBuilder:
     def _is_shown_by_name(self, name: str) -> bool:
         """Return True if a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
         return self._program.names[name].kind is not Kind.VALUE or name in self._program.preactivations
-
-    def _setting(self, name: str) -> str:
-        return "updates so far, including this one" if name == "n" else "a setting of the update rule"
 
     def _inner(self, left: Expression) -> str:
         """Return the word for what a matrix product sums over: unit, character or row."""

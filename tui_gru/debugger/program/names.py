@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Line
 
 #: Numbers of a batch that exist in every model.
-NUMBERS = ("loss", "grad_norm", "max_weight", "learning_rate")
+NUMBERS = ("loss", "grad_norm", "max_weight")
 COUNTERS = ("epoch", "batch", "t")
 CHARACTERS = ("char", "target")
 #: What an axis counts, in words.
@@ -43,6 +43,7 @@ class Kind(Enum):
     KEPT = "kept"  # a state of the update rule: m_Wz
     STEP = "step"  # an intermediate value of the update: m_hat_Wz
     NUMBER = "number"  # one for the whole batch: loss
+    SETTING = "setting"  # of the update rule: learning_rate
     COUNTER = "counter"
     CHARACTER = "character"
 
@@ -109,10 +110,11 @@ def named_values(
     for target in targets if update else ():
         for name in page.parameters:
             add(rule.name_for(target, name), Kind.KEPT if target in rule.states else Kind.STEP, model.axes[name])
-    there = {"grad_norm": backward, "learning_rate": bool(update)}
     for name in dict.fromkeys((*NUMBERS, *(rule.scalars if update else ()))):
-        if there.get(name, True):
+        if backward or name != "grad_norm":
             add(name, Kind.NUMBER, ())
+    for name in rule.settings if update else ():
+        add(name, Kind.SETTING, ())
     for name in COUNTERS:
         add(name, Kind.COUNTER, ())
     for name in CHARACTERS if update and any(given.one_hot for given in page.inputs.values()) else ():

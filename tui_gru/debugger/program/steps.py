@@ -83,8 +83,9 @@ class StepIndex:
 class StepMemory:
     """Consecutive steps at one level from `origin`, stored so that the same number of steps back returns to `origin`.
 
-    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` is True if they ended early, at the beginning,
-    the end or a stop: then only the complete reverse returns to `origin`, and other steps begin from `at`.
+    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` is True if the last call ended early, at the
+    beginning, the end or a stop. Then only a complete reverse returns: of all steps to `origin`, of the last call, which began at
+    the tick `begun` and asked for `last` steps, to `begun`; other steps begin from `at`.
     """
 
     level: str
@@ -92,6 +93,8 @@ class StepMemory:
     net: int
     at: int
     cut: bool = False
+    begun: int = 0
+    last: int = 0
 
     @classmethod
     def begin(cls, level: str, tick: int) -> StepMemory:
@@ -99,11 +102,13 @@ class StepMemory:
 
     def onwards(self, level: str, tick: int, count: int) -> StepMemory:
         """Return the memory for `count` steps from `tick`: this one if they continue it, otherwise a new one."""
-        continues = (self.level, self.at) == (level, tick) and (not self.cut or self.net + count == 0)
+        continues = (self.level, self.at) == (level, tick) and (not self.cut or -count in (self.net, self.last))
         return self if continues else StepMemory.begin(level, tick)
 
     def target(self, index: StepIndex, count: int) -> tuple[int, bool]:
         """Return the tick after `count` more steps, and whether they end early at the beginning of the run."""
+        if self.cut and count == -self.last:
+            return self.begun, False
         net, passed = self.net + count, index.count(self.origin)
         if net == 0:
             return self.origin, False
@@ -113,4 +118,5 @@ class StepMemory:
 
     def gone(self, count: int, tick: int, cut: bool) -> StepMemory:
         """Return the memory after `count` more steps, which reached `tick`."""
-        return replace(self, net=self.net + count, at=tick, cut=cut)
+        begun, last = (self.at, count) if cut else (0, 0)
+        return replace(self, net=self.net + count, at=tick, cut=cut, begun=begun, last=last)

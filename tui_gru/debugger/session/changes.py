@@ -14,13 +14,13 @@ from tui_gru.debugger.state.outcome import Outcome
 from tui_gru.debugger.timeline.branches import Branches
 from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.engine import arguments
-from tui_gru.engine.config import check_learning_rate
+from tui_gru.engine.config import check_setting
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
 
-ALIASES = {"lr": "learning_rate"}
+ALIASES = {"lr": "learning_rate", "clip": "limit"}
 
 
 def learning(run: Run, value: bool) -> None:
@@ -34,14 +34,15 @@ def learning(run: Run, value: bool) -> None:
 
 def learning_rate(run: Run, value: float) -> None:
     """Set the learning rate from the position on. Raises `TuiGruError` if it is not valid, or the run is on given batches."""
-    rate = check_learning_rate("learning_rate", value)
+    rate = check_setting("learning_rate", value)
     travel.check_trains(run)
-    if rate != run.settings.learning_rate:
-        travel.change(run, replace(run.settings, learning_rate=rate), JournalEntry("learning_rate", value=rate))
+    if rate != run.settings.rule["learning_rate"]:
+        travel.change(run, run.settings.with_rule("learning_rate", rate), JournalEntry("learning_rate", value=rate))
 
 
 def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:
-    """Edit a number, a character of the text, or the learning rate. Raises `TuiGruError` if it cannot be edited at the position."""
+    """Edit a number, a character of the text, or a setting of the update rule. Raises `TuiGruError` if it cannot be edited at the
+    position."""
     from tui_gru.debugger.timeline import edits
 
     name = arguments.text("a name", name)

@@ -89,7 +89,7 @@ def other(run: Run) -> OtherBranch | None:
         return OtherBranch(name, None, None, losses, parted)
     moment = timeline.moment(timeline.place(tick))
     number = moment.position.number
-    return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses, parted)
+    return OtherBranch(name, moment, timeline.previous(number), losses, parted)
 
 
 def _others(run: Run) -> tuple[str, ...]:

@@ -124,4 +124,4 @@ def beginning(config: Config, epochs: int | None, history_memory: int, weights: 
     memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
     learning = config.given is not None and config.given.learns
     weights = initial_weights(config) if weights is None else weights
-    return State(config, epochs, Branches.begin(Timeline.begin(Settings(learning, config.learning_rate), weights, memory)))
+    return State(config, epochs, Branches.begin(Timeline.begin(Settings(learning, config.settings), weights, memory)))

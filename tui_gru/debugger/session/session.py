@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, in_words
+from tui_gru.debugger.program.typed import LARGEST
 from tui_gru.debugger.session import changes, comparison, picture, places, sampling, stops, travel
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.questions import Questions
@@ -102,7 +103,7 @@ class Session:
         `history_memory` limits the memory of the stored past, in bytes; by default the saved limit is used. Raises
         `SessionFileError` if the file cannot be read, `DivergedError` if this machine computes different numbers.
         """
-        if isinstance(path, str | os.PathLike) and os.path.isdir(path) and _holds_a_recording(path):
+        if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
             from tui_gru.debugger.session.recordings import opened as opened_recording  # imported late: rarely needed
 
             config, notice = opened_recording(path)
@@ -310,6 +311,13 @@ class Session:
         """
         return places.first_not_finite(self._run, progress)
 
+    def work_ahead(self) -> None:
+        """In a recording, compute the next step in a thread while the user looks at the current one, after steps forward.
+
+        A front end calls it when everything is drawn. The next step is then there at once, with the same numbers.
+        """
+        self._run.timeline.work_ahead(self.position.number)
+
     def interrupt(self) -> None:
         """Stop the run of another thread, or the run that it is about to start, at the end of the current batch."""
         self._run.interrupts.interrupt()
@@ -417,7 +425,7 @@ class Session:
     @property
     def learning_rate(self) -> float:
         """The learning rate. Setting it in the past forks a branch."""
-        return self._run.settings.learning_rate
+        return self._run.settings.rule["learning_rate"]
 
     @learning_rate.setter
     @verb
@@ -426,7 +434,8 @@ class Session:
 
     @verb
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
-        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or the learning rate.
+        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or a setting of the update
+        rule, such as learning_rate, limit (of the norm of the gradient) or beta1.
 
         h and h_prev can be edited until they are used, a weight at any time, other values only just after their line. In the
         past, this forks a branch; the old future stays. Returns the position. Raises `TuiGruError` if the edit is not possible.
@@ -771,7 +780,7 @@ class Session:
 
 
 def _checked_epochs(epochs: int | None) -> int | None:
-    return None if epochs is None else arguments.whole("epochs", epochs, least=1, option="epochs")
+    return None if epochs is None else arguments.whole("epochs", epochs, least=1, most=LARGEST, option="epochs")
 
 
 def _matched(outcome: Outcome) -> bool:
@@ -781,4 +790,4 @@ def _matched(outcome: Outcome) -> bool:
 def _holds_a_recording(folder: FilePath) -> bool:
     from tui_gru.interop.recording.folder import holds_a_recording  # imported late: most sessions are files
 
-    return holds_a_recording(Path(folder))
+    return holds_a_recording(Path(os.path.expanduser(folder)))

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from tui_gru.debugger.breakpoints.hit_counter import HitCounter
     from tui_gru.debugger.breakpoints.stop_search import SearchEnd
 
-FAR = 10**15  # ticks; more than any run reaches
+FAR = 10**15  # ticks, or steps of any level; more than any run reaches
 
 
 def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome:
     """Step `count` times to the end of `level`, back in time if `count` is negative. Stepping back undoes the steps before it."""
     before, here = run.state.stride, run.state.tick
     index = run.timeline.step_index(check_level(level))
-    count = arguments.whole("count", count)
+    count = max(-FAR, min(FAR, arguments.whole("count", count)))
     stride = before.onwards(level, here, count)
     target, cut = stride.target(index, count)
     memory = before if cut and target == here else stride.gone(count, target, cut)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,12 +39,13 @@ NO_STOPS = Stops()
 class Snapshot:
     """One moment of a session, immutable. `value` returns None for values that are not computed yet.
 
-    `previous` is the record of the batch before (None in the first batch), `losses` has the loss of every computed batch of this
-    branch, `learning` is True if batches learn from here on, `changed` has the names edited since the current line was executed,
-    and `forks` describes all branches. `log` has the lines written by log points on this branch in order, `hits` the ticks of
-    this branch at which runs have stopped. `other` is the compared branch, `checked` has the totals of the batch checks (None
-    while they are disabled). `unrecorded` is True if the session is in memory only, although it should be recorded or the user
-    was asked. `findings` are the last findings on this branch.
+    `previous` is the record of the batch before (None in the first batch, or if it cannot be read from its recording), `losses` has
+    the loss of every computed batch of this branch, `learning` is True if batches learn from here on, `settings` has the settings
+    of the update rule by name, `changed` has the names edited since the current line was executed, and `forks` describes all
+    branches. `log` has the lines written by log points on this branch in order, `hits` the ticks of this branch at which runs have
+    stopped. `other` is the compared branch, `checked` has the totals of the batch checks (None while they are disabled).
+    `unrecorded` is True if the session is in memory only, although it should be recorded or the user was asked. `findings` are the
+    last findings on this branch.
     """
 
     config: Config
@@ -53,7 +54,7 @@ class Snapshot:
     moment: Moment
     previous: BatchRecord | None
     learning: bool
-    learning_rate: float
+    settings: Mapping[str, float]
     losses: Series
     newest: Position
     last: Position | None

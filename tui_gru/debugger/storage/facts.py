@@ -183,10 +183,13 @@ RUN = fields(
         "recording": fields({"folder": text, "name": text, "steps": listed(row(whole(), line(HASH)))}),
     },
 )
-STEPS = {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag}
+STEPS = fields(
+    {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag},
+    {"begun": whole(), "last": whole(-MOST)},
+)
 HERE = fields(
     {
-        "tick": whole(), "branch": name, "stride": fields(STEPS), "stop_on_nan": flag, "done": whole(), "undone": whole(),
+        "tick": whole(), "branch": name, "stride": STEPS, "stop_on_nan": flag, "done": whole(), "undone": whole(),
         "newest": whole(), "counted": optional(whole()), "written": whole(0, LATEST),
     },
     {"place": line(LONGEST_PLACE)},
@@ -206,6 +209,7 @@ SEGMENT = fields(
         "before": optional(whole()), "start": whole(), "action": action, "learning": flag, "learning_rate": RATE,
         "once": optional(whole()),
     },
+    {"rule": mapping},
 )  # fmt: skip
 HISTORY = fields({"length": SIZE, "checkpoints": whole()})
 SAMPLES = listed(

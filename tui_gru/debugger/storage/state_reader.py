@@ -29,7 +29,7 @@ from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Segment, checkpoint_of
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import Config, check_setting
 from tui_gru.engine.data.given import GivenConfig
 from tui_gru.engine.data.tokens import as_text, index_of, separator
 from tui_gru.engine.errors import TuiGruError
@@ -159,10 +159,21 @@ class _Reader:
         letters = None if before is None else before.settings.letters
         if action.kind == "edit" and action.name == "text":
             letters = Letter(action.index[0], action.value, letters)
-        settings = Settings(fact["learning"], fact["learning_rate"], fact["once"], letters)
+        settings = Settings(fact["learning"], self._rule(at, fact), fact["once"], letters)
         segment = Segment(self._memory, start, settings, action, before)
         self._restore_history(at, segment)
         return segment
+
+    def _rule(self, at: int, fact: dict[str, Any]) -> dict[str, float]:
+        """Return the settings of the update rule in a segment. The file has those that were changed, and the learning rate."""
+        rule = self._config.settings
+        for name, value in {**fact.get("rule", {}), "learning_rate": fact["learning_rate"]}.items():
+            self._require(name in rule, f"segment/{at}")
+            try:
+                rule[name] = check_setting(name, value)
+            except TuiGruError:
+                raise damaged(self._file.path, f"segment/{at}") from None
+        return rule
 
     def _check(self, at: int, action: JournalEntry, start: int, before: Segment | None) -> None:
         """Check that a segment starts within the segment before it, with a change that is possible there."""

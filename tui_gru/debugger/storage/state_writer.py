@@ -169,14 +169,18 @@ class StateWriter:
 
     def _write_segment(self, file: SessionFile, segment: Segment) -> None:
         settings = segment.settings
-        fact = {
+        fact: dict[str, Any] = {
             "before": segment.before and segment.before.number,
             "start": segment.start,
             "action": {"kind": segment.action.kind, "args": segment.action.args},
             "learning": settings.learning,
-            "learning_rate": settings.learning_rate,
+            "learning_rate": settings.rule["learning_rate"],
             "once": settings.once,
         }
+        begun_with = segment.trainer.config.settings
+        changed = {name: value for name, value in settings.rule.items() if value != begun_with[name] and name != "learning_rate"}
+        if changed:
+            fact["rule"] = changed
         file.put_fact(f"segment/{segment.number}", to_json(fact))
         self._lengths[segment.number] = 0
         self._grown.add(segment)

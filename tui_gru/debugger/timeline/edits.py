@@ -15,10 +15,10 @@ import numpy as np
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.program.naming import brackets
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
-from tui_gru.debugger.timeline.journal import SETTINGS, JournalEntry, Letter, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
-from tui_gru.engine.config import Config, check_learning_rate
+from tui_gru.engine.config import Config, check_setting
 from tui_gru.engine.data.tokens import counted
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
@@ -36,8 +36,8 @@ def nothing(record: BatchRecord, trainer: Trainer) -> None:
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit: of an entry of a parameter, value or gradient, of the learning rate (`index` empty), or of a character of the
-    text."""
+    """One edit: of an entry of a parameter, value or gradient, of a setting of the update rule (`index` empty), or of a character
+    of the text."""
 
     name: str
     index: tuple[int, ...]
@@ -65,14 +65,18 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
     Raises `TuiGruError` for an edit that is not possible there.
     """
     program = here.program
-    if here.program.config.given is not None and edit.name in SETTINGS:
+    if here.program.config.given is not None and edit.name in ("text", *settings.rule):
         raise TuiGruError(f"{edit.name} cannot be changed here: this run is on given numbers, without a text or an update")
-    if edit.name == "learning_rate":
-        return replace(settings, learning_rate=check_learning_rate("learning_rate", edit.value)), nothing
+    if edit.name == "limit" and edit.name not in settings.rule:
+        raise TuiGruError("this run does not clip its gradients, so there is no limit to change; begin a run with --clip")
+    if edit.name in settings.rule:
+        if edit.index:
+            raise TuiGruError(f"{edit.name} is one number, without an index")
+        return settings.with_rule(edit.name, check_setting(edit.name, edit.value)), nothing
     if edit.name == "text":
         return _text(edit, here, settings)
     if edit.name not in changeable(program):
-        known = (*changeable(program), "learning_rate", "text")
+        known = (*changeable(program), *settings.rule, "text")
         raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
     kind = program.names[edit.name].kind
     if kind is Kind.INPUT:

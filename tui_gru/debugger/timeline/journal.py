@@ -12,23 +12,17 @@ from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.running.trainer import Trainer, corpus_of
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
-SETTINGS = ("text", "learning_rate")  # editable names that are not numbers of a batch
 MOST_TRAINERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One change; `kind` is one of `KINDS`. An edit has a name, an index (empty for the learning rate) and a value."""
+    """One change; `kind` is one of `KINDS`. An edit has a name, an index (empty for a setting of the update rule) and a value."""
 
     kind: str
     name: str = ""
     index: tuple[int, ...] = ()
     value: Any = None
-
-    @property
-    def edited(self) -> str:
-        """The name of the weight, value or gradient that it edits; empty for other entries."""
-        return self.name if self.kind == "edit" and self.name not in SETTINGS else ""
 
     @property
     def args(self) -> dict[str, Any]:
@@ -54,12 +48,17 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a stretch of training. `once` is the batch that learns although learning is off (an SGD step)."""
+    """The settings of a stretch of training: `rule` has those of the update rule by name. `once` is the batch that learns although
+    learning is off (an SGD step)."""
 
     learning: bool
-    learning_rate: float
+    rule: Mapping[str, float]
     once: int | None = None
     letters: Letter | None = None
+
+    def with_rule(self, name: str, value: float) -> Settings:
+        """Return the settings with another value of one setting of the update rule."""
+        return replace(self, rule={**self.rule, name: value})
 
     def learns(self, batch: int) -> bool:
         """Return True if a batch, counted through all epochs, ends with backward and update."""

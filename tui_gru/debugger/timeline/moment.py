@@ -60,6 +60,8 @@ class Moment:
         match named.kind:
             case Kind.COUNTER:
                 return t if name == "t" else getattr(self.position, name)
+            case Kind.SETTING:
+                return self.record.settings[name]
             case Kind.NUMBER:
                 return self._number(name)
             case Kind.PARAMETER | Kind.KEPT:
@@ -82,8 +84,6 @@ class Moment:
             return self.record.loss if program.knows_loss and offset >= program.loss_tick else None
         if name == "max_weight":
             return float(np.abs(self.weights.parameters).max())
-        if name == "learning_rate":
-            return self.record.learning_rate
         if name == "grad_norm" and name not in program.lines:
             return self.record.grad_norm if self.learned and offset >= program.backward_end else None
         return self.record.numbers[name] if self.learned and self.executed(name, 0) else None

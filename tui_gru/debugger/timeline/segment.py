@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
@@ -19,16 +21,21 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.chain import Chains
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import same
+from tui_gru.engine.running.ahead import Ahead
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.threads import ONE_THREAD
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import COUNT_BYTES, Array, Weights
+from tui_gru.interop.errors import RecordingError
 
 # Called with every batch that is computed on the way; returning True stops the run. A record passed to it is valid until the second
 # call after that.
 Monitor = Callable[[int, BatchRecord], bool]
+
+MOST_BYTES = 2**53  # no machine has more; a session file holds no larger number
+SHARE_AHEAD = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
 
 
 class Memory:
@@ -37,13 +44,15 @@ class Memory:
     def __init__(self, config: Config, limit: int) -> None:
         self.program, self.trainers = program_of(config), Trainers(config)
         self.notebook = config.carry == "notebook"
-        self.budget = Budget(limit, config.num_batches if self.notebook else 1)
+        self.budget = Budget(min(limit, MOST_BYTES), config.num_batches if self.notebook else 1)
         self.records, self.scalars = (
             RecordCache(self.budget, size_at_hand(config), LEAST if config.given is None else LEAST_GIVEN),
             Scalars(self.budget),
         )
         self.chains = Chains(self.program)
         self.numbers = None if config.given is None else config.given.numbers
+        self.ahead = Ahead[BatchRecord]()  # the next batch of a recording
+        self.works_ahead = config.given is not None and config.record_bytes <= machine_memory() // SHARE_AHEAD
         self.segments = 0  # the number of segments created
 
 
@@ -120,19 +129,55 @@ class Segment:
         names: list[str] = []
         segment: Segment | None = self
         while segment is not None and segment.start == self.start:
-            names.append(segment.action.edited)
+            if segment.action.kind == "edit" and segment.action.name not in ("text", *self.settings.rule):
+                names.append(segment.action.name)
             segment = segment.before
-        return tuple(dict.fromkeys(name for name in names if name))[::-1]
+        return tuple(dict.fromkeys(names))[::-1]
 
     def record(self, batch: int, monitor: Monitor | None = None) -> tuple[int, BatchRecord]:
         """Return the number and record of `batch`, computed or replayed as needed; of an earlier batch if `monitor` stops the run.
 
-        The batch before it is cached as well.
+        The batch before it is cached as well, if it can be.
         """
-        route, at, found = self._route(batch, 1)
-        with ONE_THREAD:
-            at, kept = self._follow(route, at, found, batch, self._memory.records.run, monitor)
+        if self.trainer.is_given:
+            return self._given_record(batch, monitor)
+        at, kept = self._replayed(batch, 1, monitor)
         return at, kept.record
+
+    def _given_record(self, batch: int, monitor: Monitor | None) -> tuple[int, BatchRecord]:
+        """Return what `record` returns. The batch before is computed after it, since it may be one that cannot be read."""
+        known = self._memory.records.has(self.number, batch)
+        at, kept = self._replayed(batch, 0, monitor)
+        if not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
+            with suppress(RecordingError):
+                self._replayed(batch - 1, 0, None)
+        return at, kept.record
+
+    def work_ahead(self, batch: int) -> None:
+        """Begin to compute the batch after `batch` of a recording in a thread.
+
+        Does nothing if the record is large, or unless `batch` and the one before it are cached, as after a step forward.
+        """
+        memory, next_ = self._memory, batch + 1
+        has = [memory.records.has(self.number, at) for at in (batch - 1, batch, next_)]
+        known = has == [True, True, False] and next_ < memory.program.num_batches
+        if known and memory.works_ahead and memory.ahead.is_free_for(next_):
+            memory.ahead.begin(next_, self._computation(next_))
+
+    def _computed(self, batch: int) -> BatchRecord:
+        """Return the record of a given batch, as it was given."""
+        ahead = self._memory.ahead.take(batch)
+        return self._computation(batch)() if ahead is None else ahead
+
+    def _computation(self, batch: int) -> Callable[[], BatchRecord]:
+        """Return a function that computes a given batch. It may be called in a thread."""
+        record, number = self.trainer.new_record(), batch % self._memory.program.num_batches
+        return partial(self.trainer.run_given, record, number, learn=self.settings.learns(batch))
+
+    def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
+        route, at, found = self._route(batch, margin)
+        with ONE_THREAD:
+            return self._follow(route, at, found, batch, self._memory.records.run, monitor)
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
         """Call `visit` with the records of the batches `first` … `last` in order until it returns True. Returns whether it did."""
@@ -220,7 +265,7 @@ class Segment:
         program, number = self._memory.program, self.first_batch
         here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
         record, rest = kept.record.copy(), program.point_after(here.position.offset)
-        record.learning_rate = self.settings.learning_rate
+        record.settings = self.settings.rule
         learns = here.position.offset > program.loss_tick or self.settings.learns(number)
         for segment in taking_over:
             point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or rest
@@ -245,24 +290,23 @@ class Segment:
             if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 recent.popleft()
             record = kept = None  # so that the trainer can reuse them
-            record = trainer.new_record()
-            if (given := trainer.given(in_epoch)) is not None:
-                weights, state = given
+            if trainer.is_given:
+                record = self._computed(batch)
             else:
-                state = trainer.carried(in_epoch, state)
-            if given is None and checkpoints.is_due(batch):
-                checkpoints.keep(batch, checkpoint_of(weights, state))
-            elif given is None and (checkpoint := checkpoints.at(batch)) is not None:
-                self._verify(batch, checkpoint, weights, state)
-            trainer.run(
-                record,
-                in_epoch,
-                weights,
-                state,
-                learn=settings.learns(batch),
-                learning_rate=settings.learning_rate,
-                earlier=earlier,
-            )
+                record, state = trainer.new_record(), trainer.carried(in_epoch, state)
+                if checkpoints.is_due(batch):
+                    checkpoints.keep(batch, checkpoint_of(weights, state))
+                elif (checkpoint := checkpoints.at(batch)) is not None:
+                    self._verify(batch, checkpoint, weights, state)
+                trainer.run(
+                    record,
+                    in_epoch,
+                    weights,
+                    state,
+                    learn=settings.learns(batch),
+                    settings=settings.rule,
+                    earlier=earlier,
+                )
             self._note(batch, record)
             kept = CachedBatch(record, earlier)
             recent.append((batch, kept))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
 from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.debugger.program.steps import StepIndex
 from tui_gru.debugger.timeline.chain import Chain
@@ -22,6 +23,7 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
+from tui_gru.interop.errors import RecordingError
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.anchor import Anchor
@@ -126,6 +128,17 @@ class Timeline:
         """Return the complete record of a batch, counted through all epochs; of an earlier batch if `monitor` stopped the run."""
         return self._owner(batch).record(batch, monitor)[1]
 
+    def previous(self, batch: int) -> BatchRecord | None:
+        """Return the complete record of the batch before; None for the first batch, or if it cannot be read from its recording."""
+        try:
+            return self.record(batch - 1) if batch else None
+        except RecordingError:
+            return None
+
+    def work_ahead(self, batch: int) -> None:
+        """Begin to compute the batch after `batch` in a thread, if the user has stepped to `batch` in a recording."""
+        self._owner(batch).work_ahead(batch)
+
     def before(self, batch: int) -> BatchRecord:
         """Return the complete record of the batch before. For the first batch: of that batch itself, before any change."""
         return self.record(batch - 1) if batch else self.segments[0].record(0)[1]
@@ -216,15 +229,21 @@ class Timeline:
         return Timeline(segment, self.memory)
 
     def changed_at(self, tick: int) -> frozenset[str]:
-        """Return the names changed at a tick: parameters, values, gradients, the learning rate.
+        """Return the names changed at a tick: parameters, values, gradients, settings of the update rule.
 
         The line before it used the old ones.
         """
         if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
-        names = (*changeable(self.program), *(("learning_rate",) if "learning_rate" in self.program.names else ()))
+        names = (*changeable(self.program), *self.program.names_of(Kind.SETTING))
         return frozenset(name for name in names if _differ(before.value(name), here.value(name)))
+
+    def setting(self, name: str, batches: NDArray[np.intp]) -> Rows:
+        """Return a setting of the update rule at the end of each of these batches."""
+        chain = self.chain
+        values = np.array([segment.settings.rule[name] for segment in chain.segments])
+        return values[np.searchsorted(chain.first_batches, batches, "right") - 1]
 
     def common(self, other: Timeline) -> int:
         """Return the number of leading segments that two timelines share."""

@@ -29,6 +29,7 @@ class UpdateRule:
 
     def __init__(self, pages: Sequence[Page]) -> None:
         self.settings = {name: value for page in pages for name, value in page.settings.items()}
+        self.meanings = {name: meaning for page in pages for name, meaning in page.meanings.items()}
         self.states = tuple(state for page in pages for state in page.states)
         self.symbols = {name: symbol for page in pages for name, symbol in page.symbols.items()}
         self.lines = _chained(pages)

@@ -28,7 +28,8 @@ class GivenBatch:
     output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `expected` (T, B, ·) is the
     output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
     the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
-    sentences on how the gradients were computed.
+    sentences on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with
+    them when the batch has been computed as it was given.
     """
 
     weights: Weights
@@ -42,6 +43,7 @@ class GivenBatch:
     recorded: Weights | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
     remarks: Callable[[], str] = str
+    derived: Callable[[Weights], None] = lambda gradients: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +163,11 @@ class GivenCorpus:
         """Return the weights and the first states of a batch."""
         given = self.given.batches[batch]
         return given.weights, given.states
+
+    def computed(self, record: BatchRecord, batch: int) -> None:
+        """Pass on the gradients of a batch that has been computed as it was given."""
+        if record.learned:
+            self.given.batches[batch].derived(record.own_gradients)
 
     def continues(self, batch: int, row: int) -> bool:
         """Return True: given batches are not cut from one text, so no row is interrupted."""

@@ -35,7 +35,7 @@ class BatchRecord:
     """One batch: its inputs, every computed value, and its results.
 
     `record.array("z")` returns a view, (T, B, H). Every named value and labelled part of the equations has one, and every delta.
-    `before` has the weights at the start of the batch, `settings` the settings of its update, `numbers` the scalars of the update,
+    `before` has the weights at the start of the batch, `settings` those of the update rule, `numbers` the scalars of the update,
     such as the clipping factor. `loss`, `grad_norm` (the Euclidean norm of all gradients, NaN without learning) and `max_weight`
     (the largest absolute weight) are floats.
     """
@@ -61,7 +61,7 @@ class BatchRecord:
         self.before: Weights = self.own_after
         self.learned = False
         self._beside: Beside | None = None
-        self.learning_rate = self.loss = self.grad_norm = self.max_weight = math.nan
+        self.loss = self.grad_norm = self.max_weight = math.nan
         self.settings: Mapping[str, float] = {}
         self.numbers: Mapping[str, float] = {}
         self._references: tuple[int, ...] = self._counted()
@@ -202,7 +202,7 @@ class BatchRecord:
         twin.block[...] = self.block
         for slot, ids in self._ids.items():
             twin._ids[slot][...] = ids
-        twin.before, twin.learned, twin.learning_rate = self.before, self.learned, self.learning_rate
+        twin.before, twin.learned = self.before, self.learned
         twin.loss, twin.grad_norm, twin.max_weight = self.loss, self.grad_norm, self.max_weight
         twin.settings, twin.numbers = self.settings, self.numbers
         twin.own_after.updates = self.own_after.updates

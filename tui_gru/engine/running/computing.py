@@ -16,7 +16,7 @@ from tui_gru.engine.compiling.update import Keep
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 
-Settings = Mapping[str, float]  # settings of the update rule: learning_rate, β1 …
+Settings = Mapping[str, float]  # settings of the update rule: learning_rate, beta1 …; never changed in place
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _backward(record: BatchRecord, earlier: Earlier) -> None:
 
 def _finish(record: BatchRecord, settings: Settings | None, learn: bool, keep: Keep | None = None) -> None:
     """Compute the update and the scalars of the batch."""
-    record.learned, record.settings = learn, dict(settings or {})
+    record.learned, record.settings = learn, settings or {}
     if record.loss_array is not None:
         record.loss = float(record.loss_array)
     record.grad_norm, record.numbers = math.nan, {}

@@ -12,7 +12,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.given import GivenCorpus
 from tui_gru.engine.running.batch import BatchRecord, RecordPool
-from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from
+from tui_gru.engine.running.computing import Earlier, Point, Settings, compute, compute_from
 from tui_gru.engine.running.threads import ONE_THREAD
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -23,7 +23,6 @@ class Trainer:
     def __init__(self, config: Config, corpus: Corpus | GivenCorpus, pool: RecordPool | None = None) -> None:
         self.config, self.corpus, self.compiled = config, corpus, config.compiled
         self.pool = pool or RecordPool(self.compiled)
-        self._settings = config.settings
         self._zero = np.zeros(
             sum(int(np.prod(self.compiled.shape(config.model.axes[s])[1:])) for s in self.compiled.states), config.dtype
         )
@@ -57,34 +56,37 @@ class Trainer:
         state: Array,
         *,
         learn: bool,
-        learning_rate: float,
+        settings: Settings,
         earlier: Sequence[BatchRecord] = (),
     ) -> None:
         """Compute batch `batch` (of the epoch) into `record`.
 
-        `state` has the flattened states at its start, `earlier` the records of the epoch's earlier batches, latest first (carry
-        `notebook` only). Afterwards `record.after` has the weights for the next batch.
+        `state` has the flattened states at its start, `settings` those of the update rule, `earlier` the records of the epoch's
+        earlier batches, latest first (carry `notebook` only). Afterwards `record.after` has the weights for the next batch.
         """
         with ONE_THREAD, np.errstate(all="ignore"):  # inf and NaN are results that the debugger shows
             self.load(record, batch)
             record.begin_with(state)
-            record.before, record.learning_rate = weights, learning_rate
-            compute(record, self._with(learning_rate), learn=learn, earlier=self._earlier(earlier))
+            record.before = weights
+            compute(record, None if self.is_given else settings, learn=learn, earlier=self._earlier(earlier))
+
+    def run_given(self, record: BatchRecord, batch: int, *, learn: bool) -> BatchRecord:
+        """Compute a given batch as it was given into `record`, and return `record`. It has no update."""
+        assert isinstance(self.corpus, GivenCorpus)
+        weights, state = self.corpus.begin(batch)
+        self.run(record, batch, weights, state, learn=learn, settings={})
+        self.corpus.computed(record, batch)
+        return record
 
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
         """Compute the rest of a batch, with the weights in `record.before`; everything before `at` is unchanged."""
         with ONE_THREAD, np.errstate(all="ignore"):
-            compute_from(record, at, self._with(record.learning_rate), learn=learn, earlier=self._earlier(earlier))
+            settings = None if self.is_given else record.settings
+            compute_from(record, at, settings, learn=learn, earlier=self._earlier(earlier))
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Load the inputs of a batch of the epoch into a record; with `t`, only those timesteps."""
         self.corpus.load(record, batch, t)
-
-    def _with(self, learning_rate: float) -> dict[str, float] | None:
-        if self.is_given:  # there is no update
-            return None
-        self._settings["learning_rate"] = learning_rate
-        return self._settings
 
     def _earlier(self, records: Sequence[BatchRecord]) -> Earlier:
         return Earlier(records, self._scratch) if records else _NONE

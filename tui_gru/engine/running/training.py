@@ -27,7 +27,7 @@ def train(
     A record that the caller does not hold is reused for a later batch.
     """
     trainer = Trainer(config, corpus_of(config))
-    weights = initial_weights(config) if weights is None else weights
+    weights, settings = initial_weights(config) if weights is None else weights, config.settings
     state = trainer.initial_state()
     for epoch in range(epochs):
         earlier: list[BatchRecord] = []  # of this epoch, latest first; for carry `notebook`
@@ -40,7 +40,7 @@ def train(
                 weights,
                 state,
                 learn=learn,
-                learning_rate=config.learning_rate,
+                settings=settings,
                 earlier=earlier,
             )
             yield epoch, batch, record

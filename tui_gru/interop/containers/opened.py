@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +28,13 @@ class Opened:
         return members(self.path) if self.head.startswith(b"PK\x03\x04") else {}
 
 
-def open_file(path: Path) -> Opened:
-    """Read the size and the first bytes of a file. Raises `ModelFileError` if there is no file to read."""
+def open_file(path: Path, head_size: int = HEAD_SIZE) -> Opened:
+    """Read the size and the first `head_size` bytes of a file. Raises `ModelFileError` if there is no file to read."""
     try:
         mode = path.stat().st_mode
         if S_ISREG(mode):
-            with path.open("rb") as file:
-                head, size = file.read(HEAD_SIZE), path.stat().st_size
+            with path.open("rb", buffering=0) as file:
+                head, size = file.read(head_size), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ModelFileError(f"it cannot be opened: {(error.strerror or str(error)).lower()}; check the name") from None
     except ValueError:  # a null byte in the name

@@ -49,6 +49,9 @@ STACKED = (
     Stacked(
         "torch's gru_cell", "w_ih", "w_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
     ),
+    Stacked(
+        "torch's gru_cell", "W_ih", "W_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
+    ),
     Stacked("MLX's GRU", "Wx", "Wh", "b", "", "bhn", TORCH),
     Stacked("flax nnx's GRUCell", "dense_i/kernel", "dense_h/kernel", "dense_i/bias", "dense_h/bias", "", TORCH),
     Stacked("Haiku's GRU", "w_i", "w_h", "b", "", "", Convention("zrn", "before", "takes")),

@@ -12,7 +12,7 @@ from tui_gru.interop.findings import Findings
 from tui_gru.interop.found import Convention, FoundGRU
 from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, apart_cell, stacked_cell
 from tui_gru.interop.matching.families import APART, STACKED, Apart, Stacked
-from tui_gru.interop.matching.guessing import guessed
+from tui_gru.interop.matching.guessing import biases_of, guessed
 from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
 from tui_gru.interop.tensors import Tensor, Tensors
@@ -45,6 +45,7 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
     found, refused = [], []
     for family in (*STACKED, *APART):
         for group in _groups(family, tensors, claimed):
+            other_names = _add_biases(group, {name: tensor for name, tensor in tensors.items() if name not in claimed})
             claimed |= group.names
             name = printable(group.prefix) or "gru"
             try:
@@ -53,7 +54,7 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
                 refused.append(f"{name}: {error}")
                 continue
             composed_here = "; weight_norm is composed" if group.names & set(normed) else ""
-            found.append(replace(gru, format=format_name, path=path, evidence=gru.evidence + composed_here))
+            found.append(replace(gru, format=format_name, path=path, evidence=gru.evidence + other_names + composed_here))
     refused.extend(
         f"{printable(weight)} has a parametrization other than weight_norm: save it after "
         f"torch.nn.utils.parametrize.remove_parametrizations"
@@ -81,6 +82,20 @@ def _groups(family: Stacked | Apart, tensors: Tensors, claimed: set[str]) -> Ite
     for group in groups.values():
         if any(required <= set(cell) for cell in group.cells.values()):
             yield group
+
+
+def _add_biases(group: Group, tensors: Tensors) -> str:
+    """Add biases that have other names than those of the family, by their shapes; return what to add to the evidence."""
+    roles, *more = group.cells.values()
+    if more or isinstance(group.family, Apart) or set(roles) != {"W", "U"} or len(tensors[roles["U"]].shape) != 2:
+        return ""
+    start = group.prefix and roles["W"][: len(group.prefix) + 1]
+    beside = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
+    biases = biases_of(max(tensors[roles["U"]].shape), (name for name in beside if name not in group.names), tensors)
+    if not 1 <= len(biases) <= 2:
+        return ""
+    roles.update(zip("bh", biases, strict=False))
+    return f"; biases {' and '.join(map(printable, biases))} by their shapes"
 
 
 def _roles(family: Stacked | Apart) -> dict[str, str]:

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
 from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.data.given import GivenBatch
 from tui_gru.engine.model import Structure
+from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
-from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.opening.remarks import remarks
 from tui_gru.interop.recomputing.comparing import tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
-from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, torch_gradients, weights_of
+from tui_gru.interop.recomputing.models import compiled_for, reads_head, recorded_gradients, torch_gradients, weights_of
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
@@ -58,17 +59,17 @@ class Frame:
     learns: bool
 
     @classmethod
-    def around(cls, steps: Sequence[Sequence[CallShape]]) -> Frame:
-        """Return the frame of several steps, each with one or more calls of the same module. Raises `CaptureError` for an empty
-        call."""
+    def around(cls, steps: Sequence[Sequence[CallShape]], classes: int | None = None) -> Frame:
+        """Return the frame of several steps, each with one or more calls of the same module; `classes` is the width of all heads if
+        it is known. Raises `CaptureError` for an empty call."""
         every = [call for calls in steps for call in calls]
         module = every[0].module
         T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
         if not T or not B:
             raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
         alike = all(call.timesteps == T for call in every) and all(sum(call.rows for call in calls) == B for calls in steps)
-        classes = {call.classes for call in every}
-        V = classes.pop() if len(classes) == 1 else 0
+        widths = {call.classes for call in every} if classes is None else {classes}
+        V = widths.pop() if len(widths) == 1 else 0
         structure = Structure(
             cell="gru-reset-after",
             layers=module.layers,
@@ -82,6 +83,18 @@ class Frame:
         sizes = {"I": module.input_size, "H": module.hidden_size, "B": B, "T": T} | ({"V": V} if V else {})
         dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
         return cls(module, structure, sizes, dtype, any(call.learned for call in every))
+
+
+def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
+    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
+    call."""
+    learned = [call for call in calls if call.learned]
+    return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
+
+
+def _same(one: WeightSet, other: WeightSet) -> bool:
+    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
+    return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())
 
 
 def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> GivenBatch:
@@ -113,6 +126,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     expected = join.timed(lambda call: call.out, width)
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
+    about = _About(steps, model)
     return GivenBatch(
         weights=weights,
         inputs=inputs,
@@ -124,7 +138,8 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
         loss=sum(losses) / len(losses) if losses else np.nan,
         recorded=_recorded(steps, model),
         settings=steps[0][0].settings,
-        remarks=lru_cache(maxsize=1)(partial(sentences, steps)),
+        remarks=about.remarks,
+        derived=about.derived,
     )
 
 
@@ -156,11 +171,43 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
 _NAMES = ("p.", "h0 ")  # a sentence that begins with one of these does not get a capital
 
 
-def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
+class _About:
+    """The remarks on a step. The gradients of its only call are those of the batch, if that is computed by the same model."""
+
+    def __init__(self, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> None:
+        self._steps, self._model = steps, model
+        self._gradients: Weights | None = None
+        self._text: str | None = None
+        self._record: BatchRecord | None = None  # used for all calls of the same sizes
+
+    def derived(self, gradients: Weights) -> None:
+        """Store the gradients of the batch."""
+        if self._text is None:
+            self._gradients = gradients.copy()
+
+    def remarks(self) -> str:
+        """Return the sentences, created once."""
+        if self._text is None:
+            self._text = sentences(self._steps, self._of)
+            self._gradients = self._record = None
+        return self._text
+
+    def _of(self, call: GRUCall) -> Mapping[str, Array]:
+        """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
+        model, own = compiled_for(call), [own for _, calls in self._steps for own in calls]
+        if own == [call] and model is self._model and self._gradients is not None:
+            return torch_gradients(call, self._gradients, model)
+        if self._record is None or self._record.compiled is not model:
+            self._record = BatchRecord(model)
+        record = recompute(call, record=self._record)
+        return torch_gradients(call, record.own_gradients, model)
+
+
+def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, Array]]) -> str:
     """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
-    found = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
+    found = [f"{compare_gradients([step for step, _ in steps], derive).sentence}."] if learned else []
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     found += [f"{note.sentence}." for note in notes]
     found += remarks(calls)
@@ -169,12 +216,6 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     if len(steps) > 1:
         found.append(f"The rows are those of {len(steps)} ranks.")
     return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in found)
-
-
-def _derived(call: GRUCall) -> Mapping[str, Array]:
-    """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
-    record = recompute(call)
-    return torch_gradients(call, record.own_gradients, record.compiled)
 
 
 class _Joined:

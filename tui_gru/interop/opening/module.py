@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
+from weakref import WeakSet
 
 from tui_gru.engine.data.given import Given
 from tui_gru.equations.errors import did_you_mean
-from tui_gru.interop.capture import Capture, CapturedStep, GRUCall, WeightSet
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall
+from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
+from tui_gru.interop.opening.captured import CallShape, Frame, batch_of, calls_of
 from tui_gru.interop.recomputing.sequences import sequences
 
 if TYPE_CHECKING:
@@ -24,18 +23,26 @@ UNTRAINED = 8  # calls without a gradient that a step stores
 FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
 
-@dataclass(eq=False)
 class _Watched:
-    """A captured module. `step` is its last step if that could not be shown, so that the next call can show it."""
+    """A captured module. `step` is its last step if that could not be shown, so that the next call can show it.
 
-    module: Module
-    optimizer: Optimizer | None
-    head: Linear | None
-    capture: Capture
-    step: CapturedStep | None = None
+    It belongs to the hooks on the GRUs of the module, through the capture.
+    """
+
+    def __init__(self, module: Module, optimizer: Optimizer | None, head: Linear | None) -> None:
+        self.module = module
+        self.step: CapturedStep | None = None
+        self.capture_with(optimizer, head)
+
+    def capture_with(self, optimizer: Optimizer | None, head: Linear | None) -> None:
+        self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED)
+        self.optimizer, self.head = optimizer, head
+
+    def _ignore(self, step: CapturedStep) -> None:
+        """Makes the capture hold this object; steps are taken with `Capture.cut`."""
 
 
-_watched: list[_Watched] = []
+_watched: WeakSet[_Watched] = WeakSet()  # a module lives no longer than in the script
 
 
 def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
@@ -43,11 +50,9 @@ def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, n
 
     Returns None on the first call, which begins the capture. Raises `CaptureError` as `captured_run` does.
     """
-    for watched in _watched:
-        if watched.module is module:
-            break
-    else:
-        _watched.append(_Watched(module, optimizer, head, _capture(module, optimizer, head)))
+    watched = _of(module)
+    if watched is None:
+        _watched.add(_Watched(module, optimizer, head))
         return None
     step = watched.capture.cut()
     watched.step = step = step if step.calls or step.notes or watched.step is None else watched.step
@@ -56,8 +61,8 @@ def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, n
     return given, " ".join(filter(None, (remarks, _captured_otherwise(watched, optimizer, head))))
 
 
-def _capture(module: Module, optimizer: Optimizer | None, head: Linear | None) -> Capture:
-    return Capture(module, optimizer, head=head, without_gradient=UNTRAINED)
+def _of(module: Module) -> _Watched | None:
+    return next((watched for watched in _watched if watched.module is module), None)
 
 
 def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Linear | None) -> str:
@@ -67,17 +72,16 @@ def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Li
     new = {name: value for name, value in given.items() if value is not None and value is not getattr(watched, name)}
     if not new:
         return ""
-    optimizer, head = new.get("optimizer", watched.optimizer), new.get("head", watched.head)  # type: ignore[assignment]
-    capture = _capture(watched.module, optimizer, head)
-    watched.capture.close()
-    watched.capture, watched.optimizer, watched.head = capture, optimizer, head
+    before = watched.capture
+    watched.capture_with(watched.optimizer if optimizer is None else optimizer, watched.head if head is None else head)
+    before.close()
     are, them = ("is", "it") if len(new) == 1 else ("are", "them")
     return f"The {' and the '.join(new)} of this call {are} captured from the next batch on; give {them} to the first call as well."
 
 
 def forget(module: Module) -> None:
     """Stop capturing a module: remove all hooks."""
-    for watched in [watched for watched in _watched if watched.module is module]:
+    if (watched := _of(module)) is not None:
         watched.capture.close()
         _watched.remove(watched)
 
@@ -124,15 +128,3 @@ def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -
     named = [call for call in calls if name in (None, call.module.name)]
     last = ([call for call in named if call.learned] or named)[-1]
     return calls_of([call for call in named if call.module == last.module])
-
-
-def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
-    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
-    call."""
-    learned = [call for call in calls if call.learned]
-    return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
-
-
-def _same(one: WeightSet, other: WeightSet) -> bool:
-    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
-    return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
 from tui_gru.equations.errors import did_you_mean
+from tui_gru.interop.containers import safetensors
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.formats import npz, safetensors, torch_checkpoint
+from tui_gru.interop.formats import npz, torch_checkpoint
 from tui_gru.interop.tensors import Array, Tensor
 
 #: For the ending of a matrix's name, the ending of its bias's name.
@@ -18,7 +20,7 @@ _BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
 
 def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
     """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
-    file = open_file(Path(path))
+    file = open_file(Path(os.path.expanduser(path)))
     if torch_checkpoint.fits(file):
         return torch_checkpoint.tensors(file)[0]
     if npz.fits(file):

@@ -71,7 +71,7 @@ class Numbers:
 def array_of(value: Any, option: str) -> Array:
     """Return an array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
     if isinstance(value, (str, PathLike)):
-        path = Path(value)
+        path = Path(os.path.expanduser(value))
         try:
             with path.open("rb") as file, warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -21,7 +22,7 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
     """
     name = printable(path, 1000)
     try:
-        with Path(path).open("rb") as file:
+        with Path(os.path.expanduser(path)).open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it cannot be read"

@@ -89,7 +89,7 @@ def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Deri
     steps = [steps] if isinstance(steps, CapturedStep) else list(steps)
     first, derive = steps[0], derive or _derived
     recorded = {name: first.gradients[name] for name in _parameters(steps) if name in first.gradients}
-    calls = [[(call, derive(call)) for call in step.calls if call.learned] for step in steps]
+    calls = [[(call, derive(call)) for call in step.calls if _counts(call)] for step in steps]
     computed = tuple(_computed(calls))
     if not recorded and not computed:
         return GradientComparison(Cause.NOTHING)
@@ -118,9 +118,14 @@ def _derived(call: GRUCall) -> Mapping[str, Array]:
     return torch_gradients(call, record.own_gradients, record.compiled)
 
 
+def _counts(call: GRUCall) -> bool:
+    """Return True if a call contributes to the gradients; one without rows or timesteps does not."""
+    return call.learned and bool(call.rows and call.timesteps)
+
+
 def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
     """Return the parameters that are weights of calls with a gradient."""
-    named = (name for step in steps for call in step.calls if call.learned for name in call.weights.parameters.values())
+    named = (name for step in steps for call in step.calls if _counts(call) for name in call.weights.parameters.values())
     return list(dict.fromkeys(named))
 
 

@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
-from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.recording.encoding import number, plain
 
 FORMAT, VERSION = "tui-gru-recording", 1
@@ -24,11 +25,15 @@ _SHARD = re.compile(r"step-(\d{8,15})\.rank(\d{1,6})\.safetensors")
 _LINES = re.compile(r"steps\.rank(\d{1,6})\.jsonl")
 
 
+class RecordingVersionError(ModelFileError):
+    """The recording was written by another version of this program."""
+
+
 def holds_a_recording(folder: Path) -> bool:
     """Return True if a folder has a file with a name of a recording."""
     try:
         names = os.listdir(folder)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the name
         return False
     return any(name == RUN or step_and_rank(name) is not None or rank_of_lines(name) is not None for name in names)
 
@@ -114,14 +119,17 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError(f"{RUN} in it is damaged; copy it again") from None
     if not isinstance(run, dict) or run.get("format") != FORMAT:
-        raise ModelFileError(f"{RUN} in it does not belong to a recording; give the folder that tui_gru.record wrote")
+        raise ModelFileError(f"{RUN} in it does not belong to a recording")
     if run.get("version") != VERSION:
-        raise ModelFileError(f"it has version {run.get('version')!r} of the format, and {VERSION} is read; update tui-gru")
+        version = printable(repr(run.get("version")), 20)
+        raise RecordingVersionError(f"it has version {version} of the format, and {VERSION} is read; update tui-gru")
     return run
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file. Raises `ModelFileError` if it is too large, and `OSError`."""
+    """Return the text of a file. Raises `ModelFileError` if it is no file or too large, and `OSError`."""
+    if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
+        raise ModelFileError(f"{path.name} in it is no file; copy it again")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_TEXT:

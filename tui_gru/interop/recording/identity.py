@@ -8,11 +8,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.containers import safetensors
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
-from tui_gru.interop.formats import safetensors
 from tui_gru.interop.recording.folder import shard_name
 from tui_gru.interop.recording.reading import Recording, open_recording
+from tui_gru.interop.recording.shards import open_shard
 
 HASH = 16  # bytes
 
@@ -20,7 +20,7 @@ HASH = 16  # bytes
 def identity_of(recording: Recording, name: str) -> dict[str, Any]:
     """Return the identity of the GRU called `name` in a recording, as JSON. Raises `RecordingError` for a step that cannot be
     read."""
-    steps = [[step.number, _hash(recording.folder, step.number, step.ranks)] for step in recording.steps]
+    steps = [[step.number, _hash(recording.folder, step.number, recording.intact_ranks(step.number))] for step in recording.steps]
     return {"folder": str(recording.folder.resolve()), "name": name, "steps": steps}
 
 
@@ -41,7 +41,7 @@ def recognised(identity: Mapping[str, Any]) -> Recording:
     for number, known in identity["steps"]:
         if number not in kept:
             raise RecordingError(f"step {number:,} of its recording {shown} was deleted; open the recording itself")
-        if _hash(folder, number, kept[number].ranks) != known:
+        if _hash(folder, number, recording.intact_ranks(number)) != known:
             raise RecordingError(f"step {number:,} of its recording {shown} has changed; open the recording itself")
     return replace(recording, steps=tuple(kept[number] for number, _ in identity["steps"]))
 
@@ -53,10 +53,12 @@ def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
     for rank in ranks:
         path = folder / shard_name(number, rank)
         try:
-            file = open_file(path)
+            file = open_shard(path)
             found.update(f"{rank} {file.size} ".encode() + safetensors.header_text(file))
         except ModelFileError as error:
             raise RecordingError(f"{printable(path, 1000)}: {error}") from None
         except OSError as error:
-            raise RecordingError(f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}") from None
+            raise RecordingError(
+                f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}; open the recording again"
+            ) from None
     return found.hexdigest()

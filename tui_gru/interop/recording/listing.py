@@ -86,8 +86,11 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
     found = _Lines()
     try:
         text = read_text(folder / lines_name(rank))
-    except (ModelFileError, OSError) as error:
-        damaged.append(f"{lines_name(rank)}: {error}")
+    except ModelFileError as error:
+        damaged.append(str(error))
+        return found
+    except OSError as error:
+        damaged.append(f"{lines_name(rank)} in it cannot be read: {error.strerror or error}; the steps themselves are not affected")
         return found
     entries: list[Line | Progress] = []
     for line in text.split("\n")[:-1]:  # the text after the last line break is an unfinished line

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from tui_gru.engine.numbers import gib
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
-from tui_gru.interop.recording.folder import RUN, read_run, shard_name
+from tui_gru.interop.recording.folder import RUN, RecordingVersionError, read_run, shard_name
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
 from tui_gru.interop.recording.outlines import Outlines
 from tui_gru.interop.recording.shards import read_shard
@@ -75,10 +76,25 @@ class Recording:
         return _read(path, lambda: read_shard(path)[1])
 
     def outline(self, number: int, rank: int | None = None) -> CapturedStep:
-        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked. Raises
-        `RecordingError`."""
+        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked.
+
+        Steps with the same calls and shapes share one outline, whose number, loss and settings are those of one of them. Raises
+        `RecordingError`.
+        """
         path = self._path(number, rank)
         return _read(path, lambda: self._outlines.read(path))
+
+    def intact_ranks(self, number: int) -> tuple[int, ...]:
+        """Return the ranks whose file of a step can be read, as far as its header shows; all if there is no other rank."""
+        ranks = self._kept(number).ranks
+        return tuple(rank for rank in ranks if self._is_intact(number, rank)) if len(ranks) > 1 else ranks
+
+    def _is_intact(self, number: int, rank: int) -> bool:
+        try:
+            self.outline(number, rank)
+        except RecordingError:
+            return False
+        return True
 
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks
@@ -104,7 +120,7 @@ class Recording:
 
 def open_recording(folder: str | PathLike[str]) -> Recording:
     """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that says what to do."""
-    path = Path(folder)
+    path = Path(os.path.expanduser(folder))
     if not path.is_dir():
         what = "it is a file" if path.exists() else "there is no such folder"
         raise RecordingError(f"{_shown(path)}: {what}; give the folder that tui_gru.record wrote", option="path")
@@ -120,9 +136,13 @@ def _opened(folder: Path) -> Recording:
         ranks = run["ranks"]
         if type(ranks) is not int or not 1 <= ranks < 10**6:
             raise ModelFileError(f"{RUN} in it names {printable(ranks, 20)} ranks; it is damaged")
-    except (ModelFileError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        if not modules:
+            raise ModelFileError(f"{RUN} in it names no GRU; it is damaged")
+    except RecordingVersionError:
+        raise
+    except (ModelFileError, OSError, KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, ModelFileError) else f"there is no {RUN} in it that can be read"
-        if not listing.steps or (isinstance(error, ModelFileError) and "version" in str(error)):
+        if not listing.steps:
             raise ModelFileError(f"{reason}; give the folder that tui_gru.record wrote") from None
         damaged.append(reason)
         run, (modules, ranks) = {}, _of_steps(folder, listing)
@@ -166,6 +186,8 @@ def _read(path: Path, read: Callable[[], _Found]) -> _Found:
         return read()
     except ModelFileError as error:
         raise RecordingError(f"{_shown(path)}: {error}") from None
+    except FileNotFoundError:
+        raise RecordingError(f"{_shown(path)}: it is not there any more; put it back, or go to another step") from None
     except OSError as error:
         raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}; open the recording again") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections import deque
 from dataclasses import asdict
@@ -12,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tui_gru.interop.capture import Capture, CapturedStep
 from tui_gru.interop.capture.buffers import Buffers
+from tui_gru.interop.capture.calls import CapturedStep
+from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.errors import CaptureError, ModelFileError, printable
 from tui_gru.interop.recording.encoding import encoded, plain
 from tui_gru.interop.recording.folder import RUN, Line, Progress, lines_name, read_run, shard_name, write_run
@@ -46,7 +48,9 @@ class Recorder:
         """Begin to record. Raises a `CaptureError` that names the argument and says what to do."""
         if not isinstance(folder, (str, PathLike)):
             raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
-        self.folder = Path(folder)
+        if not os.fspath(folder):
+            raise CaptureError("folder is empty; name the folder to record into", option="folder")
+        self.folder = Path(os.path.expanduser(folder))
         self._every, self._last = _count("every", every), _count("last", last)
         self._trigger = Trigger(on)
         self._holds = bool(self._last or self._trigger.source.strip())  # True if every step must be captured
@@ -144,6 +148,7 @@ class Recorder:
         """Create the folder with run.json and this rank's file of lines, without overwriting anything."""
         import torch
 
+        shown = printable(self.folder, 1000)
         run = {
             "modules": [asdict(module) for module in self._capture.modules],
             "optimizer": None if optimizer is None else type(optimizer).__name__,
@@ -154,27 +159,26 @@ class Recorder:
             "torch": torch.__version__,
         }
         try:
-            if self.folder.is_file():
-                raise NotADirectoryError(ENOTDIR, "it is a file")
+            if os.path.lexists(self.folder) and not self.folder.is_dir():
+                raise NotADirectoryError(ENOTDIR, "it is a file" if self.folder.is_file() else "it is no folder")
             self.folder.mkdir(parents=True, exist_ok=True)
             if (self.folder / RUN).exists():
                 existing = read_run(self.folder)
                 if any(existing.get(name) != run[name] for name in ("modules", "ranks")):
-                    raise CaptureError(f"{self.folder} holds the recording of another run; name another folder", option="folder")
+                    raise CaptureError(f"{shown} holds the recording of another run; name another folder", option="folder")
             else:
                 write_run(self.folder, run)
             return open(self.folder / lines_name(self.rank), "x", encoding="utf-8")
         except FileExistsError:
             raise CaptureError(
-                f"{self.folder} holds a recording of rank {self.rank} already; name another folder, or delete it", option="folder"
+                f"{shown} holds a recording of rank {self.rank} already; name another folder, or delete it",
+                option="folder",
             ) from None
         except ModelFileError as error:
-            raise CaptureError(f"cannot record into {self.folder}: {error}", option="folder") from None
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise CaptureError(
-                f"{printable(self.folder, 1000)} cannot be written: {reason}; name another folder", option="folder"
-            ) from None
+            raise CaptureError(f"cannot record into {shown}: {error}; name another folder", option="folder") from None
+        except (OSError, ValueError) as error:  # ValueError: a null byte
+            reason = getattr(error, "strerror", None) or str(error)
+            raise CaptureError(f"{shown} cannot be written: {reason}; name another folder", option="folder") from None
 
     def _append(self, line: Line | Progress) -> None:
         try:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.containers import safetensors
+from tui_gru.interop.containers.opened import Opened, open_file
 from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.formats import safetensors
 from tui_gru.interop.tensors import Array, Tensor
 
 KEY = "tui_gru"  # the key of the JSON object in the metadata
+HEADER_SIZE = 1 << 14  # bytes; more than most headers have
 _TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 
 
@@ -58,7 +59,22 @@ def _encoded(array: Array, half: bool) -> tuple[str, Array]:
 
 def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON object and the arrays, which are read on demand. Raises `ModelFileError`."""
-    header = safetensors.header(file := open_file(path))
+    return described(open_shard(path))
+
+
+def open_shard(path: Path) -> Opened:
+    """Open a file of a step, and read as many bytes as its header usually has. Raises `ModelFileError`, and `FileNotFoundError` if
+    it has been deleted."""
+    try:
+        return open_file(path, HEADER_SIZE)
+    except ModelFileError:
+        path.lstat()
+        raise
+
+
+def described(file: Opened) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the JSON object and the arrays of an open file. Raises `ModelFileError`."""
+    header = safetensors.header(file)
     return _about(header), safetensors.tensors(file, header)
 
 

@@ -19,7 +19,6 @@ COMMON = {
     "t": "timestep: the place in the sequence for which the lines inside the loops are computed",
     "char": "the character that is read, in each row of the batch",
     "target": "the character that should be predicted, in each row of the batch",
-    "learning_rate": "learning rate: how far an update goes against the gradient",
     "grad_norm": "length of the whole gradient: the root of the sum of all its squares",
     "max_weight": "the largest absolute value of all weights",
     "loss": "loss of the batch: how badly it is predicted; training makes it smaller",
@@ -81,6 +80,8 @@ def _by_role(program: Program, name: str, kind: Kind) -> Iterator[str]:
         case Kind.KEPT | Kind.STEP:
             parameter = next((p for p in sorted(program.parameters, key=len, reverse=True) if name.endswith(f"_{p}")), name)
             yield ROLES["kept" if kind is Kind.KEPT else "step"].format(shown(parameter))
+        case Kind.SETTING:
+            yield program.model.rule.meanings[name]
         case Kind.VALUE | Kind.NUMBER:
             yield from _part(program, name)
 

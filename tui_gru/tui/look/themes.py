@@ -154,6 +154,8 @@ _ANSI_LIGHT = replace(
 )
 
 _PALETTES: dict[tuple[bool, bool, str], Palette] = {}
+#: The palettes of themes by name. Textual merges its themes with ours at each look-up.
+_BY_NAME: dict[tuple[str, str], Palette] = {}
 
 
 def register_themes(app: App[Any]) -> None:
@@ -181,4 +183,8 @@ def palette_for(theme: Theme, glyphs: Glyphs = UNICODE) -> Palette:
 
 def palette_of(app: App[Any]) -> Palette:
     """Return the palette of the current theme of an app, with the app's glyphs if it has them."""
-    return palette_for(app.current_theme, getattr(app, "glyphs", UNICODE))
+    glyphs = getattr(app, "glyphs", UNICODE)
+    key = app.theme, glyphs.name
+    if key not in _BY_NAME:
+        _BY_NAME[key] = palette_for(app.current_theme, glyphs)
+    return _BY_NAME[key]

@@ -48,6 +48,7 @@ class MainScreen(GuardedScreen):
     """
 
     AUTO_FOCUS = ""
+    BLANK = True  # Textual's name: it draws nothing itself
     BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 - as Textual has it
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
@@ -133,6 +134,12 @@ class MainScreen(GuardedScreen):
         self._due = False
         self.panels.show()
         self.bottom.refresh()
+        if self.session.steps:  # a recording
+            self.call_after_refresh(self._work_ahead)
+
+    def _work_ahead(self) -> None:
+        if not (self.runner.running or self._due):
+            self.session.work_ahead()
 
     # Messages
 

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from textual.containers import Container
-
 from tui_gru.tui.widgets.overlay import Overlay
 
 if TYPE_CHECKING:
@@ -24,7 +22,8 @@ class OverlayHost:
     @property
     def overlay(self) -> Overlay | None:
         """The overlay that covers the blackboard, None if there is none."""
-        return next(iter(self._screen.query(Overlay)), None)
+        board = self._screen.panels.board
+        return next((panel for panel in board.children if isinstance(panel, Overlay)), None) if board is not None else None
 
     @property
     def expecting(self) -> bool:
@@ -46,7 +45,8 @@ class OverlayHost:
     async def _lay(self, overlay: Overlay, then: Callable[[], object] | None) -> None:
         screen = self._screen
         try:
-            board = screen.query_one("#blackboard", Container)
+            board = screen.panels.board
+            assert board is not None
             for earlier in screen.query(Overlay):
                 await earlier.remove()
             await board.mount(overlay)
@@ -65,7 +65,8 @@ class OverlayHost:
         for overlay in self._screen.query(Overlay):
             overlay.read_at = None  # such that `lift_what_is_gone` ignores it until it is removed
             overlay.remove()
-        self._screen.query_one("#blackboard").remove_class("-covered", update=False)  # the next line updates it
+        if (board := self._screen.panels.board) is not None:
+            board.remove_class("-covered", update=False)  # the next line updates it
         self._screen.remove_class("-overlaid")
         self._screen.set_focus(None)
 

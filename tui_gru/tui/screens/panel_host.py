@@ -2,149 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.pages import SMALL, Following, following, pages_of
+from tui_gru.tui.pages import FRAMES, PLACES, Following, Place, following, pages_of, size_of
 from tui_gru.tui.panels.program.current_line import CurrentLine
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.time.header import Header
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.time.time_line import TimeLine
 from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Weights
-from tui_gru.tui.view import Shows
+from tui_gru.tui.view import Compared
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from tui_gru.tui.panels.program.log import Log
-    from tui_gru.tui.panels.program.watches import Watches
     from tui_gru.tui.screens.main import MainScreen
+    from tui_gru.tui.view import Shows
 
 LOW = 20  # rows; a screen with fewer is low
-#: The panels that always exist, in the order in which they are drawn.
-PANELS: tuple[type[Widget], ...] = (
-    Header, Listing, Sequence, LossTerms, CurrentLine, Gates, Softmax, LossCurve, Weights, Samples, TimeLine,
-)  # fmt: skip
-#: The panels that show differences when two branches are compared. The current line shows its own values, because its result
-#: must be that of the operands shown.
-OF_DIFFERENCES = (Gates, LossTerms, Softmax, Weights)
-#: The panels without a remark about a comparison: those above, those that name branches themselves, and the listing.
-SAYING_IT = (*OF_DIFFERENCES, LossCurve, Listing, Samples)
+
+
+class Frame(Container):
+    """A container of panels that draws nothing itself."""
+
+    BLANK = True  # Textual's name for it
 
 
 class PanelHost:
-    """`page` is the number of the page, from 1. main.tcss defines which panels a page shows."""
+    """`page` is the number of the page, from 1. pages.py defines which panels a page shows."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
         self.page = 1
-        self._time_lines: list[TimeLine] = []
+        self._panels: dict[Place, Widget] = {}
+        self._frames: dict[str, Frame] = {}
+        self._arranged: object = None  # what the panels on screen were last chosen for
+        self._at = Following.VALUES
         self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
-        self._ever_watching = False
-        self._followed = Following.VALUES
 
     def compose(self) -> ComposeResult:
-        """Yield the panels in their containers."""
-        gates = Gates(self._screen.session.program)
-        yield Header()
-        with Container(id="body"):
-            with Container(id="program"):
-                yield Listing()
-            with Container(id="top"):
-                yield Sequence()
-                yield LossTerms()
-            with Container(id="blackboard", classes="-many" if gates.many else ""):
-                yield CurrentLine()
-                yield gates
-                with Container(id="middle"):
-                    yield Softmax()
-                    yield LossCurve()
-                with Container(id="bottom"):
-                    yield Weights()
-                    yield Samples()
-        self._time_lines = [TimeLine()]
-        yield from self._time_lines
+        """Yield the panels in their frames."""
+        body = self._frame("body")
+        head, foot = self._made("head"), self._made("foot")
+        self._arrange()
+        yield from (*head, body, *foot)
+
+    def _frame(self, name: str) -> Frame:
+        inside = [*self._made(name), *(self._frame(frame) for frame in FRAMES.get(name, ()))]
+        self._frames[name] = Frame(*inside, id=name)
+        if any(isinstance(panel, Gates) and panel.many for panel in inside):
+            self._frames[name].add_class("-many")
+        return self._frames[name]
+
+    def _made(self, frame: str) -> list[Widget]:
+        """Create the panels of a frame that are needed now."""
+        screen, made = self._screen, []
+        for place in PLACES:
+            if place.frame == frame and place.is_needed(screen.snapshot):
+                kind = place.kind
+                panel = kind(screen.session.program) if issubclass(kind, Gates) else kind()
+                self._panels[place] = panel
+                made.append(panel)
+        return made
+
+    @property
+    def board(self) -> Frame | None:
+        """The frame that overlays cover; None before the screen is composed."""
+        return self._frames.get("blackboard")
 
     @property
     def expecting(self) -> bool:
         """True while a panel waits for something that the next key may be meant for."""
-        return any(line.expecting for line in self._time_lines)
+        return any(getattr(panel, "expecting", False) for panel in self._panels.values())
 
     # Drawing
 
     def show(self) -> None:
         """Draw the snapshot on every panel."""
         screen = self._screen
-        self._follow()
-        for kind in PANELS:
-            panel = screen.query_one(kind)
-            assert isinstance(panel, Shows)
-            panel.show(self.seen_by(panel), screen.view)
-            self._remark_on(panel)
-        for stop_panel in self._stop_panels():
-            stop_panel.show(screen.snapshot, screen.view)
-            self._remark_on(stop_panel)
-        overlay = screen.overlay
-        if overlay is not None:
-            overlay.show(screen.snapshot, screen.view)
-            self._remark_on(overlay)
+        self._mount_needed()
+        if self.page > self.pages:  # there is nothing left to show on it
+            self.turn_to(1)
+        self._arrange()
+        for panel in (*self._panels.values(), screen.overlay):
+            if panel is not None:
+                cast("Shows", panel).show(self.seen_by(panel), screen.view)
+                self._remark_on(panel)
 
-    def _follow(self) -> None:
-        """Make the first of several pages show the panels that belong to the current line."""
-        now = following(self._screen.snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
-        if now is not self._followed:
-            self._screen.update_classes({name: name == now.value for name in (self._followed.value, now.value) if name})
-            self._followed = now
+    def _mount_needed(self) -> None:
+        """Mount the panels that have something to show for the first time."""
+        before: dict[str, Widget] = {}
+        for place in PLACES:
+            if place not in self._panels and place.is_needed(self._screen.snapshot):
+                self._panels[place] = place.kind()
+                self._frames[place.frame].mount(self._panels[place], after=before[place.frame])
+                self._arranged = None
+            if place in self._panels:
+                before[place.frame] = self._panels[place]
+
+    def _arrange(self) -> None:
+        """Choose the panels and frames that are on screen, and what the first of several pages follows."""
+        screen, snapshot, size = self._screen, self._screen.snapshot, self._size
+        at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
+        needed = tuple(place.is_needed(snapshot) for place in self._panels)
+        if (size, self.page, at, needed) == self._arranged:
+            return
+        self._arranged = size, self.page, at, needed
+        if at is not self._at:
+            screen.update_classes({name: name == at.value for name in (self._at.value, at.value) if name})
+            self._at = at
+        for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
+            panel.set_class(not (wanted and place.is_shown(size, self.page, at)), "-off")
+        for name, frame in self._frames.items():
+            frame.set_class(not self._has_panels(name), "-off")
+
+    def _has_panels(self, frame: str) -> bool:
+        """Return True if a panel in a frame is on screen."""
+        own = any(place.frame == frame and not panel.has_class("-off") for place, panel in self._panels.items())
+        return own or any(map(self._has_panels, FRAMES.get(frame, ())))
 
     def _remark_on(self, panel: object) -> None:
         """Set the remark in the border of a panel that shows no differences while others do."""
         snapshot = self._screen.snapshot
-        shown = snapshot.other is not None and self._screen.view.differences and not isinstance(panel, SAYING_IT)
+        shown = snapshot.other is not None and self._screen.view.differences and _compared(panel) is Compared.ALONE
         if isinstance(panel, Panel):
             panel.set_remark(f"{snapshot.branch} alone" if shown else "")
 
     def seen_by(self, panel: object) -> Snapshot:
         """Return what a panel draws: the snapshot, or its differences from the compared branch."""
         snapshot = self._screen.snapshot
-        if snapshot.other is None or not (self._screen.view.differences and isinstance(panel, OF_DIFFERENCES)):
+        if snapshot.other is None or not (self._screen.view.differences and _compared(panel) is Compared.DIFFERENCES):
             return snapshot
         from tui_gru.debugger.snapshots.differences import differences  # imported late: not needed for the first screen
 
         return differences(snapshot)
-
-    def _stop_panels(self) -> Iterator[Shows]:
-        """Yield the panels of watches and log. Each is mounted when it first has content, and hidden when it has none."""
-        screen, snapshot = self._screen, self._screen.snapshot
-        watches = any(watch.enabled for watch in snapshot.stops.watches)
-        logs = bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
-        if not (watches or logs or self._ever_watching):
-            return
-        from tui_gru.tui.panels.program.log import Log  # imported late: not needed for the first screen
-        from tui_gru.tui.panels.program.watches import Watches
-
-        self._ever_watching = True
-        kinds: tuple[tuple[type[Watches] | type[Log], bool], ...] = ((Watches, watches), (Log, logs))
-        for kind, needed in kinds:
-            panel = next(iter(screen.query(kind)), None)
-            if panel is None and needed:
-                panel = kind()
-                screen.query_one("#program", Container).mount(panel, after=0 if kind is Watches else -1)
-            if panel is not None:
-                panel.set_class(not needed, "-empty")
-                yield panel
-        screen.set_class(watches or logs, "-watching")
-        if self.page > self.pages:  # their page no longer exists
-            self.turn_to(1)
 
     # Sizes and pages
 
@@ -152,18 +143,22 @@ class PanelHost:
         """Set the size classes that Textual sets at the first resize, such that panels are not styled twice."""
         screen = self._screen
         sizes = (screen.HORIZONTAL_BREAKPOINTS, screen.app.size.width), (screen.VERTICAL_BREAKPOINTS, screen.app.size.height)
-        self.resized()
         screen.add_class(*([name for least, name in breakpoints or () if least <= cells][-1] for breakpoints, cells in sizes))
+        self.resized()
 
     def resized(self) -> None:
         """Set the class of a low screen, on which the later pages have no room for the program."""
         self._screen.set_class(self._screen.app.size.height < LOW, "-low")
-        self._follow()
+        self._arrange()
+
+    @property
+    def _size(self) -> str:
+        return size_of(self._screen.classes)
 
     @property
     def small(self) -> bool:
         """True if watches and log have a page of their own."""
-        return any(map(self._screen.has_class, SMALL))
+        return any(place.needed is not None and place.on(self._size) is not None for place in PLACES)
 
     @property
     def pages(self) -> int:
@@ -173,13 +168,13 @@ class PanelHost:
     @property
     def on_pages(self) -> tuple[tuple[str, ...], ...]:
         """The names of the panels on each page at this screen size."""
-        return pages_of(self._screen.classes, watching=self._screen.has_class("-watching"), at=following(self._screen.snapshot))
+        return pages_of(self._size, self._screen.snapshot, following(self._screen.snapshot))
 
     def turn_to(self, page: int) -> None:
         """Show the page of this number, from 1; the first page if there is no such page."""
         old, self.page = self.page, page if 1 <= page <= self.pages else 1
         self._screen.update_classes({f"-page-{old}": False, f"-page-{self.page}": True})  # at once, so that all is styled once
-        self._follow()
+        self._arrange()
 
     # Zoom
 
@@ -200,3 +195,8 @@ class PanelHost:
         if self._borrowed:
             self._borrowed = False
             self._screen.set_focus(None)
+
+
+def _compared(panel: object) -> Compared:
+    """Return what a panel shows while two branches are compared, by default this branch alone."""
+    return getattr(panel, "COMPARED", Compared.ALONE)

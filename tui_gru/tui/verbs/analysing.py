@@ -94,6 +94,7 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
 
     def read(progress: Any) -> None:
         activity = screen.session.units(name, progress=progress)
+        _ = activity.pairs  # such that no key waits for a correlation
         found.append((activity, activity.goes_with()))
 
     few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS

@@ -83,10 +83,12 @@ def _words(*pairs: tuple[str, str]) -> Callable[[MainScreen], Iterator[Candidate
 
 
 def _named(screen: MainScreen, belongs: Callable[[Named], bool] = lambda named: True) -> Iterator[Candidate]:
-    for name, named in screen.session.program.names.items():
+    program = screen.session.program
+    for name, named in program.names.items():
         if belongs(named):
             axes = " and ".join(axis.strip() for axis in named.counted)
-            yield Candidate(name, f"{named.kind.value}, by {axes}" if axes else named.kind.value)
+            words = program.model.rule.meanings[name] if named.kind is Kind.SETTING else named.kind.value
+            yield Candidate(name, f"{words}, by {axes}" if axes else words)
 
 
 def _in_expressions(screen: MainScreen) -> Iterator[Candidate]:
@@ -95,7 +97,7 @@ def _in_expressions(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _changeable(screen: MainScreen) -> Iterator[Candidate]:
-    yield from _named(screen, lambda named: named.kind in (Kind.PARAMETER, Kind.STATE) or named.name == "learning_rate")
+    yield from _named(screen, lambda named: named.kind in (Kind.PARAMETER, Kind.STATE, Kind.SETTING))
     yield Candidate("text", "a character of the text, by its index")
 
 

@@ -75,7 +75,7 @@ VERBS = (
         "set",
         "",
         changing.set_value,
-        "change a weight, $h, learning_rate, or a character of the text",
+        "change a weight, $h, a setting of the update rule such as learning_rate or limit, or a character of the text",
         _LEARN,
         Typed("set", "set $W[0,1] 0.5", completes=("changeable", "")),
         needs_arguments=True,

@@ -14,11 +14,10 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.engine.numbers import exact
-from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Cell, Ref
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
 
 class Spot(NamedTuple):
@@ -38,7 +37,7 @@ class NumberAsked(Message):
         self.ref = ref
 
 
-class CellPanel(Panel):
+class CellPanel(SnapshotPanel):
     """A panel with a cursor on its cells. The border shows the number in full; enter or a double click explains it."""
 
     ASKING = frozenset({"ask"})
@@ -56,12 +55,9 @@ class CellPanel(Panel):
 
     def read(self, ref: Ref) -> Any:
         """Return the array or number that contains `ref`, None if it is not computed yet."""
-        raise NotImplementedError
-
-    @property
-    def program(self) -> Program:
-        """The program to which the numbers belong."""
-        raise NotImplementedError
+        if self._snapshot is None:
+            return None
+        return self._snapshot.last_step(ref.name) if ref.change else self._snapshot.value(ref.name, ref.t)
 
     @property
     def spots(self) -> Sequence[Spot]:
@@ -95,10 +91,11 @@ class CellPanel(Panel):
 
     def describe(self, ref: Ref) -> str:
         """Return a number in words: `h[row 2, unit 1] = 0.7663647532463074`."""
+        assert self._snapshot is not None
         value = self.read(ref)
         written = self.palette.glyphs.blank if value is None else exact(np.asarray(value)[ref.index])
         sign = "Δ" if ref.change else ""
-        return f"{sign}{spoken(self.program, ref.name, ref.index)} = {written}"
+        return f"{sign}{spoken(self._snapshot.program, ref.name, ref.index)} = {written}"
 
     def render_line(self, y: int) -> Strip:
         strip = super().render_line(y)
@@ -113,6 +110,12 @@ class CellPanel(Panel):
         """Return None for `ask` if there are no cells."""
         return super().check_action(action, parameters) if action != "ask" or self.spot is not None else None
 
+    def caption(self) -> None:
+        """Set the texts of the border; the number under the cursor takes the place of the note."""
+        if self._snapshot is not None and self.is_attached:
+            title, note = self.titles(self._snapshot)
+            self.set_titles(title, self.point_out() or note)
+
     def point_out(self) -> str | None:
         """Return the description of the number under the cursor for the border, None without the focus."""
         spot = self.spot if self.has_focus else None
@@ -121,9 +124,6 @@ class CellPanel(Panel):
         described = self.describe(spot.ref)
         room = self.outer_size.width - 6  # corners, and the gaps around the text of a border
         return described if len(described) <= room else described.partition(" = ")[2]
-
-    def caption(self) -> None:
-        """Update the texts of the border. Subclasses include the number under the cursor (`point_out`)."""
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

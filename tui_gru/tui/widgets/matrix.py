@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,8 +21,9 @@ from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
 from tui_gru.tui.widgets.ordering import Ordering
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.panel import NOTHING, Panel, Rows
 from tui_gru.tui.widgets.refs import Ref, Refs
+from tui_gru.tui.widgets.snapshot_panel import contents
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class MatrixView(Panel):
         self.limits: Limits | None = None
         self.near_zero_shown = True
         self._captioned = ""
+        self._shown_array: object = None  # what `show_array` was last given
         self._summary: Summary | None = None
         self._widest_name: int | None = None
         self._ordering = Ordering()
@@ -83,14 +85,20 @@ class MatrixView(Panel):
         fresh: bool = False,
         row: int | None = None,
         limits: Limits | None = None,
+        named: Hashable = None,
     ) -> None:
         """Show this array. None is a value that is not computed yet, drawn as dots in `shape` (by default the last one shown).
 
         `scale` is the |x| with the strongest colour, by default the largest of the array, rounded up. `fresh` is True for a value
         just computed. `row` is singled out: the others are dimmed. `limits` are those of a value that can be saturated.
+        `named` is what the names of the array and its entries depend on. If all is as before, nothing is drawn.
         """
-        self.limits, self._summary, self._widest_name = limits, None, None
+        shown = contents(values), kind, shape, scale, fresh, row, limits, named
         self.values = None if values is None else np.atleast_2d(values)
+        if shown == self._shown_array:
+            return
+        self._shown_array = shown
+        self.limits, self._summary, self._widest_name = limits, None, None
         if self.values is not None:
             self.shape = (self.values.shape[0], self.values.shape[1])
         elif shape is not None:
@@ -195,49 +203,44 @@ class MatrixView(Panel):
             self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
         return self._widest_name
 
-    def _ensure_built(self) -> None:
+    def _built(self) -> Rows:
         form = self.form
         if form != self._captioned:
             self.call_next(self._caption)  # the content size may change without a resize of the panel
         if form == "numbers":
-            super()._ensure_built()
-            return
-        # A heat map is drawn line by line on demand: there is nothing to build.
-        self._built_for = ()
-        rows, columns = self.shape
-        width, height = self.content_size
+            return super()._built()
+        (count, columns), (width, height) = self.shape, self.content_size
         wanted = Size(0, 0)
         if form == "map":
-            room = width - (self.styles.scrollbar_size_vertical if rows + self._head > height else 0)
+            room = width - (self.styles.scrollbar_size_vertical if count + self._head > height else 0)
             wide = self._gutter + CELL * columns
             # Half an entry is never shown, so the last one may need one more cell of scrolling.
-            wanted = Size(wide + CELL - 1 if wide > room else wide, rows + self._head)
+            wanted = Size(wide + CELL - 1 if wide > room else wide, count + self._head)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
+        if form == "strips":
+            rows = self._summary_rows(width, height)
+            return Rows(len(rows), width, lambda y: tuple(rows[y]))
+        return NOTHING  # a heat map is drawn line by line on demand
 
     def render_line(self, y: int) -> Strip:
-        form = self.form
-        if form == "numbers":
+        if self.form != "map":
             return super().render_line(y)
-        self._ensure_built()
         width = self.scrollable_content_region.width
-        strip = self._map_line(y, width) if form == "map" else self._summary_line(y, width)
-        return strip.extend_cell_length(width).apply_style(self._ground)
+        return self._map_line(y, width).extend_cell_length(width).apply_style(self._ground)
 
-    def _summary_line(self, y: int, width: int) -> Strip:
-        """Draw a line of a panel without room for a map: with the focus, the row and the place of the cursor, then the summary."""
+    def _summary_rows(self, width: int, height: int) -> Sequence[Strip]:
+        """Draw a panel without room for a map: its summary. With the focus, the row and the place of the cursor come first."""
         from tui_gru.tui.widgets import heat_frame
 
-        if y == 0 and self.has_focus and self.values is not None:
-            row, at = self.cursor[0], self._ordering.position(1, self.cursor[1])
-            first = min(max(at - width // (2 * CELL), 0), max(self.shape[1] - width // CELL, 0))
-            return self._heat(row, first, min(first + width // CELL, self.shape[1]))
-        if y == 1 and self.has_focus and self.values is not None:
-            place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
-            return Strip([Segment(place, self.palette.plain)])
-        lines = heat_frame.strips(self.palette, self.summary, self.kind, self._where, width, self.content_size.height)
-        line = y - 1 if self.has_focus and self.values is not None else y  # row and place replace the histogram
-        return lines[line] if line < len(lines) else Strip.blank(width)
+        rows = heat_frame.strips(self.palette, self.summary, self.kind, self._where, width, height)
+        if not self.has_focus or self.values is None:
+            return rows
+        row, at = self.cursor[0], self._ordering.position(1, self.cursor[1])
+        first = min(max(at - width // (2 * CELL), 0), max(self.shape[1] - width // CELL, 0))
+        heat = self._heat(row, first, min(first + width // CELL, self.shape[1]))
+        place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
+        return [heat, Strip([Segment(place, self.palette.plain)]), *rows[1:]][:height]
 
     def _map_line(self, y: int, width: int) -> Strip:
         from tui_gru.tui.widgets import heat_frame

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Self, overload
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_gru.tui.look.characters import folded
@@ -17,19 +16,21 @@ from tui_gru.tui.look.glyphs import ASCII, transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.look.themes import palette_of
 from tui_gru.tui.terminal.guarded import reports_errors
-from tui_gru.tui.widgets.boxes import Box, from_rows
+from tui_gru.tui.terminal.kept_lines import KeptLines
+from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
 
 class Rows(Sequence[Strip]):
-    """Content of `count` rows, at most `width` cells wide, each drawn when it first comes into view."""
+    """Content of `count` rows, at most `width` cells wide. `draw` is called for a row when it first comes into view."""
 
-    def __init__(self, count: int, width: int, draw: Callable[[int], Strip]) -> None:
+    def __init__(self, count: int, width: int, draw: Callable[[int], Row]) -> None:
         self.width, self._draw = width, draw
-        self._rows: list[Strip | None] = [None] * count
+        self._cells: list[Row | None] = [None] * count
+        self._strips: list[Strip | None] = [None] * count
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._cells)
 
     @overload
     def __getitem__(self, index: int) -> Strip: ...
@@ -38,14 +39,26 @@ class Rows(Sequence[Strip]):
     def __getitem__(self, index: int | slice) -> Strip | Sequence[Strip]:
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(len(self)))]
-        row = self._rows[index]
+        strip = self._strips[index]
+        if strip is None:
+            strip = self._strips[index] = Strip(self.cells(index % len(self)))
+        return strip
+
+    def cells(self, index: int) -> Row:
+        """Return what a row shows, an empty row after the last one."""
+        if index >= len(self):
+            return ()
+        row = self._cells[index]
         if row is None:
-            row = self._rows[index] = self._draw(index)
+            row = self._cells[index] = self._draw(index)
         return row
 
 
+NOTHING = Rows(0, 0, lambda _: ())
+
+
 @reports_errors
-class Panel(ScrollView, can_focus=True):
+class Panel(KeptLines, can_focus=True):
     """A panel. Subclasses implement `build`, and call `refresh_content` when its result would change.
 
     Content larger than the panel can be scrolled with keys and wheel; scroll bars are shown only if needed. A panel that is not on
@@ -78,12 +91,15 @@ class Panel(ScrollView, can_focus=True):
     ABOUT: ClassVar[str] = ""
 
     _version = 0
-    _ground = Style()
-    _built_for: tuple[object, ...] = ()
-    _strips: Sequence[Strip] = ()
+    _ground = Style()  # the style beneath the content
+    _ground_known = False
+    _built_for: tuple[int, object] = (-1, None)  # the version of the content, and the space for which it was built
+    _strips = NOTHING
     _scrolls = False  # True if the content was larger than the panel when last built
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
+    _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
     _remark = ""
+    _edge: Region | None = None  # the row of the border that is being set
 
     @property
     def palette(self) -> Palette:
@@ -102,14 +118,17 @@ class Panel(ScrollView, can_focus=True):
         wanted = content()
         return Size(max(width, wanted.width), max(height, wanted.height))
 
-    def build(self, width: int, height: int) -> Box | Sequence[Strip]:
+    def build(self, width: int, height: int) -> Box | Rows:
         """Return the content for a panel of this inner size, in cells. It may be larger (scrolled) or smaller (padded)."""
         raise NotImplementedError
 
     def refresh_content(self) -> None:
-        """Discard the content; it is built again when the panel is drawn next."""
+        """Discard the content. It is built again when the panel is idle, and the rows that differ are drawn."""
         self._version += 1
-        self.refresh()
+        if self._built_for[0] >= 0 and self.region:
+            self.check_idle()
+        else:  # not on screen
+            self.refresh()
 
     def set_titles(self, title: str | Content | None, subtitle: str | Content | None = None) -> None:
         """Set the texts of the border. A str is never interpreted as markup. Setting the same texts again does nothing."""
@@ -127,7 +146,21 @@ class Panel(ScrollView, can_focus=True):
         title, subtitle = (self._border_text(text) for text in self._titles)
         if self._remark and title is not None:
             title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
-        self.border_title, self.border_subtitle = title, subtitle
+        before, self._bordered = self._bordered, (title, subtitle)
+        left, top, width, height = -self.gutter.left, -self.gutter.top, *self.outer_size
+        if title != before[0]:
+            self._edge = Region(left, top, width, 1)
+            self.border_title = title
+        if subtitle != before[1]:
+            self._edge = Region(left, top + height - 1, width, 1)
+            self.border_subtitle = subtitle
+        self._edge = None
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Refresh as Textual does; while a text of the border is set, only its row."""
+        if self._edge is not None and not regions:
+            regions = (self._edge,)
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def _border_text(self, text: str | Content | None) -> Content | None:
         return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
@@ -167,12 +200,21 @@ class Panel(ScrollView, can_focus=True):
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
 
+    def notify_style_update(self) -> None:
+        self._ground_known = False
+        super().notify_style_update()
+
+    def on_idle(self) -> None:
+        if 0 <= self._built_for[0] != self._version and self.region:
+            self._ensure_built()
+
     def render_lines(self, crop: Region) -> list[Strip]:
-        self._ground = self.rich_style  # computed once per drawing: per line it took an eighth of the time
+        self._ensure_built()
+        if not self._ground_known:  # for each line it would take an eighth of the time
+            self._ground, self._ground_known = self.rich_style, True
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        self._ensure_built()
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
         width = self.scrollable_content_region.width
         if row >= len(self._strips):
@@ -181,33 +223,52 @@ class Panel(ScrollView, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Return the height of the content, for `height: auto`."""
-        return len(self.draw(width, container.height)[0])
+        return len(self.draw(width, container.height))
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """Return the width of the content, for `width: auto`."""
-        return self.draw(container.width, container.height)[1]
+        return self.draw(container.width, container.height).width
 
     def _ensure_built(self) -> None:
-        room = self.content_size
-        key = (self._version, room, self.palette, self.zoomed)
-        if key == self._built_for:
+        """Build the content if it has changed since, or the space for it. If it has changed, have the rows drawn that differ."""
+        space = (self.content_size, self.palette, self.zoomed)
+        if self._built_for == (self._version, space):
             return
-        self._built_for = key
-        strips, width = self.draw(room.width, room.height)
+        (version, space_before), before = self._built_for, self._strips
+        self._built_for = self._version, space
+        self._strips = self._built()
+        if version == self._version:
+            return
+        if space == space_before and before:
+            now, first = self._strips, self.scroll_offset.y
+            self.refresh_rows(y for y in range(space[0].height) if before.cells(first + y) != now.cells(first + y))
+        else:
+            self.refresh()
+
+    def refresh_rows(self, rows: Iterable[int]) -> None:
+        """Have rows of the panel drawn again, counted from the first row inside the border."""
+        regions = [Region(0, y, self.size.width, 1) for y in rows]
+        if regions:
+            self.refresh(*regions)
+
+    def _built(self) -> Rows:
+        """Return the rows of the content, drawn for the present space, and set what can be scrolled."""
+        room = self.content_size
+        rows = self.draw(room.width, room.height)
         across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
-        tall = len(strips) > room.height - (below if width > room.width else 0)
+        tall = len(rows) > room.height - (below if rows.width > room.width else 0)
         if tall:  # the scroll bar takes a column
-            strips, width = self.draw(room.width - across, room.height)
-        wide = width > room.width - (across if tall else 0)
-        self._strips = strips
+            rows = self.draw(room.width - across, room.height)
+        wide = rows.width > room.width - (across if tall else 0)
         # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
         # so it is set only if scrolling changes, and not during drawing.
-        wanted = Size(width if wide else 0, len(strips) if tall else 0)
+        wanted = Size(rows.width if wide else 0, len(rows) if tall else 0)
         now = self.virtual_size
         scrolls = self._scrolls or now.width > room.width or now.height > room.height
         self._scrolls = wanted != Size(0, 0)
         if wanted != now and (scrolls or self._scrolls):
             self.call_next(self._set_virtual_size, wanted)
+        return rows
 
     def watch_show_vertical_scrollbar(self) -> None:
         """Set the position of a scroll bar that is shown only after the panel has been scrolled."""
@@ -227,7 +288,7 @@ class Panel(ScrollView, can_focus=True):
             top = min(max(self.scroll_offset.y, last + 1 - height), first)
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
-    def _content_or_problem(self, width: int, height: int) -> Box | Sequence[Strip]:
+    def _content_or_problem(self, width: int, height: int) -> Box | Rows:
         """Return the content, or an error message if building fails, so that the other panels are still drawn."""
         try:
             return self.build(width, height)
@@ -237,11 +298,9 @@ class Panel(ScrollView, can_focus=True):
             lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in lines])
 
-    def draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
-        """Return the rows of the content for this inner size, in cells, and the width of the widest."""
+    def draw(self, width: int, height: int) -> Rows:
+        """Return the content for this inner size, in cells."""
         content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
-            return [content.strip(y) for y in range(content.height)], content.width
-        if isinstance(content, Rows):
-            return content, content.width
-        return content, max((strip.cell_length for strip in content), default=0)
+            return Rows(content.height, content.width, content.rows.__getitem__)
+        return content

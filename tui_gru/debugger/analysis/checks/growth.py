@@ -107,7 +107,7 @@ class GrowthWatch:
         if course.growth >= _NOTABLE:
             began = course.words
         elif which == _WEIGHT:
-            norm, rate = rounded(record.grad_norm), rounded(record.learning_rate)
+            norm, rate = rounded(record.grad_norm), rounded(record.settings["learning_rate"])
             began = f"the cause is the update: the gradient's norm is {norm}, the learning rate {rate}"
         else:
             began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"

@@ -239,8 +239,8 @@ def mostly_clipped(x: Examined) -> Iterator[Finding]:
     """Find a gradient that is nearly all clipped away in most steps."""
     if not x.config.clip or len(x.learned) < _STEPS:
         return
-    norms = x.column("grad_norm")[x.learned]
-    clipped = x.config.clip < _CLIPPED * norms
+    norms, limits = x.column("grad_norm")[x.learned], x.timeline.setting("limit", x.learned)
+    clipped = limits < _CLIPPED * norms
     share = float(clipped.mean())
     if share <= _MOST:
         return
@@ -255,7 +255,7 @@ def mostly_clipped(x: Examined) -> Iterator[Finding]:
         (
             Evidence(
                 f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "
-                f"the median norm is {rounded(float(np.median(norms)))}, the limit {rounded(x.config.clip)}"
+                f"the median norm is {rounded(float(np.median(norms)))}, the limit {rounded(limits[-1])}"
             ),
             Evidence(f"the first is {x.at(first)}, with the factor {rounded(factor)}", x.entry(first, "clip", ()), factor),
         ),

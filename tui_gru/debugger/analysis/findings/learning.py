@@ -91,7 +91,7 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
         "rate-too-large",
         f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
         "Such large steps overshoot the minimum, and the loss rises.",
-        f"--learning-rate {rounded(x.moment.record.learning_rate / 10)} or less",
+        f"--learning-rate {rounded(x.moment.record.settings['learning_rate'] / 10)} or less",
         (
             Evidence(f"the last {_STEPS} batches lose {rounded(windows[-1])} on average; it has been {rounded(best)}"),
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
@@ -106,7 +106,7 @@ def rate_too_small(x: Examined) -> Iterator[Finding]:
     windows, ratio = _windows(x), _step_ratio(record for _, record in x.recently_learned)
     if not len(windows) or not ratio < _SMALL:
         return
-    batch = x.recently_learned[-1][0]
+    batch, record = x.recently_learned[-1]
     norm = x.column("grad_norm", batch, batch)[0]
     if not norm > 0 or not windows[-1] > _DOWN * windows[0] or not windows[-1] > _DOWN * x.losses[x.learned[0]]:
         return
@@ -114,7 +114,7 @@ def rate_too_small(x: Examined) -> Iterator[Finding]:
         "rate-too-small",
         f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size",
         "At this rate it takes a hundred thousand steps to change the weights noticeably.",
-        "a --learning-rate a hundred times as large" if x.moment.record.learning_rate else "a --learning-rate that is not 0",
+        "a --learning-rate that is not 0" if not record.settings["learning_rate"] else "a --learning-rate a hundred times as large",
         (
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
             Evidence(
@@ -128,7 +128,7 @@ def rate_too_small(x: Examined) -> Iterator[Finding]:
 
 def _grad_norm(x: Examined, batch: int) -> Evidence:
     norm = float(x.column("grad_norm", batch, batch)[0])
-    rate = x.record(batch).learning_rate
+    rate = x.record(batch).settings["learning_rate"]
     parameter = x.program.parameters[0]
     index = (0,) * len(x.program.names[parameter].axes)
     value = float(x.record(batch).after[parameter][index])

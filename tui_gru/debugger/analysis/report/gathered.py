@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def gather(
     say("drawing samples")
     return Report(
         title=title,
-        options=tuple(_options(config)),
+        options=(*_options(config), *_changed_settings(timeline, moment)),
         facts=tuple(_facts(moment, losses)),
         curve=tuple(_curve(losses)),
         lines=tuple((name, value) for name, value in baselines(text, config.vocab_size).lines if math.isfinite(value)),
@@ -95,6 +96,19 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
         if field.name not in ("text", "vocabulary", "cell_text") and value not in ("", False):
             yield field.name.replace("_", "-"), printable_text(str(value))
     yield "parameters", f"{config.parameter_count:,}"
+
+
+def _changed_settings(timeline: Timeline, moment: Moment) -> Iterator[tuple[str, str]]:
+    """Yield each setting of the update rule that was changed up to a moment, with its values and the places of the changes."""
+    segments = [segment for segment in timeline.segments if segment.start <= moment.position.tick]
+    for name in timeline.program.config.settings:
+        found = []
+        for before, segment in pairwise(segments):
+            if segment.settings.rule[name] != before.settings.rule[name]:
+                at = timeline.position(segment.start)
+                found.append(f"to {rounded(segment.settings.rule[name])} at {in_words(at.epoch, at.batch)}")
+        if found:
+            yield f"{name} changed", "; ".join(found)
 
 
 def _facts(moment: Moment, losses: Rows) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from tui_gru.tui.widgets.boxes import Row
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.snapshot_panel import contents
 
 _BINS = 16
 _WIDE = 90  # cells; from this width, the smallest and the largest entry stand beside the histogram
@@ -49,11 +50,14 @@ class ArrayList(ListOverlay):
         super().__init__()
         self._snapshot: Snapshot | None = None
         self._shown: list[tuple[Ref, Array, Summary]] = []
-        self._summaries: dict[Ref, Summary] = {}
+        self._summaries: dict[Ref, tuple[Hashable, Summary]] = {}  # with the contents of the array
+        self._summed_up: set[Ref] = set()  # the arrays of this snapshot whose summaries are known
         self._after = -1  # the saturated unit shown last
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot, self._summaries = snapshot, {}
+        if self._snapshot is not None and snapshot.program is not self._snapshot.program:
+            self._summaries = {}
+        self._snapshot, self._summed_up = snapshot, set()
         self._set_titles()
         self.refresh_content()
 
@@ -107,12 +111,21 @@ class ArrayList(ListOverlay):
         for ref, array in arrays:
             if array is None or not array.size or array.dtype.kind != "f":
                 continue
-            if ref not in self._summaries:  # the rows are built again when the width changes
-                self._summaries[ref] = summary(array, None if ref.change else limits_of(program, ref.name), bins=_BINS)
-            what = self._summaries[ref]
+            what = self._summary(ref, array)
             self._shown.append((ref, array, what))
             name = f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}"
             yield tuple(self._row(palette, transliterate(name, palette.glyphs), ref, array, what, width))
+
+    def _summary(self, ref: Ref, array: Array) -> Summary:
+        """Return the summary of an array, the last one if the contents of the array are the same: a line changes few arrays."""
+        assert self._snapshot is not None
+        if ref not in self._summed_up:  # the rows are built again when the width changes
+            self._summed_up.add(ref)
+            content = contents(array)
+            if ref not in self._summaries or self._summaries[ref][0] != content:
+                limits = None if ref.change else limits_of(self._snapshot.program, ref.name)
+                self._summaries[ref] = content, summary(array, limits, bins=_BINS)
+        return self._summaries[ref][1]
 
     def _row(self, palette: Palette, name: str, ref: Ref, array: Array, what: Summary, width: int) -> Iterator[Segment]:
         assert self._snapshot is not None

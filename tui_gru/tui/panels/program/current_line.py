@@ -18,9 +18,10 @@ from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.panels.program.tokens import Limits, Matrix, Sign, Token
 from tui_gru.tui.panels.program.written_line import Writer, drawn, elided, fitted, squeezed, widest_piece
-from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
+from tui_gru.tui.widgets.cells import CellPanel
+from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
 _GIVEN = "{given}: {title}. Step to see how every number is computed."
@@ -49,27 +50,21 @@ _UNDERFLOW = "{prediction} has an entry 0, whose logarithm is not finite: {entry
 MOST_NUMBERS = 20_000
 
 
-class CurrentLine(SnapshotPanel):
+class CurrentLine(CellPanel):
     """The formula of the line with a matrix for every name, its result, and the computation of one entry."""
 
     ABOUT = "The line just executed, with the matrices that it reads and its result; below them the computation of one entry."
 
-    _view = View()
     _alone: int | None = None  # the row of the batch that is shown if there is room for only one
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Show this snapshot."""
-        self._snapshot, self._view = snapshot, view
-        self.caption()
-        self.set_class(snapshot.line is not None, "-fresh")
-        self.refresh_content()
+    def titles(self, snapshot: Snapshot) -> Titles:
+        title = "the current line" if snapshot.line is None else snapshot.line.text
+        rows = snapshot.config.batch_size
+        row = f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None
+        return title, _changed_since(snapshot) or row
 
-    def caption(self) -> None:
-        if (snapshot := self._snapshot) is not None:
-            title = "the current line" if snapshot.line is None else snapshot.line.text
-            rows = snapshot.config.batch_size
-            row = f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None
-            self.set_titles(title, self.point_out() or _changed_since(snapshot) or row)
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        return snapshot.line is not None
 
     def build(self, width: int, height: int) -> Box:
         snapshot = self._snapshot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -23,10 +24,11 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.stop_signs import described, foremost, sign_of
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets import boxes
-from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.boxes import EMPTY, Box
+from tui_gru.tui.widgets.panel import Rows
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 
 #: Cells before the text: breakpoint, arrow or trail, and a blank.
 _GUTTER = 3
@@ -47,7 +49,7 @@ class State(NamedTuple):
     idle: bool
 
 
-class Listing(Panel):
+class Listing(SnapshotPanel):
     """The lines of the program with the signs of their breakpoints. It scrolls to keep the arrow in view."""
 
     ABOUT = (
@@ -69,30 +71,39 @@ class Listing(Panel):
             self.line = line
             super().__init__()
 
-    _snapshot: Snapshot | None = None
+    COMPARED = Compared.BOTH
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return snapshot.position, snapshot.stops, _learns(snapshot)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        """Return a title for the program, and the shapes of the values that the line reads, as many as fit."""
+        given, line = snapshot.config.given, snapshot.line
+        title = "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
+        shapes = _shapes(snapshot, line) if line is not None else []
+        while shapes and cell_len("  ".join(shapes)) > self.size.width - 6:
+            shapes.pop()
+        return title, "  ".join(shapes) or None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Show this snapshot."""
-        self._snapshot = snapshot
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
-        self._say_shapes()
-        self.refresh_content()
-        self._follow()
+        super().show(snapshot, view)
 
-    def build(self, width: int, height: int) -> Box:
+    def build(self, width: int, height: int) -> Box | Rows:
         snapshot = self._snapshot
         if snapshot is None:
             return EMPTY
-        rows, arrow = snapshot.program.rows, arrow_row(snapshot)
-        width, height = self.canvas(width, height, partial(_whole_size, rows, self.palette))
+        palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
+        width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(rows)
-        learns = snapshot.learning or snapshot.record.gradients is not None
-        lines = []
-        for index, row in enumerate(rows):
+        learns = _learns(snapshot)
+
+        def draw(index: int) -> boxes.Row:
+            row = rows[index]
             stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
             state = State(
-                stop=sign_of(stop, self.palette.glyphs) if stop is not None else " ",
+                stop=sign_of(stop, palette.glyphs) if stop is not None else " ",
                 disabled=stop is not None and not stop.enabled,
                 arrow=index == arrow,
                 passed=index < arrow and row.line is not None and row.line.phase == phase,
@@ -100,26 +111,9 @@ class Listing(Panel):
             )
             counting = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
             value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
-            lines.append(_written(self.palette, _indented(row, width), width, state, value))
-        return from_rows(lines)
+            return _written(palette, _indented(row, width), width, state, value)
 
-    @property
-    def _title(self) -> str:
-        given = self._snapshot.config.given if self._snapshot is not None else None
-        return "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
-
-    def _say_shapes(self) -> None:
-        """Put the shapes of the values that the line reads into the border, as many as fit."""
-        snapshot = self._snapshot
-        line = snapshot.line if snapshot is not None else None
-        if snapshot is None or line is None:
-            self.set_titles(self._title)
-            return
-        room = self.size.width - 6
-        shapes = _shapes(snapshot, line)
-        while shapes and cell_len("  ".join(shapes)) > room:
-            shapes.pop()
-        self.set_titles(self._title, "  ".join(shapes) or None)
+        return Rows(len(rows), width, draw)
 
     # Following the arrow
 
@@ -129,7 +123,7 @@ class Listing(Panel):
             self.scroll_to_rows(arrow - context, arrow + context)
 
     def on_resize(self) -> None:
-        self._say_shapes()
+        super().on_resize()
         self._follow()
 
     # The mouse
@@ -174,6 +168,11 @@ def arrow_row(snapshot: Snapshot) -> int:
     return next((i for i, row in enumerate(snapshot.program.rows) if row.line is not None and row.line.target == target), 0)
 
 
+def _learns(snapshot: Snapshot) -> bool:
+    """Return True if the backward pass of this batch is executed."""
+    return snapshot.learning or snapshot.record.gradients is not None
+
+
 def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:
     """Return the breakpoints and log points of a line."""
     return tuple(stop for stop in snapshot.stops.breakpoints if stop.line == line.target)
@@ -215,7 +214,7 @@ def _written(palette: Palette, text: str, width: int, state: State, value: str) 
         return Segment(state.stop, mark), Segment(f"{glyphs.arrow} {written}{tail}", palette.line)
     trail = Segment(f"{glyphs.axis_vertical if state.passed else ' '} ", palette.dim)
     body = [Segment(written, palette.dim)] if state.idle else _coloured(palette, written)
-    return Segment(state.stop, ink), trail, *body, Segment(tail, palette.dim)
+    return tuple(segment for segment in (Segment(state.stop, ink), trail, *body, Segment(tail, palette.dim)) if segment.text)
 
 
 def _coloured(palette: Palette, text: str) -> list[Segment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Hashable
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -16,7 +17,7 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, text
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 
 #: The number of lines shown before and after the current position.
 _AROUND = 200
@@ -24,28 +25,30 @@ _AROUND = 200
 _GROWS = 8
 
 
-class Log(Panel):
+class Log(SnapshotPanel):
     """The arrow is at the last line written up to the current position, which is kept in view; later lines are dimmed."""
 
     ABOUT = "The lines that log points have written, each with its place in the run."
 
-    _snapshot: Snapshot | None = None
     _lines: tuple[LogLine, ...] = ()
     _here = -1
 
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return snapshot.position.tick, id(snapshot.log)  # as long as the panel has the log, no other has this id
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        count = len(snapshot.log)
+        return "log", f"{count} line{'s' if count != 1 else ''}" if count else None
+
     def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot = snapshot
         tick, log = snapshot.position.tick, snapshot.log
         past = bisect_right(log, tick, key=lambda line: line.tick)
         first = max(past - _AROUND, 0)
         rows = len(self._lines)
         self._lines, self._here = log[first : past + _AROUND], past - first - 1
-        count = len(log)
-        self.set_titles("log", f"{count} line{'s' if count != 1 else ''}" if count else None)
-        self.refresh_content()
+        super().show(snapshot, view)
         if min(rows, _GROWS) != min(len(self._lines), _GROWS):
             self.refresh(layout=True)
-        self._follow()
 
     def build(self, width: int, height: int) -> Box:
         palette = self.palette
@@ -85,4 +88,5 @@ class Log(Panel):
         self.scroll_to(y=max(self._here + below + 1 - height, 0), animate=False, immediate=True, force=True)
 
     def on_resize(self) -> None:
+        super().on_resize()
         self._follow()

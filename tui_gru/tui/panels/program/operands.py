@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.derivation.evaluation import Numbers
+from tui_gru.debugger.program import names
 from tui_gru.debugger.program.line_table import Line, Program
-from tui_gru.debugger.program.names import NUMBERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.compiling.update import GRADIENT
 from tui_gru.engine.data.tokens import Text
@@ -80,7 +80,7 @@ class Operands:
         named = program.names.get(name)
         if name == GRADIENT:  # the norm over all parameters
             return Operand("‖dW‖ of each parameter", np.atleast_2d(self.numbers.read(name)), "", "parameter")
-        if named is None:  # a setting of the update rule
+        if named is None:  # the number of updates
             return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
         if named.timed and not named.axes and not program.blocks[self.line.block].way:  # the values of all timesteps
             every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
@@ -92,7 +92,7 @@ class Operands:
         values, label, refs = np.asarray(value), program.writer.name(name), refs_of(program, name)
         match program.names[name].counted:
             case ():
-                return Operand(label, values, setting=name in NUMBERS and name not in program.lines, refs=refs)
+                return Operand(label, values, setting=program.names[name].kind is names.Kind.SETTING, refs=refs)
             case ("row",):
                 return Operand(label, values.reshape(-1, 1), "row", refs=refs)
             case (columns,):

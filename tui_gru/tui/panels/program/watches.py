@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Size
-from textual.strip import Strip
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Watched
@@ -15,7 +14,8 @@ from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.panels.program.watched_value import just_changed, written_value
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
-from tui_gru.tui.widgets.panel import Panel, Rows
+from tui_gru.tui.widgets.panel import Rows
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 
 #: The largest part of the width for expressions, and the cells before and after them.
 _PART, _LEAD, _GAP = 0.5, 2, 2
@@ -23,7 +23,7 @@ _PART, _LEAD, _GAP = 0.5, 2, 2
 _WIDEST = 2000
 
 
-class Watches(Panel):
+class Watches(SnapshotPanel):
     """A row per enabled watch, so that rows do not move while stepping. A watch that stops runs has a sign before it.
 
     Only the rows in view are evaluated.
@@ -31,15 +31,15 @@ class Watches(Panel):
 
     ABOUT = "The watched expressions: their values now and before the last step."
 
-    _snapshot: Snapshot | None = None
     _shown: tuple[int, ...] = ()  # the indices of the watches
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return "watches", with_keys(self, "<stops> edits")
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         rows = len(self._shown)
-        self._snapshot = snapshot
         self._shown = tuple(i for i, watch in enumerate(snapshot.stops.watches) if watch.enabled)
-        self.set_titles("watches", with_keys(self, "<stops> edits"))
-        self.refresh_content()
+        super().show(snapshot, view)
         if rows != len(self._shown):
             self.refresh(layout=True)
 
@@ -51,9 +51,9 @@ class Watches(Panel):
         names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
         column = min(max(map(cell_len, names)), half)
 
-        def draw(row: int) -> Strip:
+        def draw(row: int) -> Row:
             watched = snapshot.watched[self._shown[row]]
-            return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).strip(0)
+            return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).rows[0]
 
         return Rows(len(self._shown), width, draw)
 

@@ -155,11 +155,11 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
 
 def _rule(snapshot: Snapshot) -> list[str]:
     """Return the update rule unless it is plain SGD, with learning rate, clipping limit and number of updates."""
-    config, program = snapshot.config, snapshot.program
+    config, program, settings = snapshot.config, snapshot.program, snapshot.settings
     rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
-    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(snapshot.learning_rate)}"]
-    if config.clip:
-        facts.append(f"clip {numbers.given(config.clip)}")
+    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(settings['learning_rate'])}"]
+    if "limit" in settings:
+        facts.append(f"clip {numbers.given(settings['limit'])}")
     if program.counts_updates:
         count = snapshot.record.before.updates + (snapshot.position.phase == "update")
         facts.append(f"{count:,} update{'' if count == 1 else 's'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import ClassVar
 
 from textual import events
@@ -13,18 +14,17 @@ from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.data.given import GivenCorpus
-from tui_gru.engine.data.tokens import Text
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.panels.time.loss_series import LossSeries
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import Box, clip
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.view import Compared, View
+from tui_gru.tui.widgets.boxes import EMPTY, Box, clip
 from tui_gru.tui.widgets.plots.axis import Scale
 from tui_gru.tui.widgets.plots.plot import EMPTY_PLOT, Plot, plot
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 
 
-class LossCurve(Panel):
+class LossCurve(SnapshotPanel):
     """The loss over batches, with a mark at the current batch, a rule after each epoch, and the newest loss in the border.
 
     With the focus, the arrows move a cursor from batch to batch. The border shows the number and the loss of the batch under the
@@ -49,35 +49,36 @@ class LossCurve(Panel):
         Binding("comma", "scale", "Scale", id="loss.scale"),
     ]
 
+    COMPARED = Compared.BOTH
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._series, self._other = LossSeries(), LossSeries()
-        self._names: tuple[str, ...] = ()
-        self._text: Text = ""
-        self._vocab_size = 1
-        self._here: int | None = None
-        self._has_loss = True
-        self._epoch: int | None = None
+        self._versions = 0  # of both series
         self.scale = Scale.AUTO
         self._plot: Plot = EMPTY_PLOT  # the plot of the last drawing
         self._cursor: int | None = None  # the batch under the cursor, 0-based
         self._hovered: int | None = None  # the batch under the mouse, 0-based
 
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return self._versions, snapshot.position.number, _names(snapshot)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        count, note = len(self._series), None
+        if self.pointed is not None:
+            note = self._described(snapshot, self.pointed)
+        elif count:
+            note = f"{_written(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
+            if self.scale is not Scale.AUTO:
+                note = f"{self.scale.value} · {note}"
+        return self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far", note
+
     def show(self, snapshot: Snapshot, view: View) -> None:
-        number, epoch = snapshot.position.number, snapshot.program.num_batches
-        self._has_loss = snapshot.program.knows_loss
-        corpus = snapshot.corpus
-        self._text = "" if isinstance(corpus, GivenCorpus) else corpus.text
-        self._vocab_size = snapshot.config.vocab_size
-        other = snapshot.other
-        names = () if other is None else (snapshot.branch, other.name)
-        differs = self._series.follow(snapshot.losses, number, snapshot.branch)
-        differs |= other is not None and self._other.follow(other.losses, number, other.name)
-        if not differs and (number + 1, epoch, names) == (self._here, self._epoch, self._names):
-            return
-        self._here, self._epoch, self._names = number + 1, epoch, names
-        self._caption()
-        self.refresh_content()
+        number, other = snapshot.position.number, snapshot.other
+        self._versions += self._series.follow(snapshot.losses, number, snapshot.branch)
+        if other is not None:
+            self._versions += self._other.follow(other.losses, number, other.name)
+        super().show(snapshot, view)
 
     @property
     def pointed(self) -> int | None:
@@ -85,28 +86,18 @@ class LossCurve(Panel):
         batch = self._cursor if self._hovered is None else self._hovered
         return batch if batch is not None and batch < len(self._series) else None
 
-    def _caption(self) -> None:
-        count, note = len(self._series), None
-        if self.pointed is not None:
-            note = self._described(self.pointed)
-        elif count:
-            note = f"{_written(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
-            if self.scale is not Scale.AUTO:
-                note = f"{self.scale.value} · {note}"
-        self.set_titles(self._legend() if self._names else "loss so far", note)
-
-    def _described(self, batch: int) -> str:
+    def _described(self, snapshot: Snapshot, batch: int) -> str:
         """Return `loss 0.1234 · e3 b2 · batch 8`, in a comparison with the loss of the other branch."""
-        epoch, number = divmod(batch, self._epoch or 1)
+        epoch, number = divmod(batch, snapshot.program.num_batches)
         losses = f"loss {_written(self._series.envelope.values[batch])}"
-        if self._names and batch < len(self._other):
-            losses += f" ({_written(self._other.envelope.values[batch])} on {self._names[1]})"
+        if snapshot.other is not None and batch < len(self._other):
+            losses += f" ({_written(self._other.envelope.values[batch])} on {snapshot.other.name})"
         return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
 
-    def _legend(self) -> Content:
+    def _legend(self, one: str, other: str) -> Content:
         """Return the legend of the curves of two branches."""
         palette = self.palette
-        (one, other), (line, dots) = self._names, (palette.glyphs.axis_horizontal, palette.glyphs.ellipsis)
+        line, dots = palette.glyphs.axis_horizontal, palette.glyphs.ellipsis
         parts = (
             ("loss  ", palette.plain),
             (f"{line} {one}", palette.gate),
@@ -116,18 +107,21 @@ class LossCurve(Panel):
         return Content.assemble(*((transliterate(what, palette.glyphs), TextStyle.from_rich_style(ink)) for what, ink in parts))
 
     def build(self, width: int, height: int) -> Box:
-        hint = (
-            with_keys(self, "no batch finished yet: <step.batch> runs one") if self._has_loss else "this model ends without a loss"
-        )
+        snapshot = self._snapshot
+        if snapshot is None:
+            return EMPTY
+        runs = with_keys(self, "no batch finished yet: <step.batch> runs one")
+        corpus = snapshot.corpus
+        text = "" if isinstance(corpus, GivenCorpus) else corpus.text
         self._plot = plot(
             self.palette, self._series.envelope, width, height,
             scale=self.scale,
-            here=self._here,
+            here=snapshot.position.number + 1,
             pointed=None if self.pointed is None else self.pointed + 1,
-            every=self._epoch,
-            second=self._other.envelope if self._names else None,
-            levels=baselines(self._text, self._vocab_size).lines if self._text and len(self._series) else (),
-            placeholder=hint,
+            every=snapshot.program.num_batches,
+            second=self._other.envelope if snapshot.other is not None else None,
+            levels=baselines(text, snapshot.config.vocab_size).lines if text and len(self._series) else (),
+            placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
         )  # fmt: skip
         return clip(self.palette, self._plot.box, width, height)
 
@@ -144,10 +138,10 @@ class LossCurve(Panel):
         A curve that is too small to be drawn, or is on another page, has no columns; the cursor moves by batches then.
         """
         count = len(self._series)
-        if not count:
+        if not count or self._snapshot is None:
             return
         self._ensure_built()
-        at = min(max((self._here or 1) - 1, 0), count - 1) if self._cursor is None else self._cursor
+        at = min(self._snapshot.position.number, count - 1) if self._cursor is None else self._cursor
         column, batch = self._plot.column(at) + columns, at + columns
         if self._plot.columns:
             batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
@@ -186,8 +180,13 @@ class LossCurve(Panel):
             self._drawn_anew()
 
     def _drawn_anew(self) -> None:
-        self._caption()
+        self.caption()
         self.refresh_content()
+
+
+def _names(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the names of this branch and of the compared one; nothing if none is compared."""
+    return () if snapshot.other is None else (snapshot.branch, snapshot.other.name)
 
 
 def _written(loss: float) -> str:

@@ -15,7 +15,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.panels.program.operands import kind_of
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.refs import refs_of
 
@@ -66,6 +66,7 @@ class ValueMatrix(MatrixView):
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
             limits=limits,
+            named=(self._shown, self._word, self.minus),
         )
 
     def _caption(self) -> None:
@@ -99,6 +100,8 @@ class Gates(Grid):
 
     ABOUT = "The values of the layer at this timestep: a row for each row of the batch, a column for each unit."
 
+    BLANK = True  # Textual's name: it draws nothing itself
+    COMPARED = Compared.DIFFERENCES
     DEFAULT_CSS = """
     Gates {
         grid-size: 5;

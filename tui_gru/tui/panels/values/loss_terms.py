@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from functools import partial
 
 import numpy as np
@@ -16,37 +17,42 @@ from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.panels.values import given_output
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hstack, spans, text, vstack
+from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Cell, Ref, refs_of
+from tui_gru.tui.widgets.snapshot_panel import Titles, contents
 from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of
 
 _GAP = 2
 
 
-class LossTerms(SnapshotPanel):
+class LossTerms(CellPanel):
     """① and ② of this timestep, ③ of every timestep, and the loss. Terms that are not computed yet are blank."""
 
     ABOUT = "How the loss is computed from the predictions, term by term: only the target of each row counts."
 
-    _view = View()
+    COMPARED = Compared.DIFFERENCES
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Show this snapshot."""
-        self._snapshot, self._view = snapshot, view
-        self.caption()
-        names = snapshot.program.loss_names
-        self.set_class(snapshot.line is not None and snapshot.line.target in (*names[1:], "loss"), "-fresh")
-        self.refresh_content()
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        names, position = snapshot.program.loss_names, snapshot.position
+        if not (names.entry and names.row and names.timestep):
+            return snapshot, view
+        here = (snapshot.value(name) for name in (names.entry, names.row, names.prediction, "loss"))
+        terms = (snapshot.value(names.timestep, t) for t in range(snapshot.config.seq_length))
+        fresh = snapshot.line is not None and snapshot.line.target if self.is_fresh(snapshot) else None
+        targets = snapshot.record.ids(snapshot.program.target)[position.t]
+        return position.t, view.row, fresh, contents(targets, *here, *terms)
 
-    def caption(self) -> None:
-        if (snapshot := self._snapshot) is not None:
-            title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
-            if not snapshot.program.target:
-                title = "gradient of the loss" if snapshot.program.goes_back else "loss"
-            self.set_titles(title, self.point_out() or f"t {snapshot.position.t + 1}")
+    def titles(self, snapshot: Snapshot) -> Titles:
+        title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
+        if not snapshot.program.target:
+            title = "gradient of the loss" if snapshot.program.goes_back else "loss"
+        return title, f"t {snapshot.position.t + 1}"
+
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        return snapshot.line is not None and snapshot.line.target in (*snapshot.program.loss_names[1:], "loss")
 
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:

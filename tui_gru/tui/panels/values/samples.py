@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,16 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.program.position import Position, position_of
+from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import given
 from tui_gru.tui.look.characters import fitting, widest, written_char
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, pad, text, vstack
-from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.plots.time_scale import place_name
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 from tui_gru.tui.widgets.written import ENTRIES, Entry
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _LABEL = max(map(len, _SAMPLERS.values())) + 2
 _LEAD, _OLDER = 2, 3
 
 
-class Samples(Panel):
+class Samples(SnapshotPanel):
     """The samples drawn so far. Below each, if there is room, the probability of each character and the random number."""
 
     ABOUT = (
@@ -39,42 +40,29 @@ class Samples(Panel):
         "one of them."
     )
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._samples: tuple[Sample, ...] | None = None
-        self._places: dict[int, str] = {}
+    COMPARED = Compared.BOTH
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        if snapshot.samples is self._samples:
-            return
-        self._samples = snapshot.samples
-        ticks = {sample.tick for sample in self._samples} - {None}
-        self._places = {tick: _place(position_of(snapshot.program, tick)) for tick in ticks if tick is not None}
-        self.caption()
-        self.refresh_content()
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return id(snapshot.samples)  # as long as the panel has them, no others have this id
 
-    def caption(self) -> None:
-        """Put the place, the temperature and the seed of the newest sample into the border."""
-        newest = self._samples[-1] if self._samples else None
-        hints = [] if newest is None else [self._place(newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
-        self.set_titles("samples", fitting([hint for hint in hints if hint], self.outer_size.width - 6) if hints else None)
-
-    def on_resize(self) -> None:
-        self.caption()
-
-    def _place(self, sample: Sample) -> str:
-        return "" if sample.tick is None else self._places[sample.tick]
+    def titles(self, snapshot: Snapshot) -> Titles:
+        """Return the title, and the place, the temperature and the seed of the newest sample."""
+        if not snapshot.samples:
+            return "samples", None
+        newest = snapshot.samples[-1]
+        hints = [_place(snapshot, newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
+        return "samples", fitting([hint for hint in hints if hint], self.outer_size.width - 6)
 
     def build(self, width: int, height: int) -> Box:
-        palette = self.palette
-        if not self._samples:
+        palette, snapshot = self.palette, self._snapshot
+        if snapshot is None or not snapshot.samples:
             return clip(palette, text(palette, with_keys(self, "<sample> draws a sample"), palette.dim), width, height)
-        newest, *older = reversed(self._samples)
+        newest, *older = reversed(snapshot.samples)
         most = 10**6 if self.zoomed else max(height // 2, 1)
         blocks = [[_text(palette, newest, width, palette.strong, most=most)]]
-        for after, sample in pairwise(reversed(self._samples)):
+        for after, sample in pairwise(reversed(snapshot.samples)):
             drawn = _text(palette, sample, width, palette.plain, most=most if self.zoomed else 1)
-            place = self._place(sample) if sample.tick != after.tick else ""
+            place = _place(snapshot, sample) if sample.tick != after.tick else ""
             blocks.append([text(palette, place, palette.dim), drawn] if place else [drawn])
         room = 10**6 if self.zoomed else height - sum(box.height for block in blocks[: 1 + _OLDER] for box in block)
         for block, sample in zip(blocks, (newest, *older), strict=True):
@@ -84,8 +72,11 @@ class Samples(Panel):
         return clip(palette, vstack(*(box for block in blocks for box in block)), width, 10**6)
 
 
-def _place(position: Position) -> str:
-    """Return a place as `e12 b3 t2`, or as `e12 b3` outside of the loops over t."""
+def _place(snapshot: Snapshot, sample: Sample) -> str:
+    """Return where a sample was drawn as `e12 b3 t2`, or as `e12 b3` outside of the loops over t; empty if that is unknown."""
+    if sample.tick is None:
+        return ""
+    position = position_of(snapshot.program, sample.tick)
     return place_name(position).removesuffix(f" {position.phase}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import partial
 from typing import NamedTuple
 
@@ -19,14 +20,15 @@ from tui_gru.engine.data.tokens import Text
 from tui_gru.tui.look.characters import fitting, visible_text, widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Cell, Ref
+from tui_gru.tui.widgets.snapshot_panel import Titles, contents
 from tui_gru.tui.widgets.written import kept
 
 
-class Sequence(SnapshotPanel):
+class Sequence(CellPanel):
     """Batch rows × timesteps, with marks around the current column. Targets are coloured by their predicted probability."""
 
     ABOUT = (
@@ -35,35 +37,36 @@ class Sequence(SnapshotPanel):
         "it flows on."
     )
 
-    _view = View()
     _followed: int | None = None  # the timestep that was scrolled into view last
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Show this snapshot."""
-        self._snapshot, self._view = snapshot, view
-        self.caption()
-        self.refresh_content()
-        self._follow()
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        position, program = snapshot.position, snapshot.program
+        if snapshot.flowing or snapshot.config.given is not None or not program.loss_names.prediction:
+            return snapshot, view
+        ids = (snapshot.record.ids(name) for name in (program.input, program.target))
+        predicted = (snapshot.value(program.loss_names.prediction, t) for t in range(snapshot.config.seq_length))
+        batch = id(snapshot.corpus), contents(*ids)  # as long as the panel has the corpus, no other has this id
+        here = position.number, position.t, position.phase, snapshot.timestep, snapshot.moment.begun(position.t)
+        fresh = snapshot.line is not None and snapshot.line.target == program.loss_names.prediction
+        return batch, here, view, fresh, contents(*predicted)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        on, legend = "", None
+        if snapshot.flowing:
+            from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
+
+            state = _states(snapshot, self._view)[0]
+            on = gradient_flow.flow_into_earlier(snapshot, snapshot.flow(self._view.row, state))
+            if len(snapshot.program.layers) > 1:
+                layer = snapshot.program.layer_name(self._view.layer_of(snapshot))
+                on = f"gradient of {layer} {on}".rstrip()
+                on = on if cell_len(f"sequence · {on}") <= self.outer_size.width - 6 else layer
+            legend = gradient_flow.legend(snapshot, state, self.size.width) or None
+        return f"sequence · {on}" if on else "sequence", legend or self._summed_up()
 
     def on_resize(self) -> None:
         self._followed = None
-        self.caption()
-
-    def caption(self) -> None:
-        if self._snapshot is None:
-            return
-        on, legend = "", None
-        if self._snapshot.flowing:
-            from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
-
-            state = _states(self._snapshot, self._view)[0]
-            on = gradient_flow.flow_into_earlier(self._snapshot, self._snapshot.flow(self._view.row, state))
-            if len(self._snapshot.program.layers) > 1:
-                layer = self._snapshot.program.layer_name(self._view.layer_of(self._snapshot))
-                on = f"gradient of {layer} {on}".rstrip()
-                on = on if cell_len(f"sequence · {on}") <= self.outer_size.width - 6 else layer
-            legend = gradient_flow.legend(self._snapshot, state, self.size.width) or None
-        self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend or self._summed_up())
+        super().on_resize()
 
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:

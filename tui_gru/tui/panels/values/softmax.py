@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from rich.cells import cell_len
@@ -11,12 +13,14 @@ from textual.geometry import Size
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
-from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.panels.values import given_output
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.bars import bars
-from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, columns, hstack, quieted, text, vstack
+from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, hstack, quieted, text
+from tui_gru.tui.widgets.cells import CellPanel
+from tui_gru.tui.widgets.panel import Rows
 from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.snapshot_panel import Titles, contents
 from tui_gru.tui.widgets.written import Array, scale_of
 
 _GAP = 2
@@ -36,7 +40,7 @@ class _Plan:
     leading: int
 
 
-class Softmax(SnapshotPanel):
+class Softmax(CellPanel):
     """ŷ at the current timestep, a block of bars for each row of the batch.
 
     If the vocabulary does not fit, only the likeliest characters and the target are shown. If even those do not fit for all rows,
@@ -48,46 +52,61 @@ class Softmax(SnapshotPanel):
         " is marked."
     )
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._view = View()
-        self._full = 1.0
+    COMPARED = Compared.DIFFERENCES
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot, self._view = snapshot, view
-        self.set_class(self._fresh(snapshot), "-fresh")
-        self.caption()
-        self.refresh_content()
+    _full = 1.0
 
-    def on_resize(self) -> None:
-        self.caption()
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        if not snapshot.program.target:
+            return snapshot, view
+        values = (snapshot.value(name) for name in (snapshot.program.loss_names.prediction, "target"))
+        return snapshot.position.t, view.row, self.is_fresh(snapshot), contents(*values)
 
-    def build(self, width: int, height: int) -> Box:
-        snapshot = self._snapshot
+    def titles(self, snapshot: Snapshot) -> Titles:
+        if not snapshot.program.target:
+            return given_output.title(snapshot), None
+        plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
+        notes = [f"t {snapshot.position.t + 1}"]
+        if plan.count < snapshot.config.vocab_size:
+            which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
+            notes.append(f"{which} of {snapshot.config.vocab_size}")
+        name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
+        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
+        return title, " · ".join(notes)
+
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        target, line = snapshot.program.target, snapshot.line
+        return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
+
+    def build(self, width: int, height: int) -> Box | Rows:
+        snapshot, palette = self._snapshot, self.palette
         if snapshot is None:
             return EMPTY
         if not snapshot.program.target:
-            return given_output.difference_over_time(self.palette, snapshot, width, height)
+            return given_output.difference_over_time(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
-        y_hat, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
-        self._full = scale_of(y_hat) if snapshot.minus else 1.0
-        each = (width - _GAP * (plan.across - 1)) // plan.across
-        blocks = []
-        for row in plan.rows:
-            target = None if targets is None else snapshot.config.vocabulary.index(targets[row])
-            block = self._block(
-                snapshot, row, None if y_hat is None else y_hat[row], target, plan.count, each, alone=plan.across == 1
-            )
-            quiet = self._view.row is not None and row != self._view.row
-            blocks.append(quieted(self.palette, block) if quiet else block)
-        lines = [blocks[i : i + plan.across] for i in range(0, len(blocks), plan.across)]
-        return clip(self.palette, vstack(*(columns(*line, gap=_GAP) for line in lines), gap=plan.leading), width, 10**6)
+        self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
+        lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
+        tall = plan.count + plan.leading
 
-    def _block(
-        self, snapshot: Snapshot, row: int, y_hat: Array | None, target: int | None, count: int, width: int, *, alone: bool
-    ) -> Box:
+        @cache
+        def drawn(line: int) -> Box:
+            each = (width - _GAP * (plan.across - 1)) // plan.across
+            blocks = (self._block(snapshot, row, plan.count, each, alone=plan.across == 1) for row in lines[line])
+            return clip(palette, columns(*blocks, gap=_GAP), width, tall)
+
+        def draw(index: int) -> Row:
+            line, row = divmod(index, tall)
+            return drawn(line).rows[row] if row < plan.count else ()
+
+        return Rows(len(lines) * tall - plan.leading, width, draw)
+
+    def _block(self, snapshot: Snapshot, row: int, count: int, width: int, *, alone: bool) -> Box:
         """Draw a row of the batch: its number and its bars."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
+        values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
+        y_hat: Array | None = None if values is None else values[row]
+        target = None if targets is None else vocabulary.index(targets[row])
         shown = _shown(y_hat, target, count, len(vocabulary))
         labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
         labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # such that bars are aligned in all rows
@@ -99,14 +118,15 @@ class Softmax(SnapshotPanel):
             labels,
             width - name.width - 1,
             target=None if target is None else shown.index(target),
-            fresh=self._fresh(snapshot),
+            fresh=self.is_fresh(snapshot),
             word=alone,
             refs=[Ref(snapshot.program.loss_names.prediction, (row, i)) for i in shown if i is not None],
             full=self._full,
             write=numbers.wide if snapshot.minus else numbers.unit,
             signed=bool(snapshot.minus),
         )
-        return hstack(name, drawn)
+        block = hstack(name, drawn)
+        return quieted(palette, block) if self._view.row not in (None, row) else block
 
     def _plan(self, snapshot: Snapshot, width: int, height: int) -> _Plan:
         rows, vocabulary = tuple(range(snapshot.config.batch_size)), snapshot.config.vocab_size
@@ -127,30 +147,6 @@ class Softmax(SnapshotPanel):
         if self._view.row is not None:
             return _Plan((self._view.row,), 1, min(max(height, 1), vocabulary), 0)
         return _Plan(rows, max(most), min(_FEWEST, vocabulary), 0)
-
-    def caption(self) -> None:
-        snapshot = self._snapshot
-        if snapshot is None or not self.is_attached:
-            return
-        if not snapshot.program.target:
-            self.set_titles(given_output.title(snapshot))
-            return
-        plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
-        notes = [f"t {snapshot.position.t + 1}"]
-        if plan.count < snapshot.config.vocab_size:
-            which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
-            notes.append(f"{which} of {snapshot.config.vocab_size}")
-        name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
-        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
-        self.set_titles(title, self.point_out() or " · ".join(notes))
-
-    @staticmethod
-    def _fresh(snapshot: Snapshot) -> bool:
-        return (
-            bool(snapshot.program.target)
-            and snapshot.line is not None
-            and snapshot.line.target == snapshot.program.loss_names.prediction
-        )
 
 
 def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:

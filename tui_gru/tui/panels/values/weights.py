@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -16,14 +16,14 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
-from tui_gru.equations.compose import Layer
 from tui_gru.tui.look.characters import written_char
 from tui_gru.tui.look.key_signs import sign_of_key, with_keys
-from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.panels.values.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, computed_by, fits, sheet
-from tui_gru.tui.view import View
+from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
+from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.matrix import MatrixView
+from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _SHEETS = {
     "weights": (WEIGHTS,),
@@ -38,22 +38,30 @@ _GAP = 4
 MODES = ("all", "weights", "gradients", "changes")
 
 
-class Overview(SnapshotPanel):
+class Overview(CellPanel):
     """All parameters of a small model as compact matrices, in as many sheets as fit."""
 
     ABOUT = "Every weight and bias. <weights> switches to their gradients and to their changes in the last update."
 
     def __init__(self) -> None:
         super().__init__()
-        self._mode = "all"
+        self.mode = "all"
         self._titled = "", ""
-        self._layer: Layer | None = None
 
-    def show(self, snapshot: Snapshot, layer: Layer, mode: str) -> None:
-        """Show this snapshot's parameters of a layer and those that belong to no layer."""
-        self._snapshot, self._layer, self._mode = snapshot, layer, mode
-        self.refresh_content()
-        self._follow()
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return the batch and the last one, the lines that compute gradients or weights, and the names that the line reads."""
+        line, position = snapshot.line, snapshot.position
+        names = () if line is None else (*line.reads, line.target)
+        marked = tuple(name for name in names if name.removeprefix("d") in snapshot.program.parameters)
+        computed = position.tick if position.phase in ("backward", "update") else None
+        batches = id(snapshot.record), id(snapshot.previous)  # as long as the panel has them, no others have these ids
+        return batches, computed, marked, snapshot.changed, snapshot.learning, view.layer_of(snapshot), self.mode
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        title, note = self._titled
+        if len(snapshot.program.layers) > 1:
+            title += f" · {snapshot.program.layer_name(self._view.layer_of(snapshot))}"
+        return f"{title} − {snapshot.minus}" if snapshot.minus else title, note or None
 
     def _follow(self) -> None:
         """Scroll the result of the current line into view if not all parameters are visible."""
@@ -68,12 +76,12 @@ class Overview(SnapshotPanel):
         snapshot = self._snapshot
         if snapshot is None:
             return EMPTY
-        shown = self._all(snapshot, width, height) if self._mode == "all" else self._one(snapshot, width, height)
+        shown = self._all(snapshot, width, height) if self.mode == "all" else self._one(snapshot, width, height)
         return clip(self.palette, shown, width, shown.height)
 
     def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
         """Draw one sheet, with full numbers if they fit."""
-        kind = _SHEETS[self._mode][0]
+        kind = _SHEETS[self.mode][0]
         self._caption(kind.name)
         full = self._sheet(snapshot, kind, width, compact=False)
         return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
@@ -99,20 +107,13 @@ class Overview(SnapshotPanel):
         return shown
 
     def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
-        assert self._layer is not None
-        return sheet(self.palette, snapshot, snapshot.program.parameters_with(self._layer), kind, width, compact=compact)
+        names = snapshot.program.parameters_with(self._view.layer_of(snapshot))
+        return sheet(self.palette, snapshot, names, kind, width, compact=compact)
 
     def _caption(self, title: str, note: str = "") -> None:
         """Set the title after drawing: it is known only when the content is built, and must not change during that."""
         self._titled = title, note
         self.call_next(self.caption)
-
-    def caption(self) -> None:
-        title, note = self._titled
-        if self._snapshot is not None and self._layer is not None and len(self._snapshot.program.layers) > 1:
-            title += f" · {self._snapshot.program.layer_name(self._layer)}"
-        title += f" − {self._snapshot.minus}" if self._snapshot is not None and self._snapshot.minus else ""
-        self.set_titles(title, self.point_out() or note or None)
 
 
 def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
@@ -142,6 +143,7 @@ class ParameterMatrix(MatrixView):
             kind.read(snapshot, name),
             shape=(shape[0], shape[1]) if len(shape) == 2 else (1, shape[0]),
             fresh=kind.fresh(snapshot, name),
+            named=(name, kind.sign, snapshot.program, snapshot.minus),
         )
 
     def _caption(self) -> None:
@@ -190,6 +192,8 @@ class Weights(Container):
     of the current line, until `<` and `>` choose another.
     """
 
+    BLANK = True  # Textual's name: it draws nothing itself
+    COMPARED = Compared.DIFFERENCES
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -304,6 +308,7 @@ class Weights(Container):
             kind = computed_by(snapshot) if self.mode == "all" else _SHEETS[self.mode][0]
             self._matrix.show(snapshot, kind, self._one)
         else:
-            self._overview.show(snapshot, self._view.layer_of(snapshot), self.mode)
+            self._overview.mode = self.mode
+            self._overview.show(snapshot, self._view)
         if focused:
             self.screen.set_focus(self._matrix if single else self._overview)

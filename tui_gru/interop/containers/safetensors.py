@@ -1,0 +1,117 @@
+"""Format safetensors: a JSON header of names, types, shapes and offsets, then the bytes of the tensors.
+
+The safetensors library is as safe, but with NumPy it does not read bfloat16, which most of these files use. This reader refuses the
+same files: those with overlaps, gaps, sizes that do not fit, or duplicate names.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.tensors import Array, Tensor, byte_size, checked_shape, decode
+
+MOST_HEADER = 1 << 25
+DTYPES = {
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"F8_{kind}": "float8" for kind in ("E4M3", "E5M2", "E8M0", "E4M3FNUZ", "E5M2FNUZ")},
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+DAMAGED = "its header is damaged; get the file again"
+
+
+def fits(file: Opened) -> bool:
+    return len(file.head) > 8 and file.head[8:9] == b"{" and _header_length(file) <= file.size - 8
+
+
+def _header_length(file: Opened) -> int:
+    return int(struct.unpack("<Q", file.head[:8])[0])
+
+
+def header_text(file: Opened) -> bytes:
+    """Return the JSON text of the header. Raises `ModelFileError`."""
+    if not fits(file):
+        raise ModelFileError("it is not a safetensors file, or it is cut off; get it again")
+    length = _header_length(file)
+    if length > MOST_HEADER:
+        raise ModelFileError(f"its header has {length} bytes, more than {MOST_HEADER}; it is not read")
+    if 8 + length <= len(file.head):
+        return file.head[8 : 8 + length]
+    with file.path.open("rb") as opened:
+        opened.seek(8)
+        return opened.read(length)
+
+
+def header(file: Opened) -> dict[str, Any]:
+    """Return the parsed header, unchecked. Raises `ModelFileError`."""
+    try:
+        found = json.loads(header_text(file), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
+    if not isinstance(found, dict):
+        raise ModelFileError(DAMAGED)
+    return found
+
+
+def tensors(file: Opened, entries: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """Return the tensors by name. `entries` is the header if it has been read already. Raises `ModelFileError`."""
+    entries = header(file) if entries is None else entries
+    start = 8 + _header_length(file)
+    found, spans = {}, []
+    for name, entry in entries.items():
+        if name == "__metadata__":
+            continue
+        tensor, span = _tensor(file.path, name, entry, start)
+        found[name] = tensor
+        spans.append(span)
+    _check_tiled(spans, file.size - start)
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ModelFileError("its header names a tensor twice; get the file again")
+    return found
+
+
+def _tensor(path: Path, name: str, entry: Any, start: int) -> tuple[Tensor, tuple[int, int]]:
+    try:
+        kind, shape, (begin, end) = str(entry["dtype"]), checked_shape(entry["shape"]), entry["data_offsets"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
+    dtype = DTYPES.get(kind, kind)  # an unknown type is refused when the tensor is read
+    fits = type(begin) is type(end) is int and 0 <= begin <= end
+    if not fits or (kind in DTYPES and end - begin != byte_size(shape, dtype)):
+        raise ModelFileError(f"the size of {printable(name)} in it does not fit its shape; get the file again")
+
+    def read() -> Array:
+        with path.open("rb") as opened:
+            opened.seek(start + begin)
+            data = opened.read(end - begin)
+        if len(data) < end - begin:
+            raise ModelFileError(f"{printable(name)} in it is cut off; get the file again")
+        return decode(data, dtype, shape)
+
+    return Tensor(shape, dtype, read), (begin, end)
+
+
+def _check_tiled(spans: list[tuple[int, int]], size: int) -> None:
+    """Raise `ModelFileError` unless every byte after the header belongs to exactly one tensor."""
+    at = 0
+    for begin, end in sorted(spans):
+        if begin != at:
+            raise ModelFileError("its tensors overlap or leave gaps; get the file again")
+        at = end
+    if at != size:
+        raise ModelFileError(f"its tensors take {at} bytes and it has {size}: it is cut off or damaged; get the file again")
