@@ -240,7 +240,8 @@ CONDITIONS = {
 
 @lru_cache
 def run_of(name, *made):
-    """Return a function that opens a run with changes within its batches, not all of which learn, and the same run stored."""
+    """Return a function that opens a run with changes within its batches, not all of which learn, the same run stored, and its
+    places."""
     session, run = changed_run(name, made, FEW)
     folder = tempfile.TemporaryDirectory()
     session.save(f"{folder.name}/run.tui-gru")
@@ -248,16 +249,15 @@ def run_of(name, *made):
     def reopened(folder=folder):  # the folder exists as long as the function
         return Session.open(f"{folder.name}/run.tui-gru")
 
-    return reopened, run
+    return reopened, run, [tick for tick in run.places("op") if tick <= session.end.tick]
 
 
 @pytest.mark.parametrize(("name", "condition"), [(name, each) for name, conditions in CONDITIONS.items() for each in conditions])
 def test_every_condition_stops_where_it_holds(name, condition):
-    reopened, run = run_of(name, *CHANGED_WITHIN)
+    reopened, run, places = run_of(name, *CHANGED_WITHIN)
     lines = lines_of(CONFIGS[name])[::5]
     chosen = lines if SOAK else (lines[len(condition) % len(lines)],)
     session = reopened()
-    places = [tick for tick in run.places("op") if tick <= session.end.tick]
     for line in ("", *chosen):
         asked = Asked(line, condition)
         stop = asked.set_in(session)
@@ -278,10 +278,9 @@ WATCHES = [
 
 @pytest.mark.parametrize(("name", "watch", "kind"), WATCHES)
 def test_every_watch_stops_where_it_changes(name, watch, kind):
-    reopened, run = run_of(name, *CHANGES[kind])
+    reopened, run, places = run_of(name, *CHANGES[kind])
     asked = Asked(watch=watch)
-    end = reopened().end.tick
-    stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= end])
+    stops = asked.stops_in(run, places)
     for known in ((), (9, 5)):  # the cached data of some batch in between are the same
         session = reopened()
         asked.set_in(session)

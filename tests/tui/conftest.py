@@ -1,3 +1,5 @@
+import asyncio
+import inspect
 from contextlib import asynccontextmanager
 
 import pytest
@@ -7,7 +9,7 @@ from textual.css.parse import parse
 from tui_gru.tui.look.glyphs import UNICODE
 from tui_gru.tui.look.svg import mend
 from tui_gru.tui.look.themes import register_themes
-from tui_gru.tui.pilot import PromptPilot
+from tui_gru.tui.pilot import PromptPilot, headless
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,30 @@ def styles_are_parsed_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("textual.css.stylesheet.parse", parse_once)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pictures_are_taken_promptly():
+    """Have `snap_compare` wait as our pilot does. Textual's own function draws several times, and waits for the process to idle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textual._doc.take_svg_screenshot", picture_of)
+        yield
+
+
+def picture_of(app, press=(), terminal_size=(80, 24), run_before=None):
+    """Return the picture of an app after what `run_before` does with its pilot, and after keys."""
+
+    async def taken():
+        async with headless(app, terminal_size, drawn=run_before is None) as pilot:
+            done = None if run_before is None else run_before(pilot)
+            if inspect.isawaitable(done):
+                await done
+            await pilot.pause()
+            await pilot.press(*press)
+            await pilot.pause()
+            return app.export_screenshot(title=app.title, simplify=True)
+
+    return asyncio.run(taken())
 
 
 class Board(App):

@@ -52,7 +52,7 @@ def opened(options: dict[str, Any]) -> Any:
 async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
     """Run the app at 160x50, press these keys, and return the app and its pilot."""
     app = opened(options)
-    async with headless(app, (160, 50)) as pilot:
+    async with headless(app, (160, 50), drawn=False) as pilot:
         await press(pilot, keys)
         yield app, pilot
 
@@ -377,7 +377,7 @@ def said(app: Any) -> str:
 @pytest.mark.parametrize("rate", [0.1, 3e37], ids=["well", "not finite"])
 async def test_every_panel_of_any_model(model: dict[str, Any], rate: float) -> None:
     app = opened({**model, "learning_rate": rate})
-    async with headless(app, (80, 24)) as pilot:
+    async with headless(app, (80, 24), drawn=False) as pilot:
         for keys in ("! down", "l 3n s ! down", "h down right tab tab > r", "y right tab", "d tab tab down", "W down"):
             await press(pilot, keys)
             overlay, message = app.screen.overlay, app.screen.query_one(BottomLine).message

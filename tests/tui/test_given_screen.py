@@ -44,9 +44,12 @@ def opened(tmp_path: Path) -> Callable[..., Session]:
 @asynccontextmanager
 async def driving(session: Session, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
     app = make_app(session)
-    async with headless(app, size) as pilot:
-        assert isinstance(app.screen, MainScreen)
-        yield Driver(pilot, app.screen)
+    async with headless(app, size, drawn=False) as pilot:
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        yield Driver(pilot, screen)
+        if app.screen_stack:
+            screen.draw()
 
 
 def text_of(d: Driver, panel: type[Sequence]) -> str:

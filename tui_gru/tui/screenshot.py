@@ -36,7 +36,7 @@ def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], o
 
 
 async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
-    async with headless(app, size) as pilot:
+    async with headless(app, size, drawn=False) as pilot:
         await type_keys(pilot, keys)
         await until_checked(pilot)
         await pilot.pause()

@@ -48,11 +48,14 @@ def _line(position: Position) -> str:
 
 def _change(resolved: ResolvedStop, tick: int, timeline: Timeline) -> str:
     try:
-        now, last = value_at(resolved, timeline, tick), last_computed(resolved, timeline, tick)
+        now = value_at(resolved, timeline, tick)
+        if now is None or isinstance(now, np.ndarray):  # the value before it need not be computed
+            return "changed"
+        last = last_computed(resolved, timeline, tick)
     except ConditionError:
         return "changed"
     before = None if last is None else last[1]
-    if isinstance(now, np.ndarray) or isinstance(before, np.ndarray) or now is None or before is None:
+    if before is None or isinstance(before, np.ndarray):
         return "changed"
     return " → ".join(_both(before, now))
 
