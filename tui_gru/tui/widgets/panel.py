@@ -219,7 +219,13 @@ class Panel(KeptLines, can_focus=True):
         width = self.scrollable_content_region.width
         if row >= len(self._strips):
             return Strip.blank(width, self._ground)
-        return self._strips[row].crop_extend(x, x + width, None).apply_style(self._ground)
+        cells, ground = self._strips.cells(row), self._ground
+        spare = width - sum(segment.cell_length for segment in cells)
+        if x or spare < 0:
+            return self._strips[row].crop_extend(x, x + width, None).apply_style(ground)
+        # the same in one step, since each strip has a number of caches
+        drawn = [Segment(text, ground + style, control) for text, style, control in cells]
+        return Strip([*drawn, Segment(" " * spare, ground)] if spare else drawn, width)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Return the height of the content, for `height: auto`."""
