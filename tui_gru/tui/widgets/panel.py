@@ -90,6 +90,9 @@ class Panel(KeptLines, can_focus=True):
     #: What the panel shows and what its own keys do, for `?`. Verbs in angle brackets stand for their keys.
     ABOUT: ClassVar[str] = ""
 
+    #: True if the content could not be built.
+    failed = False
+
     _version = 0
     _ground = Style()  # the style beneath the content
     _ground_known = False
@@ -297,10 +300,13 @@ class Panel(KeptLines, can_focus=True):
     def _content_or_problem(self, width: int, height: int) -> Box | Rows:
         """Return the content, or an error message if building fails, so that the other panels are still drawn."""
         try:
-            return self.build(width, height)
+            content = self.build(width, height)
+            self.failed = False
+            return content
         except Exception as error:
             from tui_gru.debugger.storage.error_reports import reported  # imported late: rarely needed
 
+            self.failed = True
             lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in lines])
 
