@@ -1,8 +1,14 @@
 import gc
 import itertools
 import os
+import sys
 
 import pytest
+
+# Compiled modules are kept, as usual, even where the environment says otherwise: each worker would rewrite the assertions of all
+# tests, and each program that a test starts would compile all of tui_gru.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_finish() -> None:

@@ -73,6 +73,8 @@ MISTAKES = [
     ("trace --format npz --epochs 1000000000", "--epochs", "GiB"),
     ("trace -o nowhere/run.json", "-o", "No such file"),
     ("trace -o .", "-o", "directory"),
+    ("trace --cell nothing.cell", "--cell", "No such file or directory; check the name"),
+    ("sample --bidirectional", "--bidirectional", "train one that reads forwards"),
     ("sample --primer Mx", "--primer", "'x' at position 2"),
     ("sample --length -1", "--length", "0 or more"),
     ("sample --length 99999999999", "--length", "GiB"),
@@ -171,6 +173,13 @@ def test_an_empty_text_is_one_line(run, arguments, named):
     code, _, err = run(*arguments)
     assert code == 2
     assert_one_line(err, named, "empty")
+
+
+def test_an_empty_cell_is_one_line(run, tmp_path):
+    (tmp_path / "empty.cell").write_text("")
+    code, out, err = run("trace", "--cell", str(tmp_path / "empty.cell"))
+    assert (code, out) == (2, "")
+    assert_one_line(err, "--cell: ", "empty.cell: it is empty; write equations in it")
 
 
 def test_a_mistake_in_a_process_of_its_own():

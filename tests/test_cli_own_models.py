@@ -88,6 +88,12 @@ MISTAKES = {
     ),
     "a text as well": (("trace", "--model", "model.safetensors", "--text", "abc"), "--text: it cannot be used with --model"),
     "no model": (("trace", "--input", "x.npy"), "--input: it applies to a model file; name the file with --model"),
+    "training": (("trace", "--model", "model.safetensors", "--name", "decoder", "--learn"), "--learn: with --model the states"),
+    "epochs": (
+        ("trace", "--model", "model.safetensors", "--name", "decoder", "--epochs", "2"),
+        "--epochs: with --model the states",
+    ),
+    "no file to trace": (("trace", "--model", "nothing.pt"), "--model: nothing.pt: it cannot be opened: no such file"),
     "no such order": (("open", "model.safetensors", "--order", "abc"), "--order is 'abc'"),
     "no terminal": (("open", "model.safetensors", "--name", "decoder"), "standard input is not a terminal"),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tui_gru
+from tests.interop.recording.runs import trained
 from tui_gru.engine.model import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,14 @@ def test_other_peoples_files_are_read_without_a_framework_and_without_the_engine
     assert not loaded & {"torch", "keras", "onnx", "h5py", "textual", "rich", "click"}
     assert floor_of(loaded, "engine") == {"tui_gru.engine", "tui_gru.engine.errors", "tui_gru.engine.numbers"}
     assert not floor_of(loaded, "debugger") | floor_of(loaded, "tui") | floor_of(loaded, "cli")
+
+
+def test_a_recording_is_opened_without_what_writes_it_and_what_reads_models(tmp_path):
+    trained(tmp_path / "run.gru", steps=2, every=1)
+    loaded = loaded_by(f"from tui_gru import Session; s = Session.open({str(tmp_path / 'run.gru')!r}); s.step('batch'); s.remarks")
+    assert not loaded & {"torch", "textual", "rich", "click"}
+    others = ("formats", "matching", "inspection", "recording.recorder", "capture.capturing")
+    assert not [name for name in loaded if name.startswith(tuple(f"tui_gru.interop.{other}" for other in others))]
 
 
 def test_calls_are_computed_again_without_torch():

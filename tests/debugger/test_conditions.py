@@ -269,6 +269,17 @@ def test_a_screen_spelling_gives_way_to_a_name() -> None:
     assert compile_condition("any(logits > 1)", spellings).names == {"logits"}
 
 
+@pytest.mark.parametrize("word", ["in", "lambda", "None", "is"])
+def test_a_name_may_be_a_word_of_python(word: str) -> None:
+    """A cell may call its input gate `in`."""
+    cell = f"state h : H\nparameters W U\n{word} = σ(x W)\nh = tanh({word} + h_prev U)"
+    spellings = program_of(Config.of(cell="word.cell", cell_text=cell)).spellings
+    assert compile_condition(f"min({word}) > 0 and prev({word}[0, 0]) > h[0, 0]", spellings).names == {word, "h"}
+    with pytest.raises(ConditionError) as caught:
+        compile_condition(f"any({word} > 1) and nowhere", spellings)
+    assert caught.value.column == len(f"any({word} > 1) and ") + 1
+
+
 def test_one_row_has_one_character() -> None:
     one = {"char": np.array(["M"])}
     assert compile_condition("char == 'M'", set(one)).test(one.get) is True

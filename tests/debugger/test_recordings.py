@@ -373,6 +373,83 @@ def test_a_call_without_rows_beside_another_changes_nothing(tmp_path):
     assert s.remarks.startswith("p.grad is the derived gradient")
 
 
+class Headed(nn.Module):
+    """A GRU whose head reads the output in some steps; in others the output is in the loss as well, or nothing else is."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.head = nn.GRU(IN, H), nn.Linear(H, 7)
+
+    def loss(self, x, kind):
+        out = self.gru(x)[0]
+        of_head = 0 if kind == "none" else self.head(out).pow(2).sum()
+        return of_head if kind == "head" else of_head + out.pow(2).sum()
+
+
+def recorded_with_head(folder, kinds, scale=lambda i: 1.0):
+    torch.manual_seed(8)
+    model = Headed()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with record(folder, model, optimizer, head=model.head, every=1) as recorder:
+        for i, kind in enumerate(kinds):
+            optimizer.zero_grad()
+            loss = model.loss(torch.randn(T, B, IN), kind) * scale(i)
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+
+
+@pytest.mark.parametrize("kinds", [("head", "none", "head"), ("none", "head"), ("both", "head")])
+def test_a_head_that_is_not_read_in_every_step_is_left_out(tmp_path, kinds):
+    recorded_with_head(tmp_path / "run.gru", kinds)
+    s = Session.open(tmp_path / "run.gru")
+    assert "V" not in s.config.sizes
+    for _ in kinds:
+        assert_as_recorded(s)
+        assert s.remarks.startswith("p.grad is the derived gradient")
+
+
+def test_a_step_whose_gradient_comes_not_only_through_the_head_is_refused(tmp_path):
+    """Without the rest of the gradient, all that follows from it would be wrong."""
+    recorded_with_head(tmp_path / "run.gru", ("head", "both", "head"))
+    s = Session.open(tmp_path / "run.gru")
+    assert s.config.sizes["V"] == 7
+    s.step("batch")
+    with pytest.raises(TuiGruError, match="step 1: its output received a gradient besides that of the head, unlike in the"):
+        s.step("batch")
+    s.step("batch", 2)
+    assert s.remarks.startswith("p.grad is the derived gradient")
+
+
+def test_a_step_with_nan_is_shown_with_its_head(tmp_path):
+    recorded_with_head(tmp_path / "run.gru", ("head",) * 3, lambda i: float("nan") if i == 1 else 1.0)
+    s = Session.open(tmp_path / "run.gru")
+    assert s.config.sizes["V"] == 7
+    s.step("batch", 2)
+    assert np.isnan(s.value("dlogits", t=0)).all()
+    assert s.remarks.startswith("p.grad has NaN")
+
+
+@pytest.mark.parametrize("change", ["shorter", "fewer rows", "lengths"])
+def test_a_step_that_was_recorded_again_while_it_is_open_is_refused(run, tmp_path, change):
+    s = Session.open(run)
+    torch.manual_seed(9)
+    gru = nn.GRU(IN, H)
+    rows, timesteps = B - (change == "fewer rows"), T - (change == "shorter")
+    x = torch.randn(timesteps, rows, IN)
+    with record(tmp_path / "other.gru", gru, every=1) as recorder:
+        for _ in range(9):
+            packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([T, T - 1])) if change == "lengths" else x
+            gru(packed)[1].sum().backward()
+            recorder.step(1.0)
+    shutil.copy(tmp_path / "other.gru" / "step-00000008.rank0.safetensors", run)
+    s.step("batch", 2)
+    with pytest.raises(TuiGruError, match="step 8 has changed since the recording was opened; open it again"):
+        s.step("batch")
+    s.step("batch", 2)
+    assert s.expected.agrees
+
+
 def test_loops_of_a_cell_may_have_any_length(tmp_path):
     torch.manual_seed(6)
     model = Seq2seq()

@@ -359,3 +359,13 @@ def test_arrays_are_packed_as_they_are():
     for data in (b"", b"[]", b'[["a","O",[1]]]\n12345678', pack(arrays)[:-1], pack(arrays) + b"0"):
         with pytest.raises(ValueError):  # noqa: PT011  # NumPy's own words
             unpack(data)
+
+
+def test_a_session_with_large_limits_is_opened_again(path):
+    with pytest.raises(TuiGruError, match="epochs must be from 1 to 1000000000000000, not 10"):
+        Session(epochs=10**30)
+    session = Session(epochs=10**15, history_memory=2**70)
+    session.step("batch")
+    session.save(path)
+    assert portrait(Session.open(path)) == portrait(session)
+    assert Session.open(path).end == session.end

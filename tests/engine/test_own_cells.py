@@ -10,6 +10,8 @@ import pytest
 from tests.engine.cells import random_cell
 from tests.engine.line_by_line import points
 from tests.engine.models import disagreements, learned, own
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Structure
 from tui_gru.engine.reference.torch_reference import check_batch
 from tui_gru.engine.running.computing import gradients_so_far
@@ -114,3 +116,14 @@ def test_an_axis_without_a_size_is_refused():
         EquationError, match=r"^mine.cell:2:12: W has the axis K, which has no size; axes with a size: T B H V I D$"
     ):
         own("state h : H\nparameters W(V K) P(K H) U\nh = tanh(x W P + h_prev U)")
+
+
+@pytest.mark.parametrize("options", [{"layers": 2}, {"bidirectional": True}, {"layers": 3, "bidirectional": True}])
+def test_an_error_has_the_names_of_the_file_however_many_layers_there_are(options):
+    text = "state h : H\nparameters W U\nh = abs(x W + h_prev U)"
+    with pytest.raises(TuiGruError) as one:
+        Config.of(cell="own.cell", cell_text=text)
+    with pytest.raises(TuiGruError) as several:
+        Config.of(cell="own.cell", cell_text=text, **options)
+    assert str(several.value) == str(one.value)
+    assert "own.cell:3:5: abs is not" in str(one.value)

@@ -341,7 +341,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "timesteps are those of a state before": (batch, "array[1:] if half else array[:-1]", "array[:-1]"),
     "loops in one direction": (batch, "[:: phase.ways[loop]]", ""),
     "values of the later batch": (batch, "owner = deltas if view.slot in written else self", "owner = deltas"),
-    "one piece of memory for two arrays": (batch, "np.cumsum([0, *(", "np.cumsum([0, *(0 * "),
+    "one piece of memory for two arrays": (compiled, "accumulate(-(-size", "accumulate(0 * -(-size"),
     "a record is never read": (batch, "return self._counted() != self._references", "return False"),
     "nothing is 0 in an earlier batch": (compiled, "else any(are_zero)", "else False"),
     "the loss of an earlier batch counts": (compiled, "(operation not in fed and operation.name in lines) or", ""),

@@ -80,6 +80,10 @@ def test_the_axes_of_operands_together():
     [
         ("h = x Wy + h_prev Uz + bz", "4:7: Wy is not a parameter, an input, a state or a line above; did you mean Wz? | Wy"),
         (
+            "h = tahn(x Wz + h_prev Uz + bz)",
+            "4:5: tahn is not a parameter, an input, a state or a line above; did you mean tanh or within? | tahn",
+        ),
+        (
             "h = x Wz + h_perv Uz + bz",
             "4:12: h_perv is not a parameter, an input, a state or a line above; did you mean h_prev? | h_perv",
         ),

@@ -114,6 +114,7 @@ def test_words_of_declarations_are_names_where_a_formula_follows():
         ),
         ("output h", "1:8: no line computes h; there are: none | h"),
         ("logits = x\noutput logit", "2:8: no line computes logit; did you mean logits? | logit"),
+        ("sum = x", "1:1: sum is a word of formulas, as in sum x over rows; choose another name | sum"),
         ("output h : H", "1:8: the axes of the output h follow from its line; write output h | h"),
         ("reads", "1:6: a piece reads one name: reads x |"),
         ("reads x y", "1:7: a piece reads one name: reads x | x"),

@@ -64,7 +64,7 @@ BIAS_NAMES = {
 
 @pytest.mark.parametrize("case", BIAS_NAMES)
 def test_biases_are_read_whatever_they_are_called(path, arrays, case):
-    np.savez(path, **dict(zip(BIAS_NAMES[case], arrays.values(), strict=True)), fc_bias=np.zeros(5))
+    np.savez(path, **dict(zip(BIAS_NAMES[case], arrays.values(), strict=True)))
     (found,) = inspect(path, order="rzn")
     cell = found.weights().cells[0][0]
     assert np.array_equal(cell["br"], arrays["bias_ih"][:4])
@@ -75,6 +75,13 @@ def test_two_grus_whose_names_differ_before_an_underscore_are_told_apart(path, a
     np.savez(path, **{f"{side}_{k}": array for side in ("enc", "dec") for k, array in enumerate(arrays.values())})
     found = inspect(path, order="rzn")
     assert [(gru.name, gru.biases) for gru in found] == [("enc", "two"), ("dec", "two")]
+
+
+def test_a_bias_of_the_same_prefix_is_enough(path, arrays):
+    """The bias of another layer may have the same size."""
+    np.savez(path, enc_w=arrays["weight_ih"], enc_u=arrays["weight_hh"], enc_b=arrays["bias_ih"], out_b=np.ones(12))
+    (found,) = inspect(path, order="rzn")
+    assert (found.name, found.biases) == ("enc", "one")
 
 
 def test_matrices_of_the_same_shape_are_told_apart_by_name_or_by_their_order(path, random):

@@ -35,8 +35,7 @@ def drawn(d: Driver) -> list[list[Segment]]:
 
 async def plain(d: Driver) -> None:
     """Leave whatever is open: a help screen, the command line, a letter or answer that is awaited, an overlay, zoom, focus."""
-    for _ in range(5):
-        await d.type("escape")
+    await d.type(*["escape"] * 5)
     d.screen.say("")
     await d.type()
     assert d.pilot.app.screen is d.screen

@@ -197,6 +197,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
     config = chosen_config() if model is None else config_of(model, **numbers, **for_a_file("reset"))
     if model is not None:
         epochs, from_epoch, learn = 1, 0, False
+        _refuse_others(epochs=epochs, from_epoch=from_epoch, learn=learn)
     elif given := next((name for name, value in numbers.items() if value is not None), None):
         raise TuiGruError("it applies to a model file; name the file with --model", option={"inputs": "input"}.get(given, given))
     from tui_gru.debugger.storage.trace import Trace
@@ -206,6 +207,15 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
         raise TuiGruError("npz is binary and standard output is a terminal; name a file with -o", option="format")
     with opened(output, option="o") as out:
         traced.write_npz(out) if kind == "npz" else traced.write_json(out)
+
+
+def _refuse_others(**values: object) -> None:
+    """Raise `TuiGruError` for an option that is given on the command line and has another value than the one in `values`."""
+    context = click.get_current_context()
+    for name, value in values.items():
+        given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if given and context.params[name] != value:
+            raise TuiGruError("with --model the states are written, once and without training; remove it", option=name)
 
 
 @program.command(

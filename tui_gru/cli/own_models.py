@@ -165,12 +165,12 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
 
 
 @contextmanager
-def _options_of_the_command() -> Iterator[None]:
-    """Turn errors about the inputs into errors about --input. Errors about the file already name it."""
+def _options_of_the_command(file: str | None = None) -> Iterator[None]:
+    """Turn errors about the inputs into errors about --input, and those about the file, which name it, into errors about `file`."""
     try:
         yield
     except TuiGruError as error:
-        option = {"inputs": "input", "path": None}.get(str(error.option), error.option)
+        option = {"inputs": "input", "path": file}.get(str(error.option), error.option)
         raise TuiGruError(str(error), option=option) from None
 
 
@@ -181,5 +181,5 @@ def config_of(path: str, **options: Any) -> Config:
 
     names = [field.name for field in fields(Convention)]
     convention = Convention(**{name: options.pop(name) for name in names if name in options})
-    with _options_of_the_command():
+    with _options_of_the_command("model"):
         return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])

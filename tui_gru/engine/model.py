@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -105,6 +106,9 @@ def model_of(structure: Structure) -> Model:
         model = Model(structure)
         _ = model.backward
     except EquationError as error:
+        if structure.layers > 1 or structure.bidirectional:
+            # The same error in the names of the file: in one layer and direction they have no suffix.
+            model_of(replace(structure, layers=1, bidirectional=False))
         raise TuiGruError(str(error), option="cell") from error
     return model
 
@@ -137,12 +141,14 @@ def symbols() -> dict[str, str]:
 def read_file(path: str | Path, option: str) -> str:
     """Return the text of an equation file. Raises `TuiGruError` if it cannot be read."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
             text = file.read(LONGEST + 1)
     except OSError as error:
-        raise TuiGruError(f"{path}: {error.strerror or error}", option=option) from None
+        raise TuiGruError(f"{path}: {error.strerror or error}; check the name", option=option) from None
     except UnicodeDecodeError:
         raise TuiGruError(f"{path}: not a text file in UTF-8", option=option) from None
+    if not text:
+        raise TuiGruError(f"{path}: it is empty; write equations in it", option=option)
     if len(text) > LONGEST:
         raise TuiGruError(f"{path}: an equation file has at most {LONGEST:,} characters", option=option)
     return text

@@ -10,6 +10,7 @@ from __future__ import annotations
 from tui_gru.equations import expression as e
 from tui_gru.equations.errors import EquationError, Span, did_you_mean
 from tui_gru.equations.expression import Expression
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.names import Symbols
 from tui_gru.equations.page import Line, Page
 from tui_gru.equations.writing import Writer
@@ -163,7 +164,8 @@ class _Inference:
             cure = f"its value from the timestep before is {self._page.before(name)}" if state else "move that line up"
             return self._error(node, f"{name} is computed only in line {later.span.line}; {cure}")
         known = (*self._of, *self._page.parameters)
-        return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {did_you_mean(name, known)}")
+        hint = did_you_mean(name, known, FUNCTIONS)
+        return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {hint}")
 
     def _product(self, node: Expression, left: Expression, right: Expression) -> Axes:
         of_left, of_right = self._infer(left), self._infer(right, matrix=True)

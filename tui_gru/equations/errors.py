@@ -60,11 +60,14 @@ def _columns(text: str) -> int:
 MOST_NAMES = 20  # that a hint lists
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint such as `did you mean h_prev?`; if no name is close, the known names, at most `MOST_NAMES` of them."""
+def did_you_mean(name: str, known: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return a hint such as `did you mean h_prev?`; if no name is close, the known names, at most `MOST_NAMES` of them.
+
+    `others` are names that are suggested if they are close and none of `known` is.
+    """
     names = list(dict.fromkeys(known))
     close = get_close_matches(name, names, n=3, cutoff=0.5)  # low enough that Wx matches Wz
-    if close:
+    if close := close or get_close_matches(name, list(others), n=3, cutoff=0.5):
         return f"did you mean {' or '.join(close)}?"
     more = f" … and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return f"there are: {' '.join(names[:MOST_NAMES]) or 'none'}{more}"

@@ -10,7 +10,7 @@ from unicodedata import normalize
 from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import AXES, code_name, with_word
-from tui_gru.equations.parser import Parser, Token, constant, name_of, tokens_of
+from tui_gru.equations.parser import REDUCTIONS, Parser, Token, constant, name_of, tokens_of
 
 LONGEST = 200_000  # characters in a file
 MOST_LINES = 500  # formulas in a file
@@ -197,6 +197,8 @@ class _Reader:
         return name_of(token, self._behind)
 
     def _declare(self, name: str, span: Span) -> None:
+        if name in REDUCTIONS:
+            raise EquationError(f"{name} is a word of formulas, as in {name} x over rows; choose another name", span)
         if name in self._places:
             raise EquationError(f"{name} is already used in line {self._places[name].line}; choose another name", span)
         self._places[name] = span

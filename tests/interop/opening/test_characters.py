@@ -152,6 +152,18 @@ def test_a_vocabulary_that_is_assumed_is_named(model):
     assert opened(path, embedding="embed").notice == ""
 
 
+@pytest.mark.parametrize(
+    ("of_gru", "of_head", "named"), [(False, False, "the GRU and the head"), (False, True, "the GRU"), (True, False, "the head")]
+)
+def test_biases_that_the_file_does_not_have_are_named(tmp_path, of_gru, of_head, named):
+    """Training moves them from 0, which the training of the model itself never does."""
+    size = len(VOCABULARY)
+    parts = {"rnn": torch.nn.GRU(size, 3, bias=of_gru), "fc": torch.nn.Linear(3, size, bias=of_head)}
+    torch.save(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "m.pt")
+    s = tui_gru.load(tmp_path / "m.pt", head="fc", text=TEXT, vocabulary=VOCABULARY, seq_length=T, batch_size=B)
+    assert s.notice == f"in the file there are no biases of {named}; here they begin at 0, and training changes them"
+
+
 def test_a_head_may_be_a_tensor_of_a_script(model):
     path, module = model
     s = opened(path, embedding=module.embed.weight, head=module.fc.weight)

@@ -205,6 +205,7 @@ class _Reader:
         record.before = Weights.zeros(model.layout, config.dtype)
         for name in model.layout.names:
             record.before[name][...] = self._weights[name]
+        record.cut("forward")
         model.cut(record.before, "forward")
         return record
 

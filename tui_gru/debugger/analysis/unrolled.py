@@ -42,6 +42,7 @@ class Differentiable:
             else:
                 self.record.array(name)[...] = x
         _begin(self.record, states)
+        self.record.cut("forward")
         self.compiled.cut(self.record.before, "forward")
         self.compiled.functions["forward"].run(self.record, self.record.before, None)
         return self.record.array(self.output)
@@ -74,6 +75,7 @@ class OnNumbers:
         self._compiled = compiled(structure, sizes, "float64")
         self._record = BatchRecord(self._compiled)
         self._weights = _wide(weights, self._compiled)
+        self._record.cut("forward")
         self._compiled.cut(self._weights, "forward")
         (self._output,) = self._compiled.model.page.outputs
         self._reads = self._compiled.model.composed.layers[0].reads

@@ -14,7 +14,7 @@ MOST = 64
 MOST_OF_A_RUN = 2  # more would not fit into the processor's cache, and a replay from a checkpoint is short
 LEAST_GIVEN = 2  # in a run on given batches, which computes no batch on the way to another
 LEAST = 4  # batches cached regardless of the limit: the one shown, the one before it, and two to compute in
-RECORD, VIEW = 25_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
+RECORD, VIEW = 22_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
 
 
 def size_at_hand(config: Config) -> int:

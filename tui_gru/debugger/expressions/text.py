@@ -9,6 +9,8 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from keyword import iskeyword
+from string import ascii_letters
 from types import MappingProxyType
 
 from tui_gru.debugger.program.typed import TypedError
@@ -49,6 +51,15 @@ _SLIPS = {
     "@": "@ is not allowed here; sum(a * b) is the product of two vectors",
     "#": "a comment is not allowed here",
 }
+
+
+#: Letters to their wide forms. Python reads a name in them as the same name, but never as a word of its own: ｉｎ is a name.
+_WIDE = {ord(letter): ord(letter) + 0xFEE0 for letter in ascii_letters}
+
+
+def _is_word_of_python(name: str) -> bool:
+    """Return True for a name that Python reads as a word of its own, such as `in`, and that conditions do not use as one."""
+    return iskeyword(name) and name not in ("and", "or", "not")
 
 
 class ConditionError(TypedError):
@@ -125,13 +136,15 @@ class ExpressionText:
     def _replaced(self) -> Iterator[tuple[int, int, str]]:
         """Yield the signs and names to replace: start, end, and replacement of each."""
         spelled = sorted((name for name in self._names if not name.isidentifier()), key=len, reverse=True)
-        named = re.compile("|".join(map(re.escape, spelled))) if spelled else None
+        words = [rf"(?<!\w){name}(?!\w)" for name in self._names if _is_word_of_python(name)]
+        named = re.compile("|".join([*map(re.escape, spelled), *words])) if spelled or words else None
         at = 0
         while at < len(self._text):
             name = named.match(self._text, at) if named is not None else None
             token = None if name is not None else _TOKENS.match(self._text, at)
             if name is not None:
-                yield at, name.end(), self._names[name[0]]
+                meant = self._names[name[0]]
+                yield at, name.end(), meant.translate(_WIDE) if _is_word_of_python(meant) else meant
             elif token is not None and token["slip"]:
                 raise self._error(_SLIPS[token["slip"]], at)
             elif token is not None and token["sign"]:

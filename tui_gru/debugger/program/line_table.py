@@ -215,13 +215,18 @@ class Program:
         return name in self.names and self.names[name].kind is Kind.DELTA
 
     def update_step(self, name: str) -> tuple[str, str]:
-        """Return the name in the update rule, and the parameter, of an intermediate value: m_hat and Wz for m_hat_Wz."""
+        """Return the name in the update rule, and the parameter, of an intermediate value: m_hat and Wz for m_hat_Wz.
+
+        Raises `KeyError` for a name that is none.
+        """
+        return self._update_steps[name]
+
+    @cached_property
+    def _update_steps(self) -> dict[str, tuple[str, str]]:
         rule = self.model.rule
-        for target in dict.fromkeys(line.target for line in rule.lines):
-            for parameter in self.parameters:
-                if rule.name_for(target, parameter) == name:
-                    return target, parameter
-        raise KeyError(name)
+        targets = dict.fromkeys(line.target for line in rule.lines)
+        steps = [(target, parameter) for target in targets for parameter in self.parameters]
+        return {rule.name_for(*step): step for step in reversed(steps)}  # of several with one name, the first
 
     @cached_property
     def counts_updates(self) -> bool:

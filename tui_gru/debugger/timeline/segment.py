@@ -34,6 +34,7 @@ from tui_gru.interop.errors import RecordingError
 # call after that.
 Monitor = Callable[[int, BatchRecord], bool]
 
+MOST_BYTES = 2**53  # no machine has more; a session file holds no larger number
 SHARE_AHEAD = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
 
 
@@ -43,7 +44,7 @@ class Memory:
     def __init__(self, config: Config, limit: int) -> None:
         self.program, self.trainers = program_of(config), Trainers(config)
         self.notebook = config.carry == "notebook"
-        self.budget = Budget(limit, config.num_batches if self.notebook else 1)
+        self.budget = Budget(min(limit, MOST_BYTES), config.num_batches if self.notebook else 1)
         self.records, self.scalars = (
             RecordCache(self.budget, size_at_hand(config), LEAST if config.given is None else LEAST_GIVEN),
             Scalars(self.budget),

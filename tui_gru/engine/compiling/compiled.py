@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from tui_gru.equations.errors import EquationError
 
 Pass = Callable[..., None]
 
+ALIGNED = 16  # entries, so that every float32 array begins at a multiple of 64 bytes
 LARGEST_IDENTITY = 512  # rows: 1 MB in float32
 
 
@@ -37,6 +39,19 @@ class Function:
 
     code: Code
     run: Pass
+
+
+@dataclass(frozen=True)
+class Block:
+    """The places of a record's arrays in its one block of memory, `size` entries: of slots with their shapes, and of vectors.
+
+    `ids` are the slots of integers, which have arrays of their own.
+    """
+
+    size: int
+    slots: tuple[tuple[Slot, tuple[int, ...], slice], ...]
+    vectors: tuple[tuple[str, slice], ...]
+    ids: tuple[tuple[Slot, tuple[int, ...]], ...]
 
 
 class Compiled:
@@ -145,6 +160,23 @@ class Compiled:
         return self.schedule.named[name] in self.zero_in_earlier
 
     @cached_property
+    def block(self) -> Block:
+        """The memory of a record."""
+        floats = {slot: shape for slot, shape in self.slot_shapes.items() if slot.kind != "ids"}
+        vectors = {"gradient": self.layout.count, "after": self.layout.size}
+        vectors |= dict.fromkeys(self.update.vectors, self.layout.count)
+        vectors |= {f"scratch {i}": self.layout.count for i in range(self.update.scratch)}
+        sizes = [*map(math.prod, floats.values()), *vectors.values()]
+        starts = [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)]
+        places = [slice(start, start + size) for start, size in zip(starts, sizes, strict=False)]
+        return Block(
+            starts[-1],
+            tuple((slot, shape, place) for (slot, shape), place in zip(floats.items(), places, strict=False)),
+            tuple(zip(vectors, places[len(floats) :], strict=True)),
+            tuple((slot, shape) for slot, shape in self.slot_shapes.items() if slot.kind == "ids"),
+        )
+
+    @cached_property
     def views(self) -> int:
         """The number of views that a record creates for its two passes: whole arrays, and one per timestep of a loop."""
         codes = [self.functions[name].code for name in ("forward", "backward")]
@@ -162,7 +194,7 @@ def _nothing(flat: Array) -> tuple[Array, ...]:
     return ()
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _compiled(structure: Structure, sizes: tuple[tuple[str, int], ...], dtype: str) -> Compiled:
     try:
         return Compiled(model_of(structure), dict(sizes), dtype)

@@ -20,7 +20,6 @@ from tui_gru.engine.running.weights import Array, Weights
 Rounds = list[list[tuple[Array, ...]]]
 
 _UNHELD = 3  # reference count of a record that only the pool holds: its list, a local variable, and the argument of getrefcount
-_ALIGNED = 16  # entries, so that every float32 array begins at a multiple of 64 bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,20 +42,12 @@ class BatchRecord:
 
     def __init__(self, compiled: Compiled) -> None:
         self.compiled = compiled
-        layout, update = compiled.layout, compiled.update
-        floats = {slot: shape for slot, shape in compiled.slot_shapes.items() if slot.kind != "ids"}
-        vectors = {"gradient": layout.count, "after": layout.size} | dict.fromkeys(update.vectors, layout.count)
-        vectors |= {f"scratch {i}": layout.count for i in range(update.scratch)}
-        sizes = [math.prod(shape) for shape in floats.values()] + list(vectors.values())
-        starts = np.cumsum([0, *(-(-size // _ALIGNED) * _ALIGNED for size in sizes)]).tolist()
-        self.block = np.zeros(starts[-1], compiled.dtype)  # one block of memory, copied and reference-counted as a whole
-        pieces = [self.block[start : start + size] for start, size in zip(starts, sizes, strict=False)]
-        self._slots: dict[Slot, Array] = {
-            slot: piece.reshape(shape) for (slot, shape), piece in zip(floats.items(), pieces, strict=False)
-        }
-        self._ids = {slot: np.zeros(shape, np.intp) for slot, shape in compiled.slot_shapes.items() if slot.kind == "ids"}
-        self.vectors = dict(zip(vectors, pieces[len(floats) :], strict=True))
-        del pieces  # their references would be counted below
+        layout, update, places = compiled.layout, compiled.update, compiled.block
+        block = self.block = np.zeros(places.size, compiled.dtype)  # copied and reference-counted as a whole
+        self._slots: dict[Slot, Array] = {slot: block[place].reshape(shape) for slot, shape, place in places.slots}
+        self._ids = {slot: np.zeros(shape, np.intp) for slot, shape in places.ids}
+        self.vectors = {name: block[place] for name, place in places.vectors}
+        del block  # its references are counted below
         self.scratch = [self.vectors[f"scratch {i}"] for i in range(update.scratch)]
         self.views: dict[str, tuple[Array, ...]] = {}
         self.rounds: dict[str, Rounds] = {}
@@ -74,9 +65,6 @@ class BatchRecord:
         self.settings: Mapping[str, float] = {}
         self.numbers: Mapping[str, float] = {}
         self._references: tuple[int, ...] = self._counted()
-        for name in ("forward", "backward"):
-            self.cut(name)
-            compiled.cut(self.own_after, name)
         page = compiled.model.page
         self.loss_array = self.array(page.output) if compiled.model.structure.loss else None
         # Written before every batch: the one-hot inputs with their indices, the first states, and the gradients that reach the last
@@ -84,7 +72,6 @@ class BatchRecord:
         self.one_hot = {name: (self.ids(name), self.array(name)) for name, given in page.inputs.items() if given.one_hot}
         self.borders = [(self.border(state, end=False), self.border(state, end=True)) for state in page.states]
         self.flows_in = [self.array(page.ahead(state))[0 if given.backwards else -1] for state, given in page.states.items()]
-        compiled.cut(self.own_gradients, "backward", "G")
         self._references = self._counted()
 
     @property
@@ -196,8 +183,10 @@ class BatchRecord:
 
         def cut_view(view: View) -> Array:
             owner = deltas if view.slot in written else self
-            array = owner._ids[view.slot] if view.slot.kind == "ids" else owner.slot(view.slot, view.half)
-            return cut(view.form, array)
+            if view.slot.kind == "ids":
+                return cut(view.form, owner._ids[view.slot])
+            array = owner.slot(view.slot, view.half) if view.slot.kind == "state" else owner._slots[view.slot]
+            return cut(view.form, array) if view.form else array
 
         def timesteps(view: View) -> Iterable[Array]:
             """Return the view of each timestep. Iterating over a 1-D array would give numbers instead of views."""

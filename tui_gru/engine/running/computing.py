@@ -81,13 +81,16 @@ def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, l
 
 def _forward(record: BatchRecord) -> None:
     compiled = record.compiled
+    record.cut("forward")
     compiled.cut(record.before, "forward")
     compiled.functions["forward"].run(record, record.before, None)
 
 
 def _backward(record: BatchRecord, earlier: Earlier) -> None:
     compiled = record.compiled
+    record.cut("backward")
     compiled.cut(record.before, "backward")
+    compiled.cut(record.own_gradients, "backward", "G")
     for flow in record.flows_in if compiled.model.structure.loss else ():  # without a loss they are set from outside
         flow[...] = 0
     compiled.functions["backward"].run(record, record.before, record.own_gradients)

@@ -125,6 +125,7 @@ class _Stepper:
         self._compiled = compiled(config.structure, config.sizes | {"B": 1, "T": 1}, config.dtype)
         self._record = BatchRecord(self._compiled)
         self._weights = Weights(self._compiled.layout, weights.flat)
+        self._record.cut("forward")
         self._compiled.cut(self._weights, "forward")
         self._logits = shipped("loss", config.structure.loss).reads
         self._input = next(name for name, given in config.model.page.inputs.items() if not given.target)
@@ -147,7 +148,10 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
     if not config.structure.loss:
         raise TuiGruError("this model has no head over characters, so there is nothing to sample")
     if config.bidirectional:
-        raise TuiGruError("a bidirectional model needs the whole text before it can predict, so it cannot sample")
+        raise TuiGruError(
+            "a bidirectional model needs the whole text before it can predict, so it cannot sample; train one that reads forwards",
+            option="bidirectional",
+        )
     known = frozenset(config.vocabulary)
     if not (tokens := cut(arguments.text("the primer", primer, option="primer"), config.vocabulary, "primer")):
         raise TuiGruError(f"the primer is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="primer")

@@ -29,8 +29,7 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
     groups: dict[str, dict[str, Tensor]] = {}
     for prefix, group in _grouped(tensors, "./").items():
         finer, pairs = _grouped(group, "./_"), _pairs(group)
-        together = {*pairs[0], *_biases(group, *pairs[0])} if len(pairs) == 1 else set()
-        groups |= finer if any(together <= names.keys() for names in finer.values()) else {prefix: group}
+        groups |= finer if len(pairs) != 1 or _is_complete(finer, group, *pairs[0]) else {prefix: group}
     found, refused = [], []
     for prefix, group in groups.items():
         name = printable(prefix) or "gru"
@@ -73,6 +72,12 @@ def _grouped(tensors: Mapping[str, Tensor], separators: str) -> dict[str, dict[s
         at = max(name.rfind(separator) for separator in separators)
         groups.setdefault(name[: max(at, 0)], {})[name] = tensor
     return groups
+
+
+def _is_complete(finer: dict[str, dict[str, Tensor]], group: dict[str, Tensor], W: str, U: str) -> bool:
+    """Return False if W and U, or all their biases, are in different groups of `finer`."""
+    biased = bool(_biases(group, W, U))
+    return any({W, U} <= names.keys() and (not biased or _biases(names, W, U)) for names in finer.values())
 
 
 def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:

@@ -137,7 +137,9 @@ def on_text(
     if vocabulary is None and reads.text is not None:
         listed = printable("".join(config.vocabulary), 40)
         assumed = f"the vocabulary is assumed to be the characters of the text, in the order of their code points: {listed}"
-    return config, weights, "; ".join(filter(None, (found.warning, assumed, _not_finite(weights))))
+    unbiased = " and ".join(filter(None, ("the GRU" * (found.biases == "none"), "the head" * (head[1] is None))))
+    added = unbiased and f"in the file there are no biases of {unbiased}; here they begin at 0, and training changes them"
+    return config, weights, "; ".join(filter(None, (found.warning, assumed, added, _not_finite(weights))))
 
 
 def _ids(value: Any) -> Array:

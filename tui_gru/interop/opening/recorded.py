@@ -17,6 +17,7 @@ from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable
 from tui_gru.interop.opening.captured import CallShape, Frame, batch_of, calls_of
+from tui_gru.interop.recomputing.models import HEAD_TOLERANCE
 from tui_gru.interop.recomputing.sequences import sequences
 from tui_gru.interop.recording.identity import identity_of, recognised
 from tui_gru.interop.recording.listing import KeptStep
@@ -119,7 +120,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         self.recording, self._module = recording, module
         self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
         self._last, self._ahead, self._lock = 0, Ahead[GivenBatch](), Lock()
-        self._has_head = False  # whether any call has one
+        self._heads = set[int]()  # the widths of the heads that got a gradient; 0 for calls without one
         self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
         shapes, usable, without = list[list[CallShape]](), list[KeptStep](), 0
         unreadable, incomplete = list[str](), list[str]()  # what is wrong with a whole step, or with the files of some ranks
@@ -182,7 +183,22 @@ class RecordedBatches(Sequence[GivenBatch]):
         T, B = self.frame.sizes["T"], self.frame.sizes["B"]
         if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, own in pairs for c in own):
             raise RecordingError(f"step {number:,} is longer than the others: its loop over {self._module.name} has more timesteps")
+        self._check(number, [call for _, calls in pairs for call in calls])
         return batch_of(self.frame, pairs)
+
+    def _check(self, number: int, every: Sequence[GRUCall]) -> None:
+        """Raise `RecordingError` if the model cannot compute the calls of a step, of which only the headers were read before."""
+        structure, sizes = self.frame.structure, self.frame.sizes
+        whole = sum(call.rows for call in every) == sizes["B"]
+        whole = whole and all(call.timesteps == sizes["T"] and call.lengths is None for call in every)
+        unlike = not (whole or structure.lengths) or (not structure.dropout and any(call.masks for call in every))
+        if unlike or (structure.head and {_width_of_head(call) for call in every} != {sizes["V"]}):
+            raise RecordingError(f"step {number:,} has changed since the recording was opened; open it again")
+        if structure.head and any(map(_has_more_than_its_head, every)):
+            raise RecordingError(
+                f"step {number:,}: its output received a gradient besides that of the head, unlike in the first step; "
+                "record without head to see such steps"
+            )
 
     def _calls(self, step: CapturedStep) -> list[GRUCall]:
         calls = [call for call in sequences(step) if call.module == self._module]
@@ -206,8 +222,9 @@ class RecordedBatches(Sequence[GivenBatch]):
     def _shapes_of(self, number: int, rank: int, known: _Known) -> list[CallShape]:
         outline = self.recording.outline(number, rank)
         if id(outline) not in known:
-            self._has_head |= any(call.head is not None for call in outline.calls)
-            calls = [replace(call, head=None) for call in outline.calls if call.module == self._module]
+            own = [call for call in outline.calls if call.module == self._module]
+            self._heads |= {_width_of_head(call) for call in own}
+            calls = [replace(call, head=None) for call in own]
             is_loop = calls and self._module.kind == "GRUCell"
             shapes = self._loop(number, rank, calls) if is_loop else [CallShape.of(call) for call in calls and calls_of(calls)]
             known[id(outline)] = outline, shapes
@@ -224,8 +241,27 @@ class RecordedBatches(Sequence[GivenBatch]):
         return [replace(shape, timesteps=len(calls)) for shape in self._loops[max(self._loops, key=len)]]
 
     def _classes(self) -> int:
-        """The width of the head in the first step; 0 without a head."""
-        if not self._has_head:
+        """Return the width of the head if it read the output of every call, and all of the output's gradient came through it in the
+        first step; otherwise 0."""
+        if len(self._heads) != 1 or 0 in self._heads:
             return 0
         first = self.recording.steps[0]
-        return CallShape.of(self._calls(self.recording.load(first.number, first.ranks[0]))[-1]).classes
+        calls = self._calls(self.recording.load(first.number, first.ranks[0]))
+        return min(CallShape.of(call).classes for call in calls)
+
+
+def _has_more_than_its_head(call: GRUCall) -> bool:
+    """Return True if finite entries of the output's gradient are not those that came through the head."""
+    head, dout = call.head, call.dout
+    assert head is not None
+    assert head.dlogits is not None
+    assert dout is not None
+    with np.errstate(all="ignore"):
+        apart = np.abs(head.dlogits @ head.weight - dout)
+    largest = np.abs(dout).max(initial=0, where=np.isfinite(dout))
+    return bool(apart.max(initial=0, where=np.isfinite(apart)) > HEAD_TOLERANCE * largest)
+
+
+def _width_of_head(call: GRUCall) -> int:
+    head = call.head
+    return 0 if head is None or head.dlogits is None or call.dout is None else len(head.weight)

@@ -17,6 +17,7 @@ from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.tensors import Array
 
 ORDER = "rzn"  # the order of gates in torch
+HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that came through the head
 
 
 def structure_of(call: GRUCall) -> Structure:
@@ -40,7 +41,7 @@ def reads_head(call: GRUCall) -> bool:
         return False
     dout = head.dlogits @ head.weight
     largest = np.abs(call.dout).max(initial=0)
-    return bool(np.abs(dout - call.dout).max(initial=0) <= 1e-4 * largest)
+    return bool(np.abs(dout - call.dout).max(initial=0) <= HEAD_TOLERANCE * largest)
 
 
 def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:

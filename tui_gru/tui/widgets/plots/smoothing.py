@@ -42,9 +42,15 @@ def standing_out(low: Array, high: Array, means: Array) -> Array:
     if not there.any():
         return np.zeros(len(means), int)
     filled = np.interp(np.arange(len(means)), np.flatnonzero(there), means[there])
-    levels = np.median(sliding_window_view(np.pad(filled, _BESIDE, "edge"), 2 * _BESIDE + 1), axis=1)
+    levels = np.sort(sliding_window_view(np.pad(filled, _BESIDE, "edge"), 2 * _BESIDE + 1), axis=1)[:, _BESIDE]  # the medians
     around = sliding_window_view(np.pad(levels, 1, "edge"), 3)
     up, down = high - around.max(axis=1), around.min(axis=1) - low
-    far = max(_FAR * float(np.nanmedian(np.maximum(high - levels, levels - low)[there])), _FAR_AT_LEAST)
+    far = max(_FAR * _median(np.maximum(high - levels, levels - low)[there]), _FAR_AT_LEAST)
     with np.errstate(invalid="ignore"):
         return np.where(up > far, 1, np.where(down > far, -1, 0))
+
+
+def _median(values: Array) -> float:
+    """Return the median without NaN, as `np.nanmedian`, which takes 20 ms to load a module that is not needed."""
+    known = np.sort(values[~np.isnan(values)])
+    return float((known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2) if len(known) else np.nan
