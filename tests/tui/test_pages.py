@@ -67,6 +67,15 @@ async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) ->
         assert ("gates" in seen["term3"]) is not narrow
 
 
+async def test_the_first_page_of_a_tiny_screen_has_the_panels_that_it_is_said_to_have() -> None:
+    async with driving((40, 12)) as d:
+        await d.type("l")
+        with drawn_later(d.pilot.app):
+            for keys in ("o", "s", "n", "O"):  # the last two: a weight is updated, and its gradient was computed
+                await d.type(keys)
+                assert panels(d) == set(d.screen.panels.on_pages[0]), keys
+
+
 async def test_other_pages_stay_as_they_are() -> None:
     async with driving((80, 24)) as d:
         await d.type("l", "v")

@@ -20,11 +20,11 @@ from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.tui.app import make_app, new_session
-from tui_gru.tui.layout import Layout
 from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.pilot import headless
+from tui_gru.tui.screens.kept import Layout
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
 

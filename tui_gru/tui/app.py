@@ -27,8 +27,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.examples import example
 from tui_gru.tui.look.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.look.key_signs import key_signs
-from tui_gru.tui.look.plain_lines import PlainLines
-from tui_gru.tui.look.safe_lines import SafeLines
+from tui_gru.tui.look.line_filters import PlainLines, SafeLines
 from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.ending import EndingSignals

@@ -101,8 +101,8 @@ PLACES = (
     Place(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
     Place(Softmax, "middle", "ŷ", tiny="3", narrow="p 2", middle="v p", short="v p"),
     Place(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p"),
-    Place(Weights, "bottom", "weights", tiny="4", narrow="w 3", middle="w 2", short="w 2"),
-    Place(Samples, "bottom", "samples", tiny="4", narrow="3", middle="w 2", short="w 2"),
+    Place(Weights, "bottom", "weights", tiny="w 4", narrow="w 3", middle="w 2", short="w 2"),
+    Place(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2"),
     Place(TimeLine, "foot"),
 )
 #: The frames in a frame, which stand after its panels.

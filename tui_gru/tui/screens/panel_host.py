@@ -44,14 +44,14 @@ class PanelHost:
         """Yield the panels in their frames."""
         body = self._frame("body")
         head, foot = self._made("head"), self._made("foot")
-        self._arrange()
+        self._arrange(update=False)
         yield from (*head, body, *foot)
 
     def _frame(self, name: str) -> Frame:
         inside = [*self._made(name), *(self._frame(frame) for frame in FRAMES.get(name, ()))]
         self._frames[name] = Frame(*inside, id=name)
         if any(isinstance(panel, Gates) and panel.many for panel in inside):
-            self._frames[name].add_class("-many")
+            self._frames[name].add_class("-many", update=False)
         return self._frames[name]
 
     def _made(self, frame: str) -> list[Widget]:
@@ -100,8 +100,11 @@ class PanelHost:
             if place in self._panels:
                 before[place.frame] = self._panels[place]
 
-    def _arrange(self) -> None:
-        """Choose the panels and frames that are on screen, and what the first of several pages follows."""
+    def _arrange(self, *, update: bool = True) -> None:
+        """Choose the panels and frames that are on screen, and what the first of several pages follows.
+
+        `update` is False before they are mounted, when they are styled anyway.
+        """
         screen, snapshot, size = self._screen, self._screen.snapshot, self._size
         at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
         needed = tuple(place.is_needed(snapshot) for place in self._panels)
@@ -112,9 +115,9 @@ class PanelHost:
             screen.update_classes({name: name == at.value for name in (self._at.value, at.value) if name})
             self._at = at
         for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
-            panel.set_class(not (wanted and place.is_shown(size, self.page, at)), "-off")
+            panel.set_class(not (wanted and place.is_shown(size, self.page, at)), "-off", update=update)
         for name, frame in self._frames.items():
-            frame.set_class(not self._has_panels(name), "-off")
+            frame.set_class(not self._has_panels(name), "-off", update=update)
 
     def _has_panels(self, frame: str) -> bool:
         """Return True if a panel in a frame is on screen."""

@@ -90,6 +90,9 @@ class Panel(KeptLines, can_focus=True):
     #: What the panel shows and what its own keys do, for `?`. Verbs in angle brackets stand for their keys.
     ABOUT: ClassVar[str] = ""
 
+    #: True if the content could not be built.
+    failed = False
+
     _version = 0
     _ground = Style()  # the style beneath the content
     _ground_known = False
@@ -219,7 +222,13 @@ class Panel(KeptLines, can_focus=True):
         width = self.scrollable_content_region.width
         if row >= len(self._strips):
             return Strip.blank(width, self._ground)
-        return self._strips[row].crop_extend(x, x + width, None).apply_style(self._ground)
+        cells, ground = self._strips.cells(row), self._ground
+        spare = width - sum(segment.cell_length for segment in cells)
+        if x or spare < 0:
+            return self._strips[row].crop_extend(x, x + width, None).apply_style(ground)
+        # the same in one step, since each strip has a number of caches
+        drawn = [Segment(text, ground + style, control) for text, style, control in cells]
+        return Strip([*drawn, Segment(" " * spare, ground)] if spare else drawn, width)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Return the height of the content, for `height: auto`."""
@@ -291,10 +300,13 @@ class Panel(KeptLines, can_focus=True):
     def _content_or_problem(self, width: int, height: int) -> Box | Rows:
         """Return the content, or an error message if building fails, so that the other panels are still drawn."""
         try:
-            return self.build(width, height)
+            content = self.build(width, height)
+            self.failed = False
+            return content
         except Exception as error:
             from tui_gru.debugger.storage.error_reports import reported  # imported late: rarely needed
 
+            self.failed = True
             lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in lines])
 

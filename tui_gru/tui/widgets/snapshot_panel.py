@@ -50,7 +50,7 @@ class SnapshotPanel(Panel):
         """Show this snapshot in this view."""
         self._snapshot, self._view = snapshot, view
         read = snapshot.program, snapshot.minus, self.reads(snapshot, view)
-        if read == self._read:
+        if read == self._read and not self.failed:
             return
         self._read = read
         self.caption()

@@ -20,8 +20,15 @@ from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.look.themes import palette_of
 from tui_gru.tui.panels.time.loss_series import LossSeries
 from tui_gru.tui.panels.time.time_columns import LossColumns, loss_columns
-from tui_gru.tui.panels.time.time_signs import placed, put_branches, put_divisions, put_here, put_signs
-from tui_gru.tui.panels.time.timeline_marks import TimelineMark, timeline_marks
+from tui_gru.tui.panels.time.time_signs import (
+    TimelineMark,
+    placed,
+    put_branches,
+    put_divisions,
+    put_here,
+    put_signs,
+    timeline_marks,
+)
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.plots.time_scale import TimeScale, place_name
