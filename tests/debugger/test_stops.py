@@ -39,7 +39,7 @@ def test_a_line_is_named_as_in_the_code_or_as_on_screen(named, target):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"line": "hh"}, "there is no line that computes 'hh'; did you mean h?"),
+        ({"line": "hh"}, "there is no line that computes 'hh'; did you mean h or dh or bh?"),
         ({"line": "lr"}, "there is no line that computes 'lr'; "),
         ({"line": 3}, "line of a breakpoint is a text, not 3"),
         ({}, "a breakpoint needs a line to stop at, or a condition such as loss < 0.5"),

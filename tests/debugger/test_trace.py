@@ -56,7 +56,7 @@ def test_everything_that_the_debugger_shows_is_written(model):
     config = Config.of(**model)
     program, batch = program_of(config), as_json(config)["batches"][0]
     on_the_way = program.names_of(Kind.STEP)  # of the update, which can be computed from the written numbers
-    shown = set(program.readable) - {*COUNTERS, *CHARACTERS, *on_the_way, "learning_rate", "max_weight"}
+    shown = set(program.readable) - {*COUNTERS, *CHARACTERS, *on_the_way, *program.config.settings, "max_weight"}
     written = {*batch, *batch["timesteps"][0], *batch["parameters"], *(f"d{name}" for name in batch["gradients"])}
     assert shown - written - set(batch.get("optimizer", ())) == set()
 
