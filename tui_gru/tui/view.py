@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
@@ -39,7 +39,6 @@ class Compared(Enum):
     ALONE = "alone"  # this branch, which its border then says
 
 
-@runtime_checkable
 class Shows(Protocol):
     """The protocol of panels that show snapshots."""
 
