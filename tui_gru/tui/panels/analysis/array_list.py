@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from typing import ClassVar
 
@@ -21,7 +22,6 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import Row
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.refs import Ref
@@ -37,6 +37,8 @@ _KINDS = (
 )
 _CHANGES = "change of the last step"
 
+Listed = tuple[Ref, Array, Summary]
+
 
 class ArrayList(ListOverlay):
     """All arrays, one per row. Enter shows where the largest entry comes from, `>` where the next saturated unit comes from."""
@@ -49,15 +51,17 @@ class ArrayList(ListOverlay):
     def __init__(self) -> None:
         super().__init__()
         self._snapshot: Snapshot | None = None
-        self._shown: list[tuple[Ref, Array, Summary]] = []
+        self._groups: list[tuple[str, list[Listed]]] = []  # the arrays of this snapshot by their titles; empty if not known yet
+        self._shown: list[Listed] = []
+        self._rows: list[Line] = []
+        self._rows_for: tuple[Palette, bool] | None = None  # what they were drawn for
         self._summaries: dict[Ref, tuple[Hashable, Summary]] = {}  # with the contents of the array
-        self._summed_up: set[Ref] = set()  # the arrays of this snapshot whose summaries are known
         self._after = -1  # the saturated unit shown last
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         if self._snapshot is not None and snapshot.program is not self._snapshot.program:
             self._summaries = {}
-        self._snapshot, self._summed_up = snapshot, set()
+        self._snapshot, self._groups, self._rows_for = snapshot, [], None
         self._set_titles()
         self.refresh_content()
 
@@ -79,15 +83,21 @@ class ArrayList(ListOverlay):
     def lines(self, width: int) -> Sequence[Line]:
         if self._snapshot is None:
             return ()
-        palette, found = self.palette, list[Line]()
-        self._shown = []
-        for title, arrays in self._groups(self._snapshot):
-            rows = [Line(row, len(self._shown) - 1) for row in self._rows(palette, arrays, width)]
-            if rows:
-                found += [*([Line(())] if found else []), Line((Segment(title, palette.dim),)), *rows]
+        if not self._groups:
+            self._groups = [(title, list(self._listed(arrays))) for title, arrays in self._read(self._snapshot)]
+            self._shown = [each for _, listed in self._groups for each in listed]
+        palette, wide = self.palette, width >= _WIDE
+        if self._rows_for == (palette, wide):  # a list that is scrolled asks twice, with and without the scroll bar
+            return self._rows
+        found, count = list[Line](), itertools.count()
+        for title, listed in self._groups:
+            if listed:
+                found += [*([Line(())] if found else []), Line((Segment(title, palette.dim),))]
+            found += [Line(tuple(self._row(palette, *each, wide)), next(count)) for each in listed]
+        self._rows, self._rows_for = found, (palette, wide)
         return found
 
-    def _groups(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
+    def _read(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
         program = snapshot.program
 
         def read(kinds: Sequence[Kind]) -> Iterator[tuple[Ref, Array | None]]:
@@ -105,31 +115,25 @@ class ArrayList(ListOverlay):
             if kinds == (Kind.GRADIENT,):
                 yield _CHANGES, changes()
 
-    def _rows(self, palette: Palette, arrays: Iterator[tuple[Ref, Array | None]], width: int) -> Iterator[Row]:
-        assert self._snapshot is not None
-        program = self._snapshot.program
+    def _listed(self, arrays: Iterator[tuple[Ref, Array | None]]) -> Iterator[Listed]:
+        """Yield the arrays of numbers with their summaries."""
         for ref, array in arrays:
-            if array is None or not array.size or array.dtype.kind != "f":
-                continue
-            what = self._summary(ref, array)
-            self._shown.append((ref, array, what))
-            name = f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}"
-            yield tuple(self._row(palette, transliterate(name, palette.glyphs), ref, array, what, width))
+            if array is not None and array.size and array.dtype.kind == "f":
+                yield ref, array, self._summary(ref, array)
 
     def _summary(self, ref: Ref, array: Array) -> Summary:
         """Return the summary of an array, the last one if the contents of the array are the same: a line changes few arrays."""
         assert self._snapshot is not None
-        if ref not in self._summed_up:  # the rows are built again when the width changes
-            self._summed_up.add(ref)
-            content = contents(array)
-            if ref not in self._summaries or self._summaries[ref][0] != content:
-                limits = None if ref.change else limits_of(self._snapshot.program, ref.name)
-                self._summaries[ref] = content, summary(array, limits, bins=_BINS)
+        content = contents(array)
+        if ref not in self._summaries or self._summaries[ref][0] != content:
+            limits = None if ref.change else limits_of(self._snapshot.program, ref.name)
+            self._summaries[ref] = content, summary(array, limits, bins=_BINS)
         return self._summaries[ref][1]
 
-    def _row(self, palette: Palette, name: str, ref: Ref, array: Array, what: Summary, width: int) -> Iterator[Segment]:
+    def _row(self, palette: Palette, ref: Ref, array: Array, what: Summary, wide: bool) -> Iterator[Segment]:
         assert self._snapshot is not None
         glyphs, program = palette.glyphs, self._snapshot.program
+        name = transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", glyphs)
         shape = transliterate("×".join(map(str, array.shape)), glyphs)
         yield Segment(f"{cut(name, 10, glyphs):<10} ", palette.plain)
         yield Segment(f"{shape:<8} ", palette.dim)
@@ -137,13 +141,13 @@ class ArrayList(ListOverlay):
         tallest = int(what.counts.max(initial=0)) or 1
         columns = "".join(signs[min(-(-int(n) * (len(signs) - 1) // tallest), len(signs) - 1)] for n in what.counts)
         yield Segment(f"{columns} ", palette.gate)
-        if what.peak is not None and width >= _WIDE:
+        if what.peak is not None and wide:
             yield Segment(f"{numbers.compact(what.smallest)}{glyphs.ellipsis}{numbers.compact(what.largest)}", palette.plain)
         bad = what.entries - what.finite
         parts = [f"{bad} not finite"] if bad else []
         if what.peak is not None:
             where = spoken_index(program, ref.name, what.peak)
-            parts.append(f"{numbers.compact(array[what.peak]).strip()} at {where}" if width < _WIDE else f"largest at {where}")
+            parts.append(f"{numbers.compact(array[what.peak]).strip()} at {where}" if not wide else f"largest at {where}")
         if what.limits is not None:
             parts.append(f"saturated {100 * what.share(what.saturated):.0f} %")
         parts.append(f"near 0 {100 * what.share(what.near_zero):.0f} %")
