@@ -65,7 +65,7 @@ async def backlog(options: dict[str, Any], keys: int) -> float:
 
 
 def main() -> None:
-    for name, options, limit in (("tutorial", {}, 16), ("H64 B16 T32 V64", large(), 25)):
+    for name, options, limit in (("tutorial", {}, 12), ("H64 B16 T32 V64", large(), 18)):
         for key in ("o", "s"):
             times = asyncio.run(cost(options, key))
             print(f"{name}: key {key} to screen {statistics.median(times) * 1e3:.1f} ms of CPU (at most {limit})")

@@ -57,10 +57,11 @@ class Summary:
 
 def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, near_zero: float = NEAR_ZERO) -> Summary:
     """Return the summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
-    good = np.isfinite(values)
-    whole = bool(good.all())
-    numbers = values if whole else values[good]
+    whole = not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))  # a NaN anywhere makes both NaN
+    good = None if whole else np.isfinite(values)
+    numbers = values if good is None else values[good]
     smallest, largest = (float(numbers.min()), float(numbers.max())) if numbers.size else (np.nan, np.nan)
+    sizes = np.abs(numbers)
     scale = max(abs(limits.low), abs(limits.high)) if limits else max(abs(smallest), abs(largest))
     low, high = (limits.low, limits.high) if limits else (smallest, largest)
     counts, edges = _histogram(numbers, bins, low, high)
@@ -70,13 +71,13 @@ def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, ne
         low=int(np.count_nonzero(limits.is_low(numbers))) if limits else 0,
         high=int(np.count_nonzero(limits.is_high(numbers))) if limits else 0,
         dead=len(dead_units(values, scale)),
-        zero=int(np.count_nonzero(numbers == 0)),
-        near_zero=int(np.count_nonzero(np.abs(numbers) <= near_zero * scale)),
+        zero=numbers.size - int(np.count_nonzero(numbers)),
+        near_zero=int(np.count_nonzero(sizes <= near_zero * scale)),
         smallest=smallest,
         largest=largest,
         mean=float(numbers.mean(dtype=np.float64)) if numbers.size else np.nan,
-        peak=largest_entry(values),
-        first_bad=None if whole else _index(int(np.argmin(good)), values.shape),
+        peak=_index(int(sizes.argmax()), values.shape) if whole and values.size else largest_entry(values),
+        first_bad=None if good is None else _index(int(np.argmin(good)), values.shape),
         counts=counts,
         edges=edges,
         limits=limits,
