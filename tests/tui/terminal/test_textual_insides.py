@@ -28,7 +28,7 @@ USED = {
         "Screen._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
-    "terminal/kept_lines.py": {"ScrollView._set_dirty"},
+    "terminal/kept_lines.py": {"kind._set_dirty"},
     "terminal/rest.py": {
         "Screen._on_timer_update",
         "node._closed",
@@ -93,11 +93,11 @@ def members_of(base):
 
 def members_of_others(tree):
     """Yield private members of objects other than `self` that the file's own classes do not define."""
-    stored = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
-    own = PUBLIC | stored
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    own = PUBLIC | {node.attr for node in attributes if isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"}
     own |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own:
+    for node in attributes:
+        if private(node.attr) and node.attr not in own:
             on = ast.unparse(node.value)
             if on == "screen":
                 yield f"Screen.{node.attr}"

@@ -1,27 +1,29 @@
-"""A scroll view that keeps the lines that it has drawn, until Textual marks a part of it to be drawn again."""
+"""The lines that a scroll view has drawn, which it keeps until Textual marks a part of it to be drawn again."""
 
 from __future__ import annotations
+
+from typing import Any, TypeVar
 
 from textual.geometry import Region
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+View = TypeVar("View", bound=type[ScrollView])
+#: Lines, and the region of the view that they show.
+KeptLines = tuple[Region, list[Strip]]
 
-class KeptLines(ScrollView):
-    """A scroll view that draws its lines only if something has changed.
+
+def forgets_lines(kind: View) -> View:
+    """Decorate the class of a scroll view: its `lines_kept` are set to None when Textual marks a part of it to be drawn again.
 
     Whenever any widget is drawn, Textual asks all those on the screen for their lines. It keeps these too, but puts them together
     anew each time, which takes longer than all that has changed.
     """
+    set_dirty = kind._set_dirty
 
-    _lines_kept: tuple[Region, list[Strip]] | None = None
+    def forget(view: Any, *regions: Region) -> None:
+        view.lines_kept = None
+        set_dirty(view, *regions)
 
-    def render_lines(self, crop: Region) -> list[Strip]:
-        if self._lines_kept is None or self._lines_kept[0] != crop:
-            lines = super().render_lines(crop)
-            self._lines_kept = crop, lines  # afterwards, since drawing may mark a part of it
-        return self._lines_kept[1]
-
-    def _set_dirty(self, *regions: Region) -> None:
-        self._lines_kept = None
-        super()._set_dirty(*regions)
+    kind._set_dirty = forget  # type: ignore[assignment]
+    return kind

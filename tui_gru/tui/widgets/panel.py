@@ -9,6 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_gru.tui.look.characters import folded
@@ -16,7 +17,7 @@ from tui_gru.tui.look.glyphs import ASCII, transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.look.themes import palette_of
 from tui_gru.tui.terminal.guarded import reports_errors
-from tui_gru.tui.terminal.kept_lines import KeptLines
+from tui_gru.tui.terminal.kept_lines import KeptLines, forgets_lines
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
@@ -58,7 +59,8 @@ NOTHING = Rows(0, 0, lambda _: ())
 
 
 @reports_errors
-class Panel(KeptLines, can_focus=True):
+@forgets_lines
+class Panel(ScrollView, can_focus=True):
     """A panel. Subclasses implement `build`, and call `refresh_content` when its result would change.
 
     Content larger than the panel can be scrolled with keys and wheel; scroll bars are shown only if needed. A panel that is not on
@@ -92,6 +94,9 @@ class Panel(KeptLines, can_focus=True):
 
     #: True if the content could not be built.
     failed = False
+
+    #: The lines drawn last; None if they must be drawn again.
+    lines_kept: KeptLines | None = None
 
     _version = 0
     _ground = Style()  # the style beneath the content
@@ -215,7 +220,10 @@ class Panel(KeptLines, can_focus=True):
         self._ensure_built()
         if not self._ground_known:  # for each line it would take an eighth of the time
             self._ground, self._ground_known = self.rich_style, True
-        return super().render_lines(crop)
+        if self.lines_kept is None or self.lines_kept[0] != crop:
+            lines = super().render_lines(crop)
+            self.lines_kept = crop, lines  # afterwards, since drawing may mark a part of it
+        return self.lines_kept[1]
 
     def render_line(self, y: int) -> Strip:
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
