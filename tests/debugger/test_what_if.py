@@ -199,6 +199,7 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
     for arguments, message in (
         (("x", (0, 0), 1, 0), "'x' is an input and cannot be changed"),
         (("loss", (), 1), "not a number that can be changed"),
+        (("learning_rate", (), 1), "learning_rate is a setting of the update rule and changes nothing before the update; use set"),
         (("zz", (0, 0), 1), "did you mean"),
         (("z", (0, 0), 0.1, 2), "z has not been computed here yet"),
         (("z", (0, 0), 0.1, 7), "the timestep t must be from 0 to 3, not 7"),

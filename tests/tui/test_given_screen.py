@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 import tui_gru
 from tests.debugger.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
-from tests.tui.test_main_screen import Driver
+from tests.tui.test_main_screen import Driver, driving_app
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.time.header import Header
@@ -20,8 +20,6 @@ from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.given_sequence import _off
 from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_checked, until_idle
 from tui_gru.tui.verbs.line import execute
 
@@ -41,15 +39,8 @@ def opened(tmp_path: Path) -> Callable[..., Session]:
     return opened
 
 
-@asynccontextmanager
-async def driving(session: Session, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
-    app = make_app(session)
-    async with headless(app, size, drawn=False) as pilot:
-        screen = app.screen
-        assert isinstance(screen, MainScreen)
-        yield Driver(pilot, screen)
-        if app.screen_stack:
-            screen.draw()
+def driving(session: Session, size: tuple[int, int] = (160, 50)) -> AbstractAsyncContextManager[Driver]:
+    return driving_app(make_app(session), size)
 
 
 def text_of(d: Driver, panel: type[Sequence]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,13 @@ class Driver:
         return self.screen.query_one(BottomLine).message
 
 
+def driving(size: tuple[int, int] = (160, 50), **options: Any) -> AbstractAsyncContextManager[Driver]:
+    return driving_app(make_app(Config.of(**options)), size)
+
+
 @asynccontextmanager
-async def driving(size: tuple[int, int] = (160, 50), **options: Any) -> AsyncIterator[Driver]:
-    app: TuiGruApp = make_app(Config.of(**options))
+async def driving_app(app: TuiGruApp, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
+    """Run an app whose first screen is only laid out; the last one is drawn."""
     async with headless(app, size, drawn=False) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)

@@ -207,6 +207,8 @@ def _timestep(t: int, program: Program) -> int:
 
 
 def _check_name(program: Program, name: str) -> None:
+    if name in program.names_of(Kind.SETTING):
+        raise TuiGruError(f"{name} is a setting of the update rule and changes nothing before the update; use set or edit")
     known = changeable(program)
     if name not in known:
         what = "is an input and cannot be changed" if name in program.model.page.inputs else "is not a number that can be changed"
