@@ -25,7 +25,7 @@ from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import same
 from tui_gru.engine.running.ahead import Ahead
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import COUNT_BYTES, Array, Weights
 from tui_gru.interop.errors import RecordingError
@@ -176,7 +176,7 @@ class Segment:
 
     def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
         route, at, found = self._route(batch, margin)
-        with ONE_THREAD:
+        with NUMPY_SETTINGS:
             return self._follow(route, at, found, batch, self._memory.records.run, monitor)
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
@@ -190,7 +190,7 @@ class Segment:
 
         route, at, found = self._route(first, 0)
         if not (isinstance(found, CachedBatch) and len(route) == 1 and see(at, found.record)):
-            with ONE_THREAD:
+            with NUMPY_SETTINGS:
                 self._follow(route, at, found, last, 0, see)
         return stopped
 
