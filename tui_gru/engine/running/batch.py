@@ -146,7 +146,7 @@ class BatchRecord:
     @property
     def finite(self) -> bool:
         """True if the loss and all parameters after the batch are finite."""
-        return math.isfinite(self.loss) and bool(np.isfinite(self.after.parameters).all())
+        return math.isfinite(self.loss) and math.isfinite(self.max_weight)
 
     # Memory
 
@@ -252,15 +252,14 @@ class RecordPool:
     def take(self) -> BatchRecord:
         """Return a free record, or a new one. A free record still has the contents of its last use."""
         records = self._records
-        # During a long run, the oldest record is free. After a run, the newest is freed first, and releases the weights of the one
-        # before it.
-        for i in (0, *range(len(records) - 1, 0, -1)) if records else ():
+        for i in range(len(records) - 1, -1, -1):  # the newest first: each releases the weights of the one before it
             record: BatchRecord = records[i]
             if sys.getrefcount(record) == _UNHELD:
                 record.before = record.own_after  # releases the weights of the batch before
                 if not record.is_read:
-                    records.append(records.pop(i))
-                    return record
-        record = BatchRecord(self._compiled)
+                    del records[i]
+                    break
+        else:
+            record = BatchRecord(self._compiled)
         records.append(record)
         return record

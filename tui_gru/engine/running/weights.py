@@ -80,9 +80,9 @@ class Weights:
         """Return an iterator over the parameters and their names, in the order of the equations."""
         return ((name, self[name]) for name in self.layout.names)
 
-    def tobytes(self) -> bytes:
-        """Return the number of updates and the vector as bytes."""
-        return self.updates.to_bytes(COUNT_BYTES, "little") + self.flat.tobytes()
+    def tobytes(self, more: bytes | memoryview = b"") -> bytes:
+        """Return the number of updates, the vector and `more` as bytes."""
+        return b"".join((self.updates.to_bytes(COUNT_BYTES, "little"), self.flat.data, more))
 
     @classmethod
     def from_bytes(cls, layout: Layout, data: bytes, dtype: DTypeLike) -> tuple[Weights, Array]:
