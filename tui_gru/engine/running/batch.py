@@ -111,8 +111,7 @@ class BatchRecord:
         names = ("W", *self.compiled.model.rule.states)
         if target not in names:
             return self.vectors[target][...]
-        count, i = self.compiled.layout.count, names.index(target)
-        return self.own_after.flat[i * count : (i + 1) * count]
+        return self.own_after.vectors[names.index(target)]
 
     def set_one_hot(self, name: str, chosen: NDArray[Any], t: int | slice = slice(None)) -> None:
         """Set the rows of a one-hot input from the indices `chosen`, (T, B), or (B) if `t` is one timestep."""
