@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
 from tui_gru.engine.compiling.segments import Segment
-from tui_gru.engine.compiling.update import COUNT
+from tui_gru.engine.compiling.update import UPDATES
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.computing import Point
 from tui_gru.equations import page as equations
@@ -231,7 +231,7 @@ class Program:
     @cached_property
     def counts_updates(self) -> bool:
         """True if the update rule reads the number of updates, n."""
-        return any(COUNT in line.reads for line in self.update)
+        return any(UPDATES in line.reads for line in self.update)
 
     def way_of(self, name: str) -> int:
         """Return the direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
