@@ -107,7 +107,7 @@ async def test_a_mark_takes_any_letter_whatever_its_key_does(letter: str) -> Non
         await d.type(letter)
         place = d.session.position
         assert [(mark.letter, mark.tick) for mark in d.session.marks] == [(letter, place.tick)]
-        assert d.says == f"{letter} marks e1 b2 t1"
+        assert d.says == f"{letter} marks e1 b2 t1 · :mark {letter} TEXT adds a text that is shown here"
         assert d.screen.query_one(BottomLine).prefix == ""
         await d.type("3", "n", "'")
         assert f"({letter})" in d.says

@@ -70,6 +70,7 @@ class MainScreen(GuardedScreen):
         self.tour = Tour(self)
         self.do = self.runner.do
         self._due = False
+        self._stood = ""  # the words that stay in the last row, as last shown
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
 
     def compose(self) -> ComposeResult:
@@ -114,7 +115,7 @@ class MainScreen(GuardedScreen):
         self.session.add_notice(self.overlays.lift_what_is_gone())
         if self.notice is not None:
             self.say_notice()
-        elif self.kept.question and self.kept.question not in self.bottom.message:
+        elif self._standing() != self._stood:
             self.say("")
         if not self._due:
             self._due = True
@@ -144,9 +145,13 @@ class MainScreen(GuardedScreen):
     # Messages
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message in the last row until the next key; a question stays until it is answered, the tour until it ends."""
-        question = self.kept.question
-        self.bottom.say(" · ".join(filter(None, (message, question, self.tour.words))), warning=warning or bool(question))
+        """Show a message in the last row until the next key, before the words that stay there."""
+        self._stood = self._standing()
+        self.bottom.say(" · ".join(filter(None, (message, self._stood))), warning=warning or bool(self.kept.question))
+
+    def _standing(self) -> str:
+        """Return the words that stay in the last row: an open question, the texts of the marks at this place, the tour."""
+        return " · ".join(filter(None, (self.kept.question, stops.texts_here(self), self.tour.words)))
 
     def failed(self, error: Exception, doing: str) -> None:
         """Show an error, and write a report if it is an internal one. `doing` is what failed, in words."""

@@ -122,7 +122,8 @@ def _stops(screen: MainScreen) -> Iterator[Candidate]:
 
 def _marks(screen: MainScreen) -> Iterator[Candidate]:
     for mark in screen.snapshot.marks:
-        yield Candidate(mark.letter, f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}")
+        place = f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}"
+        yield Candidate(mark.letter, ": ".join(filter(None, (place, mark.text))))
 
 
 def _stops_and_marks(screen: MainScreen) -> Iterator[Candidate]:
