@@ -83,7 +83,7 @@ class MainScreen(GuardedScreen):
         if self.snapshot.config.carry == "notebook":
             self.say("carry notebook: gradients flow into earlier batches of the epoch; the cost grows with their number squared")
         self.kept.lay_out()
-        if self.notice is not None:
+        if self.notice is not None or self._standing():
             self.say_notice()
 
     def on_resize(self) -> None:

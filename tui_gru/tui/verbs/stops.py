@@ -226,9 +226,9 @@ def texts_here(screen: MainScreen) -> str:
 
 
 def offer_marks(screen: MainScreen) -> None:
-    """Say in a session that was opened that its marks have texts, and how to go through them."""
+    """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
     count = sum(bool(mark.text) for mark in screen.snapshot.marks)
-    if count and not texts_here(screen):
+    if count and screen.notice is not None and not texts_here(screen):
         words = (
             "a mark has a text: <mark.next> goes to it"
             if count == 1
