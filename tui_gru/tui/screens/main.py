@@ -254,6 +254,13 @@ class MainScreen(GuardedScreen):
 
     # The `:` line
 
+    @property
+    def in_use(self) -> Widget | None:
+        """The widget in focus; while the `:` line is open, the one that had the focus before."""
+        from tui_gru.tui.panels.typing.command_line import CommandLine
+
+        return self._came_from if isinstance(self.focused, CommandLine) else self.focused
+
     async def open_line(self, text: str = "", value: str = "", rest: str = "") -> None:
         """Open the `:` line with `text`, then `value`, which is selected, then `rest`."""
         from tui_gru.tui.panels.typing.command_line import CommandLine  # imported late: not needed for the first screen

@@ -614,6 +614,7 @@ VERBS = (
         _ELSE,
         Typed("export", "export here.tex", completes=("file",)),
         needs_arguments=True,
+        preview=files.export_preview,
     ),
     Verb(
         "export.over",
@@ -623,6 +624,7 @@ VERBS = (
         _ELSE,
         Typed("export!", "export! here.tex", completes=("file",)),
         needs_arguments=True,
+        preview=partial(files.export_preview, overwrite=True),
     ),
     Verb(
         "command",
