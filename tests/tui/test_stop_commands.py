@@ -94,6 +94,9 @@ async def test_an_error_names_the_column_of_what_was_typed(typed, at, said):
         ("mark 1", "letter"),
         ("jump", "type which"),
         ("watch #9 loss", "no breakpoint or watch 9"),
+        ("undo 3", "undo takes no argument; leave out '3'"),
+        ("quit now", "quit takes no argument"),
+        ("row 2", "row takes no argument"),
     ],
 )
 async def test_what_cannot_be_done_is_said(typed, said):

@@ -46,6 +46,11 @@ class Typed:
     help: str = ""
     completes: tuple[str, ...] = ()
 
+    @property
+    def has_arguments(self) -> bool:
+        """True if something can be typed after the name."""
+        return bool(self.usage or self.help or self.completes)
+
 
 @dataclass(frozen=True)
 class Verb:
