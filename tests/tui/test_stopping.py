@@ -13,6 +13,7 @@ from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.verbs.table import BY_ID
 
 
 async def command(d: Driver, text: str) -> None:
@@ -83,11 +84,12 @@ async def test_continue_to_the_end_of_a_run_that_nothing_stops_says_so() -> None
 
 async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_there_is_one() -> None:
     async with driving() as d:
-        assert d.screen.check_action("verb", ("match.next",)) is None
+        assert not BY_ID["match.next"].applies(d.screen)
         await d.type("]")
         assert d.session.position.tick == 0
+        assert d.says == "no condition has been searched for yet; t searches for one"
         await command(d, "until t == 1")
-        assert d.screen.check_action("verb", ("match.next",)) is True
+        assert BY_ID["match.next"].applies(d.screen)
         first = d.session.position
         await d.type("]", "]")
         assert d.session.position.number == first.number + 2

@@ -53,6 +53,8 @@ def next_mark(run: Run, forwards: bool) -> Mark:
     here = names.index(run.state.branch), run.state.tick
     beyond = [place for place in marks if (place > here if forwards else place < here)]
     if not beyond:
+        if not marks:
+            raise TuiGruError("there are no marks yet; m and a letter sets one")
         no = "this is the last mark" if forwards else "this is the first mark"
         raise TuiGruError(no if here in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
     return marks[min(beyond) if forwards else max(beyond)]

@@ -205,10 +205,13 @@ class MainScreen(GuardedScreen):
         self.pending.digit(digit)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return None, which dims the key, if the action does not apply now."""
+        """Return None, which lets keys wait, if the action has to wait for the end of a run.
+
+        A verb that does not apply now is executed, and says why it does nothing.
+        """
         if action != "verb":
             return None if self.running and action != "digit" else super().check_action(action, parameters)
-        return True if self._applies(BY_ID[str(parameters[0])]) else None
+        return True if not self.running or BY_ID[str(parameters[0])].while_running else None
 
     def _applies(self, verb: Verb) -> bool:
         return verb.while_running if self.running else verb.applies(self)
