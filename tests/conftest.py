@@ -57,8 +57,3 @@ def own_state_folder(state_folders, monkeypatch, request):
 def expected_reports(own_state_folder):
     """Expect the error reports of a test; the returned function gives their texts."""
     return lambda: [path.read_text() for path in sorted(own_state_folder.glob("tui-gru/reports/*"))]
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Use three workers for two cores: some tests wait for programs that they start, but each worker imports and collects all."""
-    return -(-3 * (os.cpu_count() or 1) // 2)
