@@ -67,7 +67,7 @@ async def test_what_leaves_the_moment_as_it_is_leaves_what_is_shown_of_it(what: 
         await edited(d)
         await ask(d, what)
         overlay = d.screen.overlay
-        await d.type("l", "l", "2n", "O", "N", "G", ":", *"rename", "space", *"main", "space", *"old", "enter")
+        await d.type("l", "l", "2n", "O", "N", "G", ":rename main old")
         assert d.screen.overlay is overlay
         await command(d, "set Wz[0,1] 0.7")  # later
         assert d.screen.overlay is overlay

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from textual.pilot import Pilot
 
+from tests.tui.pressing import press_each
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.panels.lists.what_if import WhatIfPanel
@@ -19,7 +20,7 @@ from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import type_keys, until_idle
+from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.terminal.drawn import drawn_later
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
@@ -32,9 +33,10 @@ class Driver:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
 
     async def type(self, *tokens: str) -> None:
-        """Type keys, and draw the visible panels. The screen is composed of them at the end: that takes most of a drawing."""
+        """Type keys, and commands such as `:go e3`, and draw the visible panels. The screen is composed of them at the end: that
+        takes most of a drawing."""
         with drawn_later(self.pilot.app):
-            await type_keys(self.pilot, tokens)
+            await press_each(self.pilot, tokens)
             for panel in self.pilot.app.screen.query(Panel):
                 if panel.region:
                     panel.plain_text()
@@ -82,7 +84,7 @@ async def test_the_walk_of_the_readme() -> None:
         assert not np.array_equal(before, d.session.parameter("Wy"))
         await d.type("l", "900e")
         assert d.session.position.epoch == 899
-        await d.type(":", *"sample", "space", *"Ma", "space", *"10", "space", *"0.0", "enter")
+        await d.type(":sample Ma 10 0.0")
         assert [s.text for s in d.session.samples] == ["MathMathMath", "Matttttttttt"]
         here = {name: d.session.parameter(name).copy() for name in ("Wz", "Uh", "by")}
         await d.type("E", "e")
@@ -114,7 +116,7 @@ async def test_capitals_go_back() -> None:
 
 async def test_an_error_is_said_and_nothing_is_lost() -> None:
     async with driving() as d:
-        await d.type("s", ":", *"until", "space", *"loss=1", "enter")
+        await d.type("s", ":until loss=1")
         assert "==" in d.says
         assert d.where == (0, 0, 0, "forward")
         await d.type("o")
@@ -200,7 +202,7 @@ async def test_go_to_understands_places_counts_and_parts() -> None:
 
 async def test_edits_fork_in_the_past_and_can_be_undone() -> None:
     async with driving() as d:
-        await d.type("3n", "2N", ":", *"set", "space", *"Wz[0,1]", "space", *"0.5", "enter")
+        await d.type("3n", "2N", ":set Wz[0,1] 0.5")
         assert d.session.parameter("Wz")[0, 1] == np.float32(0.5)
         assert d.session.branches == ("main", "main~1")
         await d.type("u")
@@ -350,7 +352,7 @@ async def test_a_long_sample_can_be_stopped() -> None:
 @pytest.mark.parametrize("verb", ["go", "back", "undo", "switch", "jump", "why"])
 async def test_what_has_to_be_computed_again_on_the_way_is_computed_in_a_thread(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with driving() as d:
-        await d.type("l", "9n", "m", "a", "3N", ":", *"set", "space", *"lr", "space", *"0.5", "enter")
+        await d.type("l", "9n", "m", "a", "3N", ":set lr 0.5")
         far: list[int | None] = []
 
         def batches_to(tick: int | None = None) -> int:

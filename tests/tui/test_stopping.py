@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from textual.events import Paste
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.state.stops import Breakpoint, Watch
@@ -16,10 +15,8 @@ from tui_gru.tui.panels.typing.command_line import CommandLine
 
 
 async def command(d: Driver, text: str) -> None:
-    """Paste a command on the `:` line, which is then drawn once and not for every letter, and enter it."""
-    await d.type(":")
-    d.pilot.app.post_message(Paste(text))
-    await d.type("enter")
+    """Enter a command."""
+    await d.type(f":{text}")
 
 
 def target(d: Driver) -> str:
