@@ -9,6 +9,9 @@ import pytest
 # tests, and each program that a test starts would compile all of tui_gru.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Set before NumPy and PyTorch are loaded, as `tui_gru.__main__` does: each worker has one core, and the arrays of tests are small.
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 
 def pytest_collection_finish() -> None:

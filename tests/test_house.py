@@ -161,11 +161,16 @@ def test_the_tutorial_runs_without_torch():
 
 
 def test_numpy_is_given_one_thread_unless_told_otherwise():
-    code = "import os, sys; sys.argv = ['tui-gru', '--version']\nimport tui_gru.__main__\nassert 'numpy' not in sys.modules\n"
-    loaded_by(code + "assert os.environ['OPENBLAS_NUM_THREADS'] == os.environ['OMP_NUM_THREADS'] == '1'")
-    loaded_by(
-        "import os; os.environ['OMP_NUM_THREADS'] = '3'\nimport tui_gru.__main__\nassert os.environ['OMP_NUM_THREADS'] == '3'"
-    )
+    def loading(**given):
+        return loaded_by(
+            f"import os, sys\nfor name in [*os.environ]:\n    if name.endswith('_NUM_THREADS'): del os.environ[name]\n"
+            f"os.environ |= {given}\nimport tui_gru.__main__\nassert 'numpy' not in sys.modules\n"
+            f"threads = [os.environ[name] for name in ('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS')]\n"
+            f"assert threads == ['1', {given.get('OMP_NUM_THREADS', '1')!r}, '1']"
+        )
+
+    loading()
+    loading(OMP_NUM_THREADS="3")
 
 
 def test_no_file_is_named_for_what_is_left_over():
