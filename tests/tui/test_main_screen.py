@@ -37,7 +37,7 @@ class Driver:
         takes most of a drawing."""
         with drawn_later(self.pilot.app):
             await press_each(self.pilot, tokens)
-            for panel in self.pilot.app.screen.query(Panel):
+            for panel in self.pilot.app.screen.walk_children(Panel):
                 if panel.region:
                     panel.plain_text()
             await self.pilot.pause()
