@@ -28,12 +28,15 @@ w = σ(x Ww + s_prev Uw + bw)
 v = relu(x Wv) + w ⊙ (s_prev Uv)
 s = w ⊙ sqrt(1 + v ⊙ v) + (1 − w) ⊙ tanh(s_prev Uv - v / 2) + 0.1 ⊙ exp(-v)^2 / (1 + exp(v))
 """
+#: The names that the update rules use.
+NAMES = "state h : H\nparameters W U\nn = tanh(x W)\nh = n ⊙ (h_prev U) + (1 − n)"
 MODELS = {
     "lstm": {"cell": "lstm"},
     "own": {"cell": "own.cell", "cell_text": OWN},
     "layers": {"layers": 2, "bidirectional": True, "embedding": 3},
     "adam": {"optimizer": "adam", "clip": 0.05},
     "momentum": {"optimizer": "momentum"},
+    "names": {"cell": "names.cell", "cell_text": NAMES, "optimizer": "adam", "clip": 0.05},
 }
 
 
