@@ -75,27 +75,28 @@ async def test_a_verb_is_described_while_its_arguments_are_typed() -> None:
         assert not panel(CompletionList).display
 
 
-@pytest.mark.parametrize(
-    ("typed", "texts"),
-    [
-        ("set lea", ["learning_rate"]),
-        ("until los", ["loss"]),
-        ("until any(h_ti", ["h_tilde"]),
-        ("until ma", ["max_weight", "max"]),
-        ("break h_t", ["h_tilde"]),
-        ("learning o", ["on", "off"]),
-        ("step 3 ba", ["batch"]),
-        ("sample Ma", []),
-        ("theme white", ["whiteboard"]),
-        ("class quo", ["quotes"]),
-        ("what-if Wz", ["Wz"]),
-        ("go e", []),
-        ("nothing x", []),
-    ],
-)
-async def test_arguments(typed: str, texts: list[str]) -> None:
+#: What is typed, and how it can go on.
+ARGUMENTS = {
+    "set lea": ["learning_rate"],
+    "until los": ["loss"],
+    "until any(h_ti": ["h_tilde"],
+    "until ma": ["max_weight", "max"],
+    "break h_t": ["h_tilde"],
+    "learning o": ["on", "off"],
+    "step 3 ba": ["batch"],
+    "sample Ma": [],
+    "theme white": ["whiteboard"],
+    "class quo": ["quotes"],
+    "what-if Wz": ["Wz"],
+    "go e": [],
+    "nothing x": [],
+}
+
+
+async def test_arguments() -> None:
     async with driving() as d:
-        assert [each.text for each in complete(d.screen, typed).candidates] == texts
+        found = {typed: [each.text for each in complete(d.screen, typed).candidates] for typed in ARGUMENTS}
+        assert found == ARGUMENTS
 
 
 async def test_what_the_session_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from textual.events import Paste
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.state.stops import Breakpoint, Watch
@@ -17,10 +16,8 @@ from tui_gru.tui.verbs.table import BY_ID
 
 
 async def command(d: Driver, text: str) -> None:
-    """Paste a command on the `:` line, which is then drawn once and not for every letter, and enter it."""
-    await d.type(":")
-    d.pilot.app.post_message(Paste(text))
-    await d.type("enter")
+    """Enter a command."""
+    await d.type(f":{text}")
 
 
 def target(d: Driver) -> str:
@@ -347,25 +344,18 @@ async def test_a_run_that_only_writes_goes_on() -> None:
         assert len(d.session.snapshot().log) > 0
 
 
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        ("until loss < zz", "column 14: unknown name zz"),
-        ("until   loss < zz", "column 16: unknown name zz"),
-        ("back loss = 1", "column 11: = assigns"),
-        ("until z > 0.5", "column 7: z > 0.5 has 4 values"),  # not before it is evaluated
-        ("until z[5,5] > 1", "column 9: index 5 is out of range"),
-        ("break if loss < zz", "column 17: unknown name zz"),
-    ],
-)
-async def test_the_column_of_a_mistake_is_that_of_the_line_as_typed(typed: str, said: str) -> None:
+async def test_the_column_of_a_mistake_is_that_of_the_line_as_typed() -> None:
     async with driving() as d:
-        await command(d, typed)
-        assert said in d.says
-
-
-@pytest.mark.parametrize(("key", "column"), [("t", 14), ("T", 13)])
-async def test_so_it_is_where_a_key_has_begun_the_line(key: str, column: int) -> None:
-    async with driving() as d:
-        await d.type("s", key, *"loss", "space", "<", "space", *"zz", "enter")
-        assert f"column {column}: unknown name zz" in d.says
+        for typed, said in (
+            ("until loss < zz", "column 14: unknown name zz"),
+            ("until   loss < zz", "column 16: unknown name zz"),
+            ("back loss = 1", "column 11: = assigns"),
+            ("until z > 0.5", "column 7: z > 0.5 has 4 values"),  # not before it is evaluated
+            ("until z[5,5] > 1", "column 9: index 5 is out of range"),
+            ("break if loss < zz", "column 17: unknown name zz"),
+        ):
+            await command(d, typed)
+            assert said in d.says, typed
+        for key, column in (("t", 14), ("T", 13)):  # a key has begun the line
+            await d.type("s", key, *"loss", "space", "<", "space", *"zz", "enter")
+            assert f"column {column}: unknown name zz" in d.says

@@ -143,25 +143,19 @@ class CompiledUpdate:
     def run(
         self,
         before: Weights,
-        gradient: Array,
         after: Weights,
-        work: Mapping[str, Array],
-        scratch: Sequence[Array],
+        arrays: Sequence[Array],
         settings: Mapping[str, float],
         keep: Keep | None = None,
     ) -> dict[str, float]:
-        """Compute `after` from `before` and the gradient (P), and return the scalars by name. `work` receives the other vectors.
+        """Compute `after` from `before`, and return the scalars by name.
 
+        `arrays` are the gradient, the vectors of `after`, those for the rule's other vectors, and scratch memory, (P) each.
         `keep` is called after each line, to restore results from before the resumed point; for a scalar it returns the value to
         use.
         """
-        P = self.layout.count
-        count = len(self.rule.states) + 1
-        old = [before.flat[i * P : (i + 1) * P] for i in range(count)]
-        new = [after.flat[i * P : (i + 1) * P] for i in range(count)]
         after.updates = before.updates + 1
-        numbers = [settings[name] for name in self.rule.settings]
-        arguments = (*old, gradient, *new, *(work[name] for name in self.vectors), *scratch, *numbers, after.updates)
+        arguments = (*before.vectors, *arrays, *map(settings.__getitem__, self.rule.settings), after.updates)
         found = self._run(*arguments) if keep is None else self._run_on(*arguments, keep)
         return dict(zip(self.rule.scalars, found, strict=True))
 
