@@ -139,7 +139,7 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
         await d.type("}")
         assert "b: the loss of a guess" in d.says
         await d.type("}")
-        assert d.says.startswith("this is the last mark · b: the loss of a guess")
+        assert d.says == "this is the last mark · b: the loss of a guess"
         await d.type("B")
         listed = d.screen.query_one(StopsList).plain_text().splitlines()
         assert [line.strip("│▸ ") for line in listed if "e1 b1" in line] == [
