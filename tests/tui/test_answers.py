@@ -85,13 +85,6 @@ async def test_a_sample_is_seen_where_it_is_asked_for(size: tuple[int, int]) -> 
         assert panel.region
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_key_of_the_pages_is_in_the_footer_where_there_are_pages(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
-        assert (" v view" in seen(d)) is (d.screen.panels.pages > 1)
-        assert seen(d).startswith("o line")
-
-
 async def test_the_end_of_a_run_is_said() -> None:
     async with driving() as d:
         d.session.epochs = 2
@@ -100,18 +93,17 @@ async def test_the_end_of_a_run_is_said() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_what_the_weights_show_is_said_where_they_are_on_another_page(size: tuple[int, int]) -> None:
+async def test_what_keys_show_is_said(size: tuple[int, int]) -> None:
+    """The key of the pages is in the footer where there are several; the row that is singled out, and what the weights panel shows,
+    which may be on another page, are said."""
     async with driving(size) as d:
-        await d.type("a", "x")
-        assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_row_singled_out_is_said(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
+        assert (" v view" in seen(d)) is (d.screen.panels.pages > 1)
+        assert seen(d).startswith("o line")
         for said in ("row 1 of 2 is singled out", "row 2 of 2 is singled out", "no row is singled out"):
             await d.type("r")
             assert seen(d) == said
+        await d.type("a", "x")
+        assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
 
 
 async def test_a_warning_is_not_hidden_by_an_answer() -> None:
