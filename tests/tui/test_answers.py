@@ -92,6 +92,21 @@ async def test_the_end_of_a_run_is_said() -> None:
         assert d.says == "at the end of the run, after epoch 2"
 
 
+async def test_a_key_that_can_do_nothing_says_why() -> None:
+    async with driving() as d:
+        d.session.epochs = 2
+        for key, said in {
+            "u": "there is no change to undo", "U": "there is no change to redo", "E": "before the first line",
+            "O": "before the first line", "]": "no condition has been searched for yet; t searches for one",
+            "}": "there are no marks yet; m and a letter sets one", "v": "all panels are on this page",
+        }.items():  # fmt: skip
+            await d.type(key)
+            assert seen(d) == said, key
+        await d.type("2e")
+        await d.type("9e")
+        assert seen(d) == "at the end of the run, after epoch 2"
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_what_keys_show_is_said(size: tuple[int, int]) -> None:
     """The key of the pages is in the footer where there are several; the row that is singled out, and what the weights panel shows,

@@ -57,6 +57,24 @@ async def test_all_candidates_can_be_reached_where_there_are_many() -> None:
         assert seen == [verb.names[0] for verb in VERBS if verb.names]
 
 
+async def test_a_verb_is_described_while_its_arguments_are_typed() -> None:
+    async with driving((80, 24)) as d:
+        panel = d.screen.query_one
+        await d.type(":", *"break ")
+        assert panel(CompletionList).about == (
+            "break h if any(h > 0.9) hits %5: breakpoint on the current line; again deletes it; or on another line, with a "
+            "condition or a hit count; log TEMPLATE writes a line and does not stop"
+        )
+        assert listed(d) == ()
+        await d.type(*"h_t")
+        assert panel(CompletionList).about.startswith("break h if")
+        assert listed(d) == ("h_tilde candidate: what the new state could be",)
+        await d.type("tab", "escape")
+        assert not panel(CompletionList).display
+        await d.type(":", *"nothing ")
+        assert not panel(CompletionList).display
+
+
 #: What is typed, and how it can go on.
 ARGUMENTS = {
     "set lea": ["learning_rate"],

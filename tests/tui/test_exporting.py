@@ -9,6 +9,7 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.panels.typing.completion_list import CompletionList
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.weights import Overview
@@ -147,3 +148,29 @@ async def test_a_file_that_is_there_is_left_unless_asked(tmp_path: Path) -> None
         assert path.read_text("utf-8") == "mine"
         execute(d.screen, f"export! {path}")
         assert path.read_text("utf-8") != "mine"
+
+
+async def test_what_an_export_writes_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.txt").touch()
+    async with driving((80, 24)) as d:
+        await d.type("s", "o")
+        said = {
+            "export ": "writes the screen as text (.txt) or a picture (.svg), the current line as LaTeX (.tex)",
+            "export new.tex": "writes the current line as LaTeX",
+            "export new.svg": "writes the screen as a picture",
+            "export old.txt": "writes the screen as text; this file exists, export! overwrites it",
+            "export! old.txt": "writes the screen as text; overwrites the file",
+        }
+        for typed, words in said.items():
+            await d.type(":", *typed)
+            assert d.screen.query_one(CompletionList).about.partition(": ")[2] == words, typed
+            await d.type("escape")
+        z = next(matrix for matrix in d.screen.query(ValueMatrix) if matrix.value_name == "z")
+        d.screen.set_focus(z)
+        await d.type(":", *"export new.tex")
+        assert d.screen.query_one(CompletionList).about.endswith("writes the panel z update as LaTeX")
+        await d.type("enter")
+        assert d.says == "wrote the panel z update to new.tex"
+        await d.type("enter", ":", *"export ")
+        assert "writes the derivation as text (.txt) or LaTeX (.tex) or a picture" in d.screen.query_one(CompletionList).about

@@ -138,7 +138,9 @@ async def test_the_gates_and_the_line_at_work_can_be_asked() -> None:
         d.screen.query(ValueMatrix).first().focus()
         await d.type("down", "right", "enter")
         assert (asked(d).name, asked(d).index) == ("z", (1, 1))
-        await d.type("escape", "o", "r", "r", "enter")
+        await d.type("escape", "right", "left", "enter")  # the focus is back on the matrix
+        assert (asked(d).name, asked(d).index) == ("z", (1, 0))
+        await d.type("escape", "escape", "o", "r", "r", "enter")  # without the focus: the entry below the line, in this row
         assert (asked(d).name, asked(d).index) == ("z", (1, 0))
 
 

@@ -84,6 +84,9 @@ REFUSED = {
     "mark 1": "letter",
     "jump": "type which",
     "watch #9 loss": "no breakpoint or watch 9",
+    "undo 3": "undo takes no argument; leave out '3'",
+    "quit now": "quit takes no argument",
+    "row 2": "row takes no argument",
 }
 
 

@@ -12,6 +12,7 @@ from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.verbs.table import BY_ID
 
 
 async def command(d: Driver, text: str) -> None:
@@ -80,11 +81,12 @@ async def test_continue_to_the_end_of_a_run_that_nothing_stops_says_so() -> None
 
 async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_there_is_one() -> None:
     async with driving() as d:
-        assert d.screen.check_action("verb", ("match.next",)) is None
+        assert not BY_ID["match.next"].applies(d.screen)
         await d.type("]")
         assert d.session.position.tick == 0
+        assert d.says == "no condition has been searched for yet; t searches for one"
         await command(d, "until t == 1")
-        assert d.screen.check_action("verb", ("match.next",)) is True
+        assert BY_ID["match.next"].applies(d.screen)
         first = d.session.position
         await d.type("]", "]")
         assert d.session.position.number == first.number + 2
@@ -104,7 +106,7 @@ async def test_a_mark_takes_any_letter_whatever_its_key_does(letter: str) -> Non
         await d.type(letter)
         place = d.session.position
         assert [(mark.letter, mark.tick) for mark in d.session.marks] == [(letter, place.tick)]
-        assert d.says == f"{letter} marks e1 b2 t1"
+        assert d.says == f"{letter} marks e1 b2 t1 · :mark {letter} TEXT adds a text that is shown here"
         assert d.screen.query_one(BottomLine).prefix == ""
         await d.type("3", "n", "'")
         assert f"({letter})" in d.says

@@ -147,7 +147,10 @@ async def test_kept_it_is_an_edit_and_a_branch() -> None:
         then = panel(d).what_if.losses[1]
         await d.type("enter")
         assert d.session.branch == "main~1"
-        assert d.says == "Wz[“M”, unit 1] is 0.5 from here on · on branch main~1; the old future stays on main"
+        assert d.says == (
+            "Wz[“M”, unit 1] is 0.5 from here on · now at the end of epoch 1 · batch 2: batch 3 begins with the next line"
+            " · on branch main~1; the old future stays on main"
+        )
         await d.type("n")
         assert d.session.parameter("Wz")[3, 0] != 0.5  # it has learned since
         await d.type("S", "S", "S")
