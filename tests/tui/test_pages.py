@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.widget import Widget
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.pages import page_words
@@ -21,6 +22,17 @@ SIZES = [(40, 12), (59, 30), (80, 24), (99, 50), (120, 30), (120, 36), (160, 33)
 def panels(d: Driver) -> set[str]:
     """Return the names of the visible panels."""
     return {WORDS[name] for name in WORDS for panel in d.screen.query(name) if panel.region}
+
+
+def assert_styled(d: Driver) -> None:
+    """Assert that no visible widget would look different if all were styled again."""
+
+    def looks() -> dict[Widget, str]:
+        return {node: node.styles.css for node in d.screen.query(Widget) if node.region}
+
+    before = looks()
+    d.screen.update_node_styles()
+    assert looks() == before
 
 
 def footer(d: Driver) -> str:
@@ -42,6 +54,7 @@ async def test_each_page_has_the_panels_that_it_is_said_to_have(size: tuple[int,
             await d.pilot.pause()
             shown = panels(d) - ({"watches", "log"} if page != ("watches", "log") else set())
             assert shown == (set(WORDS.values()) - {"watches", "log"} if page == ("all panels",) else set(page)), number
+            assert_styled(d)
             assert (f"v view {number}/{len(pages)}" in footer(d)) is (len(pages) > 1)
             await d.type("v")
 
@@ -57,6 +70,7 @@ async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) ->
                 line = d.session.snapshot().line
                 assert line is not None
                 assert panels(d) == set(d.screen.panels.on_pages[0]), line.text
+                assert_styled(d)
                 seen[line.target] = panels(d)
         narrow = size[0] < 100
         for target, panel in (("h_tilde", "gates"), ("y_hat", "ŷ"), ("term2", "ŷ"), ("loss", "sequence"), ("dah", "gates")):
