@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fractions import Fraction
 
 from tui_gru.equations.errors import Span
+from tui_gru.immutable import immutable
 
 
-@dataclass(frozen=True)
+@immutable
 class Expression:
     """A node of an expression. `label` is the name under which its value is recorded, empty if it is not recorded; `span` is its
     place in a file."""
@@ -47,7 +48,7 @@ class Expression:
         return self if self.label == label else replace(self, label=label)
 
 
-@dataclass(frozen=True)
+@immutable
 class Name(Expression):
     """A reference to a value, a state, a parameter or a setting."""
 
@@ -57,21 +58,21 @@ class Name(Expression):
         yield self.name
 
 
-@dataclass(frozen=True)
+@immutable
 class Number(Expression):
     """An exact constant."""
 
     value: Fraction
 
 
-@dataclass(frozen=True)
+@immutable
 class Size(Expression):
     """The product of the sizes of some axes: `(B·T)`."""
 
     axes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@immutable
 class _Many(Expression):
     parts: tuple[Expression, ...]
 
@@ -99,7 +100,7 @@ class Join(_Many):
     """Matrices joined along their last axis."""
 
 
-@dataclass(frozen=True)
+@immutable
 class _One(Expression):
     argument: Expression
 
@@ -119,7 +120,7 @@ class Transpose(_One):
     """A transposed matrix."""
 
 
-@dataclass(frozen=True)
+@immutable
 class Slice(_One):
     """A part of joined columns: those of the axes `axes`, which come after those of the axes `before`."""
 
@@ -127,7 +128,7 @@ class Slice(_One):
     axes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@immutable
 class Reduce(_One):
     """A sum or mean along one axis. With `all_timesteps` it sums over the rows of all timesteps."""
 
@@ -136,14 +137,14 @@ class Reduce(_One):
     all_timesteps: bool = False
 
 
-@dataclass(frozen=True)
+@immutable
 class Spread(_One):
     """A value broadcast to more axes. The text of the formula does not show the broadcast."""
 
     axes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@immutable
 class _Two(Expression):
     left: Expression
     right: Expression
@@ -168,7 +169,7 @@ class Power(_Two):
     """A number to the power of another."""
 
 
-@dataclass(frozen=True)
+@immutable
 class Apply(_Many):
     """A function applied to every element (sigmoid, tanh, log, …) or to every row (softmax)."""
 

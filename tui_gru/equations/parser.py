@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from unicodedata import normalize
 
@@ -36,6 +36,7 @@ from tui_gru.equations.expression import (
 )
 from tui_gru.equations.functions import FUNCTIONS, WRITTEN
 from tui_gru.equations.names import AXES, code_name
+from tui_gru.immutable import immutable
 
 REDUCTIONS = {"Σ": "sum", "∑": "sum", "sum": "sum", "mean": "mean"}
 MINUS, TIMES, POWER, TRANSPOSED = ("−", "-"), ("⊙", "*", "·"), ("^", "**"), ("ᵀ", ".T", "'")
@@ -50,7 +51,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@immutable
 class Token:
     """A number, a name or a sign; `kind` says which of the three, or `end`."""
 

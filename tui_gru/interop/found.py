@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import permutations
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from tui_gru.immutable import immutable
 from tui_gru.interop.blocks import GATES, Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.tensors import Array, Tensor
@@ -23,7 +24,7 @@ GATE_FUNCTIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 BlockSource: TypeAlias = Callable[[], Blocks]
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class Weights:
     """The weights of a GRU in canonical form, and the initial state and row lengths if the file has them."""
 
@@ -32,7 +33,7 @@ class Weights:
     lengths: Array | None = None  # (B)
 
 
-@dataclass(frozen=True)
+@immutable
 class Convention:
     """The convention of the numbers in a file.
 
@@ -46,7 +47,7 @@ class Convention:
     gate: str = "sigmoid"
 
 
-@dataclass(frozen=True)
+@immutable
 class FoundGRU:
     """A GRU of one or more layers of the same width, in one or two directions."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.immutable import immutable
 
 LEVELS = ("op", "timestep", "phase", "batch", "epoch")
 
@@ -79,7 +80,7 @@ class StepIndex:
         return batch * self._program.ticks + self._ends[run][index]
 
 
-@dataclass(frozen=True)
+@immutable
 class StepMemory:
     """Consecutive steps at one level from `origin`, stored so that the same number of steps back returns to `origin`.
 

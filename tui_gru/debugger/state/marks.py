@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from typing import Any
 
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.immutable import immutable
 
 _LETTER = re.compile("[a-zA-Z]")
 
 
-@dataclass(frozen=True)
+@immutable
 class Mark:
     """A place on a branch, and its letter."""
 
@@ -22,7 +23,7 @@ class Mark:
     tick: int
 
 
-@dataclass(frozen=True)
+@immutable
 class Marks:
     """All marks of a session, by letter. Immutable."""
 

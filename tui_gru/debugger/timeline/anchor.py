@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.immutable import immutable
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class Anchor:
     """The moment after `tick` on a timeline."""
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.running.trainer import Trainer, corpus_of
+from tui_gru.immutable import immutable
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
 MOST_TRAINERS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(slots=True)
 class JournalEntry:
     """One change; `kind` is one of `KINDS`. An edit has a name, an index (empty for a setting of the update rule) and a value."""
 
@@ -37,7 +38,7 @@ class JournalEntry:
         return cls(kind, args.get("name", ""), tuple(args.get("index", ())), args.get("value"))
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@immutable(eq=False, slots=True)
 class Letter:
     """An edited character of the text at `place` (0-based), and the one edited before it."""
 
@@ -46,7 +47,7 @@ class Letter:
     before: Letter | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(slots=True)
 class Settings:
     """The settings of a stretch of training: `rule` has those of the update rule by name. `once` is the batch that learns although
     learning is off (an SGD step)."""

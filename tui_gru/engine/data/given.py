@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +17,10 @@ from tui_gru.engine.model import Structure
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.names import with_word
+from tui_gru.immutable import immutable
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class GivenBatch:
     """The data of one batch.
 
@@ -46,7 +47,7 @@ class GivenBatch:
     derived: Callable[[Weights], None] = lambda gradients: None
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class Given:
     """Batches of one model, all of the same sizes. `batches` may load each batch when it is accessed.
 
@@ -79,7 +80,7 @@ class Given:
     identity: Callable[[], Mapping[str, Any]] | None = None
 
 
-@dataclass(frozen=True)
+@immutable
 class GivenConfig(Config):
     """The config of a run on given batches. It has no text; each batch begins with its own weights and states."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ from tui_gru.engine.compiling.operations import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.compiling.update import Keep
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
+from tui_gru.immutable import immutable
 
 Settings = Mapping[str, float]  # settings of the update rule: learning_rate, beta1 …; never changed in place
 
 
-@dataclass(frozen=True)
+@immutable
 class Earlier:
     """The earlier batches of an epoch that the gradient continues into (carry `notebook`), latest first.
 
@@ -30,7 +31,10 @@ class Earlier:
     scratch: BatchRecord | None = None
 
 
-@dataclass(frozen=True)
+NO_EARLIER = Earlier()
+
+
+@immutable
 class Point:
     """A point in the computation of a batch.
 
@@ -46,7 +50,7 @@ class Point:
     parts: frozenset[str] = field(default=frozenset())
 
 
-def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:
     """Compute a batch whose inputs, first states and `before` are set.
 
     A model without a loss also needs the gradients from outside to be set: those of its outputs (`dh_given`, named after
@@ -58,7 +62,7 @@ def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earl
     _finish(record, settings, learn)
 
 
-def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:
     """Compute the rest of a batch from `at`, with the weights in `before`. Everything before `at` is unchanged.
 
     The passes run completely, with the same calls on the same shapes, so that they give the same bits; every value from before `at`

@@ -8,7 +8,6 @@ model never reads the sampled characters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,10 @@ from tui_gru.engine.model import shipped
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.threads import ONE_THREAD
 from tui_gru.engine.running.weights import Array, Weights
+from tui_gru.immutable import immutable
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class Draw:
     """One sampled character, its index, its distribution y_hat (V), and the uniform number that selected it (None if the most
     likely was taken)."""
@@ -36,7 +36,7 @@ class Draw:
     uniform: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class Sample:
     """A sampled text with its options and draws.
 

@@ -12,7 +12,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.given import GivenCorpus
 from tui_gru.engine.running.batch import BatchRecord, RecordPool
-from tui_gru.engine.running.computing import Earlier, Point, Settings, compute, compute_from
+from tui_gru.engine.running.computing import NO_EARLIER, Earlier, Point, Settings, compute, compute_from
 from tui_gru.engine.running.threads import ONE_THREAD
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -89,14 +89,11 @@ class Trainer:
         self.corpus.load(record, batch, t)
 
     def _earlier(self, records: Sequence[BatchRecord]) -> Earlier:
-        return Earlier(records, self._scratch) if records else _NONE
+        return Earlier(records, self._scratch) if records else NO_EARLIER
 
     @cached_property
     def _scratch(self) -> BatchRecord:
         return BatchRecord(self.compiled)
-
-
-_NONE = Earlier()
 
 
 def corpus_of(config: Config) -> Corpus | GivenCorpus:

@@ -4,13 +4,14 @@ torch."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from tui_gru.immutable import immutable
 from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.tensors import Array
 
 
-@dataclass(frozen=True)
+@immutable
 class GRUModule:
     """A torch.nn.GRU or torch.nn.GRUCell of the script, by its name in the captured module."""
 
@@ -42,7 +43,7 @@ class GRUModule:
         return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class WeightSet:
     """The weights that one or more calls used, at the time of the calls.
 
@@ -58,7 +59,7 @@ class WeightSet:
     gradients: Mapping[str, Array] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class HeadCall:
     """The linear layer that read the whole output of a call: logits (T, B, V), their gradient, weight (V, D·H) and bias (V)."""
 
@@ -69,7 +70,7 @@ class HeadCall:
     bias: Array | None
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class GRUCall:
     """One call of a GRU, time first in any layout of the script; a call of a GRUCell has one timestep.
 
@@ -113,7 +114,7 @@ class GRUCall:
         return int(self.x.shape[1])
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class CapturedStep:
     """One step of a training script.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from struct import Struct, error
 from typing import Any, TypeAlias
 
+from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError
 
 
@@ -22,7 +23,7 @@ class DamagedPickleError(ModelFileError):
         super().__init__("the pickle in it is damaged; get the file again")
 
 
-@dataclass(frozen=True)
+@immutable
 class Named:
     """A class or function that the pickle names, as "module.name"."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from tui_gru.immutable import immutable
 from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.containers.pickled_values import Builders, Machine, Named, Unknown
 from tui_gru.interop.containers.zip_archive import Member
@@ -53,7 +54,7 @@ def fits(file: Opened) -> bool:
     return any(name.split("/")[1:] == [PICKLE] for name in file.members)
 
 
-@dataclass(frozen=True)
+@immutable
 class Storage:
     """The bytes that tensors are views of."""
 

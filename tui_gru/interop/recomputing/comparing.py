@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Weights
+from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import GRUCall
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
@@ -24,7 +25,7 @@ def tolerance_of(call: GRUCall) -> float:
     return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class Difference:
     """Two arrays that should be equal, `ours` and the `recorded` one.
 

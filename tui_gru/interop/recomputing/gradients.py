@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
 
 from tui_gru.engine.numbers import given, scientific
+from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
 from tui_gru.interop.recomputing.models import torch_gradients
@@ -35,7 +36,7 @@ class Cause(StrEnum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True, eq=False)
+@immutable(eq=False)
 class GradientComparison:
     """The comparison. `differences` has, for each parameter, `factor` times the derived gradient and p.grad; and for each weight
     that is computed from parameters, the derived gradient and its gradient from autograd, which is not scaled yet.

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tui_gru.engine.numbers import gib
+from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
@@ -24,7 +25,7 @@ from tui_gru.interop.tensors import Tensor
 _Found = TypeVar("_Found")
 
 
-@dataclass(frozen=True)
+@immutable
 class Recording:
     """The contents of a recording's folder at the time of reading; `refreshed` reads it again.
 

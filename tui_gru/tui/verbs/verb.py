@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.binding import Binding
+
+from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -32,7 +33,7 @@ def always(screen: MainScreen) -> bool:
     return True
 
 
-@dataclass(frozen=True)
+@immutable
 class Typed:
     """The form of a verb on the `:` line.
 
@@ -47,7 +48,7 @@ class Typed:
     completes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@immutable
 class Verb:
     """A row of the verb table.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -12,6 +11,7 @@ from textual.geometry import Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
+from tui_gru.immutable import immutable
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.panels.values import given_output
 from tui_gru.tui.view import Compared, View
@@ -30,7 +30,7 @@ _BLOCKS = (26, 17)
 _FEWEST = 2
 
 
-@dataclass(frozen=True)
+@immutable
 class _Plan:
     """The layout: the rows shown, how many side by side, the number of characters of each, and blank lines between rows."""
 
