@@ -59,7 +59,7 @@ def main(batches: int = 10**7, mib: int = 256) -> None:
     session = put_together(batches, mib * MIB)
     budget, scalars = session.state.timeline.memory.budget, session.state.timeline.memory.scalars
     show(f"{batches:,} batches, limit {mib} MiB: memory", memory(), f"a checkpoint every {budget.spacing}")
-    show("numbers in the temporary file", f"{scalars._filed * 1024 * 24 / MIB:.0f} MiB")
+    show("numbers in the temporary file", f"{scalars.file_size / MIB:.0f} MiB")
     rng, times = random.Random(1), []
     for _ in range(SEEKS):
         tick = rng.randrange(batches * session.program.ticks)

@@ -86,7 +86,7 @@ WRITING = {
 @pytest.mark.parametrize("step", ["claiming", "writing"])
 def test_writing_tells_the_machine_from_the_file(path, monkeypatch, name, step):
     kind, words = WRITING[name]
-    owner, method = (session_file, "_leave_wal_mode") if step == "claiming" else (StateWriter, "_write_place")
+    owner, method = (session_file, "leave_wal_mode") if step == "claiming" else (StateWriter, "write_place")
     failing(monkeypatch, owner, method, fault(name))
     for use in (Session().save, Session().record_to, lambda path: Session.open(path, record=True)):
         with untouched(path), pytest.raises(kind, match=rf"math\.tui-gru {words}") as raised:
@@ -96,7 +96,7 @@ def test_writing_tells_the_machine_from_the_file(path, monkeypatch, name, step):
 
 @pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM"])
 def test_a_session_opens_in_memory_where_the_disk_does_not_take_it(path, monkeypatch, name):
-    failing(monkeypatch, session_file, "_leave_wal_mode", fault(name))
+    failing(monkeypatch, session_file, "leave_wal_mode", fault(name))
     with untouched(path):
         session = opening.reopened(path)
         assert_same(session, Session.open(path))
@@ -111,7 +111,7 @@ def test_a_recording_that_fails_leaves_the_session_and_what_was_written(path, mo
     with closing(Session.open(path, record=True)) as session:
         session.step("batch")
         with monkeypatch.context() as patched:
-            failing(patched, StateWriter, "_write_place", fault(name))
+            failing(patched, StateWriter, "write_place", fault(name))
             session.step("batch")
         assert session.notice.startswith(f"no longer recorded to {path}: ")
         assert session.recording is None

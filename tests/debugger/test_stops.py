@@ -3,7 +3,7 @@
 import pytest
 
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.breakpoints.stop_words import _both
+from tui_gru.debugger.breakpoints.stop_words import told_apart
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
 
@@ -311,4 +311,4 @@ def test_stopping_changes_nothing_of_the_training():
     ],
 )  # fmt: skip
 def test_a_change_is_shown_with_the_digits_that_it_takes(before, now, shown):
-    assert _both(before, now) == shown
+    assert told_apart(before, now) == shown

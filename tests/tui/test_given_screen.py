@@ -17,7 +17,7 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.time.header import Header
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.values.given_sequence import _off
+from tui_gru.tui.panels.values.given_sequence import difference_shown
 from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.screenshot import until_checked, until_idle
@@ -165,4 +165,4 @@ async def test_zoomed_the_difference_is_shown_number_by_number(opened: Callable[
 
 def test_a_difference_is_told_in_four_cells() -> None:
     shown = {0.0: "0", 5e-10: "~0", 1e-9: "1e-9", -3e-7: "3e-7", 0.25: "2e-1"}
-    assert {number: _off(np.array([number])) for number in shown} == shown
+    assert {number: difference_shown(np.array([number])) for number in shown} == shown

@@ -97,7 +97,7 @@ async def test_many_moves_between_two_pictures_are_one_seek(monkeypatch: pytest.
         sought = []
         monkeypatch.setattr(stepping, "go_to", lambda screen, tick, along: sought.append(tick))
         for tick in range(100, 200):
-            hand.line._seek(tick)
+            hand.line.seek(tick)
         await hand.settled()
         assert sought == [199]
 

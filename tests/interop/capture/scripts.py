@@ -306,7 +306,7 @@ def an_expanded_input(begin):
 
 def _compile(model):
     """Compile again for each call; dynamo's own warnings are ignored."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     faster = torch.compile(model, backend="aot_eager")
 
     def run(x):

@@ -1,12 +1,17 @@
 """The beginning and end of a step of a script, given by the script or detected from the optimizer and p.grad."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from tests.interop.capture.scripts import IN, B, Model, T, loss_of
+from tui_gru.interop.capture.buffers import fresh
 from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.capture.open_step import Entry
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.recomputing import compare_gradients
 
@@ -24,6 +29,11 @@ def capture(model, optimizer=None, **options):
 
 def sgd(model):
     return torch.optim.SGD(model.parameters(), 0.1)
+
+
+def entries():
+    """Return the number of entries for calls in memory."""
+    return sum(isinstance(each, Entry) for each in gc.get_objects())
 
 
 def forward(model):
@@ -166,23 +176,34 @@ def test_calls_without_a_gradient_are_kept_where_that_is_wanted(model, mode):
 
 def test_validation_with_a_graph_takes_no_memory(model):
     """A call that can receive no more gradients is released at once."""
-    steps, running = capture(model, sgd(model))
+    taken = []
+
+    def take(shape, dtype):
+        array = fresh(shape, dtype)
+        taken.append(weakref.ref(array))
+        return array
+
+    steps, running = capture(model, sgd(model), take=take)
+    alive = []
     for _ in range(50):
         forward(model)
-    assert sum(entry.call is not None for entry in running._open.entries) == 0
+        alive.append(sum(array() is not None for array in taken))
+    assert len(taken) > 50
+    assert set(alive) == {alive[0]}  # the weights
     running.step()
     assert (steps[0].calls, steps[0].not_kept) == ((), 50)
 
 
 def test_a_long_validation_takes_no_room(model, monkeypatch):
-    monkeypatch.setattr("tui_gru.interop.capture.open_step._MANY", 20)
+    monkeypatch.setattr("tui_gru.interop.capture.open_step.MOST_ENTRIES", 20)
+    before = entries()
     optimizer = sgd(model)
     steps, running = capture(model, optimizer)
     loss = forward(model)
     with torch.inference_mode():
         for _ in range(75):
             model(torch.randn(T, B, IN))
-    assert len(running._open.entries) <= 20
+    assert 0 < entries() - before <= 20
     loss.backward()
     optimizer.step()
     running.step()

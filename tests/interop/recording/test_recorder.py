@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from torch import nn
 
 import tui_gru
 from tests.interop.capture.scripts import HALF, SCRIPTS
+from tests.interop.capture.test_putting_back import hooks
 from tests.interop.capture.test_scripts import captured
 from tests.interop.recording.runs import IN, B, H, T, recorded, trained
+from tui_gru.interop.capture.buffers import Buffers
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.recording.reading import open_recording
-from tui_gru.interop.recording.recorder import Recorder, record
+from tui_gru.interop.recording.recorder import record
 
 
 @pytest.fixture
@@ -64,25 +67,46 @@ def test_a_nan_inside_is_caught_without_a_loss(folder):
     assert kept(folder) == [(2, "before"), (3, "trigger")]
 
 
-def test_nothing_is_copied_for_steps_that_nobody_asked_for(folder, monkeypatch):
-    taken = []
-    emit = Recorder._take
-    monkeypatch.setattr(Recorder, "_take", lambda self, step: (taken.append(len(step.calls)), emit(self, step))[1])
-    trained(folder, steps=6, every=3, last=0, on="")
-    assert taken == [1, 0, 0, 1, 0, 0]
+class CountingBuffers(Buffers):
+    """Counts the arrays that are allocated or reused."""
+
+    taken = 0
+
+    def __call__(self, shape, dtype):
+        self.taken += 1
+        return super().__call__(shape, dtype)
 
 
-def test_memory_is_used_again(folder):
+@pytest.fixture
+def buffers(monkeypatch):
+    """The memory that the recorder of the test uses for copies."""
+    memory = CountingBuffers()
+    monkeypatch.setattr("tui_gru.interop.recording.recorder.Buffers", lambda: memory)
+    return memory
+
+
+def after_each_step(measure, folder, *, steps, **options):
+    """Record steps of a GRU. Returns what `measure` returns after each."""
     model = nn.GRU(64, 128)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    sizes = []
-    with record(folder, model, optimizer, every=0, last=3) as recorder:
-        for _ in range(12):
+    measured = []
+    with record(folder, model, optimizer, **options) as recorder:
+        for _ in range(steps):
             optimizer.zero_grad()
             model(torch.randn(16, 16, 64))[0].sum().backward()
             optimizer.step()
             recorder.step()
-            sizes.append(recorder._capture._take.nbytes)
+            measured.append(measure())
+    return measured
+
+
+def test_nothing_is_copied_for_steps_that_are_not_wanted(folder, buffers):
+    taken = after_each_step(lambda: buffers.taken, folder, steps=6, every=3, last=0, on="")
+    assert [after > before for before, after in pairwise([0, *taken])] == [True, False, False, True, False, False]
+
+
+def test_memory_is_used_again(folder, buffers):
+    sizes = after_each_step(lambda: buffers.nbytes, folder, steps=12, every=0, last=3)
     assert sizes[4] > 0
     assert len(set(sizes[4:])) == 1
 
@@ -153,7 +177,7 @@ def test_the_losses_of_steps_that_were_not_kept_are_there(folder):
 
 
 def test_a_long_run_without_a_kept_step_writes_its_losses(folder, monkeypatch):
-    monkeypatch.setattr("tui_gru.interop.recording.recorder._MANY", 4)
+    monkeypatch.setattr("tui_gru.interop.recording.recorder.MOST_LOSSES", 4)
     model = nn.GRU(IN, H)
     recorder = record(folder, model, every=0, last=0, on="")
     for number in range(9):
@@ -190,7 +214,7 @@ def test_a_script_that_fails_leaves_a_recording_and_no_hooks(folder):
 
     with pytest.raises(RuntimeError, match="of the script"):
         script()
-    assert not model._forward_hooks
+    assert not hooks(model)
     assert kept(folder) == [(0, "every")]
 
 
@@ -200,7 +224,7 @@ def test_a_recording_is_not_written_over(folder):
     model = nn.GRU(IN, H)
     with pytest.raises(CaptureError, match=r"run\.gru holds a recording of rank 0 already; name another folder, or delete it"):
         record(folder, model)
-    assert not model._forward_hooks
+    assert not hooks(model)
     with pytest.raises(CaptureError, match=r"run\.gru holds the recording of another run; name another folder"):
         record(folder, nn.GRU(IN, H + 1), rank=1)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
@@ -225,7 +249,7 @@ def test_arguments_that_do_not_fit(folder, options, message):
     with pytest.raises(CaptureError, match=message) as caught:
         record(folder, model, **options)
     assert caught.value.option == next(iter(options))
-    assert not model._forward_hooks
+    assert not hooks(model)
     assert not folder.exists()
 
 

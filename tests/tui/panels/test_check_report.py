@@ -8,6 +8,7 @@ from tests.tui.panels.sessions import large, tutorial
 from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.lists import check_report
 from tui_gru.tui.panels.lists.check_report import CheckReport
 from tui_gru.tui.panels.lists.check_table import Table, folded
 from tui_gru.tui.view import View
@@ -161,7 +162,8 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures(snap_compare, board, name):
+def test_pictures(snap_compare, board, name, monkeypatch):
+    monkeypatch.setattr(check_report, "SPIN", 3600)  # the picture does not depend on time
     arguments, size, options, there = PICTURES[name]
     report, snapshot = checked(**arguments)
     report, panel = evened(report), CheckReport(report.position)
@@ -173,7 +175,6 @@ def test_pictures(snap_compare, board, name):
 
     def prepare():
         panel.show(snapshot, View())
-        panel._spinner.pause()
         if there:
             panel.show_report(report)
 

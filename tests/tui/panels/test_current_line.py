@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, on_every_size, start, tutorial
-from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
@@ -105,15 +104,16 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         snapshot = session.snapshot()
         operands = Operands(snapshot, snapshot.line)
         worked = ExampleEntry(operands, 1)
-        index = worked._index(operands.result, *worked._place(operands.result))
-        node = session.explain(snapshot.line.target, index)
+        node = session.explain(snapshot.line.target, worked.index)
         if snapshot.line.op == "+=":
             node = node.terms[-1]  # the share of this timestep
         known = {number(abs(each.value)) for each in node.walk(5)} | {
             f"{snapshot.settings['learning_rate']:g}",
             str(len(node.terms)),
         }
-        for piece in worked._summands(Factor(snapshot.line.formula, index)):
+        terms = [piece for piece, _ in worked.pieces(P, brief=True) if not piece.startswith(("=", " "))]
+        assert terms
+        for piece in terms[snapshot.line.op == "+=" :]:  # without the sum before
             for written in re.findall(r"[0-9]+(?:\.[0-9]+)?(?:e−?[0-9]+)?", piece):
                 assert written in known, (snapshot.line.text, piece)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.time.loss_series import LossSeries
 from tui_gru.tui.view import View
 
 
@@ -20,8 +21,8 @@ def moment_of(losses, number=0, branch="main"):
     )
 
 
-async def test_the_series_is_always_that_of_the_snapshot(board):
-    curve = LossCurve()
+def test_the_series_is_always_that_of_the_snapshot():
+    series = LossSeries()
     first = np.cos(np.arange(3000) * 0.1)
     edited, healed = first.copy(), first.copy()
     edited[1490:1500] = np.nan
@@ -38,23 +39,19 @@ async def test_the_series_is_always_that_of_the_snapshot(board):
         (healed, 1489, "a branch"),
         (first, 1489, "main"),
     ]
-    async with board(curve).run_test(size=(60, 12)):
-        for losses, number, branch in history:
-            curve.show(moment_of(losses, number, branch), View())
-            np.testing.assert_array_equal(curve._series.envelope.values, losses)
+    for losses, number, branch in history:
+        series.follow(losses, number, branch)
+        np.testing.assert_array_equal(series.envelope.values, losses)
 
 
-async def test_what_goes_on_is_not_taken_over_again(board):
-    curve = LossCurve()
+def test_new_losses_are_appended_to_the_known_ones():
+    series = LossSeries()
     losses = np.sin(np.arange(100_000) * 0.01)
-    async with board(curve).run_test(size=(60, 12)):
-        curve.show(moment_of(losses[:-1], 99_998), View())
-        series = curve._series.envelope
-        curve.show(moment_of(losses, 99_999), View())
-        assert curve._series.envelope is series
-        version = curve._version
-        curve.show(moment_of(losses, 99_999), View())
-        assert curve._version == version
+    assert series.follow(losses[:-1], 99_998, "main")
+    envelope = series.envelope
+    assert series.follow(losses, 99_999, "main")
+    assert series.envelope is envelope
+    assert not series.follow(losses, 99_999, "main")
 
 
 async def test_the_newest_loss_is_in_the_border_and_the_present_batch_marked(board, moment, written):
@@ -90,7 +87,6 @@ async def test_two_branches_have_two_curves_and_a_legend(board, written):
         snapshot.other = SimpleNamespace(name="main", losses=second)
         curve.show(snapshot, View())
         await pilot.pause()
-        assert curve._other.envelope.values.tolist() == second.tolist()
         assert "main~1" in curve.border_title
         inks = {segment.style for strip in curve.drawn for segment in strip}
         assert {curve.palette.gate, curve.palette.second} <= inks
@@ -124,15 +120,12 @@ async def test_the_arrows_go_from_batch_to_batch_and_find_the_one_that_stands_ou
         curve.focus()
         await pilot.pause()
         assert curve.pointed is None
-        seen = []
+        seen = {}
         for _ in range(40):
             await pilot.press("left")
-            seen.append(curve.pointed)
-        assert seen == sorted(seen, reverse=True)
-        assert 4321 in seen  # for any number of batches in its column
-        curve._cursor = 4321
-        curve.caption()
-        assert str(curve.border_subtitle) == "loss 50.000 · e1,441 b2 · batch 4,322"
+            seen[curve.pointed] = str(curve.border_subtitle)
+        assert list(seen) == sorted(seen, reverse=True)
+        assert seen[4321] == "loss 50.000 · e1,441 b2 · batch 4,322"  # for any number of batches in its column
         await pilot.press("home")
         assert curve.pointed == 0
         await pilot.press("end")
@@ -170,13 +163,13 @@ async def test_with_few_batches_every_one_can_be_pointed_at(board):
         assert seen == [0, 1, 2, 3, 3]
 
 
-async def test_the_mouse_points_at_batches_as_well(board):
+async def test_the_mouse_points_at_batches_as_well(board, written):
     curve = LossCurve()
     async with board(curve).run_test(size=(70, 14)) as pilot:
         curve.show(moment_of(long_run(), 5999), View())
         await pilot.pause()
         place = curve.content_region.offset - curve.region.offset
-        await pilot.hover(curve, offset=(place.x + curve._plot.margin + 1 + curve._plot.column(4321), place.y + 3))
+        await pilot.hover(curve, offset=(place.x + written(curve).splitlines()[0].index("↑"), place.y + 3))
         assert curve.pointed == 4321
         assert "loss 50.000" in str(curve.border_subtitle)
         await pilot.hover(offset=(0, 0))

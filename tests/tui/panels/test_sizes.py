@@ -31,7 +31,7 @@ async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
                 strips = panel.draw(width, height)
                 assert max((strip.cell_length for strip in strips), default=0) <= width
                 for mode in ("weights", "changes") if panel is weights.query_one(Overview) else ():
-                    panel._mode = mode
+                    panel.mode = mode
                     assert panel.draw(width, height).width <= width
 
 

@@ -10,6 +10,7 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.time import time_line
 from tui_gru.tui.panels.time.time_columns import loss_columns
 from tui_gru.tui.panels.time.time_line import TimeLine
 from tui_gru.tui.panels.time.time_signs import partings, timeline_marks
@@ -209,19 +210,20 @@ def test_a_branch_parts_where_it_or_the_present_one_has_left():
     assert dict(partings(forks, "b")) == {"main": 500, "a": 100, "aa": 100, "ab": 60, "ac": 100}
 
 
-async def test_the_curve_is_worked_out_again_only_where_it_differs(board):
-    line, snapshot = TimeLine(), long_run()
+async def test_the_curve_is_computed_again_only_if_it_differs(board, monkeypatch):
+    line, snapshot, computed = TimeLine(), long_run(), []
+    monkeypatch.setattr(time_line, "loss_columns", lambda *args: computed.append(loss_columns(*args)) or computed[-1])
     async with board(line).run_test(size=(120, 2)) as pilot:
         line.show(snapshot, View())
         await pilot.pause()
         line.render_line(0)
-        shown = line._columns[1]
+        assert len(computed) == 1
         line.show(replace(snapshot, moment=replace(snapshot.moment, position=position_of(snapshot.program, 77))), View())
         line.render_line(0)
-        assert line._columns[1] is shown
+        assert len(computed) == 1
         line.show(replace(snapshot, losses=snapshot.losses[:-1]), View())
         line.render_line(0)
-        assert line._columns[1] is not shown
+        assert len(computed) == 2
 
 
 class Picture:

@@ -57,10 +57,10 @@ def _change(resolved: ResolvedStop, tick: int, timeline: Timeline) -> str:
     before = None if last is None else last[1]
     if before is None or isinstance(before, np.ndarray):
         return "changed"
-    return " → ".join(_both(before, now))
+    return " → ".join(told_apart(before, now))
 
 
-def _both(before: Any, now: Any) -> tuple[str, str]:
+def told_apart(before: Any, now: Any) -> tuple[str, str]:
     """Return two numbers with the fewest digits that tell them apart."""
     if not isinstance(now, float) or not isinstance(before, float):
         return str(before), str(now)

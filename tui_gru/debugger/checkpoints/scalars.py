@@ -37,6 +37,11 @@ class Scalars:
         self._file: IO[bytes] | None = None
         self._filed, self._process = 0, os.getpid()  # number of blocks in the file; only this process writes it
 
+    @property
+    def file_size(self) -> int:
+        """The size of the temporary file in bytes."""
+        return self._filed * BLOCK_BYTES
+
     def add(self, rows: Rows | Sequence[Sequence[float]]) -> int:
         """Add rows (n, 3). Returns the number of the first one."""
         with self._lock:

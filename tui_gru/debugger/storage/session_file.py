@@ -56,7 +56,7 @@ class SessionFile:
     def end_recording(self, inode: Inode) -> None:
         """Close the file, and merge the log into it unless another connection reads it. `inode` is the result of `replace`."""
         with suppress(sqlite3.Error, MemoryError):
-            _leave_wal_mode(self._connection)
+            leave_wal_mode(self._connection)
         self._connection.close()
         sqlite_files.recorded_here.discard(inode)
 
@@ -211,7 +211,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def _leave_wal_mode(connection: sqlite3.Connection) -> None:
+def leave_wal_mode(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = DELETE")
 
 
@@ -273,7 +273,7 @@ def _exclusive(path: Path) -> Iterator[SessionFile | None]:
     log_missing = sqlite_files.log_missing(path)
     sqlite_files.put_foreign_log_aside(path)
     with closing(connect(path, "rw")) as connection:
-        _leave_wal_mode(connection)  # merges the log into the file; refused if another connection has it open
+        leave_wal_mode(connection)  # merges the log into the file; refused if another connection has it open
         connection.execute("BEGIN EXCLUSIVE")
         with reading_errors(path):
             old = _checked(path, connection, log_missing)

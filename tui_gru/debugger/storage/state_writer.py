@@ -84,7 +84,7 @@ class StateWriter:
             self._write_hit_counts(file, state)
             self._write_branches(file, state.branches)
             self._write_kept(file, state, state)
-            self._write_place(file, state, changed=file.changes > before)
+            self.write_place(file, state, changed=file.changes > before)
 
     def write_kept(self, file: SessionFile, state: State) -> None:
         """Write `kept`, but no changes of a verb that has not ended yet."""
@@ -121,7 +121,7 @@ class StateWriter:
             file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
         file.put_fact("run", to_json(run))
 
-    def _write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
+    def write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
         branches = state.branches
         here = {
             "tick": state.tick,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-_MANY = 10_000  # calls of one step, for example of a long validation, after which calls that can receive no gradient are removed
+MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
 
 
 @dataclass(eq=False)
@@ -68,14 +68,14 @@ class OpenStep:
         if the first call had a graph."""
         if again:
             return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
-        if len(self.entries) >= _MANY:
+        if len(self.entries) >= MOST_ENTRIES:
             self._forget_dead()
         self.entries.append(Entry(part))
         return self.entries[-1]
 
     def _forget_dead(self) -> None:
         """Count the older calls that can no longer receive a gradient, and remove their entries."""
-        older, self.entries = self.entries[: -_MANY // 2], self.entries[-_MANY // 2 :]
+        older, self.entries = self.entries[: -MOST_ENTRIES // 2], self.entries[-MOST_ENTRIES // 2 :]
         alive = [entry for entry in older if entry.call is not None]
         self.not_kept += len(older) - len(alive)
         self.entries = alive + self.entries

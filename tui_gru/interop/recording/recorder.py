@@ -116,7 +116,7 @@ class Recorder:
             self._ring.append(None)
         else:
             self._ring.append((step, norm))
-        if len(self._losses) >= _MANY:
+        if len(self._losses) >= MOST_LOSSES:
             self._append(Progress(step.number + 1, self._losses_up_to(step.number + 1)))
 
     def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
@@ -188,7 +188,7 @@ class Recorder:
             pass  # the file of the step has all information of its line
 
 
-_MANY = 1000  # losses are written to a line at least this often
+MOST_LOSSES = 1000  # that wait to be written with a line
 
 
 def _count(name: str, value: Any) -> int:

@@ -21,7 +21,7 @@ from tui_gru.equations.writing import decimal
 from tui_gru.immutable import immutable
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.panels.program.operands import Operand, Operands
+from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.widgets.boxes import Box, from_rows
 
 #: Sums of more terms than this are abbreviated to the first and the last term.
@@ -53,15 +53,15 @@ class ExampleEntry:
         operands, line = self.operands, self.operands.line
         assert line.formula is not None
         result, before = operands.result, operands.before
-        i, j = self._place(result)
+        i, j = self._place
         activation = operands.activation
         formula = line.formula.argument if activation is not None and isinstance(line.formula, Apply) else line.formula
-        terms = self._summands(Factor(formula, self._index(result, i, j)))
+        terms = self._summands(Factor(formula, self.index))
         if line.op == "+=":
             terms = [number(before.values[i, j]) if before is not None else "0", *terms]
         if line.op == "-=" and before is not None:
             terms = [number(before.values[i, j]), *map(_negated, terms)]
-        pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where(result, i, j)) else []
+        pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where()) else []
         pieces += [(term, palette.plain) for term in joined(terms)]
         value = number(result.values if result.is_number else result.values[i, j])
         if activation is None:
@@ -99,20 +99,25 @@ class ExampleEntry:
 
     # The index of the entry
 
-    def _place(self, result: Operand) -> tuple[int, int]:
-        given, target = self.operands.given(self.row), self.operands.target(self.row)
+    @property
+    def index(self) -> tuple[int, ...]:
+        """The index of the entry in the array of the result, which has no axis for rows or columns if there is only one."""
+        return tuple(at for _, at in self._axes)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """The row and the column of the entry in the result as it is drawn."""
+        result, given, target = self.operands.result, self.operands.given(self.row), self.operands.target(self.row)
         i = {"row": self.row, "character": given}.get(result.rows, 0)
         return i, target if result.columns == "character" else 0
 
-    def _index(self, result: Operand, i: int, j: int) -> tuple[int, ...]:
-        """Return the index into the array, which has no axis for rows or columns if there is only one."""
-        return tuple(at for axis, at in ((result.rows, i), (result.columns, j)) if axis)
+    @property
+    def _axes(self) -> list[tuple[str, int]]:
+        result = self.operands.result
+        return [(axis, at) for axis, at in zip((result.rows, result.columns), self._place, strict=True) if axis]
 
-    def _where(self, result: Operand, i: int, j: int) -> str:
-        return ", ".join(self._named(what, index) for what, index in ((result.rows, i), (result.columns, j)) if what)
-
-    def _named(self, what: str, index: int) -> str:
-        return index_in_words(what, index, self.operands.vocabulary)
+    def _where(self) -> str:
+        return ", ".join(index_in_words(axis, at, self.operands.vocabulary) for axis, at in self._axes)
 
     def _pick(self) -> str:
         program, line = self.operands.snapshot.program, self.operands.line

@@ -161,7 +161,7 @@ class TimeLine(Widget, can_focus=True):
         """Return None during a run, which is the only one to use the session."""
         return None if getattr(self.screen, "running", False) else True
 
-    def _seek(self, tick: int) -> None:
+    def seek(self, tick: int) -> None:
         """Request to go to a tick. Of several requests before the next refresh, only the last counts."""
         due, self._wanted = self._wanted is not None, tick
         if not due:
@@ -201,7 +201,7 @@ class TimeLine(Widget, can_focus=True):
 
     def _go_to(self, tick: int) -> None:
         self._grasped = None
-        self._seek(tick)
+        self.seek(tick)
 
     def on_blur(self) -> None:
         self._asked = None
@@ -213,7 +213,7 @@ class TimeLine(Widget, can_focus=True):
             self.capture_mouse()
             self._grasped = self._snapshot.position.tick
             self._asked = None
-            self._seek(self._tick_under(event))
+            self.seek(self._tick_under(event))
             event.stop()
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
@@ -221,7 +221,7 @@ class TimeLine(Widget, can_focus=True):
             return
         tick = self._tick_under(event)
         if self.app.mouse_captured is self:
-            self._seek(min(tick, self._snapshot.newest.tick))
+            self.seek(min(tick, self._snapshot.newest.tick))
         self.tooltip = Content(transliterate(self.describe(tick), palette_of(self.app).glyphs))
 
     def on_mouse_up(self, event: events.MouseUp) -> None:

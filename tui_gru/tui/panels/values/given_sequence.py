@@ -89,7 +89,7 @@ def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
         lines.append(_Line(f"|{write(name)}|", ["" if value is None else _size(value[row]) for value in gradients]))
     if (expected := expected_output(snapshot)) is not None:
         pairs = zip(values, steps, strict=True)
-        lines.append(_Line(_OFF, ["" if value is None else _off(value[row] - expected[t, row]) for value, t in pairs]))
+        lines.append(_Line(_OFF, ["" if value is None else difference_shown(value[row] - expected[t, row]) for value, t in pairs]))
     return lines
 
 
@@ -106,7 +106,7 @@ def _size(vector: Array) -> str:
     return four(float(np.linalg.norm(vector.astype(np.float64))))
 
 
-def _off(difference: Array) -> str:
+def difference_shown(difference: Array) -> str:
     """Format the largest absolute difference in four cells; below 1e-9 it is `~0`."""
     largest = float(np.abs(difference).max(initial=0))
     return "~0" if 0 < largest < 9.5e-10 else f"{largest:.0e}".replace("e-0", "e-").replace("0e+00", "0")
