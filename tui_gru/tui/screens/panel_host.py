@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
@@ -28,6 +30,7 @@ class Frame(Container):
     """A container of panels that draws nothing itself."""
 
     BLANK = True  # Textual's name for it
+    virtual_size = Reactive(Size(0, 0), repaint=False)  # set by a layout, after which Textual would do another one
 
 
 class PanelHost:

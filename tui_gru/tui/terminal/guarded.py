@@ -79,8 +79,8 @@ class GuardedScreen(Screen[None]):
             event.prevent_default()
 
     def _screen_resized(self, size: Size) -> None:
-        """Lay out and draw for a size of the terminal, unless it is the present one: Textual receives each size several times."""
-        if size != self.outer_size:
+        """Lay out and draw for a size of the terminal, unless it is out of date or the present one, which Textual repeats."""
+        if size == self.app.size != self.outer_size:
             super()._screen_resized(size)
 
     def _on_timer_update(self) -> None:
