@@ -11,6 +11,9 @@ from textual.css import stylesheet
 # tests, and each program that a test starts would compile all of tui_gru.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Set before NumPy and PyTorch are loaded, as `tui_gru.__main__` does: each worker has one core, and the arrays of tests are small.
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 
 def pytest_collection_finish() -> None:
@@ -81,8 +84,3 @@ def own_state_folder(state_folders, monkeypatch, request):
 def expected_reports(own_state_folder):
     """Expect the error reports of a test; the returned function gives their texts."""
     return lambda: [path.read_text() for path in sorted(own_state_folder.glob("tui-gru/reports/*"))]
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Use two workers per core, since tests of the screen wait half of their time."""
-    return 2 * (os.cpu_count() or 1)

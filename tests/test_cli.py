@@ -13,6 +13,7 @@ import tui_gru
 from tests.process import PROGRAM, process
 from tui_gru.cli.program import main
 from tui_gru.cli.terminal import speaks_utf8
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 
 
@@ -207,7 +208,40 @@ def test_the_debuggers_options_reach_it(run, screen, tmp_path):
 def test_a_screenshot_is_asked_for(run, screen, tmp_path):
     out = tmp_path / "out.svg"
     assert run("screenshot", "--keys", "s  s n", "--size", "120x36", "--carry", "reset", str(out))[0] == 0
-    assert screen == [((Config(carry="reset"), ["s", "s", "n"], (120, 36), out), {"theme": None})]
+    (((session, *others), options),) = screen
+    assert (session.config, session.learning, session.recording) == (Config(carry="reset"), False, None)
+    assert (others, options) == ([["s", "s", "n"], (120, 36), out], {"theme": None})
+
+
+def test_a_screenshot_of_a_session_at_a_mark_or_a_place(run, tmp_path):
+    path, out = tmp_path / "lesson.tui-gru", tmp_path / "out.svg"
+    lesson = Session()
+    lesson.step("timestep", 2)
+    lesson.mark("a", "the second prediction")
+    lesson.step("batch", 2)
+    lesson.save(path)
+    before = path.read_bytes()
+    for at, shown in (("a", "a:\xa0the\xa0second\xa0prediction"), ("e1 b2 t1", "batch\xa02/3")):
+        assert run("screenshot", "--session", str(path), "--at", at, "--size", "80x24", str(out)) == (0, "", "")
+        assert shown in out.read_text("utf-8").replace("&#160;", "\xa0"), at
+    assert path.read_bytes() == before
+    code, _, error = run("screenshot", "--session", str(path), "--seed", "5", str(out))
+    assert (code, error) == (2, "tui-gru: in the session lesson --seed is 1, not 5: remove the option, or name another session\n")
+
+
+def test_a_png_needs_a_converter(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, error = run("screenshot", "--size", "40x12", str(tmp_path / "out.png"))
+    assert (code, error.count("\n")) == (2, 1)
+    assert "OUT: install rsvg-convert, resvg, inkscape or magick to convert to PNG, or name it" in error
+    converter = tmp_path / "resvg"
+    converter.write_text('#!/bin/sh\nread line < $1; echo "PNG of $line" > $2\n')
+    converter.chmod(0o755)
+    assert run("screenshot", "--size", "40x12", str(tmp_path / "out.png")) == (0, "", "")
+    assert (tmp_path / "out.png").read_text().startswith("PNG of <svg")
+    converter.write_text("#!/bin/sh\necho no fonts >&2; exit 3\n")
+    code, _, error = run("screenshot", "--size", "40x12", str(tmp_path / "out.png"))
+    assert (code, f"OUT: resvg failed: no fonts; name it {tmp_path / 'out.svg'}" in error) == (2, True)
 
 
 # Help, version, completion

@@ -83,27 +83,34 @@ def test_what_is_installed_is_there_to_be_installed() -> None:
     assert "tui-gru" in project["scripts"]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the examples are run, with the files that the README writes."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.cell").write_text(CELL, encoding="utf-8")
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README writes and reads, which every test copies."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "my.cell").write_text(CELL, encoding="utf-8")
     for line in WRITING:
-        subprocess.run(line.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True)
-    tui_gru.Session().save(tmp_path / "walk.tui-gru")
+        subprocess.run(line.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True, cwd=folder)
+    tui_gru.Session().save(folder / "walk.tui-gru")
     torch.manual_seed(1)
     modules = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4)})
-    torch.save(modules.state_dict(), "model.pt")
+    torch.save(modules.state_dict(), folder / "model.pt")
     characters = {"embed": torch.nn.Embedding(4, 3), "rnn": torch.nn.GRU(3, 5), "fc": torch.nn.Linear(5, 4)}
-    torch.save(torch.nn.ModuleDict(characters).state_dict(), "chars.pt")
-    shutil.copy("chars.pt", "words.pt")
-    (tmp_path / "words.txt").write_text("the\ncat\nsat\non\n")
-    np.save("ids.npy", np.arange(16) % 4)
+    for name in ("chars.pt", "words.pt"):
+        torch.save(torch.nn.ModuleDict(characters).state_dict(), folder / name)
+    (folder / "words.txt").write_text("the\ncat\nsat\non\n")
+    np.save(folder / "ids.npy", np.arange(16) % 4)
     x = torch.randn(6, 2, 3)
-    np.save("x.npy", x.numpy())
-    np.save("y.npy", modules["encoder"](x)[0].detach().numpy())
-    trained(tmp_path / "run.gru", steps=3, every=1)
-    return tmp_path
+    np.save(folder / "x.npy", x.numpy())
+    np.save(folder / "y.npy", modules["encoder"](x)[0].detach().numpy())
+    trained(folder / "run.gru", steps=3, every=1)
+    return folder
+
+
+@pytest.fixture
+def folder(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which an example is run."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(files, tmp_path, dirs_exist_ok=True))
 
 
 def test_the_written_files_are_those_of_the_pictures(folder: Path) -> None:

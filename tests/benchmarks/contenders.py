@@ -70,13 +70,14 @@ def engine(sizes: Sizes, cell: str = "gru") -> Run:
     config = _config(sizes, cell)
     trainer = Trainer(config, Corpus(config))
     records, state, weights = (trainer.new_record(), trainer.new_record()), trainer.initial_state(), initial_weights(config)
+    settings = config.settings
     at = 0
 
     def run(batches: int) -> float:
         nonlocal at, state, weights
         for _ in range(batches):
             record = records[at % 2]
-            trainer.run(record, at, weights, trainer.carried(at, state), learn=True, settings=config.settings)
+            trainer.run(record, at, weights, trainer.carried(at, state), learn=True, settings=settings)
             state, weights, at = record.states(end=True), record.after, (at + 1) % BATCHES
         return float(record.array("loss"))
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.equations import expression as e
 from tui_gru.equations.page import Line
 
@@ -125,7 +126,7 @@ class Plain:
         self.memory |= {f"{each}_{name}": record.vector(each)[name].copy() for each in vectors for name in self.parameters}
         self.memory |= {name: np.array(number) for name, number in record.numbers.items()}
         self.after = record.after
-        self.settings = {**record.settings, "n": record.before.updates + 1}
+        self.settings = {**record.settings, UPDATES: record.before.updates + 1}
         self.ways = {state: -1 if page.states[state].backwards else 1 for state in page.states}
         self.home = {}  # the first line in which each labelled part occurs, which computes it
         for line in self.lines:
@@ -221,7 +222,7 @@ class Plain:
         """Return what a line executed for timestep `t` reads (None for a line executed once per batch)."""
         if name in self.settings:
             return self.settings[name]
-        if name == "dW":
+        if name == GRADIENTS:
             return np.concatenate([self.memory[f"d{name}"].ravel() for name in self.parameters])
         value = self.memory[name]
         return value[t] if self.is_timed(name) and t is not None else value

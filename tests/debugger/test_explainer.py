@@ -200,6 +200,26 @@ def test_what_an_update_keeps_is_followed_to_its_last_update_and_to_zero():
     assert {"limit", "‖∇‖"} <= {n.label for n in scaled.walk(3)}
 
 
+@pytest.mark.parametrize("rule", [{}, {"optimizer": "momentum"}, {"optimizer": "adam", "clip": 0.5}])
+def test_a_cell_can_have_the_names_that_the_update_rules_use(rule):
+    text = "state h : H\nparameters W U\nn = σ(x W)\nv = h_prev U\nm = tanh(v)\nh = n ⊙ v + m"
+    session = learning(cell="own.cell", cell_text=text, **rule)
+    session.step("batch")
+    for name, index, value in numbers_here(session, random.Random(7)):
+        root = session.explain(name, index)
+        assert root.value == value, name
+        assert_adds_up(root, 3, session.config.dtype)
+    for name in session.parameter_names:
+        assert session.snapshot().last_step(name).shape == session.parameter(name).shape
+    assert session.check().agrees
+
+
+@pytest.mark.parametrize("name", ["epoch", "batch", "t", "char", "target", "grad_norm", "max_weight"])
+def test_a_cell_cannot_have_a_name_that_every_run_has(name):
+    with pytest.raises(TuiGruError, match=f"^own.cell:3:1: {name} is also a name of every run; choose another one here$"):
+        Session(cell="own.cell", cell_text=f"state h : H\nparameters W U\n{name} = x W\nh = {name} + h_prev U")
+
+
 def test_a_gradient_has_the_shares_of_the_timesteps_done_so_far():
     session = learning()
     session.step("batch")
@@ -300,6 +320,7 @@ def test_numbers_that_are_not_finite_are_explained_too():
         (ValueRef("h", (0, 0), 0, 2), "not been computed yet"),
         (ValueRef("z", (7, 0), 0, 2), "no entry [7, 0]"),
         (ValueRef("z", (0,), 0, 2), "no entry [0]"),
+        (ValueRef("z", (), 0, 2), "z has 2 x 2 entries; name one, such as z[0, 0]"),
         (ValueRef("z", (0, -1), 0, 2), "no entry [0, -1]"),
     ],
 )

@@ -113,6 +113,7 @@ def test_marks_and_the_last_condition_survive_the_process(tmp_path):
     [
         3, {}, [3], [{"letter": "a"}], [{"letter": "1", "branch": "main", "tick": 3}], [{"letter": "a", "branch": 1, "tick": 3}],
         [{"letter": "a", "branch": "main", "tick": -1}], [{"letter": "a", "branch": "main", "tick": True}],
+        [{"letter": "a", "branch": "main", "tick": 3, "text": 3}], [{"letter": "a", "branch": "main", "tick": 3, "note": ""}],
     ],
 )  # fmt: skip
 def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
@@ -122,6 +123,46 @@ def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
     other = Session.open(tmp_path / "it.tui-gru")
     assert (other.marks, other.last_condition) == ((), "")
     assert "the entry marked cannot be read and is left out; the entry last_condition cannot be read" in other.notice
+
+
+def test_the_text_of_a_mark_is_one_line_and_is_saved(tmp_path):
+    session = Session()
+    session.step("timestep")
+    mark = session.mark("a", "  z is near 1:\n it keeps h ")
+    assert mark.text == "z is near 1: it keeps h"
+    session.mark("b")
+    session.save(tmp_path / "it.tui-gru")
+    assert Session.open(tmp_path / "it.tui-gru").marks == session.marks == (mark, Mark("b", "main", mark.tick))
+    with pytest.raises(TuiGruError, match="a text must be a text, not 3"):
+        session.mark("a", 3)
+
+
+def test_a_mark_of_an_older_file_has_no_text(tmp_path):
+    session = Session()
+    session.mark("a", "the beginning")
+    session.save(tmp_path / "it.tui-gru")
+    altered(tmp_path / "it.tui-gru", "kept", lambda fact: {**fact, "marked": [{"letter": "a", "branch": "main", "tick": 0}]})
+    assert Session.open(tmp_path / "it.tui-gru").marks == (Mark("a", "main", 0),)
+
+
+def test_marks_are_walked_in_time_and_then_by_branch():
+    session = forked()  # a and B at one place of main~1, m at the newest of main
+    session.mark("c")
+    session.step("batch", 2)
+    session.mark("d")
+    end, branched = session.position, session.jump("a")
+    main = session.jump("m")
+    session.seek(0)
+    assert [session.next_mark() for _ in range(3)] == [main, branched, end]
+    with pytest.raises(TuiGruError, match=r"^this is the last mark$"):
+        session.next_mark()
+    session.step("op")
+    with pytest.raises(TuiGruError, match=r"^there is no mark further on$"):
+        session.next_mark()
+    assert [session.next_mark(False) for _ in range(3)] == [end, branched, main]
+    assert session.branch == "main"
+    with pytest.raises(TuiGruError, match=r"^this is the first mark$"):
+        session.next_mark(False)
 
 
 def test_the_last_condition_is_searched_for_again():

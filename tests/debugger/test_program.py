@@ -7,7 +7,9 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Names
 from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.position import LARGEST, position_of, tick_of
+from tui_gru.debugger.program.position import position_of, tick_of
+from tui_gru.debugger.program.typed import LARGEST
+from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
@@ -169,7 +171,7 @@ def test_no_line_reads_what_has_not_been_computed(config):
 @every_model
 def test_lines_read_only_what_has_a_name(config):
     program = program_of(config)
-    others = {"earlier", *config.settings, "n", "dW"}
+    others = {"earlier", *config.settings, GRADIENTS, UPDATES}
     for row in program.rows:
         if row.line is not None:
             assert {*row.line.reads, row.line.target} - others <= set(program.readable)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
@@ -178,7 +179,7 @@ def updated(record: BatchRecord, done: int = 0) -> dict[str, NDArray[np.float64]
     """Return the result of each line of the update by its target; the first `done` lines have been executed."""
     rule, names = record.compiled.model.rule, record.before.names
     values: dict[str, NDArray[np.float64]] = {name: np.float64(value) for name, value in record.settings.items()}
-    values |= {"n": np.float64(record.before.updates + 1), "dW": record.own_gradients.flat}
+    values |= {UPDATES: np.float64(record.before.updates + 1), GRADIENTS: record.own_gradients.flat}
     for name in (*names, *record.compiled.layout.state_names):
         values[name] = record.before[name]
     values |= {f"d{name}": record.own_gradients[name] for name in names}

@@ -106,7 +106,8 @@ def ran(record: BatchRecord, seed: int = 0) -> BatchRecord:
 def test_a_record_is_used_again_once_nobody_holds_it(pool):
     record = ran(pool.take())
     block = id(record.block)
-    assert pool.take() is not record
+    other = pool.take()
+    assert other is not record
     del record
     assert id(pool.take().block) == block
 
@@ -172,7 +173,7 @@ def test_weights_that_a_later_batch_began_with_stay(pool):
         record = following
         addresses.add(record.block.ctypes.data)
         np.testing.assert_array_equal(record.before.flat, weights)
-    assert len(addresses) <= 4
+    assert len(addresses) == 3
 
 
 def test_earlier_batches_of_an_epoch_are_held_by_the_next(pool):

@@ -107,6 +107,11 @@ def test_memory_is_told_before_it_is_taken(monkeypatch):
     with pytest.raises(TuiGruError, match="more than half of this machine's memory") as caught:
         Config.of(hidden_size=3)
     assert caught.value.option == "hidden_size"
+    assert str(caught.value).endswith("; use a smaller hidden_size, batch_size or seq_length")
+    for option, size in (("embedding", 1000), ("seq_length", 9), ("batch_size", 6)):
+        with pytest.raises(TuiGruError, match="more than half of this machine's memory") as caught:
+            Config.of(**{option: size})
+        assert caught.value.option == option
     with pytest.raises(TuiGruError, match="keeps a whole epoch") as caught:
         Config.of(carry="notebook")
     assert caught.value.option == "carry"

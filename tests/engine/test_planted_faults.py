@@ -379,7 +379,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         'return f"new_{name}" if name in self.vectors else',
     ),
     "updates are not counted": (update, "after.updates = before.updates + 1", "after.updates = before.updates"),
-    "the count from 0": (update, "*scratch, *numbers, after.updates)", "*scratch, *numbers, before.updates)"),
+    "the count from 0": (update, "self.rule.settings), after.updates)", "self.rule.settings), before.updates)"),
     "executed lines are computed again": (update, "self._run_on(*arguments, keep)", "self._run(*arguments)"),
     "states of a rule lie over each other": (weights, "start + i * at, shape", "start + at, shape"),
 }

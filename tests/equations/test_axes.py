@@ -100,7 +100,14 @@ def test_the_axes_of_operands_together():
         ),
         (
             "z = x Wz + h_prev\nh = z Wz + h_prev Uz + bz",
-            "5:5: z Wz does not fit: z is (B, H), Wz is (V, H) since line 4, where it follows from x Wz + hₜ₋₁ | z Wz",
+            "5:5: z Wz does not fit: z is (B, H), Wz is (V, H) since line 4, where it follows from x Wz | z Wz",
+        ),
+        (
+            "z = x Wz + bz\nh = z ⊙ x + (1 − z) ⊙ h_prev + h_prev Uz",
+            (
+                "5:13: (1 − z)⊙hₜ₋₁ does not fit: hₜ₋₁ is (B, H), 1 − z is (B, V) since line 5, where it follows from z⊙x "
+                "| (1 − z) ⊙ h_prev"
+            ),
         ),
         ("h = x ⊙ h_prev + x Wz + bz + h_prev Uz", "4:5: x⊙hₜ₋₁ does not fit: hₜ₋₁ is (B, H), x is (B, V) | x ⊙ h_prev"),
         (

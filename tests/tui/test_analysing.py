@@ -15,7 +15,7 @@ from torch import nn
 
 import tui_gru
 from tests.debugger.models import parametrize
-from tests.screenshots import typed
+from tests.tui.pressing import press
 from tui_gru.debugger.analysis.classes import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
@@ -30,7 +30,6 @@ from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.screenshot import type_keys
 
 TEXT = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -40,20 +39,16 @@ TEXT = (
 LARGE = {"text": TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12, "seed": 2}
 
 
-async def press(pilot: Pilot[Any], keys: str) -> None:
-    await type_keys(pilot, keys.split())
-
-
 def opened(options: dict[str, Any]) -> Any:
     return make_app(Config.of(**options))
 
 
 @asynccontextmanager
-async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
-    """Run the app at 160x50, press these keys, and return the app and its pilot."""
+async def started(options: dict[str, Any], *typed: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
+    """Run the app at 160x50, type, and return the app and its pilot."""
     app = opened(options)
     async with headless(app, (160, 50), drawn=False) as pilot:
-        await press(pilot, keys)
+        await press(pilot, *typed)
         yield app, pilot
 
 
@@ -61,7 +56,7 @@ async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any
 
 
 async def test_the_tutorials_story_is_told() -> None:
-    async with started({}, f"l 300e {typed('sample Ma 10 0.0')} !") as (app, _):
+    async with started({}, "l 300e", ":sample Ma 10 0.0", "!") as (app, _):
         panel = app.screen.overlay
         assert isinstance(panel, FindingsList)
         assert [each.name for each in panel.findings] == ["sampler-without-feedback", "rows-do-not-continue"]
@@ -91,7 +86,7 @@ async def test_a_healthy_run_has_none_and_says_so() -> None:
 
 
 async def test_a_branch_has_findings_of_its_own() -> None:
-    async with started({}, f"l 3n ! escape {typed('go e1 b2 t1')} {typed('set learning_rate 0.5')}") as (app, pilot):
+    async with started({}, "l 3n ! escape", ":go e1 b2 t1", ":set learning_rate 0.5") as (app, pilot):
         assert "finding" not in header(app)
         await press(pilot, "u")
         assert "1 finding" in header(app)
@@ -105,9 +100,9 @@ async def test_findings_are_looked_for_after_a_long_run() -> None:
 
 
 async def test_findings_are_looked_for_after_sampling() -> None:
-    async with started({"layout": "contiguous"}, typed("sample Ma 5 fed-back")) as (app, pilot):
+    async with started({"layout": "contiguous"}, ":sample Ma 5 fed-back") as (app, pilot):
         assert "finding" not in header(app)
-        await press(pilot, typed("sample Ma 5 tutorial"))
+        await press(pilot, ":sample Ma 5 tutorial")
         assert "1 finding" in header(app)
         assert [each.name for each in app.screen.snapshot.findings] == ["sampler-without-feedback"]
     async with started(LARGE, "l 1e p") as (app, pilot):
@@ -191,7 +186,7 @@ async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
 
 
 async def test_units_of_a_row_are_live() -> None:
-    async with started(LARGE, f"s s {typed('units z row 2')}") as (app, pilot):
+    async with started(LARGE, "s s", ":units z row 2") as (app, pilot):
         panel = app.screen.overlay
         assert panel.activity.row == 1
         assert np.isnan(panel.activity.values[2:]).all()
@@ -201,7 +196,7 @@ async def test_units_of_a_row_are_live() -> None:
         assert panel.at == 2
         await press(pilot, "enter")
         assert app.screen.overlay.leaf.root.number.name == "z"
-        await press(pilot, f"escape {typed('units z row 4')} r")
+        await press(pilot, "escape", ":units z row 4", "r")
         assert app.screen.overlay.activity.row is None
 
 
@@ -215,7 +210,7 @@ async def test_units_of_a_row_are_live() -> None:
     ],
 )
 async def test_commands_that_are_refused(command: str, said: str) -> None:
-    async with started(LARGE, f"s {typed(command)}") as (app, _):
+    async with started(LARGE, "s", f":{command}") as (app, _):
         assert said in app.screen.query_one(BottomLine).message
         assert app.screen.overlay is None
 
@@ -254,11 +249,11 @@ async def test_influence_of_every_prediction_of_the_batch() -> None:
 
 
 async def test_influence_on_another_character_than_the_likeliest() -> None:
-    async with started(LARGE, f"5s {typed('influence w')}") as (app, pilot):
+    async with started(LARGE, "5s", ":influence w") as (app, pilot):
         panel = app.screen.overlay
         assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
         assert "gives “w”" in panel.plain_text()
-        await press(pilot, f"escape {typed('influence ?')}")
+        await press(pilot, "escape", ":influence ?")
         assert "'?' is not in the vocabulary" in app.screen.query_one(BottomLine).message
 
 
@@ -388,9 +383,9 @@ async def test_every_panel_of_any_model(model: dict[str, Any], rate: float) -> N
 # Pictures
 
 PICTURES = {
-    "findings": ({}, f"l 300e {typed('sample Ma 10 0.0')} ! down"),
+    "findings": ({}, "l 300e", ":sample Ma 10 0.0", "! down"),
     "units": (LARGE, "l 3e h down right right"),
-    "row": (LARGE, f"l 3e 8s {typed('units h row 1')}"),
+    "row": (LARGE, "l 3e 8s", ":units h row 1"),
     "influence": (LARGE, "l 3e 2n 9s y"),
     "losses": (LARGE, "l 3e d"),
     "arrays": (LARGE, "l 3e 9s W"),
@@ -409,8 +404,8 @@ def test_ascii_pictures(snap_compare: Any, name: str) -> None:
 
 
 def _pictured(snap_compare: Any, name: str, size: tuple[int, int], *, ascii_only: bool = False) -> bool:
-    options, keys = PICTURES[name]
+    options, *typed = PICTURES[name]
     app = opened(options)
     if ascii_only:
         app.glyphs = ASCII
-    return bool(snap_compare(app, terminal_size=size, run_before=lambda pilot: press(pilot, keys)))
+    return bool(snap_compare(app, terminal_size=size, run_before=lambda pilot: press(pilot, *typed)))

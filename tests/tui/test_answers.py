@@ -106,6 +106,24 @@ async def test_what_the_weights_show_is_said_where_they_are_on_another_page(size
         assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("u", "there is no change to undo"), ("U", "there is no change to redo"), ("E", "before the first line"),
+        ("O", "before the first line"), ("]", "no condition has been searched for yet; t searches for one"),
+        ("}", "there are no marks yet; m and a letter sets one"), ("v", "all panels are on this page"),
+        ("9e", "at the end of the run, after epoch 2"),
+    ],
+)  # fmt: skip
+async def test_a_key_that_can_do_nothing_says_why(keys: str, said: str) -> None:
+    async with driving() as d:
+        d.session.epochs = 2
+        if keys == "9e":
+            await d.type("2e")
+        await d.type(keys)
+        assert seen(d) == said
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_row_singled_out_is_said(size: tuple[int, int]) -> None:
     async with driving(size) as d:

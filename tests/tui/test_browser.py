@@ -21,6 +21,7 @@ import pytest
 
 from tests.process import PROGRAM, process
 from tui_gru import Session, TuiGruError
+from tui_gru.cli.program import main
 from tui_gru.debugger.storage.store import automatic_folder, session_path
 
 PATIENCE = 60  # seconds until a missing event is given up
@@ -110,13 +111,24 @@ def test_it_ends_with_the_server(served: Served) -> None:
     assert Session.open(session).position.tick == 9
 
 
-@pytest.mark.parametrize("named", ["", "nosuchmodule:Driver", "textual.app:App", "textual.drivers.web_driver:Nothing", "os"])
-def test_a_driver_that_there_is_not_is_one_line(named: str) -> None:
-    done = process(env=os.environ | {"TEXTUAL_DRIVER": named})
+def is_one_line(error: str, named: str) -> bool:
+    return error.count("\n") == 1 and error.startswith(f"tui-gru: TEXTUAL_DRIVER is {named!r}, which cannot be loaded: ")
+
+
+def test_a_driver_that_there_is_not_is_one_line() -> None:
+    done = process(env=os.environ | {"TEXTUAL_DRIVER": "nosuchmodule:Driver"})
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("tui-gru: TEXTUAL_DRIVER is ")
-    assert ", which cannot be loaded: " in done.stderr
+    assert is_one_line(done.stderr, "nosuchmodule:Driver")
+
+
+@pytest.mark.parametrize("named", ["", "nosuchmodule:Driver", "textual.app:App", "textual.drivers.web_driver:Nothing", "os"])
+def test_so_is_every_name_of_no_driver(named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TEXTUAL_DRIVER", named)
+    monkeypatch.setattr("textual.constants.DRIVER", named)  # read from the environment when Textual was imported
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert is_one_line(said.err, named)
 
 
 # In Chromium

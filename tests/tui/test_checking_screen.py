@@ -125,7 +125,7 @@ async def test_the_cursor_and_enter_choose_an_entry(monkeypatch: pytest.MonkeyPa
     chosen: list[CheckReport.EntryChosen] = []
     monkeypatch.setattr(CheckReport, "post_message", _noting(chosen))
     async with driving() as d:
-        await d.type("l", "n", ":", *"check", "enter")
+        await d.type("l", "n", ":check")
         report = await report_in(d)
         await d.type("home", "enter")
         await d.type("down", "down", "down", "down", "down", "enter", "up", "enter", *["pagedown"] * 2, "enter", "end", "enter")
@@ -168,7 +168,7 @@ async def test_enter_on_a_row_asks_where_its_number_comes_from() -> None:
 
 async def test_every_batch_is_checked_while_training() -> None:
     async with driving() as d:
-        await d.type("l", ":", *"check", "space", *"every", "space", *"on", "enter")
+        await d.type("l", ":check every on")
         assert "every batch is checked" in d.says
         await d.type("3n")
         assert d.session.checked is not None
@@ -181,7 +181,7 @@ async def test_every_batch_is_checked_while_training() -> None:
         await d.type("space")
         assert d.session.checked is None
         assert "every batch (off)" in str(panel_of(d).border_subtitle)
-        await d.type("escape", ":", *"check", "space", *"sometimes", "enter")
+        await d.type("escape", ":check sometimes")
         assert "every on, or every off" in d.says
 
 
@@ -196,7 +196,7 @@ async def test_a_checked_run_stops_where_a_batch_does_not_agree_and_says_so(monk
             record.array("dah")[0, 0, 0] += 1
 
     async with driving() as d:
-        await d.type("l", ":", *"check", "space", *"every", "enter")
+        await d.type("l", ":check every")
         monkeypatch.setattr(trainer.Trainer, "run", wrong)
         await d.type("9n")
         assert d.session.position.number == 2

@@ -57,27 +57,46 @@ async def test_all_candidates_can_be_reached_where_there_are_many() -> None:
         assert seen == [verb.names[0] for verb in VERBS if verb.names]
 
 
-@pytest.mark.parametrize(
-    ("typed", "texts"),
-    [
-        ("set lea", ["learning_rate"]),
-        ("until los", ["loss"]),
-        ("until any(h_ti", ["h_tilde"]),
-        ("until ma", ["max_weight", "max"]),
-        ("break h_t", ["h_tilde"]),
-        ("learning o", ["on", "off"]),
-        ("step 3 ba", ["batch"]),
-        ("sample Ma", []),
-        ("theme white", ["whiteboard"]),
-        ("class quo", ["quotes"]),
-        ("what-if Wz", ["Wz"]),
-        ("go e", []),
-        ("nothing x", []),
-    ],
-)
-async def test_arguments(typed: str, texts: list[str]) -> None:
+async def test_a_verb_is_described_while_its_arguments_are_typed() -> None:
+    async with driving((80, 24)) as d:
+        panel = d.screen.query_one
+        await d.type(":", *"break ")
+        assert panel(CompletionList).about == (
+            "break h if any(h > 0.9) hits %5: breakpoint on the current line; again deletes it; or on another line, with a "
+            "condition or a hit count; log TEMPLATE writes a line and does not stop"
+        )
+        assert listed(d) == ()
+        await d.type(*"h_t")
+        assert panel(CompletionList).about.startswith("break h if")
+        assert listed(d) == ("h_tilde candidate: what the new state could be",)
+        await d.type("tab", "escape")
+        assert not panel(CompletionList).display
+        await d.type(":", *"nothing ")
+        assert not panel(CompletionList).display
+
+
+#: What is typed, and how it can go on.
+ARGUMENTS = {
+    "set lea": ["learning_rate"],
+    "until los": ["loss"],
+    "until any(h_ti": ["h_tilde"],
+    "until ma": ["max_weight", "max"],
+    "break h_t": ["h_tilde"],
+    "learning o": ["on", "off"],
+    "step 3 ba": ["batch"],
+    "sample Ma": [],
+    "theme white": ["whiteboard"],
+    "class quo": ["quotes"],
+    "what-if Wz": ["Wz"],
+    "go e": [],
+    "nothing x": [],
+}
+
+
+async def test_arguments() -> None:
     async with driving() as d:
-        assert [each.text for each in complete(d.screen, typed).candidates] == texts
+        found = {typed: [each.text for each in complete(d.screen, typed).candidates] for typed in ARGUMENTS}
+        assert found == ARGUMENTS
 
 
 async def test_what_the_session_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,14 @@ async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> Non
             ("◐", "◐: a breakpoint with a condition or a hit count: runs stop there sometimes"),
             ("u", "u: the random number from 0 to 1 that chose the character; none if the likeliest was chosen"),
             ("loss curve", explanations()["LossCurve"]),
+            ("training loop", explanations()["Listing"]),
+            ("findings", explanations()["FindingsList"].replace("<findings>", "!")),
+            ("log V", "log V: the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs"),
+            ("bigram", "╌ log V: the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs"),
+            ("V", "V: the number of characters in the vocabulary"),
+            ("Σ", "Σ: the sum; “over” says along which direction"),
+            ("n", "n: the number of updates so far, including this one"),
+            ("tenths of", "tenths of 0.7: the scale of these digits: with it, +7 is 0.49"),
         ):
             execute(d.screen, f"help {words}")
             await until_idle(d.pilot)

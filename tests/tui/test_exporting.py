@@ -9,6 +9,7 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.panels.typing.completion_list import CompletionList
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.weights import Overview
@@ -25,18 +26,18 @@ async def test_a_derivation_as_text_and_latex(tmp_path: Path) -> None:
         assert r"\begin{align*}" in (tmp_path / "a.tex").read_text("utf-8")
 
 
-@pytest.mark.parametrize("count", range(1, 10))
-async def test_every_line_as_latex_has_its_numbers(tmp_path: Path, count: int) -> None:
+async def test_every_line_as_latex_has_its_numbers(tmp_path: Path) -> None:
     async with driving() as d:
-        await d.type(f"{count}o")
-        execute(d.screen, f"export {tmp_path / 'a.tex'}")
-        written = (tmp_path / "a.tex").read_text("utf-8")
-        assert written.count("{") == written.count("}")
-        assert written.count(r"\begin{pmatrix}") == written.count(r"\end{pmatrix}")
-        line = d.screen.snapshot.line
-        assert line is not None
-        value = d.session.value(line.target)
-        assert f"{float(np.ravel(value)[0]):z.4f}"[:6] in written
+        for _ in range(9):
+            await d.type("o")
+            line = d.screen.snapshot.line
+            assert line is not None
+            execute(d.screen, f"export {tmp_path / line.target}.tex")
+            written = (tmp_path / f"{line.target}.tex").read_text("utf-8")
+            assert written.count("{") == written.count("}"), line.text
+            assert written.count(r"\begin{pmatrix}") == written.count(r"\end{pmatrix}"), line.text
+            value = d.session.value(line.target)
+            assert f"{float(np.ravel(value)[0]):z.4f}"[:6] in written, line.text
 
 
 async def test_all_lines_of_the_backward_pass_as_latex(tmp_path: Path) -> None:
@@ -126,20 +127,16 @@ async def test_the_screen_as_a_picture(tmp_path: Path) -> None:
         assert (tmp_path / "a.svg").read_text("utf-8").startswith("<svg")
 
 
-@pytest.mark.parametrize(
-    ("typed", "word"),
-    [
-        ("export", "type a file"),
-        ("export a.pdf", "a.txt"),
-        ("export nowhere/a.txt", "cannot be written"),
-        ("export a.tex", "no formula"),
-    ],
-)
-async def test_what_cannot_be_exported_says_why(typed: str, word: str) -> None:
+async def test_what_cannot_be_exported_says_why() -> None:
     async with driving() as d:
-        with pytest.raises(TuiGruError) as error:
-            execute(d.screen, typed)
-        assert word in str(error.value)
+        for typed, word in (
+            ("export", "type a file"),
+            ("export a.pdf", "a.txt"),
+            ("export nowhere/a.txt", "cannot be written"),
+            ("export a.tex", "no formula"),
+        ):
+            with pytest.raises(TuiGruError, match=word):
+                execute(d.screen, typed)
 
 
 async def test_a_file_that_is_there_is_left_unless_asked(tmp_path: Path) -> None:
@@ -151,3 +148,29 @@ async def test_a_file_that_is_there_is_left_unless_asked(tmp_path: Path) -> None
         assert path.read_text("utf-8") == "mine"
         execute(d.screen, f"export! {path}")
         assert path.read_text("utf-8") != "mine"
+
+
+async def test_what_an_export_writes_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.txt").touch()
+    async with driving((80, 24)) as d:
+        await d.type("s", "o")
+        said = {
+            "export ": "writes the screen as text (.txt) or a picture (.svg), the current line as LaTeX (.tex)",
+            "export new.tex": "writes the current line as LaTeX",
+            "export new.svg": "writes the screen as a picture",
+            "export old.txt": "writes the screen as text; this file exists, export! overwrites it",
+            "export! old.txt": "writes the screen as text; overwrites the file",
+        }
+        for typed, words in said.items():
+            await d.type(":", *typed)
+            assert d.screen.query_one(CompletionList).about.partition(": ")[2] == words, typed
+            await d.type("escape")
+        z = next(matrix for matrix in d.screen.query(ValueMatrix) if matrix.value_name == "z")
+        d.screen.set_focus(z)
+        await d.type(":", *"export new.tex")
+        assert d.screen.query_one(CompletionList).about.endswith("writes the panel z update as LaTeX")
+        await d.type("enter")
+        assert d.says == "wrote the panel z update to new.tex"
+        await d.type("enter", ":", *"export ")
+        assert "writes the derivation as text (.txt) or LaTeX (.tex) or a picture" in d.screen.query_one(CompletionList).about

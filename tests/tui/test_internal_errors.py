@@ -49,7 +49,7 @@ async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected
         if thread:
             monkeypatch.setattr("tui_gru.tui.screens.runner.AT_ONCE", -1.0)
         monkeypatch.setattr(d.session, "edit", fail)
-        await d.type(":", *"set", "space", *"Wz[0,0]", "space", "1", "enter")
+        await d.type(":set Wz[0,0] 1")
         await settled(d)
         await goes_on(d, expected_reports, "a run" if thread else "a verb")
 
@@ -57,7 +57,7 @@ async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected
 async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
         monkeypatch.setattr("tui_gru.tui.look.themes.checked_theme", fail)
-        await d.type(":", *"theme", "space", *"whiteboard", "enter")
+        await d.type(":theme whiteboard")
         await settled(d)
         await goes_on(d, expected_reports, "the command 'theme whiteboard'")
 

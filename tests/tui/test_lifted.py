@@ -31,15 +31,17 @@ async def ask(d: Driver, what: str) -> None:
     assert d.screen.overlay is not None
 
 
-@pytest.mark.parametrize("what", ASKED)
-async def test_undoing_the_edit_lifts_what_was_read_after_it(what: str) -> None:
+async def test_undoing_the_edit_lifts_what_was_read_after_it() -> None:
     async with driving() as d:
         await edited(d)
-        await ask(d, what)
-        await d.type("u")
-        assert d.screen.overlay is None
-        assert "undid Wz[“h”, unit 2] = 0.5" in d.says
-        assert d.says.endswith(GONE)
+        for what in ASKED:
+            await ask(d, what)
+            await d.type("u")
+            assert d.screen.overlay is None, what
+            assert "undid Wz[“h”, unit 2] = 0.5" in d.says
+            assert d.says.endswith(GONE), what
+            await d.type("U")
+            assert d.session.branch == "main~1"
 
 
 @pytest.mark.parametrize("what", ASKED)
@@ -61,18 +63,20 @@ async def test_another_session_and_another_branch_lift_it(what: str, tmp_path: P
         assert GONE in d.says
 
 
-@pytest.mark.parametrize("what", ASKED)
-async def test_what_leaves_the_moment_as_it_is_leaves_what_is_shown_of_it(what: str) -> None:
+async def test_what_leaves_the_moment_as_it_is_leaves_what_is_shown_of_it() -> None:
     async with driving() as d:
         await edited(d)
-        await ask(d, what)
-        overlay = d.screen.overlay
-        await d.type("l", "l", "2n", "O", "N", "G", ":", *"rename", "space", *"main", "space", *"old", "enter")
-        assert d.screen.overlay is overlay
-        await command(d, "set Wz[0,1] 0.7")  # later
-        assert d.screen.overlay is overlay
-        await command(d, "undo")
-        assert d.screen.overlay is overlay
+        for what in ASKED:
+            await ask(d, what)
+            overlay = d.screen.overlay
+            await d.type("l", "l", "2n", "O", "N", "G", f":rename {d.session.branches[0]} {what}")
+            assert d.session.branches[0] == what
+            assert d.screen.overlay is overlay
+            await command(d, "set Wz[0,1] 0.7")  # later
+            assert d.screen.overlay is overlay
+            await command(d, "undo")
+            assert d.screen.overlay is overlay
+            await d.type("escape")
 
 
 async def test_a_derivation_of_the_past_outlives_an_undone_edit() -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pytest
-from textual.pilot import Pilot
 
-from tests.screenshots import typed
+from tests.tui.pressing import press
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.screenshot import type_keys
 
 
 class Moment(NamedTuple):
@@ -45,9 +43,6 @@ def test_pictures(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
     config = Config.of(**moment.options)
     program = program_of(config)
     tick = program.ticks + (program.tick_of(moment.target, moment.t) or 0)
-    keys = f"l 2n {typed(f'go {tick}')} escape {moment.keys}"
-
-    async def press(pilot: Pilot[None]) -> None:
-        await type_keys(pilot, keys.split())
-
-    assert snap_compare(make_app(config, theme=moment.theme), terminal_size=size, run_before=press)
+    typed = ("l 2n", f":go {tick}", f"escape {moment.keys}")
+    app = make_app(config, theme=moment.theme)
+    assert snap_compare(app, terminal_size=size, run_before=lambda pilot: press(pilot, *typed))

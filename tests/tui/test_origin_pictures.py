@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 
-from tests.screenshots import typed
+from tests.tui.pressing import press
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.screenshot import type_keys
 
 DERIVATIONS = {
-    "state": "l n s o o o o enter",
-    "softmax": f"2s {typed('why y_hat[1,2]')}",
-    "gradient": f"l n {typed('why dWy[0,1]')} > right",
-    "delta": f"l n {typed('why dh[0,0] t 1')}",
-    "what-if": f"l s {typed('what-if Wh[3,1] 2')}",
+    "state": ("l n s o o o o enter",),
+    "softmax": ("2s", ":why y_hat[1,2]"),
+    "gradient": ("l n", ":why dWy[0,1]", "> right"),
+    "delta": ("l n", ":why dh[0,0] t 1"),
+    "what-if": ("l s", ":what-if Wh[3,1] 2"),
 }
 
 
@@ -37,8 +35,4 @@ def _pictured(snap_compare: Any, name: str, size: tuple[int, int], *, ascii_only
     app = make_app(Config.of())
     if ascii_only:
         app.glyphs = ASCII
-
-    async def press(pilot: Pilot[None]) -> None:
-        await type_keys(pilot, DERIVATIONS[name].split())
-
-    return bool(snap_compare(app, terminal_size=size, run_before=press))
+    return bool(snap_compare(app, terminal_size=size, run_before=lambda pilot: press(pilot, *DERIVATIONS[name])))

@@ -22,7 +22,7 @@ def click(d: Driver, x: int, y: int) -> None:
 
 
 async def opened(d: Driver) -> OriginPanel:
-    await d.type("s", "n", ":", *"why", "space", *"loss", "enter")
+    await d.type("s", "n", ":why loss")
     panel = d.screen.overlay
     assert isinstance(panel, OriginPanel)
     return panel

@@ -13,6 +13,7 @@ import pytest
 
 from tests.debugger.acting import untouched
 from tests.tui.test_main_screen import Driver
+from tui_gru.debugger.session import opening
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage.session_file import VERSION
 from tui_gru.debugger.storage.state_writer import StateWriter
@@ -20,6 +21,7 @@ from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.tui.app import make_app, new_session
+from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.panels.values.samples import Samples
@@ -114,6 +116,39 @@ async def test_a_layout_that_makes_no_sense_is_no_layout(kept: Any) -> None:
         assert Layout.of(d.screen) == Layout(speed=0 if kept == {"row": 17, "page": 99, "speed": -5} else 2)
         await d.type(":", "up")
         assert d.screen.query_one(CommandLine).value == ("s" if kept else "")
+
+
+async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "lesson.tui-gru"
+    lesson = Session()
+    lesson.step("timestep")
+    lesson.mark("a", "the first prediction: a guess")
+    lesson.step("batch")
+    lesson.mark("b", "the loss of a guess")
+    lesson.seek(0)
+    lesson.save(path)
+    before = path.read_bytes()
+    async with driving(opening.opened(path)) as d:
+        assert "2 marks have a text: } goes to the next" in d.says
+        await d.type("}")
+        assert d.says == "at epoch 1 · batch 1 · t 1 · forward · a: the first prediction: a guess · } next mark"
+        await d.type("o")
+        assert d.says == ""
+        await d.type("O")
+        assert d.says == "a: the first prediction: a guess · } next mark"
+        await d.type("}")
+        assert "b: the loss of a guess" in d.says
+        await d.type("}")
+        assert d.says.startswith("this is the last mark · b: the loss of a guess")
+        await d.type("B")
+        listed = d.screen.query_one(StopsList).plain_text().splitlines()
+        assert [line.strip("│▸ ") for line in listed if "e1 b1" in line] == [
+            "a  e1 b1 t1  the first prediction: a guess",
+            "b  e1 b1 t3  the loss of a guess",
+        ]
+        await d.type("escape", "{")
+        assert "a: the first prediction" in d.says
+    assert path.read_bytes() == before
 
 
 async def test_only_the_newest_commands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.screenshots import typed
-from tests.tui.test_analysing import press
+from tests.tui.pressing import press
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.look.characters import in_context, visible_text, widest, written_char
@@ -66,7 +65,7 @@ async def test_steps_and_samples_show_tokens(size: tuple[int, int]) -> None:
 async def test_overlays_show_tokens(command: str, kind: type) -> None:
     app = make_app(Config.of(**OPTIONS))
     async with headless(app, (120, 36)) as pilot:
-        await press(pilot, f"n n {typed(command)}")
+        await press(pilot, "n n", f":{command}")
         shown = text_of(pilot, kind)
         assert len(set(shown.split()) & {*WORDS, "interna…"}) > 3
 
@@ -74,14 +73,14 @@ async def test_overlays_show_tokens(command: str, kind: type) -> None:
 async def test_a_token_is_typed_in_conditions_and_edits() -> None:
     app = make_app(Config.of(**OPTIONS))
     async with headless(app, (160, 50)) as pilot:
-        await press(pilot, typed('until target[0] == "internationalization"'))
+        await press(pilot, ':until target[0] == "internationalization"')
         assert app.main is not None
         assert app.main.session.value("target")[0] == "internationalization"
-        await press(pilot, typed("set text[9] the"))
+        await press(pilot, ":set text[9] the")
         assert app.main.session.snapshot().corpus.text[9] == "the"
-        await press(pilot, typed("set text[9] 'word'"))
+        await press(pilot, ":set text[9] 'word'")
         assert app.main.session.snapshot().corpus.text[9] == "word"
-        await press(pilot, typed("set text[9] cow"))
+        await press(pilot, ":set text[9] cow")
         assert "cow" in app.screen.query_one(BottomLine).message
-        await press(pilot, typed("influence cat"))
+        await press(pilot, ":influence cat")
         assert "gives “cat”" in text_of(pilot, InfluenceMap)

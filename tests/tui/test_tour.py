@@ -47,6 +47,15 @@ async def test_every_key_of_the_tour_does_what_it_is_said_to_do() -> None:
         assert d.says.startswith("the largest: Δ")
 
 
+async def test_a_count_does_not_leave_the_tour() -> None:
+    async with driving((80, 24)) as d:
+        await command(d, "tour")
+        for key in WALK[:7]:
+            await d.pilot.press(key)
+        await d.type("9", "0", "e")
+        assert (d.session.position.epoch, d.says.partition(" · ")[0]) == (89, "tour 9/10")
+
+
 @pytest.mark.parametrize("stop", [0, 3, 9])
 async def test_any_other_key_leaves_the_tour_and_does_what_it_does(stop: int) -> None:
     async with driving((80, 24)) as d:

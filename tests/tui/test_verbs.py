@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from tests.tui.test_main_screen import driving
+from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.verbs.table import BY_ID, KEYS, VERBS
@@ -32,6 +33,22 @@ def test_every_verb_can_be_reached_and_says_what_it_does() -> None:
 def test_every_key_of_the_table_is_bound_to_its_verb() -> None:
     bound = {binding.id: binding for binding in MainScreen.BINDINGS if not isinstance(binding, tuple)}
     assert {id: binding.key for id, binding in bound.items() if id in BY_ID} == KEYS
+
+
+async def test_help_finds_verbs_and_executes_them() -> None:
+    async with driving((80, 24)) as d:
+        await d.type("l", "n", "?", *"largest gradient")
+        panel = d.pilot.app.screen.query_one(HelpPanel)
+        assert str(panel.border_subtitle).startswith("enter: :largest-gradient")
+        await d.type("enter")
+        assert d.pilot.app.screen is d.screen
+        assert d.says.startswith("the largest: dWy[")
+        await d.type("?", *"nothing like it", "enter")  # nothing is found, so nothing is done
+        assert d.pilot.app.screen is not d.screen
+        await d.type("escape", "?", *"theme", "enter")  # a verb that needs arguments opens the line
+        assert d.screen.query_one(CommandLine).value == "theme "
+        await d.type("escape", "?", "enter")  # without a text, enter does nothing
+        assert d.pilot.app.screen is not d.screen
 
 
 async def test_the_palette_names_the_keys_and_carries_verbs_out() -> None:

@@ -286,26 +286,38 @@ def report(session: str, output: str, held_out: Path | None) -> None:
 
 
 @program.command(
-    short_help="Save the debugger's screen as SVG.", epilog="Example: tui-gru screenshot --keys 's s n' --size 120x36 after.svg"
+    short_help="Save the debugger's screen as SVG or PNG.",
+    epilog="""\b
+Examples:
+  tui-gru screenshot --keys 's s n' --size 120x36 after.svg
+  tui-gru screenshot --session lesson.tui-gru --at a --size 120x36 first.png
+  tui-gru screenshot --session poem --at 'e3 b2 t1' third.svg""",
 )
 @model_options
 @click.option("--keys", default="", metavar="'KEY …'", help="Keys to press first, separated by spaces.")
 @click.option("--size", type=screen_size, default="160x50", metavar="WxH", help="Columns x rows; default 160x50.")
 @theme_option
-@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.svg")
-def screenshot(keys: str, size: tuple[int, int], theme: str | None, out: Path) -> None:
-    """Run the debugger without a terminal, press the given keys, and save the screen as OUT.svg."""
-    config = chosen_config()
-    if out.suffix.lower() != ".svg":
-        raise TuiGruError(f"OUT.svg: a screenshot is an SVG file, but {out} has another suffix; name it {out.with_suffix('.svg')}")
-    if not out.parent.is_dir():
-        raise TuiGruError(f"OUT.svg: there is no folder {out.parent}; create it first")
-    from tui_gru.cli.screen import draw
+@click.option("--session", metavar="NAME|PATH", help="Show this session, which does not change; default: a new run.")
+@click.option("--at", metavar="MARK|PLACE", help="Go first to the mark of a letter, or to a place such as 'e3 b2 t1'.")
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
+def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str | None, at: str | None, out: Path) -> None:
+    """Run the debugger without a terminal, press the given keys, and save the screen as OUT, an SVG or PNG file.
 
+    For a PNG file, rsvg-convert, resvg, inkscape or magick must be installed.
+    """
+    if out.suffix.lower() not in (".svg", ".png"):
+        raise TuiGruError(f"OUT: a screenshot is .svg or .png, but {out} has another suffix; name it {out.with_suffix('.svg')}")
+    if not out.parent.is_dir():
+        raise TuiGruError(f"OUT: there is no folder {out.parent}; create it first")
+    from tui_gru.cli.pictured import pictured_at, save
+    from tui_gru.cli.sessions import looked_at
+    from tui_gru.debugger.session.session import Session
+
+    shown = Session.on(chosen_config()) if session is None else looked_at(session, given_model())
     try:
-        draw(config, keys.split(), size, out, theme=theme)
+        save(shown if at is None else pictured_at(at, shown), keys.split(), size, out, theme=theme)
     except OSError as error:
-        raise TuiGruError(f"OUT.svg: cannot write {out}: {error.strerror}; write somewhere else") from None
+        raise TuiGruError(f"OUT: cannot write {out}: {error.strerror}; write somewhere else") from None
 
 
 @program.command(

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_gru.engine.config import Config
-
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
 
@@ -27,8 +25,8 @@ def open_debugger(make: Callable[[], Session], *, theme: str | None, ascii: bool
     run(make(), theme=theme, ascii=ascii, keys=keymap)
 
 
-def draw(config: Config, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None) -> None:
+def draw(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None) -> None:
     """Press `keys` in a debugger of `size` (columns, rows) without a terminal, and save its screen as SVG."""
     from tui_gru.tui.screenshot import take
 
-    take(config, keys, size, out, theme=theme)
+    take(session, keys, size, out, theme=theme)

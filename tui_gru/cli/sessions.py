@@ -53,6 +53,15 @@ def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory
     return opening.copied(path, history_memory)
 
 
+def looked_at(name: str, given: Mapping[str, Any]) -> Session:
+    """Open a session whose file is not changed. Raises `TuiGruError` if it cannot be opened, or options differ from it."""
+    path = existing(name)
+    session = Session.open(path)
+    _check_same(session, path, given)
+    session.notice = ""
+    return session
+
+
 def begun(session: Session, name: str) -> Session:
     """Record a new session under a name, and return it. Raises `TuiGruError` if the folder does not exist."""
     path = library.find(name)

@@ -326,18 +326,22 @@ def _check_model(config: Config) -> None:
         )
 
 
+_SIZES = ("hidden_size", "embedding", "batch_size", "seq_length")
+
+
 def check_memory(config: Config) -> None:
     """Raise `TuiGruError` for a config whose records would not fit into half of this machine's memory."""
     records = config.num_batches if config.carry == "notebook" else 1
     needed = min(config.record_bytes * records, 2**200)  # a larger int could not be converted to float
     limit = machine_memory() // 2
     if needed > limit:
-        option = "carry" if config.record_bytes <= limit else "hidden_size"
+        sizes = {name: getattr(config, name) / max(getattr(Config, name), 1) for name in _SIZES if getattr(config, name)}
+        *others, last = sizes
         raise TuiGruError(
             f"this model would take {gib(needed)}, more than half of this machine's memory; "
-            "use a smaller hidden size, batch size or sequence length"
+            f"use a smaller {', '.join(others)} or {last}"
             + (", or another carry than notebook, which keeps a whole epoch" if records > 1 else ""),
-            option=option,
+            option="carry" if config.record_bytes <= limit else max(sizes, key=sizes.__getitem__),
         )
 
 

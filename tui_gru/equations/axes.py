@@ -177,7 +177,7 @@ class _Inference:
                 f"takes a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
             )
         if not self._unify(of_left[-1], of_right[0], node):
-            raise self._misfit(node, left, of_left, right, of_right)
+            raise self._misfit(node, (left, of_left, of_left[-1]), (right, of_right, of_right[0]))
         return (*of_left[:-1], *of_right[1:])
 
     def _elementwise(self, node: Expression, operands: list[tuple[Expression, Axes]]) -> Axes:
@@ -190,12 +190,12 @@ class _Inference:
                 # Use the last unknown axis: a vector broadcasts along the last axis of a matrix.
                 at = next((own for own in reversed(of_widest) if own.startswith("?") or axis.startswith("?")), None)
                 if at is None or not self._unify(axis, at, node):
-                    raise self._misfit(node, operand, axes, widest, of_widest)
+                    raise self._misfit(node, (operand, axes, axis), (widest, of_widest, of_widest[-1]))
         together = union([tuple(map(self._root, axes)) for _, axes in operands])
         for operand, axes in operands:
             rest = iter(together)
             if not all(self._root(axis) in rest for axis in axes):  # the axes are in another order, as in (V, H) and (H, V)
-                raise self._misfit(node, operand, axes, widest, of_widest)
+                raise self._misfit(node, (operand, axes, ""), (widest, of_widest, ""))
         return together
 
     def _reduced(self, node: Expression, inner: Axes, over: str) -> Axes:
@@ -210,17 +210,21 @@ class _Inference:
 
     # Words
 
-    def _misfit(self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes) -> EquationError:
-        since = ""
-        for name in right.names() if isinstance(right, e.Name) else left.names():
-            for own in self._of.get(name, ()):
-                if (reason := self._because.get(own)) is not None and name in self._page.parameters:
-                    since = f" since line {reason[0].line}, where it follows from {reason[1]}"
-        return self._error(
-            node,
-            f"{self._text(node)} does not fit: {self._text(left)} is {self._axes(of_left)}, "
-            f"{self._text(right)} is {self._axes(of_right)}{since}",
-        )
+    def _misfit(self, node: Expression, *operands: tuple[Expression, Axes, str]) -> EquationError:
+        """Return the error for two operands, each with its axes and the one of them that does not fit, which may be unknown."""
+        words = [f"{self._text(operand)} is {self._axes(axes)}{self._since(operand, axis)}" for operand, axes, axis in operands]
+        return self._error(node, f"{self._text(node)} does not fit: {', '.join(words)}")
+
+    def _since(self, operand: Expression, axis: str) -> str:
+        """Return where an axis of an operand was determined, in words; empty if it is declared."""
+        own = (each for name in operand.names() for each in self._of.get(name, ()) if self._root(each) == self._root(axis))
+        reason = next((found for each in (axis, *own) if (found := self._reason(each)) is not None), None)
+        return f" since line {reason[0].line}, where it follows from {reason[1]}" if reason is not None else ""
+
+    def _reason(self, axis: str) -> tuple[Span, str] | None:
+        while axis not in self._because and axis in self._same:
+            axis = self._same[axis]
+        return self._because.get(axis)
 
     def _error(self, node: Expression, message: str) -> EquationError:
         return EquationError(message, node.span or self._line.span, source=self._page.source)

@@ -23,7 +23,7 @@ from tui_gru.tui.widgets.refs import Ref
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
 
-SUFFIXES = (".txt", ".tex", ".svg")
+SUFFIXES = {".txt": "text", ".tex": "LaTeX", ".svg": "a picture"}
 
 
 def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
@@ -48,11 +48,31 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     return what
 
 
+def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
+    """Return what an export to `path` would write; without a suffix, what each suffix writes."""
+    if path.suffix in SUFFIXES:
+        there = "" if not path.exists() else "; overwrites the file" if overwrite else "; this file exists, export! overwrites it"
+        return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{there}"
+    formats: dict[str, list[str]] = {}
+    for suffix, word in SUFFIXES.items():
+        formats.setdefault(subject(screen, suffix)[0], []).append(f"{word} ({suffix})")
+    return "writes " + ", ".join(f"{what} as {' or '.join(words)}" for what, words in formats.items())
+
+
+def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
+    """Return what an export writes, in words, and the panel that has it; None for the screen and the current line."""
+    overlay, used = screen.overlay, screen.in_use
+    if isinstance(overlay, OriginPanel):
+        return "the derivation", overlay
+    panel = used if isinstance(used, Panel) else None
+    if suffix == ".tex" and not (panel and panel.shown()):
+        return "the current line", None
+    return f"the panel {panel.heading}" if panel else "the screen", panel
+
+
 def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
-    overlay, focused = screen.overlay, screen.focused
-    derivation = overlay if isinstance(overlay, OriginPanel) else None
-    panel = derivation or (focused if isinstance(focused, Panel) else None)
-    what = "the derivation" if derivation else f"the panel {panel.heading}" if panel else "the screen"
+    what, panel = subject(screen, suffix)
+    derivation = panel if isinstance(panel, OriginPanel) else None
     match suffix:
         case ".svg":
             return what, _picture(screen.app, panel)
@@ -60,15 +80,14 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
             return what, derivation.text() if derivation else panel.plain_text() if panel else _text(drawn_lines(screen))
     if derivation:
         return what, derivation.text(latex=True)
-    if panel and (values := panel.shown()):
+    if panel:
         minus = next((seen.minus for each in panel.ancestors_with_self if (seen := screen.panels.seen_by(each)).minus), "")
-        return what, values_latex(
-            screen.snapshot, [(_named(screen.snapshot.program.writer, ref, minus), value) for ref, value in values]
-        )
+        values = [(_named(screen.snapshot.program.writer, ref, minus), value) for ref, value in panel.shown()]
+        return what, values_latex(screen.snapshot, values)
     line = line_latex(screen.snapshot)
     if line is None:
         raise TuiGruError("there is no formula to export as LaTeX; step to a line, or open a derivation with enter")
-    return "the current line", line
+    return what, line
 
 
 def _named(writer: Writer, ref: Ref, minus: str) -> str:

@@ -24,11 +24,11 @@ class View:
     differences: bool = True
 
     def layer_of(self, snapshot: Snapshot) -> Layer:
-        """Return the layer that is shown; the main layer if the current line belongs to none."""
-        program, line = snapshot.program, snapshot.line
+        """Return the layer that is shown, by default that of the current line."""
+        program = snapshot.program
         if self.layer is not None and self.layer < len(program.layers):
             return program.layers[self.layer]
-        return (program.layer_with(line.target) if line is not None else None) or program.main_layer
+        return program.layer_at(snapshot.line)
 
 
 class Compared(Enum):

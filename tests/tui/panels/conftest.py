@@ -23,6 +23,7 @@ MOMENTS = {
     "loss": lambda: tutorial(("phase", 1)),
     "sgd": lambda: tutorial(("batch", 4), learning=True, epochs=100),
     "backward": lambda: tutorial(("batch", 1), ("timestep", 3), ("op", 20), learning=True, carry="notebook"),
+    "next": lambda: tutorial(("batch", 1), ("timestep", 1), learning=True),
     "in update": lambda: tutorial(("batch", 2), ("op", -4), learning=True),
     "past": lambda: tutorial(("epoch", 3), ("timestep", -2), learning=True, carry="reset"),
     "after": lambda: tutorial(("batch", 1), ("timestep", 3), ("op", 35), learning=True, reset="after"),

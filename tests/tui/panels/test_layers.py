@@ -70,7 +70,8 @@ async def test_the_timestep_stands_at_the_loop_at_work_alone(board, target: str)
 @pytest.mark.parametrize(
     ("target", "layer"),
     [
-        ("x", "_l1"), ("z_l0", "_l0"), ("h_l0_reverse", "_l0_reverse"), ("z_l1", "_l1"), ("term1", "_l1"), ("loss", "_l1"),
+        ("x", "_l0"), ("dE", "_l0"),
+        ("z_l0", "_l0"), ("h_l0_reverse", "_l0_reverse"), ("z_l1", "_l1"), ("term1", "_l1"), ("loss", "_l1"),
         ("dz_l1_reverse", "_l1_reverse"), ("dWz_l0", "_l0"), ("Uh_l0_reverse", "_l0_reverse"), ("by", "_l1"),
     ],
 )  # fmt: skip
@@ -89,6 +90,24 @@ async def test_gates_are_those_of_the_layer(board) -> None:
             await pilot.pause()
             shown = [matrix.value_name for matrix in gates.query(ValueMatrix)]
             assert shown == [f"{name}{suffix}" for name in ("f", "h_tilde", "h", "h_prev")]
+
+
+async def test_a_title_without_room_leaves_out_the_layer(board) -> None:
+    snapshot = at("i_l1_reverse", 1, cell="lstm", layers=2, bidirectional=True)
+    gates = Gates(snapshot.program)
+    async with board(gates).run_test(size=(80, 4)) as pilot:
+        gates.show(snapshot, View())
+        await pilot.pause()
+        assert [str(matrix.border_title) for matrix in gates.query(ValueMatrix)] == ["i", "f", "g", "q", "c", "h", "hₜ₊₁", "cₜ₊₁"]
+
+
+async def test_a_state_from_the_next_timestep_is_titled_as_after(board) -> None:
+    gates = Gates(at("h_l0", 1, cell="rnn", bidirectional=True).program)
+    async with board(gates).run_test(size=(80, 4)) as pilot:
+        for target, word in (("h_l0", "hₜ₋₁_l0  before"), ("h_l0_reverse", "hₜ₊₁_l0_reverse  after")):
+            gates.show(at(target, 1, cell="rnn", bidirectional=True), View())
+            await pilot.pause()
+            assert str(gates.query(ValueMatrix).last().border_title) == word
 
 
 @pytest.mark.parametrize(("size", "rows"), [((118, 8), 2), ((118, 4), 1), ((160, 12), 2), ((60, 16), 2), ((40, 16), 3)])

@@ -65,14 +65,28 @@ async def test_the_mode_goes_round(board, moment):
     weights = Weights()
     async with board(weights).run_test(size=(78, 13)) as pilot:
         weights.show(moment("sgd"), View())
-        weights.query_one(Overview).focus()
+        overview = weights.query_one(Overview)
+        await pilot.pause()
+        assert (str(overview.border_title), str(overview.border_subtitle)) == ("weights", "x: gradients")
         seen = []
         for _ in range(4):
             weights.action_cycle_mode()
             await pilot.pause()
-            seen.append((weights.mode, str(weights.query_one(Overview).border_title)))
-        titles = ["weights", "gradients", "last change", "weights"]
-        assert seen == list(zip(["weights", "gradients", "changes", "all"], titles, strict=True))
+            seen.append((weights.mode, str(overview.border_title)))
+        assert seen == [("gradients", "gradients"), ("changes", "last change"), ("all", "weights"), ("gradients", "gradients")]
+
+
+async def test_the_mode_goes_on_to_what_the_border_names(board, moment):
+    for name, note in (("past", "x: weights"), ("in update", "x: gradients"), ("next", "x: last change")):
+        weights = Weights()
+        async with board(weights).run_test(size=(78, 8)) as pilot:
+            weights.show(moment(name), View())
+            overview = weights.query_one(Overview)
+            await pilot.pause()
+            assert str(overview.border_subtitle) == note
+            weights.action_cycle_mode()
+            await pilot.pause()
+            assert f"x: {overview.border_title}" == note
 
 
 async def test_a_cursor_goes_from_number_to_number_over_all_matrices(board, moment):

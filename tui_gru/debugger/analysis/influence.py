@@ -22,7 +22,7 @@ from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.immutable import immutable
 
@@ -119,7 +119,7 @@ def influence(
     window = _Window.of_row(timeline, moment, row, max(0, -(-(back - t) // program.seq_length)))
     at = len(window.x) - program.seq_length + t
     reader = Differentiable(program, moment.record.before, len(window.x), 1)
-    with ONE_THREAD, np.errstate(all="ignore"):
+    with NUMPY_SETTINGS:
         value, chosen = reader.run(window.x[:, None], window.states, at, 0, character)
         record = reader.record
         read = record.array(reader.reads)[:, 0]
@@ -177,7 +177,7 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
     given = _given(moment.record, program)
     states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
     reader = Differentiable(program, moment.record.before, program.seq_length, B)
-    with ONE_THREAD, np.errstate(all="ignore"):
+    with NUMPY_SETTINGS:
         value, chosen = reader.run(given, states, t, row, None)
         read = reader.record.array(reader.reads).copy()
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))

@@ -22,7 +22,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
 from tui_gru.engine.numbers import gib
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
 
@@ -79,7 +79,7 @@ def read_text(
     _check_names(config, names)
     _check_memory(config, names, len(ids))
     reader = _Reader(config, weights, ids, names, progress or _ignore, stop or _never)
-    with ONE_THREAD, np.errstate(all="ignore"):
+    with NUMPY_SETTINGS:
         if config.bidirectional:
             return reader.windows(config.seq_length)
         count = max(1, min(pieces, len(ids) // SHORTEST))

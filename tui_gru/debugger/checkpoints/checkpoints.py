@@ -24,13 +24,14 @@ class Checkpoints:
     the batches in an epoch, because a replay must begin at the start of an epoch.
     """
 
-    __slots__ = ("__weakref__", "_budget", "_rows", "_runs", "_scalars", "first", "length")
+    __slots__ = ("__weakref__", "_budget", "_end", "_rows", "_runs", "_scalars", "first", "length")
 
     def __init__(self, first: int, budget: Budget, scalars: Scalars) -> None:
         self.first, self.length = first, 0  # computed batches: first … first + length − 1
         self._budget, self._scalars = budget, scalars
         self._rows: list[tuple[int, bytes]] = []  # checkpoints by batch, in order
         self._runs: list[tuple[int, int]] = []  # (batch − first, row of its scalars); later batches follow in order
+        self._end = -1  # the row after the last one
 
     # Checkpoints
 
@@ -78,9 +79,10 @@ class Checkpoints:
     def add(self, numbers: Rows | Sequence[Sequence[float]]) -> None:
         """Add the scalars of the next batches, (n, 3), in the order of `COLUMNS`."""
         row = self._scalars.add(numbers)
-        if not self._runs or self._row(self.length) != row:
+        if row != self._end:
             self._runs.append((self.length, row))
         self.length += len(numbers)
+        self._end = row + len(numbers)
 
     def numbers(self, batch: int) -> list[float]:
         """Return the scalars of a computed batch, in the order of `COLUMNS`."""

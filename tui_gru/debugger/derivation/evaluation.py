@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.compiling.update import COUNT, GRADIENT
+from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, joined_axis, union
@@ -51,9 +51,9 @@ class Numbers:
         """
         if name in self.program.model.rule.settings:
             return self.moment.record.settings[name]
-        if name == COUNT:
+        if name == UPDATES:
             return self.moment.record.before.updates + 1
-        if name == GRADIENT:  # of all parameters: their norms, whose squares sum to the square of the whole norm
+        if name == GRADIENTS:  # of all parameters: their norms, whose squares sum to the square of the whole norm
             return self._norms
         return self.moment.value(name, self.t if t is None else t)
 
@@ -86,7 +86,7 @@ class Numbers:
         match node:
             case Name(name=name):
                 named = self.program.names.get(name)
-                return ("P",) if name == GRADIENT else () if named is None else named.axes
+                return ("P",) if name == GRADIENTS else () if named is None else named.axes
             case e.Transpose(argument=argument):
                 return self.axes(argument)[::-1]
             case e.Product(left=left, right=right):

@@ -16,7 +16,7 @@ from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.derivation.term_builder import TermBuilder
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.program.names import Kind, unknown_name
-from tui_gru.debugger.program.naming import brackets, shown_char, spoken
+from tui_gru.debugger.program.naming import no_entry, shown_char, spoken
 from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
@@ -60,8 +60,7 @@ class Explainer:
             raise TuiGruError(f"{number.name} has not been computed yet; step over its line first")
         shape = np.shape(value)
         if len(number.index) != len(shape) or any(not 0 <= i < n for i, n in zip(number.index, shape, strict=True)):
-            where = brackets(number.index)
-            raise TuiGruError(f"{number.name} has the shape {shape} and no entry {where}; indices are counted from 0")
+            raise TuiGruError(no_entry(number.name, shape, number.index))
 
     # Numbers of the run
 

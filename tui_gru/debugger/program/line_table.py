@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
 from tui_gru.engine.compiling.segments import Segment
-from tui_gru.engine.compiling.update import COUNT
+from tui_gru.engine.compiling.update import UPDATES
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.computing import Point
 from tui_gru.equations import page as equations
@@ -232,7 +232,7 @@ class Program:
     @cached_property
     def counts_updates(self) -> bool:
         """True if the update rule reads the number of updates, n."""
-        return any(COUNT in line.reads for line in self.update)
+        return any(UPDATES in line.reads for line in self.update)
 
     def way_of(self, name: str) -> int:
         """Return the direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
@@ -542,15 +542,24 @@ class Program:
                 rows.append(Row(line.text, 3 if block.way else 2, line, block=block.number))
         return tuple(rows)
 
+    def _is_of_input(self, line: Line) -> bool:
+        """Return True if a line outside the layers belongs to the input, such as an embedding, and not to the head and loss."""
+        below = self.layers[0].reads
+        return line.target in (below, f"d{below}") or self.input in line.reads
+
+    def layer_at(self, line: Line | None) -> Layer:
+        """Return the layer of a line; for a line of the input the first, for one of the head and loss the main layer."""
+        if line is None:
+            return self.main_layer
+        return self.layer_with(line.target) or (self.layers[0] if self._is_of_input(line) else self.main_layer)
+
     def _heading(self, line: Line) -> str:
         """Return the heading of a layer, with the suffix of its names, if there are several layers or directions."""
         if len(self.layers) == 1:
             return ""
         layer = self.layer_with(line.target)
         if layer is None:
-            below = self.layers[0].reads
-            of_input = line.target in (below, f"d{below}") or self.input in line.reads
-            return "input" if of_input else "head and loss"
+            return "input" if self._is_of_input(line) else "head and loss"
         if split(line.target)[0] in ("out", "dout"):
             count = self.layers[-1].number + 1
             return "both directions" if count == 1 else f"layer {layer.number + 1} of {count}, both directions"

@@ -7,9 +7,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tui_gru.engine.compiling.scheduling import Schedule
+from tui_gru.engine.compiling.update import WEIGHT
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Model
 from tui_gru.equations.axes import Axes
-from tui_gru.equations.errors import did_you_mean
+from tui_gru.equations.errors import EquationError, did_you_mean
 from tui_gru.equations.names import with_word
 from tui_gru.immutable import immutable
 
@@ -72,9 +74,14 @@ def named_values(
 ) -> Mapping[str, Named]:
     """Return every name of a model, in the order of the equations; without `backward`, of its forward pass only.
 
-    `outside` is True if the program has a line for the gradients from outside.
+    `outside` is True if the program has a line for the gradients from outside. Raises `TuiGruError` if the cell has a name that
+    every run has, such as epoch.
     """
     page, found = model.page, dict[str, Named]()
+    for name in (*NUMBERS[1:], *COUNTERS, *CHARACTERS):  # the loss is a line of the model
+        if name in model.axes:
+            error = EquationError(f"{name} is also a name of every run; choose another one here", page.places.get(name))
+            raise TuiGruError(str(error), option="cell")
 
     def add(name: str, kind: Kind, axes: Axes, read_in: str = "") -> None:
         found.setdefault(name, Named(name, kind, tuple(axis for axis in axes if axis != "T"), "T" in axes, read_in))
@@ -106,7 +113,7 @@ def named_values(
     for name in page.parameters if backward else ():
         add(f"d{name}", Kind.GRADIENT, model.axes[name])
     rule = model.rule
-    targets = dict.fromkeys(line.target for line in rule.lines if rule.is_vector(line.target) and line.target != "W")
+    targets = dict.fromkeys(line.target for line in rule.lines if rule.is_vector(line.target) and line.target != WEIGHT)
     for target in targets if update else ():
         for name in page.parameters:
             add(rule.name_for(target, name), Kind.KEPT if target in rule.states else Kind.STEP, model.axes[name])

@@ -28,6 +28,16 @@ def brackets(index: Sequence[int]) -> str:
     return f"[{', '.join(map(str, index))}]"
 
 
+def no_entry(name: str, shape: Sequence[int], index: Sequence[int]) -> str:
+    """Return the message for an index that an array of this shape does not have."""
+    size = " x ".join(map(str, shape))
+    if not shape:
+        return f"{name} is one number and has no entry {brackets(index)}"
+    if not index:
+        return f"{name} has {size} entries; name one, such as {typed_entry(name, [0] * len(shape))}"
+    return f"{name} has the shape {size} and no entry {brackets(index)}; indices are counted from 0"
+
+
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:
     """Return an index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar."""
     counted = program.names[name].counted

@@ -34,9 +34,9 @@ def switch(run: Run, name: str) -> Outcome:
     return run.outcome
 
 
-def mark(run: Run, letter: str) -> Mark:
-    """Set a mark at the position. Raises `TuiGruError` if it is not a letter."""
-    mark = Mark(letter, run.state.branch, run.state.tick)
+def mark(run: Run, letter: str, text: str) -> Mark:
+    """Set a mark at the position, with a text about it. Raises `TuiGruError` if it is not a letter."""
+    mark = Mark(letter, run.state.branch, run.state.tick, " ".join(arguments.text("a text", text).split()))
     _set_marks(run, run.state.marks.with_mark(mark))
     return mark
 
@@ -44,6 +44,20 @@ def mark(run: Run, letter: str) -> Mark:
 def delete_mark(run: Run, letter: str) -> None:
     """Delete a mark. Raises `TuiGruError` if there is none."""
     _set_marks(run, run.state.marks.without(letter))
+
+
+def next_mark(run: Run, forwards: bool) -> Mark:
+    """Return the next mark, or the one before: in time, then by branch. Raises `TuiGruError` if there is none."""
+    names = run.state.branches.names
+    marks = {(names.index(mark.branch), mark.tick): mark for mark in run.state.marks.sorted if mark.branch in names}
+    here = names.index(run.state.branch), run.state.tick
+    beyond = [place for place in marks if (place > here if forwards else place < here)]
+    if not beyond:
+        if not marks:
+            raise TuiGruError("there are no marks yet; m and a letter sets one")
+        no = "this is the last mark" if forwards else "this is the first mark"
+        raise TuiGruError(no if here in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
+    return marks[min(beyond) if forwards else max(beyond)]
 
 
 def destination(run: Run, letter: str) -> tuple[str, int]:

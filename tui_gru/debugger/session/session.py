@@ -393,9 +393,9 @@ class Session:
         """All marks, a to z and then A to Z."""
         return self.state.marks.sorted
 
-    def mark(self, letter: str) -> Mark:
+    def mark(self, letter: str, text: str = "") -> Mark:
         """Set a mark at the position; the letter is a to z or A to Z. Raises `TuiGruError` for anything else."""
-        return places.mark(self._run, letter)
+        return places.mark(self._run, letter, text)
 
     def delete_mark(self, letter: str) -> None:
         """Delete a mark. Raises `TuiGruError` if there is none."""
@@ -404,6 +404,11 @@ class Session:
     def jump(self, letter: str, *, progress: Progress | None = None) -> Position:
         """Go to a mark on any branch; `'` goes to the position before the last jump, search or switch. Raises `TuiGruError`."""
         return self._jump(*places.destination(self._run, letter), progress)
+
+    def next_mark(self, forwards: bool = True, *, progress: Progress | None = None) -> Position:
+        """Go to the next mark, or to the one before: in time, then on the next branch. Raises `TuiGruError` if there is none."""
+        mark = places.next_mark(self._run, forwards)
+        return self._jump(mark.branch, mark.tick, progress)
 
     @verb
     def _jump(self, branch: str, tick: int, progress: Progress | None) -> Position:

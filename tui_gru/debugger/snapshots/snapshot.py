@@ -170,6 +170,11 @@ class Snapshot:
         return {}
 
     @property
+    def marks_here(self) -> tuple[Mark, ...]:
+        """The marks at this place."""
+        return tuple(mark for mark in self.marks if (mark.branch, mark.tick) == (self.branch, self.position.tick))
+
+    @property
     def finite(self) -> bool:
         """True if the loss, if it is computed, and all parameters are finite."""
         loss = self.value("loss")

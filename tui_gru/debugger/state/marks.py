@@ -16,11 +16,12 @@ _LETTER = re.compile("[a-zA-Z]")
 
 @immutable
 class Mark:
-    """A place on a branch, and its letter."""
+    """A place on a branch, its letter, and a text about it, which may be empty."""
 
     letter: str
     branch: str
     tick: int
+    text: str = ""
 
 
 @immutable
@@ -67,11 +68,13 @@ class Marks:
         if not isinstance(data, list):
             raise ValueError("not a list of marks")
         for one in data:
-            if not isinstance(one, Mapping) or set(one) != {each.name for each in fields(Mark)}:
+            if not isinstance(one, Mapping) or {*one, "text"} != {each.name for each in fields(Mark)}:  # older files have no texts
                 raise ValueError("not a mark")
             mark = Mark(**one)
             if not isinstance(mark.branch, str) or type(mark.tick) is not int or mark.tick < 0:
                 raise ValueError("not a place")
+            if not isinstance(mark.text, str):
+                raise ValueError("not a text")
             marks = marks.with_mark(mark)
         return marks
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.program.names import Kind, unknown_name
-from tui_gru.debugger.program.naming import brackets
+from tui_gru.debugger.program.naming import brackets, no_entry
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
 from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
@@ -169,8 +169,7 @@ def check_index(edit: Edit, array: Array) -> None:
     """Raise `TuiGruError` if the array has no entry at the index of the edit."""
     shape = array.shape
     if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
-        size, entry = " x ".join(map(str, shape)), brackets(edit.index)
-        raise TuiGruError(f"{edit.name} has the shape {size} and no entry {entry}; indices are counted from 0")
+        raise TuiGruError(no_entry(edit.name, shape, edit.index))
 
 
 def checked_number(edit: Edit, config: Config) -> float:

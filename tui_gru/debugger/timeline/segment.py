@@ -25,7 +25,7 @@ from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import same
 from tui_gru.engine.running.ahead import Ahead
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import COUNT_BYTES, Array, Weights
 from tui_gru.interop.errors import RecordingError
@@ -176,7 +176,7 @@ class Segment:
 
     def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
         route, at, found = self._route(batch, margin)
-        with ONE_THREAD:
+        with NUMPY_SETTINGS:
             return self._follow(route, at, found, batch, self._memory.records.run, monitor)
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
@@ -190,7 +190,7 @@ class Segment:
 
         route, at, found = self._route(first, 0)
         if not (isinstance(found, CachedBatch) and len(route) == 1 and see(at, found.record)):
-            with ONE_THREAD:
+            with NUMPY_SETTINGS:
                 self._follow(route, at, found, last, 0, see)
         return stopped
 
@@ -281,15 +281,15 @@ class Segment:
         memory, trainer, settings, checkpoints = self._memory, self.trainer, self.settings, self.checkpoints
         if isinstance(start, CachedBatch):
             batch, weights, state = at + 1, start.record.after, start.record.states(end=True)
-            earlier = self._with(start, batch)
+            earlier = self._earlier(batch, start.record, start.earlier)
         else:
             batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
-        recent: deque[tuple[int, CachedBatch]] = deque(maxlen=keep + 2)
+        recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=keep + 2)
         while True:
             in_epoch = batch % memory.program.num_batches
             if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 recent.popleft()
-            record = kept = None  # so that the trainer can reuse them
+            record = None  # so that the trainer can reuse it
             if trainer.is_given:
                 record = self._computed(batch)
             else:
@@ -308,23 +308,25 @@ class Segment:
                     earlier=earlier,
                 )
             self._note(batch, record)
-            kept = CachedBatch(record, earlier)
-            recent.append((batch, kept))
+            recent.append((batch, record, earlier))
             if (monitor is not None and monitor(batch, record)) or batch == to:
                 break
             batch, weights, state = batch + 1, record.after, record.states(end=True)
-            earlier = self._with(kept, batch)
+            if memory.notebook:
+                earlier = self._earlier(batch, record, earlier)
         if (checkpoint := checkpoints.at(batch + 1)) is not None:
             state = trainer.carried((batch + 1) % memory.program.num_batches, record.states(end=True))
             self._verify(batch + 1, checkpoint, record.after, state)
-        for number, one in recent:
-            memory.records.keep(self.number, number, one)
+        for number, one, before in recent:
+            kept = CachedBatch(one, before)
+            memory.records.keep(self.number, number, kept)
         return batch, kept
 
-    def _with(self, kept: CachedBatch, batch: int) -> tuple[BatchRecord, ...]:
-        """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `kept` is the batch before it."""
+    def _earlier(self, batch: int, before: BatchRecord, earlier: Sequence[BatchRecord]) -> Sequence[BatchRecord]:
+        """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `before` is that of the batch before
+        it, `earlier` those before that."""
         continues = self._memory.notebook and batch % self._memory.program.num_batches
-        return (kept.record, *kept.earlier) if continues else ()
+        return (before, *earlier) if continues else ()
 
     def _restored(self, checkpoint: bytes) -> tuple[Weights, Array]:
         """Return the weights and the states of a checkpoint, read-only."""
@@ -364,7 +366,7 @@ class Segment:
 
 def checkpoint_of(weights: Weights, state: Array) -> bytes:
     """Return the state at the start of a batch as bytes: the weights with the states of the update rule, then the hidden states."""
-    return weights.tobytes() + state.tobytes()
+    return weights.tobytes(state.data)
 
 
 def _before(goal: int, monitor: Monitor | None) -> Monitor | None:

@@ -17,6 +17,9 @@ from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.page import Input, Line, Page
 
 WEIGHT, GRADIENT, COUNT = "W", "dW", "n"
+#: The gradients of all parameters, and the number of updates, in the lines of a program: names that a cell's W and n cannot be.
+GRADIENTS, UPDATES = "all gradients", "number of updates"
+_OF_ALL = {GRADIENT: GRADIENTS, COUNT: UPDATES}
 Keep = Callable[..., float]
 _CALLS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "min": "minimum", "max": "maximum"}
 
@@ -32,6 +35,7 @@ class UpdateRule:
         self.meanings = {name: meaning for page in pages for name, meaning in page.meanings.items()}
         self.states = tuple(state for page in pages for state in page.states)
         self.symbols = {name: symbol for page in pages for name, symbol in page.symbols.items()}
+        self.symbols |= {name: (written, written) for written, name in _OF_ALL.items()}
         self.lines = _chained(pages)
         whole = Page(
             source=pages[-1].source,
@@ -65,14 +69,14 @@ class UpdateRule:
                 continue
             found += [self._for_parameter(each, name) for name in parameters for each in block]
             block = []
-            found += [line] if line is not None else []
+            found += [replace(line, formula=renamed(line.formula, partial(_from, _OF_ALL)))] if line is not None else []
         return tuple(found)
 
     def name_for(self, name: str, parameter: str) -> str:
-        """Return a name of the rule for one parameter: Wz for W, dWz for dW, m_Wz for m."""
+        """Return a name of the rule in the lines of one parameter: Wz for W, dWz for dW, m_Wz for m."""
         if name in (WEIGHT, GRADIENT):
             return name.replace(WEIGHT, parameter)
-        return f"{name}_{parameter}" if self.is_vector(name) else name
+        return f"{name}_{parameter}" if self.is_vector(name) else _OF_ALL.get(name, name)
 
     def _for_parameter(self, line: Line, parameter: str) -> Line:
         def name(old: str) -> str:
@@ -139,25 +143,19 @@ class CompiledUpdate:
     def run(
         self,
         before: Weights,
-        gradient: Array,
         after: Weights,
-        work: Mapping[str, Array],
-        scratch: Sequence[Array],
+        arrays: Sequence[Array],
         settings: Mapping[str, float],
         keep: Keep | None = None,
     ) -> dict[str, float]:
-        """Compute `after` from `before` and the gradient (P), and return the scalars by name. `work` receives the other vectors.
+        """Compute `after` from `before`, and return the scalars by name.
 
+        `arrays` are the gradient, the vectors of `after`, those for the rule's other vectors, and scratch memory, (P) each.
         `keep` is called after each line, to restore results from before the resumed point; for a scalar it returns the value to
         use.
         """
-        P = self.layout.count
-        count = len(self.rule.states) + 1
-        old = [before.flat[i * P : (i + 1) * P] for i in range(count)]
-        new = [after.flat[i * P : (i + 1) * P] for i in range(count)]
         after.updates = before.updates + 1
-        numbers = [settings[name] for name in self.rule.settings]
-        arguments = (*old, gradient, *new, *(work[name] for name in self.vectors), *scratch, *numbers, after.updates)
+        arguments = (*before.vectors, *arrays, *map(settings.__getitem__, self.rule.settings), after.updates)
         found = self._run(*arguments) if keep is None else self._run_on(*arguments, keep)
         return dict(zip(self.rule.scalars, found, strict=True))
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.engine.compiling.update import COUNT, GRADIENT, WEIGHT
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.reference.torch_batch import tensor_of
 from tui_gru.engine.reference.torch_formulas import Value, evaluated
@@ -102,9 +103,9 @@ def updated(record: BatchRecord) -> Iterator[tuple[str, Array, NDArray[np.float6
     """Yield each line of the update rule with its stored result, and its result in float64 from the stored values that it reads."""
     rule, names, count = record.compiled.model.rule, record.before.names, record.compiled.layout.count
     values = {name: Value(tensor_of(np.array(number)), ()) for name, number in record.settings.items()}
-    values["n"] = Value(tensor_of(np.array(record.before.updates + 1)), ())
-    values["dW"] = Value(tensor_of(record.own_gradients.flat), ("P",))
-    for i, name in enumerate(("W", *rule.states)):
+    values[COUNT] = Value(tensor_of(np.array(record.before.updates + 1)), ())
+    values[GRADIENT] = Value(tensor_of(record.own_gradients.flat), ("P",))
+    for i, name in enumerate((WEIGHT, *rule.states)):
         values[name] = Value(tensor_of(record.before.flat[i * count : (i + 1) * count]), ("P",))
     found: dict[str, tuple[Array, NDArray[np.float64]]] = {}
     for line in rule.lines:

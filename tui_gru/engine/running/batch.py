@@ -48,23 +48,25 @@ class BatchRecord:
         self._ids = {slot: np.zeros(shape, np.intp) for slot, shape in places.ids}
         self.vectors = {name: block[place] for name, place in places.vectors}
         del block  # its references are counted below
-        self.scratch = [self.vectors[f"scratch {i}"] for i in range(update.scratch)]
         self.views: dict[str, tuple[Array, ...]] = {}
         self.rounds: dict[str, Rounds] = {}
         # Allocate the weights after the batch and the gradients in every case; the batch may learn or not.
         self.own_after, self.own_gradients = Weights(layout, self.vectors["after"]), Weights(layout, self.vectors["gradient"])
         # Callers receive these arrays directly, and an array in use keeps its memory. All other arrays are handed out as views,
         # which hold a reference to `block`.
-        vectors_of = (self.own_after.flat, self.own_after.parameters, self.own_gradients.flat, self.own_gradients.parameters)
-        self._watched = (self.block, *vectors_of, *self._ids.values())
-        del vectors_of
+        after, gradients = self.own_after, self.own_gradients
+        vectors_of = (after.flat, *after.vectors, gradients.flat, gradients.parameters)
+        self._watched = (self.block, after, gradients, *vectors_of, *self._ids.values())
+        work = (*update.vectors, *(f"scratch {i}" for i in range(update.scratch)))
+        self.of_update = (gradients.flat, *after.vectors, *map(self.vectors.__getitem__, work))  # what the update reads and writes
+        del after, gradients, vectors_of
         self.before: Weights = self.own_after
         self.learned = False
         self._beside: Beside | None = None
         self.loss = self.grad_norm = self.max_weight = math.nan
         self.settings: Mapping[str, float] = {}
         self.numbers: Mapping[str, float] = {}
-        self._references: tuple[int, ...] = self._counted()
+        self._references = self._counted()
         page = compiled.model.page
         self.loss_array = self.array(page.output) if compiled.model.structure.loss else None
         # Written before every batch: the one-hot inputs with their indices, the first states, and the gradients that reach the last
@@ -132,9 +134,7 @@ class BatchRecord:
 
     def states(self, *, end: bool) -> Array:
         """Return a copy of all states at the start of the batch, or with `end` at its end, flattened and concatenated."""
-        if len(self.borders) == 1:
-            return self.borders[0][end].flatten()
-        return np.concatenate([border[end].ravel() for border in self.borders])
+        return np.frombuffer(b"".join([border[end].data for border in self.borders]), self.compiled.dtype)
 
     def begin_with(self, states: Array) -> None:
         """Set the states at the start of the batch from one vector: all states flattened and concatenated."""
@@ -146,7 +146,7 @@ class BatchRecord:
     @property
     def finite(self) -> bool:
         """True if the loss and all parameters after the batch are finite."""
-        return math.isfinite(self.loss) and bool(np.isfinite(self.after.parameters).all())
+        return math.isfinite(self.loss) and math.isfinite(self.max_weight)
 
     # Memory
 
@@ -162,7 +162,7 @@ class BatchRecord:
         before = self._counted()
         yield
         made = (now - then for now, then in zip(self._counted(), before, strict=True))
-        self._references = tuple(own + more for own, more in zip(self._references, made, strict=True))
+        self._references = [own + more for own, more in zip(self._references, made, strict=True)]
 
     def beside(self, deltas: BatchRecord) -> Beside:
         """Return the arrays for the pass into an earlier batch, which reads the values of this record and writes into `deltas`."""
@@ -224,19 +224,18 @@ class BatchRecord:
     @property
     def is_read(self) -> bool:
         """True if a caller holds one of its arrays or weights. The record must then not be reused."""
-        if self._weights_counted() != self._references[-1]:  # the most frequent case: the next batch holds the weights
+        weights = sys.getrefcount(self.own_after) - (self.before is self.own_after)
+        if weights != self._references[1]:  # the most frequent case: the next batch holds them
             return True
         return self._counted() != self._references
 
-    def _counted(self) -> tuple[int, ...]:
-        """Return the reference counts of the memory and weights, without the views that were created for passes."""
-        block, *others = map(sys.getrefcount, self._watched)
-        cut_views = self.own_after.cut_views + self.own_gradients.cut_views
-        return block - cut_views, *others, sys.getrefcount(self.own_gradients), self._weights_counted()
-
-    def _weights_counted(self) -> int:
-        itself = self.before is self.own_after  # true for a record that has not been computed
-        return sys.getrefcount(self.own_after) - itself
+    def _counted(self) -> list[int]:
+        """Return the reference counts of the memory and weights, without the views that were created for passes and without its
+        own reference as `before`."""
+        counts = list(map(sys.getrefcount, self._watched))
+        counts[0] -= self.own_after.cut_views + self.own_gradients.cut_views
+        counts[1] -= self.before is self.own_after
+        return counts
 
 
 class RecordPool:
@@ -253,15 +252,14 @@ class RecordPool:
     def take(self) -> BatchRecord:
         """Return a free record, or a new one. A free record still has the contents of its last use."""
         records = self._records
-        # During a long run, the oldest record is free. After a run, the newest is freed first, and releases the weights of the one
-        # before it.
-        for i in (0, *range(len(records) - 1, 0, -1)) if records else ():
+        for i in range(len(records) - 1, -1, -1):  # the newest first: each releases the weights of the one before it
             record: BatchRecord = records[i]
             if sys.getrefcount(record) == _UNHELD:
                 record.before = record.own_after  # releases the weights of the batch before
                 if not record.is_read:
-                    records.append(records.pop(i))
-                    return record
-        record = BatchRecord(self._compiled)
+                    del records[i]
+                    break
+        else:
+            record = BatchRecord(self._compiled)
         records.append(record)
         return record

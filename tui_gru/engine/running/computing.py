@@ -96,7 +96,7 @@ def _backward(record: BatchRecord, earlier: Earlier) -> None:
     compiled.cut(record.before, "backward")
     compiled.cut(record.own_gradients, "backward", "G")
     for flow in record.flows_in if compiled.model.structure.loss else ():  # without a loss they are set from outside
-        flow[...] = 0
+        flow.fill(0)
     compiled.functions["backward"].run(record, record.before, record.own_gradients)
     _run_into_earlier(record, earlier)
 
@@ -113,7 +113,7 @@ def _finish(record: BatchRecord, settings: Settings | None, learn: bool, keep: K
             record.own_after.flat[...], record.own_after.updates = record.before.flat, record.before.updates
         else:
             update = record.compiled.update
-            record.numbers = update.run(record.before, gradient, record.own_after, record.vectors, record.scratch, settings, keep)
+            record.numbers = update.run(record.before, record.own_after, record.of_update, settings, keep)
         norm = record.numbers.get("grad_norm")
         record.grad_norm = math.sqrt(float(gradient.dot(gradient))) if norm is None else norm
     weights = record.after.parameters

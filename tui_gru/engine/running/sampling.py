@@ -20,7 +20,7 @@ from tui_gru.engine.data.tokens import Text, counted, cut, index_of, separator
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.immutable import immutable
 
@@ -134,7 +134,7 @@ class _Stepper:
     def through(self, ids: list[int]) -> Array:
         """Feed these characters. Returns the logits (V) after the last one."""
         record = self._record
-        with ONE_THREAD, np.errstate(all="ignore"):
+        with NUMPY_SETTINGS:
             for i in ids:
                 record.ids(self._input)[...] = i
                 self._compiled.functions["forward"].run(record, self._weights, None)

@@ -13,7 +13,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.running.batch import BatchRecord, RecordPool
 from tui_gru.engine.running.computing import NO_EARLIER, Earlier, Point, Settings, compute, compute_from
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Trainer:
         `state` has the flattened states at its start, `settings` those of the update rule, `earlier` the records of the epoch's
         earlier batches, latest first (carry `notebook` only). Afterwards `record.after` has the weights for the next batch.
         """
-        with ONE_THREAD, np.errstate(all="ignore"):  # inf and NaN are results that the debugger shows
+        with NUMPY_SETTINGS:  # inf and NaN are results that the debugger shows
             self.load(record, batch)
             record.begin_with(state)
             record.before = weights
@@ -86,7 +86,7 @@ class Trainer:
 
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
         """Compute the rest of a batch, with the weights in `record.before`; everything before `at` is unchanged."""
-        with ONE_THREAD, np.errstate(all="ignore"):
+        with NUMPY_SETTINGS:
             settings = None if self.is_given else record.settings
             compute_from(record, at, settings, learn=learn, earlier=self._earlier(earlier))
 

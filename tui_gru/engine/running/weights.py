@@ -47,13 +47,14 @@ class Layout:
 class Weights:
     """All parameters, the states of the update rule, and the number of updates so far.
 
-    `weights["Wz"]` is a view, as is `weights["m_Wz"]` with Adam. `flat` is the complete vector, `parameters` its part without the
-    states of the update rule, (P). Weights in a record are never changed; change a `copy`.
+    `weights["Wz"]` is a view, as is `weights["m_Wz"]` with Adam. `flat` is the complete vector, `vectors` its parts, (P) each: the
+    `parameters`, and each state of the update rule. Weights in a record are never changed; change a `copy`.
     """
 
     def __init__(self, layout: Layout, flat: Array, updates: int = 0) -> None:
         self.layout, self.flat, self.updates = layout, flat, updates
-        self.parameters = flat[: layout.count]
+        self.vectors = tuple(flat[i * layout.count : (i + 1) * layout.count] for i in range(1 + len(layout.states)))
+        self.parameters = self.vectors[0]
         self.views: dict[str, tuple[Array, ...]] = {}  # the views that each pass reads
         self.cut_views = 0  # the number of those views
 
@@ -79,9 +80,9 @@ class Weights:
         """Return an iterator over the parameters and their names, in the order of the equations."""
         return ((name, self[name]) for name in self.layout.names)
 
-    def tobytes(self) -> bytes:
-        """Return the number of updates and the vector as bytes."""
-        return self.updates.to_bytes(COUNT_BYTES, "little") + self.flat.tobytes()
+    def tobytes(self, more: bytes | memoryview = b"") -> bytes:
+        """Return the number of updates, the vector and `more` as bytes."""
+        return b"".join((self.updates.to_bytes(COUNT_BYTES, "little"), self.flat.data, more))
 
     @classmethod
     def from_bytes(cls, layout: Layout, data: bytes, dtype: DTypeLike) -> tuple[Weights, Array]:

@@ -18,7 +18,7 @@ from tui_gru.engine.data.given import Given, GivenBatch, weights_for
 from tui_gru.engine.model import Structure, model_of
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.compose import LIVE
 from tui_gru.immutable import immutable
@@ -129,7 +129,7 @@ class Port:
     def fit(self, tolerance: float) -> Fit | None:
         """Return the variant that gives the expected output, with one difference or else two; None if there is none, or none is
         needed."""
-        with ONE_THREAD, np.errstate(all="ignore"):
+        with NUMPY_SETTINGS:
             now = self.off(Variant(self.here))
             if now <= tolerance:
                 return None

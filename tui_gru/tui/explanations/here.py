@@ -11,8 +11,8 @@ from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
-from tui_gru.tui.explanations.panels import about_panel, explanations
-from tui_gru.tui.explanations.signs import meanings, signs_of
+from tui_gru.tui.explanations.panels import WORDS, about_panel, explanations
+from tui_gru.tui.explanations.signs import meanings, signs_of, signs_with
 from tui_gru.tui.explanations.values import about
 from tui_gru.tui.widgets.refs import Ref
 
@@ -43,14 +43,15 @@ def about_line(program: Program, line: Line) -> str:
 
 
 def explain(program: Program, words: str, keys: Keys) -> str:
-    """Explain a typed name of the model, sign or panel. Return the empty text for anything else."""
+    """Explain a typed name of the model, sign or panel, or the sign whose explanation has the word; else return the empty text."""
     name = program.code_name(words.strip())
     if name in program.names:
         return f"{program.writer.name(name)}: {about(program, name)}"
     if found := meanings(words.strip()):
         return f"{words.strip()}: {keys('; or '.join(found))}"
-    panels = (keys(sentence) for panel, sentence in explanations().items() if panel.lower() == words.replace(" ", "").lower())
-    return next(panels, "")
+    panel = WORDS.get(words.strip().lower(), words.replace(" ", "")).lower()
+    known = (keys(sentence) for name, sentence in explanations().items() if name.lower() == panel)
+    return next(known, "") or keys(next(iter(signs_with(words.strip())), ""))
 
 
 def _value(program: Program, ref: Ref) -> str:

@@ -12,6 +12,15 @@ from pkgutil import walk_packages
 
 import tui_gru.tui.panels as panels
 
+#: The words by which panels are known on the screen and in commands, where they are not the name of the class.
+WORDS = {
+    "training loop": "Listing", "program": "Listing", "the current line": "CurrentLine", "values": "Gates", "ŷ": "Softmax",
+    "loss": "LossTerms", "loss, term by term": "LossTerms", "weights": "Overview", "gradients": "Overview", "origin": "OriginPanel",
+    "derivation": "OriginPanel", "stops": "StopsList", "marks": "StopsList", "branches": "BranchList", "apart": "BranchesApart",
+    "check": "CheckReport", "what if": "WhatIfPanel", "what-if": "WhatIfPanel", "findings": "FindingsList", "arrays": "ArrayList",
+    "units": "UnitsMap", "influence": "InfluenceMap", "losses": "LossPlaces",
+}  # fmt: skip
+
 
 def about_panel(panel: object) -> str:
     """Return the explanation of a panel; empty if it has none."""

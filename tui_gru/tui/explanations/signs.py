@@ -5,6 +5,7 @@ A verb in angle brackets stands for the key that is bound to it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -67,6 +68,20 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             Sign("x W", "the matrix product", lambda p: p.plain, _in("Listing", "CurrentLine")),
             Sign("⊙", "the product entry by entry", lambda p: p.plain, _in("Listing", "CurrentLine")),
             Sign("σ", "the sigmoid: squeezes any number into 0 to 1", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("tanh", "squeezes any number into −1 to 1", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign(
+                "softmax",
+                "turns the numbers of a row into probabilities, which add up to 1",
+                lambda p: p.plain,
+                _in("Listing", "CurrentLine"),
+            ),
+            Sign("Σ", "the sum; “over” says along which direction", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("mean", "the sum, divided by the number of summands", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("B", "the number of rows in a batch", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("T", "the number of timesteps in a batch", lambda p: p.plain, _in("Listing", "CurrentLine")),
+            Sign("H", "the number of hidden units", lambda p: p.plain),
+            Sign("V", "the number of characters in the vocabulary", lambda p: p.plain),
+            Sign("n", "the number of updates so far, including this one", lambda p: p.plain, _in("Listing", "CurrentLine")),
             Sign("Wᵀ", "a matrix with rows and columns exchanged", lambda p: p.plain, _in("Listing", "CurrentLine")),
             Sign("hₜ₋₁", "h after the previous timestep", lambda p: p.plain, _in("Listing", "CurrentLine", "Gates")),
             Sign("dh", "the gradient of the loss with respect to h", lambda p: p.plain, _in("Listing", "CurrentLine")),
@@ -132,6 +147,18 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
                 lambda p: p.signed(0.7),
                 _in("ParameterMatrix", "ValueMatrix"),
             ),
+            Sign(
+                "tenths of 0.7",
+                "the scale of these digits: with it, +7 is 0.49",
+                lambda p: p.dim,
+                _in("ParameterMatrix", "ValueMatrix"),
+            ),
+            Sign(
+                "≈0 ≈1 sat.",
+                "shares of the entries: near 0, near 1, and saturated, that is within a tenth of the range from its limit",
+                lambda p: p.plain,
+                _in("ValueMatrix"),
+            ),
         ),
     ),
     (
@@ -167,4 +194,19 @@ def signs_of(panel: object) -> list[Sign]:
 
 def meanings(written: str) -> list[str]:
     """Return the meanings of a sign, written as in the legend or as one of several signs of an entry."""
-    return [sign.meaning for _, signs in SIGNS for sign in signs if written in (sign.sign.strip(), *sign.sign.split())]
+    return [sign.meaning for _, signs in SIGNS for sign in signs if written in _spellings(sign)]
+
+
+def _spellings(sign: Sign) -> set[str]:
+    """Return a sign as the legend has it, and its parts; words are parts only together: `log V`."""
+    whole = sign.sign.strip()
+    has_words = re.search(r"[^\W\d_]{3}", whole) is not None
+    return {whole, re.sub(r"^\W+", "", whole), *(part for part in whole.split() if not (has_words and part[0].isalnum()))}
+
+
+def signs_with(written: str) -> list[str]:
+    """Return the signs, with their meanings, that contain a word."""
+    word = re.compile(rf"(?<!\w){re.escape(written)}(?!\w)", re.IGNORECASE)
+    every = [sign for _, signs in SIGNS for sign in signs]
+    found = [sign for sign in every if word.search(sign.sign)] + [sign for sign in every if word.search(sign.meaning)]
+    return [f"{sign.sign.strip()}: {sign.meaning}" for sign in found]

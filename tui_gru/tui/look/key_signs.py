@@ -10,7 +10,8 @@ VERB = re.compile(r"<([\w.]+)>")
 KEY_SIGNS = {
     "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
     "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
-    "right_square_bracket": "]", "left_square_bracket": "[", "apostrophe": "'",
+    "right_square_bracket": "]", "left_square_bracket": "[", "right_curly_bracket": "}", "left_curly_bracket": "{",
+    "apostrophe": "'",
     "equals_sign": "=", "comma": ",", "semicolon": ";", "exclamation_mark": "!", "circumflex_accent": "^", "at": "@",
     "asterisk": "*", "ampersand": "&", "percent_sign": "%", "tilde": "~", "underscore": "_",
 }  # fmt: skip

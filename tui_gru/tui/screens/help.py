@@ -1,8 +1,9 @@
-"""The help screen: all keys and commands of the verb table, searchable by typing."""
+"""The help screen: all keys and commands of the verb table, found by typing and executed with enter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -18,17 +19,21 @@ from tui_gru.tui.look.characters import fitting, folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
+from tui_gru.tui.verbs.verb import Verb
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
-HINTS = ("esc closes", "type to search", "a number before a key repeats it: 10s", "capital letters go back in time")
+HINTS = ("esc closes", "type to search, enter does it", "a number before a key repeats it: 10s", "capital letters go back in time")
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
 Row = tuple[str, str]  # what is typed, and its description
 
 
-class HelpScreen(ModalScreen[None]):
-    """The help over the main screen. The keys of help, escape and quit close it, unless a search text has been typed."""
+class HelpScreen(ModalScreen[Verb]):
+    """The help over the main screen. Its result is the verb to execute, if enter was pressed on one.
+
+    The keys of help, escape and quit close it, unless a search text has been typed.
+    """
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
@@ -47,9 +52,11 @@ class HelpScreen(ModalScreen[None]):
         yield self._panel
 
     def on_key(self, event: events.Key) -> None:
-        """Add the typed character to the search text."""
+        """Add the typed character to the search text; with enter, close with the verb that was found."""
         sought, bound = self._panel.sought, event.key in self.active_bindings
-        if event.key == "backspace":
+        if event.key == "enter" and self._panel.found is not None:
+            self.dismiss(self._panel.found)
+        elif event.key == "backspace":
             self._panel.search(sought[:-1])
         elif event.is_printable and event.character and (sought or not bound):
             self._panel.search(sought + event.character)
@@ -78,13 +85,25 @@ class HelpPanel(Panel):
         self.refresh_content()
         self.refresh(layout=True)
 
+    @property
+    def found(self) -> Verb | None:
+        """The verb of the first row that contains the search text; None without a text, or if there is none."""
+        verbs = [verb for group in GROUPS for verb in VERBS if verb.group == group] if self.sought else []
+        keyed = (verb for verb in verbs if verb.keys and verb.help and self._fits(self._named(self._key_row(verb))))
+        typed = (verb for verb in verbs if verb.names and self._fits(self._named(self._command_row(verb))))
+        return next(chain(keyed, typed), None)
+
     def on_resize(self) -> None:
         self._set_titles()
 
     def _set_titles(self) -> None:
         room = self.outer_size.width - 6
         if self.sought:
-            self.set_titles(f"keys with “{self.sought}”", fitting(("esc closes", "backspace deletes a letter"), room))
+            found = self.found
+            hints = ["esc closes", "backspace deletes a letter"]
+            if found is not None:
+                hints.insert(0, f"enter: {f':{found.names[0]}' if found.names else self._key_row(found)[0]}")
+            self.set_titles(f"keys with “{self.sought}”", fitting(hints, room))
         else:
             self.set_titles("keys", fitting(HINTS, room))
 
@@ -105,15 +124,24 @@ class HelpPanel(Panel):
 
     def _keys(self, group: str) -> list[Row]:
         verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
-        return self._found([(" ".join(key_signs(self._keymap.get(verb.id, verb.keys))), verb.help) for verb in verbs])
+        return self._matching(map(self._key_row, verbs))
 
     def _commands(self) -> list[Row]:
-        return self._found([(f":{verb.usage}", verb.typed_help) for verb in VERBS if verb.names])
+        return self._matching(self._command_row(verb) for verb in VERBS if verb.names)
 
-    def _found(self, rows: list[Row]) -> list[Row]:
+    def _key_row(self, verb: Verb) -> Row:
+        return " ".join(key_signs(self._keymap.get(verb.id, verb.keys))), verb.help
+
+    def _command_row(self, verb: Verb) -> Row:
+        return f":{verb.usage}", verb.typed_help
+
+    def _matching(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that match the search text, with placeholders replaced by names of the model."""
-        named = [(example(self._program, typed), example(self._program, what)) for typed, what in rows]
-        return list(filter(self._fits, named))
+        return list(filter(self._fits, map(self._named, rows)))
+
+    def _named(self, row: Row) -> Row:
+        typed, what = row
+        return example(self._program, typed), example(self._program, what)
 
     def _fits(self, row: Row) -> bool:
         return all(word in " ".join(row).lower() for word in self.sought.lower().split())

@@ -9,6 +9,7 @@ from textual import events
 
 from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.panels.values.weights import MODES, Weights
+from tui_gru.tui.verbs import stops
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class KeptWithSession:
             self._layout = Layout.read(kept)
             self._layout.apply(self._screen)
         self.recall_commands()
+        stops.offer_marks(self._screen)
 
     def keep_layout(self) -> None:
         """Save the layout in the session if it has changed."""

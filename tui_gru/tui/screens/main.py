@@ -70,6 +70,7 @@ class MainScreen(GuardedScreen):
         self.tour = Tour(self)
         self.do = self.runner.do
         self._due = False
+        self._stood = ""  # the words that stay in the last row, as last shown
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
 
     def compose(self) -> ComposeResult:
@@ -82,7 +83,7 @@ class MainScreen(GuardedScreen):
         if self.snapshot.config.carry == "notebook":
             self.say("carry notebook: gradients flow into earlier batches of the epoch; the cost grows with their number squared")
         self.kept.lay_out()
-        if self.notice is not None:
+        if self.notice is not None or self._standing():
             self.say_notice()
 
     def on_resize(self) -> None:
@@ -114,7 +115,7 @@ class MainScreen(GuardedScreen):
         self.session.add_notice(self.overlays.lift_what_is_gone())
         if self.notice is not None:
             self.say_notice()
-        elif self.kept.question and self.kept.question not in self.bottom.message:
+        elif self._standing() != self._stood:
             self.say("")
         if not self._due:
             self._due = True
@@ -144,9 +145,13 @@ class MainScreen(GuardedScreen):
     # Messages
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message in the last row until the next key; a question stays until it is answered, the tour until it ends."""
-        question = self.kept.question
-        self.bottom.say(" · ".join(filter(None, (message, question, self.tour.words))), warning=warning or bool(question))
+        """Show a message in the last row until the next key, before the words that stay there."""
+        self._stood = self._standing()
+        self.bottom.say(" · ".join(filter(None, (message, self._stood))), warning=warning or bool(self.kept.question))
+
+    def _standing(self) -> str:
+        """Return the words that stay in the last row: an open question, the texts of the marks at this place, the tour."""
+        return " · ".join(filter(None, (self.kept.question, stops.texts_here(self), self.tour.words)))
 
     def failed(self, error: Exception, doing: str) -> None:
         """Show an error, and write a report if it is an internal one. `doing` is what failed, in words."""
@@ -200,10 +205,13 @@ class MainScreen(GuardedScreen):
         self.pending.digit(digit)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return None, which dims the key, if the action does not apply now."""
+        """Return None, which lets keys wait, if the action has to wait for the end of a run.
+
+        A verb that does not apply now is executed, and says why it does nothing.
+        """
         if action != "verb":
             return None if self.running and action != "digit" else super().check_action(action, parameters)
-        return True if self._applies(BY_ID[str(parameters[0])]) else None
+        return True if not self.running or BY_ID[str(parameters[0])].while_running else None
 
     def _applies(self, verb: Verb) -> bool:
         return verb.while_running if self.running else verb.applies(self)
@@ -249,6 +257,13 @@ class MainScreen(GuardedScreen):
         return int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))
 
     # The `:` line
+
+    @property
+    def in_use(self) -> Widget | None:
+        """The widget in focus; while the `:` line is open, the one that had the focus before."""
+        from tui_gru.tui.panels.typing.command_line import CommandLine
+
+        return self._came_from if isinstance(self.focused, CommandLine) else self.focused
 
     async def open_line(self, text: str = "", value: str = "", rest: str = "") -> None:
         """Open the `:` line with `text`, then `value`, which is selected, then `rest`."""

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from textual.widget import Widget
+
 from tui_gru.tui.widgets.overlay import Overlay
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ class OverlayHost:
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
         self._coming: Overlay | None = None  # the overlay that is being mounted
+        self._came_from: Widget | None = None  # the widget that had the focus before the overlay
 
     @property
     def overlay(self) -> Overlay | None:
@@ -38,6 +41,8 @@ class OverlayHost:
         """
         if of_this_moment:
             overlay.read_at = self._screen.session.anchor()
+        if self.overlay is None and self._coming is None:
+            self._came_from = self._screen.in_use
         self._coming = overlay
         work: Callable[[], Awaitable[None]] = partial(self._lay, overlay, then)  # not a coroutine, which warns if never awaited
         self._screen.run_worker(work, exclusive=True, group="overlay")
@@ -61,14 +66,22 @@ class OverlayHost:
             then()
 
     def lift(self) -> None:
-        """Close the overlay."""
+        """Close the overlay, and return the focus to where it was."""
         for overlay in self._screen.query(Overlay):
             overlay.read_at = None  # such that `lift_what_is_gone` ignores it until it is removed
             overlay.remove()
         if (board := self._screen.panels.board) is not None:
             board.remove_class("-covered", update=False)  # the next line updates it
         self._screen.remove_class("-overlaid")
-        self._screen.set_focus(None)
+        came_from, self._came_from = self._came_from, None
+        self._screen.set_focus(came_from)
+        self._screen.call_after_refresh(self._leave_hidden, came_from)
+
+    def _leave_hidden(self, widget: Widget | None) -> None:
+        """Take the focus from a panel that this page does not show; otherwise show its keys once it is laid out."""
+        if widget is not None and widget is self._screen.focused and not all(node.display for node in widget.ancestors_with_self):
+            self._screen.set_focus(None)
+        self._screen.call_after_refresh(self._screen.bottom.refresh)
 
     def lift_what_is_gone(self) -> str:
         """Close an overlay whose moment is no longer in the timeline. Return a message, empty if none was closed."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
+from tui_gru.tui import answers
 from tui_gru.tui.look.key_signs import with_keys
 
 if TYPE_CHECKING:
@@ -37,7 +38,13 @@ class Play:
         batches = max(1, round(abs(count) * per))
         if count < 0:
             batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
-        self._screen.do(lambda progress: session.step(level, count, progress=progress), batches=batches)
+
+        def say() -> None:
+            """Say which end of the run this is, if there was no step to take."""
+            if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
+                self._screen.answer(answers.place(snapshot))
+
+        self._screen.do(lambda progress: session.step(level, count, progress=progress), batches=batches, then=say)
 
     def repeat(self, times: int) -> None:
         """Repeat the last step."""

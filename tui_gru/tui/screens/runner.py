@@ -100,7 +100,7 @@ class Runner:
         self._run = None
         self._screen.session.forget_interrupt()
         self._batch_seconds *= FADING
-        self._screen.say(event.problem, warning=True)
+        self._screen.say(event.problem, warning=bool(event.problem))
         self._screen.refresh_bindings()
         if event.problem:
             self._then = None

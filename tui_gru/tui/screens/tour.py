@@ -56,7 +56,7 @@ class Tour:
 
     def take_key(self, event: events.Key) -> None:
         """Continue if this is the awaited key, otherwise end the tour. The key has its usual effect in both cases."""
-        if self._at is None:
+        if self._at is None or (event.key.isdigit() and self._at < len(STOPS)):  # a count for the awaited key
             return
         if self._at < len(STOPS) and event.key in self._screen.keys_of(BY_ID[STOPS[self._at].verb]).split(","):
             self._go_to(self._at + 1)

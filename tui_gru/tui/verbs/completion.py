@@ -15,6 +15,7 @@ from tui_gru.engine.config import SAMPLERS
 from tui_gru.tui.examples import example
 from tui_gru.tui.verbs.line import NAMED
 from tui_gru.tui.verbs.table import VERBS
+from tui_gru.tui.verbs.verb import Arguments, Verb
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -32,10 +33,14 @@ class Candidate(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """The candidates that can replace the text between column `begins` (0-based) and the cursor."""
+    """The candidates that can replace the text between column `begins` (0-based) and the cursor.
+
+    `verb` is an example of the verb whose arguments are typed, and what it does.
+    """
 
     begins: int
     candidates: tuple[Candidate, ...] = ()
+    verb: Candidate | None = None
 
 
 def complete(screen: MainScreen, typed: str) -> Completion:
@@ -45,11 +50,21 @@ def complete(screen: MainScreen, typed: str) -> Completion:
     if not space:
         return _of(len(typed) - len(command), name, _verbs(screen))
     verb = NAMED.get(name)
-    if verb is None or not verb.typed.completes:
+    if verb is None:
         return Completion(len(typed))
+    about = _about(screen, verb, Arguments.of(rest, typed))
+    if not verb.typed.completes:
+        return Completion(len(typed), verb=about)
     done = len(rest.split()) - (bool(rest) and not rest[-1].isspace())
     kind = verb.typed.completes[min(done, len(verb.typed.completes) - 1)]
-    return completed(screen, kind, typed)
+    return completed(screen, kind, typed)._replace(verb=about)
+
+
+def _about(screen: MainScreen, verb: Verb, arguments: Arguments) -> Candidate:
+    """Return an example of a verb, and what it does: with these arguments, if the verb can tell."""
+    program = screen.session.program
+    words = example(program, verb.typed_help) if verb.preview is None else verb.preview(screen, arguments)
+    return Candidate(example(program, verb.usage), words)
 
 
 def completed(screen: MainScreen, kind: str, typed: str) -> Completion:
@@ -75,7 +90,7 @@ def _verbs(screen: MainScreen) -> Iterator[Candidate]:
     program = screen.session.program
     for verb in VERBS:
         if verb.names:
-            yield Candidate(verb.names[0], example(program, verb.typed_help))
+            yield Candidate(verb.names[0], example(program, verb.help))
 
 
 def _words(*pairs: tuple[str, str]) -> Callable[[MainScreen], Iterator[Candidate]]:
@@ -122,7 +137,8 @@ def _stops(screen: MainScreen) -> Iterator[Candidate]:
 
 def _marks(screen: MainScreen) -> Iterator[Candidate]:
     for mark in screen.snapshot.marks:
-        yield Candidate(mark.letter, f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}")
+        place = f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}"
+        yield Candidate(mark.letter, ": ".join(filter(None, (place, mark.text))))
 
 
 def _stops_and_marks(screen: MainScreen) -> Iterator[Candidate]:

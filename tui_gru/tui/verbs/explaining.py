@@ -149,7 +149,8 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 
     def say() -> None:
         named = spoken(screen.snapshot.program, what_if.name, what_if.index)
-        screen.answer(f"{named} is {given(what_if.value + 0)} from here on{answers.branched(before, screen.snapshot)}")
+        where = answers.moved(before, screen.snapshot) + answers.branched(before, screen.snapshot)
+        screen.answer(f"{named} is {given(what_if.value + 0)} from here on{where}")
 
     screen.overlays.lift()
     screen.do(lambda _: screen.session.adopt(what_if), batches=screen.session.batches_to(), then=say)

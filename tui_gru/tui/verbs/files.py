@@ -88,3 +88,9 @@ def export(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> N
 
     path = Path(os.path.expanduser(rest))
     screen.say(f"wrote {export(screen, path, overwrite=overwrite)} to {path}")
+
+
+def export_preview(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> str:
+    from tui_gru.tui.exporting import preview
+
+    return preview(screen, Path(os.path.expanduser(rest)), overwrite=overwrite)

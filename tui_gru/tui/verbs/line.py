@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.program.typed import TypedError
+from tui_gru.debugger.program.typed import TypedError, shortened
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.table import VERBS
@@ -21,9 +21,11 @@ def execute(screen: MainScreen, typed: str) -> None:
     name, _, rest = typed.strip().lstrip(":").strip().partition(" ")
     if not name:
         return
-    arguments = Arguments.of(rest, typed)
+    verb, arguments = _named(screen, name), Arguments.of(rest, typed)
+    if arguments and not verb.typed.has_arguments:
+        raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
     try:
-        _named(screen, name).do(screen, arguments)
+        verb.do(screen, arguments)
     except TypedError as error:  # its column is relative to the start of the arguments
         raise error.moved(arguments.begins) from None
 

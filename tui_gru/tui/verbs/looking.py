@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.pages import page_words
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, Verb
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -90,7 +90,12 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
     if focused is None:
         words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
         here.append(("more", with_keys(screen, words)))
-    screen.app.push_screen(HelpScreen(screen.own_keys, screen.session.program, here))
+
+    async def execute(found: Verb | None) -> None:
+        if found is not None and screen.check_action("verb", (found.id,)):
+            await screen.press(found)
+
+    screen.app.push_screen(HelpScreen(screen.own_keys, screen.session.program, here), execute)
 
 
 def _explain_word(screen: MainScreen, words: str) -> None:

@@ -169,9 +169,12 @@ def _why_not_stopped(screen: MainScreen) -> str:
 
 
 def mark(screen: MainScreen, rest: Arguments) -> None:
+    """Mark this place: `LETTER [TEXT]`."""
     from tui_gru.tui.verbs.stop_arguments import names_of
 
-    mark_here(screen, names_of(rest, "mark a")[0])
+    names_of(rest, "mark a, mark a what to see here")
+    letter, _, text = rest.partition(" ")
+    mark_here(screen, letter, text)
 
 
 def jump(screen: MainScreen, rest: Arguments) -> None:
@@ -196,21 +199,53 @@ def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[
     screen.say(f"{words} · {sign_of_key(screen, 'stop')} cancels")
 
 
-def mark_here(screen: MainScreen, letter: str) -> None:
+def mark_here(screen: MainScreen, letter: str, text: str = "") -> None:
     """Mark this place. Raises `TuiGruError` if it cannot be marked."""
-    change_stops(screen, lambda session: session.mark(letter))
-    screen.say(f"{letter} marks {as_typed(screen.session.position)}")
+    change_stops(screen, lambda session: session.mark(letter, text))
+    more = "" if text else f" · :mark {letter} TEXT adds a text that is shown here"
+    screen.say(f"{letter} marks {as_typed(screen.session.position)}{more}")
 
 
 def jump_to(screen: MainScreen, letter: str) -> None:
     """Go to a mark, or with `'` to the place before the last jump, and show which place that is."""
-    before, session = screen.snapshot, screen.session
+    _jump(screen, lambda progress: screen.session.jump(letter, progress=progress))
+
+
+def next_mark(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
+    _jump(screen, lambda progress: screen.session.next_mark(forwards, progress=progress))
+
+
+def has_marks(screen: MainScreen) -> bool:
+    return bool(screen.snapshot.marks)
+
+
+def texts_here(screen: MainScreen) -> str:
+    """Return the texts of the marks at this place, and the key to the next mark; empty if no mark here has a text."""
+    texts = [f"{mark.letter}: {mark.text}" for mark in screen.snapshot.marks_here if mark.text]
+    return " · ".join([*texts, with_keys(screen, "<mark.next> next mark")]) if texts else ""
+
+
+def offer_marks(screen: MainScreen) -> None:
+    """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
+    count = sum(bool(mark.text) for mark in screen.snapshot.marks)
+    if count and screen.notice is not None and not texts_here(screen):
+        words = (
+            "a mark has a text: <mark.next> goes to it"
+            if count == 1
+            else f"{count} marks have a text: <mark.next> goes to the next"
+        )
+        screen.session.add_notice(with_keys(screen, f"{words}, <mark.back> to the one before" if count > 1 else words))
+        screen.say_notice()
+
+
+def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
+    before = screen.snapshot
 
     def say() -> None:
         if screen.session.outcome.stopped_by is None:
             screen.answer(answers.place(screen.snapshot) + answers.branched(before, screen.snapshot))
 
-    screen.do(lambda progress: session.jump(letter, progress=progress), batches=session.batches_to(), then=say)
+    screen.do(verb, batches=screen.session.batches_to(), then=say)
 
 
 def delete_mark(screen: MainScreen, letter: str) -> None:

@@ -278,8 +278,26 @@ VERBS = (
         stops.mark,
         "mark this place with the letter typed next",
         _STOP,
-        Typed("mark m", "mark a"),
+        Typed("mark m", "mark a what to see here", "a text after the letter is shown at this place"),
         press=stops.press_mark,
+    ),
+    Verb(
+        "mark.next",
+        "right_curly_bracket",
+        partial(stops.next_mark, forwards=True),
+        "go to the next mark, and show its text",
+        _STOP,
+        Typed("next-mark"),
+        applies=stops.has_marks,
+    ),
+    Verb(
+        "mark.back",
+        "left_curly_bracket",
+        partial(stops.next_mark, forwards=False),
+        "go to the mark before",
+        _STOP,
+        Typed("previous-mark"),
+        applies=stops.has_marks,
     ),
     Verb(
         "jump",
@@ -596,6 +614,7 @@ VERBS = (
         _ELSE,
         Typed("export", "export here.tex", completes=("file",)),
         needs_arguments=True,
+        preview=files.export_preview,
     ),
     Verb(
         "export.over",
@@ -605,6 +624,7 @@ VERBS = (
         _ELSE,
         Typed("export!", "export! here.tex", completes=("file",)),
         needs_arguments=True,
+        preview=partial(files.export_preview, overwrite=True),
     ),
     Verb(
         "command",

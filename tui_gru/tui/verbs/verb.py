@@ -47,6 +47,11 @@ class Typed:
     help: str = ""
     completes: tuple[str, ...] = ()
 
+    @property
+    def has_arguments(self) -> bool:
+        """True if something can be typed after the name."""
+        return bool(self.usage or self.help or self.completes)
+
 
 @immutable
 class Verb:
@@ -59,8 +64,9 @@ class Verb:
 
     `label` is the word in the footer; a verb without a label is not in the footer. Labels that do not fit are dropped, those of
     the highest `rank` first. `applies` returns whether the verb can do something at this moment; if not, its key is dimmed.
-    `offered` returns whether it can do something in this run at all; if not, it is not in the footer, and its key answers why it
-    does nothing. `while_running` is True if the verb may be used during a run.
+    `offered` returns whether it can do something in this run at all; if not, it is not in the footer. In both cases the verb itself
+    says why it does nothing. `while_running` is True if the verb may be used during a run. `preview` returns what the verb would do
+    with the arguments typed so far, which is shown above the `:` line; by default that is the usage and what the verb does.
     """
 
     id: str
@@ -76,6 +82,7 @@ class Verb:
     applies: Callable[[MainScreen], bool] = always
     offered: Callable[[MainScreen], bool] = always
     while_running: bool = False
+    preview: Callable[[MainScreen, Arguments], str] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -44,10 +44,7 @@ class GrowthWatch:
         now = (record.loss, record.grad_norm, record.max_weight)
         (last, before), self._last = self._last, (batch, now)
         self._first = self._first or self._numbers(0)
-        if last == batch - 1 and all(
-            number <= GROWTH * max(known, first) or number != number
-            for number, known, first in zip(now, before, self._first, strict=True)
-        ):
+        if last == batch - 1 and not any(map(_is_suspect, now, before, self._first)):
             return False
         suspected = self._suspected(batch, np.array([now]))
         return any(self._confirmed(record, which, known) for _, which, known in suspected)
@@ -112,6 +109,10 @@ class GrowthWatch:
         else:
             began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"
         return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
+
+
+def _is_suspect(number: float, known: float, first: float) -> bool:
+    return not number <= GROWTH * max(known, first) and number == number
 
 
 class _Course(NamedTuple):

@@ -21,7 +21,7 @@ from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array
 from tui_gru.interop.opening.porting import Fit, Port
 
@@ -118,7 +118,7 @@ class Examined:
             return {}
         record = self.recent[-1][1]
         T, B = program.seq_length, self.config.batch_size
-        with ONE_THREAD, np.errstate(all="ignore"):
+        with NUMPY_SETTINGS:
             reader = Differentiable(program, record.before, T, B)
             states = {state: record.border(state, end=False) for state in record.compiled.states}
             output = reader.forward(self._given(record), states)

@@ -14,6 +14,7 @@ from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import Breakpoint, Watch
+from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.look.characters import cut, fitting
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import sign_of_key, with_keys
@@ -154,7 +155,8 @@ class StopsList(ListOverlay):
             words = [f"after {self._snapshot.program.writer.name(line.target)}" if line is not None else "the beginning"]
             if entry.branch != self._snapshot.branch:
                 words.append(f"on {entry.branch}")
-            return (Segment(transliterate(", ".join(words), palette.glyphs), palette.dim),)
+            place, text = ", ".join(words), cut(safe_text(entry.text), max(room, 0), palette.glyphs)
+            return (Segment(text, palette.plain),) if text else (Segment(transliterate(place, palette.glyphs), palette.dim),)
         if isinstance(entry, Watch):
             return self._watched(entry, room, aligned)
         row: list[Segment] = []

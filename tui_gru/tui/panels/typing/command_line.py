@@ -92,41 +92,42 @@ class CommandLine(Input):
             self.display = False
             self._list(Completion(0))
 
-    def watch_value(self, value: str) -> None:
-        """List the completions of the word before the cursor."""
+    def watch_selection(self) -> None:
+        """List the completions of the word before the cursor, which Textual moves after it changes the value."""
+        value = self.value
         if value == self._completed:
             return
         self._completed = None
         found = self._found() if self.display and value else Completion(0)
         typed = value[found.begins : self.cursor_position]
-        self._list(found if typed and [each.text for each in found.candidates] != [typed] else Completion(0))
+        self._list(found if typed and [each.text for each in found.candidates] != [typed] else Completion(0, verb=found.verb))
 
     def action_complete(self, step: int) -> None:
         """Complete the common beginning of all candidates; at the next call, cycle through the candidates."""
         if self._completed != self.value:
             self._list(self._found())
-        begins, candidates = self._completion
+        begins, candidates = self._completion.begins, self._completion.candidates
         typed = self.value[begins : self.cursor_position]
         if not candidates:
             return
         common = common_beginning([each.text for each in candidates])
         if len(candidates) == 1:
             self._put(f"{common} " if not self.value[:begins].strip(": ") else common)
-            self._list(Completion(0))
+            self._list(Completion(0, verb=self._found().verb))
         elif len(common) > len(typed) and self._chosen < 0:
             self._put(common)
         elif self._completed == self.value:  # a further tab
             self._chosen = (self._chosen + step) % len(candidates) if self._chosen >= 0 or step > 0 else len(candidates) - 1
             self._put(candidates[self._chosen].text)
         self._completed = self.value
-        self._listed.show(self._completion.candidates, self._chosen)
+        self._listed.show(self._completion, self._chosen)
 
     def _found(self) -> Completion:
         return self._complete(self.value[: self.cursor_position])
 
     def _list(self, completion: Completion) -> None:
         self._completion, self._chosen, self._completed = completion, -1, None
-        self._listed.show(completion.candidates)
+        self._listed.show(completion)
 
     def _put(self, text: str) -> None:
         """Replace the word that is completed by a text."""

@@ -13,6 +13,7 @@ from tui_gru.debugger.analysis.saturation import limits_of
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
+from tui_gru.equations.names import split
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.panels.program.operands import kind_of
 from tui_gru.tui.view import Compared, View
@@ -36,8 +37,8 @@ def word_for(program: Program, layer: Layer, name: str) -> str:
     page = program.model.page
     if name in layer.states:
         return "state" if len(layer.states) == 1 else f"state {program.writer.name(name)}"
-    if any(name == page.before(state) for state in layer.states):
-        return "before"
+    if state := next((state for state in layer.states if name == page.before(state)), ""):
+        return "after" if page.states[state].backwards else "before"
     if any(name == page.ahead(state) for state in layer.states):
         return "from later"
     return next((line.label for line in page.lines if line.target == name), "")
@@ -75,7 +76,8 @@ class ValueMatrix(MatrixView):
         if self.minus:
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
-            titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←")]
+            without_layer = split(name)[0]  # all beside this one are of the same layer
+            titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←"), without_layer]
         room = self.outer_size.width - 6
         glyphs = self.palette.glyphs
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])

@@ -46,6 +46,7 @@ class Overview(CellPanel):
     def __init__(self) -> None:
         super().__init__()
         self.mode = "all"
+        self.left_out = ""  # the mode of the first sheet that has no room, which the border names
         self._titled = "", ""
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
@@ -73,7 +74,7 @@ class Overview(CellPanel):
             self.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
 
     def build(self, width: int, height: int) -> Box:
-        snapshot = self._snapshot
+        snapshot, self.left_out = self._snapshot, ""
         if snapshot is None:
             return EMPTY
         shown = self._all(snapshot, width, height) if self.mode == "all" else self._one(snapshot, width, height)
@@ -93,14 +94,14 @@ class Overview(CellPanel):
         across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
         if room < 2 and computed_by(snapshot) is GRADIENTS:
-            self._caption(GRADIENTS.name, f"{sign_of_key(self, 'weights')}: weights")
+            self._leave_out(GRADIENTS.name, WEIGHTS)
             return self._sheet(snapshot, GRADIENTS, width)
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.there(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
             together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
             if together.height <= height:
                 shown, left_out = together, others[count:]
-        self._caption("weights", f"{sign_of_key(self, 'weights')}: {left_out[0].name}" if left_out else "")
+        self._leave_out("weights", *left_out[:1])
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
             shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
@@ -109,6 +110,11 @@ class Overview(CellPanel):
     def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
         names = snapshot.program.parameters_with(self._view.layer_of(snapshot))
         return sheet(self.palette, snapshot, names, kind, width, compact=compact)
+
+    def _leave_out(self, title: str, *left_out: Sheet) -> None:
+        """Set the title, and name the first sheet that is left out in the border."""
+        self.left_out = next((mode for mode, kinds in _SHEETS.items() if kinds == left_out), "")
+        self._caption(title, "".join(f"{sign_of_key(self, 'weights')}: {kind.name}" for kind in left_out))
 
     def _caption(self, title: str, note: str = "") -> None:
         """Set the title after drawing: it is known only when the content is built, and must not change during that."""
@@ -222,12 +228,14 @@ class Weights(Container):
         return False if action == "choose" and self._roomy else super().check_action(action, parameters)
 
     def action_cycle_mode(self) -> None:
-        """Switch to the next mode: weights, gradients, changes, and all if more than one fits."""
+        """Switch to the next mode: weights, gradients, changes, and all if more than one fits; from all, to what has no room."""
         modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
         if self._snapshot is not None and self._snapshot.config.given is not None:
             modes = (*modes[:-2], "gradients", "p.grad") if self._snapshot.program.goes_back else MODES[1:2]
         shown = self.mode if self.mode in modes else modes[0]
-        self.mode = modes[(modes.index(shown) + 1) % len(modes)]
+        following = modes[(modes.index(shown) + 1) % len(modes)]
+        left_out = self._overview.left_out if shown == "all" and self._overview.display else ""
+        self.mode = left_out if left_out in modes else following
         self._update()
 
     def action_choose(self, by: int) -> None:

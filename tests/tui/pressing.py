@@ -1,0 +1,32 @@
+"""Types keys and commands into a running app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from textual.events import Paste
+from textual.pilot import Pilot
+
+from tui_gru.tui.screenshot import type_keys
+from tui_gru.tui.terminal.drawn import drawn_once
+
+
+async def press(pilot: Pilot[Any], *typed: str) -> None:
+    """Type keys, separated by spaces, and commands such as `:go e3`."""
+    await press_each(pilot, [token for each in typed for token in ([each] if each.startswith(":") else each.split())])
+
+
+async def press_each(pilot: Pilot[Any], tokens: Iterable[str]) -> None:
+    """Type keys, as `type_keys` reads them, and draw once. A token that is a command is pasted, so that the screen need not answer
+    each of its letters, and entered."""
+    keys: list[str] = []
+    with drawn_once(pilot.app):
+        for token in tokens:
+            if token.startswith(":") and token != ":":
+                await type_keys(pilot, [*keys, ":"])
+                pilot.app.post_message(Paste(token[1:]))
+                keys = ["enter"]
+            else:
+                keys.append(token)
+        await type_keys(pilot, keys)
