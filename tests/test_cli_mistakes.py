@@ -215,3 +215,12 @@ def test_a_full_disk_is_one_line():
             done = process(*arguments.split(), stdout=full)
         assert done.returncode == 2
         assert_one_line(done.stderr, "standard output")
+
+
+def test_a_file_in_the_place_of_a_command(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("lesson.tui-gru")[2] == "tui-gru: No such command 'lesson.tui-gru'; see tui-gru --help\n"
+    Path("lesson.tui-gru").touch()
+    code, _, err = run("lesson.tui-gru")
+    assert code == 2
+    assert_one_line(err, "lesson.tui-gru is no command; open a session with --session lesson.tui-gru")

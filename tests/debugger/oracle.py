@@ -96,6 +96,7 @@ class Run:
         self.first_stage = []  # for each batch
         self._places = {}
         self._records = {}  # by tick
+        self._tested = {}  # by names, line, and whether the batch learns
         self._written = {}  # the tick at which (name, t) is computed or can be read; once-per-batch values: the last
         steps, begun = {}, {}
         for k, line in enumerate(self.executed, 1):
@@ -340,7 +341,12 @@ class Run:
     def tests(self, names, tick):
         """Return True if one of `names` has just been computed at a tick, so that a condition that reads it is tested there."""
         batch, offset = self.position(tick)
-        learned = self.learned[batch]
+        place = frozenset(names), offset, self.learned[batch]  # the same in every batch
+        if place not in self._tested:
+            self._tested[place] = self._tests(*place)
+        return self._tested[place]
+
+    def _tests(self, names, offset, learned):
         begins = {self._written["char", t] for t in range(self.config.seq_length)}
         if names <= {*COUNTERS, *self.names.settings}:
             return offset in begins if "t" in names else offset == 1

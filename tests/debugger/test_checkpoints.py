@@ -39,7 +39,7 @@ def run(history, batches):
         batch = history.first + history.length
         if history.is_due(batch):
             history.keep(batch, checkpoint(batch))
-        history.add([(batch, -batch, np.nan)])
+        history.add((batch, -batch, np.nan))
 
 
 @given(
@@ -199,7 +199,7 @@ def test_a_process_that_was_forked_leaves_the_file_to_the_other():
     if not child:
         os.read(wait, 1)
         for _ in range(3 * BLOCK):
-            one.add([(7, 7, 7)])
+            one.add((7, 7, 7))
         wrong = one.column("loss", 0, 3 * BLOCK - 1).tolist() != [*range(3 * BLOCK)] or one.numbers(4 * BLOCK) != [7, 7, 7]
         os._exit(wrong)
     run(one, 3 * BLOCK)

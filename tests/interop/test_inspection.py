@@ -26,6 +26,7 @@ FOREIGN = {
     "tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(100), "it is TFLite, which is not supported; it has no GRU, only the steps of one"),
     "gguf": (b"GGUF\x03\x00\x00\x00", "it is GGUF, which is not supported"),
     "npy": (b"\x93NUMPY\x01\x00", "one array of NumPy, or several without names.*save them with names"),
+    "session": (b"SQLite format 3\0" + b"\x10\x00", "it is a session of this program.*open a session with tui-gru --session FILE"),
     "git lfs": (b"version https://git-lfs.example\noid sha256:0", "a Git LFS pointer, not the file itself.*run git lfs pull"),
     "gzip": (gzip.compress(b"hello"), "compressed with gzip.*decompress it first"),
     "msgpack": (b"\x81\xa6params", "it is msgpack, as flax writes it, which is not supported; save flatten_dict.*as safetensors"),

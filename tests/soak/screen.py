@@ -73,6 +73,8 @@ def a_held_key(chance: random.Random, folder: Path) -> int:
     with closing(Terminal(size=chance.choice(((100, 30), (160, 50))))) as terminal:
         terminal.wait("training loop")
         held_down(terminal, HELD)
+        terminal.type("q")
+        assert terminal.wait_for_the_end() == 0
     return HELD
 
 

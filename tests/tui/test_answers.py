@@ -85,13 +85,6 @@ async def test_a_sample_is_seen_where_it_is_asked_for(size: tuple[int, int]) -> 
         assert panel.region
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_key_of_the_pages_is_in_the_footer_where_there_are_pages(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
-        assert (" v view" in seen(d)) is (d.screen.panels.pages > 1)
-        assert seen(d).startswith("o line")
-
-
 async def test_the_end_of_a_run_is_said() -> None:
     async with driving() as d:
         d.session.epochs = 2
@@ -99,37 +92,33 @@ async def test_the_end_of_a_run_is_said() -> None:
         assert d.says == "at the end of the run, after epoch 2"
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_what_the_weights_show_is_said_where_they_are_on_another_page(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
-        await d.type("a", "x")
-        assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
-
-
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ("u", "there is no change to undo"), ("U", "there is no change to redo"), ("E", "before the first line"),
-        ("O", "before the first line"), ("]", "no condition has been searched for yet; t searches for one"),
-        ("}", "there are no marks yet; m and a letter sets one"), ("v", "all panels are on this page"),
-        ("9e", "at the end of the run, after epoch 2"),
-    ],
-)  # fmt: skip
-async def test_a_key_that_can_do_nothing_says_why(keys: str, said: str) -> None:
+async def test_a_key_that_can_do_nothing_says_why() -> None:
     async with driving() as d:
         d.session.epochs = 2
-        if keys == "9e":
-            await d.type("2e")
-        await d.type(keys)
-        assert seen(d) == said
+        for key, said in {
+            "u": "there is no change to undo", "U": "there is no change to redo", "E": "before the first line",
+            "O": "before the first line", "]": "no condition has been searched for yet; t searches for one",
+            "}": "there are no marks yet; m and a letter sets one", "v": "all panels are on this page",
+        }.items():  # fmt: skip
+            await d.type(key)
+            assert seen(d) == said, key
+        await d.type("2e")
+        await d.type("9e")
+        assert seen(d) == "at the end of the run, after epoch 2"
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_row_singled_out_is_said(size: tuple[int, int]) -> None:
+async def test_what_keys_show_is_said(size: tuple[int, int]) -> None:
+    """The key of the pages is in the footer where there are several; the row that is singled out, and what the weights panel shows,
+    which may be on another page, are said."""
     async with driving(size) as d:
+        assert (" v view" in seen(d)) is (d.screen.panels.pages > 1)
+        assert seen(d).startswith("o line")
         for said in ("row 1 of 2 is singled out", "row 2 of 2 is singled out", "no row is singled out"):
             await d.type("r")
             assert seen(d) == said
+        await d.type("a", "x")
+        assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
 
 
 async def test_a_warning_is_not_hidden_by_an_answer() -> None:

@@ -297,3 +297,17 @@ async def test_how_two_branches_differ_is_a_report_from_which_one_goes_there(siz
         assert eye.screen.snapshot.line.target == "h_tilde"
         await eye.press("J", "a")
         assert isinstance(eye.screen.overlay, BranchesApart)
+
+
+async def test_losses_that_do_not_differ_yet_are_not_a_largest_difference() -> None:
+    session = Session()
+    session.learning = True
+    session.step("batch", 2)
+    session.seek(session.program.ticks)  # the end of the first batch
+    session.edit("Wz", (0, 1), 0.5)
+    async with looking(session, size=(80, 24)) as eye:
+        await eye.order("apart main")
+        shown = eye.screen.overlay.plain_text()
+        assert "first difference" in shown
+        assert "the losses of all batches that both have run are the same" in shown
+        assert "largest difference" not in shown

@@ -82,17 +82,17 @@ async def test_one_overlay_after_the_other_at_once() -> None:
         assert d.session.position.tick == 1
 
 
-@pytest.mark.parametrize("size", [(10, 3), (1, 1), (6, 2)])
-async def test_the_palette_has_no_room(size: tuple[int, int]) -> None:
+async def test_the_palette_has_no_room() -> None:
     async with driving((100, 30)) as d:
-        await d.type("ctrl+p")
-        await d.pilot.pause(0.3)
-        assert isinstance(d.pilot.app.screen, Palette)
-        await d.pilot.resize_terminal(*size)
-        await d.type("down", "pagedown", "up", "pageup", "end", "home", "pagedown")
-        await d.pilot.resize_terminal(100, 30)
-        await d.type("down", "pagedown", "pageup", "escape", "o")
-        assert d.session.position.tick == 1
+        for steps, size in enumerate([(10, 3), (1, 1), (6, 2)], 1):
+            await d.type("ctrl+p")
+            await d.pilot.pause(0.3)
+            assert isinstance(d.pilot.app.screen, Palette)
+            await d.pilot.resize_terminal(*size)
+            await d.type("down", "pagedown", "up", "pageup", "end", "home", "pagedown")
+            await d.pilot.resize_terminal(100, 30)
+            await d.type("down", "pagedown", "pageup", "escape", "o")
+            assert d.session.position.tick == steps, size
 
 
 async def test_the_palette_is_left_once() -> None:

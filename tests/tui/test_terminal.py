@@ -43,7 +43,7 @@ def one_program(tmp_path_factory):
 @pytest.fixture
 def terminal(one_program):
     """The program that is left running, at the start of its training."""
-    one_program.type("E")
+    one_program.type("g0\r")
     one_program.wait("epoch 1 · batch 1/3 · start")
     return one_program
 
@@ -172,26 +172,22 @@ def test_an_arrow_is_one_key_however_slowly_it_comes(terminal):
     terminal.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
 
 
-def test_a_key_that_is_held_down_is_kept_up_with(start):
+def test_a_key_that_is_held_down_is_kept_up_with(terminal):
     """Two seconds of a key; it is held down longer in tests/soak/screen.py."""
-    terminal = start()
     held_down(terminal, 60)
 
 
 def held_down(terminal, keys):
-    terminal.type("l" + "o" * keys)
+    terminal.type(":learning on\r" + "o" * keys)
     terminal.wait(lambda: "batch 1/3 · start" not in terminal.screen)
     terminal.type("E")  # handled after all of them; again for each later epoch
     terminal.wait(lambda: "batch 1/3 · start" in terminal.screen and ("epoch 1 ·" in terminal.screen or terminal.type("E")))
     terminal.type("n")
     terminal.wait("epoch 1 · batch 1/3 · update")
-    terminal.type("q")
-    assert terminal.wait_for_the_end() == 0
 
 
-def test_a_storm_of_sizes_is_survived_while_it_runs(start):
-    terminal = start()
-    terminal.type("l999999e")
+def test_a_storm_of_sizes_is_survived_while_it_runs(terminal):
+    terminal.type(":learning on\r999999e")
     terminal.wait("esc stops")
     for columns, rows in [(1, 1), (200, 60), (2, 1), (1, 40), (300, 1), (40, 12), (9, 9), (1, 1), (80, 24)] * 12:
         terminal.resize(columns, rows)
@@ -199,10 +195,8 @@ def test_a_storm_of_sizes_is_survived_while_it_runs(start):
     terminal.type("\x1b")
     terminal.resize(100, 30)
     terminal.wait(lambda: "training loop" in terminal.screen and "esc stops" not in terminal.screen)
-    terminal.type("o")
-    terminal.wait("epoch")
-    terminal.type("q")
-    assert terminal.wait_for_the_end() == 0
+    terminal.type("g0\rs")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
 
 
 # Sessions

@@ -61,13 +61,15 @@ async def test_steps_and_samples_show_tokens(size: tuple[int, int]) -> None:
             assert "interna…" in rows + text_of(pilot, Softmax) + sampled
 
 
-@pytest.mark.parametrize(("command", "kind"), [("units", UnitsMap), ("influence", InfluenceMap), ("losses", LossPlaces)])
-async def test_overlays_show_tokens(command: str, kind: type) -> None:
+async def test_overlays_show_tokens() -> None:
     app = make_app(Config.of(**OPTIONS))
     async with headless(app, (120, 36)) as pilot:
-        await press(pilot, "n n", f":{command}")
-        shown = text_of(pilot, kind)
-        assert len(set(shown.split()) & {*WORDS, "interna…"}) > 3
+        await press(pilot, "n n")
+        for command, kind in {":units": UnitsMap, ":influence": InfluenceMap, ":losses": LossPlaces}.items():
+            await press(pilot, command)
+            shown = text_of(pilot, kind)
+            assert len(set(shown.split()) & {*WORDS, "interna…"}) > 3, command
+            await press(pilot, "escape")
 
 
 async def test_a_token_is_typed_in_conditions_and_edits() -> None:

@@ -46,7 +46,18 @@ def memory_size(value: str | int) -> int:
     return int(float(match[1]) * 2 ** {"k": 10, "m": 20, "g": 30}[match[2].lower() or "m"])
 
 
+class Commands(click.Group):
+    """The subcommands. A file in the place of a command is refused with the ways to open it."""
+
+    def resolve_command(self, context: click.Context, arguments: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = arguments[0]
+        if name not in self.commands and os.path.exists(name):
+            context.fail(f"{name} is no command; open a session with --session {name}, a model or a recording with open {name}")
+        return super().resolve_command(context, arguments)
+
+
 @click.group(
+    cls=Commands,
     invoke_without_command=True,
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
     epilog="""\b

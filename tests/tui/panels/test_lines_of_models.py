@@ -28,12 +28,15 @@ w = σ(x Ww + s_prev Uw + bw)
 v = relu(x Wv) + w ⊙ (s_prev Uv)
 s = w ⊙ sqrt(1 + v ⊙ v) + (1 − w) ⊙ tanh(s_prev Uv - v / 2) + 0.1 ⊙ exp(-v)^2 / (1 + exp(v))
 """
+#: The names that the update rules use.
+NAMES = "state h : H\nparameters W U\nn = tanh(x W)\nh = n ⊙ (h_prev U) + (1 − n)"
 MODELS = {
     "lstm": {"cell": "lstm"},
     "own": {"cell": "own.cell", "cell_text": OWN},
     "layers": {"layers": 2, "bidirectional": True, "embedding": 3},
     "adam": {"optimizer": "adam", "clip": 0.05},
     "momentum": {"optimizer": "momentum"},
+    "names": {"cell": "names.cell", "cell_text": NAMES, "optimizer": "adam", "clip": 0.05},
 }
 
 
@@ -132,3 +135,14 @@ def test_a_line_of_numbers_says_which_is_which() -> None:
 def test_a_small_setting_has_the_digits_it_was_given() -> None:
     assert any("+ 1e-8" in line for line in drawn(after("adam", "Wz")))
     assert "+ 1e−8)" in worked(after("adam", "Wz"))
+
+
+def test_the_example_of_a_vector_has_its_place_on_a_low_panel() -> None:
+    session = Session(text="the quick brown fox jumps over the lazy dog " * 5, hidden_size=20, batch_size=2, seq_length=8)
+    session.learning = True
+    session.step("batch")
+    snapshot = session.snapshot()
+    assert snapshot.line is not None
+    written = written_out(P, snapshot, snapshot.line, View(), 76, 5).text.splitlines()
+    assert written[-2].startswith("“"), written  # the character whose bias is computed, below the matrices
+    assert "a step of" in written[-1]

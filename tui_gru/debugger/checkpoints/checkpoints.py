@@ -76,13 +76,19 @@ class Checkpoints:
 
     # Numbers
 
-    def add(self, numbers: Rows | Sequence[Sequence[float]]) -> None:
-        """Add the scalars of the next batches, (n, 3), in the order of `COLUMNS`."""
-        row = self._scalars.add(numbers)
+    def add(self, numbers: Sequence[float]) -> None:
+        """Add the scalars of the next batch, in the order of `COLUMNS`."""
+        self._added(self._scalars.add(numbers), 1)
+
+    def add_all(self, numbers: Rows) -> None:
+        """Add the scalars of the next batches, (n, 3)."""
+        self._added(self._scalars.add_all(numbers), len(numbers))
+
+    def _added(self, row: int, count: int) -> None:
         if row != self._end:
             self._runs.append((self.length, row))
-        self.length += len(numbers)
-        self._end = row + len(numbers)
+        self.length += count
+        self._end = row + count
 
     def numbers(self, batch: int) -> list[float]:
         """Return the scalars of a computed batch, in the order of `COLUMNS`."""

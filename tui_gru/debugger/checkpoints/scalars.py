@@ -42,23 +42,32 @@ class Scalars:
         """The size of the temporary file in bytes."""
         return self._filed * BLOCK_BYTES
 
-    def add(self, rows: Rows | Sequence[Sequence[float]]) -> int:
+    def add(self, row: Sequence[float]) -> int:
+        """Add a row. Returns its number."""
+        with self._lock:
+            block, at = self._newest()
+            block[at] = row
+            self.count += 1
+            return self.count - 1
+
+    def add_all(self, rows: Rows) -> int:
         """Add rows (n, 3). Returns the number of the first one."""
         with self._lock:
-            first, done = self.count, 0
-            while done < len(rows):
-                block, at = divmod(self.count, BLOCK)
-                if at == 0:
-                    self._spill()
-                    self._new[block] = np.empty((BLOCK, len(COLUMNS)))
-                if len(rows) == 1:  # as each batch that is run adds one: a tuple is faster than a list of one
-                    self._new[block][at], count = rows[0], 1
-                else:
-                    part = rows[done : done + BLOCK - at]
-                    self._new[block][at : at + len(part)], count = part, len(part)
-                done += count
-                self.count += count
+            first = self.count
+            while len(rows):
+                block, at = self._newest()
+                part, rows = rows[: BLOCK - at], rows[BLOCK - at :]
+                block[at : at + len(part)] = part
+                self.count += len(part)
             return first
+
+    def _newest(self) -> tuple[Rows, int]:
+        """Return the block that the next row belongs to, and its place in it."""
+        number, at = divmod(self.count, BLOCK)
+        if at == 0:
+            self._spill()
+            self._new[number] = np.empty((BLOCK, len(COLUMNS)))
+        return self._new[number], at
 
     def row(self, at: int) -> list[float]:
         """Return row `at`, as Python floats."""

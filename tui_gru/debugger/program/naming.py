@@ -34,7 +34,7 @@ def no_entry(name: str, shape: Sequence[int], index: Sequence[int]) -> str:
     if not shape:
         return f"{name} is one number and has no entry {brackets(index)}"
     if not index:
-        return f"{name} has {size} entries; name one, such as {typed_entry(name, [0] * len(shape))}"
+        return f"{name} has the shape {size}; name an entry of it, such as {typed_entry(name, [0] * len(shape))}"
     return f"{name} has the shape {size} and no entry {brackets(index)}; indices are counted from 0"
 
 

@@ -109,7 +109,7 @@ class Segment:
         A replay begins at one of these checkpoints only after an earlier replay has passed it and found it equal.
         """
         for piece in numbers:
-            self.checkpoints.add(piece)
+            self.checkpoints.add_all(piece)
         for batch, checkpoint in checkpoints.items():
             self.checkpoints.keep(batch, checkpoint)
         self.machine, self._unverified = machine, set(checkpoints) - {0}
@@ -284,13 +284,14 @@ class Segment:
             earlier = self._earlier(batch, start.record, start.earlier)
         else:
             batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
+        given, num_batches = trainer.is_given, memory.program.num_batches
         recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=keep + 2)
         while True:
-            in_epoch = batch % memory.program.num_batches
+            in_epoch = batch % num_batches
             if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 recent.popleft()
             record = None  # so that the trainer can reuse it
-            if trainer.is_given:
+            if given:
                 record = self._computed(batch)
             else:
                 record, state = trainer.new_record(), trainer.carried(in_epoch, state)
@@ -315,7 +316,7 @@ class Segment:
             if memory.notebook:
                 earlier = self._earlier(batch, record, earlier)
         if (checkpoint := checkpoints.at(batch + 1)) is not None:
-            state = trainer.carried((batch + 1) % memory.program.num_batches, record.states(end=True))
+            state = trainer.carried((batch + 1) % num_batches, record.states(end=True))
             self._verify(batch + 1, checkpoint, record.after, state)
         for number, one, before in recent:
             kept = CachedBatch(one, before)
@@ -335,17 +336,16 @@ class Segment:
 
     def _note(self, batch: int, record: BatchRecord) -> None:
         """Store the scalars of a batch; if it was computed before, compare them instead."""
-        known = self._memory.numbers
-        if known is not None and not self.checkpoints.length:  # the scalars of all later batches are known already
-            self.checkpoints.add([(record.loss, record.grad_norm, record.max_weight)])
-            self.checkpoints.add(known[batch + 1 :])
-        if known is not None:
+        known, checkpoints = self._memory.numbers, self.checkpoints
+        if known is not None and checkpoints.length:  # the scalars of all batches are known already
             return
-        if batch > self.computed:
-            self.checkpoints.add([(record.loss, record.grad_norm, record.max_weight)])
+        if batch >= self.first_batch + checkpoints.length:
+            checkpoints.add((record.loss, record.grad_norm, record.max_weight))
+            if known is not None:
+                checkpoints.add_all(known[batch + 1 :])
             return
         now = record.loss, record.grad_norm
-        for name, is_now, was in zip(COLUMNS, now, self.checkpoints.numbers(batch), strict=False):
+        for name, is_now, was in zip(COLUMNS, now, checkpoints.numbers(batch), strict=False):
             if not same(is_now, was):
                 raise diverged(self._epoch_and_batch(batch), f"has the {name} {is_now!r}, but the run had {was!r}", self.machine)
 

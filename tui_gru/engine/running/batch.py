@@ -111,8 +111,7 @@ class BatchRecord:
         names = ("W", *self.compiled.model.rule.states)
         if target not in names:
             return self.vectors[target][...]
-        count, i = self.compiled.layout.count, names.index(target)
-        return self.own_after.flat[i * count : (i + 1) * count]
+        return self.own_after.vectors[names.index(target)]
 
     def set_one_hot(self, name: str, chosen: NDArray[Any], t: int | slice = slice(None)) -> None:
         """Set the rows of a one-hot input from the indices `chosen`, (T, B), or (B) if `t` is one timestep."""
@@ -223,18 +222,15 @@ class BatchRecord:
 
     @property
     def is_read(self) -> bool:
-        """True if a caller holds one of its arrays or weights. The record must then not be reused."""
-        weights = sys.getrefcount(self.own_after) - (self.before is self.own_after)
-        if weights != self._references[1]:  # the most frequent case: the next batch holds them
+        """True if a caller holds one of its arrays or weights. The record must then not be reused. `before` must be `own_after`."""
+        if sys.getrefcount(self.own_after) != self._references[1]:  # the most frequent case: the next batch holds the weights
             return True
         return self._counted() != self._references
 
     def _counted(self) -> list[int]:
-        """Return the reference counts of the memory and weights, without the views that were created for passes and without its
-        own reference as `before`."""
+        """Return the reference counts of the memory and weights, without the views that were created for passes."""
         counts = list(map(sys.getrefcount, self._watched))
         counts[0] -= self.own_after.cut_views + self.own_gradients.cut_views
-        counts[1] -= self.before is self.own_after
         return counts
 
 

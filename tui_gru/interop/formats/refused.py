@@ -50,5 +50,10 @@ REFUSED = (
         lambda file: len(file.head) > 1 and file.head[0] & 0xF0 == 0x80 and file.head[1] & 0xE0 == 0xA0,
         'save flatten_dict(params, sep="/") as safetensors or with np.savez',
     ),
+    _refused(
+        "a session of this program, or another SQLite database",
+        _starts(b"SQLite format 3\0"),
+        "open a session with tui-gru --session FILE",
+    ),
     _refused("compressed with gzip", _starts(b"\x1f\x8b"), "decompress it first"),
 )

@@ -165,10 +165,10 @@ def register_themes(app: App[Any]) -> None:
 
 
 def checked_theme(app: App[Any], name: str) -> str:
-    """Return the name if there is such a theme. Raises `TuiGruError` with similar names, those of this project first."""
+    """Return the name if there is such a theme. Raises `TuiGruError` with similar names, or those of this project."""
     if name not in app.available_themes:
         own = [*(theme.name for theme in THEMES), "ansi-dark", "ansi-light"]
-        raise TuiGruError(f"there is no theme {name!r}; {did_you_mean(name, [*own, *app.available_themes])}", option="theme")
+        raise TuiGruError(f"there is no theme {name!r}; {did_you_mean(name, own, app.available_themes)}", option="theme")
     return name
 
 

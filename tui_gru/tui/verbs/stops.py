@@ -220,9 +220,14 @@ def has_marks(screen: MainScreen) -> bool:
 
 
 def texts_here(screen: MainScreen) -> str:
-    """Return the texts of the marks at this place, and the key to the next mark; empty if no mark here has a text."""
-    texts = [f"{mark.letter}: {mark.text}" for mark in screen.snapshot.marks_here if mark.text]
-    return " · ".join([*texts, with_keys(screen, "<mark.next> next mark")]) if texts else ""
+    """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
+    snapshot = screen.snapshot
+    texts = [f"{mark.letter}: {mark.text}" for mark in snapshot.marks_here if mark.text]
+    here = snapshot.branches.index(snapshot.branch), snapshot.position.tick
+    places = [(snapshot.branches.index(mark.branch), mark.tick) for mark in snapshot.marks if mark.branch in snapshot.branches]
+    if texts and max(places) > here:
+        texts.append(with_keys(screen, "<mark.next> next mark"))
+    return " · ".join(texts)
 
 
 def offer_marks(screen: MainScreen) -> None:

@@ -62,7 +62,7 @@ class BranchesApart(ListOverlay):
     def lines(self, width: int) -> Sequence[Line]:
         self._ticks = []
         lines: list[Line] = []
-        for part in (self._first(width), self._losses(), self._samples(width)):
+        for part in (self._first(width), self._losses(width), self._samples(width)):
             rows = list(part)
             lines += [Line(()), *rows] if lines and rows else rows
         return lines
@@ -106,10 +106,13 @@ class BranchesApart(ListOverlay):
 
     # Losses and samples
 
-    def _losses(self) -> Iterator[Line]:
+    def _losses(self, width: int) -> Iterator[Line]:
         rows = [("here", self.apart.here), ("largest difference", self.apart.furthest)]
         table = [(words, losses) for words, losses in rows if losses is not None]
         if not table:
+            return
+        if self.apart.furthest is not None and not self.apart.furthest.apart:
+            yield from self._said("the losses of all batches that both have run are the same", width)
             return
         palette, apart = self.palette, self.apart
         first = max(cell_len(f"{words}, {self._batch(losses.batch)}") for words, losses in table)

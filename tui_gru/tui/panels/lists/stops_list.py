@@ -38,6 +38,8 @@ _FIRST_STEPS = (
     (":break loss log {loss:.3f}", "write a line without stopping"),
     (":watch loss stop", "stop when the value changes"),
     ("mark", "mark this place with a letter"),
+    (":mark a what to see here", "mark it with a text, for a tour"),
+    ("mark.next", "go to the next mark"),
     ("jump", "with a letter: jump to its mark"),
 )
 

@@ -11,7 +11,7 @@ from tui_gru.debugger.derivation.evaluation import Numbers
 from tui_gru.debugger.program import names
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.engine.compiling.update import GRADIENT
+from tui_gru.engine.compiling.update import GRADIENTS
 from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply, Expression
@@ -79,7 +79,7 @@ class Operands:
     def _read(self, name: str) -> Operand:
         program, snapshot = self.snapshot.program, self.snapshot
         named = program.names.get(name)
-        if name == GRADIENT:  # the norm over all parameters
+        if name == GRADIENTS:  # the norm over all parameters
             return Operand("‖dW‖ of each parameter", np.atleast_2d(self.numbers.read(name)), "", "parameter")
         if named is None:  # the number of updates
             return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)

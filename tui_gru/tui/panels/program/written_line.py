@@ -164,7 +164,7 @@ class Writer:
 
 #: The limits for matrices that do not fit, best first: the number of columns, and whether numbers are short.
 _ELIDED = ((8, False), (8, True), (6, False), (6, True), (5, True), (4, True), (3, True), (2, True))
-#: The least number of rows of an elided matrix.
+#: The least number of rows of an elided matrix, if it has as many.
 _FEWEST = 2
 
 
@@ -180,10 +180,12 @@ def elided(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
 
     Columns are dropped before the names above the matrices, which are more useful than another column of a large matrix.
     """
+    heights = [len(token.operand.values) for token in tokens if isinstance(token, Matrix) and not token.operand.is_number]
+    fewest = min(_FEWEST, max(heights, default=1))
     for labels, (columns, compact) in product((True, False), _ELIDED):
         for count in range(1, height + 1):
             rows = height // count - labels
-            if rows < _FEWEST:
+            if rows < fewest:
                 break
             limits = Limits(columns, rows, compact, labels)
             lines = _lines(tokens, limits, width)
