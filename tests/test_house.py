@@ -192,12 +192,6 @@ def test_every_module_says_what_it_is(trees):
     assert [path for path, tree in trees.items() if not ast.get_docstring(tree)] == []
 
 
-def test_frozen_dataclasses_are_created_by_immutable():
-    """The standard library takes three times as long for each, at every start."""
-    slow = [path.name for path in MODULES if "@dataclass(frozen=True" in path.read_text(encoding="utf-8")]
-    assert slow == []
-
-
 def test_torch_is_taken_only_when_needed(trees):
     at_once = {path: imports(tree, inside_functions=False) for path, tree in trees.items()}
     assert [path for path, names in at_once.items() if "torch" in {name.partition(".")[0] for name in names}] == []

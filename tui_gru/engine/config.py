@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, alike, as_string, checked, counted
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import gib
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiling.compiled import Compiled
@@ -37,7 +36,7 @@ OWN_TEXT = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contig
 _CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
 
 
-@immutable
+@dataclass(frozen=True)
 class Config:
     """The options of a run. Create it with `Config.of`, which checks them and sets the defaults that depend on the text.
 

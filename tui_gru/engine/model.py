@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -16,13 +16,12 @@ from tui_gru.equations.errors import EquationError, did_you_mean
 from tui_gru.equations.names import Symbols
 from tui_gru.equations.page import LONGEST, Page, read_page
 from tui_gru.equations.writing import Writer
-from tui_gru.immutable import immutable
 
 FOLDER = Path(__file__).parent.parent / "models"
 KINDS = {"cell": "cells", "head": "heads", "loss": "losses", "update": "updates", "input": "inputs"}
 
 
-@immutable
+@dataclass(frozen=True)
 class Structure:
     """The pieces of a model. `cell` is the name of a built-in cell, or of a user's file with the text `cell_text`.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
@@ -26,7 +27,6 @@ from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import split, with_word
 from tui_gru.equations.normal_form import Term, sum_of, terms_of
 from tui_gru.equations.page import Line, Page
-from tui_gru.immutable import immutable
 
 
 class Step(NamedTuple):
@@ -58,7 +58,7 @@ class Use(NamedTuple):
     term: Expression
 
 
-@immutable
+@dataclass(frozen=True)
 class Backward:
     """The derived lines.
 

@@ -7,7 +7,7 @@ An instance of a piece is its page with other names in the expression trees; a m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tui_gru.equations import expression as e
@@ -15,12 +15,11 @@ from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import ONE, Expression, Name
 from tui_gru.equations.names import with_word
 from tui_gru.equations.page import Input, Line, Page, State
-from tui_gru.immutable import immutable
 
 LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
 
 
-@immutable
+@dataclass(frozen=True)
 class Layer:
     """One layer in one direction (0-based `number`): the suffix of its names, its input and output, its states and its lines."""
 
@@ -38,7 +37,7 @@ class Layer:
         return f"layer {self.number + 1}{' ←' if self.backwards else ''}"
 
 
-@immutable
+@dataclass(frozen=True)
 class Composed:
     """A page joined from pieces, and its layers in the order of its lines."""
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from unicodedata import combining, east_asian_width
 
-from tui_gru.immutable import immutable
 
-
-@immutable
+@dataclass(frozen=True)
 class File:
     """An equation file: its name as messages write it, and its lines."""
 
@@ -18,7 +16,7 @@ class File:
     lines: tuple[str, ...] = ()
 
 
-@immutable
+@dataclass(frozen=True)
 class Span:
     """A place in a file: a line (1-based), and the columns `start` to `stop` − 1 (0-based)."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from tui_gru.equations.errors import Span
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Expression:
     """A node of an expression. `label` is the name under which its value is recorded, empty if it is not recorded; `span` is its
     place in a file."""
@@ -48,7 +47,7 @@ class Expression:
         return self if self.label == label else replace(self, label=label)
 
 
-@immutable
+@dataclass(frozen=True)
 class Name(Expression):
     """A reference to a value, a state, a parameter or a setting."""
 
@@ -58,21 +57,21 @@ class Name(Expression):
         yield self.name
 
 
-@immutable
+@dataclass(frozen=True)
 class Number(Expression):
     """An exact constant."""
 
     value: Fraction
 
 
-@immutable
+@dataclass(frozen=True)
 class Size(Expression):
     """The product of the sizes of some axes: `(B·T)`."""
 
     axes: tuple[str, ...]
 
 
-@immutable
+@dataclass(frozen=True)
 class _Many(Expression):
     parts: tuple[Expression, ...]
 
@@ -100,7 +99,7 @@ class Join(_Many):
     """Matrices joined along their last axis."""
 
 
-@immutable
+@dataclass(frozen=True)
 class _One(Expression):
     argument: Expression
 
@@ -120,7 +119,7 @@ class Transpose(_One):
     """A transposed matrix."""
 
 
-@immutable
+@dataclass(frozen=True)
 class Slice(_One):
     """A part of joined columns: those of the axes `axes`, which come after those of the axes `before`."""
 
@@ -128,7 +127,7 @@ class Slice(_One):
     axes: tuple[str, ...]
 
 
-@immutable
+@dataclass(frozen=True)
 class Reduce(_One):
     """A sum or mean along one axis. With `all_timesteps` it sums over the rows of all timesteps."""
 
@@ -137,14 +136,14 @@ class Reduce(_One):
     all_timesteps: bool = False
 
 
-@immutable
+@dataclass(frozen=True)
 class Spread(_One):
     """A value broadcast to more axes. The text of the formula does not show the broadcast."""
 
     axes: tuple[str, ...]
 
 
-@immutable
+@dataclass(frozen=True)
 class _Two(Expression):
     left: Expression
     right: Expression
@@ -169,7 +168,7 @@ class Power(_Two):
     """A number to the power of another."""
 
 
-@immutable
+@dataclass(frozen=True)
 class Apply(_Many):
     """A function applied to every element (sigmoid, tanh, log, …) or to every row (softmax)."""
 

@@ -6,14 +6,14 @@ Numbers and sizes are multiplied, equal terms are added, and common factors are 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Term:
     """A term of a sum: `coefficient · factors / sizes`."""
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
 from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import AXES, code_name, with_word
 from tui_gru.equations.parser import REDUCTIONS, Parser, Token, constant, name_of, tokens_of
-from tui_gru.immutable import immutable
 
 LONGEST = 200_000  # characters in a file
 MOST_LINES = 500  # formulas in a file
 
 
-@immutable
+@dataclass(frozen=True)
 class Input:
     """An input of every timestep, (B, axis), or (B) without an axis. A `target` is the value to predict."""
 
@@ -26,7 +25,7 @@ class Input:
     target: bool = False
 
 
-@immutable
+@dataclass(frozen=True)
 class State:
     """A value carried to the next timestep, (B, axis); with `backwards`, carried to the previous timestep."""
 
@@ -34,7 +33,7 @@ class State:
     backwards: bool = False
 
 
-@immutable
+@dataclass(frozen=True)
 class Line:
     """A line of the form `target op formula`. `label` names the gradient's path through the line; `note` explains the line in a
     sentence."""
@@ -47,7 +46,7 @@ class Line:
     span: Span | None = field(default=None, compare=False)
 
 
-@immutable
+@dataclass(frozen=True)
 class Page:
     """The content of one file, or of several joined.
 

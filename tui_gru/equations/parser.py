@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from unicodedata import normalize
 
@@ -36,7 +36,6 @@ from tui_gru.equations.expression import (
 )
 from tui_gru.equations.functions import FUNCTIONS, WRITTEN
 from tui_gru.equations.names import AXES, code_name
-from tui_gru.immutable import immutable
 
 REDUCTIONS = {"Σ": "sum", "∑": "sum", "sum": "sum", "mean": "mean"}
 MINUS, TIMES, POWER, TRANSPOSED = ("−", "-"), ("⊙", "*", "·"), ("^", "**"), ("ᵀ", ".T", "'")
@@ -51,7 +50,7 @@ _TOKEN = re.compile(
 )
 
 
-@immutable
+@dataclass(frozen=True)
 class Token:
     """A number, a name or a sign; `kind` says which of the three, or `end`."""
 

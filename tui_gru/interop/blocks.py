@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.tensors import Array
 
 #: One layer in one direction in canonical form. Inputs multiply from the left (x W), and z keeps the old state: Wz Wr Wh (I, H), Uz
@@ -19,7 +19,7 @@ GATES = "zrn"  # update, reset, candidate ("new"), with the letters of `order`
 LETTERS = {"z": "z", "r": "r", "n": "h"}  # with the letters of the weights, whose candidate is h
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Blocks:
     """The gates in the order of the file, for inputs that multiply from the left: W (3, I, H), U (3, H, H), b and b_h (3, H).
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.found import FoundGRU
 
 
-@immutable
+@dataclass(frozen=True)
 class Findings:
     """The GRUs found in a file. `refused` has one line for each network that cannot be opened, which says what to do."""
 
@@ -17,7 +17,7 @@ class Findings:
     refused: tuple[str, ...] = ()
 
 
-@immutable
+@dataclass(frozen=True)
 class Format:
     """A file format: `fits` recognises it by its content, and `find` finds the GRUs in it.
 

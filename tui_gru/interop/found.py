@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.blocks import GATES, Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.tensors import Array, Tensor
@@ -24,7 +23,7 @@ GATE_FUNCTIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 BlockSource: TypeAlias = Callable[[], Blocks]
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """The weights of a GRU in canonical form, and the initial state and row lengths if the file has them."""
 
@@ -33,7 +32,7 @@ class Weights:
     lengths: Array | None = None  # (B)
 
 
-@immutable
+@dataclass(frozen=True)
 class Convention:
     """The convention of the numbers in a file.
 
@@ -47,7 +46,7 @@ class Convention:
     gate: str = "sigmoid"
 
 
-@immutable
+@dataclass(frozen=True)
 class FoundGRU:
     """A GRU of one or more layers of the same width, in one or two directions."""
 

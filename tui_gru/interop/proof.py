@@ -7,12 +7,12 @@ output. Lower layers of a stack have no recorded states and run from their first
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
 from tui_gru.engine.numbers import given, scientific
-from tui_gru.immutable import immutable
 from tui_gru.interop.blocks import Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
@@ -27,7 +27,7 @@ STACK_ROWS = 2
 FINALISTS = 4
 
 
-@immutable
+@dataclass(frozen=True)
 class Reading:
     """One way to read the numbers, and its largest difference from the output."""
 
@@ -35,7 +35,7 @@ class Reading:
     error: float
 
 
-@immutable
+@dataclass(frozen=True)
 class Proof:
     """The readings, best first. `found` is the GRU in the proved reading, or unchanged if `settled` is False."""
 
@@ -45,7 +45,7 @@ class Proof:
     message: str
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Recorded:
     """An input and its output: x (T, B, I), y by direction (T, B, H), h0 by layer and direction (B, H), live (T, B)."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError, printable
 
 Array: TypeAlias = NDArray[Any]
@@ -33,7 +33,7 @@ MOST_DIMENSIONS = 32
 _ZERO = bytes(8)  # the memory of an array of zeros of any shape
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Tensor:
     """A tensor; `read()` returns an array of `shape`, float32, or float64 for a float64 tensor. It raises `ModelFileError`."""
 

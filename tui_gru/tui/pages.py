@@ -6,13 +6,13 @@ The sizes of the frames are in main.tcss. A new panel is a row of `PLACES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
 
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.immutable import immutable
 from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.time.header import Header
@@ -42,7 +42,7 @@ def _logs(snapshot: Snapshot) -> bool:
     return bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
 
 
-@immutable
+@dataclass(frozen=True)
 class Place:
     """Where a panel stands: in `frame`, after the panels of earlier rows.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class View:
     """The view of a snapshot.
 

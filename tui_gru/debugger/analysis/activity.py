@@ -6,6 +6,7 @@ As in LSTMVis (Strobelt et al. 2018) and in the pictures of the sentiment neuron
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,14 +19,13 @@ from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 Wide = NDArray[np.float64]
 
 _ROWS = 2**13  # timesteps summed in the array's dtype before the sum is added to a float64
 
 
-@immutable
+@dataclass(frozen=True)
 class Place:
     """A character (0-based) of the text, and the unit's value after it."""
 
@@ -33,7 +33,7 @@ class Place:
     value: float
 
 
-@immutable
+@dataclass(frozen=True)
 class Stretch:
     """Consecutive characters `start` … `stop` − 1 after each of which a unit is high; `peak` is the highest value."""
 
@@ -42,7 +42,7 @@ class Stretch:
     peak: float
 
 
-@immutable
+@dataclass(frozen=True)
 class Correlated:
     """A unit (0-based) or a class, and Pearson's correlation r with it."""
 
@@ -50,7 +50,7 @@ class Correlated:
     r: float
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Activity:
     """`values` (n, units) of `name`: row i has the values after the character `text[i]`, NaN if not computed yet.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.engine.data.tokens import Text, index_of
-from tui_gru.immutable import immutable
 
 LOG2 = math.log(2)
 
 
-@immutable
+@dataclass(frozen=True)
 class Baselines:
     """Cross-entropies of predicting each next character of a text, in nats: `uniform` for guessing among all V characters (log V),
     `unigram` for the frequencies of characters, `bigram` for the frequencies of characters given the one before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 #: Characters of the samples that are compared, and of the text that they begin with.
 SAMPLED, PRIMER = 12, 2
@@ -27,7 +27,7 @@ _COLUMNS = ("loss", "grad_norm", "max_weight")
 Monitor = Callable[[int, BatchRecord], bool]
 
 
-@immutable
+@dataclass(frozen=True)
 class Entry:
     """An array that differs, and its entry with the largest difference: `mine` on this branch, `theirs` on the other.
 
@@ -44,7 +44,7 @@ class Entry:
     tick: int
 
 
-@immutable
+@dataclass(frozen=True)
 class First:
     """The first difference of two branches, in the batch `batch` (0-based, over the run).
 
@@ -63,7 +63,7 @@ class First:
         return self.found or self.computed
 
 
-@immutable
+@dataclass(frozen=True)
 class Losses:
     """The losses of one batch (0-based, over the run) on both branches, in nats."""
 
@@ -76,7 +76,7 @@ class Losses:
         return self.mine - self.theirs
 
 
-@immutable
+@dataclass(frozen=True)
 class Samples:
     """Samples of both branches after the same characters, with the most likely character each time."""
 
@@ -96,7 +96,7 @@ class Samples:
         return sum(one != other for one, other in zip(self.mine, self.theirs, strict=True))
 
 
-@immutable
+@dataclass(frozen=True)
 class Apart:
     """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are equal.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from unicodedata import category
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.immutable import immutable
 
 Mask = NDArray[np.bool_]
 
@@ -22,7 +22,7 @@ _LEAST = 4  # letters from which on the input can be a mistyped name instead of 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
-@immutable
+@dataclass(frozen=True)
 class CharacterClass:
     """A class with its name and description; `mask(text)` is True for each of n characters that is in it, (n)."""
 

@@ -6,7 +6,7 @@ All norms are Euclidean, over the rows of the batch and the units, or over the u
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,10 +15,9 @@ from tui_gru.debugger.program.line_table import FlowNames
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Flow:
     """The gradient of a state at one timestep: its norm, and the norms of its parts from this timestep and from the one that
     reads it.

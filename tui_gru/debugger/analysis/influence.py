@@ -8,6 +8,7 @@ zeros. Both are computed in float64.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
-from tui_gru.immutable import immutable
 
 BACK = 64  # inputs before the prediction that are examined by default
 TENTH = 0.1  # of the largest influence; smaller influences do not count
@@ -32,7 +32,7 @@ QUIET = 4  # consecutive inputs below a tenth after which the influence has ende
 _GROUP = 16  # inputs occluded at once, each in its own row
 
 
-@immutable
+@dataclass(frozen=True)
 class Reach:
     """How many timesteps away an influence falls below a tenth of its largest value.
 
@@ -45,7 +45,7 @@ class Reach:
     beyond: tuple[tuple[int, float], ...] = ()
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Influence:
     """The influence of each of S inputs of a row, in the order of time, on the prediction after input `at`.
 
@@ -146,7 +146,7 @@ def influence(
     )
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class RowInfluence:
     """The influence of the inputs of every row of a batch, (B), on the prediction of one row; it should be 0 for all other rows.
 
@@ -196,7 +196,7 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
     return RowInfluence(row, gradient, occlusion, together)
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Window:
     """Inputs of one row, in the order of time, (S) indices or (S, I) numbers, and the states before the first of them."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,9 @@ from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Share:
     """The loss of a group of characters: their number, their `mean` loss in nats, and their share of the total loss."""
 
@@ -29,7 +29,7 @@ class Share:
     share: float
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Losses:
     """The loss of every predicted character, in nats.
 

@@ -7,6 +7,7 @@ Karpathy, Johnson and Fei-Fei (2015), *Visualizing and understanding recurrent n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,13 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply
-from tui_gru.immutable import immutable
 
 EDGE = 0.1  # of the range, from either limit
 SATURATING = ("sigmoid", "tanh", "clamp")  # functions that are flat near their limits
 _MOSTLY = 0.9  # a unit is saturated if at least this share of its entries is
 
 
-@immutable
+@dataclass(frozen=True)
 class Limits:
     """The limits of a value; an entry within `edge` of the range from a limit is saturated."""
 

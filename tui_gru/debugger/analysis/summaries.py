@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.saturation import Limits
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 NEAR_ZERO = 0.05  # of the largest possible or actual magnitude; too small to see on a colour scale
 DEAD = 1e-3  # of the same; a unit that varies by less is dead
@@ -19,7 +19,7 @@ _ROUNDING, _LARGE = 1e-5, 1e30
 Index = tuple[int, ...]
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Summary:
     """The summary of an array (…, units). All counts are of entries, except `dead`, which counts units.
 

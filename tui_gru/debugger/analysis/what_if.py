@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,10 +25,9 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Difference:
     """The largest difference of an array: `name` of timestep `t` (None: of the whole batch) is `before` at `index` and would be
     `after`.
@@ -53,7 +52,7 @@ class Difference:
         return abs(self.change) if math.isfinite(self.change) else math.inf
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The prediction for a row at timestep `t` (both 0-based): the probabilities (V,) before and after the change.
 
@@ -67,7 +66,7 @@ class Prediction:
     after: Array
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class WhatIf:
     """The batch as it is (`now`) and as it would be with `value` in place of `was` (`then`), both at its end.
 

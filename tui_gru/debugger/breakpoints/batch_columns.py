@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,10 +16,9 @@ from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.immutable import immutable
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class BatchView:
     """A finished batch: its number through all epochs, its record, and the record of the batch before if that is needed."""
 
@@ -31,7 +31,7 @@ class BatchView:
 Column = Callable[[BatchView], Array]
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class BatchColumns:
     """The ticks of a batch at which all values that a condition reads are computed, and how to read its columns from records."""
 

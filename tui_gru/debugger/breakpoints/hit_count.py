@@ -3,13 +3,12 @@
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tui_gru.debugger.expressions.text import ConditionError
-from tui_gru.immutable import immutable
 
 _FORM = re.compile(r"\s*(?P<relation>==?|>=?|<=?|≥|≤|%)?\s*(?P<number>[0-9]{1,18})\s*")
 
@@ -36,7 +35,7 @@ _SYNONYMS = {None: "==", "=": "==", "≥": ">=", "≤": "<="}
 _STOPS_NOWHERE = {("==", 0), ("<", 0), ("<", 1), ("<=", 0), ("%", 0)}
 
 
-@immutable
+@dataclass(frozen=True)
 class HitCount:
     """A rule for hits to stop at: `5` and `==5` stop at the fifth, `>5` after it, `%5` at every fifth; also `>=`, `<`, `<=`.
 

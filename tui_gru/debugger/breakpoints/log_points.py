@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from tui_gru.debugger.expressions.parser import Expression, Read, compile_expres
 from tui_gru.debugger.expressions.text import QUOTED, ConditionError, refuse_unreadable
 from tui_gru.debugger.expressions.values import Array
 from tui_gru.debugger.program.naming import printable
-from tui_gru.immutable import immutable
 
 NOT_COMPUTED = "·"
 """The text for a value that is not computed yet."""
@@ -32,7 +31,7 @@ _BRACES = re.compile(r"\{\{|\}\}|[{}]")
 _MARKS = re.compile(rf"{QUOTED}|[()\[\]{{}}:]")
 
 
-@immutable(slots=True)
+@dataclass(frozen=True, slots=True)
 class Format:
     """The format of one value. The fields are those of Python's format specifications; `layout` is fill and alignment."""
 
@@ -77,7 +76,7 @@ class Format:
         return format(float(number), f"{before}.{self.precision or 6}{'g' if general else self.type}")
 
 
-@immutable(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Field:
     expression: Expression
     format: Format
@@ -86,7 +85,7 @@ class _Field:
         return self.format.apply(self.expression.value(read, read_previous))
 
 
-@immutable
+@dataclass(frozen=True)
 class LogPoint:
     """A compiled template: text and `{expression:format}` fields; `{{` and `}}` stand for braces."""
 

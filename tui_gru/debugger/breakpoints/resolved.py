@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 from tui_gru.debugger.breakpoints.hit_count import HitCount
@@ -14,10 +15,9 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Watch
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.equations.errors import did_you_mean
-from tui_gru.immutable import immutable
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class ResolvedStop:
     """A breakpoint or watch in one program.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.immutable import immutable
 
 CHUNK = 32  # at least so many batches are replayed together, in the order of time, by a search backwards
 BLOCK = 2**14  # batches whose counts are searched at once
@@ -20,7 +20,7 @@ COUNTED_TOGETHER = 64  # the most batches that are counted at once while they ar
 QUIET = 32  # batches in a row that have been counted before, after which the search continues in the counts
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class SearchEnd:
     """The end of a search: at a stop, at its goal, or at the end of the batch where the monitor interrupted it (`broken_off`).
 

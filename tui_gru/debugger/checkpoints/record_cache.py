@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tui_gru.debugger.checkpoints.budget import Budget
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.immutable import immutable
 
 MOST = 64
 MOST_OF_A_RUN = 2  # more would not fit into the processor's cache, and a replay from a checkpoint is short
@@ -22,7 +22,7 @@ def size_at_hand(config: Config) -> int:
     return config.record_bytes + RECORD + VIEW * config.compiled.views
 
 
-@immutable(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class CachedBatch:
     """A computed batch. `earlier` (carry `notebook`) has the records of the epoch's batches before it, latest first."""
 

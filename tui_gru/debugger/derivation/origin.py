@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tui_gru.engine.numbers import same
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class ValueRef:
     """A reference to one number of a run: entry `index` (0-based) of `name`, at timestep `t` or None, as of `tick`.
 
@@ -29,7 +28,7 @@ class ValueRef:
     before: bool = False
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Derivation:
     """How a value is computed from its terms: by `kind`, times `scale`. `tick` is where it was computed; `note` adds an
     explanation.
@@ -98,7 +97,7 @@ class Derivation:
         return self.kind not in ("product", "quotient", "power", "min", "max", "given", "copy")
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Node:
     """A value in a derivation. `number` refers to the recorded number, None for an unrecorded part of a line; `sign` is its sign in
     the sum it is a term of.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from unicodedata import combining
 
@@ -13,7 +13,6 @@ from tui_gru.debugger.derivation.origin import Node
 from tui_gru.debugger.program.naming import joined
 from tui_gru.engine.numbers import short
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.immutable import immutable
 
 Path = tuple[int, ...]  # indices of terms, from the root down
 
@@ -23,7 +22,7 @@ DIGITS = 7  # significant digits of a float32
 SIGNS = {"sum": "+", "product": "·", "quotient": "/", "power": "^", "min": ",", "max": ","}
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One row of the tree. `written` is the value with the digits of its group; `share` is its share of the sum.
 
@@ -41,7 +40,7 @@ class Row:
     sign: str = ""
 
 
-@immutable
+@dataclass(frozen=True)
 class Form:
     """The number format of a group of values: `decimals` decimal places, times ten to the `exponent`."""
 

@@ -4,18 +4,18 @@ A name is read as of the moment tested; `prev(h)` is the value of h that was com
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from tui_gru.debugger.expressions.parser import FUNCTIONS, Expression, Read, compile_expression
 from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.expressions.values import Array, Moments, UnevenSliceError
-from tui_gru.immutable import immutable
 
 __all__ = ["FUNCTIONS", "Condition", "ConditionError", "Expression", "Read", "compile_condition", "compile_value"]
 
 
-@immutable
+@dataclass(frozen=True)
 class Condition:
     """A compiled condition, created by `compile_condition`."""
 

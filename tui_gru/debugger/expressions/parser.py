@@ -6,7 +6,7 @@ expression and of the arrays: there are no loops, all arithmetic is float64, and
 
 import ast
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TypeAlias
 from unicodedata import normalize
@@ -17,7 +17,6 @@ from tui_gru.debugger.expressions import values as values
 from tui_gru.debugger.expressions.text import ConditionError, ExpressionText
 from tui_gru.debugger.expressions.values import Array, Moments, Operation, Verdict
 from tui_gru.debugger.program.names import Spellings
-from tui_gru.immutable import immutable
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
@@ -69,7 +68,7 @@ _REFUSED: Mapping[type[ast.AST], str] = {
 }
 
 
-@immutable
+@dataclass(frozen=True)
 class Expression:
     """A compiled expression: its `source`, all `names` it reads, and those it reads as of the moment and through `prev()`."""
 

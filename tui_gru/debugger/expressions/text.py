@@ -8,12 +8,12 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from keyword import iskeyword
 from string import ascii_letters
 from types import MappingProxyType
 
 from tui_gru.debugger.program.typed import TypedError
-from tui_gru.immutable import immutable
 
 MAX_LENGTH = 1000
 """The most characters in one expression."""
@@ -66,7 +66,7 @@ class ConditionError(TypedError):
     """An expression that cannot be parsed or evaluated."""
 
 
-@immutable(slots=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """A part of an expression: its column (1-based) and its text, as typed."""
 

@@ -7,14 +7,13 @@ zero and nan. Nothing here writes to an array it was given.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tui_gru.debugger.expressions.text import Place
-from tui_gru.immutable import immutable
 
 Array: TypeAlias = npt.NDArray[Any]
 Operation: TypeAlias = Callable[[Array, Array], Array]
@@ -27,7 +26,7 @@ class UnevenSliceError(Exception):
     """Raised if the bounds of a slice differ between moments; these moments are then evaluated one by one."""
 
 
-@immutable(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Moments:
     """The values that can be read at `count` moments: of the names as of the moment, `now`, and of those computed before it,
     `before`.

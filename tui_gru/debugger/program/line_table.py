@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
@@ -22,12 +22,11 @@ from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
 from tui_gru.equations.names import split, with_word
 from tui_gru.equations.writing import Writer, bracketed
-from tui_gru.immutable import immutable
 
 PHASES = ("forward", "loss", "backward", "update")
 
 
-@immutable
+@dataclass(frozen=True)
 class Line:
     """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. With carry `notebook`, one line has no formula.
 
@@ -61,7 +60,7 @@ class Line:
         return tuple(dict.fromkeys(self.formula.names())) if self.formula is not None else ()
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Block:
     """Lines that are executed together: `steps` times in a loop over t in the direction `way`, or once (`way` 0).
 

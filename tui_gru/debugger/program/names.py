@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ from tui_gru.engine.model import Model
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.errors import EquationError, did_you_mean
 from tui_gru.equations.names import with_word
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Line
@@ -50,7 +50,7 @@ class Kind(Enum):
     CHARACTER = "character"
 
 
-@immutable
+@dataclass(frozen=True)
 class Named:
     """One name. `axes` are the axes of its value at one timestep; `timed` says whether every timestep has its own value.
 

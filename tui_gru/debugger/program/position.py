@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import field
-from functools import total_ordering
+from dataclasses import dataclass, field
 
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.immutable import immutable
 
 
-@total_ordering
-@immutable
+@dataclass(frozen=True, order=True)
 class Position:
     """A moment in a run, just after a line has been executed. Positions are ordered by time.
 
@@ -30,9 +27,6 @@ class Position:
     line: Line | None = field(compare=False, repr=False)
     offset: int = field(compare=False, repr=False)  # ticks since the start of the batch; 0 only at the start of the run
     number: int = field(compare=False, repr=False)  # the batch, counted through all epochs, 0-based
-
-    def __lt__(self, other: object) -> bool:
-        return self.tick < other.tick if isinstance(other, Position) else NotImplemented
 
 
 def position_of(program: Program, tick: int) -> Position:

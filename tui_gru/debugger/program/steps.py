@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.immutable import immutable
 
 LEVELS = ("op", "timestep", "phase", "batch", "epoch")
 
@@ -80,7 +79,7 @@ class StepIndex:
         return batch * self._program.ticks + self._ends[run][index]
 
 
-@immutable
+@dataclass(frozen=True)
 class StepMemory:
     """Consecutive steps at one level from `origin`, stored so that the same number of steps back returns to `origin`.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.immutable import immutable
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class OtherBranch:
     """Another branch: its name, its moment at the same tick, and the losses of its computed batches.
 

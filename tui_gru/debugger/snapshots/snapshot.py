@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import unlabelled
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 NO_STOPS = Stops()
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """One moment of a session, immutable. `value` returns None for values that are not computed yet.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.immutable import immutable
 
 UNKNOWN = -1
 RECENT = 64
@@ -19,7 +19,7 @@ MOST = 4  # timelines
 Key = tuple[str, ...]
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Hits:
     """The ticks of a batch at which a stop is hit, in order; and the ticks at which it could not be evaluated, with the errors."""
 

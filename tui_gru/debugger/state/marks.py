@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.immutable import immutable
 
 _LETTER = re.compile("[a-zA-Z]")
 
 
-@immutable
+@dataclass(frozen=True)
 class Mark:
     """A place on a branch, its letter, and a text about it, which may be empty."""
 
@@ -24,7 +23,7 @@ class Mark:
     text: str = ""
 
 
-@immutable
+@dataclass(frozen=True)
 class Marks:
     """All marks of a session, by letter. Immutable."""
 

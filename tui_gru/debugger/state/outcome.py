@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from tui_gru.debugger.program.position import Position
-from tui_gru.immutable import immutable
 
 Cause = Literal["breakpoint", "condition", "not finite", "growth", "check"]
 
 
-@immutable
+@dataclass(frozen=True)
 class Notice:
     """A one-line message: an answer to the user, or a `warning` that something is wrong."""
 
@@ -18,7 +18,7 @@ class Notice:
     warning: bool = False
 
 
-@immutable
+@dataclass(frozen=True)
 class StopEvent:
     """What stopped a run just after `tick`.
 
@@ -31,7 +31,7 @@ class StopEvent:
     notice: Notice | None = None
 
 
-@immutable
+@dataclass(frozen=True)
 class Outcome:
     """The position of a session after a verb, what stopped the run there (None: it ended or was interrupted), and the message."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.program.steps import StepMemory
@@ -12,7 +12,6 @@ from tui_gru.debugger.state.stops import LogLine, Stops
 from tui_gru.debugger.timeline.branches import Branches
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state.hit_counts import HitCounts, Key
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 Place = tuple[str, int]  # a branch, by name, and a tick
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class State:
     """A session between two verbs. Immutable; each verb creates a new state.
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Breakpoint:
     """Stops after the line whose target is `line` has been executed, if `condition` holds or is empty.
 
@@ -27,7 +26,7 @@ class Breakpoint:
     enabled: bool = True
 
 
-@immutable
+@dataclass(frozen=True)
 class Watch:
     """An expression whose value is shown; with `stops`, runs stop when it is computed and its value has changed."""
 
@@ -41,7 +40,7 @@ Stop = Breakpoint | Watch
 S = TypeVar("S", bound=Stop)
 
 
-@immutable
+@dataclass(frozen=True)
 class Stops:
     """All breakpoints and watches of a session, each kind in order of creation. Immutable.
 
@@ -112,7 +111,7 @@ class Stops:
         return stops
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Watched:
     """A watch at one moment: its `value`, None if not computed yet, and its value `before` that was computed.
 

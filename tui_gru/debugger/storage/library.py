@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -15,14 +16,13 @@ from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import SUFFIX, automatic_folder, own_files, session_path, sessions_folder, written, written_in
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.immutable import immutable
 
 LAST = "last"  # the name that stands for the newest session
 STAY = 20  # automatic recordings are kept; older ones are deleted
 LONGEST = 16  # characters of the text in the name of an automatic recording
 
 
-@immutable
+@dataclass(frozen=True)
 class Listed:
     """A session in a list. `place` is the place where it was left, or the error if it cannot be read; it then has no `branches`.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from tui_gru.debugger.state.state import State
-from tui_gru.immutable import immutable
 
 # SQLite and JSON are imported when a session is first written or read, since that takes a tenth of the start time.
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ IN_MEMORY = "not recorded; the session continues in memory only"
 T = TypeVar("T")
 
 
-@immutable
+@dataclass(frozen=True)
 class _Pending:
     """A recording that waits for its first change: a function for its path, the state at the beginning, and whether it is due."""
 

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +20,6 @@ from tui_gru.debugger.storage.session_errors import SessionFileError, Unwritable
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.engine.arguments import shown
-from tui_gru.immutable import immutable
 
 SUFFIX = ".tui-gru"
 LONGEST_NAME = 200  # bytes of a file name
@@ -51,7 +51,7 @@ def session_path(name: FilePath) -> Path:
     return automatic if not os.path.exists(named) and os.path.exists(automatic) else named
 
 
-@immutable
+@dataclass(frozen=True)
 class Opened:
     """A session read from a file: the time at which it was written (`written_in`), and a warning about missing data."""
 

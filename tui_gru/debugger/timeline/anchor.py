@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.immutable import immutable
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Anchor:
     """The moment after `tick` on a timeline."""
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.immutable import immutable
 
 MAIN = "main"
 LONGEST_NAME = 40
 
 
-@immutable(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Branch:
     """A timeline and the newest tick reached on it."""
 
@@ -23,7 +22,7 @@ class Branch:
     newest: int
 
 
-@immutable(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Change:
     """A change made at `tick` of the branch `source`, with its result on the branch `target`, a new one if the change forked.
 
@@ -38,7 +37,7 @@ class Change:
     left: int
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Branches:
     """All branches of a session, the name of the current one, and the changes that can be undone and redone. Immutable."""
 

@@ -6,12 +6,11 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.steps import StepIndex
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.segment import Segment
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 MOST = 4
 
 
-@immutable(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Chain:
     """A segment and the segments before it, without those that another segment replaced at the same tick.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import Point
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 # Changes a record that the caller owns, with the trainer that computes the rest. Returns where to continue (None: at the moment).
 Change = Callable[[BatchRecord, Trainer], Point | None]
@@ -35,7 +34,7 @@ def nothing(record: BatchRecord, trainer: Trainer) -> None:
     """Do nothing: the change of an edit that changes settings only."""
 
 
-@immutable
+@dataclass(frozen=True)
 class Edit:
     """One edit: of an entry of a parameter, value or gradient, of a setting of the update rule (`index` empty), or of a character
     of the text."""

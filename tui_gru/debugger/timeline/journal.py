@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.running.trainer import Trainer, corpus_of
-from tui_gru.immutable import immutable
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
 MOST_TRAINERS = 2
 
 
-@immutable(slots=True)
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One change; `kind` is one of `KINDS`. An edit has a name, an index (empty for a setting of the update rule) and a value."""
 
@@ -38,7 +37,7 @@ class JournalEntry:
         return cls(kind, args.get("name", ""), tuple(args.get("index", ())), args.get("value"))
 
 
-@immutable(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Letter:
     """An edited character of the text at `place` (0-based), and the one edited before it."""
 
@@ -47,7 +46,7 @@ class Letter:
     before: Letter | None
 
 
-@immutable(slots=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a stretch of training: `rule` has those of the update rule by name. `once` is the batch that learns although
     learning is off (an SGD step)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +16,9 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import Point, gradients_so_far
 from tui_gru.engine.running.weights import Array, Weights
-from tui_gru.immutable import immutable
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Moment:
     """The record of a batch as of one position. All arrays are read-only views of the computed values."""
 

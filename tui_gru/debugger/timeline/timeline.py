@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BLOCK = 2**16  # batches
 
 
-@immutable(eq=False, slots=True, weakref_slot=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Timeline:
     """An immutable chain of segments, identified by the last one. A change at a position gives a new timeline with the same
     past."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 
@@ -16,7 +17,6 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Model, Structure, model_of
 from tui_gru.engine.running.weights import Array, Layout, Weights
 from tui_gru.equations.errors import EquationError
-from tui_gru.immutable import immutable
 
 Pass = Callable[..., None]
 
@@ -33,7 +33,7 @@ class Sizes(dict[str, int]):
         return sum(self[part] for part in axis.split("+"))
 
 
-@immutable
+@dataclass(frozen=True)
 class Function:
     """A compiled pass: its generated code and the Python function."""
 
@@ -41,7 +41,7 @@ class Function:
     run: Pass
 
 
-@immutable
+@dataclass(frozen=True)
 class Block:
     """The places of a record's arrays in its one block of memory, `size` entries: of slots with their shapes, and of vectors.
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from tui_gru.engine.compiling.operations import ELEMENTWISE, OUT, Operation, Slot
 from tui_gru.engine.compiling.scheduling import Schedule
-from tui_gru.immutable import immutable
 
 #: The functions that the generated code can call.
 FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "concatenate")} | {
@@ -29,7 +28,7 @@ _CONSTANT = re.compile(r"c_(\d|minus|inf|nan)")
 _RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
 
 
-@immutable
+@dataclass(frozen=True)
 class View:
     """The array behind a local name of the generated code: the slot, the half of a state's slot, and the form in which it is
     viewed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from tui_gru.engine.compiling.lowering import Lowering
@@ -17,12 +18,11 @@ from tui_gru.equations.axes import Axes
 from tui_gru.equations.backward import Backward
 from tui_gru.equations.names import with_word
 from tui_gru.equations.page import Line, Page
-from tui_gru.immutable import immutable
 
 PHASES = ("forward", "backward")
 
 
-@immutable
+@dataclass(frozen=True)
 class Phase:
     """One pass: its lines and segments in order, its operations in the order of execution, and the direction of each loop."""
 

@@ -7,15 +7,15 @@ that are executed once. A line that reads values of the other direction needs th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Reduce
 from tui_gru.equations.page import Line
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Segment:
     """Lines that are executed together. `way` is 1 for timesteps from first to last, −1 from last to first, 0 for lines that are
     executed once."""
@@ -33,7 +33,7 @@ class Segment:
         return length if self.way else 1
 
 
-@immutable
+@dataclass(frozen=True)
 class Loop:
     """A cycle through a state: the names of the lines and parts on it, and the direction in which it runs."""
 

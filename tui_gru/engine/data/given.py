@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,10 +17,9 @@ from tui_gru.engine.model import Structure
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.names import with_word
-from tui_gru.immutable import immutable
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class GivenBatch:
     """The data of one batch.
 
@@ -47,7 +46,7 @@ class GivenBatch:
     derived: Callable[[Weights], None] = lambda gradients: None
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Given:
     """Batches of one model, all of the same sizes. `batches` may load each batch when it is accessed.
 
@@ -80,7 +79,7 @@ class Given:
     identity: Callable[[], Mapping[str, Any]] | None = None
 
 
-@immutable
+@dataclass(frozen=True)
 class GivenConfig(Config):
     """The config of a run on given batches. It has no text; each batch begins with its own weights and states."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -20,7 +21,6 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.equations import expression as e
 from tui_gru.equations.backward import Reading, steps_of
 from tui_gru.equations.page import Page
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ class Additions(Protocol):
         """Return the value, at one timestep or at all of them (None), plus the number added at a place."""
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The names of a page in an order in which they can be computed, timestep by timestep on a cycle through a state.
 

@@ -9,6 +9,7 @@ update rule, from the values that it reads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,12 @@ from tui_gru.engine.reference.torch_loading import load_torch
 from tui_gru.engine.reference.torch_slopes import Slopes
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-11}  # relative to the largest entry of an array
 OF_UPDATE = {"float32": 1e-5, "float64": 1e-13}  # relative, for lines of the update, which do not sum over timesteps
 
 
-@immutable
+@dataclass(frozen=True)
 class Comparison:
     """One array compared with a reference; `against` is forward pass, autograd, finite differences, or update.
 

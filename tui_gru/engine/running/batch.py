@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,13 @@ from tui_gru.engine.compiling.compiled import Compiled
 from tui_gru.engine.compiling.emission import View, cut
 from tui_gru.engine.compiling.operations import Slot
 from tui_gru.engine.running.weights import Array, Weights
-from tui_gru.immutable import immutable
 
 Rounds = list[list[tuple[Array, ...]]]
 
 _UNHELD = 3  # reference count of a record that only the pool holds: its list, a local variable, and the argument of getrefcount
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Beside:
     """The arrays of a pass that reads the values of one record and writes the deltas of another."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,11 @@ from tui_gru.engine.compiling.operations import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.compiling.update import Keep
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
-from tui_gru.immutable import immutable
 
 Settings = Mapping[str, float]  # settings of the update rule: learning_rate, beta1 …; never changed in place
 
 
-@immutable
+@dataclass(frozen=True)
 class Earlier:
     """The earlier batches of an epoch that the gradient continues into (carry `notebook`), latest first.
 
@@ -34,7 +33,7 @@ class Earlier:
 NO_EARLIER = Earlier()
 
 
-@immutable
+@dataclass(frozen=True)
 class Point:
     """A point in the computation of a batch.
 

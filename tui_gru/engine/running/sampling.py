@@ -8,6 +8,7 @@ model never reads the sampled characters.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,9 @@ from tui_gru.engine.model import shipped
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
-from tui_gru.immutable import immutable
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Draw:
     """One sampled character, its index, its distribution y_hat (V), and the uniform number that selected it (None if the most
     likely was taken)."""
@@ -36,7 +36,7 @@ class Draw:
     uniform: float | None
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """A sampled text with its options and draws.
 

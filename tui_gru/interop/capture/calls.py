@@ -4,14 +4,13 @@ torch."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.tensors import Array
 
 
-@immutable
+@dataclass(frozen=True)
 class GRUModule:
     """A torch.nn.GRU or torch.nn.GRUCell of the script, by its name in the captured module."""
 
@@ -43,7 +42,7 @@ class GRUModule:
         return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class WeightSet:
     """The weights that one or more calls used, at the time of the calls.
 
@@ -59,7 +58,7 @@ class WeightSet:
     gradients: Mapping[str, Array] = field(default_factory=dict)
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class HeadCall:
     """The linear layer that read the whole output of a call: logits (T, B, V), their gradient, weight (V, D·H) and bias (V)."""
 
@@ -70,7 +69,7 @@ class HeadCall:
     bias: Array | None
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class GRUCall:
     """One call of a GRU, time first in any layout of the script; a call of a GRUCell has one timestep.
 
@@ -114,7 +113,7 @@ class GRUCall:
         return int(self.x.shape[1])
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class CapturedStep:
     """One step of a training script.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.capture.buffers import Take
 from tui_gru.interop.tensors import Array
 
@@ -27,7 +27,7 @@ def to_array(tensor: Tensor, take: Take) -> Array:
     return array
 
 
-@immutable
+@dataclass(frozen=True)
 class Padded:
     """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
 
@@ -47,7 +47,7 @@ class Padded:
         return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
 
 
-@immutable
+@dataclass(frozen=True)
 class OneTimestep(Padded):
     """The input or output of a cell, (B, ·) or (·)."""
 
@@ -62,7 +62,7 @@ class OneTimestep(Padded):
         return self.array(tensor, take)
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Packed:
     """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
 

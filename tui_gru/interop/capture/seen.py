@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import GRUModule
 from tui_gru.interop.capture.layouts import OneTimestep, Packed, Padded, packed_layout
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """The tensors of a call. For a PackedSequence, `x` and `out` are its data, and `layout` is `Packed`."""
 

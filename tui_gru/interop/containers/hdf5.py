@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.containers.zip_archive import HARMLESS_SIZE, MOST_RATIO, Member
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.tensors import FLOATS, Array, Tensor, byte_size, checked_shape, not_float
@@ -22,7 +22,7 @@ DAMAGED = "its HDF5 structure is damaged or cut off; get the file again"
 Source: TypeAlias = Path | Member
 
 
-@immutable
+@dataclass(frozen=True)
 class Tree:
     """The datasets by path, and the text attributes by the path of the group and the name of the attribute."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.containers.zip_archive import Member, members
 from tui_gru.interop.errors import ModelFileError
 
 HEAD_SIZE = 512
 
 
-@immutable
+@dataclass(frozen=True)
 class Opened:
     """The path of a regular file, its size in bytes and its first bytes."""
 

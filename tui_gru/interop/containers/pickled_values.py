@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from struct import Struct, error
 from typing import Any, TypeAlias
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError
 
 
@@ -23,7 +22,7 @@ class DamagedPickleError(ModelFileError):
         super().__init__("the pickle in it is damaged; get the file again")
 
 
-@immutable
+@dataclass(frozen=True)
 class Named:
     """A class or function that the pickle names, as "module.name"."""
 

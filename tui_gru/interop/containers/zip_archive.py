@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError, printable
 
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -18,7 +18,7 @@ MOST_RATIO, HARMLESS_SIZE = 100, 1 << 24
 DAMAGED = "its zip directory is damaged or cut off; get the file again"
 
 
-@immutable
+@dataclass(frozen=True)
 class Member:
     """One file in a zip archive. Every read opens the archive, checks it, and closes it."""
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.blocks import Blocks
 from tui_gru.interop.containers.onnx_tensors import TENSOR_NAME, integers, onnx_tensor
 from tui_gru.interop.containers.opened import Opened
@@ -76,7 +75,7 @@ class Scope:
         raise NotAGRUError(f"its {what} is an input of the graph, not stored; store it as an initializer")
 
 
-@immutable
+@dataclass(frozen=True)
 class Attributes:
     """The attributes of a node by name."""
 

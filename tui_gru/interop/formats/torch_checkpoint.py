@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.containers.pickled_values import Builders, Machine, Named, Unknown
 from tui_gru.interop.containers.zip_archive import Member
@@ -54,7 +53,7 @@ def fits(file: Opened) -> bool:
     return any(name.split("/")[1:] == [PICKLE] for name in file.members)
 
 
-@immutable
+@dataclass(frozen=True)
 class Storage:
     """The bytes that tensors are views of."""
 

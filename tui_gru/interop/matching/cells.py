@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.blocks import Blocks
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import BlockSource
@@ -16,7 +16,7 @@ from tui_gru.interop.tensors import FLOATS, Array, Tensor, not_float
 KINDS = {1: "a plain RNN", 2: "a unit of two gates", 4: "an LSTM"}
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class CellArrays:
     """The sizes of a layer in one direction. `read` returns its numbers."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tui_gru.immutable import immutable
+from dataclasses import dataclass
+
 from tui_gru.interop.found import Convention
 
 TORCH = Convention("rzn", "after")
 
 
-@immutable
+@dataclass(frozen=True)
 class Stacked:
     """Names for gates stacked in one matrix: of W, U, the bias of the input, the bias of the state, and the state bias of n alone.
 
@@ -27,7 +28,7 @@ class Stacked:
     guess: str = ""  # the part of the convention that cannot be concluded from the names
 
 
-@immutable
+@dataclass(frozen=True)
 class Apart:
     """Names for gates in separate matrices: of W, U, b and b_h, each for the gates z, r and n in this order."""
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.blocks import Blocks
 from tui_gru.interop.containers.hdf5 import Tree
 from tui_gru.interop.errors import printable
@@ -31,7 +30,7 @@ GENERATED = re.compile(r"(?:(?:gru|lstm|simple_rnn)_)?cell(?:_\d+)?")  # Keras's
 GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
 
 
-@immutable
+@dataclass(frozen=True)
 class Place:
     """The place of a cell: its path in the file, its names from the outermost layer to the cell itself, and its arrays."""
 

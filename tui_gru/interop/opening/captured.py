@@ -7,7 +7,7 @@ gradient of a step is the sum over its calls and the mean over its ranks, so bot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 
@@ -19,7 +19,6 @@ from tui_gru.engine.model import Structure
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
-from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.opening.remarks import remarks
@@ -30,7 +29,7 @@ from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
 
-@immutable
+@dataclass(frozen=True)
 class CallShape:
     """The shape of a call, known before its numbers are read. `classes` is the width of its head, or 0."""
 
@@ -50,7 +49,7 @@ class CallShape:
         return cls(call.module, *shape, call.lengths is not None, bool(call.masks), call.learned, classes, call.dtype)
 
 
-@immutable
+@dataclass(frozen=True)
 class Frame:
     """The model for all batches of a run, and its sizes."""
 

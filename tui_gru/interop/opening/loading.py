@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Weights
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect
@@ -31,7 +30,7 @@ from tui_gru.interop.tensors import Array
 FilePath = str | PathLike[str]
 
 
-@immutable
+@dataclass(frozen=True)
 class Convention:
     """The convention of a file as the user gives it. None means that the file, or the proof by its output, decides."""
 
@@ -91,7 +90,7 @@ def _proved(found: FoundGRU, numbers: Numbers, y: Array) -> tuple[FoundGRU, str]
     return proof.found, proof.message if not proof.settled or proof.found.convention != found.convention else ""
 
 
-@immutable
+@dataclass(frozen=True)
 class Reads:
     """The head of a model, and the text to predict: `text`, or `ids` (N), whole numbers.
 

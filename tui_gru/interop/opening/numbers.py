@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.formats.npz import UNREADABLE, header
 from tui_gru.interop.found import FoundGRU
@@ -21,7 +21,7 @@ from tui_gru.interop.tensors import Array
 TIMESTEPS, ROWS, SEED = 8, 2, 0
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Numbers:
     """The inputs of a GRU: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if
     all rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""

@@ -7,7 +7,7 @@ conventions; this search also compares the biases, the axes of the input and the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -21,7 +21,6 @@ from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.compose import LIVE
-from tui_gru.immutable import immutable
 from tui_gru.interop.blocks import LETTERS
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention
 from tui_gru.interop.opening.equations import cell_in
@@ -45,7 +44,7 @@ BIASES: Mapping[str, Callable[[Array, Array], Pair]] = {
 }
 
 
-@immutable
+@dataclass(frozen=True)
 class Variant:
     """One variant of the computation of a batch. The order of `convention` lists the gates that are now used as z, r and n.
 
@@ -61,7 +60,7 @@ class Variant:
     padded: bool = False
 
 
-@immutable
+@dataclass(frozen=True)
 class Fit:
     """The variant that gives the expected output, with the error of the present computation (`now`) and of this variant (`then`),
     relative to the largest entry. `equal`: the two biases of every gate are equal."""
@@ -77,7 +76,7 @@ class Fit:
         return bool(getattr(self.variant.convention, field) != getattr(self.here, field))
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Numbers:
     """x (T, B, I) or tokens (T, B), first states (layers · directions, B, H), live (T, B) or None, and the output (T, B, D · H)."""
 

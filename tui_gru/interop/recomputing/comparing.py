@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Weights
-from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import GRUCall
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
@@ -25,7 +24,7 @@ def tolerance_of(call: GRUCall) -> float:
     return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Difference:
     """Two arrays that should be equal, `ours` and the `recorded` one.
 

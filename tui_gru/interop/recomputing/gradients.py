@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
 
 from tui_gru.engine.numbers import given, scientific
-from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
 from tui_gru.interop.recomputing.models import torch_gradients
@@ -36,7 +35,7 @@ class Cause(StrEnum):
     NOTHING = "nothing"
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class GradientComparison:
     """The comparison. `differences` has, for each parameter, `factor` times the derived gradient and p.grad; and for each weight
     that is computed from parameters, the derived gradient and its gradient from autograd, which is not scaled yet.

@@ -10,11 +10,11 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.recording.encoding import number, plain
 
@@ -57,7 +57,7 @@ def rank_of_lines(name: str) -> int | None:
     return None if match is None else int(match[1])
 
 
-@immutable
+@dataclass(frozen=True)
 class Line:
     """A kept step; `why` is "every", "trigger", or "before" a trigger. `losses` has the losses of all steps since the line
     before, up to this one; None for steps without a loss."""
@@ -73,7 +73,7 @@ class Line:
         return json.dumps({**entry, "losses": [plain(loss) for loss in self.losses]}, allow_nan=False) + "\n"
 
 
-@immutable
+@dataclass(frozen=True)
 class Progress:
     """The number of steps so far, with the losses since the line before. `closed` is True if the recording has ended."""
 

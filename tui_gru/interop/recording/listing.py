@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.recording.encoding import number
 from tui_gru.interop.recording.folder import (
@@ -25,7 +24,7 @@ from tui_gru.interop.recording.folder import (
 from tui_gru.interop.recording.shards import read_shard
 
 
-@immutable
+@dataclass(frozen=True)
 class KeptStep:
     """A recorded step: its number, from 0, and the ranks that recorded it. Loss and norm come from the lowest rank."""
 
@@ -36,7 +35,7 @@ class KeptStep:
     norm: float | None = None
 
 
-@immutable
+@dataclass(frozen=True)
 class Listing:
     """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tui_gru.engine.numbers import gib
-from tui_gru.immutable import immutable
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
@@ -25,7 +24,7 @@ from tui_gru.interop.tensors import Tensor
 _Found = TypeVar("_Found")
 
 
-@immutable
+@dataclass(frozen=True)
 class Recording:
     """The contents of a recording's folder at the time of reading; `refreshed` reads it again.
 

@@ -12,10 +12,10 @@ import math
 import operator
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeAlias
 
-from tui_gru.immutable import immutable
 from tui_gru.interop.errors import CaptureError, printable
 
 NAMES = ("loss", "norm", "step", "lr", "nan")  # norm: of all gradients; nan: 1 if a number is not finite
@@ -92,7 +92,7 @@ def _compile(source: str, earlier: Mapping[str, deque[float]]) -> Evaluate:
 _EXAMPLE = "write one such as nan or loss > 3*mean(loss)"
 
 
-@immutable
+@dataclass(frozen=True)
 class _Compiler:
     earlier: Mapping[str, deque[float]]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from rich.color import Color
 from rich.style import Style
 
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.glyphs import UNICODE, Glyphs
 
 #: Colours are quantized to this number of levels, which is odd so that 0 is one of them. Styles and segments can then be
@@ -18,7 +17,7 @@ LEVELS = 33
 RGB = tuple[int, int, int]
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Palette:
     """The styles of a theme by meaning. Colour is never the only sign: the text has signs and digits.
 

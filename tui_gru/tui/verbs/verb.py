@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.binding import Binding
-
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -33,7 +32,7 @@ def always(screen: MainScreen) -> bool:
     return True
 
 
-@immutable
+@dataclass(frozen=True)
 class Typed:
     """The form of a verb on the `:` line.
 
@@ -53,7 +52,7 @@ class Typed:
         return bool(self.usage or self.help or self.completes)
 
 
-@immutable
+@dataclass(frozen=True)
 class Verb:
     """A row of the verb table.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from rich.cells import cell_len
@@ -11,7 +11,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.refs import Cell
@@ -19,7 +18,7 @@ from tui_gru.tui.widgets.refs import Cell
 Row = tuple[Segment, ...]
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Box:
     """A rectangle of styled text. Every row is exactly `width` cells wide.
 

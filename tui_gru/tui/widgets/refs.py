@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Ref:
     """A number of the shown moment: entry `index` (0-based) of `name` at timestep `t`, None for the current timestep.
 

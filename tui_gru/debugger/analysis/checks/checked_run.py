@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,6 @@ from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.numbers import scientific
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.engine.reference.torch_reference import Comparison
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOOKAHEAD = 64  # batches; a search sees up to 16 batches beyond the place it finds
 
 
-@immutable
+@dataclass(frozen=True)
 class CheckTotals:
     """The number of checked batches and their largest difference, at `place` in batch `batch` (counted through all epochs)."""
 

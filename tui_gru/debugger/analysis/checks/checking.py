@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,7 +23,6 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import Point
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.equations.expression import Apply, Expression, Name
-from tui_gru.immutable import immutable
 
 if TYPE_CHECKING:
     from tui_gru.engine.reference.torch_reference import Comparison
@@ -32,7 +31,7 @@ ENTRIES, SEED = 2, 0  # entries of each array for finite differences, and the se
 FORWARD, AUTOGRAD, DIFFERENCES = "forward pass", "autograd", "finite differences"
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Row:
     """The comparisons of one name: the whole array with PyTorch, and for gradients and deltas some entries with finite differences.
 
@@ -64,7 +63,7 @@ def severity(comparison: Comparison) -> float:
     return comparison.absolute / comparison.allowed if math.isfinite(comparison.absolute) else math.inf
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Report:
     """The result for the batch of `position`, where the check was requested. Rows are gradients, then deltas, then values.
 
@@ -147,7 +146,7 @@ def _split(comparison: Comparison, program: Program) -> tuple[int | None, tuple[
     return None, () if comparison.name == "loss" else comparison.index
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Check:
     """A prepared check of one batch. It does not touch the session, so any thread can `run` it.
 

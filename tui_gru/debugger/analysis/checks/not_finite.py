@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
@@ -11,10 +13,9 @@ from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class NotFinite:
     """A number that is not finite: entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists."""
 

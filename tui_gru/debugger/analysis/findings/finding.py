@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class Evidence:
     """One fact in words. `number` refers to a number of the run that shows it, with its `value`."""
 
@@ -15,7 +16,7 @@ class Evidence:
     value: float | None = None
 
 
-@immutable
+@dataclass(frozen=True)
 class Finding:
     """A problem that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
 

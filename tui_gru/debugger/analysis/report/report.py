@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.analysis.loss_places import Share
 from tui_gru.engine.data.tokens import Text
-from tui_gru.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True)
 class UnitNote:
     """A unit (0-based): the class that it correlates with, Pearson's correlation r, and the places where it is strongest in that
     direction, each as the text before the character, the character, and the text after it.
@@ -23,7 +24,7 @@ class UnitNote:
     places: tuple[tuple[str, str, str], ...]
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Report:
     """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
     characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts.

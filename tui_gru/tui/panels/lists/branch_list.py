@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -15,7 +16,6 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.characters import cut, fitting
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
@@ -32,7 +32,7 @@ _MARK = 2  # cells of the sign before the current branch
 _LEAST = 8  # cells of a name at least
 
 
-@immutable
+@dataclass(frozen=True)
 class Twig:
     """A branch in the tree; `stem` is the part of the tree drawn before its name."""
 

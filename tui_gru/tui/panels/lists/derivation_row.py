@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.derivation.written import Row
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.characters import cut, folded
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
 from tui_gru.tui.look.palette import Palette
@@ -19,7 +19,7 @@ BAR, MADE = 8, 40  # cells: of the bar of a share, and the least of the expressi
 SHARE = 8  # cells of a share in per cent
 
 
-@immutable
+@dataclass(frozen=True)
 class Columns:
     """The widths of the columns of a derivation, in cells."""
 

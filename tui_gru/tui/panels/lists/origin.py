@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -19,7 +19,6 @@ from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.anchor import Anchor
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.characters import fitting
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.panels.lists.derivation_row import Columns, in_full, line
@@ -33,7 +32,7 @@ HINTS = ("enter follows", "right opens", "backspace back", "> largest term", "d 
 ROOMY = 9  # rows; from this height, the number is also written above its tree
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Leaf:
     """A derivation with its view: the open nodes and the row of the cursor. The number was computed at `place`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len
@@ -18,7 +19,6 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Apply, Name
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.writing import decimal
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.operands import Operands
@@ -41,7 +41,7 @@ def _shortened(count: int, term: Callable[[int], str]) -> list[str]:
     return [term(0), f"… {count} terms …", term(count - 1)]
 
 
-@immutable
+@dataclass(frozen=True)
 class ExampleEntry:
     """An entry of the result of a line: in row `row` of the batch, at the first unit or at the target."""
 

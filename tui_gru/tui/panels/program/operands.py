@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from tui_gru.engine.compiling.update import GRADIENTS
 from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply, Expression
-from tui_gru.immutable import immutable
 from tui_gru.tui.widgets.refs import Ref, Refs, refs_of
 from tui_gru.tui.widgets.written import Kind
 
@@ -29,7 +28,7 @@ def kind_of(program: Program, name: str) -> Kind:
     return "unit" if low >= 0 and high <= 1 else "signed"
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Operand:
     """A matrix of shape (rows, columns), or a number of shape ().
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,7 +12,6 @@ from rich.segment import Segment
 
 from tui_gru.engine import numbers
 from tui_gru.engine.data.tokens import Text
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.operands import Operand
@@ -33,7 +32,7 @@ class Limits(NamedTuple):
     labels: bool = True
 
 
-@immutable
+@dataclass(frozen=True)
 class Sign:
     """An operator or the name of a function. With `breaks`, the line may be broken before it."""
 
@@ -47,7 +46,7 @@ class Sign:
         return text(palette, self.sign)
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Matrix:
     """An operand. `focus` is the row and the column of the batch row that is singled out.
 
@@ -145,7 +144,7 @@ class Matrix:
         return from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class Fence:
     """A bracket as tall as the enclosed matrices on its line, `inner` (see `beside`)."""
 

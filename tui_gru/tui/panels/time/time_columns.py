@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.cell_row import CellRow
@@ -15,7 +16,7 @@ from tui_gru.tui.widgets.plots.time_scale import TimeScale
 from tui_gru.tui.widgets.written import Array
 
 
-@immutable(eq=False)
+@dataclass(frozen=True, eq=False)
 class LossColumns:
     """The losses by column, each array of shape (columns,).
 

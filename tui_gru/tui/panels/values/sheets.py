@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -12,7 +12,6 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
 from tui_gru.tui.widgets.refs import Refs, refs_of
@@ -22,7 +21,7 @@ from tui_gru.tui.widgets.written import ENTRIES, Array, matrix, scale_of
 MOST_ENTRIES = 400
 
 
-@immutable
+@dataclass(frozen=True)
 class Sheet:
     """A quantity of every parameter: `read` returns it from a snapshot, `sign` is written before the parameter's name."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,6 @@ from textual.geometry import Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.bars import bars
@@ -29,7 +29,7 @@ _BLOCKS = (26, 17)
 _FEWEST = 2
 
 
-@immutable
+@dataclass(frozen=True)
 class _Plan:
     """The layout: the rows shown, how many side by side, the number of characters of each, and blank lines between rows."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from tui_gru.immutable import immutable
 from tui_gru.tui.widgets.plots.envelope import FEW, Envelope
 from tui_gru.tui.widgets.plots.ticks import label, ticks
 from tui_gru.tui.widgets.written import Array
@@ -39,7 +39,7 @@ class Scale(Enum):
         return scales[(scales.index(self) + 1) % len(scales)]
 
 
-@immutable
+@dataclass(frozen=True)
 class Axis:
     """An axis from `low` to `high`, both finite. With `log`, low must be > 0."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.immutable import immutable
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows, hstack, overlay, pad, text, vstack
 from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of
@@ -28,7 +27,7 @@ Series = Envelope | Array | Sequence[float]
 _RULES = 8
 
 
-@immutable
+@dataclass(frozen=True)
 class Plot:
     """A drawn curve: its `box`, and the mapping between points and columns. The plot area has `columns` cells from `margin` + 1 on.
 
