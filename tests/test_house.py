@@ -115,6 +115,7 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: Modules that the first picture and the first step do not need. They are imported when they are first used.
 LATE = {
     "debugger": (
+        "analysis.baselines snapshots.other_branch program.typed "
         "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
         "breakpoints.counting breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
         "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
@@ -123,16 +124,18 @@ LATE = {
         "state.hit_counts storage.state_reader storage.trace timeline.anchor timeline.edits"
     ),
     "engine": (
-        "running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
+        "data.given running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
         "reference.torch_reference reference.torch_slopes running.training"
     ),
     "tui": (
+        "explanations.here explanations.panels explanations.signs explanations.values "
         "exporting keymap screenshot look.svg screens.help panels.lists.branch_list panels.lists.check_report "
         "panels.typing.command_line panels.lists.derivation_row panels.values.gradient_flow panels.program.log "
         "panels.lists.origin panels.lists.stops_list panels.program.watches panels.lists.what_if verbs.completion "
-        "verbs.line verbs.stop_arguments"
+        "verbs.line verbs.stop_arguments panels.values.given_output panels.values.given_sequence"
     ),
 }
+MOST_MODULES = 190  # of the project, packages included
 FILES = {"debugger": "storage.library storage.session_file storage.state_writer storage.store"}
 
 
@@ -147,6 +150,7 @@ def test_what_the_first_step_does_not_need_is_not_loaded(record, tmp_path):
     assert not loaded & {"torch", "html"}
     assert not modules_of(LATE) & loaded
     assert (modules_of(FILES) <= loaded) is ("sqlite3" in loaded) is record
+    assert len([name for name in loaded if name.startswith("tui_gru")]) <= MOST_MODULES + 10 * record
 
 
 def test_what_is_late_is_there():

@@ -7,7 +7,8 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Names
 from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.position import LARGEST, position_of, tick_of
+from tui_gru.debugger.program.position import position_of, tick_of
+from tui_gru.debugger.program.typed import LARGEST
 from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.widget import Widget
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.pages import page_words
@@ -20,6 +21,17 @@ def panels(d: Driver) -> set[str]:
     """Return the names of the visible panels."""
     shown = {type(panel).__name__ for panel in d.screen.walk_children() if panel.region}
     return {words for name, words in WORDS.items() if name in shown}
+
+
+def assert_styled(d: Driver) -> None:
+    """Assert that no visible widget would look different if all were styled again."""
+
+    def looks() -> dict[Widget, str]:
+        return {node: node.styles.css for node in d.screen.query(Widget) if node.region}
+
+    before = looks()
+    d.screen.update_node_styles()
+    assert looks() == before
 
 
 def footer(d: Driver) -> str:
@@ -42,6 +54,7 @@ async def have_their_panels(d: Driver) -> None:
         await d.pilot.pause()
         shown = panels(d) - ({"watches", "log"} if page != ("watches", "log") else set())
         assert shown == (set(WORDS.values()) - {"watches", "log"} if page == ("all panels",) else set(page)), number
+        assert_styled(d)
         assert (f"v view {number}/{len(pages)}" in footer(d)) is (len(pages) > 1)
         await d.type("v")
     assert d.screen.panels.page == 1
@@ -57,6 +70,7 @@ async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) ->
                 await d.type("o")
                 line = d.session.snapshot().line
                 assert line is not None
+                assert_styled(d)
                 seen[line.target] = panels(d)
                 assert seen[line.target] == set(d.screen.panels.on_pages[0]), line.text
         narrow = size[0] < 100

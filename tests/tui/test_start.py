@@ -1,35 +1,75 @@
-"""The cost of the first picture: no more styling and layout than necessary."""
+"""The cost of the first picture and of the first step: no more widgets, styling, layout and drawing than necessary."""
 
 from collections import Counter
 
 import pytest
+from textual._compositor import Compositor
 from textual.css.stylesheet import Stylesheet
 from textual.screen import Screen
+from textual.widget import Widget
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import until_idle
 
+SIZES = [(160, 50), (120, 36), (80, 24), (50, 14)]
 
-@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24), (50, 14)])
-async def test_the_first_picture_is_styled_and_laid_out_no_more_than_that_of_an_empty_app(size, monkeypatch):
-    again, styled = 0, Counter()
-    lay_out, apply = Screen._refresh_layout, Stylesheet.apply
+
+class Costs:
+    """Layouts, `of a size` of the terminal or `again`; the kinds of updates that were drawn; and how often each node was styled."""
+
+    def __init__(self):
+        self.layouts, self.drawn, self.styled = Counter(), [], Counter()
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    found = Costs()
+    lay_out, draw, apply = Screen._refresh_layout, Compositor.render_update, Stylesheet.apply
 
     def count_layout(screen, size=None, **options):
-        nonlocal again
-        again += size is None  # except for a size of the terminal, which Textual receives several times
+        found.layouts["of a size" if size else "again"] += 1
         return lay_out(screen, size, **options)
 
+    def count_drawing(compositor, **options):
+        update = draw(compositor, **options)
+        if update is not None:
+            found.drawn.append(type(update).__name__)
+        return update
+
     def count_style(sheet, node, *args, **options):
-        styled[node] += 1
+        found.styled[node] += 1
         return apply(sheet, node, *args, **options)
 
     monkeypatch.setattr(Screen, "_refresh_layout", count_layout)
+    monkeypatch.setattr(Compositor, "render_update", count_drawing)
     monkeypatch.setattr(Stylesheet, "apply", count_style)
+    return found
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_first_picture_is_styled_and_drawn_once(size, costs):
     async with headless(make_app(Config.of()), size) as pilot:
         await until_idle(pilot)
         await pilot.pause(0.05)
-    assert again <= 1  # Textual's own notifications
-    assert {times for node, times in styled.items() if not isinstance(node, Screen)} == {1, 2}  # when mounted, and with the screen
+        assert len(pilot.app.screen.query(Widget)) <= 28
+    assert costs.layouts["of a size"] == 1
+    assert costs.layouts["again"] <= 3  # for what the panels show at this size, and Textual's own for a scroll bar
+    assert costs.drawn[0] == "LayoutUpdate"
+    assert set(costs.drawn[1:]) <= {"ChopsUpdate"}  # parts: the scroll bar, and on a tiny screen the listing
+    assert {times for node, times in costs.styled.items() if not isinstance(node, Screen)} == {1}
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_first_step_styles_and_draws_only_what_changes(size, costs):
+    async with headless(make_app(Config.of()), size) as pilot:
+        await until_idle(pilot)
+        await pilot.pause(0.05)
+        for each in (costs.layouts, costs.drawn, costs.styled):
+            each.clear()
+        await pilot.press("s")
+    assert costs.layouts.total() <= 2
+    assert set(costs.drawn) == {"ChopsUpdate"}
+    assert max(costs.styled.values()) <= 2  # when it is shown, and when it is marked as fresh
+    assert len(costs.styled) <= 18

@@ -128,7 +128,8 @@ def text_of(kind: str, name: str) -> str:
 
 def names_of(kind: str) -> tuple[str, ...]:
     """Return the names of the built-in pieces of one kind, sorted."""
-    return tuple(sorted(path.stem for path in (FOLDER / KINDS[kind]).glob(f"*.{kind}")))
+    ending = f".{kind}"
+    return tuple(sorted(file.removesuffix(ending) for file in os.listdir(FOLDER / KINDS[kind]) if file.endswith(ending)))
 
 
 @lru_cache(maxsize=1)

@@ -23,8 +23,8 @@ _GREEK = {
 _ONE_CHARACTER = [c for x in ascii_letters for sign, _ in _ACCENTS.values() if len(c := normalize("NFC", x + sign)) == 1]
 _ACCENTED = f"(?:[{''.join(_ONE_CHARACTER)}]|[A-Za-z][{''.join(sign for sign, _ in _ACCENTS.values())}])"
 _MARKS = "|".join(sign for sign, _ in (*_WRITTEN.values(), *_ARROWS.values()))
-#: A name in its on-screen spelling that has a mark which code spells out, such as ŷ, hₜ₋₁ or dh←.
-MARKED = re.compile(rf"[A-Za-z]*(?:{_ACCENTED}(?:{_MARKS})*|[A-Za-z](?:{_MARKS})+)(?:_l\d+(?:_reverse)?)?")
+#: The pattern of a name in its on-screen spelling that has a mark which code spells out, such as ŷ, hₜ₋₁ or dh←.
+MARKED = rf"[A-Za-z]*(?:{_ACCENTED}(?:{_MARKS})*|[A-Za-z](?:{_MARKS})+)(?:_l\d+(?:_reverse)?)?"
 
 
 def split(name: str) -> tuple[str, str]:

@@ -46,6 +46,7 @@ class TuiGruApp(GuardedApp):
     TITLE = "tui-gru"
     ALLOW_SELECT = False  # panels have no selectable text, and selecting in a removed widget fails
     CSS_PATH = "screens/main.tcss"  # set here, since Textual does not load the style file of a default screen
+    _themed = False  # True once the theme is set
 
     def __init__(
         self, session: Session, *, theme: str | None = None, glyphs: Glyphs | None = None, own_keys: Mapping[str, str] | None = None
@@ -60,10 +61,15 @@ class TuiGruApp(GuardedApp):
         self.own_keys = dict(own_keys or {})
         self._bound = {key for keys in self.own_keys.values() for key in keys.split(",")}
         self.animation_level = "none"
+        self._themed = True
         register_themes(self)
         name = checked_theme(self, theme or BLACKBOARD.name)
         self.set_reactive(App.theme, name)  # without a watcher: nothing has been styled yet
         self.stylesheet.set_variables(self.get_css_variables())
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Return the colours of the theme; nothing in the constructor of Textual, which asks for those of its own theme."""
+        return super().get_css_variables() if self._themed else {}
 
     def get_driver_class(self) -> type[Driver]:
         try:

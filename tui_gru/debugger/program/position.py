@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tui_gru.debugger.program.line_table import Line, Program
-from tui_gru.debugger.program.typed import LARGEST, Reader
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
@@ -46,6 +45,8 @@ def tick_of(place: str | Position | int, here: Position, program: Program) -> in
     In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch. Raises `TuiGruError`
     for a place that does not exist in the program.
     """
+    from tui_gru.debugger.program.typed import LARGEST  # imported late: nothing is typed at first
+
     if isinstance(place, str):
         epoch, batch, t = _parts(place, program)
         if batch is None:
@@ -81,6 +82,8 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
 
     Returns epoch, batch and timestep, 0-based; None for those omitted.
     """
+    from tui_gru.debugger.program.typed import LARGEST, Reader
+
     steps = () if program.config.given is None else program.config.given.steps
     reader = Reader(text, f"{f'step {steps[-1]} t1 or ' if steps else ''}e3 b2 t1 (epoch, batch, timestep, counted from 1)")
     if steps and reader.take("step"):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.run import Run
-from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -14,6 +13,7 @@ from tui_gru.engine.running.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart
+    from tui_gru.debugger.snapshots.other_branch import OtherBranch
 
 
 def comparing(run: Run) -> str | None:
@@ -81,6 +81,8 @@ def other(run: Run) -> OtherBranch | None:
     name = comparing(run)
     if name is None:
         return None
+    from tui_gru.debugger.snapshots.other_branch import OtherBranch  # imported late: only needed for a comparison
+
     branch, tick = run.state.branches.named[name], run.state.tick
     timeline = branch.timeline
     losses = Series(timeline, "loss", run.program.last_loss(branch.newest) + 1)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, in_words
-from tui_gru.debugger.program.typed import LARGEST
 from tui_gru.debugger.session import changes, comparison, picture, places, sampling, stops, travel
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.questions import Questions
@@ -785,7 +784,11 @@ class Session:
 
 
 def _checked_epochs(epochs: int | None) -> int | None:
-    return None if epochs is None else arguments.whole("epochs", epochs, least=1, most=LARGEST, option="epochs")
+    if epochs is None:
+        return None
+    from tui_gru.debugger.program.typed import LARGEST  # imported late: few runs have an end
+
+    return arguments.whole("epochs", epochs, least=1, most=LARGEST, option="epochs")
 
 
 def _matched(outcome: Outcome) -> bool:

@@ -13,7 +13,6 @@ import numpy as np
 from tui_gru.debugger.derivation.evaluation import EVERY, Numbers
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import LogLine, Stops, Watched
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
@@ -21,7 +20,6 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.data.given import GivenCorpus
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import unlabelled
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.flow import Flow
+    from tui_gru.debugger.snapshots.other_branch import OtherBranch
+    from tui_gru.engine.data.given import GivenCorpus
     from tui_gru.engine.running.sampling import Sample
 
 NO_STOPS = Stops()

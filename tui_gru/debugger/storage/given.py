@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.state.state import State
 from tui_gru.engine.compiling.compiled import compiled
-from tui_gru.engine.data.given import Given, GivenBatch
 from tui_gru.engine.model import Structure
 from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import printable
+
+if TYPE_CHECKING:
+    from tui_gru.engine.data.given import Given
 
 KEY = "given"
 LONGEST_PLACE = 400  # characters
@@ -57,6 +59,8 @@ def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
 
 def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Given:
     """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
+    from tui_gru.engine.data.given import Given, GivenBatch  # imported late: a session on a text has none
+
     structure = _structure(fact["structure"])
     sizes = {str(axis): size for axis, size in fact["sizes"].items()}
     inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}

@@ -30,6 +30,9 @@ class Earlier:
     scratch: BatchRecord | None = None
 
 
+NO_EARLIER = Earlier()
+
+
 @dataclass(frozen=True)
 class Point:
     """A point in the computation of a batch.
@@ -46,7 +49,7 @@ class Point:
     parts: frozenset[str] = field(default=frozenset())
 
 
-def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:
     """Compute a batch whose inputs, first states and `before` are set.
 
     A model without a loss also needs the gradients from outside to be set: those of its outputs (`dh_given`, named after
@@ -58,7 +61,7 @@ def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earl
     _finish(record, settings, learn)
 
 
-def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:
     """Compute the rest of a batch from `at`, with the weights in `before`. Everything before `at` is unchanged.
 
     The passes run completely, with the same calls on the same shapes, so that they give the same bits; every value from before `at`

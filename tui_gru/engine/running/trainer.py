@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.data.given import GivenCorpus
 from tui_gru.engine.running.batch import BatchRecord, RecordPool
-from tui_gru.engine.running.computing import Earlier, Point, Settings, compute, compute_from
+from tui_gru.engine.running.computing import NO_EARLIER, Earlier, Point, Settings, compute, compute_from
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
+
+if TYPE_CHECKING:
+    from tui_gru.engine.data.given import GivenCorpus
 
 
 class Trainer:
@@ -38,11 +41,15 @@ class Trainer:
     @property
     def is_given(self) -> bool:
         """True if each batch begins with its own given weights and states."""
-        return isinstance(self.corpus, GivenCorpus)
+        return self.config.given is not None
 
     def given(self, batch: int) -> tuple[Weights, Array] | None:
         """Return the given weights and flattened states of a batch of the epoch; None if they come from the batch before."""
-        return self.corpus.begin(batch) if isinstance(self.corpus, GivenCorpus) else None
+        return self._given_corpus.begin(batch) if self.is_given else None
+
+    @property
+    def _given_corpus(self) -> GivenCorpus:
+        return cast("GivenCorpus", self.corpus)
 
     def carried(self, batch: int, state: Array) -> Array:
         """Return the flattened states at the start of a batch of the epoch, given those at the end of the batch before it."""
@@ -72,10 +79,9 @@ class Trainer:
 
     def run_given(self, record: BatchRecord, batch: int, *, learn: bool) -> BatchRecord:
         """Compute a given batch as it was given into `record`, and return `record`. It has no update."""
-        assert isinstance(self.corpus, GivenCorpus)
-        weights, state = self.corpus.begin(batch)
+        weights, state = self._given_corpus.begin(batch)
         self.run(record, batch, weights, state, learn=learn, settings={})
-        self.corpus.computed(record, batch)
+        self._given_corpus.computed(record, batch)
         return record
 
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
@@ -89,16 +95,17 @@ class Trainer:
         self.corpus.load(record, batch, t)
 
     def _earlier(self, records: Sequence[BatchRecord]) -> Earlier:
-        return Earlier(records, self._scratch) if records else _NONE
+        return Earlier(records, self._scratch) if records else NO_EARLIER
 
     @cached_property
     def _scratch(self) -> BatchRecord:
         return BatchRecord(self.compiled)
 
 
-_NONE = Earlier()
-
-
 def corpus_of(config: Config) -> Corpus | GivenCorpus:
     """Return the batches of a config: given ones, or those cut from its text."""
-    return Corpus(config) if config.given is None else GivenCorpus(config)
+    if config.given is None:
+        return Corpus(config)
+    from tui_gru.engine.data.given import GivenCorpus  # imported late: only for models of other programs
+
+    return GivenCorpus(config)

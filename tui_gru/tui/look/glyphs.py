@@ -200,7 +200,7 @@ def _formula() -> re.Pattern[str]:
     """Return a pattern of names that have another spelling in code, symbols such as ①, and operators."""
     marks = "|".join(re.escape(symbol) for symbol in symbols() if not symbol.isascii())
     signs = r"σ(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ"  # only in formulas: elsewhere they are letters, and a dot
-    return re.compile(f"{MARKED.pattern}|{marks}|{signs}")
+    return re.compile(f"{MARKED}|{marks}|{signs}")
 
 
 def _as_code(sign: str) -> str:

@@ -12,7 +12,7 @@ from textual.filter import LineFilter
 from tui_gru.tui.look.glyphs import flattened
 
 # Control characters, surrogates, and characters that change the direction of writing.
-_UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = "[\0-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
 class SafeLines(LineFilter):
@@ -21,7 +21,7 @@ class SafeLines(LineFilter):
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         if all(segment.text.isprintable() for segment in segments):
             return segments
-        return [Segment(_UNSAFE.sub(_instead, text), style, control) for text, style, control in segments]
+        return [Segment(re.sub(_UNSAFE, _instead, text), style, control) for text, style, control in segments]
 
 
 def _instead(unsafe: re.Match[str]) -> str:

@@ -244,8 +244,9 @@ class MainScreen(GuardedScreen):
 
     def _label_of(self, verb: Verb) -> str:
         """Return the word beside a key in the footer; for the page verb, with the number of the page."""
-        page, pages = self.panels.page, self.panels.pages
-        return f"{verb.label} {page}/{pages}" if verb.id == "page" and pages > 1 else verb.label
+        if verb.id != "page" or self.panels.pages == 1:
+            return verb.label
+        return f"{verb.label} {self.panels.page}/{self.panels.pages}"
 
     def keys_of(self, verb: Verb) -> str:
         """Return the keys of a verb, separated by commas: those of the user's key file, otherwise those of the table."""

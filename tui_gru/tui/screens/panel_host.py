@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     from tui_gru.tui.view import Shows
 
 LOW = 20  # rows; a screen with fewer is low
+#: The classes of the screen by which main.tcss lays out its pages.
+LAID_OUT_BY = frozenset({*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following)})
 
 
 class Frame(Container):
     """A container of panels that draws nothing itself."""
 
     BLANK = True  # Textual's name for it
+    virtual_size = Reactive(Size(0, 0), repaint=False)  # set by a layout, after which Textual would do another one
 
 
 class PanelHost:
@@ -37,7 +42,6 @@ class PanelHost:
         self._panels: dict[Place, Widget] = {}
         self._frames: dict[str, Frame] = {}
         self._arranged: object = None  # what the panels on screen were last chosen for
-        self._at = Following.VALUES
         self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
 
     def compose(self) -> ComposeResult:
@@ -111,13 +115,19 @@ class PanelHost:
         if (size, self.page, at, needed) == self._arranged:
             return
         self._arranged = size, self.page, at, needed
-        if at is not self._at:
-            screen.update_classes({name: name == at.value for name in (self._at.value, at.value) if name})
-            self._at = at
+        before = screen.classes
+        screen.remove_class(*before & LAID_OUT_BY, update=False)
+        screen.add_class(f"-page-{self.page}", *filter(None, [at.value]), update=False)
+        stale: list[Widget] = [*self._frames.values()]
         for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
-            panel.set_class(not (wanted and place.is_shown(size, self.page, at)), "-off", update=update)
+            shown = wanted and place.is_shown(size, self.page, at)
+            if shown is panel.has_class("-off") or (shown and screen.classes != before):
+                stale.append(panel)
+            panel.set_class(not shown, "-off", update=False)
         for name, frame in self._frames.items():
-            frame.set_class(not self._has_panels(name), "-off", update=update)
+            frame.set_class(not self._has_panels(name), "-off", update=False)
+        if update:
+            screen.app.stylesheet.update_nodes(stale)  # what is in the panels looks the same on every page
 
     def _has_panels(self, frame: str) -> bool:
         """Return True if a panel in a frame is on screen."""
@@ -175,8 +185,7 @@ class PanelHost:
 
     def turn_to(self, page: int) -> None:
         """Show the page of this number, from 1; the first page if there is no such page."""
-        old, self.page = self.page, page if 1 <= page <= self.pages else 1
-        self._screen.update_classes({f"-page-{old}": False, f"-page-{self.page}": True})  # at once, so that all is styled once
+        self.page = page if 1 <= page <= self.pages else 1
         self._arrange()
 
     # Zoom

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from textual.app import App
-from textual.events import Key
+from textual.events import Key, ScreenResume
+from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
@@ -58,14 +59,38 @@ class GuardedApp(App[None]):
 class GuardedScreen(Screen[None]):
     """A screen whose subclasses implement the report of an error (`failed`)."""
 
+    _laid_out = False  # True once the layout is final that the first drawing shows
+
     def draw(self) -> None:
         """Draw the changes since the last drawing, unless the app suspends drawing."""
-        if getattr(self.app, "drawing", True):
+        if getattr(self.app, "drawing", True) and self._laid_out:
             super()._compositor_refresh()
         else:
             self._dirty_widgets.clear()  # the compositor has the regions
 
     _compositor_refresh = draw  # Textual's name for it
+
+    def _on_screen_resume(self, event: ScreenResume) -> None:
+        """Lay out a new screen. Textual would also style again what was styled when mounted, and draw what is about to change."""
+        if not self.stack_updates and not self.app._notifications:
+            self.stack_updates += 1
+            self._refresh_layout(self.app.size)
+            self.refresh()
+            event.prevent_default()
+
+    def _screen_resized(self, size: Size) -> None:
+        """Lay out and draw for a size of the terminal, unless it is out of date or the present one, which Textual repeats."""
+        if size == self.app.size != self.outer_size:
+            super()._screen_resized(size)
+
+    def _on_timer_update(self) -> None:
+        """Update the layout if needed, and draw. The first time, draw only then."""
+        if not self._laid_out:
+            if self._layout_required:
+                self._refresh_layout()
+                self._layout_required = False
+            self._laid_out = True
+        super()._on_timer_update()
 
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""

@@ -19,7 +19,6 @@ from textual.message import Message
 from tui_gru.debugger.program.line_table import Line, Row
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Breakpoint
-from tui_gru.tui.explanations.here import about_line
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
@@ -158,6 +157,8 @@ class Listing(SnapshotPanel):
         whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
         words = ""
         if self._snapshot is not None and row.line is not None:
+            from tui_gru.tui.explanations.here import about_line  # imported late: only needed under the mouse
+
             words = about_line(self._snapshot.program, row.line)
         return "\n".join(filter(None, (whole, words)))
 

@@ -10,10 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.style import Style as TextStyle
 
-from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
-from tui_gru.engine.data.given import GivenCorpus
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.panels.time.loss_series import LossSeries
@@ -111,8 +109,6 @@ class LossCurve(SnapshotPanel):
         if snapshot is None:
             return EMPTY
         runs = with_keys(self, "no batch finished yet: <step.batch> runs one")
-        corpus = snapshot.corpus
-        text = "" if isinstance(corpus, GivenCorpus) else corpus.text
         self._plot = plot(
             self.palette, self._series.envelope, width, height,
             scale=self.scale,
@@ -120,7 +116,7 @@ class LossCurve(SnapshotPanel):
             pointed=None if self.pointed is None else self.pointed + 1,
             every=snapshot.program.num_batches,
             second=self._other.envelope if snapshot.other is not None else None,
-            levels=baselines(text, snapshot.config.vocab_size).lines if text and len(self._series) else (),
+            levels=_baselines(snapshot) if len(self._series) else (),
             placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
         )  # fmt: skip
         return clip(self.palette, self._plot.box, width, height)
@@ -182,6 +178,15 @@ class LossCurve(SnapshotPanel):
     def _drawn_anew(self) -> None:
         self.caption()
         self.refresh_content()
+
+
+def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
+    """Return the names and values of the baselines of the text; nothing without a text."""
+    from tui_gru.debugger.analysis.baselines import baselines  # imported late: not drawn before the first loss
+    from tui_gru.engine.data.given import GivenCorpus
+
+    corpus = snapshot.corpus
+    return () if isinstance(corpus, GivenCorpus) else baselines(corpus.text, snapshot.config.vocab_size).lines
 
 
 def _names(snapshot: Snapshot) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.panels.values import given_output
 from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hstack, spans, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
@@ -72,6 +71,8 @@ def whole_size(snapshot: Snapshot) -> Size:
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     names = snapshot.program.loss_names
     if not names.entry or not names.row or not names.timestep:
+        from tui_gru.tui.panels.values import given_output  # imported late: the shipped losses have all three terms
+
         return given_output.about_gradients(palette, snapshot, width, height)
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss

@@ -13,7 +13,6 @@ from textual.geometry import Size
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
-from tui_gru.tui.panels.values import given_output
 from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.bars import bars
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, hstack, quieted, text
@@ -64,6 +63,8 @@ class Softmax(CellPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         if not snapshot.program.target:
+            from tui_gru.tui.panels.values import given_output  # imported late: only for models of other programs
+
             return given_output.title(snapshot), None
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         notes = [f"t {snapshot.position.t + 1}"]
@@ -83,6 +84,8 @@ class Softmax(CellPanel):
         if snapshot is None:
             return EMPTY
         if not snapshot.program.target:
+            from tui_gru.tui.panels.values import given_output
+
             return given_output.difference_over_time(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
