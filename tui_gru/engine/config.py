@@ -334,7 +334,7 @@ def check_memory(config: Config) -> None:
     needed = min(config.record_bytes * records, 2**200)  # a larger int could not be converted to float
     limit = machine_memory() // 2
     if needed > limit:
-        sizes = {name: getattr(config, name) / max(getattr(Config, name), 1) for name in _SIZES if getattr(config, name)}
+        sizes = {name: getattr(config, name) // max(getattr(Config, name), 1) for name in _SIZES if getattr(config, name)}
         *others, last = sizes
         raise TuiGruError(
             f"this model would take {gib(needed)}, more than half of this machine's memory; "
