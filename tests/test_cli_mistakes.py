@@ -223,4 +223,4 @@ def test_a_file_in_the_place_of_a_command(run, tmp_path, monkeypatch):
     Path("lesson.tui-gru").touch()
     code, _, err = run("lesson.tui-gru")
     assert code == 2
-    assert_one_line(err, "lesson.tui-gru is no command; open a session with --session lesson.tui-gru")
+    assert_one_line(err, "lesson.tui-gru is not a command; open a session with --session lesson.tui-gru")

@@ -52,7 +52,7 @@ class Commands(click.Group):
     def resolve_command(self, context: click.Context, arguments: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
         if name not in self.commands and os.path.exists(name):
-            context.fail(f"{name} is no command; open a session with --session {name}, a model or a recording with open {name}")
+            context.fail(f"{name} is not a command; open a session with --session {name}, a model or a recording with open {name}")
         return super().resolve_command(context, arguments)
 
 
