@@ -10,7 +10,7 @@ from tests.tui.terminal.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.panels.lists.branch_list import BranchList
 from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.screens.palette import Palette
+from tui_gru.tui.screens.help import HelpScreen
 from tui_gru.tui.widgets.overlay import Overlay
 
 
@@ -82,27 +82,14 @@ async def test_one_overlay_after_the_other_at_once() -> None:
         assert d.session.position.tick == 1
 
 
-async def test_the_palette_has_no_room() -> None:
+async def test_the_help_has_no_room() -> None:
     async with driving((100, 30)) as d:
         for steps, size in enumerate([(10, 3), (1, 1), (6, 2)], 1):
-            await d.type("ctrl+p")
+            await d.type("ctrl+p", *"step")
             await d.pilot.pause(0.3)
-            assert isinstance(d.pilot.app.screen, Palette)
+            assert isinstance(d.pilot.app.screen, HelpScreen)
             await d.pilot.resize_terminal(*size)
             await d.type("down", "pagedown", "up", "pageup", "end", "home", "pagedown")
             await d.pilot.resize_terminal(100, 30)
             await d.type("down", "pagedown", "pageup", "escape", "o")
             assert d.session.position.tick == steps, size
-
-
-async def test_the_palette_is_left_once() -> None:
-    async with driving() as d:
-        await d.type("ctrl+p")
-        palette = d.pilot.app.screen
-        assert isinstance(palette, Palette)
-        palette.dismiss()
-        palette.dismiss()  # like a click beside it after escape
-        await settled(d)
-        assert d.pilot.app.screen is d.screen
-        await d.type("o")
-        assert d.session.position.tick == 1

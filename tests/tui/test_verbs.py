@@ -1,4 +1,4 @@
-"""The verb table: its rows are consistent, and keys, palette, help and the `:` line are built from them."""
+"""The verb table: its rows are consistent, and keys, help and the `:` line are built from them."""
 
 from __future__ import annotations
 
@@ -51,14 +51,30 @@ async def test_help_finds_verbs_and_executes_them() -> None:
         assert d.pilot.app.screen is not d.screen
 
 
-async def test_the_palette_names_the_keys_and_carries_verbs_out() -> None:
-    async with driving() as d:
-        app: Any = d.pilot.app
-        commands = {command.title: command for command in app.get_system_commands(d.screen)}
-        assert commands["Go: run until a condition holds: loss < 0.5"].help == "t · :until loss < 0.5"
-        await commands["Step: one timestep"].callback()
+async def test_the_arrows_choose_among_what_the_help_has_found() -> None:
+    async with driving((80, 24)) as d:
+        await d.type("ctrl+p", *"timestep")
+        panel = d.pilot.app.screen.query_one(HelpPanel)
+        assert panel.found is BY_ID["step.timestep"]
+        found = [panel.found]
+        for _ in range(40):
+            await d.type("down")
+            found.append(panel.found)
+            cursor = [strip for strip in panel.drawn if any(piece.style == panel.palette.cursor for piece in strip)]
+            assert len(cursor) >= 1
+            top = panel.drawn.index(cursor[0])
+            assert panel.scroll_offset.y <= top < panel.scroll_offset.y + panel.scrollable_content_region.height
+        assert len(set(found)) == 5
+        assert found[-1] is found[-2]  # the last
+        await d.type("space")  # another text begins with its first row
+        assert panel.found is BY_ID["step.timestep"]
+        await d.type("down", "enter")
+        assert d.pilot.app.screen is d.screen
+        assert d.says == "before the first line"  # a timestep back was chosen
+        await d.type("ctrl+p", *"one timestep", "enter")
         assert d.where == (0, 0, 0, "forward")
-        assert len(commands) >= len([verb for verb in VERBS if verb.help])
+        await d.type("ctrl+p", "ctrl+p")
+        assert d.pilot.app.screen is d.screen
 
 
 async def test_help_has_every_verb() -> None:

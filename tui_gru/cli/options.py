@@ -12,7 +12,7 @@ from tui_gru.cli.output import STANDARD_OUTPUT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
+theme_option = click.option("--theme", metavar="NAME", help="Colours; `:theme` and tab in the debugger list the themes.")
 held_out_option = click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

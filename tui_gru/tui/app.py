@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from platformdirs import user_config_path
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -24,16 +24,13 @@ from textual.screen import Screen
 from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.examples import example
 from tui_gru.tui.look.glyphs import ASCII, Glyphs, glyphs_for
-from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.look.line_filters import PlainLines, SafeLines
 from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.ending import EndingSignals
 from tui_gru.tui.terminal.guarded import GuardedApp
 from tui_gru.tui.terminal.keyboard import Fence, Keyboard
-from tui_gru.tui.verbs.table import VERBS
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 
@@ -44,6 +41,7 @@ class TuiGruApp(GuardedApp):
     """The debugger on a session. `own_keys` are the keys of the user's key file by verb id."""
 
     TITLE = "tui-gru"
+    ENABLE_COMMAND_PALETTE = False  # the help is one
     ALLOW_SELECT = False  # panels have no selectable text, and selecting in a removed widget fails
     CSS_PATH = "screens/main.tcss"  # set here, since Textual does not load the style file of a default screen
     _themed = False  # True once the theme is set
@@ -126,12 +124,6 @@ class TuiGruApp(GuardedApp):
 
         return f"tui-gru: {reported(error, 'opening or drawing the screen')}"
 
-    def action_command_palette(self) -> None:
-        from tui_gru.tui.screens.palette import Palette  # imported late: few open it
-
-        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
-            self.push_screen(Palette())
-
     # Keys
 
     async def on_event(self, event: events.Event) -> None:
@@ -163,18 +155,6 @@ class TuiGruApp(GuardedApp):
     def on_ready(self) -> None:
         gc.freeze()
         gc.enable()
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Yield a command for every verb, with its key and its name on the `:` line, then Textual's own commands."""
-        if isinstance(screen, MainScreen):
-            program = screen.session.program
-            for verb in VERBS:
-                if verb.help:
-                    typed = f":{example(program, verb.usage)}" if verb.names else ""
-                    keys = " ".join(key_signs(self.own_keys.get(verb.id, verb.keys))) if verb.keys else ""
-                    words = f"{verb.group}: {example(program, verb.help)}"
-                    yield SystemCommand(words, " · ".join(filter(None, (keys, typed))), partial(screen.run_action, verb.action))
-        yield from super().get_system_commands(screen)
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         from tui_gru.tui.look.svg import mend  # imported late: few take pictures

@@ -1,10 +1,10 @@
-"""The help screen: all keys and commands of the verb table, found by typing and executed with enter."""
+"""The help screen, which is the command palette as well: all keys and commands, found by typing and executed with enter."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -23,10 +23,23 @@ from tui_gru.tui.verbs.verb import Verb
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
-HINTS = ("esc closes", "type to search, enter does it", "a number before a key repeats it: 10s", "capital letters go back in time")
+HINTS = (
+    "esc closes",
+    "type to search, enter executes it",
+    "a number before a key repeats it: 10s",
+    "capital letters go back in time",
+)
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
-Row = tuple[str, str]  # what is typed, and its description
+Row = tuple[str, str]  # a title, and an explanation
+
+
+class Entry(NamedTuple):
+    """A row of a table: what is typed, what it does, and its verb."""
+
+    typed: str
+    words: str
+    verb: Verb
 
 
 class HelpScreen(ModalScreen[Verb]):
@@ -52,10 +65,12 @@ class HelpScreen(ModalScreen[Verb]):
         yield self._panel
 
     def on_key(self, event: events.Key) -> None:
-        """Add the typed character to the search text; with enter, close with the verb that was found."""
+        """Add the typed character to the search text. Arrows choose a row that was found, enter executes it."""
         sought, bound = self._panel.sought, event.key in self.active_bindings
         if event.key == "enter" and self._panel.found is not None:
             self.dismiss(self._panel.found)
+        elif event.key in ("up", "down") and sought:
+            self._panel.choose(1 if event.key == "down" else -1)
         elif event.key == "backspace":
             self._panel.search(sought[:-1])
         elif event.is_printable and event.character and (sought or not bound):
@@ -69,29 +84,41 @@ class HelpScreen(ModalScreen[Verb]):
 class HelpPanel(Panel):
     """Explanations of what has the focus, then the keys, then the commands.
 
-    `sought` is the search text: only rows that contain all of its words are shown.
+    `sought` is the search text: only rows that contain all of its words are shown, one of them chosen.
     """
 
     def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
         super().__init__()
         self._keymap, self._program, self._here = keymap, program, here
-        self.sought = ""
+        self.sought, self._at = "", 0
+        self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
 
     def search(self, sought: str) -> None:
         """Show the rows that contain these words, all rows if the text is empty."""
-        self.sought = sought
+        self.sought, self._at = sought, 0
         self._set_titles()
         self.scroll_home(animate=False)
         self.refresh_content()
         self.refresh(layout=True)
 
+    def choose(self, by: int) -> None:
+        """Choose the entry `by` rows below the chosen one."""
+        self._at = min(max(self._at + by, 0), max(len(self._entries) - 1, 0))
+        self._set_titles()
+        self.refresh_content()
+
     @property
     def found(self) -> Verb | None:
-        """The verb of the first row that contains the search text; None without a text, or if there is none."""
-        verbs = [verb for group in GROUPS for verb in VERBS if verb.group == group] if self.sought else []
-        keyed = (verb for verb in verbs if verb.keys and verb.help and self._fits(self._named(self._key_row(verb))))
-        typed = (verb for verb in verbs if verb.names and self._fits(self._named(self._command_row(verb))))
-        return next(chain(keyed, typed), None)
+        """The verb of the chosen row; None without a search text, or if no row contains it."""
+        return None if self._chosen is None else self._chosen.verb
+
+    @property
+    def _entries(self) -> tuple[Entry, ...]:
+        return (*chain.from_iterable(map(self._keys, GROUPS)), *self._commands())
+
+    @property
+    def _chosen(self) -> Entry | None:
+        return next(iter(self._entries[self._at :]), None) if self.sought else None
 
     def on_resize(self) -> None:
         self._set_titles()
@@ -99,10 +126,9 @@ class HelpPanel(Panel):
     def _set_titles(self) -> None:
         room = self.outer_size.width - 6
         if self.sought:
-            found = self.found
-            hints = ["esc closes", "backspace deletes a letter"]
-            if found is not None:
-                hints.insert(0, f"enter: {f':{found.names[0]}' if found.names else self._key_row(found)[0]}")
+            hints = ["↑ ↓ chooses", "esc closes", "backspace deletes a letter"]
+            if (found := self.found) is not None:
+                hints.insert(0, f"enter: {f':{found.names[0]}' if found.names else self._key(found)}")
             self.set_titles(f"keys with “{self.sought}”", fitting(hints, room))
         else:
             self.set_titles("keys", fitting(HINTS, room))
@@ -113,6 +139,17 @@ class HelpPanel(Panel):
         commands = self._commands()
         if not (explained or groups or commands):
             return text(self.palette, "no key or command contains these words", self.palette.plain)
+        box = self._content(explained, groups, commands, width)
+        self._chosen_rows = [y for y, row in enumerate(box.rows) if any(piece.style == self.palette.cursor for piece in row)]
+        return box
+
+    def _follow(self) -> None:
+        if self._chosen_rows:
+            self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
+
+    def _content(
+        self, explained: Sequence[Row], groups: Sequence[tuple[str, list[Entry]]], commands: list[Entry], width: int
+    ) -> Box:
         above = [self._explained(explained, width)] if explained else []
         below = [self._table("Command line", commands, width)] if commands else []
         if width >= 130 and len(groups) > 1:
@@ -122,26 +159,20 @@ class HelpPanel(Panel):
             return vstack(*above, columns(*shortest, gap=4), *below, gap=1)
         return vstack(*above, *(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
 
-    def _keys(self, group: str) -> list[Row]:
+    def _keys(self, group: str) -> list[Entry]:
         verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
-        return self._matching(map(self._key_row, verbs))
+        return self._matching((self._key(verb), verb.help, verb) for verb in verbs)
 
-    def _commands(self) -> list[Row]:
-        return self._matching(self._command_row(verb) for verb in VERBS if verb.names)
+    def _commands(self) -> list[Entry]:
+        return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in VERBS if verb.names)
 
-    def _key_row(self, verb: Verb) -> Row:
-        return " ".join(key_signs(self._keymap.get(verb.id, verb.keys))), verb.help
+    def _key(self, verb: Verb) -> str:
+        return " ".join(key_signs(self._keymap.get(verb.id, verb.keys)))
 
-    def _command_row(self, verb: Verb) -> Row:
-        return f":{verb.usage}", verb.typed_help
-
-    def _matching(self, rows: Iterable[Row]) -> list[Row]:
+    def _matching(self, rows: Iterable[tuple[str, str, Verb]]) -> list[Entry]:
         """Return the rows that match the search text, with placeholders replaced by names of the model."""
-        return list(filter(self._fits, map(self._named, rows)))
-
-    def _named(self, row: Row) -> Row:
-        typed, what = row
-        return example(self._program, typed), example(self._program, what)
+        entries = (Entry(example(self._program, typed), example(self._program, words), verb) for typed, words, verb in rows)
+        return [entry for entry in entries if self._fits(entry[:2])]
 
     def _fits(self, row: Row) -> bool:
         return all(word in " ".join(row).lower() for word in self.sought.lower().split())
@@ -156,19 +187,19 @@ class HelpPanel(Panel):
             lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
         return vstack(text(p, "Here", p.strong), from_rows(lines))
 
-    def _table(self, title: str, rows: list[Row], width: int, *, least: int = 0) -> Box:
+    def _table(self, title: str, entries: list[Entry], width: int, *, least: int = 0) -> Box:
         """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""
-        p = self.palette
-        rows = [(transliterate(typed, p.glyphs), transliterate(what, p.glyphs)) for typed, what in rows]
-        first = max(least, *(cell_len(typed) for typed, _ in rows)) + 2
+        p, chosen = self.palette, self._chosen
+        rows = [(transliterate(entry.typed, p.glyphs), transliterate(entry.words, p.glyphs), entry == chosen) for entry in entries]
+        first = max(least, *(cell_len(typed) for typed, *_ in rows)) + 2
         beside = width - first >= LEAST
         lines: list[list[Segment]] = []
-        for typed, what in rows:
-            parts = folded(what, width - first if beside else width - 2)
+        for typed, what, here in rows:
+            parts, style = folded(what, width - first if beside else width - 2), p.cursor if here else p.keyword
             if beside:
-                lines.append([Segment(typed + " " * (first - cell_len(typed)), p.keyword), Segment(parts[0], p.plain)])
+                lines.append([Segment(typed, style), Segment(" " * (first - cell_len(typed))), Segment(parts[0], p.plain)])
             else:
-                lines += ([Segment(part, p.keyword)] for part in folded(typed, width))
+                lines += ([Segment(part, style)] for part in folded(typed, width))
             indent = " " * (first if beside else 2)
             lines += ([Segment(indent), Segment(part, p.plain)] for part in parts[beside:])
         return vstack(text(p, title, p.strong), from_rows(lines))

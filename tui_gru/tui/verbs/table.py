@@ -1,4 +1,4 @@
-"""The verb table: one row per verb. Keys, the `:` line, the palette, the help and the footer are derived from it."""
+"""The verb table: one row per verb. Keys, the `:` line, the help and the footer are derived from it."""
 
 from __future__ import annotations
 
@@ -638,7 +638,7 @@ VERBS = (
     ),
     Verb(
         "help",
-        "question_mark",
+        "question_mark,ctrl+p",
         looking.help_,
         "explain what has the focus; list all keys and commands",
         _ELSE,
