@@ -233,7 +233,7 @@ def test_a_png_needs_a_converter(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     code, _, error = run("screenshot", "--size", "40x12", str(tmp_path / "out.png"))
     assert (code, error.count("\n")) == (2, 1)
-    assert "OUT: install rsvg-convert, resvg, inkscape or magick to convert to PNG, or name it" in error
+    assert "OUT: install rsvg-convert, resvg or inkscape to convert to PNG, or name it" in error
     converter = tmp_path / "resvg"
     converter.write_text('#!/bin/sh\nread line < $1; echo "PNG of $line" > $2\n')
     converter.chmod(0o755)

@@ -314,7 +314,7 @@ Examples:
 def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str | None, at: str | None, out: Path) -> None:
     """Run the debugger without a terminal, press the given keys, and save the screen as OUT, an SVG or PNG file.
 
-    For a PNG file, rsvg-convert, resvg, inkscape or magick must be installed.
+    For a PNG file, rsvg-convert, resvg or inkscape must be installed.
     """
     if out.suffix.lower() not in (".svg", ".png"):
         raise TuiGruError(f"OUT: a screenshot is .svg or .png, but {out} has another suffix; name it {out.with_suffix('.svg')}")

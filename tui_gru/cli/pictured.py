@@ -18,7 +18,6 @@ CONVERTERS: Mapping[str, Callable[[str, str], Sequence[str]]] = {
     "rsvg-convert": lambda svg, png: (svg, "-o", png),
     "resvg": lambda svg, png: (svg, png),
     "inkscape": lambda svg, png: (svg, "-o", png),
-    "magick": lambda svg, png: (svg, png),
 }
 
 
