@@ -83,7 +83,7 @@ def every_line_at_work(chance: random.Random, folder: Path) -> int:
     sizes = list(product((36, 50, 78, 114, 160), (4, 6, 10, 20, 50)))
     for snapshot in every_line(**chance.choice(MODELS)):
         for width, height in sizes if snapshot.line.formula is not None else ():
-            box = written_out(P, snapshot, snapshot.line, View(chance.choice((None, 0, 1))), width, height)
+            box = written_out(P, snapshot, snapshot.line, View(chance.choice((None, 0, 1))), width, height)[0]
             assert max(box.width - width, box.height - height) <= 0, (snapshot.line.text, width, height)
             done += 1
     return done

@@ -25,7 +25,7 @@ MODELS = [
 
 
 def text_of(snapshot, width=114, height=9, row=None):
-    return written_out(P, snapshot, snapshot.line, View(row), width, height).text
+    return written_out(P, snapshot, snapshot.line, View(row), width, height)[0].text
 
 
 def panel_text(board, snapshot, size=(120, 12)):
@@ -143,7 +143,7 @@ def test_an_update_shows_old_and_new():
 def test_every_line_fits_every_size(model):
     written = (snapshot for snapshot in every_line(**model) if snapshot.line.formula is not None)
     for snapshot, (width, height) in on_every_size(written, SIZES):
-        box = written_out(P, snapshot, snapshot.line, View(1), width, height)
+        box = written_out(P, snapshot, snapshot.line, View(1), width, height)[0]
         if width >= 36 and height >= 4:  # the panel cuts off anything smaller
             assert box.width <= width, (snapshot.line.text, width, height)
             assert box.height <= height, (snapshot.line.text, width, height)

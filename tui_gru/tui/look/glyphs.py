@@ -11,10 +11,6 @@ from rich.cells import cell_len
 from tui_gru.engine.model import symbols
 from tui_gru.equations.names import MARKED, code_name
 
-#: The candidate state's name: h and a combining tilde, two code points in one cell. There is no single code point for
-#: it, so it must never be split: not by slicing a string, nor by ending a Segment between the two.
-H_TILDE = "h\u0303"
-
 
 class Glyphs(NamedTuple):
     """A set of glyphs, each one cell wide."""

@@ -87,14 +87,3 @@ def tints(ink: str, *stops: str) -> tuple[Style, ...]:
         mixed = (round(a + (b - a) * part) for a, b in zip(colours[start], colours[start + 1], strict=True))
         styles.append(Style.from_color(foreground, Color.from_rgb(*mixed)))
     return tuple(styles)
-
-
-def contrast(one: RGB, other: RGB) -> float:
-    """Return the contrast ratio of two colours, from 1 to 21 (WCAG 2.2, relative luminance)."""
-    lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def _luminance(colour: RGB) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

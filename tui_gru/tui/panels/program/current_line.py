@@ -82,7 +82,7 @@ class CurrentLine(CellPanel):
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
         if self.zoomed:
             return whole(self.palette, snapshot, line, self._view, width)
-        written, alone = _written(self.palette, snapshot, line, self._view, width, height)
+        written, alone = written_out(self.palette, snapshot, line, self._view, width, height)
         row = (self._view.row or 0) if alone else None
         if row != self._alone:
             self._alone = row
@@ -97,13 +97,9 @@ def _changed_since(snapshot: Snapshot) -> str | None:
     return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
-def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> Box:
-    """Draw the line as matrices, and below it, if there is room, the computation of one entry."""
-    return _written(palette, snapshot, line, view, width, height)[0]
-
-
-def _written(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
-    """Return what `written_out` draws, and whether it shows only one row of the batch."""
+def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
+    """Draw the line as matrices, and below it, if there is room, the computation of one entry. Return this, and whether it shows
+    only one row of the batch."""
     operands = Operands(snapshot, line)
     entry, badge = ExampleEntry(operands, view.row or 0), _badge(palette, snapshot, line)
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]

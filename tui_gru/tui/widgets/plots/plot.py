@@ -1,16 +1,14 @@
-"""Plots of long series: curves of braille dots with axes, and sparklines."""
+"""Plots of long series: curves of braille dots with axes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
-from rich.style import Style
 
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows, hstack, overlay, pad, text, vstack
@@ -56,19 +54,12 @@ class Plot:
 EMPTY_PLOT = Plot(EMPTY)
 
 
-def curve(palette: Palette, series: Series, width: int, height: int, **how: Any) -> Box:
-    """Return the box of `plot`."""
-    return plot(palette, series, width, height, **how).box
-
-
 def plot(
     palette: Palette,
     series: Series,
     width: int,
     height: int,
     *,
-    x_range: tuple[float, float] | None = None,
-    y_range: tuple[float, float] | None = None,
     scale: Scale = Scale.AUTO,
     here: float | None = None,
     pointed: float | None = None,
@@ -79,10 +70,9 @@ def plot(
 ) -> Plot:
     """Plot a series at x = 1, 2, 3 … in width × height cells, including the axes.
 
-    `x_range` is the range of the axis (by default that of the series), `here` an x marked on it, `pointed` an x at which a line is
-    drawn. `second` is drawn dotted and in another colour behind the first. A faint rule follows every `every` points, unless that
-    is too dense. `levels` are names and values: those in the range of the axis are drawn as dashed lines behind the series.
-    Crosses on the axis mark values that are not finite.
+    `here` is an x marked on the axis, `pointed` an x at which a line is drawn. `second` is drawn dotted and in another colour
+    behind the first. A faint rule follows every `every` points, unless that is too dense. `levels` are names and values: those in
+    the range of the axis are drawn as dashed lines behind the series. Crosses on the axis mark values that are not finite.
 
     For a long series, each column of dots shows the range from lowest to highest, faint, with a smooth line over it; pass an
     `Envelope` to make that fast. Outliers are drawn in full colour, values off the axis as arrows at its edge, the furthest with
@@ -94,8 +84,8 @@ def plot(
     if longest == 0 or rows < 1:
         note = text(palette, placeholder, palette.dim)
         return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
-    x_low, x_high = x_range if x_range is not None else (1.0, float(max(longest, 2)))
-    axis = Axis(*y_range) if y_range is not None else axis_of(lines, scale)
+    x_low, x_high = 1.0, float(max(longest, 2))
+    axis = axis_of(lines, scale)
     marks = axis.ticks(max(rows // 3, min(rows // 2 + 1, 4)))
     margin = max((len(name) for _, name in marks), default=0)
     columns = width - margin - 1
@@ -145,27 +135,6 @@ def plot(
     crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, x_dots, canvas.dots_per_column)))
     box = vstack(inside, _x_axis(palette, margin, columns, (x_low, x_high), here, crosses))
     return Plot(box, margin, columns, (x_low, x_high), canvas.standing_out)
-
-
-def sparkline(palette: Palette, values: Series, width: int, style: Style | None = None) -> Box:
-    """Draw the series as a row of columns, scaled from its lowest to its highest value; crosses for values that are not finite."""
-    line = _envelope(values)
-    if not len(line) or width < 1:
-        return text(palette, palette.glyphs.blank, palette.blank)
-    count = min(width, len(line))
-    low, high, broken = line.columns(np.linspace(0, len(line), count + 1))
-    middle = (low + high) / 2
-    least, most = (np.nanmin(middle), np.nanmax(middle)) if np.isfinite(middle).any() else (0.0, 0.0)
-    levels = palette.glyphs.column
-    ink = palette.gate if style is None else style
-    signs = []
-    for value, bad in zip(middle.tolist(), broken.tolist(), strict=True):
-        if bad or math.isnan(value):
-            signs.append(Segment(palette.glyphs.not_finite, palette.warning))
-        else:
-            part = (value - least) / (most - least) if most > least else 0.5
-            signs.append(Segment(levels[1 + round(part * (len(levels) - 2))], ink))
-    return from_rows([signs])
 
 
 def _envelope(series: Series) -> Envelope:
