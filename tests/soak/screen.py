@@ -28,7 +28,7 @@ from tests.tui.test_terminal import held_down
 from tests.tui.test_typed_commands import enter_junk
 from tui_gru.tui.panels.program.current_line import written_out
 from tui_gru.tui.screenshot import until_checked
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 KEYS, COMMANDS, HELD = 400, 100, 1500
 WALK = "s o f n N e E S O F v v v x x x r R L L z z ^ @ f o enter right escape s o o enter escape i escape tab tab enter escape"

@@ -12,7 +12,7 @@ from tui_gru.tui.pages import Following, following
 from tui_gru.tui.panels.program.current_line import CurrentLine, written_out
 from tui_gru.tui.panels.program.example_entry import ExampleEntry, number
 from tui_gru.tui.panels.program.operands import Operands
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]

@@ -17,7 +17,7 @@ from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.program.current_line import written_out
 from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 #: Every function, a power, quotients, a matrix product as a factor, and no labels.

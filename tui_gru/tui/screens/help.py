@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.tui.examples import example
-from tui_gru.tui.look.characters import fitting, folded
+from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
@@ -23,12 +23,12 @@ from tui_gru.tui.verbs.verb import Verb
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
-HINTS = (
+HINTS = [
     "esc closes",
     "type to search, enter executes it",
     "a number before a key repeats it: 10s",
     "capital letters go back in time",
-)
+]
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
 Row = tuple[str, str]  # a title, and an explanation
@@ -124,14 +124,13 @@ class HelpPanel(Panel):
         self._set_titles()
 
     def _set_titles(self) -> None:
-        room = self.outer_size.width - 6
         if self.sought:
             hints = ["↑ ↓ chooses", "esc closes", "backspace deletes a letter"]
             if (found := self.found) is not None:
                 hints.insert(0, f"enter: {f':{found.names[0]}' if found.names else self._key(found)}")
-            self.set_titles(f"keys with “{self.sought}”", fitting(hints, room))
+            self.set_titles(f"keys with “{self.sought}”", hints)
         else:
-            self.set_titles("keys", fitting(HINTS, room))
+            self.set_titles("keys", HINTS)
 
     def build(self, width: int, height: int) -> Box:
         explained = [row for row in self._here if self._fits(row)]

@@ -31,8 +31,8 @@ from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
 from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import View
 
 if TYPE_CHECKING:
     from tui_gru.tui.panels.lists.origin import OriginPanel

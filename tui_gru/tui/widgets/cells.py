@@ -55,9 +55,7 @@ class CellPanel(SnapshotPanel):
 
     def read(self, ref: Ref) -> Any:
         """Return the array or number that contains `ref`, None if it is not computed yet."""
-        if self._snapshot is None:
-            return None
-        return self._snapshot.last_step(ref.name) if ref.change else self._snapshot.value(ref.name, ref.t)
+        return self.snapshot.last_step(ref.name) if ref.change else self.snapshot.value(ref.name, ref.t)
 
     @property
     def spots(self) -> Sequence[Spot]:
@@ -91,11 +89,10 @@ class CellPanel(SnapshotPanel):
 
     def describe(self, ref: Ref) -> str:
         """Return a number in words: `h[row 2, unit 1] = 0.7663647532463074`."""
-        assert self._snapshot is not None
         value = self.read(ref)
         written = self.palette.glyphs.blank if value is None else exact(np.asarray(value)[ref.index])
         sign = "Δ" if ref.change else ""
-        return f"{sign}{spoken(self._snapshot.program, ref.name, ref.index)} = {written}"
+        return f"{sign}{spoken(self.snapshot.program, ref.name, ref.index)} = {written}"
 
     def render_line(self, y: int) -> Strip:
         strip = super().render_line(y)
@@ -122,8 +119,7 @@ class CellPanel(SnapshotPanel):
         if spot is None:
             return None
         described = self.describe(spot.ref)
-        room = self.outer_size.width - 6  # corners, and the gaps around the text of a border
-        return described if len(described) <= room else described.partition(" = ")[2]
+        return described if len(described) <= self.border_room else described.partition(" = ")[2]
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_gru.engine.numbers import exact, given
-from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
@@ -389,18 +389,18 @@ class MatrixView(Panel):
         """Set the title, and below the number under the cursor or, without the focus, the shape and the scale of a heat map."""
         if not self.is_attached:
             return
-        note, self._captioned = None, self.form
+        note: str | list[str] | None = None
+        self._captioned = self.form
         if self.has_focus and self.shape[0] and self.shape[1]:
             note = f"{self.name_cell(*self.cursor)} = {self.exact}"
-            if len(note) > self.outer_size.width - 6:  # corners, and the gaps around the text of a border
+            if len(note) > self.border_room:
                 note = self.exact  # the digits matter more than the place, which is in view
         elif not self.as_numbers:
-            notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
+            note = notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
             if self.kind != "onehot" and self.values is not None and self.form == "map":
                 notes.append("tenths" + (f" of {given(self.scale)}" if self.kind == "signed" else ""))
                 notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
                 notes += [] if self.near_zero_shown else ["near 0 hidden"]
-            note = fitting(notes, self.outer_size.width - 6)
         self.set_titles(self.title, note)
 
     def watch_has_focus(self, has_focus: bool) -> None:

@@ -12,7 +12,7 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_gru.tui.look.characters import folded
+from tui_gru.tui.look.characters import fitting, folded
 from tui_gru.tui.look.glyphs import ASCII, transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.look.themes import palette_of
@@ -138,8 +138,10 @@ class Panel(ScrollView, can_focus=True):
         else:  # not on screen
             self.refresh()
 
-    def set_titles(self, title: str | Content | None, subtitle: str | Content | None = None) -> None:
-        """Set the texts of the border. A str is never interpreted as markup. Setting the same texts again does nothing."""
+    def set_titles(self, title: str | Content | None, subtitle: str | Content | list[str] | None = None) -> None:
+        """Set the texts of the border; of a list of hints, as many as fit. A str is never interpreted as markup. Setting the same
+        texts again does nothing."""
+        subtitle = fitting(subtitle, self.border_room) if isinstance(subtitle, list) else subtitle
         if (title, subtitle) != self._titles:
             self._titles = (title, subtitle)
             self._set_border()
@@ -172,6 +174,11 @@ class Panel(ScrollView, can_focus=True):
 
     def _border_text(self, text: str | Content | None) -> Content | None:
         return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
+
+    @property
+    def border_room(self) -> int:
+        """The cells for a text in the border, between the corners and the gaps; no limit before the first layout."""
+        return self.outer_size.width - 6 if self.outer_size.width else 10**6
 
     @property
     def heading(self) -> str:

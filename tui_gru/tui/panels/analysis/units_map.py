@@ -19,15 +19,15 @@ from tui_gru.debugger.analysis.classes import CharacterClass
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.running.weights import Array
-from tui_gru.tui.look.characters import cut, fitting, in_context, one_cell
+from tui_gru.tui.look.characters import cut, in_context, one_cell
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.look.palette import LEVELS, Palette
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.overlay import Overlay, hidden
 from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 SORTS = ("by class", "by variation", "by number", "like this one")
 _NOTES = (
@@ -92,7 +92,6 @@ class UnitsMap(Overlay):
         self.unit, self.at = 0, 0
         self._first, self._top = 0, 0
         self._room, self._cell = (1, 1), 1  # the numbers of units and characters in view, and the cells of a character
-        self._snapshot: Snapshot | None = None
         self._places: list[int] = []
         self.picked: list[int] = []
         self._sort = SORTS[0] if self._notes else SORTS[1]
@@ -104,8 +103,7 @@ class UnitsMap(Overlay):
         if activity.row is not None and (self._snapshot is None or snapshot.moment is not self._snapshot.moment):
             self.activity = over_row(snapshot.moment, activity.name, activity.row)
             self.at = min(snapshot.position.t, len(self.activity.values) - 1)
-        self._snapshot = snapshot
-        self._changed()
+        super().show(snapshot, view)
 
     def go_with(self, chosen: CharacterClass) -> None:
         """Sort by the correlation with a class of characters and show it for each unit.
@@ -117,7 +115,7 @@ class UnitsMap(Overlay):
         self._class, self._sort = chosen.name, SORTS[0]
         self._arrange()
         self.unit = self._order[0]
-        self._changed()
+        self.show_again()
 
     def _arrange(self) -> None:
         units = range(self.activity.units)
@@ -134,9 +132,7 @@ class UnitsMap(Overlay):
 
     # Drawing
 
-    def build(self, width: int, height: int) -> Box:
-        if self._snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         label = self._label
         notes = next((cells for least, cells in _NOTES if width >= least), 0) if self._notes else 0
@@ -176,8 +172,7 @@ class UnitsMap(Overlay):
         return cut(str(note.what), room - len(r), self.palette.glyphs) + r if abs(note.r) >= _WEAK else ""
 
     def _scale(self) -> tuple[float, tuple[float, float]]:
-        assert self._snapshot is not None
-        low, high = self._snapshot.program.ranges.get(self.activity.name, (-np.inf, np.inf))
+        low, high = self.snapshot.program.ranges.get(self.activity.name, (-np.inf, np.inf))
         if np.isfinite(high - low):
             return max(abs(low), abs(high)), (low, high)
         finite = self.activity.values[np.isfinite(self.activity.values)]
@@ -245,9 +240,8 @@ class UnitsMap(Overlay):
         self._top = max(min(self._top, self.activity.units - down), 0)
         self._top = min(max(self._top, place + 1 - down), place)
 
-    def _changed(self) -> None:
-        activity, program = self.activity, self._snapshot.program if self._snapshot is not None else None
-        name = program.writer.name(activity.name) if program is not None else activity.name
+    def titles(self, snapshot: Snapshot) -> Titles:
+        activity, name = self.activity, snapshot.program.writer.name(self.activity.name)
         of = f"row {activity.row + 1}, live" if activity.row is not None else f"the text, {self._of}"
         sort = f"with {self._class}" if self._class and self._sort == SORTS[0] else self._sort
         hints = [
@@ -260,11 +254,7 @@ class UnitsMap(Overlay):
             with_keys(self, "<stop> closes"),
         ]
         count = f"{self.at + 1:,} of {len(activity.values):,}"
-        self.set_titles(f"{name} over {of} · {count}", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
-        self.refresh_content()
-
-    def on_resize(self) -> None:
-        self._changed()
+        return f"{name} over {of} · {count}", hints
 
     # Keys
 
@@ -275,11 +265,11 @@ class UnitsMap(Overlay):
     def _choose_unit(self, unit: int) -> None:
         if unit != self.unit:
             self.unit, self._places = unit, []
-        self._changed()
+        self.show_again()
 
     def action_character(self, by: int) -> None:
         self.at = min(max(self.at + by, 0), len(self.activity.values) - 1)
-        self._changed()
+        self.show_again()
 
     def action_page(self, by: int) -> None:
         self.action_character(by * self._room[1])
@@ -290,13 +280,13 @@ class UnitsMap(Overlay):
         ahead = [at for at in self._places if (at - self.at) * by > 0]
         if ahead:
             self.at = min(ahead, key=lambda at: abs(at - self.at))
-            self._changed()
+            self.show_again()
 
     def action_sort(self) -> None:
         sorts = SORTS if self._notes else SORTS[1:]
         self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
         self._arrange()
-        self._changed()
+        self.show_again()
 
     def action_pick(self) -> None:
         """Pin or unpin the curve of the unit under the cursor; the oldest is unpinned if there are too many."""
@@ -304,16 +294,15 @@ class UnitsMap(Overlay):
             self.picked.remove(self.unit)
         else:
             self.picked = [*self.picked, self.unit][-_PICKED:]
-        self._changed()
+        self.show_again()
 
     def action_class(self) -> None:
         self.post_message(self.ClassAsked())
 
     def action_row(self) -> None:
         """Switch to the next row of the batch; after the last row, to the whole text."""
-        rows = self._snapshot.config.batch_size if self._snapshot is not None else 0
         after = 0 if self.activity.row is None else self.activity.row + 1
-        self.post_message(self.RowAsked(self.activity.name, after if after < rows else None))
+        self.post_message(self.RowAsked(self.activity.name, after if after < self.snapshot.config.batch_size else None))
 
     def action_choose(self) -> None:
         if self.activity.row is not None:

@@ -16,16 +16,16 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
-from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Row
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 HEAD = ("branch", "left its source at", "newest", "loss")
 SHORT_HEAD = ("branch", "left at", "newest", "loss")
-HINTS = ("enter goes there", "a compares", "r renames", "d deletes")
+HINTS = ["enter goes there", "a compares", "r renames", "d deletes"]
 _GAP, _SHORT_GAP = 3, 2
 _FULL = 62  # cells; from this width, a place is shown with its phase
 _MARK = 2  # cells of the sign before the current branch
@@ -72,12 +72,12 @@ class BranchList(ListOverlay):
 
     def __init__(self) -> None:
         super().__init__()
-        self._snapshot: Snapshot | None = None
         self._twigs: list[Twig] = []
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         at = self.chosen or snapshot.branch
-        self._snapshot, self._twigs = snapshot, tree(snapshot.forks)
+        self._twigs = tree(snapshot.forks)
+        super().show(snapshot, view)
         names = [twig.fork.name for twig in self._twigs]
         # If the branch under the cursor was renamed or deleted, the cursor stays on the same row.
         self.move_to(names.index(at) if at in names else min(self.cursor, len(names) - 1))
@@ -94,13 +94,11 @@ class BranchList(ListOverlay):
     def choose(self) -> None:
         """Do nothing: a second click on a row does not switch branches."""
 
-    def on_resize(self) -> None:
-        self.set_titles("branches", fitting(HINTS, max(self.outer_size.width - 6, 0)))
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return "branches", HINTS
 
     def lines(self, width: int) -> Sequence[Line]:
-        snapshot, palette = self._snapshot, self.palette
-        if snapshot is None:
-            return ()
+        snapshot, palette = self.snapshot, self.palette
         short = width < _FULL
         table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
         widths = [max(cell_len(row[i]) for row in table) for i in range(4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,15 +20,13 @@ from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.anchor import Anchor
-from tui_gru.tui.look.characters import fitting
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.panels.lists.derivation_row import Columns, in_full, line
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
+from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
-HINTS = ("enter follows", "right opens", "backspace back", "> largest term", "d last changed", "y copies", "Y as LaTeX")
-
+HINTS = ["enter follows", "right opens", "backspace back", "> largest term", "d last changed", "y copies", "Y as LaTeX"]
 
 ROOMY = 9  # rows; from this height, the number is also written above its tree
 
@@ -108,15 +107,15 @@ class OriginPanel(Overlay):
         self.rows: tuple[Row, ...] = ()
         self._lay_out()
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Do nothing: a derivation belongs to one moment."""
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return None: a derivation belongs to one moment."""
+        return None
 
     def turn_to(self, leaf: Leaf) -> None:
         """Show another derivation."""
         self.leaf = leaf
         self._lay_out()
-        self._caption()
-        self.refresh_content()
+        self.show_again()
         self._keep_in_view()
 
     def open_at(self, path: Path) -> None:
@@ -138,24 +137,14 @@ class OriginPanel(Overlay):
         self.rows = laid_out(self.leaf.root, self.leaf.opened)
         self.leaf = replace(self.leaf, cursor=min(self.leaf.cursor, len(self.rows) - 1))
 
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._caption()
-
-    def _caption(self) -> None:
-        room = self.outer_size.width - 6
+    def titles(self, snapshot: Snapshot) -> Titles:
         title = f"where does {self.leaf.root.label} come from?"
-        fits = cell_len(transliterate(title, self.palette.glyphs)) <= room
-        self.set_titles(title if fits else self.leaf.root.label, fitting(HINTS, room))
-
-    def on_resize(self) -> None:
-        self._caption()
+        fits = cell_len(transliterate(title, self.palette.glyphs)) <= self.border_room
+        return title if fits else self.leaf.root.label, HINTS
 
     # Drawing
 
-    def build(self, width: int, height: int) -> Box:
-        if not self.rows:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, root = self.palette, self.leaf.root
         columns = Columns.of(self.rows, width, self.palette.glyphs)
         lines: list[list[Segment]] = []

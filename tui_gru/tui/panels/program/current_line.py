@@ -18,10 +18,9 @@ from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.panels.program.tokens import Limits, Matrix, Sign, Token
 from tui_gru.tui.panels.program.written_line import Writer, drawn, elided, fitted, squeezed, widest_piece
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
-from tui_gru.tui.widgets.snapshot_panel import Titles
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 _WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
 _GIVEN = "{given}: {title}. Step to see how every number is computed."
@@ -66,10 +65,7 @@ class CurrentLine(CellPanel):
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None
 
-    def build(self, width: int, height: int) -> Box:
-        snapshot = self._snapshot
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         line = snapshot.line
         if line is None:
             given, title = snapshot.config.given, snapshot.program.model.title

@@ -23,11 +23,9 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.stop_signs import described, foremost, sign_of
-from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets import boxes
-from tui_gru.tui.widgets.boxes import EMPTY, Box
 from tui_gru.tui.widgets.panel import Rows
-from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
+from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View
 
 #: Cells before the text: breakpoint, arrow or trail, and a blank.
 _GUTTER = 3
@@ -88,10 +86,7 @@ class Listing(SnapshotPanel):
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
         super().show(snapshot, view)
 
-    def build(self, width: int, height: int) -> Box | Rows:
-        snapshot = self._snapshot
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Rows:
         palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
         width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
@@ -146,20 +141,19 @@ class Listing(SnapshotPanel):
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Set the tooltip: over a line its explanation, with its text if that is cut off; over the gutter its breakpoints."""
         row = self._row_at(event)
-        words = self._tooltip_of(row, self._in_gutter(event)) if row is not None else ""
+        words = self._tooltip_of(self.snapshot, row, self._in_gutter(event)) if row is not None else ""
         self.tooltip = Content(transliterate(words, self.palette.glyphs)) if words else None
 
-    def _tooltip_of(self, row: Row, in_gutter: bool) -> str:
-        width = self.scrollable_content_region.width
-        if in_gutter and row.line is not None and self._snapshot is not None:
-            program = self._snapshot.program
-            return "\n".join(described(stop, program) for stop in stops_on(self._snapshot, row.line)) or "click to set a breakpoint"
+    def _tooltip_of(self, snapshot: Snapshot, row: Row, in_gutter: bool) -> str:
+        program, width = snapshot.program, self.scrollable_content_region.width
+        if in_gutter and row.line is not None:
+            return "\n".join(described(stop, program) for stop in stops_on(snapshot, row.line)) or "click to set a breakpoint"
         whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
         words = ""
-        if self._snapshot is not None and row.line is not None:
+        if row.line is not None:
             from tui_gru.tui.explanations.here import about_line  # imported late: only needed under the mouse
 
-            words = about_line(self._snapshot.program, row.line)
+            words = about_line(program, row.line)
         return "\n".join(filter(None, (whole, words)))
 
 

@@ -12,10 +12,9 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.panels.program.watched_value import just_changed, written_value
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
 from tui_gru.tui.widgets.panel import Rows
-from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 #: The largest part of the width for expressions, and the cells before and after them.
 _PART, _LEAD, _GAP = 0.5, 2, 2
@@ -43,10 +42,10 @@ class Watches(SnapshotPanel):
         if rows != len(self._shown):
             self.refresh(layout=True)
 
-    def build(self, width: int, height: int) -> Box | Rows:
-        if self._snapshot is None or not self._shown:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | Rows:
+        if not self._shown:
             return EMPTY
-        snapshot, width = self._snapshot, self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
+        width = self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
         half = max(int(width * _PART) - _LEAD, 4)
         names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
         column = min(max(map(cell_len, names)), half)

@@ -17,11 +17,10 @@ from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hstack, spans, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Cell, Ref, refs_of
-from tui_gru.tui.widgets.snapshot_panel import Titles, contents
+from tui_gru.tui.widgets.snapshot_panel import Compared, Titles, View, contents
 from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of
 
 _GAP = 2
@@ -53,11 +52,9 @@ class LossTerms(CellPanel):
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None and snapshot.line.target in (*snapshot.program.loss_names[1:], "loss")
 
-    def build(self, width: int, height: int) -> Box:
-        if self._snapshot is None:
-            return EMPTY
-        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
-        return clip(self.palette, terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        width, height = self.canvas(width, height, partial(whole_size, snapshot))
+        return clip(self.palette, terms(self.palette, snapshot, self._view.row, width, height), width, height)
 
 
 def whole_size(snapshot: Snapshot) -> Size:

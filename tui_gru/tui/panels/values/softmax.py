@@ -13,13 +13,12 @@ from textual.geometry import Size
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
-from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.bars import bars
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, hstack, quieted, text
+from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, hstack, quieted, text
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.panel import Rows
 from tui_gru.tui.widgets.refs import Ref
-from tui_gru.tui.widgets.snapshot_panel import Titles, contents
+from tui_gru.tui.widgets.snapshot_panel import Compared, Titles, View, contents
 from tui_gru.tui.widgets.written import Array, scale_of
 
 _GAP = 2
@@ -79,10 +78,8 @@ class Softmax(CellPanel):
         target, line = snapshot.program.target, snapshot.line
         return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
 
-    def build(self, width: int, height: int) -> Box | Rows:
-        snapshot, palette = self._snapshot, self.palette
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | Rows:
+        palette = self.palette
         if not snapshot.program.target:
             from tui_gru.tui.panels.values import given_output
 

@@ -8,7 +8,6 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
 from textual.geometry import Size
 from textual.widget import Widget
 
@@ -19,11 +18,10 @@ from tui_gru.engine.numbers import exact
 from tui_gru.tui.look.characters import written_char
 from tui_gru.tui.look.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.values.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, computed_by, fits, sheet
-from tui_gru.tui.view import Compared, View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
+from tui_gru.tui.widgets.boxes import Box, clip, flow, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.matrix import MatrixView
-from tui_gru.tui.widgets.snapshot_panel import Titles
+from tui_gru.tui.widgets.snapshot_panel import PanelGroup, Titles, View
 
 _SHEETS = {
     "weights": (WEIGHTS,),
@@ -73,10 +71,8 @@ class Overview(CellPanel):
         if rows:
             self.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
 
-    def build(self, width: int, height: int) -> Box:
-        snapshot, self.left_out = self._snapshot, ""
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        self.left_out = ""
         shown = self._all(snapshot, width, height) if self.mode == "all" else self._one(snapshot, width, height)
         return clip(self.palette, shown, width, shown.height)
 
@@ -157,7 +153,7 @@ class ParameterMatrix(MatrixView):
         if self._program is None:
             return
         minus = f"− {self._minus}:  " if self._minus else ""
-        room = self.outer_size.width - 6 - cell_len(minus)
+        room = self.border_room - cell_len(minus)
         known = self._program.parameters
         names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in known]
         shown = known.index(self.parameter)
@@ -191,15 +187,13 @@ class ParameterMatrix(MatrixView):
         return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
 
 
-class Weights(Container):
+class Weights(PanelGroup):
     """All parameters: values, gradients and the changes of the last SGD step.
 
     `mode` is the kind shown: weights, gradients, changes, or all that fit. Of a large model, one parameter is shown at a time: that
     of the current line, until `<` and `>` choose another.
     """
 
-    BLANK = True  # Textual's name: it draws nothing itself
-    COMPARED = Compared.DIFFERENCES
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -207,8 +201,8 @@ class Weights(Container):
         Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >", id="weights.next"),
     ]
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self.mode = "all"
         self.chosen = ""
         self._snapshot: Snapshot | None = None
