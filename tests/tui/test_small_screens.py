@@ -9,7 +9,6 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.examples import example
 from tui_gru.tui.look.characters import fitting, folded, split
 from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 from tui_gru.tui.panels.program.listing import Listing
@@ -17,6 +16,7 @@ from tui_gru.tui.panels.time.header import Header
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.verbs.table import VERBS
+from tui_gru.tui.verbs.verb import example
 from tui_gru.tui.widgets.panel import Panel
 
 TINY = (40, 12)

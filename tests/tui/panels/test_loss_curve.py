@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.time.loss_series import LossSeries
+from tui_gru.tui.widgets.plots.envelope import LossSeries
 from tui_gru.tui.widgets.snapshot_panel import View
 
 

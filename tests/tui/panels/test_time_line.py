@@ -11,9 +11,8 @@ from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.look.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.time import time_line
-from tui_gru.tui.panels.time.time_columns import loss_columns
 from tui_gru.tui.panels.time.time_line import TimeLine
-from tui_gru.tui.panels.time.time_signs import partings, timeline_marks
+from tui_gru.tui.panels.time.time_rows import loss_columns, partings, timeline_marks
 from tui_gru.tui.widgets.plots.envelope import Envelope
 from tui_gru.tui.widgets.plots.time_scale import TimeScale
 from tui_gru.tui.widgets.snapshot_panel import View

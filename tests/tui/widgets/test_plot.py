@@ -8,8 +8,8 @@ from rich.cells import cell_len
 
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.widgets.plots.axis import label, ticks
 from tui_gru.tui.widgets.plots.plot import plot
-from tui_gru.tui.widgets.plots.ticks import label, ticks
 
 P = palette_for(BLACKBOARD)
 PLAIN = palette_for(BLACKBOARD, ASCII)

@@ -14,12 +14,10 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.tui.examples import example
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
-from tui_gru.tui.verbs.verb import Verb
+from tui_gru.tui.verbs.verb import Verb, example, key_signs
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from textual import events
 
-from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.panels.values.weights import MODES, Weights
 from tui_gru.tui.verbs import stops
+from tui_gru.tui.verbs.verb import sign_of_key
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:

@@ -16,21 +16,19 @@ from textual.widget import Widget
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.outcome import Notice
-from tui_gru.tui.look.key_signs import key_sign
 from tui_gru.tui.panels.typing.bottom_line import BottomLine, Hint
-from tui_gru.tui.runs import Finished, Progressed, problem_of
 from tui_gru.tui.screens.derivations import Derivations
 from tui_gru.tui.screens.kept import KeptWithSession
 from tui_gru.tui.screens.overlay_host import OverlayHost
 from tui_gru.tui.screens.panel_host import PanelHost
 from tui_gru.tui.screens.pending import Pending
 from tui_gru.tui.screens.play import Play
-from tui_gru.tui.screens.runner import Runner
+from tui_gru.tui.screens.runner import Finished, Progressed, Runner, problem_of
 from tui_gru.tui.screens.tour import Tour
 from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
-from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign
 from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.snapshot_panel import View
 
@@ -274,7 +272,7 @@ class MainScreen(GuardedScreen):
         self.say("")  # the line covers the last row of the message
         if not self.query(CommandLine):
             from tui_gru.tui.panels.typing.completion_list import CompletionList
-            from tui_gru.tui.verbs.completion import complete
+            from tui_gru.tui.verbs.line import complete
 
             listed = CompletionList()
             await self.mount(listed, CommandLine(partial(complete, self), listed))

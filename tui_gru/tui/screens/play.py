@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.timer import Timer
 
 from tui_gru.tui import answers
-from tui_gru.tui.look.key_signs import with_keys
+from tui_gru.tui.verbs.verb import with_keys
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen

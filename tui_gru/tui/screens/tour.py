@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from textual import events
 
-from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.table import BY_ID
+from tui_gru.tui.verbs.verb import with_keys
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tui_gru.debugger.program.position import in_words
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.stepping import go_to
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, with_keys
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity, Correlated
@@ -69,7 +68,7 @@ def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
 def units(screen: MainScreen, rest: Arguments) -> None:
     """Show units over the text: `[NAME] [row ROW]`; by default the state of the last layer, with `row` over a row of the batch."""
     from tui_gru.debugger.program.typed import Reader, shortened
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program = screen.session.program
     reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))

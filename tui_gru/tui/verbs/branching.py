@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.verbs.stepping import go_to
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, sign_of_key
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart

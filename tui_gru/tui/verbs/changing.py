@@ -47,7 +47,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`."""
     from tui_gru.debugger.program.typed import Reader
     from tui_gru.debugger.session.changes import ALIASES
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program, before = screen.session.program, screen.snapshot
     reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
@@ -156,8 +156,8 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
 def _say_sample(screen: MainScreen) -> None:
     """Show the new samples in the message line, with the key to their panel if that is on another page."""
     from tui_gru.debugger.program.naming import printable
-    from tui_gru.tui.look.key_signs import with_keys
     from tui_gru.tui.panels.values.samples import Samples
+    from tui_gru.tui.verbs.verb import with_keys
 
     samples = screen.snapshot.samples
     newest = samples[-1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.runs import problem_of
+from tui_gru.tui.screens.runner import problem_of
 from tui_gru.tui.verbs.verb import Arguments
 from tui_gru.tui.widgets.overlay import Overlay
 

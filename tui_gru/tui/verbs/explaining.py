@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui_gru.tui import answers
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, with_keys
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
@@ -21,7 +20,7 @@ def why(screen: MainScreen, rest: Arguments) -> None:
     """Show where a number comes from: `NAME[INDEX] [t TIMESTEP]`."""
     from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program = screen.session.program
     reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
@@ -100,7 +99,7 @@ def _explain_line(screen: MainScreen) -> None:
 def what_if(screen: MainScreen, rest: Arguments) -> None:
     """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`."""
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program, session = screen.session.program, screen.session
     reader = Reader(rest, example(program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))

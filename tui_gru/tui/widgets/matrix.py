@@ -19,8 +19,7 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.heatmap import CELL, heat_row
-from tui_gru.tui.widgets.ordering import Ordering
+from tui_gru.tui.widgets.heatmap import CELL, Ordering, heat_row
 from tui_gru.tui.widgets.panel import NOTHING, Panel, Rows
 from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.snapshot_panel import contents

@@ -19,8 +19,8 @@ from tui_gru.engine import numbers
 from tui_gru.engine.running.weights import Array
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heat_frame import histogram
 from tui_gru.tui.widgets.overlay import Line, ListOverlay

@@ -19,8 +19,8 @@ from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.tokens import counted
 from tui_gru.tui.look.characters import in_context
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Row
 from tui_gru.tui.widgets.overlay import Line, ListOverlay

@@ -11,8 +11,8 @@ from textual.timer import Timer
 from tui_gru.debugger.analysis.checks.checking import Report, Row
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.panels.lists.check_table import Table, waiting
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip
 from tui_gru.tui.widgets.overlay import ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles

@@ -17,9 +17,9 @@ from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.look.characters import cut, fitting
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import sign_of_key, with_keys
-from tui_gru.tui.panels.program.stop_signs import clauses, sign_of
-from tui_gru.tui.panels.program.watched_value import just_changed, written_value
+from tui_gru.tui.panels.program.listing import clauses, sign_of
+from tui_gru.tui.panels.program.watches import just_changed, written_value
+from tui_gru.tui.verbs.verb import sign_of_key, with_keys
 from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, pad, text, vstack
 from tui_gru.tui.widgets.overlay import Line, ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles, View

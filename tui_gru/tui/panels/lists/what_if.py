@@ -18,7 +18,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import cut, folded, written_char
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar, bars
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.overlay import Overlay

@@ -12,12 +12,12 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
-from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.panels.program.tokens import Limits, Matrix, Sign, Token
 from tui_gru.tui.panels.program.written_line import Writer, drawn, elided, fitted, squeezed, widest_piece
+from tui_gru.tui.verbs.verb import sign_of_key
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.snapshot_panel import Titles, View

@@ -13,10 +13,10 @@ from textual.style import Style as TextStyle
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.panels.time.loss_series import LossSeries
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip
 from tui_gru.tui.widgets.plots.axis import Scale
+from tui_gru.tui.widgets.plots.envelope import LossSeries
 from tui_gru.tui.widgets.plots.plot import EMPTY_PLOT, Plot, plot
 from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View
 

@@ -16,10 +16,10 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.panels.time.loss_series import LossSeries
-from tui_gru.tui.panels.time.time_columns import LossColumns, loss_columns
-from tui_gru.tui.panels.time.time_signs import (
+from tui_gru.tui.panels.time.time_rows import (
+    LossColumns,
     TimelineMark,
+    loss_columns,
     placed,
     put_branches,
     put_divisions,
@@ -29,6 +29,7 @@ from tui_gru.tui.panels.time.time_signs import (
 )
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
 from tui_gru.tui.widgets.cell_row import CellRow
+from tui_gru.tui.widgets.plots.envelope import LossSeries
 from tui_gru.tui.widgets.plots.time_scale import TimeScale, place_name
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, View
 

@@ -12,7 +12,7 @@ from textual.widgets import Input
 from textual.widgets.input import Selection
 
 from tui_gru.tui.panels.typing.completion_list import CompletionList
-from tui_gru.tui.verbs.completion import Completion
+from tui_gru.tui.verbs.line import Completion
 
 
 class CommandLine(Input):

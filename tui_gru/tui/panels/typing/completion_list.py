@@ -11,7 +11,7 @@ from textual.widget import Widget
 from tui_gru.tui.look.characters import cut, folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import palette_of
-from tui_gru.tui.verbs.completion import Candidate, Completion
+from tui_gru.tui.verbs.line import Candidate, Completion
 
 MOST_ROWS = 8
 MOST_LINES = 3  # about the verb

@@ -68,9 +68,9 @@ def whole_size(snapshot: Snapshot) -> Size:
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     names = snapshot.program.loss_names
     if not names.entry or not names.row or not names.timestep:
-        from tui_gru.tui.panels.values import given_output  # imported late: the shipped losses have all three terms
+        from tui_gru.tui.panels.values import given  # imported late: the shipped losses have all three terms
 
-        return given_output.about_gradients(palette, snapshot, width, height)
+        return given.about_gradients(palette, snapshot, width, height)
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
     above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))

@@ -69,10 +69,10 @@ class Sequence(CellPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         if snapshot.config.given is not None:
-            from tui_gru.tui.panels.values import given_sequence as of_given
+            from tui_gru.tui.panels.values import given
 
-            width, height = self.canvas(width, height, partial(of_given.whole_size, snapshot))
-            return of_given.given_sequence(self.palette, snapshot, self._view.row, width, height)
+            width, height = self.canvas(width, height, partial(given.whole_size, snapshot))
+            return given.given_sequence(self.palette, snapshot, self._view.row, width, height)
         width, height = self.canvas(width, height, partial(whole_size, snapshot))
         return clip(self.palette, sequence(self.palette, snapshot, self._view, width, height), width, height)
 

@@ -62,9 +62,9 @@ class Softmax(CellPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         if not snapshot.program.target:
-            from tui_gru.tui.panels.values import given_output  # imported late: only for models of other programs
+            from tui_gru.tui.panels.values import given  # imported late: only for models of other programs
 
-            return given_output.title(snapshot), None
+            return given.title(snapshot), None
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         notes = [f"t {snapshot.position.t + 1}"]
         if plan.count < snapshot.config.vocab_size:
@@ -81,9 +81,9 @@ class Softmax(CellPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box | Rows:
         palette = self.palette
         if not snapshot.program.target:
-            from tui_gru.tui.panels.values import given_output
+            from tui_gru.tui.panels.values import given
 
-            return given_output.difference_over_time(palette, snapshot, width, height)
+            return given.difference_over_time(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]

@@ -16,8 +16,8 @@ from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
 from tui_gru.tui.look.characters import written_char
-from tui_gru.tui.look.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.values.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, computed_by, fits, sheet
+from tui_gru.tui.verbs.verb import sign_of_key, with_keys
 from tui_gru.tui.widgets.boxes import Box, clip, flow, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.matrix import MatrixView

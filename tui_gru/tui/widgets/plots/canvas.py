@@ -9,7 +9,7 @@ from rich.style import Style
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
-from tui_gru.tui.widgets.plots.ticks import label
+from tui_gru.tui.widgets.plots.axis import label
 from tui_gru.tui.widgets.written import Array
 
 #: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.

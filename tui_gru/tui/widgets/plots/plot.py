@@ -12,11 +12,10 @@ from rich.segment import Segment
 
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows, hstack, overlay, pad, text, vstack
-from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of
+from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of, label, ticks
 from tui_gru.tui.widgets.plots.canvas import Canvas
 from tui_gru.tui.widgets.plots.envelope import Envelope
 from tui_gru.tui.widgets.plots.smoothing import LONG, mean_parts, smooth, standing_out
-from tui_gru.tui.widgets.plots.ticks import label, ticks
 from tui_gru.tui.widgets.written import Array
 
 Series = Envelope | Array | Sequence[float]
