@@ -39,7 +39,7 @@ class Play:
         if count < 0:
             batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
 
-        def say() -> None:
+        def say(_: object) -> None:
             """Say which end of the run this is, if there was no step to take."""
             if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
                 self._screen.answer(answers.place(snapshot))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
@@ -24,6 +24,7 @@ REPORT_EVERY = 0.1  # seconds between reports of progress
 YIELD_EVERY, YIELD_FOR = 0.01, 0.001
 
 Verb = Callable[[Progress | None], object]
+Then = Callable[[Any], object]
 AT_ONCE = 0.05  # seconds; verbs that take no longer run in the UI thread
 FADING = 0.8  # the factor by which the estimate of the time of a batch decays, since a slow batch may be due to the machine
 FEW = 8  # batches; more never run in the UI thread, since the estimate may be too low
@@ -38,11 +39,11 @@ class Progressed(Message):
 
 
 class Finished(Message):
-    """Posted when a run has ended; `problem` is the error message, empty without an error."""
+    """Posted when a run has ended, with the result of its verb, or with an error message as `problem`."""
 
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, result: object = None, problem: str = "") -> None:
         super().__init__()
-        self.problem = problem
+        self.result, self.problem = result, problem
 
 
 @dataclass
@@ -66,31 +67,6 @@ class Run:
         else:
             words.append(f"{done} batches")
         return " · ".join(words)
-
-
-def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
-    """Execute a verb in this thread, and post its progress and its end."""
-    last = yielded = time.monotonic()
-
-    def progress(place: Position | str) -> None:
-        nonlocal last, yielded
-        now = time.monotonic()
-        if now - yielded >= YIELD_EVERY:
-            time.sleep(YIELD_FOR)
-            yielded = time.monotonic()
-        if now - last >= REPORT_EVERY:
-            last = now
-            post(Progressed(place))
-
-    try:
-        verb(progress)
-    except Exception as error:
-        post(Finished(problem_of(error, "a run")))
-    except BaseException:
-        post(Finished("stopped"))
-        raise
-    else:
-        post(Finished())
 
 
 def problem_of(error: Exception, doing: str) -> str:
@@ -121,7 +97,7 @@ class Runner:
     def __init__(self, screen: MainScreen, after_run: Callable[[int], None], waiting: Callable[[], int]) -> None:
         self._screen, self._after_run, self._waiting = screen, after_run, waiting
         self._run: Run | None = None
-        self._then: Callable[[], None] | None = None
+        self._then: Then | None = None
         self._opens = False
         self._batch_seconds = 0.0  # the estimate of the time of a batch: a decaying maximum
 
@@ -135,11 +111,12 @@ class Runner:
         """True during a run that opens something that the next key may be meant for."""
         return self.running and self._opens
 
-    def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None, opens: bool = False) -> None:
+    def do(self, verb: Verb, *, batches: int | None = 1, then: Then | None = None, opens: bool = False) -> None:
         """Execute a verb of the session, unless another is running.
 
-        `batches` is the approximate number of batches that it computes, 0 if it is quick, None if unknown. `then` is called after
-        the result has been shown, unless the verb failed. With `opens`, `then` opens something that keys typed meanwhile wait for.
+        `batches` is the approximate number of batches that it computes, 0 if it is quick, None if unknown. `then` is called with
+        the result of the verb after the new snapshot has been shown, unless the verb failed. With `opens`, `then` opens something
+        that keys typed meanwhile wait for.
         """
         if self.running:
             return
@@ -160,26 +137,43 @@ class Runner:
         self._batch_seconds = max(self._batch_seconds, seconds)
 
     def _do_at_once(self, verb: Verb, batches: int) -> None:
-        begun = time.perf_counter()
+        begun, result = time.perf_counter(), None
         try:
-            verb(None)
+            result = verb(None)
         except Exception as error:
             self._screen.failed(error, "a verb")
             self._then = None
         if batches:
             self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / batches)
-        self._show()
+        self._show(result)
 
     def _work(self, verb: Verb) -> None:
-        screen = self._screen
+        """Execute a verb in this thread, and post its progress and its end."""
+        screen, session = self._screen, self._screen.session
+        last = yielded = time.monotonic()
 
-        def whole(progress: Progress | None) -> None:
-            before, interrupts = screen.session.position.number, screen.session.interrupts
-            verb(progress)
+        def progress(place: Position | str) -> None:
+            nonlocal last, yielded
+            now = time.monotonic()
+            if now - yielded >= YIELD_EVERY:
+                time.sleep(YIELD_FOR)
+                yielded = time.monotonic()
+            if now - last >= REPORT_EVERY:
+                last = now
+                screen.post_message(Progressed(place))
+
+        before, interrupts = session.position.number, session.interrupts
+        try:
+            result = verb(progress)
             if screen.session.interrupts == interrupts:
                 self._after_run(screen.session.position.number - before)
-
-        carry_out(whole, screen.post_message)
+        except Exception as error:
+            screen.post_message(Finished(problem=problem_of(error, "a run")))
+        except BaseException:
+            screen.post_message(Finished(problem="stopped"))
+            raise
+        else:
+            screen.post_message(Finished(result))
 
     def progressed(self, event: Progressed) -> None:
         if self._run is not None:
@@ -196,10 +190,10 @@ class Runner:
         self._screen.refresh_bindings()
         if event.problem:
             self._then = None
-        self._show()
+        self._show(event.result)
 
-    def _show(self) -> None:
+    def _show(self, result: object) -> None:
         then, self._then = self._then, None
         self._screen.show_now()
         if then is not None:
-            then()
+            then(result)

@@ -107,18 +107,13 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
     reader.take("=")
     value = reader.number(name)
     t = reader.timestep(program.seq_length)
-    found: list[WhatIf] = []
 
-    def suppose(_: object) -> None:
-        found.append(session.what_if(program.code_name(name), index, value, t))
+    def show(what_if: WhatIf) -> None:
+        from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 
-    screen.do(suppose, then=lambda: _show_what_if(screen, found[0]), opens=True)
+        screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
 
-
-def _show_what_if(screen: MainScreen, what_if: WhatIf) -> None:
-    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
-
-    screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
+    screen.do(lambda _: session.what_if(program.code_name(name), index, value, t), then=show, opens=True)
 
 
 def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
@@ -131,12 +126,11 @@ def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
     if screen.snapshot.position.number != what_if.now.position.number:
         screen.say("this what-if belongs to another batch; ask again in the current one", warning=True)
         return
-    found: list[WhatIf] = []
 
-    def suppose(_: object) -> None:
-        found.append(screen.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t))
+    def suppose(_: object) -> WhatIf:
+        return screen.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t)
 
-    screen.do(suppose, then=lambda: panel.turn_to(found[0]), opens=True)
+    screen.do(suppose, then=panel.turn_to, opens=True)
 
 
 def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
@@ -146,7 +140,7 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 
     what_if, before = event.what_if, screen.snapshot
 
-    def say() -> None:
+    def say(_: object) -> None:
         named = spoken(screen.snapshot.program, what_if.name, what_if.index)
         where = answers.moved(before, screen.snapshot) + answers.branched(before, screen.snapshot)
         screen.answer(f"{named} is {given(what_if.value + 0)} from here on{where}")

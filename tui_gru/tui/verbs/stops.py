@@ -244,7 +244,7 @@ def offer_marks(screen: MainScreen) -> None:
 def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
     before = screen.snapshot
 
-    def say() -> None:
+    def say(_: object) -> None:
         if screen.session.outcome.stopped_by is None:
             screen.answer(answers.place(screen.snapshot) + answers.branched(before, screen.snapshot))
 
