@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from tui_gru.tui.look.characters import folded, one_cell, written_char
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.verbs.verb import with_keys
+from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.overlay import Overlay, hidden
@@ -140,7 +141,7 @@ class InfluenceMap(Overlay):
 
     def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
         """Yield the row for a model that reads numbers: a column per timestep."""
-        yield (Segment(_columns(palette, self._parts(measure))[-width:], palette.gate),)
+        yield (Segment(columns(palette, self._parts(measure))[-width:], palette.gate),)
 
     def _said(self, reach: Reach) -> str:
         what = counted(self.influence.text) if self.influence.text else "timestep"
@@ -171,12 +172,12 @@ class InfluenceMap(Overlay):
             fall = f"below a tenth after {reach.steps}" if reach.falls else f"not below a tenth in {reach.steps}"
             words = transliterate(f"∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
-            columns = Segment(_columns(palette, norms / largest)[-max(width, 1) :], palette.gate)
-            if len(columns.text) + cell_len(words) + 2 <= width:
-                yield (columns, Segment(f"  {words}", palette.dim))
+            curve = Segment(columns(palette, norms / largest)[-max(width, 1) :], palette.gate)
+            if len(curve.text) + cell_len(words) + 2 <= width:
+                yield (curve, Segment(f"  {words}", palette.dim))
             else:
                 yield (Segment(words, palette.dim),)
-                yield (columns,)
+                yield (curve,)
 
     def _words(self, palette: Palette, words: str, width: int) -> Iterator[Row]:
         for line in folded(words, width):
@@ -207,9 +208,3 @@ class InfluenceMap(Overlay):
 
     def action_choose(self) -> None:
         self.post_message(NumberAsked(Ref(self._predicted, (self.influence.row, self.influence.character), self.t)))
-
-
-def _columns(palette: Palette, parts: Sequence[float] | Wide) -> str:
-    signs = palette.glyphs.column
-    levels = np.clip(np.rint(np.nan_to_num(np.asarray(parts)) * (len(signs) - 1)), 0, len(signs) - 1).astype(int)
-    return "".join(signs[level] for level in levels.tolist())

@@ -23,7 +23,9 @@ from tui_gru.tui.look.characters import cut, in_context, one_cell
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.palette import LEVELS, Palette
 from tui_gru.tui.verbs.verb import with_keys
+from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
+from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.overlay import Overlay, hidden
 from tui_gru.tui.widgets.refs import Ref
@@ -150,7 +152,8 @@ class UnitsMap(Overlay):
         for unit, code in zip(shown, codes, strict=True):
             chosen = unit == self.unit
             ink = palette.accent if chosen else palette.plain
-            cells = _merged(table, code.tolist())
+            drawn = [table[each] for each in code.tolist()]
+            cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
             note = self._note(unit, notes - 2) if notes else ""
             gap = " " * (room - len(code) * self._cell)
             rows.append((Segment(self._called(unit).ljust(label), ink), *cells, Segment(gap), Segment(f"  {note}", palette.dim)))
@@ -195,12 +198,10 @@ class UnitsMap(Overlay):
     def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> Row:
         """Draw the curve of a unit as columns below the characters."""
         scale, (low, _) = self._scale()
-        values, column = self.activity.unit(unit)[here], palette.glyphs.column
-        parts = np.nan_to_num((values / scale if low == 0 else (values / scale + 1) / 2), nan=0.0)
-        levels = np.clip(np.rint(parts * (len(column) - 1)), 0, len(column) - 1).astype(int)
-        bars = "".join(column[k] * self._cell for k in levels.tolist())
+        values = self.activity.unit(unit)[here] / scale
+        curve = columns(palette, values if low == 0 else (values + 1) / 2, self._cell)
         ink = palette.accent if unit == self.unit else palette.plain
-        return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(bars, palette.gate))
+        return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(curve, palette.gate))
 
     def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[Row]:
         activity, unit = self.activity, self.unit
@@ -334,16 +335,6 @@ def _table(palette: Palette, width: int, unit: bool) -> tuple[Segment, ...]:
     scale = palette.unit_scale if unit else palette.signed_scale
     found = [Segment(sign.center(width), tint) for tint in scale for sign in (" ", "+", "-")]
     return (*found, Segment(palette.glyphs.blank.center(width), palette.blank))
-
-
-def _merged(table: Sequence[Segment], codes: Sequence[int]) -> Iterator[Segment]:
-    """Yield the segments of the codes, with equal neighbours merged into one segment."""
-    begin = 0
-    for i in range(1, len(codes) + 1):
-        if i == len(codes) or codes[i] != codes[begin]:
-            segment = table[codes[begin]]
-            yield segment if i == begin + 1 else Segment(segment.text * (i - begin), segment.style)
-            begin = i
 
 
 def _line(palette: Palette, words: str, width: int, right: str) -> Row:

@@ -117,7 +117,7 @@ class BranchesApart(ListOverlay):
         yield Line(self._row(("loss".ljust(first), palette.strong), (f"{heads}  minus", palette.dim)))
         for words, losses in table:
             entry = self._entry(losses.batch * self._program.ticks + self._program.loss_tick)
-            shown = [numbers.wide(value).strip().removeprefix("+") for value in (losses.mine, losses.theirs)]
+            shown = [numbers.plain(value) for value in (losses.mine, losses.theirs)]
             values = "".join(f"  {value.rjust(size)}" for value, size in zip(shown, wide, strict=True))
             ink = palette.signed((losses.apart > 0) - (losses.apart < 0)) if losses.apart == losses.apart else palette.warning
             place = f"{words}, {self._batch(losses.batch)}".ljust(first)

@@ -107,7 +107,7 @@ class WhatIfPanel(Overlay):
         full = max((x for x in (before, after) if math.isfinite(x)), default=0.0)
         rows = []
         for label, word, loss, ink in (("loss  ", "now ", before, palette.plain), ("      ", "then", after, palette.accent)):
-            number = numbers.wide(loss).strip().removeprefix("+").rjust(numbers.WIDE)
+            number = numbers.plain(loss).rjust(numbers.WIDE)
             drawn = bar(palette, loss / full if full > 0 else 0.0, length) if length >= least else ""
             parts = [(label, palette.plain), (f"{word}  ", palette.dim), (number, ink), (f" {drawn}", palette.gate)]
             if word == "then":

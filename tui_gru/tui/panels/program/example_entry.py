@@ -32,7 +32,7 @@ def number(x: Any) -> str:
     """Format a recorded number: four decimals as in the matrices unless it is whole, with a minus sign but no plus sign."""
     if float(x).is_integer() and abs(x) < 1000:
         return f"{x:.0f}".removeprefix("-" if x == 0 else "").replace("-", "−")
-    return numbers.wide(x).strip().removeprefix("+").replace("-", "−")
+    return numbers.plain(x).replace("-", "−")
 
 
 def _shortened(count: int, term: Callable[[int], str]) -> list[str]:

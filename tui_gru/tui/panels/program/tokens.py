@@ -111,7 +111,7 @@ class Matrix:
     def _number(self) -> str:
         if self.operand.setting:
             return numbers.given(self.operand.values)
-        return numbers.wide(self.operand.values).strip().removeprefix("+")
+        return numbers.plain(self.operand.values)
 
     @cached_property
     def _all_zero(self) -> bool:

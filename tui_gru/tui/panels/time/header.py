@@ -137,7 +137,7 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
             items.append(_Item("which has no differences so far", palette.second, 1))
     label, loss = _loss(snapshot)
     if loss is not None:
-        items.append(_Item(f"{label} ", palette.dim, 6, numbers.wide(loss).strip().removeprefix("+")))
+        items.append(_Item(f"{label} ", palette.dim, 6, numbers.plain(loss)))
     return items
 
 

@@ -65,7 +65,7 @@ class LossCurve(SnapshotPanel):
         if self.pointed is not None:
             note = self._described(snapshot, self.pointed)
         elif count:
-            note = f"{_written(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
+            note = f"{numbers.plain(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
             if self.scale is not Scale.AUTO:
                 note = f"{self.scale.value} · {note}"
         return self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far", note
@@ -86,9 +86,9 @@ class LossCurve(SnapshotPanel):
     def _described(self, snapshot: Snapshot, batch: int) -> str:
         """Return `loss 0.1234 · e3 b2 · batch 8`, in a comparison with the loss of the other branch."""
         epoch, number = divmod(batch, snapshot.program.num_batches)
-        losses = f"loss {_written(self._series.envelope.values[batch])}"
+        losses = f"loss {numbers.plain(self._series.envelope.values[batch])}"
         if snapshot.other is not None and batch < len(self._other):
-            losses += f" ({_written(self._other.envelope.values[batch])} on {snapshot.other.name})"
+            losses += f" ({numbers.plain(self._other.envelope.values[batch])} on {snapshot.other.name})"
         return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
 
     def _legend(self, one: str, other: str) -> Content:
@@ -184,7 +184,3 @@ def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
 def _names(snapshot: Snapshot) -> tuple[str, ...]:
     """Return the names of this branch and of the compared one; nothing if none is compared."""
     return () if snapshot.other is None else (snapshot.branch, snapshot.other.name)
-
-
-def _written(loss: float) -> str:
-    return numbers.wide(loss).strip().removeprefix("+")

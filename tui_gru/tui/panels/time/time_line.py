@@ -234,7 +234,7 @@ class TimeLine(SnapshotPanel):
         if tick > snapshot.newest.tick:
             words += " · not reached yet"
         elif position.number < len(losses):
-            words += f" · loss {numbers.wide(losses[position.number]).strip().removeprefix('+')}"
+            words += f" · loss {numbers.plain(losses[position.number])}"
         column = scale.column(tick)
         notes = dict.fromkeys(sign.note for sign in self._signs if scale.column(sign.tick) == column)
         if tick == self._standing_out(column):
