@@ -125,7 +125,7 @@ LATE = {
     ),
     "engine": (
         "data.given running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
-        "reference.torch_reference reference.torch_slopes running.training"
+        "reference.torch_reference reference.torch_slopes"
     ),
     "tui": (
         "explanations.here explanations.signs explanations.values "

@@ -35,7 +35,7 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
 
     from tui_gru.engine.running import sampling
     from tui_gru.engine.running.initial import initial_weights
-    from tui_gru.engine.running.training import check_epochs, train
+    from tui_gru.engine.running.trainer import check_epochs, train
 
     check_epochs(epochs)
     sampling.check(config, primer, length, sampler, temperature, seed)
