@@ -39,10 +39,11 @@ USED = {
         "Screen._on_timer_update",
         "Screen._refresh_layout",
         "Screen._screen_resized",
+        "ScrollView._dispatch_message",
+        "ScrollView._set_dirty",
         "self.app._notifications",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
-    "terminal/kept_lines.py": {"kind._set_dirty"},
     "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
 }
 PUBLIC = {"_asdict", "_replace"}  # methods of named tuples, which are public although they begin with an underscore

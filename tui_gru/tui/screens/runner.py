@@ -30,20 +30,19 @@ FADING = 0.8  # the factor by which the estimate of the time of a batch decays, 
 FEW = 8  # batches; more never run in the UI thread, since the estimate may be too low
 
 
+@dataclass
 class Progressed(Message):
     """Posted when a run has reached `place`, a position or a progress in words."""
 
-    def __init__(self, place: Position | str) -> None:
-        super().__init__()
-        self.place = place
+    place: Position | str
 
 
+@dataclass
 class Finished(Message):
     """Posted when a run has ended, with the result of its verb, or with an error message as `problem`."""
 
-    def __init__(self, result: object = None, problem: str = "") -> None:
-        super().__init__()
-        self.result, self.problem = result, problem
+    result: object = None
+    problem: str = ""
 
 
 @dataclass

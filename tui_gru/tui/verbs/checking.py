@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 LOADING = 1.0  # seconds, approximately: the time to load PyTorch for the first checked batch
 
 
+@dataclass
 class Computing(Message):
     """Posted when PyTorch is loaded and the check for this panel begins."""
 
-    def __init__(self, panel: CheckReport) -> None:
-        super().__init__()
-        self.panel = panel
+    panel: CheckReport
 
 
+@dataclass
 class Checked(Message):
     """Posted when a check has ended; `problem` says why there is no report."""
 
-    def __init__(self, panel: CheckReport, report: Report | None, problem: str = "") -> None:
-        super().__init__()
-        self.panel, self.report, self.problem = panel, report, problem
+    panel: CheckReport
+    report: Report | None
+    problem: str = ""
 
 
 def checking(screen: MainScreen) -> bool:

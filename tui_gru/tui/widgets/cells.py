@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -29,12 +29,11 @@ class Spot(NamedTuple):
     width: int
 
 
+@dataclass
 class NumberAsked(Message):
     """Posted to show where a number comes from."""
 
-    def __init__(self, ref: Ref) -> None:
-        super().__init__()
-        self.ref = ref
+    ref: Ref
 
 
 class CellPanel(SnapshotPanel):

@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 class ListOverlay(Overlay):
-    """A list with a cursor. Subclasses implement its rows (`lines`) and the action on the entry under the cursor (`choose`).
+    """A list with a cursor. Subclasses implement its rows (`lines`) and what enter does with the entry under the cursor (`choose`).
 
     A subclass that draws its entries itself (`content`) implements `entries` and `entry_at` instead of `lines`.
     """
@@ -69,8 +69,7 @@ class ListOverlay(Overlay):
         raise NotImplementedError
 
     def choose(self) -> None:
-        """Execute what enter does with the entry under the cursor. Called only if there is one."""
-        raise NotImplementedError
+        """Do what enter and a double click do with the entry under the cursor, by default nothing."""
 
     @property
     def above(self) -> int:

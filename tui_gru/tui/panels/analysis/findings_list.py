@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from rich.style import Style
@@ -25,12 +26,12 @@ class FindingsList(ListOverlay):
 
     ABOUT = "What is wrong with the run: the numbers that show it, why it matters, and how to fix it."
 
+    @dataclass
     class Chosen(Message):
         """Posted to go to a finding, or to show where a number that is evidence for it comes from."""
 
-        def __init__(self, finding: Finding, evidence: Evidence | None) -> None:
-            super().__init__()
-            self.finding, self.evidence = finding, evidence
+        finding: Finding
+        evidence: Evidence | None
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -52,12 +53,12 @@ class InfluenceMap(Overlay):
         ("enter", "choose", "Explain"),
     )
 
+    @dataclass
     class Asked(Message):
         """Posted to show another prediction of this batch: of `row` after timestep `t`, both 0-based."""
 
-        def __init__(self, row: int, t: int) -> None:
-            super().__init__()
-            self.row, self.t = row, t
+        row: int
+        t: int
 
     def __init__(self, influence: Influence, rows: RowInfluence) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -38,12 +39,11 @@ class LossPlaces(ListOverlay):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "group", "Class, timestep or row", show=False)]
 
+    @dataclass
     class Chosen(Message):
         """Posted to go to a character of the text; `at` is its index, 0-based."""
 
-        def __init__(self, at: int) -> None:
-            super().__init__()
-            self.at = at
+        at: int
 
     def __init__(self, losses: Losses, baselines: Baselines, *, of: str) -> None:
         """Create a panel. `of` is the moment at which the text was read, in words."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -68,22 +69,21 @@ class UnitsMap(Overlay):
         ("enter", "choose", "Explain, or go there"),
     )
 
+    @dataclass
     class RowAsked(Message):
         """Posted to show another row of the batch, 0-based, or the whole text if `row` is None."""
 
-        def __init__(self, name: str, row: int | None) -> None:
-            super().__init__()
-            self.name, self.row = name, row
+        name: str
+        row: int | None
 
     class ClassAsked(Message):
         """Posted to let the user type a class of characters."""
 
+    @dataclass
     class PlaceAsked(Message):
         """Posted to go to a character of the text; `at` is its index, 0-based."""
 
-        def __init__(self, at: int) -> None:
-            super().__init__()
-            self.at = at
+        at: int
 
     def __init__(self, activity: Activity, notes: Sequence[Correlated], *, of: str = "") -> None:
         """Create a map. `notes` has a correlation for each unit; `of` is the moment at which a whole text was read, in words."""

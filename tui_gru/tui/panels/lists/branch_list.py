@@ -56,12 +56,12 @@ class BranchList(ListOverlay):
 
     ABOUT = "The branches of the run: a change in the past starts one. enter goes to a branch, a compares it with this one."
 
+    @dataclass
     class Chosen(Message):
         """Posted to execute a verb with a branch: `switch`, `apart`, `rename` or `delete`."""
 
-        def __init__(self, verb: str, name: str) -> None:
-            super().__init__()
-            self.verb, self.name = verb, name
+        verb: str
+        name: str
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose('switch')", "Go to this branch", show=False, id="branches.switch"),
@@ -90,9 +90,6 @@ class BranchList(ListOverlay):
     def action_choose(self, verb: str = "switch") -> None:
         if self.chosen:
             self.post_message(self.Chosen(verb, self.chosen))
-
-    def choose(self) -> None:
-        """Do nothing: a second click on a row does not switch branches."""
 
     def titles(self, snapshot: Snapshot) -> Titles:
         return "branches", HINTS

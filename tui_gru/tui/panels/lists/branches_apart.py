@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -32,12 +33,11 @@ class BranchesApart(ListOverlay):
 
     ABOUT = "Where two branches first differ, and how much their losses and samples differ. enter goes to the place."
 
+    @dataclass
     class Chosen(Message):
         """Posted to go to a place that both branches have."""
 
-        def __init__(self, tick: int) -> None:
-            super().__init__()
-            self.tick = tick
+        tick: int
 
     def __init__(self, apart: Apart, program: Program) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -28,12 +29,13 @@ class CheckReport(ListOverlay):
     ASKING = frozenset({"choose", "every"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "every", "Every batch", show=False)]
 
+    @dataclass
     class EntryChosen(Message):
         """Posted for the entry of a row with the largest difference: `index` into `name` at timestep `t` (None: whole batch)."""
 
-        def __init__(self, name: str, index: tuple[int, ...], t: int | None) -> None:
-            super().__init__()
-            self.name, self.index, self.t = name, index, t
+        name: str
+        index: tuple[int, ...]
+        t: int | None
 
     class EveryBatch(Message):
         """Posted to turn the check of every batch while training on or off."""

@@ -46,12 +46,11 @@ class Leaf:
         return cls(root, place, first_opened(root), anchor=anchor)
 
 
+@dataclass
 class AboutNumber(Message):
     """The base of messages about a number in a derivation."""
 
-    def __init__(self, number: ValueRef) -> None:
-        super().__init__()
-        self.number = number
+    number: ValueRef
 
 
 class OriginPanel(Overlay):
@@ -84,22 +83,22 @@ class OriginPanel(Overlay):
     class Left(Message):
         """Posted to return to the previous derivation."""
 
+    @dataclass
     class Opened(Message):
         """Posted to compute and open the terms of the node at `path`, which belongs to another batch."""
 
-        def __init__(self, node: Node, path: Path) -> None:
-            super().__init__()
-            self.node, self.path = node, path
+        node: Node
+        path: Path
 
     class ChangesAsked(AboutNumber):
         """Posted to search for the last change of a number."""
 
+    @dataclass
     class Copied(Message):
         """Posted to copy the derivation: `text` in the format `kind`."""
 
-        def __init__(self, text: str, kind: str) -> None:
-            super().__init__()
-            self.text, self.kind = text, kind
+        text: str
+        kind: str
 
     def __init__(self, leaf: Leaf) -> None:
         super().__init__()

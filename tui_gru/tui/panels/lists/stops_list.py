@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -55,12 +56,12 @@ class StopsList(ListOverlay):
         Binding("d,delete", "choose('deleted')", "Delete", show=False),
     ]
 
+    @dataclass
     class Chosen(Message):
         """Posted to execute a verb with an entry: `toggled`, `opened` or `deleted`."""
 
-        def __init__(self, verb: str, entry: Entry) -> None:
-            super().__init__()
-            self.verb, self.entry = verb, entry
+        verb: str
+        entry: Entry
 
     def __init__(self, *, at: int | str | None = None) -> None:
         """Create a list. `at` is the id of the stop, or the letter of the mark, at which the cursor starts."""
@@ -191,9 +192,6 @@ class StopsList(ListOverlay):
     def action_choose(self, verb: str = "opened") -> None:
         if (entry := self.chosen) is not None:
             self.post_message(self.Chosen(verb, entry))
-
-    def choose(self) -> None:
-        """Do nothing: a second click does not open an entry."""
 
 
 def _key(entry: Entry) -> int | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -45,19 +46,18 @@ class WhatIfPanel(Overlay):
         Binding("space", "fold", "All differences", show=False, id="what_if.fold"),
     ]
 
+    @dataclass
     class Kept(Message):
         """Posted to apply the change."""
 
-        def __init__(self, what_if: WhatIf) -> None:
-            super().__init__()
-            self.what_if = what_if
+        what_if: WhatIf
 
+    @dataclass
     class Nudged(Message):
         """Posted to suppose a value some steps larger or smaller than the shown one."""
 
-        def __init__(self, what_if: WhatIf, direction: int) -> None:
-            super().__init__()
-            self.what_if, self.direction = what_if, direction
+        what_if: WhatIf
+        direction: int
 
     def __init__(self, what_if: WhatIf) -> None:
         super().__init__()

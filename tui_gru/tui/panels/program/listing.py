@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -53,19 +54,17 @@ class Listing(SnapshotPanel):
         "click on a line runs to it, a click before it sets a breakpoint."
     )
 
+    @dataclass
     class LineChosen(Message):
         """Posted when the text of a line is clicked."""
 
-        def __init__(self, line: Line) -> None:
-            self.line = line
-            super().__init__()
+        line: Line
 
+    @dataclass
     class GutterChosen(Message):
         """Posted when the gutter of a line is clicked, where its breakpoint is shown."""
 
-        def __init__(self, line: Line) -> None:
-            self.line = line
-            super().__init__()
+        line: Line
 
     COMPARED = Compared.BOTH
 

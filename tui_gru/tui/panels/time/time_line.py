@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
@@ -58,13 +59,12 @@ class TimeLine(SnapshotPanel):
         Binding("backspace", "next(-1)", "Previous sign", show=False, id="time.previous_sign"),
     ]
 
+    @dataclass
     class Sought(Message):
         """Posted to go to a tick; `along` is True if it continues the previous jump."""
 
-        def __init__(self, tick: int, *, along: bool = False) -> None:
-            super().__init__()
-            self.along = along
-            self.tick = tick
+        tick: int
+        along: bool = False
 
     def __init__(self) -> None:
         super().__init__()

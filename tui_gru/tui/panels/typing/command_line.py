@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -32,12 +33,11 @@ class CommandLine(Input):
         Binding("shift+tab", "complete(-1)", "Complete with the previous one", show=False),
     ]
 
+    @dataclass
     class Entered(Message):
         """Posted when a command was entered."""
 
-        def __init__(self, command: str) -> None:
-            super().__init__()
-            self.command = command
+        command: str
 
     class Left(Message):
         """Posted when the line was closed without a command."""
