@@ -51,7 +51,7 @@ class HelpScreen(ModalScreen[Verb]):
     HelpScreen > HelpPanel { width: 96%; max-width: 168; height: auto; max-height: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark", "dismiss", "Close", show=False),
+        ("escape,q,question_mark", "dismiss"),
         *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
     ]
 

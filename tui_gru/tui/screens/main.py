@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.widget import Widget
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.panels.lists.origin import OriginPanel
     from tui_gru.tui.panels.typing.command_line import CommandLine
 
-COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))
+COUNTS = tuple((str(digit), f"digit({digit})") for digit in range(10))
 
 
 class MainScreen(GuardedScreen):
@@ -232,7 +232,7 @@ class MainScreen(GuardedScreen):
         return [
             Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
             for node, binding, enabled, _ in self.active_bindings.values()
-            if binding.show and binding.description and node in own
+            if binding.show and node in own
         ]
 
     @property

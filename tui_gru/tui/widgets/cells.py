@@ -41,11 +41,11 @@ class CellPanel(SnapshotPanel):
 
     ASKING = frozenset({"ask"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "point(0, -1)", "Number", key_display="arrows", id="cells.up"),
-        Binding("down", "point(0, 1)", "Down", show=False, id="cells.down"),
-        Binding("left", "point(-1, 0)", "Left", show=False, id="cells.left"),
-        Binding("right", "point(1, 0)", "Right", show=False, id="cells.right"),
-        Binding("enter", "ask", "Explain", id="cells.ask"),
+        Binding("up", "point(0, -1)", "Number", key_display="arrows"),
+        ("down", "point(0, 1)"),
+        ("left", "point(-1, 0)"),
+        ("right", "point(1, 0)"),
+        Binding("enter", "ask", "Explain"),
     ]
 
     pointed: reactive[Ref | None] = reactive(None)

@@ -42,15 +42,15 @@ class MatrixView(Panel):
 
     ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1, 0)", "Number", key_display="arrows", id="matrix.up"),
-        Binding("down", "move(1, 0)", "Down", show=False, id="matrix.down"),
-        Binding("left", "move(0, -1)", "Left", show=False, id="matrix.left"),
-        Binding("right", "move(0, 1)", "Right", show=False, id="matrix.right"),
-        Binding("pageup", "page(-1)", "Page up", show=False, id="matrix.page_up"),
-        Binding("pagedown", "page(1)", "Page down", show=False, id="matrix.page_down"),
-        Binding("home", "edge(-1)", "First column", show=False, id="matrix.home"),
-        Binding("end", "edge(1)", "Last column", show=False, id="matrix.end"),
-        Binding("enter", "choose", "Explain", id="matrix.choose"),
+        Binding("up", "move(-1, 0)", "Number", key_display="arrows"),
+        ("down", "move(1, 0)"),
+        ("left", "move(0, -1)"),
+        ("right", "move(0, 1)"),
+        ("pageup", "page(-1)"),
+        ("pagedown", "page(1)"),
+        ("home", "edge(-1)"),
+        ("end", "edge(1)"),
+        Binding("enter", "choose", "Explain"),
     ]
 
     cursor: reactive[tuple[int, int]] = reactive((0, 0))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.segment import Segment
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline.anchor import Anchor
 
 _MARK = "▸ "
-
-
-def hidden(*keys: tuple[str, str, str]) -> list[BindingType]:
-    """Return bindings that the footer does not show, from tuples of key, action and description."""
-    return [Binding(key, action, description, show=False) for key, action, description in keys]
 
 
 class Overlay(SnapshotPanel):
@@ -49,15 +44,15 @@ class ListOverlay(Overlay):
     """
 
     ASKING = frozenset({"choose"})
-    BINDINGS: ClassVar[list[BindingType]] = hidden(
-        ("up", "move(-1)", "Up"),
-        ("down", "move(1)", "Down"),
-        ("pageup", "move(-10)", "Up"),
-        ("pagedown", "move(10)", "Down"),
-        ("home", "move(-9999)", "First"),
-        ("end", "move(9999)", "Last"),
-        ("enter", "choose", "Choose"),
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up", "move(-1)"),
+        ("down", "move(1)"),
+        ("pageup", "move(-10)"),
+        ("pagedown", "move(10)"),
+        ("home", "move(-9999)"),
+        ("end", "move(9999)"),
+        ("enter", "choose"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from tui_gru.debugger.analysis.saturation import limits_of, next_saturated_unit
 from tui_gru.debugger.analysis.summaries import Summary, summary
@@ -46,7 +46,7 @@ class ArrayList(ListOverlay):
     ABOUT = "Every array in one line: how much of it is saturated or near 0, its largest entry, and a histogram of its entries."
 
     ASKING = frozenset({"choose", "saturated"})
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("greater_than_sign", "saturated", "Next saturated unit", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("greater_than_sign", "saturated")]
 
     def __init__(self) -> None:
         super().__init__()

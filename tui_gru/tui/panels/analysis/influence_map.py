@@ -25,7 +25,7 @@ from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.overlay import Overlay, hidden
+from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import Titles
 
@@ -44,14 +44,14 @@ class InfluenceMap(Overlay):
     )
 
     ASKING = frozenset({"move", "choose"})
-    BINDINGS: ClassVar[list[BindingType]] = hidden(
-        ("left", "move(0, -1)", "Previous timestep"),
-        ("right", "move(0, 1)", "Next timestep"),
-        ("up", "move(-1, 0)", "Previous row"),
-        ("down", "move(1, 0)", "Next row"),
-        ("tab", "measure", "Gradient or occlusion"),
-        ("enter", "choose", "Explain"),
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("left", "move(0, -1)"),
+        ("right", "move(0, 1)"),
+        ("up", "move(-1, 0)"),
+        ("down", "move(1, 0)"),
+        ("tab", "measure"),
+        ("enter", "choose"),
+    ]
 
     @dataclass
     class Asked(Message):

@@ -10,7 +10,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.analysis.baselines import Baselines, bits, perplexity
@@ -37,7 +37,7 @@ class LossPlaces(ListOverlay):
 
     ABOUT = "The loss by class of character, timestep or row, and the hardest places."
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "group", "Class, timestep or row", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("tab", "group")]
 
     @dataclass
     class Chosen(Message):

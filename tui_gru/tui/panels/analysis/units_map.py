@@ -28,7 +28,7 @@ from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.overlay import Overlay, hidden
+from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
@@ -51,23 +51,23 @@ class UnitsMap(Overlay):
     ABOUT = "A value of every unit over the text: where each is active, and the class of characters with which it correlates."
 
     ASKING = frozenset({"choose", "row"})
-    BINDINGS: ClassVar[list[BindingType]] = hidden(
-        ("up", "unit(-1)", "Previous unit"),
-        ("down", "unit(1)", "Next unit"),
-        ("left", "character(-1)", "Previous character"),
-        ("right", "character(1)", "Next character"),
-        ("pageup", "page(-1)", "Back"),
-        ("pagedown", "page(1)", "On"),
-        ("home", "character(-999999999)", "Beginning"),
-        ("end", "character(999999999)", "End"),
-        ("greater_than_sign", "place(1)", "Next place where the unit is active"),
-        ("less_than_sign", "place(-1)", "Previous place"),
-        ("slash", "class", "A class of characters"),
-        ("tab", "sort", "Sort"),
-        ("space", "pick", "Pin its curve"),
-        ("r", "row", "Row or text"),
-        ("enter", "choose", "Explain, or go there"),
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up", "unit(-1)"),
+        ("down", "unit(1)"),
+        ("left", "character(-1)"),
+        ("right", "character(1)"),
+        ("pageup", "page(-1)"),
+        ("pagedown", "page(1)"),
+        ("home", "character(-999999999)"),
+        ("end", "character(999999999)"),
+        ("greater_than_sign", "place(1)"),
+        ("less_than_sign", "place(-1)"),
+        ("slash", "class"),
+        ("tab", "sort"),
+        ("space", "pick"),
+        ("r", "row"),
+        ("enter", "choose"),
+    ]
 
     @dataclass
     class RowAsked(Message):

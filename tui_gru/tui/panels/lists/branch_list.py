@@ -9,7 +9,7 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.program.line_table import Program
@@ -64,10 +64,10 @@ class BranchList(ListOverlay):
         name: str
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose('switch')", "Go to this branch", show=False, id="branches.switch"),
-        Binding("a", "choose('apart')", "How it differs from this one", show=False, id="branches.apart"),
-        Binding("r", "choose('rename')", "Rename it", show=False, id="branches.rename"),
-        Binding("d", "choose('delete')", "Delete it", show=False, id="branches.delete"),
+        ("enter", "choose('switch')"),
+        ("a", "choose('apart')"),
+        ("r", "choose('rename')"),
+        ("d", "choose('delete')"),
     ]
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.timer import Timer
 
@@ -27,7 +27,7 @@ class CheckReport(ListOverlay):
     ABOUT = "This batch, computed again by PyTorch and by finite differences: the largest difference of each array."
 
     ASKING = frozenset({"choose", "every"})
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "every", "Every batch", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("space", "every")]
 
     @dataclass
     class EntryChosen(Message):

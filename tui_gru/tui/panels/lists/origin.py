@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 
@@ -63,18 +63,18 @@ class OriginPanel(Overlay):
 
     ASKING = frozenset({"open", "follow", "back", "changes"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Up", show=False, id="origin.up"),
-        Binding("down", "move(1)", "Down", show=False, id="origin.down"),
-        Binding("home", "move(-100000)", "First", show=False, id="origin.first"),
-        Binding("end", "move(100000)", "Last", show=False, id="origin.last"),
-        Binding("right", "open", "Open", show=False, id="origin.open"),
-        Binding("left", "close", "Close", show=False, id="origin.close"),
-        Binding("enter", "follow", "Follow", show=False, id="origin.follow"),
-        Binding("backspace", "back", "Back", show=False, id="origin.back"),
-        Binding("greater_than_sign", "largest", "Largest term", show=False, id="origin.largest"),
-        Binding("d", "changes", "Last changed", show=False, id="origin.changes"),
-        Binding("y", "copy(False)", "Copy", show=False, id="origin.copy"),
-        Binding("Y", "copy(True)", "Copy as LaTeX", show=False, id="origin.copy_latex"),
+        ("up", "move(-1)"),
+        ("down", "move(1)"),
+        ("home", "move(-100000)"),
+        ("end", "move(100000)"),
+        ("right", "open"),
+        ("left", "close"),
+        ("enter", "follow"),
+        ("backspace", "back"),
+        ("greater_than_sign", "largest"),
+        ("d", "changes"),
+        ("y", "copy(False)"),
+        ("Y", "copy(True)"),
     ]
 
     class Followed(AboutNumber):

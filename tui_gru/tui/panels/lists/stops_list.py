@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.program.position import as_typed, position_of
@@ -51,9 +51,9 @@ class StopsList(ListOverlay):
     ABOUT = "Breakpoints, watches, log points and marks. space disables or enables one, e edits it, d deletes it."
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "choose('toggled')", "Enable or disable", show=False),
-        Binding("e,enter", "choose('opened')", "Edit, or go to", show=False),
-        Binding("d,delete", "choose('deleted')", "Delete", show=False),
+        ("space", "choose('toggled')"),
+        ("e,enter", "choose('opened')"),
+        ("d,delete", "choose('deleted')"),
     ]
 
     @dataclass

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.analysis.what_if import Difference, WhatIf
@@ -40,10 +40,10 @@ class WhatIfPanel(Overlay):
 
     ASKING = frozenset({"keep", "nudge"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "keep", "Apply", show=False, id="what_if.keep"),
-        Binding("plus", "nudge(1)", "More", show=False, id="what_if.more"),
-        Binding("minus", "nudge(-1)", "Less", show=False, id="what_if.less"),
-        Binding("space", "fold", "All differences", show=False, id="what_if.fold"),
+        ("enter", "keep"),
+        ("plus", "nudge(1)"),
+        ("minus", "nudge(-1)"),
+        ("space", "fold"),
     ]
 
     @dataclass

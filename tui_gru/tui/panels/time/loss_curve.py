@@ -39,11 +39,11 @@ class LossCurve(SnapshotPanel):
     )
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Batch", key_display="← →", id="loss.back"),
-        Binding("right", "move(1)", "Forward", show=False, id="loss.forward"),
-        Binding("home", "move(-1000000)", "First batch", show=False, id="loss.first"),
-        Binding("end", "move(1000000)", "Newest batch", show=False, id="loss.newest"),
-        Binding("comma", "scale", "Scale", id="loss.scale"),
+        Binding("left", "move(-1)", "Batch", key_display="← →"),
+        ("right", "move(1)"),
+        ("home", "move(-1000000)"),
+        ("end", "move(1000000)"),
+        Binding("comma", "scale", "Scale"),
     ]
 
     COMPARED = Compared.BOTH

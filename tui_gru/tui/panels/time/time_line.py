@@ -51,12 +51,12 @@ class TimeLine(SnapshotPanel):
     ASKING = frozenset({"move", "end", "next"})
     DEFAULT_CSS = "TimeLine { height: 2; border: none !important; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Through time", key_display="← →", id="time.back"),
-        Binding("right", "move(1)", "Forward", show=False, id="time.forward"),
-        Binding("home", "end(False)", "Beginning", show=False, id="time.beginning"),
-        Binding("end", "end(True)", "Newest", show=False, id="time.newest"),
-        Binding("enter", "next(1)", "Next sign", id="time.next_sign"),
-        Binding("backspace", "next(-1)", "Previous sign", show=False, id="time.previous_sign"),
+        Binding("left", "move(-1)", "Through time", key_display="← →"),
+        ("right", "move(1)"),
+        ("home", "end(False)"),
+        ("end", "end(True)"),
+        Binding("enter", "next(1)", "Next sign"),
+        ("backspace", "next(-1)"),
     ]
 
     @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.events import Blur, Key
 from textual.message import Message
 from textual.widgets import Input
@@ -26,11 +26,11 @@ class CommandLine(Input):
     CommandLine:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave", show=False),
-        Binding("up", "recall(-1)", "Before", show=False),
-        Binding("down", "recall(1)", "After", show=False),
-        Binding("tab", "complete(1)", "Complete", show=False),
-        Binding("shift+tab", "complete(-1)", "Complete with the previous one", show=False),
+        ("escape", "leave"),
+        ("up", "recall(-1)"),
+        ("down", "recall(1)"),
+        ("tab", "complete(1)"),
+        ("shift+tab", "complete(-1)"),
     ]
 
     @dataclass

@@ -197,8 +197,8 @@ class Weights(PanelGroup):
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("less_than_sign", "choose(-1)", "Previous parameter", show=False, id="weights.previous"),
-        Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >", id="weights.next"),
+        ("less_than_sign", "choose(-1)"),
+        Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >"),
     ]
 
     def __init__(self) -> None:
