@@ -103,7 +103,7 @@ def test_the_legend_has_the_signs_that_stops_targets_and_places_are_drawn_with()
         glyphs.ellipsis, glyphs.vertical_ellipsis,
     ):  # fmt: skip
         assert sign in written, sign
-    panels = {panel for _, signs in SIGNS for sign in signs for panel in sign.panels}
+    panels = {panel for _, signs in SIGNS for sign in signs for panel in sign.panels.split()}
     assert panels <= {*explanations(), "Header"}
 
 

@@ -123,9 +123,18 @@ class PanelGroup(Container):
     BLANK = True  # Textual's name: it draws nothing itself
     COMPARED: ClassVar[Compared] = Compared.DIFFERENCES
 
+    _snapshot: Snapshot | None = None
+    _view = View()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is shown."""
+        assert self._snapshot is not None
+        return self._snapshot
+
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Show this snapshot in this view."""
-        raise NotImplementedError
+        """Show this snapshot in this view. Subclasses show it on their panels."""
+        self._snapshot, self._view = snapshot, view
 
 
 def contents(*values: Any) -> Hashable:

@@ -122,10 +122,9 @@ class Listing(SnapshotPanel):
 
     def _row_at(self, event: events.MouseEvent) -> Row | None:
         offset = event.get_content_offset(self)
-        if offset is None or self._snapshot is None:
-            return None
-        index = offset.y + self.scroll_offset.y
-        return self._snapshot.program.rows[index] if index < len(self._snapshot.program.rows) else None
+        rows = self.snapshot.program.rows
+        index = len(rows) if offset is None else offset.y + self.scroll_offset.y
+        return rows[index] if index < len(rows) else None
 
     def _in_gutter(self, event: events.MouseEvent) -> bool:
         offset = event.get_content_offset(self)

@@ -132,7 +132,7 @@ class ParameterMatrix(MatrixView):
     def __init__(self) -> None:
         super().__init__()
         self.parameter, self._sign, self._minus = "", "", ""
-        self._program: Program | None = None
+        self._program: Program  # of the parameter, as soon as there is one
 
     def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
         if (name, kind.sign) != (self.parameter, self._sign):
@@ -150,7 +150,7 @@ class ParameterMatrix(MatrixView):
 
     def _caption(self) -> None:
         """Set the title to the list of all parameters with the shown one marked, cut off at its start if it is too long."""
-        if self._program is None:
+        if not self.parameter:
             return
         minus = f"− {self._minus}:  " if self._minus else ""
         room = self.border_room - cell_len(minus)
@@ -165,24 +165,20 @@ class ParameterMatrix(MatrixView):
         return f"{self.parameter}, {self.place_of(row, column)}"
 
     def place_of(self, row: int, column: int) -> str:
-        assert self._program is not None
         counted = self._program.names[self.parameter].counted
         index = (row, column)[2 - len(counted) :]
         words = [self._short(axis, i) for axis, i in zip(counted, index, strict=True)]
         return " → ".join(word if axis == "character" else f"{axis} {word}" for axis, word in zip(counted, words, strict=True))
 
     def name_row(self, row: int) -> str:
-        assert self._program is not None
         counted = self._program.names[self.parameter].counted
         return self._short(counted[0], row) if len(counted) > 1 else ""
 
     def name_column(self, column: int) -> str:
-        assert self._program is not None
         return self._short(self._program.names[self.parameter].counted[-1], column)
 
     def _short(self, axis: str, i: int) -> str:
         """Return a character, or the 1-based number of a unit."""
-        assert self._program is not None
         vocabulary = self._program.config.vocabulary
         return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
 
@@ -205,8 +201,6 @@ class Weights(PanelGroup):
         super().__init__()
         self.mode = "all"
         self.chosen = ""
-        self._snapshot: Snapshot | None = None
-        self._view = View()
         self._overview, self._matrix = Overview(), ParameterMatrix()
 
     def compose(self) -> ComposeResult:
@@ -214,7 +208,7 @@ class Weights(PanelGroup):
         yield self._matrix
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot, self._view = snapshot, view
+        super().show(snapshot, view)
         self._update()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -224,8 +218,8 @@ class Weights(PanelGroup):
     def action_cycle_mode(self) -> None:
         """Switch to the next mode: weights, gradients, changes, and all if more than one fits; from all, to what has no room."""
         modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
-        if self._snapshot is not None and self._snapshot.config.given is not None:
-            modes = (*modes[:-2], "gradients", "p.grad") if self._snapshot.program.goes_back else MODES[1:2]
+        if self.snapshot.config.given is not None:
+            modes = (*modes[:-2], "gradients", "p.grad") if self.snapshot.program.goes_back else MODES[1:2]
         shown = self.mode if self.mode in modes else modes[0]
         following = modes[(modes.index(shown) + 1) % len(modes)]
         left_out = self._overview.left_out if shown == "all" and self._overview.display else ""
@@ -233,10 +227,9 @@ class Weights(PanelGroup):
         self._update()
 
     def action_choose(self, by: int) -> None:
-        if self._snapshot is not None:
-            names = self._snapshot.program.parameters
-            self.chosen = names[(names.index(self._one) + by) % len(names)]
-            self._update()
+        names = self.snapshot.program.parameters
+        self.chosen = names[(names.index(self._one) + by) % len(names)]
+        self._update()
 
     @property
     def matrix(self) -> MatrixView | None:
@@ -247,14 +240,14 @@ class Weights(PanelGroup):
         """Show gradients or changes with the cursor on the largest entry of all parameters. Return a message about it."""
         from tui_gru.debugger.analysis.summaries import largest_entry  # imported late: few ask
 
-        snapshot, (kind,) = self._snapshot, _SHEETS[mode]
+        snapshot, (kind,) = self.snapshot, _SHEETS[mode]
         sizes = {}
-        for name in snapshot.program.parameters if snapshot is not None else ():
-            array = None if snapshot is None else kind.read(snapshot, name)
+        for name in snapshot.program.parameters:
+            array = kind.read(snapshot, name)
             if array is not None and (index := largest_entry(array)) is not None:
                 sizes[name] = abs(float(array[index])), index
-        if snapshot is None or not sizes:
-            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}" if snapshot is not None else ""
+        if not sizes:
+            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
         name = max(sizes, key=lambda name: sizes[name][0])
         index = sizes[name][1]
         if self.region:  # if the panel is on another page, only the message is shown
@@ -267,12 +260,11 @@ class Weights(PanelGroup):
 
     def _point_at(self, kind: Sheet, index: tuple[int, ...]) -> None:
         """Move the cursor to an entry of the chosen parameter, and give the panel the focus."""
-        assert self._snapshot is not None
         row, column = (0, *index)[-2:]
         if self._one_at_a_time:
             self._matrix.cursor = (row, column)
         else:
-            self._overview.pointed = kind.refs(self._snapshot.program, self.chosen)(row, column)
+            self._overview.pointed = kind.refs(self.snapshot.program, self.chosen)(row, column)
         self.screen.set_focus(self._matrix if self._one_at_a_time else self._overview)
 
     def on_resize(self) -> None:
@@ -281,10 +273,7 @@ class Weights(PanelGroup):
     @property
     def _one(self) -> str:
         """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
-        snapshot = self._snapshot
-        if snapshot is None:
-            return ""
-        names, line = snapshot.program.parameters, snapshot.line
+        names, line = self.snapshot.program.parameters, self.snapshot.line
         wanted = (self.chosen, line.target.removeprefix("d") if line is not None else "")
         return next((name for name in wanted if name in names), next(iter(names), ""))
 
