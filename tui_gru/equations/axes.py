@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from tui_gru.equations import expression as e
 from tui_gru.equations.errors import EquationError, Span, did_you_mean
-from tui_gru.equations.expression import Expression
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS, Expression
 from tui_gru.equations.names import Symbols
 from tui_gru.equations.page import Line, Page
 from tui_gru.equations.writing import Writer

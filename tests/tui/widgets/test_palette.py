@@ -6,8 +6,7 @@ import pytest
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES
 
-from tui_gru.tui.look.palette import LEVELS, Palette, rgb
-from tui_gru.tui.look.themes import BLACKBOARD, THEMES, WHITEBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, LEVELS, THEMES, WHITEBOARD, Palette, palette_for, rgb
 from tui_gru.tui.widgets.heatmap import heat_row
 
 LEGIBLE = 4.5  # WCAG 2.2, level AA

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.style import Style
 
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 
 
 class Sign(NamedTuple):

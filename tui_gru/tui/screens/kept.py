@@ -57,10 +57,6 @@ class Layout(NamedTuple):
         known = {name: kept[name] for name, value in layout._asdict().items() if name in kept and _alike(kept[name], value)}
         return cls(**known)
 
-    def keep(self) -> dict[str, Any]:
-        """Return the layout as a JSON value."""
-        return self._asdict()
-
     def apply(self, screen: MainScreen) -> None:
         """Apply the layout to the screen, as far as the session allows."""
         config, weights = screen.snapshot.config, screen.query_one(Weights)
@@ -113,7 +109,7 @@ class KeptWithSession:
         layout = Layout.of(self._screen)
         if layout != self._layout:
             self._layout = layout
-            self._keep("layout", layout.keep())
+            self._keep("layout", layout._asdict())
 
     # Commands
 

@@ -271,7 +271,7 @@ class MainScreen(GuardedScreen):
             self._came_from = self.focused
         self.say("")  # the line covers the last row of the message
         if not self.query(CommandLine):
-            from tui_gru.tui.panels.typing.completion_list import CompletionList
+            from tui_gru.tui.panels.typing.command_line import CompletionList
             from tui_gru.tui.verbs.line import complete
 
             listed = CompletionList()

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from tui_gru.engine import numbers
 from tui_gru.engine.running.weights import Array
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Cell, Ref
 

@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.refs import Cell
 
 Row = tuple[Segment, ...]

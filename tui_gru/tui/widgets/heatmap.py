@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui_gru.tui.look.palette import LEVELS, Palette
+from tui_gru.tui.look.themes import LEVELS, Palette
 from tui_gru.tui.widgets.written import Array, Kind
 
 #: Cells per entry.

@@ -13,8 +13,7 @@ from textual.strip import Strip
 
 from tui_gru.tui.look.characters import fitting, folded
 from tui_gru.tui.look.glyphs import ASCII, transliterate
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.look.themes import palette_of
+from tui_gru.tui.look.themes import Palette, palette_of
 from tui_gru.tui.terminal.guarded import GuardedView
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.refs import Ref

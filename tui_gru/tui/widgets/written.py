@@ -13,7 +13,7 @@ from rich.style import Style
 
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, bracket, from_rows
 from tui_gru.tui.widgets.refs import Cell, Refs
 

@@ -19,7 +19,7 @@ from tui_gru.engine import numbers
 from tui_gru.engine.running.weights import Array
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heat_frame import histogram

@@ -20,7 +20,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.data.tokens import counted
 from tui_gru.tui.look.characters import folded, one_cell, written_char
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows

@@ -20,7 +20,7 @@ from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.tokens import counted
 from tui_gru.tui.look.characters import in_context
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Row

@@ -22,7 +22,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.running.weights import Array
 from tui_gru.tui.look.characters import cut, in_context, one_cell
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import LEVELS, Palette
+from tui_gru.tui.look.themes import LEVELS, Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows

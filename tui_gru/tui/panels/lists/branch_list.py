@@ -18,7 +18,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Row
 from tui_gru.tui.widgets.overlay import Line, ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles, View

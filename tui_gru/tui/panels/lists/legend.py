@@ -11,7 +11,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.explanations.signs import SIGNS, Sign
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, text, vstack
 from tui_gru.tui.widgets.overlay import Overlay

@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.panels.program.tokens import Limits, Matrix, Sign, Token

@@ -22,7 +22,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets import boxes
 from tui_gru.tui.widgets.panel import Rows
 from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View

@@ -22,7 +22,7 @@ from tui_gru.engine import numbers
 from tui_gru.engine.numbers import same
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
 from tui_gru.tui.widgets.panel import Rows

@@ -13,7 +13,7 @@ from tui_gru.debugger.program.naming import printable
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 

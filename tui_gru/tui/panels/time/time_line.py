@@ -16,7 +16,7 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.time.time_rows import (
     LossColumns,
     TimelineMark,

@@ -15,7 +15,7 @@ from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.plots.axis import axis_of
 from tui_gru.tui.widgets.plots.envelope import Envelope

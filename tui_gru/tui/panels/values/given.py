@@ -17,7 +17,7 @@ from tui_gru.engine.numbers import four
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.compose import LIVE
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.bars import bars
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.refs import Cell, Ref

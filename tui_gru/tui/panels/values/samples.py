@@ -14,7 +14,7 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import given
 from tui_gru.tui.look.characters import widest, written_char
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, pad, text, vstack
 from tui_gru.tui.widgets.plots.time_scale import place_name

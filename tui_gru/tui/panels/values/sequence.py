@@ -19,7 +19,7 @@ from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.tokens import Text
 from tui_gru.tui.look.characters import visible_text, widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Cell, Ref

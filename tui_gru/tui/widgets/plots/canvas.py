@@ -6,7 +6,7 @@ import numpy as np
 from rich.style import Style
 
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.plots.axis import label

@@ -10,7 +10,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows, hstack, overlay, pad, text, vstack
 from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of, label, ticks
 from tui_gru.tui.widgets.plots.canvas import Canvas
