@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import ClassVar, NamedTuple
 
@@ -17,7 +17,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
-from tui_gru.tui.verbs.verb import Verb, example, key_signs
+from tui_gru.tui.verbs.verb import Verb, example, key_signs, keys_of
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
@@ -55,9 +55,9 @@ class HelpScreen(ModalScreen[Verb]):
         *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
     ]
 
-    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
+    def __init__(self, program: Program, here: Sequence[Row]) -> None:
         super().__init__()
-        self._panel = HelpPanel(keymap, program, here)
+        self._panel = HelpPanel(program, here)
 
     def compose(self) -> ComposeResult:
         yield self._panel
@@ -85,9 +85,9 @@ class HelpPanel(Panel):
     `sought` is the search text: only rows that contain all of its words are shown, one of them chosen.
     """
 
-    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
+    def __init__(self, program: Program, here: Sequence[Row]) -> None:
         super().__init__()
-        self._keymap, self._program, self._here = keymap, program, here
+        self._program, self._here = program, here
         self.sought, self._at = "", 0
         self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
 
@@ -164,7 +164,7 @@ class HelpPanel(Panel):
         return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in VERBS if verb.names)
 
     def _key(self, verb: Verb) -> str:
-        return " ".join(key_signs(self._keymap.get(verb.id, verb.keys)))
+        return " ".join(key_signs(keys_of(self, verb.id)))
 
     def _matching(self, rows: Iterable[tuple[str, str, Verb]]) -> list[Entry]:
         """Return the rows that match the search text, with placeholders replaced by names of the model."""

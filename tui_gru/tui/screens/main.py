@@ -28,7 +28,7 @@ from tui_gru.tui.screens.tour import Tour
 from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
-from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key
 from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.snapshot_panel import View
 
@@ -219,7 +219,7 @@ class MainScreen(GuardedScreen):
         hints = self._hints_of_focus()
         taken = {hint.sign for hint in hints}
         for verb in VERBS:
-            sign = key_sign(self.keys_of(verb)) if verb.label else ""
+            sign = sign_of_key(self, verb.id) if verb.label else ""
             if verb.label and sign not in taken and verb.offered(self):
                 hints.append(Hint(sign, self._label_of(verb), self._applies(verb), verb.rank))
         return hints
@@ -235,20 +235,11 @@ class MainScreen(GuardedScreen):
             if binding.show and node in own
         ]
 
-    @property
-    def own_keys(self) -> dict[str, str]:
-        """The keys of the user's key file by verb id."""
-        return getattr(self.app, "own_keys", {})
-
     def _label_of(self, verb: Verb) -> str:
         """Return the word beside a key in the footer; for the page verb, with the number of the page."""
         if verb.id != "page" or self.panels.pages == 1:
             return verb.label
         return f"{verb.label} {self.panels.page}/{self.panels.pages}"
-
-    def keys_of(self, verb: Verb) -> str:
-        """Return the keys of a verb, separated by commas: those of the user's key file, otherwise those of the table."""
-        return self.own_keys.get(verb.id, verb.keys)
 
     @property
     def _keys_waiting(self) -> int:

@@ -97,7 +97,7 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
         if found is not None and screen.check_action("verb", (found.id,)):
             await screen.press(found)
 
-    screen.app.push_screen(HelpScreen(screen.own_keys, screen.session.program, here), execute)
+    screen.app.push_screen(HelpScreen(screen.session.program, here), execute)
 
 
 def _explain_word(screen: MainScreen, words: str) -> None:

@@ -134,12 +134,17 @@ def key_signs(keys: str) -> list[str]:
     return [KEY_SIGNS.get(key, key) for key in keys.split(",")]
 
 
-def sign_of_key(node: DOMNode, verb: str) -> str:
-    """Return the sign of the first key that is bound to the verb of this id, in the user's key file or by default."""
+def keys_of(node: DOMNode, verb: str) -> str:
+    """Return the keys of the verb of this id, separated by commas: those of the user's key file, otherwise those of the table."""
     from tui_gru.tui.verbs.table import KEYS  # imported late: its functions import panels, which import this
 
     own: dict[str, str] = getattr(node.app, "own_keys", {})
-    return key_sign(own.get(verb, KEYS[verb]))
+    return own.get(verb, KEYS[verb])
+
+
+def sign_of_key(node: DOMNode, verb: str) -> str:
+    """Return the sign of the first key of the verb of this id."""
+    return key_sign(keys_of(node, verb))
 
 
 def with_keys(node: DOMNode, words: str) -> str:

@@ -37,12 +37,17 @@ def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
+def levels(values: Array, scale: float, *, signed: bool) -> tuple[Array, Array, Array]:
+    """Return, for each value, whether it is finite, its part of the scale, and the index of its colour."""
+    finite = np.isfinite(values)
+    part = np.clip(np.where(finite, values, 0) / scale, -1 if signed else 0, 1)
+    return finite, part, np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
+
+
 def _codes(values: Array, kind: Kind, scale: float, least: float = 0.0) -> Array:
     """Return the code of each entry, from its colour, sign and tenths of the scale: values (C,) -> int (C,)."""
     signed = kind == "signed"
-    finite = np.isfinite(values)
-    part = np.clip(np.where(finite, values, 0) / (scale if signed else 1), -1 if signed else 0, 1)
-    level = np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
+    finite, part, level = levels(values, scale if signed else 1.0, signed=signed)
     sign = np.where(part > 0, 1, np.where(part < 0, 2, 0))
     tenths = np.minimum(np.abs(part) * 10, 9).astype(np.intp)
     codes = np.where(finite, (level * 3 + sign) * 10 + tenths, _NOT_FINITE)

@@ -28,6 +28,7 @@ from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.cells import NumberAsked
+from tui_gru.tui.widgets.heatmap import levels
 from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
@@ -322,9 +323,7 @@ class UnitsMap(Overlay):
 
 def _codes(values: Array, scale: float, *, signed: bool) -> Array:
     """Return the index into `_table` for each entry: its colour, with its sign if it is large."""
-    finite = np.isfinite(values)
-    part = np.clip(np.where(finite, values, 0) / scale, -1 if signed else 0, 1)
-    level = np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
+    finite, part, level = levels(values, scale, signed=signed)
     sign = np.where(part >= _HALF, 1, np.where(part <= -_HALF, 2, 0))
     return np.where(finite, level * 3 + sign, _NOT_FINITE)
 
