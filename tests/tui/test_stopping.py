@@ -12,6 +12,7 @@ from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.table import BY_ID
 
 
@@ -339,6 +340,20 @@ async def test_a_run_that_nothing_stops_goes_to_its_end_where_it_has_one() -> No
         await d.type("c")
         assert d.session.position == d.session.end
         assert d.says == "reached the end; no breakpoints are set"
+
+
+async def test_a_step_that_must_count_hits_first_is_taken_in_a_thread() -> None:
+    """The hits in the batches of a search, which ignores breakpoints, are counted by the first step after it."""
+    async with driving() as d:
+        await command(d, "break z if any(z > 0.9) hits 5000")
+        d.session.seek("e40")
+        d.screen.show_now()
+        d.screen.play.walk("timestep", 1)
+        assert d.screen.running
+        await until_idle(d.pilot)
+        assert d.where == (39, 0, 0, "forward")
+        d.screen.play.walk("timestep", 1)
+        assert not d.screen.running  # the hits have been counted
 
 
 async def test_a_run_that_only_writes_goes_on() -> None:

@@ -389,6 +389,11 @@ class Session:
         stops.delete(self._run, id)
 
     @property
+    def counts_first(self) -> bool:
+        """True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
+        return stops.counts_first(self._run)
+
+    @property
     def marks(self) -> tuple[Mark, ...]:
         """All marks, a to z and then A to Z."""
         return self.state.marks.sorted
