@@ -753,6 +753,10 @@ class Session:
         """The file that the session is recorded to; None if there is none."""
         return self._run.recorder.path
 
+    def owns(self, path: FilePath) -> bool:
+        """Return True if the session was read from the file `path`, saved to it, or is recorded to it."""
+        return self._run.recorder.owns(path)
+
     def records_to(self, path: FilePath) -> bool:
         """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
         return self._run.recorder.records_to(path)
