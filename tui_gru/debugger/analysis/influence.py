@@ -50,11 +50,10 @@ class Influence:
     """The influence of each of S inputs of a row, in the order of time, on the prediction after input `at`.
 
     `value` is the prediction: the log-probability of the character `character` (0-based), or this entry of an output that is not
-    a probability. `gradient` (S) is the norm of its gradient with respect to each input; `towards` (S) is the gradient times the
-    input, the first-order effect of omitting it. `occlusion` (S) is the effect of omitting it, NaN for inputs that were not
-    examined. `states` has, for each state of each layer and direction, the norm of the gradient with respect to the state after
-    each input, (S). `batch` (counted through all epochs) and `t` (S), 0-based, say where each input was read. `text` is empty for
-    a model that reads no characters.
+    a probability. `gradient` (S) is the norm of its gradient with respect to each input; `occlusion` (S) is the effect of
+    omitting the input, NaN for inputs that were not examined. `states` has, for each state of each layer and direction, the norm
+    of the gradient with respect to the state after each input, (S). `batch` (counted through all epochs) and `t` (S), 0-based,
+    say where each input was read. `text` is empty for a model that reads no characters.
     """
 
     row: int
@@ -65,7 +64,6 @@ class Influence:
     batch: NDArray[np.intp]
     t: NDArray[np.intp]
     gradient: Wide
-    towards: Wide
     occlusion: Wide
     states: Mapping[str, Wide]
     backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
@@ -139,7 +137,6 @@ def influence(
         window.batch,
         window.t,
         gradient=_norms(slopes),
-        towards=np.asarray((slopes * read).sum(axis=-1), np.float64),
         occlusion=without,
         states=states,
         backwards=frozenset(state for state in states if page.states[state].backwards),

@@ -23,8 +23,6 @@ from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
 from tui_gru.equations.names import split, with_word
 from tui_gru.equations.writing import Writer, bracketed
 
-PHASES = ("forward", "loss", "backward", "update")
-
 
 @dataclass(frozen=True)
 class Line:

@@ -104,14 +104,14 @@ def fields_in(state: State) -> tuple[Any, ...]:
     return (state.kept, *(getattr(state, entry.field) for entry in _ENTRIES.values()))
 
 
-def data_of(state: State, verb: State | None = None) -> dict[str, Any]:
+def data_of(state: State, verb: State) -> dict[str, Any]:
     """Return the fact, in a form that JSON can represent.
 
     Fields that only verbs change come from `verb`, the state after the last verb.
     """
     data = dict(state.kept)
     for name, entry in _ENTRIES.items():
-        value = getattr(verb if verb is not None and entry.of_verb else state, entry.field)
+        value = getattr(verb if entry.of_verb else state, entry.field)
         if value != entry.empty:
             data[name] = entry.to_data(value)
     return data

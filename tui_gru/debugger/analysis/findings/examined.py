@@ -19,7 +19,7 @@ from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.data.tokens import Text, picked
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array
@@ -169,19 +169,10 @@ class Examined:
         """Return the on-screen spelling of a name."""
         return self.program.writer.name(name)
 
-    def counted_as(self, name: str) -> str:
-        """Return the word for one entry of the last axis of a name: unit."""
-        return self.program.names[name].counted[-1].strip()
-
     @staticmethod
     def quoted(text: str) -> str:
         """Return a text in quotation marks, with signs for invisible characters."""
         return f"“{''.join(map(shown_char, text))}”"
-
-    def text_of(self, batch: int, row: int) -> str:
-        """Return the text that a row of a batch reads."""
-        ids = self.record(batch).ids(self.program.input)[:, row]
-        return self.config.as_string(picked(ids, self.config.vocabulary))
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from html import escape
 
 from tui_gru.debugger.analysis.report import pictures
 from tui_gru.debugger.analysis.report.gathered import printable_text
-from tui_gru.debugger.analysis.report.pictures import WIDTH, moved, svg, text, wrapped
+from tui_gru.debugger.analysis.report.pictures import CURVE_HEIGHT, WIDTH, moved, svg, text, wrapped
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.engine.numbers import rounded
 
@@ -27,7 +27,7 @@ def as_html(report: Report) -> str:
     """Return the report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
-        parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
+        parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, CURVE_HEIGHT, label="the loss of the run")))
     parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(_findings_html(report))))
     if report.units:
         drawn, height = pictures.heat_map(report)
@@ -169,11 +169,6 @@ def as_markdown(report: Report) -> str:
         out += ["## Samples", "", *(f"- {words}: `{printable_text(sampled)}`" for words, sampled in report.samples), ""]
     out += ["## Configuration", "", *_rows(("", ""), report.options)]
     return "\n".join(out) + "\n"
-
-
-def _quoted(place: tuple[str, str, str]) -> str:
-    before, char, after = map(printable_text, place)
-    return f"`{before}⟦{char}⟧{after}`"
 
 
 def _comparison(report: Report) -> str:
