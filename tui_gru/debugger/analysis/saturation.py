@@ -53,11 +53,11 @@ def limits_of(program: Program, name: str) -> Limits | None:
 
     A probability may be near 0 or 1 without being saturated, so a softmax has no limits.
     """
-    page = program.model.page
-    name = next((state for state in page.states if page.before(state) == name), name)
+    if name in program.names and program.names[name].kind is Kind.STATE:
+        name = program.names[name].read_in
     made = program.lines[name].formula if name in program.lines else program.parts.get(name)
     flat = isinstance(made, Apply) and made.function in SATURATING
-    if name not in program.names or program.names[name].kind is not Kind.VALUE or not (flat or name in page.states):
+    if name not in program.names or program.names[name].kind is not Kind.VALUE or not (flat or name in program.model.page.states):
         return None
     low, high = program.ranges[name]
     return Limits(low, high) if np.isfinite(high - low) else None

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
-from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.data.given import weights_for
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Array, Weights
@@ -27,9 +28,10 @@ class Differentiable:
     def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int) -> None:
         self._program = program
         structure = replace(program.config.structure, loss="", input_gradient=True)
-        self.compiled = compiled(structure, program.config.sizes | {"T": timesteps, "B": rows}, "float64")
+        sizes = program.config.sizes | {"T": timesteps, "B": rows}
+        self.compiled = compiled(structure, sizes, "float64")
         self.record = BatchRecord(self.compiled)
-        self.record.before = _wide(weights, self.compiled)
+        self.record.before = weights_for(structure, sizes, "float64", dict(weights.items()))
         self.reads = self.compiled.model.composed.layers[0].reads
         (self.output,) = self.compiled.model.page.outputs
 
@@ -74,7 +76,7 @@ class OnNumbers:
         sizes = program.config.sizes | {"T": timesteps, "B": rows, "I": width}
         self._compiled = compiled(structure, sizes, "float64")
         self._record = BatchRecord(self._compiled)
-        self._weights = _wide(weights, self._compiled)
+        self._weights = weights_for(structure, sizes, "float64", dict(weights.items()))
         self._record.cut("forward")
         self._compiled.cut(self._weights, "forward")
         (self._output,) = self._compiled.model.page.outputs
@@ -115,14 +117,6 @@ def prediction_slope(program: Program, output: Array, chosen: int) -> Wide:
 def _takes_softmax(program: Program) -> bool:
     line = program.lines.get(program.loss_names.prediction)
     return line is not None and isinstance(line.formula, Apply) and line.formula.function == "softmax"
-
-
-def _wide(weights: Weights, model: Compiled) -> Weights:
-    """Return the weights of a model in float64."""
-    found = Weights.zeros(model.layout, "float64")
-    for name, array in found.items():
-        array[...] = weights[name]
-    return found
 
 
 def _begin(record: BatchRecord, states: Mapping[str, Array]) -> None:

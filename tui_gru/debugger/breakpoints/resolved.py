@@ -10,7 +10,8 @@ from functools import cached_property
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.breakpoints.log_points import LogPoint
 from tui_gru.debugger.breakpoints.tested import tested_ticks
-from tui_gru.debugger.expressions.conditions import Condition, ConditionError, Expression, compile_condition, compile_value
+from tui_gru.debugger.expressions.conditions import Condition, ConditionError, compile_condition
+from tui_gru.debugger.expressions.parser import Expression, compile_expression
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Watch
 from tui_gru.engine.errors import TuiGruError
@@ -64,7 +65,7 @@ def resolve(stop: Stop, program: Program) -> ResolvedStop:
     """
     names = program.spellings
     if isinstance(stop, Watch):
-        watched = compile_value(stop.expression, names)
+        watched = compile_expression(stop.expression, names)
         ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # a constant never changes
         return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=watched)
     return _of_breakpoint(stop, program, names)

@@ -108,7 +108,7 @@ class CarriedGradient:
     def _delta(self, number: ValueRef) -> Derivation:
         t, last, page = number.t, self._program.seq_length - 1, self._program.model.page
         assert t is not None
-        state = next((state for state in page.states if page.ahead(state) == number.name), None)
+        state = self._program.state_ahead(number.name)
         if state is not None:
             handed = replace(number, name=f"d{page.before(state)}")
             if t < last:

@@ -94,7 +94,7 @@ class Explainer:
         return self._timeline.position(number.tick).t if number.t is None else number.t
 
     def _expand(self, number: ValueRef) -> Derivation:
-        name, page = number.name, self._program.model.page
+        name = number.name
         if (source := self._config.given) is not None and (found := self._given(number, source)) is not None:
             return found
         match self._program.names[name].kind:
@@ -105,14 +105,14 @@ class Explainer:
             case Kind.INPUT:
                 return self._character(number)
             case Kind.STATE:
-                return self._state_before(number, next(state for state in page.states if page.before(state) == name))
+                return self._state_before(number, self._program.names[name].read_in)
             case Kind.SETTING:
                 return given(self._edits.setting(number) or "a setting of the update rule, with the value that the run began with")
             case Kind.NUMBER if name == "grad_norm":
                 return self._gradient_norm(number)
             case Kind.NUMBER if name == "max_weight":
                 return self._largest_weight(number)
-        state = next((state for state in page.states if page.ahead(state) == name), None)
+        state = self._program.state_ahead(name)
         return self._computed(number) if state is None else self._from_next(number, state)
 
     def _given(self, number: ValueRef, source: Given) -> Derivation | None:

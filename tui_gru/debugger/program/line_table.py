@@ -407,6 +407,10 @@ class Program:
         named = paths if all(paths) else (handed_on,)
         return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
 
+    def state_ahead(self, name: str) -> str | None:
+        """Return the state of which `name` is the gradient from the timestep that reads it; None for any other name."""
+        return next((state for state in self.model.page.states if self.model.page.ahead(state) == name), None)
+
     def paths_of(self, state: str) -> tuple[tuple[str, str], ...]:
         """Return a letter and a word for each path along which the gradient of a state continues.
 

@@ -81,13 +81,13 @@ def redo(run: Run) -> bool:
 def rename_branch(run: Run, old: str, new: str) -> None:
     """Rename a branch, together with its hits, its log and its marks."""
     branches = run.state.branches.renamed(old, new)
-    run.update(branches=branches, **by_branch.renamed(run.state, old, new))
+    run.update(branches=branches, **by_branch.moved(run.state, old, new))
 
 
 def delete_branch(run: Run, name: str) -> None:
     """Delete a branch other than the current one, with its hits, its log and its marks."""
     branches = run.state.branches.without(name)
-    run.update(branches=branches, **by_branch.deleted(run.state, name))
+    run.update(branches=branches, **by_branch.moved(run.state, name, None))
 
 
 def _restore(run: Run, restored: tuple[Branches, int] | None) -> bool:

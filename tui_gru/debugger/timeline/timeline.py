@@ -245,10 +245,6 @@ class Timeline:
         values = np.array([segment.settings.rule[name] for segment in chain.segments])
         return values[np.searchsorted(chain.first_batches, batches, "right") - 1]
 
-    def common(self, other: Timeline) -> int:
-        """Return the number of leading segments that two timelines share."""
-        return self.chain.shared(other.chain)
-
     def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[BatchRecord, ...]:
         """Return the records of the epoch's batches before `batch`, latest first, for carry `notebook`; otherwise empty.
 

@@ -107,16 +107,11 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
             known = x.program.names.get(read)
             if read in seen or known is None or known.kind not in (Kind.DELTA, Kind.VALUE, Kind.STATE) or not known.timed:
                 continue
-            if not record.array(read).any() and not _comes_from_elsewhere(x, read):
+            if not record.array(read).any() and x.program.state_ahead(read) is None:  # it is always 0 after the last timestep
                 name = read
                 break
         else:
             return name
-
-
-def _comes_from_elsewhere(x: Examined, name: str) -> bool:
-    """Return True if a name is the gradient from after the last timestep, which is always 0."""
-    return name in {x.program.model.page.ahead(state) for state in x.program.model.page.states}
 
 
 def vanishing_gradient(x: Examined) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.report.gathered import printable_text
@@ -114,21 +114,3 @@ def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
 def moved(elements: Sequence[str], x: float, y: float) -> str:
     """Return elements moved to another place."""
     return f'<g transform="translate({x:g} {y:g})">{"".join(elements)}</g>'
-
-
-def wrapped(words: str, width: int) -> Iterator[str]:
-    """Yield words wrapped to lines of at most `width` characters; longer words are cut."""
-    line = ""
-    for word in words.split():
-        while len(word) > width:
-            if line:
-                yield line
-                line = ""
-            yield word[:width]
-            word = word[width:]
-        if line and len(line) + 1 + len(word) > width:
-            yield line
-            line = ""
-        line = f"{line} {word}" if line else word
-    if line:
-        yield line

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.report import pictures
 from tui_gru.debugger.analysis.report.gathered import printable_text
-from tui_gru.debugger.analysis.report.pictures import CURVE_HEIGHT, WIDTH, moved, svg, text, wrapped
+from tui_gru.debugger.analysis.report.pictures import CURVE_HEIGHT, WIDTH, moved, svg, text
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.engine.numbers import rounded
 
@@ -97,7 +98,7 @@ def as_svg(report: Report) -> str:
 
     def lines(words: str, indent: int = 0) -> None:
         nonlocal y
-        for line in wrapped(words, 128 - indent // 8):
+        for line in textwrap.wrap(" ".join(words.split()), 128 - indent // 8, break_on_hyphens=False):
             drawn.append(text(indent, y, line))
             y += 16
 
