@@ -115,13 +115,13 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: Modules that the first picture and the first step do not need. They are imported when they are first used.
 LATE = {
     "debugger": (
-        "analysis.baselines snapshots.other_branch program.typed "
+        "analysis.baselines program.typed "
         "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
         "breakpoints.counting breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
         "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
         "derivation.carried_gradient derivation.explainer derivation.latex derivation.origin derivation.written "
         "expressions.conditions expressions.parser session.opening snapshots.differences snapshots.line_latex "
-        "state.hit_counts storage.state_reader storage.trace timeline.anchor timeline.edits"
+        "state.hit_counts storage.state_reader storage.trace timeline.edits"
     ),
     "engine": (
         "data.given running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "

@@ -15,8 +15,7 @@ from tui_gru.debugger.session.stops import StopCache
 from tui_gru.debugger.state.outcome import Notice, Outcome, StopEvent, joined
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage.recorder import Recorder
-from tui_gru.debugger.timeline.branch_tree import BranchTree
-from tui_gru.debugger.timeline.branches import Branches
+from tui_gru.debugger.timeline.branches import Branches, BranchTree
 from tui_gru.debugger.timeline.journal import Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor

@@ -21,6 +21,7 @@ from tui_gru.debugger.state.outcome import Notice, Outcome, joined
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
 from tui_gru.debugger.timeline.journal import JournalEntry
+from tui_gru.debugger.timeline.timeline import Anchor
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.storage.store import FilePath
-    from tui_gru.debugger.timeline.anchor import Anchor
     from tui_gru.engine.data.tokens import Text
     from tui_gru.engine.running.sampling import Sample
 
@@ -218,8 +218,6 @@ class Session:
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
-        from tui_gru.debugger.timeline.anchor import Anchor  # imported late: the first screen does not need it
-
         return Anchor(self._run.timeline, self.position.tick if tick is None else tick)
 
     def holds(self, anchor: Anchor) -> bool:
@@ -227,8 +225,6 @@ class Session:
 
         Raises `TuiGruError` if it is no anchor.
         """
-        from tui_gru.debugger.timeline.anchor import Anchor
-
         if not isinstance(anchor, Anchor):
             raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
         return self._run.timeline.still_has(anchor)

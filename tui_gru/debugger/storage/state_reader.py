@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.checkpoints.divergence import DivergedError, fingerprint
-from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.checkpoints.divergence import DivergedError, fingerprint, this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of

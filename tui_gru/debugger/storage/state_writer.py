@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.checkpoints.divergence import fingerprint
-from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.checkpoints.divergence import fingerprint, this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage import kept
