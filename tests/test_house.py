@@ -117,7 +117,7 @@ LATE = {
     "debugger": (
         "analysis.baselines program.typed "
         "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
-        "breakpoints.counting breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
+        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
         "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
         "derivation.carried_gradient derivation.explainer derivation.latex derivation.origin derivation.written "
         "expressions.conditions expressions.parser session.opening snapshots.differences snapshots.line_latex "

@@ -12,8 +12,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 
 # Conditions are compiled only if there are any: importing their modules takes a tenth of the start time.
 if TYPE_CHECKING:
-    from tui_gru.debugger.breakpoints.counting import Columns
-    from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+    from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
     from tui_gru.debugger.breakpoints.resolved import ResolvedStop
     from tui_gru.debugger.session.run import Run
     from tui_gru.debugger.state.hit_counts import HitCache, HitCounts, Key
@@ -61,8 +60,7 @@ class StopCache:
 
     def counter(self, resolved: ResolvedStop, stops: Stops, timeline: Timeline) -> HitCounter:
         """Return the hit counter of a stop on a timeline. It is cached, because creating one takes longer than a step."""
-        from tui_gru.debugger.breakpoints.counting import Columns
-        from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+        from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
 
         if self._counters is None or self._counters[:2] != (timeline, stops):
             self._counters = timeline, stops, Columns(timeline), {}
@@ -75,8 +73,7 @@ class StopCache:
 
     def temporary(self, condition: str, timeline: Timeline) -> HitCounter:
         """Return the hit counter of a temporary breakpoint on a condition, for one search. Raises `ConditionError`."""
-        from tui_gru.debugger.breakpoints.counting import Columns
-        from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+        from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
         from tui_gru.debugger.breakpoints.resolved import resolve
 
         resolved = resolve(Breakpoint(0, condition=condition), self._program)
