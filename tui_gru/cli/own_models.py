@@ -159,9 +159,9 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
         return load(path, **options)
     if other := next((name for name in options if name != "name"), None):
         raise TuiGruError("a recording has its own inputs and torch's convention; remove it", option=other)
-    from tui_gru.debugger.session.recordings import session_on
+    from tui_gru.debugger.session.loading import on_recording
 
-    return session_on(path, options.get("name"))
+    return on_recording(path, options.get("name"))
 
 
 @contextmanager

@@ -103,10 +103,13 @@ class Session:
         `SessionFileError` if the file cannot be read, `DivergedError` if this machine computes different numbers.
         """
         if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
-            from tui_gru.debugger.session.recordings import opened as opened_recording  # imported late: rarely needed
+            from tui_gru.debugger.session.loading import recorded  # imported late: rarely needed
+            from tui_gru.engine.data.given import GivenConfig
 
-            config, notice = opened_recording(path)
-            session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
+            given, notice = recorded(path)
+            session = cls.on(
+                GivenConfig.of_given(given), history_memory=RECORDING_MEMORY if history_memory is None else history_memory
+            )
             session.notice = notice
             return session
         from tui_gru.debugger.storage.store import RecordedFile, load
