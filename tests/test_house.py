@@ -121,7 +121,7 @@ LATE = {
         "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
         "derivation.carried_gradient derivation.explainer derivation.latex derivation.origin derivation.written "
         "expressions.conditions expressions.parser session.opening snapshots.differences snapshots.line_latex "
-        "state.hit_counts storage.state_reader storage.trace timeline.edits"
+        "state.hit_counts storage.contents.state_reader storage.trace timeline.edits"
     ),
     "engine": (
         "data.given running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
@@ -136,7 +136,7 @@ LATE = {
     ),
 }
 MOST_MODULES = 190  # of the project, packages included
-FILES = {"debugger": "storage.library storage.session_file storage.state_writer storage.store"}
+FILES = {"debugger": "storage.library storage.session_file storage.contents.state_writer storage.store"}
 
 
 def modules_of(named):
@@ -206,8 +206,8 @@ VARIABLES = {"logits", "y_hat"}  # standard words for the values that a sampler 
 #: names.
 NAMES_BESIDE = {
     "cli/model.py": {"Uh"},  # --help explains --reset with it
-    "debugger/storage/state_reader.py": {"y_hat"},  # a key in session files, for the draws of samples
-    "debugger/storage/state_writer.py": {"y_hat"},
+    "debugger/storage/contents/state_reader.py": {"y_hat"},  # a key in session files, for the draws of samples
+    "debugger/storage/contents/state_writer.py": {"y_hat"},
     "engine/running/sampling.py": {"logits"},  # a standard word, in a message
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # example lines of an equation file, in messages
 }

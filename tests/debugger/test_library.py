@@ -10,7 +10,8 @@ import pytest
 from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
 from tui_gru.debugger.session import opening
-from tui_gru.debugger.storage import library, recorder, state_writer, store
+from tui_gru.debugger.storage import library, recorder, store
+from tui_gru.debugger.storage.contents import state_writer
 from tui_gru.debugger.storage.session_errors import SessionInUseError, SessionMissingError
 from tui_gru.debugger.storage.store import RecordedFile
 
@@ -123,7 +124,7 @@ def test_one_that_is_recorded_on_purpose_is_not_recorded_automatically(begun, tm
 def test_a_disk_that_is_full_at_the_beginning_is_said(begun, monkeypatch):
     import sqlite3
 
-    from tui_gru.debugger.storage.state_writer import StateWriter
+    from tui_gru.debugger.storage.contents.state_writer import StateWriter
 
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")

@@ -107,9 +107,8 @@ class Session:
             from tui_gru.engine.data.given import GivenConfig
 
             given, notice = recorded(path)
-            session = cls.on(
-                GivenConfig.of_given(given), history_memory=RECORDING_MEMORY if history_memory is None else history_memory
-            )
+            memory = RECORDING_MEMORY if history_memory is None else history_memory
+            session = cls.on(GivenConfig.of_given(given), history_memory=memory)
             session.notice = notice
             return session
         from tui_gru.debugger.storage.store import RecordedFile, load
@@ -765,11 +764,11 @@ class Session:
         During a verb, it is written together with the verb's other changes. If `begin` is False, the value does not start a
         recording that waits for its first change (`record_later`). Raises `TuiGruError` if JSON cannot represent the value.
         """
-        from tui_gru.debugger.storage import kept
+        from tui_gru.debugger.storage.contents import kept
         from tui_gru.debugger.storage.encoding import from_json, to_json
 
         name = arguments.text("the name of a saved value", name)
-        if name in kept.NAMES:
+        if name in kept.ENTRIES:
             raise TuiGruError(f"{name} is a reserved name; choose another")
         try:
             value = from_json(to_json(value))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import in_words, position_of
-from tui_gru.debugger.storage import facts, session_file
+from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.contents import facts
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionMissingError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import SUFFIX, automatic_folder, own_files, session_path, sessions_folder, written, written_in
