@@ -10,9 +10,8 @@ import torch
 from tests.interop.running import run
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS
-from tui_gru.interop.gru_step import gru_step
 from tui_gru.interop.inspection import inspect
-from tui_gru.interop.proof import prove
+from tui_gru.interop.proof import gru_step, prove
 
 READINGS = list(product(ORDERS, RESETS, Z_MEANINGS, GATE_FUNCTIONS))
 

@@ -22,8 +22,7 @@ from tui_gru.engine.safe_text import safe_text
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
-    from tui_gru.interop.findings import Findings
-    from tui_gru.interop.found import FoundGRU
+    from tui_gru.interop.found import Findings, FoundGRU
 
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 _CONVENTION = (

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from tests.interop.capture.scripts import IN, B, H, Model, T
 from tests.interop.capture.test_borders import capture
 from tui_gru.interop.capture.buffers import Buffers
-from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.capture.calls import Note
 from tui_gru.interop.recomputing import (
     compare_gradients,
     compare_outputs,

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping
 from itertools import permutations
 
 from tui_gru.interop.errors import printable
-from tui_gru.interop.findings import Findings
-from tui_gru.interop.found import Convention
-from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stacked_cell
-from tui_gru.interop.matching.stacks import stack
+from tui_gru.interop.found import Convention, Findings
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stack, stacked_cell
 from tui_gru.interop.tensors import Tensor, Tensors
 
 #: Names of arrays that are multiplied with, or added to, the state, not the input.

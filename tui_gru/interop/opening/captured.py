@@ -6,7 +6,7 @@ gradient of a step is the sum over its calls and the mean over its ranks, so bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
@@ -21,11 +21,9 @@ from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.opening.remarks import remarks
-from tui_gru.interop.recomputing.comparing import tolerance_of
+from tui_gru.interop.recomputing.comparing import TOLERANCES, tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
-from tui_gru.interop.recomputing.models import compiled_for, reads_head, recorded_gradients, torch_gradients, weights_of
-from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.recomputing.models import compiled_for, reads_head, recompute, recorded_gradients, torch_gradients, weights_of
 from tui_gru.interop.tensors import Array
 
 
@@ -270,3 +268,51 @@ class _Joined:
         for call, rows in self._rows():
             lengths[rows] = call.timesteps if call.lengths is None else call.lengths
         return np.arange(self._T)[:, None] < lengths
+
+
+HALF = ("float16", "bfloat16")
+
+
+def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
+    """Yield sentences about the calls of one module in a step."""
+    if any(map(_reads_last_output_of_both_directions, calls)):
+        yield (
+            "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "
+            "hn has the last state of both directions."
+        )
+    if any(map(_reads_padding, calls)):
+        yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
+    for dtype in sorted({call.dtype for call in calls} & {*HALF}):
+        yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
+    if len(states := {_first_state(call) for call in calls}) == 1:
+        yield states.pop()
+
+
+def _first_state(call: GRUCall) -> str:
+    if not call.h0_given:
+        return "No h0 was given: it begins with 0, whatever the batch before ended with."
+    if call.h0_attached:
+        return "h0 was given with its graph: its gradient continues into the computation of h0."
+    return "h0 was given without a graph, as after detach(): the gradient ends there."
+
+
+def _reads_last_output_of_both_directions(call: GRUCall) -> bool:
+    """Return True if only the last timestep gets a gradient, as with `output[-1]`, whose reverse half is the first state, not the
+    last."""
+    if (
+        not call.module.bidirectional
+        or call.dout is None
+        or call.timesteps == 1
+        or call.lengths is not None
+        or call.dhn is not None
+    ):
+        return False
+    return not call.dout[:-1].any() and bool(call.dout[-1, :, call.module.hidden_size :].any())
+
+
+def _reads_padding(call: GRUCall) -> bool:
+    """Return True if only the longest rows get a gradient, as with `output[-1]` of padded rows; the shorter rows then get none."""
+    if call.lengths is None or call.dout is None or call.dhn is not None:
+        return False
+    reached, longest = call.dout.any(axis=(0, 2)), call.lengths == call.lengths.max()
+    return not longest.all() and bool(np.array_equal(reached, longest)) and not call.dout[: int(call.lengths.max()) - 1].any()

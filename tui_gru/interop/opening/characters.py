@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,15 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.given import weights_for
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Weights
-from tui_gru.interop.errors import ModelFileError
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.interop.containers import safetensors
+from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.formats import npz, torch_checkpoint
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.opening.equations import cell_in
 from tui_gru.interop.opening.running import values_of
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import Array, Tensor
 
 
 def character_run(
@@ -91,3 +98,31 @@ def _head(head: tuple[Array, Array | None], width: int) -> tuple[Array, Array]:
     if bias.shape != (weight.shape[1],):
         raise ModelFileError(f"the bias of the head has the shape {bias.shape}, and its matrix {weight.shape}", option="head")
     return weight, bias
+
+
+#: For the ending of a matrix's name, the ending of its bias's name.
+_BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
+
+
+def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
+    """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
+    file = open_file(Path(os.path.expanduser(path)))
+    if torch_checkpoint.fits(file):
+        return torch_checkpoint.tensors(file)[0]
+    if npz.fits(file):
+        return npz.tensors(file)
+    if safetensors.fits(file):
+        return safetensors.tensors(file)
+    raise ModelFileError(f"{printable(path, 1000)}: tensors can be named in torch, safetensors and npz files only; give arrays")
+
+
+def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array, Array | None]:
+    """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
+    found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
+    if found is None:
+        raise ModelFileError(f"there is no tensor {name!r} in the file; {did_you_mean(name, tuple(tensors))}", option=option)
+    weight = tensors[found].read()
+    if weight.ndim != 2:
+        raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)
+    bias = next((tensors.get(found.removesuffix(own) + its) for own, its in _BIASES.items() if found.endswith(own)), None)
+    return weight, None if bias is None else bias.read()

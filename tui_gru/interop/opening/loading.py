@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -15,12 +15,11 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Weights
+from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect
-from tui_gru.interop.opening.characters import character_run
-from tui_gru.interop.opening.choosing import chosen
-from tui_gru.interop.opening.named_tensors import matrix, tensors_of
+from tui_gru.interop.opening.characters import character_run, matrix, tensors_of
 from tui_gru.interop.opening.numbers import Numbers, array_of
 from tui_gru.interop.opening.running import given_run
 from tui_gru.interop.opening.vocabulary import in_order, read_vocabulary
@@ -151,3 +150,20 @@ def _ids(value: Any) -> Array:
             option="inputs",
         )
     return ids.astype(np.int64)
+
+
+_SHOWN = 8
+
+
+def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
+    """Return the GRU of this name, by default the only one. Raises a `ModelFileError` that lists the names."""
+    names = [gru.name for gru in found]
+    if name is None and len(found) == 1:
+        return found[0]
+    if name is None:
+        listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ModelFileError(f"{printable(path, 1000)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
+    if name not in names:
+        near = did_you_mean(str(name), names)
+        raise ModelFileError(f"{printable(path, 1000)}: there is no GRU {name!r} in it; {near}", option="name")
+    return found[names.index(name)]

@@ -2,8 +2,15 @@
 
 from tui_gru.interop.recomputing.comparing import Difference, compare_outputs, one_step_at_a_time
 from tui_gru.interop.recomputing.gradients import Cause, GradientComparison, compare_gradients
-from tui_gru.interop.recomputing.models import compiled_for, recorded_gradients, structure_of, torch_gradients, weights_of
-from tui_gru.interop.recomputing.records import fill, recompute
+from tui_gru.interop.recomputing.models import (
+    compiled_for,
+    fill,
+    recompute,
+    recorded_gradients,
+    structure_of,
+    torch_gradients,
+    weights_of,
+)
 from tui_gru.interop.recomputing.sequences import sequences
 
 __all__ = [

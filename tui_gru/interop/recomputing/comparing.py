@@ -12,7 +12,7 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
-from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.recomputing.models import recompute
 from tui_gru.interop.tensors import Array
 
 #: The largest rounding error, relative to the largest number, by the type in which the numbers were computed.

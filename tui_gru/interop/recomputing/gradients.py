@@ -13,8 +13,7 @@ import numpy as np
 from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
-from tui_gru.interop.recomputing.models import torch_gradients
-from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.recomputing.models import recompute, torch_gradients
 from tui_gru.interop.tensors import Array
 
 Derive: TypeAlias = Callable[[GRUCall], Mapping[str, Array]]  # call -> its gradients, by torch's names
