@@ -215,7 +215,7 @@ NAMES_BESIDE = {
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
     "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/reference/torch_formulas.py",
-    "interop/proof.py",  # the independent formulas that a file's convention is tested with, without the engine
+    "interop/opening/proof.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip
 
 

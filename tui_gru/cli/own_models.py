@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,9 +175,8 @@ def _options_of_the_command(file: str | None = None) -> Iterator[None]:
 def config_of(path: str, **options: Any) -> Config:
     """Return the config of a run on a GRU from a file. Raises `TuiGruError`."""
     from tui_gru.engine.data.given import GivenConfig
-    from tui_gru.interop.opening.loading import Convention, on_numbers
+    from tui_gru.interop.opening.loading import on_numbers
 
-    names = [field.name for field in fields(Convention)]
-    convention = Convention(**{name: options.pop(name) for name in names if name in options})
+    convention: dict[str, str | None] = {name: options.pop(name) for name in ("order", "reset", "z", "gate") if name in options}
     with _options_of_the_command("model"):
         return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])

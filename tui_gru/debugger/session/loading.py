@@ -49,9 +49,9 @@ def load(
     be sampled from and trained like any other; `options` are those of `Config.of`. Raises `TuiGruError` with a one-line message
     that says what to do.
     """
-    from tui_gru.interop.opening.loading import Convention, Reads, on_numbers, on_text
+    from tui_gru.interop.opening.loading import Reads, on_numbers, on_text
 
-    convention = Convention(order, reset, z, gate)
+    convention = {"order": order, "reset": reset, "z": z, "gate": gate}
     others = {"h0": h0, "lengths": lengths, "expect": expect}
     if head is None and text is None:
         about_text = {"vocabulary": vocabulary, "tokens": tokens, **options}

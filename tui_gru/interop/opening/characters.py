@@ -20,8 +20,7 @@ from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.formats import npz, torch_checkpoint
 from tui_gru.interop.found import FoundGRU
-from tui_gru.interop.opening.equations import cell_in
-from tui_gru.interop.opening.running import values_of
+from tui_gru.interop.opening.running import cell_in, values_of
 from tui_gru.interop.tensors import Array, Tensor
 
 
