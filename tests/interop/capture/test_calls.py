@@ -8,18 +8,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.interop.capture.scripts import IN, B, H, Model, T
 from tests.interop.capture.test_borders import capture
+from tests.interop.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
 from tui_gru.interop.capture.buffers import Buffers
 from tui_gru.interop.capture.calls import Note
-from tui_gru.interop.recomputing import (
-    compare_gradients,
-    compare_outputs,
-    compiled_for,
-    one_step_at_a_time,
-    recompute,
-    recorded_gradients,
-    structure_of,
-    torch_gradients,
-)
+from tui_gru.interop.recomputing.models import compiled_for, recompute, recorded_gradients, structure_of, torch_gradients
 
 
 def one_call(module, run, **options):
