@@ -214,7 +214,7 @@ NAMES_BESIDE = {
 #: The functions of the cells' formulas, and the modules that compute formulas in general.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
-    "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/reference/torch_formulas.py",
+    "debugger/derivation/evaluation.py", "engine/reference/torch_formulas.py",
     "interop/opening/proof.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip
 

@@ -250,13 +250,12 @@ def test_the_list_says_where_each_was_left_and_what_is_wrong_with_others(tmp_pat
     for seconds, path in enumerate([store.session_path("math"), automatic().with_stem("2026-11-25-Math")]):
         at(path, seconds + 1)
     auto, math, foreign = library.listed()
-    assert (math.name, math.automatic, math.place, math.branches) == (
+    assert (math.name, math.place, math.branches) == (
         "math",
-        False,
         "epoch 2, batch 1, t 2",
         ("main~1", "main"),
     )
-    assert (auto.name, auto.automatic, auto.branches, auto.written) == ("2026-11-25-Math", True, ("main",), 2)
+    assert (auto.name, auto.branches, auto.written) == ("2026-11-25-Math", ("main",), 2)
     assert math.size == store.session_path("math").stat().st_size
     assert (foreign.name, foreign.branches) == ("foreign", ())
     assert "is not a tui-gru session" in foreign.place

@@ -13,7 +13,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.timeline.changes import offset_of
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
+from tui_gru.debugger.timeline.recorded import computed_in_order, largest_difference, recorded
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.data.tokens import Text, as_text
@@ -214,12 +214,8 @@ def _offset(program: Program, name: str, t: int | None) -> int:
 
 
 def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> Entry | None:
-    differs = ~np.asarray(same(mine, theirs))
-    if not differs.any():
+    found = largest_difference(mine, theirs)
+    if found is None:
         return None
-    with np.errstate(all="ignore"):
-        apart = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-    apart = np.where(differs, np.where(np.isnan(apart), np.inf, apart), -1)
-    index = np.unravel_index(int(np.argmax(apart)), apart.shape)
-    where = tuple(map(int, index))
-    return Entry(name, t, where, float(mine[where]), float(theirs[where]), int(differs.sum()), tick)
+    index, entries = found
+    return Entry(name, t, index, float(mine[index]), float(theirs[index]), entries, tick)

@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.debugger.derivation.carried_gradient import CarriedGradient
 from tui_gru.debugger.derivation.evaluation import Index
 from tui_gru.debugger.derivation.manual_edits import ManualEdits
-from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
+from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given, total_of
 from tui_gru.debugger.derivation.term_builder import TermBuilder
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.program.names import Kind, unknown_name
@@ -263,7 +263,8 @@ class Explainer:
         if earlier:
             every = Derivation("sum", earlier, note="the gradient continues through the epoch's earlier batches")
             label = "earlier batches"
-            terms.append(Node(label, every.combined, lambda: every, latex=rf"\text{{{label}}}"))
+            value = total_of([node.contribution for node in earlier])
+            terms.append(Node(label, value, lambda: every, latex=rf"\text{{{label}}}"))
         return Derivation("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
 
     def _share(self, line: Line, index: Index, tick: int, t: int) -> Node:

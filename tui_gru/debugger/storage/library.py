@@ -31,7 +31,6 @@ class Listed:
     """
 
     path: Path
-    automatic: bool
     size: int
     written: float
     place: str
@@ -88,15 +87,15 @@ def listed() -> list[Listed]:
 
 
 def _listed(path: Path) -> Listed:
-    automatic, size = path.parent == automatic_folder(), 0
+    size = 0
     for each in (path, path.with_name(f"{path.name}-wal")):  # while the session is open, or after a crash, part of it is in the log
         with suppress(OSError):
             size += each.stat().st_size
     try:
         with session_file.glancing(path) as file:
-            return Listed(path, automatic, size, *_glance(file))
+            return Listed(path, size, *_glance(file))
     except TuiGruError as error:
-        return Listed(path, automatic, size, 0.0, str(error).removeprefix(f"{path} "))
+        return Listed(path, size, 0.0, str(error).removeprefix(f"{path} "))
 
 
 def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
