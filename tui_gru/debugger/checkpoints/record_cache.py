@@ -59,7 +59,8 @@ class RecordCache:
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
         """Return the last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
-        at = max((b for s, b in self._kept if s == stretch and b <= batch), default=None)
+        earlier = (b for s, b in self._kept if s == stretch and b <= batch)
+        at = batch if self.has(stretch, batch) else max(earlier, default=None)
         if at is None:
             return None
         self._kept.move_to_end((stretch, at))

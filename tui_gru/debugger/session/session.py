@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, in_words
-from tui_gru.debugger.session import changes, comparison, picture, places, sampling, stops, travel
+from tui_gru.debugger.session import picture
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.questions import Questions
 from tui_gru.debugger.session.run import Run, beginning
-from tui_gru.debugger.session.stops import add_watch
+from tui_gru.debugger.session.verbs import changes, comparison, places, sampling, stops, travel
+from tui_gru.debugger.session.verbs.stops import add_watch
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.outcome import Notice, Outcome, joined

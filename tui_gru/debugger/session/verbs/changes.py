@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.debugger.session import places, travel
 from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.session.verbs import places, travel
 from tui_gru.debugger.state import by_branch
 from tui_gru.debugger.state.outcome import Outcome
 from tui_gru.debugger.timeline.branches import Branches
