@@ -126,7 +126,6 @@ def test_steps_that_were_deleted_are_gaps(folder):
     recording = open_recording(folder)
     assert [step.number for step in recording.steps] == [0, 6]
     assert recording.damaged == ()
-    assert recording.losses[3] is not None
 
 
 def test_a_recording_that_is_being_written(folder):
@@ -137,7 +136,7 @@ def test_a_recording_that_is_being_written(folder):
     lines.write_text(whole[0] + whole[1][:-20])  # in the middle of a line, with the step's own file complete
     (folder / "step-00000009.rank0.safetensors.part").write_bytes(b"not yet")
     recording = open_recording(folder)
-    assert [(step.number, step.why) for step in recording.steps] == [(0, "every"), (3, "every"), (6, "every")]
+    assert [step.number for step in recording.steps] == [0, 3, 6]
     assert (recording.closed, recording.damaged, recording.total) == (False, (), 7)
     assert recording.steps[2].loss == recording.load(6).loss
     lines.write_text("".join(whole))

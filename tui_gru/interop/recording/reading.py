@@ -4,12 +4,12 @@ it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tui_gru.engine.numbers import gib
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
@@ -29,8 +29,7 @@ class Recording:
 
     `ranks` is the number of processes that trained together; `missing_ranks` are those without files. `steps` has the kept steps
     in order; `total` is the number of all steps. `closed` says that every rank with files has ended its recording; otherwise it
-    is still being written, or was interrupted. `losses` has all known losses, also of steps that were not kept. `damaged` has a
-    line, with the reason, for each part that cannot be read.
+    is still being written, or was interrupted. `damaged` has a line, with the reason, for each part that cannot be read.
     """
 
     folder: Path
@@ -40,9 +39,7 @@ class Recording:
     total: int
     missing_ranks: tuple[int, ...] = ()
     closed: bool = False
-    losses: Mapping[int, float | None] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)  # the content of run.json
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps between recorded steps, each as the step before and the step after the gap."""
@@ -124,7 +121,7 @@ def _opened(folder: Path) -> Recording:
         if not listing.steps:
             raise ModelFileError(f"{reason}; give the folder that tui_gru.record wrote") from None
         damaged.append(reason)
-        run, (modules, ranks) = {}, _of_steps(folder, listing)
+        modules, ranks = _of_steps(folder, listing)
     here = listing.ranks
     return Recording(
         folder,
@@ -134,9 +131,7 @@ def _opened(folder: Path) -> Recording:
         listing.total,
         tuple(rank for rank in range(ranks) if rank not in here),
         bool(here) and here == listing.closed_ranks,
-        listing.losses,
         tuple(damaged),
-        run,
     )
 
 
