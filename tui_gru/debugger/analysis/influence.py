@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.reading import Stop, StoppedError
-from tui_gru.debugger.analysis.unrolled import Differentiable, OnNumbers, Wide, prediction
+from tui_gru.debugger.analysis.unrolled import Differentiable, Wide, given_to, prediction
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -171,21 +170,21 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
     program, B = moment.program, moment.program.config.batch_size
     row = arguments.whole("the row", row, least=0, most=B - 1)
     t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
-    given = _given(moment.record, program)
+    given = given_to(program, moment.record)
     states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
     reader = Differentiable(program, moment.record.before, program.seq_length, B)
     with NUMPY_SETTINGS:
         value, chosen = reader.run(given, states, t, row, None)
         read = reader.record.array(reader.reads).copy()
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
-        plain = OnNumbers(program, moment.record.before, program.seq_length, B, read.shape[-1])
+        plain = Differentiable(program, moment.record.before, program.seq_length, B, read.shape[-1])
         occlusion = np.full(B, np.nan)
 
         def without(rows: NDArray[np.intp]) -> float:
             _check_stop(stop)
             x = read.copy()
             x[:, rows] = 0
-            return value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
+            return value - prediction(program, plain.forward(x, states)[t, row], chosen)[0]
 
         for other in range(B if each else 0):
             occlusion[other] = without(np.array([other]))
@@ -212,19 +211,13 @@ class _Window:
         records = [moment.record if n == number else timeline.record(n) for n in numbers]
         first = records[0]
         states = {s: np.asarray(first.border(s, end=False)[row : row + 1], np.float64) for s in first.compiled.states}
-        x = np.concatenate([_given(record, program)[:, row] for record in records])
+        x = np.concatenate([given_to(program, record)[:, row] for record in records])
         T = program.seq_length
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
     def text(self, program: Program) -> Text:
         """Return the characters of the window."""
         return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
-
-
-def _given(record: BatchRecord, program: Program) -> NDArray[Any]:
-    """Return the inputs of a batch: indices (T, B), or numbers (T, B, I)."""
-    one_hot = program.model.page.inputs[program.input].one_hot
-    return record.ids(program.input).copy() if one_hot else record.array(program.input).copy()
 
 
 def _occluded(
@@ -239,7 +232,7 @@ def _occluded(
 ) -> Wide:
     """Return the prediction after input `at` with each of the first `count` inputs omitted, (count)."""
     group = min(_GROUP, count)
-    plain = OnNumbers(program, weights, len(read), group, read.shape[-1])
+    plain = Differentiable(program, weights, len(read), group, read.shape[-1])
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
     found = np.empty(count)
     for first in range(0, count, group):
@@ -247,7 +240,7 @@ def _occluded(
         x = np.repeat(read[:, None], group, axis=1)
         chosen_inputs = range(first, min(first + group, count))
         x[chosen_inputs, range(len(chosen_inputs))] = 0
-        outputs = plain.run(x, begin)[at]
+        outputs = plain.forward(x, begin)[at]
         for i, s in enumerate(chosen_inputs):
             found[s] = prediction(program, outputs[i], chosen)[0]
     return found

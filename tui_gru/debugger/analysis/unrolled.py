@@ -23,12 +23,17 @@ Wide = NDArray[np.float64]
 
 
 class Differentiable:
-    """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output."""
+    """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output.
 
-    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int) -> None:
+    With `width` its inputs are numbers (T, B, width), whatever the model reads, so that an input can be zero.
+    """
+
+    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int = 0) -> None:
         self._program = program
         structure = replace(program.config.structure, loss="", input_gradient=True)
         sizes = program.config.sizes | {"T": timesteps, "B": rows}
+        if width:
+            structure, sizes = replace(structure, input="dense", input_gradient=False), sizes | {"I": width}
         self.compiled = compiled(structure, sizes, "float64")
         self.record = BatchRecord(self.compiled)
         self.record.before = weights_for(structure, sizes, "float64", dict(weights.items()))
@@ -68,26 +73,10 @@ class Differentiable:
         return value, chosen
 
 
-class OnNumbers:
-    """The same model with numbers as inputs instead of characters, so that an input can be zero."""
-
-    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int) -> None:
-        structure = replace(program.config.structure, input="dense", loss="")
-        sizes = program.config.sizes | {"T": timesteps, "B": rows, "I": width}
-        self._compiled = compiled(structure, sizes, "float64")
-        self._record = BatchRecord(self._compiled)
-        self._weights = weights_for(structure, sizes, "float64", dict(weights.items()))
-        self._record.cut("forward")
-        self._compiled.cut(self._weights, "forward")
-        (self._output,) = self._compiled.model.page.outputs
-        self._reads = self._compiled.model.composed.layers[0].reads
-
-    def run(self, x: Array, states: Mapping[str, Array]) -> Array:
-        """Return the output (T, B, ·), a view."""
-        self._record.array(self._reads)[...] = x
-        _begin(self._record, states)
-        self._compiled.functions["forward"].run(self._record, self._weights, None)
-        return self._record.array(self._output)
+def given_to(program: Program, record: BatchRecord) -> NDArray[Any]:
+    """Return the inputs of a batch, a view: indices (T, B), or numbers (T, B, I)."""
+    name = program.input
+    return record.ids(name) if program.model.page.inputs[name].one_hot else record.array(name)
 
 
 def prediction(program: Program, output: Array, character: int | None) -> tuple[float, int]:

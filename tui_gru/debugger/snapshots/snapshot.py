@@ -148,7 +148,7 @@ class Snapshot:
         if key not in self._flows:
             from tui_gru.debugger.analysis.flow import flow  # imported late: the first screen needs none
 
-            self._flows[key] = flow(self.moment, self.program.flow_of(key[1]), row)
+            self._flows[key] = flow(self.moment, key[1], row)
         return self._flows[key]
 
     @property
@@ -156,8 +156,9 @@ class Snapshot:
         """True if the backward pass of this batch has begun."""
         if not self.program.goes_back:
             return False
-        flow = self.program.flow_of(self.program.main_state)
-        return self.moment.learned and self.moment.executed(flow.delta, 0 if flow.way > 0 else self.program.seq_length - 1)
+        delta = f"d{self.program.main_state}"
+        first = 0 if self.program.way_of(delta) > 0 else self.program.seq_length - 1
+        return self.moment.learned and self.moment.executed(delta, first)
 
     @property
     def flows_into_earlier(self) -> bool:

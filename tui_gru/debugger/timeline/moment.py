@@ -152,7 +152,9 @@ class Moment:
     def _so_far(self, name: str, steps: int) -> Array:
         place = self.program.place_of(f"d{name}")
         assert place is not None
-        segment = place[0].number - self.program.blocks_before("backward")
+        program = self.program
+        first = next(block.number for block in program.blocks if block.phase == "backward" and block.lines != program.outside)
+        segment = place[0].number - first
         if (name, segment, steps) not in self._sums:
             (self._sums[name, segment, steps],) = gradients_so_far(self.record, Point("backward", segment, steps), (name,)).values()
         return self._sums[name, segment, steps]

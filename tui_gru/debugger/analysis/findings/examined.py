@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.checks.expected import Expected, expected_of
-from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
+from tui_gru.debugger.analysis.unrolled import Differentiable, given_to, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
@@ -99,13 +99,9 @@ class Examined:
     @cached_property
     def varied(self) -> bool:
         """True if the last batches have enough entries and different inputs."""
-        inputs = [self._given(record) for _, record in self.recent]
+        inputs = [given_to(self.program, record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
-
-    def _given(self, record: BatchRecord) -> NDArray[np.generic]:
-        name = self.program.input
-        return record.ids(name) if self.program.model.page.inputs[name].one_hot else record.array(name)
 
     @cached_property
     def last_prediction(self) -> dict[str, Wide]:
@@ -121,7 +117,7 @@ class Examined:
         with NUMPY_SETTINGS:
             reader = Differentiable(program, record.before, T, B)
             states = {state: record.border(state, end=False) for state in record.compiled.states}
-            output = reader.forward(self._given(record), states)
+            output = reader.forward(given_to(self.program, record), states)
             slope = np.zeros_like(output)
             for row, target in enumerate(record.ids(program.target)[-1].tolist()):
                 slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B
