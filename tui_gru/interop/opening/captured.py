@@ -20,10 +20,19 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
-from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.recomputing.comparing import TOLERANCES, tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
-from tui_gru.interop.recomputing.models import compiled_for, reads_head, recompute, recorded_gradients, torch_gradients, weights_of
+from tui_gru.interop.recomputing.models import (
+    check_masks,
+    compiled_for,
+    reads_head,
+    recompute,
+    recorded_gradients,
+    sizes_of,
+    structure_of,
+    torch_gradients,
+    weights_of,
+)
 from tui_gru.interop.tensors import Array
 
 
@@ -64,24 +73,13 @@ class Frame:
         every = [call for calls in steps for call in calls]
         module = every[0].module
         T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
-        if not T or not B:
-            raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
         alike = all(call.timesteps == T for call in every) and all(sum(call.rows for call in calls) == B for calls in steps)
         widths = {call.classes for call in every} if classes is None else {classes}
         V = widths.pop() if len(widths) == 1 else 0
-        structure = Structure(
-            cell="gru-reset-after",
-            layers=module.layers,
-            bidirectional=module.bidirectional,
-            input="dense",
-            head="linear" if V else "",
-            loss="",
-            lengths=not alike or any(call.lengths for call in every),
-            dropout=any(call.masks for call in every),
-        )
-        sizes = {"I": module.input_size, "H": module.hidden_size, "B": B, "T": T} | ({"V": V} if V else {})
+        lengths, dropout = not alike or any(call.lengths for call in every), any(call.masks for call in every)
+        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout)
         dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
-        return cls(module, structure, sizes, dtype, any(call.learned for call in every))
+        return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in every))
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
@@ -104,8 +102,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     calls = [call for _, own in steps for call in own]
     first = calls[0]
     for call in calls:
-        if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
-            raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
+        check_masks(call)
     T, B, structure = frame.sizes["T"], frame.sizes["B"], frame.structure
     model = compiled(structure, frame.sizes, frame.dtype)
     width = frame.module.directions * frame.module.hidden_size

@@ -25,18 +25,32 @@ ORDER = "rzn"  # the order of gates in torch
 HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that came through the head
 
 
-def structure_of(call: GRUCall) -> Structure:
-    """Return the model of a call: the stack of the GRU on given numbers, with the head if only the head read the output."""
+def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool) -> Structure:
+    """Return the model of a GRU on given numbers: its stack, with `head` if only the head read the output."""
     return Structure(
         cell="gru-reset-after",
-        layers=call.module.layers,
-        bidirectional=call.module.bidirectional,
+        layers=module.layers,
+        bidirectional=module.bidirectional,
         input="dense",
-        head="linear" if reads_head(call) else "",
+        head="linear" if head else "",
         loss="",
-        lengths=call.lengths is not None,
-        dropout=bool(call.masks),
+        lengths=lengths,
+        dropout=dropout,
     )
+
+
+def sizes_of(module: GRUModule, timesteps: int, rows: int, classes: int) -> dict[str, int]:
+    """Return the sizes of the model; `classes` is the width of the head, or 0. Raises `CaptureError` for an empty call."""
+    if not rows or not timesteps:
+        raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
+    sizes = {"I": module.input_size, "H": module.hidden_size, "B": rows, "T": timesteps}
+    return sizes | ({"V": classes} if classes else {})
+
+
+def check_masks(call: GRUCall) -> None:
+    """Raise `CaptureError` for a call with unknown masks, whose inner values cannot be computed."""
+    if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
+        raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
 
 
 def reads_head(call: GRUCall) -> bool:
@@ -54,14 +68,10 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
 
     Raises `CaptureError` for a call whose inner values cannot be computed: with unknown masks, or too large for the memory.
     """
-    if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
-        raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
-    sizes = {"I": call.module.input_size, "H": call.module.hidden_size, "B": call.rows, "T": call.timesteps}
-    if not call.rows or not call.timesteps:
-        raise CaptureError(f"{call.module.name}: a call without rows or timesteps has nothing to show; choose another one")
-    structure = structure_of(call)
-    if structure.head and call.head is not None:
-        sizes["V"] = len(call.head.weight)
+    check_masks(call)
+    classes = len(call.head.weight) if call.head is not None and reads_head(call) else 0
+    sizes = sizes_of(call.module, call.timesteps, call.rows, classes)
+    structure = structure_of(call.module, head=classes > 0, lengths=call.lengths is not None, dropout=bool(call.masks))
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
     if model.record_bytes > machine_memory() // 2:
         raise CaptureError(
