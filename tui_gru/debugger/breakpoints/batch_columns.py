@@ -143,8 +143,7 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None
     """Return a function that returns the values of a name at all timesteps, (T, …); None if the name has no value per timestep."""
     program, named = like.program, like.program.names[name]
     if named.kind is Kind.CHARACTER:
-        letters, inputs = np.array(tuple(like.vocabulary)), program.model.page.inputs
-        source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
+        letters, source = np.array(tuple(like.vocabulary)), program.tokens_of(name)
         return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":
         ts = np.arange(program.seq_length)

@@ -304,6 +304,12 @@ class Program:
         """The name of the target; empty without a loss."""
         return next((name for name, given in self.model.page.inputs.items() if given.target), "")
 
+    def tokens_of(self, name: str) -> str | None:
+        """Return the input whose tokens `name`, character or target, spells out; None if that input has none."""
+        of_target = name == "target"
+        inputs = self.model.page.inputs.items()
+        return next((key for key, given in inputs if given.one_hot and given.target == of_target), None)
+
     @cached_property
     def loss_names(self) -> LossNames:
         """The names that the loss computes, by their axes."""

@@ -95,8 +95,7 @@ class Moment:
         return frozen(self.record.vector(target)[parameter])
 
     def _characters(self, name: str, t: int) -> Array | None:
-        inputs = self.program.model.page.inputs
-        source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
+        source = self.program.tokens_of(name)
         if source is None or not self.there(source, t):
             return None
         return frozen(np.array([self.vocabulary[i] for i in self.record.ids(source)[t]]))

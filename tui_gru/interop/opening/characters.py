@@ -40,26 +40,8 @@ def character_run(
     """
     if found.directions == ("reverse",):
         raise ModelFileError(f"{found.name} reads backwards only, so it cannot predict; remove the head", option="head")
-    width = len(found.directions) * found.hidden_size
-    weight, bias = _head(head, width)
-    classes = weight.shape[1]
-    read = found.input_size if table is None else len(table)
-    if table is not None and table.shape[1] != found.input_size:
-        raise ModelFileError(
-            f"the embedding has the shape {table.shape}; {found.name} reads {found.input_size} numbers", option="embedding"
-        )
-    if read != classes:
-        cure = "name its table with embedding" if table is None else "they belong to other models"
-        raise ModelFileError(f"{found.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
-    known = vocabulary
-    if known is None:
-        known = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
-    if len(known) != classes:
-        what = "characters" if isinstance(known, str) or all(len(token) == 1 for token in known) else "tokens"
-        raise TuiGruError(
-            f"the vocabulary has {len(known)} {what}, and the model {classes}; give those it was trained on, in its order",
-            option="vocabulary",
-        )
+    weight, bias = _head(head, len(found.directions) * found.hidden_size)
+    known = _tokens(found, weight.shape[1], table, text, vocabulary)
     cell, cell_text = cell_in(found.convention)
     of_the_file = {
         "hidden_size": found.hidden_size,
@@ -77,6 +59,30 @@ def character_run(
     values = {**values_of(found, table), "Wy": weight, "by": bias}
     with np.errstate(all="ignore"):
         return config, weights_for(config.structure, config.sizes, config.dtype, values)
+
+
+def _tokens(
+    found: FoundGRU, classes: int, table: Array | None, text: str | Array, vocabulary: str | Sequence[str] | None
+) -> str | Sequence[str]:
+    """Return the vocabulary of the model. Raises `TuiGruError` if it, the embedding and the head do not fit each other."""
+    read = found.input_size if table is None else len(table)
+    if table is not None and table.shape[1] != found.input_size:
+        raise ModelFileError(
+            f"the embedding has the shape {table.shape}; {found.name} reads {found.input_size} numbers", option="embedding"
+        )
+    if read != classes:
+        cure = "name its table with embedding" if table is None else "they belong to other models"
+        raise ModelFileError(f"{found.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
+    known = vocabulary
+    if known is None:
+        known = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
+    if len(known) != classes:
+        what = "characters" if isinstance(known, str) or all(len(token) == 1 for token in known) else "tokens"
+        raise TuiGruError(
+            f"the vocabulary has {len(known)} {what}, and the model {classes}; give those it was trained on, in its order",
+            option="vocabulary",
+        )
+    return known
 
 
 def _named(ids: Array, known: Sequence[str]) -> list[str]:
