@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition, compile_value
+from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
+from tui_gru.debugger.expressions.parser import compile_expression
 from tui_gru.debugger.expressions.text import MAX_DEPTH, MAX_LENGTH
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
@@ -51,7 +52,7 @@ def holds(source: str) -> bool:
 
 
 def value(source: str) -> object:
-    return compile_value(source, NAMES).value(VALUES.get, BEFORE.get)
+    return compile_expression(source, NAMES).value(VALUES.get, BEFORE.get)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from tests.debugger.acting import untouched
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session import opening
 from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.debugger.storage.session_file import VERSION
-from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.trainer import Trainer

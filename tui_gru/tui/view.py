@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from tui_gru.debugger.program.listing import layer_at
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 
@@ -28,7 +29,7 @@ class View:
         program = snapshot.program
         if self.layer is not None and self.layer < len(program.layers):
             return program.layers[self.layer]
-        return program.layer_at(snapshot.line)
+        return layer_at(program, snapshot.line)
 
 
 class Compared(Enum):

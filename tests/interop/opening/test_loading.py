@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import tui_gru
+from tests.debugger.deriving import combined
 from tests.interop.onnx_models import gru_model
 from tui_gru import TuiGruError
 
@@ -125,7 +126,7 @@ def test_conditions_breakpoints_and_derivations(encoder):
     assert (s.position.line.target, s.position.t) == ("h_l1", 0)
     node = s.explain("h_l1", (0, 1))
     assert node.derivation.formula == "h_l1 = z_l1⊙hₜ₋₁_l1 + (1 − z_l1)⊙h̃_l1"
-    assert abs(node.derivation.combined - node.value) < 1e-6
+    assert abs(combined(node.derivation) - node.value) < 1e-6
     assert s.explain("Wz_l0", (0, 1)).derivation.note == "a weight of model.pt"
     assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: your inputs"
     assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as given with the batch: h0"

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tui_gru.interop.errors import printable
-from tui_gru.interop.findings import Findings
-from tui_gru.interop.found import Convention, FoundGRU
-from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, apart_cell, stacked_cell
+from tui_gru.interop.found import Convention, Findings, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, apart_cell, stack, stacked_cell
 from tui_gru.interop.matching.families import APART, STACKED, Apart, Stacked
 from tui_gru.interop.matching.guessing import biases_of, guessed
-from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
 from tui_gru.interop.tensors import Tensor, Tensors
 

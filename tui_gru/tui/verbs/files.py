@@ -78,7 +78,7 @@ def reading(screen: MainScreen, rest: Arguments) -> None:
     """Read the model file in the next convention; the position does not change."""
 
     def read(_: object) -> None:
-        from tui_gru.debugger.session.readings import other_reading
+        from tui_gru.debugger.session.loading import other_reading
 
         screen.session = other_reading(screen.session)
 

@@ -11,7 +11,7 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.anchor import Anchor
+    from tui_gru.debugger.timeline.timeline import Anchor
 
 
 def hidden(*keys: tuple[str, str, str]) -> list[BindingType]:

@@ -18,7 +18,7 @@ from tui_gru.debugger.derivation.origin import Node, ValueRef
 from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened, laid_out
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.anchor import Anchor
+from tui_gru.debugger.timeline.timeline import Anchor
 from tui_gru.tui.look.characters import fitting
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.panels.lists.derivation_row import Columns, in_full, line

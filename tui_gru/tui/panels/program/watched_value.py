@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.breakpoints.tested import computed_here
+from tui_gru.debugger.breakpoints.resolved import computed_here
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Watched
