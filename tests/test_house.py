@@ -115,13 +115,13 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: Modules that the first picture and the first step do not need. They are imported when they are first used.
 LATE = {
     "debugger": (
-        "analysis.baselines snapshots.other_branch program.typed "
+        "analysis.baselines program.typed "
         "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
-        "breakpoints.counting breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
+        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
         "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
         "derivation.carried_gradient derivation.explainer derivation.latex derivation.origin derivation.written "
         "expressions.conditions expressions.parser session.opening snapshots.differences snapshots.line_latex "
-        "state.hit_counts storage.state_reader storage.trace timeline.anchor timeline.edits"
+        "state.hit_counts storage.contents.state_reader storage.trace timeline.edits"
     ),
     "engine": (
         "data.given running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
@@ -136,7 +136,7 @@ LATE = {
     ),
 }
 MOST_MODULES = 190  # of the project, packages included
-FILES = {"debugger": "storage.library storage.session_file storage.state_writer storage.store"}
+FILES = {"debugger": "storage.library storage.session_file storage.contents.state_writer storage.store"}
 
 
 def modules_of(named):
@@ -206,16 +206,16 @@ VARIABLES = {"logits", "y_hat"}  # standard words for the values that a sampler 
 #: names.
 NAMES_BESIDE = {
     "cli/model.py": {"Uh"},  # --help explains --reset with it
-    "debugger/storage/state_reader.py": {"y_hat"},  # a key in session files, for the draws of samples
-    "debugger/storage/state_writer.py": {"y_hat"},
+    "debugger/storage/contents/state_reader.py": {"y_hat"},  # a key in session files, for the draws of samples
+    "debugger/storage/contents/state_writer.py": {"y_hat"},
     "engine/running/sampling.py": {"logits"},  # a standard word, in a message
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # example lines of an equation file, in messages
 }
 #: The functions of the cells' formulas, and the modules that compute formulas in general.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
-    "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/reference/torch_formulas.py",
-    "interop/gru_step.py",  # the independent formulas that a file's convention is tested with, without the engine
+    "debugger/derivation/evaluation.py", "engine/reference/torch_formulas.py",
+    "interop/opening/proof.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip
 
 

@@ -48,8 +48,8 @@ gc.disable()
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app, new_session
 def session_of(folder):
-    from tui_gru.debugger.session.recordings import session_on
-    return session_on(folder)
+    from tui_gru.debugger.session.loading import on_recording
+    return on_recording(folder)
 app = make_app(session_of(sys.argv[1]) if sys.argv[1] else new_session(Config.of()))
 app.call_after_refresh(lambda: app.call_after_refresh(app.exit))
 app.run(headless=True)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.acting import timeline_of
-from tests.debugger.deriving import assert_adds_up, learning
+from tests.debugger.deriving import assert_adds_up, learning, walk
 from tests.debugger.models import TEXT
 from tests.debugger.plain import Plain
 from tests.extent import examples
@@ -79,7 +79,7 @@ def test_the_gradient_is_followed_back_into_the_batch_that_it_came_from():
     assert find(dh, "dh_output").derivation.note == "the loss of an earlier batch is not counted again"
     handed = find(find(dh, "dh←"), "dhₜ₋₁")
     assert find(dh, "dh←").derivation.note == "what t 1 of the batch after it hands back"
-    weights = [node for node in handed.walk(3) if node.number is not None and node.number.name[0] == "U"]
+    weights = [node for node in walk(handed, 3) if node.number is not None and node.number.name[0] == "U"]
     assert weights
     for node in weights:
         assert timeline_of(session).position(node.number.tick).number == end.number  # the current weights

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.extent import examples
-from tui_gru.debugger.expressions.conditions import Condition, ConditionError, compile_condition, compile_value
+from tui_gru.debugger.expressions.conditions import Condition, ConditionError, compile_condition
+from tui_gru.debugger.expressions.parser import compile_expression
 from tui_gru.debugger.expressions.values import Moments
 
 SHAPE = (2, 3)
@@ -150,7 +151,7 @@ def test_means_what_numpy_means(source: str, now: dict[str, np.ndarray], before:
 @few
 @given(compound(matrix_atoms) | compound(single_atoms), one_moment, one_moment)
 def test_values_are_numpys(source: str, now: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> None:
-    value = compile_value(source, NAMES).value(reader(now), reader(before))
+    value = compile_expression(source, NAMES).value(reader(now), reader(before))
     np.testing.assert_array_equal(value, in_numpy(source, now, before))
 
 
@@ -254,7 +255,7 @@ def try_everything(source: str) -> None:
     untouched = {name: np.array(value) for name, value in SAMPLE.items()}
     for compiled in (
         lambda: compile_condition(source, NAMES).test(SAMPLE.get, SAMPLE.get),
-        lambda: compile_value(source, NAMES).value(SAMPLE.get, SAMPLE.get),
+        lambda: compile_expression(source, NAMES).value(SAMPLE.get, SAMPLE.get),
     ):
         try:
             compiled()
@@ -313,4 +314,4 @@ def test_nested_chains_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_powers_stay_small() -> None:
     """Numbers are float64 at every step, so no number takes more than 8 bytes."""
     for source in ("9 ** 9 ** 9 ** 9", "epoch ** 99999999 ** 2", "2 ** -(9 ** 99)", "(-8) ** (1 / 3)"):
-        assert type(compile_value(source, NAMES).value(SAMPLE.get)) is float
+        assert type(compile_expression(source, NAMES).value(SAMPLE.get)) is float

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition, compile_value
+from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
+from tui_gru.debugger.expressions.parser import compile_expression
 from tui_gru.debugger.expressions.text import MAX_DEPTH, MAX_LENGTH
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
@@ -51,7 +52,7 @@ def holds(source: str) -> bool:
 
 
 def value(source: str) -> object:
-    return compile_value(source, NAMES).value(VALUES.get, BEFORE.get)
+    return compile_expression(source, NAMES).value(VALUES.get, BEFORE.get)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_accepted(source: str, expected: bool) -> None:
         # names and functions
         ("lss < 1", 1, "unknown name lss; did you mean loss"),
         ("1 < Loss", 5, "unknown name Loss; did you mean loss"),
-        ("loss < xyzzy", 8, "unknown name xyzzy; the names are Wz, batch"),
+        ("loss < xyzzy", 8, "unknown name xyzzy; there are: Wz batch"),
         ("prev(hh) > 1", 6, "unknown name hh"),
         ("norm > 1", 1, "norm is a function; write norm(...)"),
         ("1 + print(1)", 5, "no function print; the functions are any, all, min, max"),

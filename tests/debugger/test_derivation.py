@@ -5,6 +5,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from tests.debugger.deriving import combined, rounding
 from tui_gru import Session
 from tui_gru.debugger.derivation.latex import as_latex
 from tui_gru.debugger.derivation.origin import Derivation, Node, given
@@ -22,7 +23,7 @@ def leaf(value, label="x"):
 
 def total(*values, kind="sum"):
     terms = tuple(map(leaf, values))
-    return Node("s", Derivation(kind, terms).combined, lambda: Derivation(kind, terms), exact=True)
+    return Node("s", combined(Derivation(kind, terms)), lambda: Derivation(kind, terms), exact=True)
 
 
 def decimal(written):
@@ -60,7 +61,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
-    ("value", "terms", "rounding"),
+    ("value", "terms", "expected"),
     [
         (NAN, (NAN, 1.0), 0.0),
         (NAN, (INF, -INF), 0.0),
@@ -70,11 +71,11 @@ NAN, INF = float("nan"), float("inf")
         (1.75, (0.5, 1.0), 0.25),
     ],
 )
-def test_rounding_of_what_is_not_a_number_is_none_where_the_terms_make_it(value, terms, rounding):
+def test_rounding_of_what_is_not_a_number_is_none_where_the_terms_make_it(value, terms, expected):
     root = Node("s", value, lambda: Derivation("sum", tuple(map(leaf, terms))), exact=True)
-    assert root.rounding == pytest.approx(rounding, abs=0, nan_ok=True)
+    assert rounding(root) == pytest.approx(expected, abs=0, nan_ok=True)
     labels = [row.label for row in laid_out(root, frozenset())]
-    assert labels == ["s", "x", "x"] + ["rounding"] * (rounding == 0.25)
+    assert labels == ["s", "x", "x"] + ["rounding"] * (expected == 0.25)
 
 
 def test_rounding_is_said_where_the_sum_was_rounded():

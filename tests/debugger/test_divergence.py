@@ -7,9 +7,9 @@ import pytest
 
 from tests.debugger.acting import timeline_of
 from tui_gru import Session
-from tui_gru.debugger.checkpoints.divergence import DivergedError, different
-from tui_gru.debugger.checkpoints.machine import this_machine
-from tui_gru.debugger.storage import session_file, state_writer
+from tui_gru.debugger.checkpoints.divergence import DivergedError, different, this_machine
+from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.contents import state_writer
 from tui_gru.debugger.storage.encoding import pack, unpack
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import COUNT_BYTES, Weights

@@ -8,7 +8,7 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.acting import timeline_of
-from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here
+from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here, rounding, walk
 from tests.debugger.models import TEXT
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
@@ -41,7 +41,7 @@ def test_what_is_a_number_of_the_run_is_the_one_that_was_computed(model):
     session, chance = learning(**model), random.Random(8)
     session.step("batch", session.program.num_batches + 2)
     for name, index, _ in list(numbers_here(session, chance, 25)):
-        for node in session.explain(name, index).walk(3):
+        for node in walk(session.explain(name, index), 3):
             if node.number is not None:
                 array = np.asarray(timeline_of(session).moment(node.number.tick).value(node.number.name, node.number.t))
                 assert node.value == float(array[node.number.index])
@@ -66,7 +66,7 @@ def test_what_was_recorded_is_exact_and_what_is_worked_out_is_not():
     recorded = {label: record.array(name) for label, name in labels.items()}
     exact, worked_out = set(), set()
     for name in ("h", "z", "h_tilde", "daz"):
-        for node in session.explain(name, (1, 2), t).walk(3):
+        for node in walk(session.explain(name, (1, 2), t), 3):
             if node.number is None and node.label in recorded:
                 exact.add(node.label)
                 assert node.exact
@@ -192,12 +192,12 @@ def test_what_an_update_keeps_is_followed_to_its_last_update_and_to_zero():
     before = kept.terms[1]
     assert before.value == session.snapshot().previous.after["m_Wi"][0, 0]
     assert before.terms[0].terms[1].derivation.note == "m_Wi begins at 0"
-    (count,) = [n for n in session.explain("m_hat_Wi", (0, 0)).walk(3) if n.label == "n"]
+    (count,) = [n for n in walk(session.explain("m_hat_Wi", (0, 0)), 3) if n.label == "n"]
     assert (count.value, count.derivation.note) == (2, "updates so far, including this one")
     scaled = session.explain("g_Wi", (0, 0)).terms[0]
     assert scaled.number.name == "clip"
     assert scaled.derivation.kind == "min"
-    assert {"limit", "‖∇‖"} <= {n.label for n in scaled.walk(3)}
+    assert {"limit", "‖∇‖"} <= {n.label for n in walk(scaled, 3)}
 
 
 @pytest.mark.parametrize("rule", [{}, {"optimizer": "momentum"}, {"optimizer": "adam", "clip": 0.5}])
@@ -297,7 +297,7 @@ def test_a_softmax_that_has_underflowed_is_explained_from_its_logits():
     node = session.origin(ValueRef("term1", (row, target), 0, session.position.tick))
     log = node.terms[1]
     assert math.isfinite(log.value)
-    assert abs(log.rounding) < 1e-6 * abs(log.value)
+    assert abs(rounding(log)) < 1e-6 * abs(log.value)
     assert log.terms[0].number.name in ("y_hat", "logits")
 
 
@@ -308,8 +308,8 @@ def test_numbers_that_are_not_finite_are_explained_too():
     for name, index, value in numbers_here(session, random.Random(9)):
         node = session.explain(name, index)
         assert node.value == value or math.isnan(value)
-        for each in node.walk(2):
-            assert isinstance(each.rounding, float)
+        for each in walk(node, 2):
+            assert isinstance(rounding(each), float)
 
 
 @pytest.mark.parametrize(

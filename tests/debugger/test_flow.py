@@ -7,6 +7,7 @@ import pytest
 
 from tests.debugger import models
 from tui_gru import Session
+from tui_gru.debugger.analysis.flow import flow_names, paths_of
 
 PATHS = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
 SIZES = {"text": "the cat sat on the mat; the rat", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}
@@ -51,22 +52,22 @@ def test_every_norm_is_numpys(model, row):
 
 def test_the_paths_of_a_gru_are_named_after_the_lines_that_they_lead_through():
     program = in_backward("by", None).program
-    names = program.flow_of("h")
+    names = flow_names(program, "h")
     assert (names.delta, names.own, names.ahead, names.handed_on) == ("dh", "dh_output", "dh_future", "dh_prev")
     assert set(names.paths) == set(PATHS)
     letters = {"dh_carry": "c", "dh_candidate": "h", "dh_update": "z", "dh_reset": "r"}
-    assert program.paths_of("h") == tuple((letters[name], name.removeprefix("dh_")) for name in names.paths)
+    assert paths_of(program, "h") == tuple((letters[name], name.removeprefix("dh_")) for name in names.paths)
 
 
 def test_a_path_through_a_line_without_a_label_is_named_after_what_the_line_computes():
     cell = "state h : H\nparameters Wf Wg Uf\nf = σ(x Wf + h_prev Uf)\ng_tilde = tanh(x Wg)\nh = f ⊙ h_prev + (1 − f) ⊙ g_tilde\n"
     program = Session(cell="own.cell", cell_text=cell).program
-    assert program.paths_of("h") == (("h", "h"), ("f", "f"))
+    assert paths_of(program, "h") == (("h", "h"), ("f", "f"))
 
 
 def test_the_gradient_of_a_direction_that_runs_backwards_flows_forwards():
     session = Session(**models.MODELS["both ways"])
-    names = session.program.flow_of("h_l0_reverse")
+    names = flow_names(session.program, "h_l0_reverse")
     assert (names.ahead, names.handed_on, names.way) == ("dh_past_l0_reverse", "dh_next_l0_reverse", 1)
     session.learning = True
     session.step("batch")
@@ -80,7 +81,7 @@ def test_the_gradient_of_a_direction_that_runs_backwards_flows_forwards():
 
 def test_a_path_that_cancels_another_keeps_its_share():
     snapshot = in_backward("by", None)
-    record, names = snapshot.record, snapshot.program.flow_of("h").paths
+    record, names = snapshot.record, flow_names(snapshot.program, "h").paths
     flow = snapshot.flow()[1]
     total = sum(np.linalg.norm(record.array(name)[1]) for name in PATHS)
     assert total > flow.handed_on  # the paths are not parallel

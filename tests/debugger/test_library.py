@@ -10,7 +10,8 @@ import pytest
 from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
 from tui_gru.debugger.session import opening
-from tui_gru.debugger.storage import library, recorder, state_writer, store
+from tui_gru.debugger.storage import library, recorder, store
+from tui_gru.debugger.storage.contents import state_writer
 from tui_gru.debugger.storage.session_errors import SessionInUseError, SessionMissingError
 from tui_gru.debugger.storage.store import RecordedFile
 
@@ -123,7 +124,7 @@ def test_one_that_is_recorded_on_purpose_is_not_recorded_automatically(begun, tm
 def test_a_disk_that_is_full_at_the_beginning_is_said(begun, monkeypatch):
     import sqlite3
 
-    from tui_gru.debugger.storage.state_writer import StateWriter
+    from tui_gru.debugger.storage.contents.state_writer import StateWriter
 
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
@@ -249,13 +250,12 @@ def test_the_list_says_where_each_was_left_and_what_is_wrong_with_others(tmp_pat
     for seconds, path in enumerate([store.session_path("math"), automatic().with_stem("2026-11-25-Math")]):
         at(path, seconds + 1)
     auto, math, foreign = library.listed()
-    assert (math.name, math.automatic, math.place, math.branches) == (
+    assert (math.name, math.place, math.branches) == (
         "math",
-        False,
         "epoch 2, batch 1, t 2",
         ("main~1", "main"),
     )
-    assert (auto.name, auto.automatic, auto.branches, auto.written) == ("2026-11-25-Math", True, ("main",), 2)
+    assert (auto.name, auto.branches, auto.written) == ("2026-11-25-Math", ("main",), 2)
     assert math.size == store.session_path("math").stat().st_size
     assert (foreign.name, foreign.branches) == ("foreign", ())
     assert "is not a tui-gru session" in foreign.place

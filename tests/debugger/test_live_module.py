@@ -11,6 +11,7 @@ import torch
 
 import tui_gru
 from tests.debugger.acting import assert_every_level_leads_through_and_back
+from tests.debugger.deriving import combined
 from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
 from tests.interop.capture.test_scripts import captured
 from tui_gru import Session, TuiGruError
@@ -153,7 +154,7 @@ def test_the_gradient_from_outside_is_a_line_of_its_own(model):
     assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "the gradient from outside: your head and loss"
     s.seek(s.end)
     node = s.explain("dh_l1", (0, 1), t=2)
-    assert abs(node.derivation.combined - node.value) < 1e-9
+    assert abs(combined(node.derivation) - node.value) < 1e-9
     what = s.what_if("dout_given_l1", (0, 1), 0.5, t=2)
     assert any(difference.name == "dUz_l0" for difference in what.differences)
     s.seek("e1 b1 t1")

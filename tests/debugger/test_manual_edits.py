@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tests.debugger.deriving import assert_adds_up, explained, learning
+from tests.debugger.deriving import assert_adds_up, explained, learning, rounding, walk
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.timeline.changes import changeable
@@ -87,7 +87,7 @@ def test_what_is_set_just_after_its_line_says_so_and_keeps_its_formula(model):
         assert (old.value, old.derivation.formula) == (was, line.derivation.formula)
         assert [term.value for term in old.terms] == [term.value for term in line.terms]
         assert change.value == 0.375 - was
-        assert node.rounding == 0
+        assert rounding(node) == 0
         session.undo()
 
 
@@ -106,7 +106,7 @@ def test_where_a_part_of_a_line_was_set_the_line_is_made_of_that(model, part, of
     index = (0, int(session.value("y")[0].argmax()) if part == "log_p" else 0)
     session.edit(part, index, 0.375)
     node = session.explain(of, index)
-    by_hand = next(n for n in node.walk(2) if n.number is not None and n.number.name == part)
+    by_hand = next(n for n in walk(node, 2) if n.number is not None and n.number.name == part)
     assert by_hand.value == 0.375
     assert by_hand.derivation.note.startswith("set by hand at epoch 1, batch 1, t 2; it was ")
     assert_adds_up(node, 4, "float32")

@@ -7,7 +7,7 @@ from torch import nn
 
 import tui_gru
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.session.readings import other_reading
+from tui_gru.debugger.session.loading import other_reading
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def test_the_four_readings_follow_on_each_other(session):
 
 
 def test_what_would_differ_is_compared_with_the_first_reading(session):
-    other = other_reading(session, z="takes")
+    other = other_reading(other_reading(session))
     assert other.notice.startswith("read with reset after, z takes: the output is not the expected one")
     assert other.expected.whole.over_time.max() > 1e-3
-    first, again = session, other_reading(other, z="keeps")
+    first, again = session, other_reading(other_reading(other))
     first.seek(first.end)
     again.seek(again.end)
     assert np.array_equal(first.value("h"), again.value("h"))

@@ -12,7 +12,7 @@ from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.session.recordings import session_on
+from tui_gru.debugger.session.loading import on_recording
 from tui_gru.debugger.storage.session_errors import SessionFileError
 from tui_gru.engine.running.ahead import Ahead
 from tui_gru.interop.opening.recorded import RecordedBatches
@@ -153,12 +153,12 @@ def test_a_loop_over_a_cell_is_one_batch(tmp_path):
             recorder.step(loss)
     names = [module.name for module in open_recording(tmp_path / "run").modules]
     for name in names:
-        s = session_on(tmp_path / "run", name)
+        s = on_recording(tmp_path / "run", name)
         assert s.config.seq_length > 1
         for _ in s.steps:
             assert_as_recorded(s)
     with pytest.raises(TuiGruError, match="no GRU 'other' was recorded in it"):
-        session_on(tmp_path / "run", "other")
+        on_recording(tmp_path / "run", "other")
 
 
 def test_ranks_are_rows_beside_each_other(tmp_path):
@@ -335,12 +335,12 @@ def test_steps_without_a_call_are_left_out(tmp_path):
             loss.backward()
             optimizer.step()
             recorder.step(loss)
-    s = session_on(tmp_path / "run.gru", "a")
+    s = on_recording(tmp_path / "run.gru", "a")
     assert s.steps == (1, 2, 4, 5)
     assert "left out: 2 steps in which a received no gradient" in s.notice
     for _ in s.steps:
         assert_as_recorded(s)
-    assert session_on(tmp_path / "run.gru", "b").steps == (0, 3)
+    assert on_recording(tmp_path / "run.gru", "b").steps == (0, 3)
 
 
 @pytest.mark.parametrize("module", [nn.GRU(IN, H), nn.GRUCell(IN, H)])
@@ -462,7 +462,7 @@ def test_loops_of_a_cell_may_have_any_length(tmp_path):
             loss.backward()
             optimizer.step()
             recorder.step(loss)
-    s = session_on(tmp_path / "run.gru", "cell")
+    s = on_recording(tmp_path / "run.gru", "cell")
     assert (len(s.steps), s.config.seq_length) == (len(lengths), 40)
     for _ in lengths:
         assert_as_recorded(s)

@@ -11,6 +11,7 @@ from tests.debugger.acting import assert_same, untouched
 from tui_gru import Session
 from tui_gru.debugger.session import opening
 from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.debugger.storage.session_errors import (
     DamagedSessionError,
     NotASessionError,
@@ -19,7 +20,6 @@ from tui_gru.debugger.storage.session_errors import (
     UnwritableSessionError,
 )
 from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.debugger.storage.state_writer import StateWriter
 
 
 @pytest.fixture

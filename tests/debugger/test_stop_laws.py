@@ -18,7 +18,8 @@ from tests.extent import SOAK, examples
 from tui_gru.debugger.breakpoints import stop_search
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.checkpoints import record_cache
-from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
+from tui_gru.debugger.expressions.conditions import compile_condition
+from tui_gru.debugger.expressions.parser import compile_expression
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
@@ -59,7 +60,7 @@ class Asked:
         """Return the ticks at which it is hit, in order."""
         names = run.names.all
         if self.watch:
-            return list(changes_of(compile_value(self.watch, names), run, places))
+            return list(changes_of(compile_expression(self.watch, names), run, places))
         condition = compile_condition(self.condition, names) if self.condition else None
         if self.line:
             at = [tick for tick in places if run.lines[(tick - 1) % run.N][1] == self.line]

@@ -18,7 +18,8 @@ from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portra
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.checkpoints.divergence import DivergedError
-from tui_gru.debugger.storage import session_file, state_writer, store
+from tui_gru.debugger.storage import session_file, store
+from tui_gru.debugger.storage.contents import state_writer
 from tui_gru.debugger.storage.session_errors import (
     SessionInUseError,
     SessionMissingError,

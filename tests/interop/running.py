@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from tui_gru.interop.gru_step import gru_step
+from tui_gru.interop.opening.numbers import Numbers
+from tui_gru.interop.opening.proof import Proof, gru_step
+from tui_gru.interop.opening.proof import prove as prove_numbers
 
 
 def run(found, x, h0=None, lengths=None):
@@ -25,6 +27,11 @@ def run(found, x, h0=None, lengths=None):
             outs.append(y)
         x = np.concatenate(outs, axis=2)
     return x
+
+
+def prove(found, x, y, h0=None, lengths=None) -> Proof:
+    """Prove the convention of a GRU by an input and its output."""
+    return prove_numbers(found, Numbers.of(found, inputs=x, expect=y, h0=h0, lengths=lengths))
 
 
 def named(found, name):

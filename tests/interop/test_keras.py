@@ -8,11 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.interop.running import named, run
+from tests.interop.running import named, prove, run
 from tui_gru.interop.containers import hdf5
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.inspection import inspect, survey
-from tui_gru.interop.proof import prove
 
 TOLERANCE = 2e-6
 #: Warnings of Keras about torch's arrays.

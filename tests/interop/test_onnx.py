@@ -10,10 +10,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.interop.onnx_models import INPUTS, B, H, T, gru_model
-from tests.interop.running import run
+from tests.interop.running import prove, run
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.inspection import inspect, survey
-from tui_gru.interop.proof import prove
 
 VECTORS = Path(onnx.__file__).parent / "backend/test/data/node"
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.interop.running import run
+from tests.interop.running import prove, run
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.inspection import inspect
-from tui_gru.interop.proof import prove
 
 LIBRARIES = Path(__file__).parent / "libraries"
 CONVENTIONS = {

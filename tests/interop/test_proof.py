@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.interop.running import run
+from tests.interop.running import prove, run
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS
-from tui_gru.interop.gru_step import gru_step
 from tui_gru.interop.inspection import inspect
-from tui_gru.interop.proof import prove
+from tui_gru.interop.opening.proof import gru_step
 
 READINGS = list(product(ORDERS, RESETS, Z_MEANINGS, GATE_FUNCTIONS))
 
@@ -133,7 +132,7 @@ def test_half_precision_is_judged_by_its_own_measure(found, random):
     assert proof.found.order == "rzn"
 
 
-def test_an_output_computed_less_exactly_than_its_type_says_needs_a_tolerance(tmp_path):
+def test_an_output_in_bfloat16_is_judged_by_its_numbers(tmp_path):
     torch.manual_seed(3)
     gru = torch.nn.GRU(8, 16)
     torch.save(gru.state_dict(), tmp_path / "model.pt")
@@ -143,23 +142,16 @@ def test_an_output_computed_less_exactly_than_its_type_says_needs_a_tolerance(tm
     assert prove(found.read_as("zrn"), x.numpy(), y).settled  # its values are bfloat16 values
     scaled = y * np.float32(1 + 1e-6)
     assert not prove(found, x.numpy(), scaled).settled
-    proof = prove(found.read_as("zrn"), x.numpy(), scaled, tolerance=1e-2)
-    assert proof.settled
-    assert proof.found.convention == found.convention
 
 
 @pytest.mark.parametrize(
     ("x", "y", "more", "message"),
     [
-        ((5, 2, 2), (5, 2, 4), {}, r"the input has the shape \(5, 2, 2\); g reads \(timesteps, rows, 3\)"),
-        ((5, 2, 3), (5, 2, 5), {}, r"the output has the shape \(5, 2, 5\); g gives \(5, 2, 4\) for this input"),
-        ((5, 2, 3), (4, 2, 4), {}, r"the output has the shape \(4, 2, 4\)"),
-        ((5, 2, 3), (5, 2, 4), {"h0": np.zeros((2, 2, 4))}, r"h0 has the shape \(2, 2, 4\); g starts from \(1, 2, 4\)"),
-        ((5, 2, 3), (5, 2, 4), {"lengths": [5]}, "lengths are not 2 whole numbers from 0 to 5"),
-        ((5, 2, 3), (5, 2, 4), {"lengths": [5, 6]}, "lengths are not 2 whole numbers from 0 to 5"),
-        ((5, 2, 3), (5, 2, 4), {"lengths": [2.5, 1]}, "lengths are not 2 whole numbers from 0 to 5"),
+        ((5, 2, 3), (5, 2, 5), {}, r"the expected output has the shape \(5, 2, 5\); g gives \(5, 2, 4\) for these inputs"),
+        ((5, 2, 3), (5, 2, 4), {"lengths": np.array([5])}, "lengths must be 2 whole numbers from 0 to 5"),
+        ((5, 2, 3), (5, 2, 4), {"lengths": np.array([5, 6])}, "lengths must be 2 whole numbers from 0 to 5"),
+        ((5, 2, 3), (5, 2, 4), {"lengths": [2.5, 1]}, "lengths must be 2 whole numbers from 0 to 5"),
         ((5, 2, 3), (5, 2, 4), {"lengths": [0, 0]}, "has no step"),
-        ((0, 2, 3), (0, 2, 4), {}, "the input has the shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(found, x, y, more, message):
@@ -172,18 +164,3 @@ def test_an_output_that_is_not_finite_is_refused(found):
     y[3, 1, 2] = np.nan
     with pytest.raises(ModelFileError, match="the output is not finite everywhere"):
         prove(found(), np.zeros((5, 2, 3)), y)
-
-
-def test_another_engine_may_take_the_steps(found, random):
-    taken = []
-
-    def step(x, h, cell, reset, gate):
-        taken.append((reset, gate))
-        return gru_step(x, h, cell, reset, gate)
-
-    gru = found()
-    x = random.normal(size=(5, 2, 3))
-    y = run(gru, x)
-    assert prove(gru, x, y, step=step).settled
-    assert set(taken) == set(product(RESETS, GATE_FUNCTIONS))
-    assert not prove(gru, x, y, step=lambda x, h, cell, reset, gate: h).settled

@@ -14,7 +14,7 @@ from tests.tui.test_main_screen import Driver
 from tests.tui.test_surviving import command, driving
 from tui_gru.debugger.session import opening
 from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage.state_writer import StateWriter
+from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import new_session
 from tui_gru.tui.panels.time.header import Header

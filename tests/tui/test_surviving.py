@@ -15,8 +15,8 @@ from tests.debugger.acting import untouched
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session import opening
 from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.debugger.storage.session_file import VERSION
-from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.trainer import Trainer
@@ -213,6 +213,21 @@ async def test_saving_says_where_and_goes_on_where_it_was(tmp_path: Path) -> Non
         assert "cannot be written" in d.says
     assert Session.open(session_path("there")).position.number == 0
     assert Session.open(tmp_path / "a.tui-gru").position.number == 1
+
+
+async def test_saving_leaves_another_session_unless_asked() -> None:
+    path = session_path("math")
+    saved("math", ("batch", 2))
+    async with driving() as d:
+        await command(d, "save math")
+        assert d.says == f"{path} exists and is left as it is; name another, or overwrite it with save! math"
+        assert Session.open(path).position.number == 1
+        await command(d, "save! math")
+        assert d.says == f"saved to {path}; `open math` opens it"
+        await d.type("n")
+        await command(d, "save math")  # this session's own file
+        assert d.says == f"saved to {path}; `open math` opens it"
+    assert Session.open(path).position.number == 0
 
 
 async def test_a_session_in_use_is_opened_as_a_copy_only() -> None:

@@ -44,9 +44,9 @@ def debug(
 
     Raises `TuiGruError`, one line that names the argument and says what to do.
     """
-    from tui_gru.debugger.session.live_module import session_on
+    from tui_gru.debugger.session.loading import on_module
 
-    session = session_on(module, optimizer, head, name)
+    session = on_module(module, optimizer, head, name)
     if session is None:
         print(WATCHING, file=sys.stderr)
     if session is None or not screen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,7 @@ from tui_gru.engine.safe_text import safe_text
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
-    from tui_gru.interop.findings import Findings
-    from tui_gru.interop.found import FoundGRU
+    from tui_gru.interop.found import Findings, FoundGRU
 
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 convention_options = added(
@@ -130,9 +128,9 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
         return load(path, **options)
     if other := next((name for name in options if name != "name"), None):
         raise TuiGruError("a recording has its own inputs and torch's convention; remove it", option=other)
-    from tui_gru.debugger.session.recordings import session_on
+    from tui_gru.debugger.session.loading import on_recording
 
-    return session_on(path, options.get("name"))
+    return on_recording(path, options.get("name"))
 
 
 @contextmanager
@@ -148,9 +146,8 @@ def _options_of_the_command(file: str | None = None) -> Iterator[None]:
 def config_of(path: str, **options: Any) -> Config:
     """Return the config of a run on a GRU from a file. Raises `TuiGruError`."""
     from tui_gru.engine.data.given import GivenConfig
-    from tui_gru.interop.opening.loading import Convention, on_numbers
+    from tui_gru.interop.opening.loading import on_numbers
 
-    names = [field.name for field in fields(Convention)]
-    convention = Convention(**{name: options.pop(name) for name in names if name in options})
+    convention: dict[str, str | None] = {name: options.pop(name) for name in ("order", "reset", "z", "gate") if name in options}
     with _options_of_the_command("model"):
         return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])

@@ -1,4 +1,4 @@
-"""A GRU found in a file: its shape, its convention, the evidence for it, and its weights."""
+"""What is found in a file: GRUs, each with its shape, its convention, the evidence for it and its weights; and what is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tui_gru.interop.blocks import GATES, Blocks, Cell, canonical
+from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.tensors import Array, Tensor
 
@@ -143,3 +144,23 @@ def checked_convention(order: str | None, reset: str | None, z: str | None, gate
         if value is not None:
             given[option] = value
     return given
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The GRUs found in a file. `refused` has one line for each network that cannot be opened, which says what to do."""
+
+    found: tuple[FoundGRU, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: `fits` recognises it by its content, and `find` finds the GRUs in it.
+
+    `find(file, order)` raises `ModelFileError` if it refuses the file; `order` is the order of gates given by the user, or None.
+    """
+
+    name: str
+    fits: Callable[[Opened], bool]
+    find: Callable[[Opened, str | None], Findings]

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.findings import Findings
 from tui_gru.interop.formats.table import FORMATS
-from tui_gru.interop.found import FoundGRU, checked_convention
+from tui_gru.interop.found import Findings, FoundGRU, checked_convention
 from tui_gru.interop.recording.folder import holds_a_recording
 
 READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"

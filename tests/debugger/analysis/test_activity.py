@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.debugger.models import parametrize
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.activity import Activity, Correlated, Place, Stretch, context, of_text, over_row
+from tui_gru.debugger.analysis.activity import APART, Activity, Correlated, Place, context, of_text, over_row
 from tui_gru.debugger.analysis.classes import CLASSES, class_of
 from tui_gru.debugger.analysis.reading import read_text
 
@@ -37,11 +37,9 @@ def test_correlations_are_numpys(activity, error):
 
 
 @pytest.mark.parametrize(("activity", "error"), [(ACTIVITY, 1e-12), (NARROW, 1e-5)], ids=["float64", "float32"])
-@pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_correlations_with_a_class_are_numpys(activity, error, ahead):
-    mask = np.zeros(len(TEXT))
-    mask[: len(TEXT) - ahead] = class_of("digits").mask(TEXT)[ahead:]
-    found = activity.class_correlations(class_of("digits"), ahead=ahead)
+def test_correlations_with_a_class_are_numpys(activity, error):
+    mask = class_of("digits").mask(TEXT).astype(float)
+    found = activity.class_correlations(class_of("digits"))
     assert found[LIVE] == pytest.approx([np.corrcoef(mask, VALUES[:, unit])[0, 1] for unit in LIVE], abs=error)
     assert found[3] == 0
 
@@ -52,8 +50,6 @@ def test_units_like_one_and_what_each_goes_with():
     assert len(ACTIVITY.like(1, 99)) == 5
     found = ACTIVITY.goes_with()[4]
     assert found == Correlated("digits", pytest.approx(ACTIVITY.class_correlations(CLASSES["digits"])[4]))
-    assert ACTIVITY.liveliest().tolist()[0] == 2
-    assert ACTIVITY.liveliest().tolist()[-1] == 3
 
 
 def test_a_class_that_has_nothing_in_it_and_one_that_has_everything():
@@ -62,9 +58,9 @@ def test_a_class_that_has_nothing_in_it_and_one_that_has_everything():
 
 
 @settings(deadline=None, max_examples=examples(30, soak=500))
-@given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 50))
-def test_the_most_exciting_places_are_the_highest_that_are_apart(unit, count, apart):
-    for places, sign in ((ACTIVITY.most(unit, count, apart=apart), 1), (ACTIVITY.least(unit, count, apart=apart), -1)):
+@given(st.integers(0, 5), st.integers(1, 40))
+def test_the_most_exciting_places_are_the_highest_that_are_apart(unit, count):
+    for places, sign in ((ACTIVITY.most(unit, count), 1), (ACTIVITY.least(unit, count), -1)):
         own, free = sign * VALUES[:, unit], np.ones(len(TEXT), bool)
         expected = []
         for _ in range(count):
@@ -72,17 +68,8 @@ def test_the_most_exciting_places_are_the_highest_that_are_apart(unit, count, ap
                 break
             at = int(np.argmax(np.where(free, own, -np.inf)))
             expected.append(Place(at, VALUES[at, unit]))
-            free[max(at - apart + 1, 0) : at + apart] = False
+            free[max(at - APART + 1, 0) : at + APART] = False
         assert places == expected
-
-
-def test_where_a_unit_stays_on():
-    values = np.zeros((12, 1))
-    values[[2, 3, 4, 8, 9, 11], 0] = [1, 3, 2, 1, 1, 5]
-    activity = Activity("h", values, "abcdefghijkl")
-    assert activity.stretches(0, share=0.5) == [Stretch(2, 5, 3.0), Stretch(8, 10, 1.0), Stretch(11, 12, 5.0)]
-    assert activity.stretches(0, 1, share=0.5) == [Stretch(2, 5, 3.0)]
-    assert ACTIVITY.stretches(3) == []
 
 
 def test_what_is_not_a_number_counts_for_nothing():
@@ -93,11 +80,12 @@ def test_what_is_not_a_number_counts_for_nothing():
     assert {place.at < 100 for place in part.most(0)} == {True}
     nothing = Activity("h", np.full((3, 2), np.nan), "abc")
     assert (nothing.correlations(0) == 0).all()
-    assert nothing.most(1) == nothing.stretches(1) == []
+    assert nothing.most(1) == []
 
 
 def test_a_context():
-    assert context("abcdefgh", 3, 2, 9) == ("bc", "d", "efgh")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    assert context(letters, 13) == (letters[1:13], "n", letters[14:22])
     assert context("abc", 0) == ("", "a", "bc")
 
 

@@ -71,7 +71,6 @@ def test_the_gradient_is_autograds_and_leaving_out_is_leaving_out(model):
         assert found.value == pytest.approx(value.item(), abs=1e-10)
         (slope,) = torch.autograd.grad(value, torch_model.x, retain_graph=True)
         assert found.gradient == pytest.approx(slope[:, 0].norm(dim=-1).numpy(), abs=1e-10)
-        assert found.towards == pytest.approx((slope * torch_model.x)[:, 0].sum(-1).detach().numpy(), abs=1e-10)
         for state, norms in found.states.items():
             values = [torch_model.value(state, s) for s in range(len(read))]
             slopes = torch.autograd.grad(value, values, retain_graph=True, allow_unused=True)

@@ -9,7 +9,7 @@ from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.classes import class_of
-from tui_gru.debugger.analysis.loss_places import Losses, loss_of_rows, of_batch, of_epoch
+from tui_gru.debugger.analysis.loss_places import Losses, loss_of_rows, of_batch
 from tui_gru.debugger.analysis.reading import read_text
 
 TEXT = "the cat sat on the mat; the rat ran. " * 6
@@ -36,6 +36,16 @@ def test_a_batch_adds_up_to_its_loss_and_every_place_has_the_character_that_was_
         assert value == pytest.approx(-np.log(y_hat), rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("layout", ["tutorial", "contiguous"])
+def test_a_batch_by_timestep_and_by_row(layout):
+    session = trained(layout=layout)
+    shot = session.snapshot()
+    found, values = of_batch(shot.moment, shot.corpus), -shot.record.array("term2")
+    assert [share.mean for share in found.by_timestep()] == pytest.approx(values.mean(axis=1), rel=1e-5)
+    assert [share.mean for share in found.by_row()] == pytest.approx(values.mean(axis=0), rel=1e-5)
+    assert sum(share.share for share in found.by_row()) == pytest.approx(1)
+
+
 def test_only_what_has_been_computed():
     session = trained()
     session.seek("e1 b3 t4")
@@ -48,36 +58,14 @@ def test_only_what_has_been_computed():
     assert found.mean == pytest.approx(session.loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("layout", ["tutorial", "contiguous"])
-def test_an_epoch_as_it_was_run(layout):
-    session = trained(layout=layout)
-    session.step("epoch", 1)
-    shot, batches = session.snapshot(), session.config.num_batches
-    session.seek("e2 b1")
-    records = []
-    for batch in range(batches):
-        session.step("batch", 1)
-        records.append((batch, session.snapshot().record.array("term2").copy()))
-    found = of_epoch(records, session.program, shot.corpus)
-    losses = np.asarray(session.snapshot().losses)[batches : 2 * batches]
-    assert found.mean == pytest.approx(losses.mean(), rel=1e-5)
-    assert [share.mean for share in found.by_timestep()] == pytest.approx(
-        -np.mean([array for _, array in records], axis=(0, 2)), rel=1e-5
-    )
-    assert [share.mean for share in found.by_row()] == pytest.approx(-np.mean([a for _, a in records], axis=(0, 1)), rel=1e-5)
-    assert sum(share.share for share in found.by_row()) == pytest.approx(1)
-    assert (np.sort(found.places) == np.arange(1, batches * 21 + 1)).all() if layout == "tutorial" else True
-    assert len(set(found.places.tolist())) == len(found.places)
-
-
 def test_a_whole_text_by_class():
     session = trained()
     read = read_text(session.config, session.snapshot().moment.weights, TEXT, ["term2"])
     found = loss_places.of_text(read, session.program, TEXT)
     assert found.mean == pytest.approx(-read["term2"][:-1].mean(), rel=1e-6)
-    vowels, spaces = (class_of(name) for name in ("vowels", "spaces"))
-    for share, mask in zip(found.by_class([vowels, spaces]), (vowels.mask(TEXT), spaces.mask(TEXT)), strict=True):
-        chosen = -read["term2"][:-1][mask[1:]]
+    shares = {share.name: share for share in found.by_class()}
+    for each in (class_of("vowels"), class_of("spaces")):
+        share, chosen = shares[each.name], -read["term2"][:-1][each.mask(TEXT)[1:]]
         assert share.count == len(chosen)
         assert share.mean == pytest.approx(chosen.mean(), rel=1e-6)
         assert share.share == pytest.approx(chosen.sum() / -read["term2"][:-1].sum(), rel=1e-6)
@@ -93,7 +81,8 @@ def test_the_hardest_places():
 
 
 def test_a_class_without_characters():
-    found = Losses(np.array([1.0, 2.0]), np.array([1, 2]), "abc").by_class([class_of("digits")])[0]
+    found = Losses(np.array([1.0, 2.0]), np.array([1, 2]), "abc").by_class()
+    (found,) = [share for share in found if share.name == "digits"]
     assert (found.count, found.share) == (0, 0)
     assert np.isnan(found.mean)
 

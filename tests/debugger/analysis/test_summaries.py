@@ -14,12 +14,11 @@ from tui_gru import Session
 from tui_gru.debugger.analysis.saturation import (
     Limits,
     limits_of,
-    next_saturated,
     next_saturated_unit,
     saturating,
     unit_shares,
 )
-from tui_gru.debugger.analysis.summaries import by_size, largest_change, largest_entries, summary
+from tui_gru.debugger.analysis.summaries import by_size, largest_entries, summary
 
 GATE, STATE = Limits(0, 1), Limits(-1, 1)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
@@ -41,18 +40,6 @@ def test_counts_are_numpys(values):
     assert (found.smallest, found.largest) == (values.min(), values.max())
     flat = values.reshape(-1, values.shape[-1])
     assert found.dead == (np.sum(np.ptp(flat, axis=0) <= 1e-3) if len(flat) > 1 else 0)
-
-
-@settings(deadline=None, max_examples=examples(25, soak=400))
-@given(numbers)
-def test_the_next_saturated_entry_visits_all_of_them(values):
-    expected = [tuple(map(int, at)) for at in np.argwhere(np.abs(values) > 0.8)]
-    at, found = None, []
-    for _ in expected:
-        at = next_saturated(values, STATE, at)
-        found.append(at)
-    assert found == expected
-    assert next_saturated(values, STATE, at) == (expected[0] if expected else None)
 
 
 @settings(deadline=None, max_examples=examples(25, soak=400))
@@ -102,15 +89,6 @@ def test_the_next_saturated_unit_and_the_shares_of_each():
     assert unit_shares(values, GATE).tolist() == [0.6, 1, 0, 1]
     assert [next_saturated_unit(values, GATE, after) for after in (-1, 1, 2, 3)] == [1, 3, 3, 1]
     assert next_saturated_unit(values[..., 2:3], GATE) is None
-    assert next_saturated_unit(values, GATE, share=0.5) == 0
-
-
-def test_the_largest_change():
-    before = np.arange(6.0).reshape(2, 3)
-    now = before.copy()
-    assert largest_change(now, before) is None
-    now[1, 2], now[0, 1] = 4.0, 1.5
-    assert largest_change(now, before) == (1, 2)
 
 
 def test_rows_and_columns_by_size():

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.interop.capture.scripts import IN, B, Model, T, loss_of
+from tests.interop.recomputed import compare_gradients
 from tui_gru.interop.capture.buffers import fresh
+from tui_gru.interop.capture.calls import Note
 from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.capture.open_step import Entry
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recomputing import compare_gradients
 
 
 @pytest.fixture

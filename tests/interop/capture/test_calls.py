@@ -8,18 +8,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.interop.capture.scripts import IN, B, H, Model, T
 from tests.interop.capture.test_borders import capture
+from tests.interop.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
 from tui_gru.interop.capture.buffers import Buffers
-from tui_gru.interop.capture.notes import Note
-from tui_gru.interop.recomputing import (
-    compare_gradients,
-    compare_outputs,
-    compiled_for,
-    one_step_at_a_time,
-    recompute,
-    recorded_gradients,
-    structure_of,
-    torch_gradients,
-)
+from tui_gru.interop.capture.calls import Note
+from tui_gru.interop.recomputing.models import compiled_for, recompute, recorded_gradients, torch_gradients
 
 
 def one_call(module, run, **options):
@@ -117,7 +109,7 @@ def test_a_head_that_reads_the_whole_output_belongs_to_the_model(options, bias):
     call, step = one_call(model, lambda model: model(torch.randn(shape))[0].pow(2).sum().backward(), head=model.head)
     assert step.notes == ()
     assert (call.head.name, call.head.logits.shape) == ("head", (T, B, 3))
-    structure = structure_of(call)
+    structure = compiled_for(call).model.structure
     assert (structure.head, structure.loss) == ("linear", "")
     record = recompute(call)
     assert max(one.worst for one in compare_outputs(call, record)) <= 1e-6
@@ -132,7 +124,7 @@ def test_a_head_of_flattened_rows():
         model, lambda m: m.head(m.rnn(torch.randn(T, B, IN))[0].reshape(-1, H)).pow(2).sum().backward(), head=model.head
     )
     assert call.head.logits.shape == (T, B, 2)
-    assert structure_of(call).head == "linear"
+    assert compiled_for(call).model.structure.head == "linear"
 
 
 def test_a_head_beside_other_readers_does_not_end_the_model():
@@ -144,7 +136,7 @@ def test_a_head_beside_other_readers_does_not_end_the_model():
 
     call, step = one_call(model, run, head=model.head)
     assert call.head is not None
-    assert structure_of(call).head == ""
+    assert compiled_for(call).model.structure.head == ""
     assert compare_gradients(step).error < 5e-7
 
 

@@ -8,9 +8,10 @@ from torch import nn
 from tests.interop.capture.scripts import IN, B, H, Model, T, loss_of, output_changed_in_place, reentrant_checkpointing
 from tests.interop.capture.test_borders import capture, forward, sgd
 from tests.interop.capture.test_scripts import captured
-from tui_gru.interop.capture.notes import Note
+from tests.interop.recomputed import compare_gradients, compare_outputs
+from tui_gru.interop.capture.calls import Note
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recomputing import compare_gradients, compare_outputs, compiled_for
+from tui_gru.interop.recomputing.models import compiled_for
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from tui_gru.interop.recomputing import compare_gradients, compare_outputs, recompute
+from tests.interop.recomputed import compare_gradients, compare_outputs
+from tui_gru.interop.recomputing.models import recompute
 
 
 def trained(folder):

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
+from tests.interop.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
 from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.recomputing import compare_gradients, compare_outputs, one_step_at_a_time, recompute, torch_gradients
+from tui_gru.interop.recomputing.models import recompute, torch_gradients
 
 RELATIVE = 5e-7
 EXACT = 1e-12  # of float64

@@ -6,8 +6,10 @@ from torch import nn
 
 from tests.interop.capture.scripts import IN, B, H, Seq2seq, T, a_parametrized_cell, encoder_and_a_loop_of_a_cell, trained
 from tests.interop.capture.test_scripts import captured
+from tests.interop.recomputed import compare_gradients, compare_outputs
 from tui_gru.interop.capture.calls import CapturedStep
-from tui_gru.interop.recomputing import compare_gradients, compare_outputs, recompute, sequences
+from tui_gru.interop.recomputing.models import recompute
+from tui_gru.interop.recomputing.sequences import sequences
 
 
 def joined(step: CapturedStep) -> CapturedStep:

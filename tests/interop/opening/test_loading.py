@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import tui_gru
+from tests.debugger.deriving import combined
 from tests.interop.onnx_models import gru_model
 from tui_gru import TuiGruError
 
@@ -125,7 +126,7 @@ def test_conditions_breakpoints_and_derivations(encoder):
     assert (s.position.line.target, s.position.t) == ("h_l1", 0)
     node = s.explain("h_l1", (0, 1))
     assert node.derivation.formula == "h_l1 = z_l1⊙hₜ₋₁_l1 + (1 − z_l1)⊙h̃_l1"
-    assert abs(node.derivation.combined - node.value) < 1e-6
+    assert abs(combined(node.derivation) - node.value) < 1e-6
     assert s.explain("Wz_l0", (0, 1)).derivation.note == "a weight of model.pt"
     assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: your inputs"
     assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as given with the batch: h0"
@@ -200,6 +201,18 @@ def test_whole_numbers_pick_rows_of_an_embedding(encoder, random):
     s = tui_gru.load(path, inputs=tokens, embedding=table)
     assert_same(outputs(s), gru(torch.tensor(table[tokens]))[0])
     assert np.array_equal(s.parameter("E"), table)
+
+
+def test_the_embedding_may_be_a_tensor_of_the_file(encoder, random, tmp_path):
+    _, gru, *_ = encoder
+    table = torch.randn(7, INPUTS)
+    tensors = {"embed.weight": table} | {"encoder." + name: tensor for name, tensor in gru.state_dict().items()}
+    torch.save(tensors, tmp_path / "model.pt")
+    tokens = random.integers(0, 7, (T, B))
+    s = tui_gru.load(tmp_path / "model.pt", inputs=tokens, embedding="embed")
+    assert_same(outputs(s), gru(table[tokens])[0])
+    with pytest.raises(TuiGruError, match="there is no tensor 'embd' in the file; did you mean embed"):
+        tui_gru.load(tmp_path / "model.pt", inputs=tokens, embedding="embd")
 
 
 def test_arrays_may_be_files(encoder, tmp_path):

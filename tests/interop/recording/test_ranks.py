@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
+from tests.interop.recomputed import compare_gradients
 from tests.interop.recording.runs import IN, H
 from tui_gru import Session, TuiGruError
 from tui_gru.interop.errors import RecordingError
-from tui_gru.interop.recomputing import compare_gradients
 from tui_gru.interop.recording.reading import open_recording
 
 
@@ -22,8 +22,7 @@ def test_ranks_are_combined(folder):
     assert (recording.ranks, recording.missing_ranks, recording.closed) == (2, (), True)
     assert [step.ranks for step in recording.steps] == [(0, 1)] * 3
     for kept in recording.steps:
-        assert recording.is_complete(kept.number)
-        together = recording.load_all(kept.number)
+        together = [recording.load(kept.number, rank) for rank in kept.ranks]
         assert [step.rank for step in together] == [0, 1]
         compared = compare_gradients(together)
         assert compared.cause == "equal"
@@ -85,15 +84,14 @@ def test_a_rank_that_is_missing(folder):
         path.unlink()
     recording = open_recording(folder)
     assert (recording.missing_ranks, recording.damaged) == ((0,), ())
-    assert not recording.is_complete(1)
     assert recording.load(1).rank == 1
-    assert compare_gradients(recording.load_all(1)).cause == "incomplete"
+    assert compare_gradients(recording.load(1)).cause == "incomplete"
 
 
 def test_a_step_that_one_rank_has_not_kept(folder):
     next(folder.glob("step-00000001.rank1*")).unlink()
     recording = open_recording(folder)
-    assert [recording.is_complete(number) for number in range(3)] == [True, False, True]
+    assert [step.ranks for step in recording.steps] == [(0, 1), (0,), (0, 1)]
     assert recording.missing_ranks == ()
     with pytest.raises(RecordingError, match="rank 1 did not keep step 1; rank 0 did"):
         recording.load(1, rank=1)

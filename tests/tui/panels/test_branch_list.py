@@ -10,7 +10,7 @@ from tests.tui.test_main_screen import driving
 from tests.tui.test_surviving import command
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.branch_tree import BranchInfo
+from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.panels.lists.branch_list import BranchList, tree
 from tui_gru.tui.pilot import headless

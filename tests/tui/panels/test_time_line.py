@@ -8,7 +8,7 @@ import pytest
 from tests.tui.panels.conftest import tutorial
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.state.marks import Mark
-from tui_gru.debugger.timeline.branch_tree import BranchInfo
+from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.tui.look.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.time import time_line
 from tui_gru.tui.panels.time.time_line import TimeLine

@@ -5,7 +5,7 @@ As in LSTMVis (Strobelt et al. 2018) and in the pictures of the sentiment neuron
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,8 @@ from tui_gru.engine.running.weights import Array
 
 Wide = NDArray[np.float64]
 
+BEFORE, AFTER = 12, 8  # characters of the text that are shown around a place
+APART = 10  # characters between two places at which a unit is highest
 _ROWS = 2**13  # timesteps summed in the array's dtype before the sum is added to a float64
 
 
@@ -31,15 +33,6 @@ class Place:
 
     at: int
     value: float
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive characters `start` … `stop` − 1 after each of which a unit is high; `peak` is the highest value."""
-
-    start: int
-    stop: int
-    peak: float
 
 
 @dataclass(frozen=True)
@@ -94,10 +87,6 @@ class Activity:
             squares += np.square(self._there[i : i + _ROWS] - self.means).sum(axis=0)
         return np.sqrt(squares / max(len(self._there), 1))
 
-    def liveliest(self) -> NDArray[np.intp]:
-        """Return the units, most variable first."""
-        return np.argsort(-self.deviations, kind="stable")
-
     # Correlations
 
     def correlations(self, unit: int) -> Wide:
@@ -122,29 +111,27 @@ class Activity:
         order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
         return [Correlated(other, float(found[other])) for other in order[:count]]
 
-    def class_correlations(self, chosen: CharacterClass, *, ahead: int = 0) -> Wide:
+    def class_correlations(self, chosen: CharacterClass) -> Wide:
         """Return Pearson's correlation of every unit with the membership of the character read in a class, (units).
-
-        `ahead` 1 means the class of the next character.
 
         Raises `TuiGruError` for a model that reads no characters.
         """
-        found: Wide = self._with_classes([chosen], ahead)[0]
+        found: Wide = self._with_classes([chosen])[0]
         return found
 
-    def goes_with(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Correlated]:
+    def goes_with(self) -> list[Correlated]:
         """Return, for each unit, the class with the largest correlation in magnitude."""
-        chosen = list(classes)
-        found = self._with_classes(chosen, 0)
+        chosen = list(CLASSES.values())
+        found = self._with_classes(chosen)
         best = np.abs(found).argmax(axis=0)
         return [Correlated(chosen[k].name, float(found[k, unit])) for unit, k in enumerate(best.tolist())]
 
-    def _with_classes(self, classes: Sequence[CharacterClass], ahead: int) -> Wide:
+    def _with_classes(self, classes: Sequence[CharacterClass]) -> Wide:
         if not self.text:
             raise TuiGruError("this model reads numbers, not characters, so it has no classes of them")
         masks = np.zeros((len(self.text), len(classes)))
         for k, chosen in enumerate(classes):
-            masks[: len(self.text) - ahead, k] = chosen.mask(self.text)[ahead:]
+            masks[:, k] = chosen.mask(self.text)
         return self._with(masks[np.isfinite(self.values).all(axis=1)])
 
     def _with(self, others: Array) -> Wide:
@@ -169,41 +156,27 @@ class Activity:
 
     # Extremes
 
-    def most(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
+    def most(self, unit: int, count: int = 10) -> list[Place]:
         """Return the places at which a unit is highest, in descending order.
 
-        No two of them are less than `apart` characters away from each other.
+        No two of them are less than `APART` characters away from each other.
         """
-        return self._extremes(unit, count, apart, 1)
+        return self._extremes(unit, count, 1)
 
-    def least(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
+    def least(self, unit: int, count: int = 10) -> list[Place]:
         """Return the places at which a unit is lowest, in ascending order, under the same condition."""
-        return self._extremes(unit, count, apart, -1)
+        return self._extremes(unit, count, -1)
 
-    def _extremes(self, unit: int, count: int, apart: int, sign: int) -> list[Place]:
+    def _extremes(self, unit: int, count: int, sign: int) -> list[Place]:
         values = np.where(np.isfinite(own := self.unit(unit)), sign * own, -np.inf)
-        enough = min(len(values), count * (2 * max(apart, 1) + 1))  # each place excludes its neighbours
+        enough = min(len(values), count * (2 * APART + 1))  # each place excludes its neighbours
         found: list[Place] = []
         least = np.partition(values, -enough)[-enough] if enough else np.inf  # ten times faster than sorting a long text
         candidates = np.flatnonzero(values >= least)
         for at in candidates[np.argsort(-values[candidates], kind="stable")][:enough].tolist():
-            if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= apart for place in found):
+            if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= APART for place in found):
                 found.append(Place(at, float(own[at])))
         return found
-
-    def stretches(self, unit: int, count: int = 10, *, share: float = 0.05) -> list[Stretch]:
-        """Return the stretches of consecutive characters after which a unit is high, longest first.
-
-        A unit is high if its value is among the highest `share` of all its values.
-        """
-        own = self.unit(unit)
-        finite = own[np.isfinite(own)]
-        if not finite.size or finite.max() == finite.min():
-            return []
-        on = own >= np.quantile(finite, 1 - share)
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], on.astype(np.int8), [0]])))
-        found = [Stretch(a, b, float(own[a:b].max())) for a, b in edges.reshape(-1, 2).tolist()]
-        return sorted(found, key=lambda each: (each.start - each.stop, each.start))[:count]
 
 
 def over_row(moment: Moment, name: str, row: int) -> Activity:
@@ -229,6 +202,6 @@ def of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
     return Activity(name, found[name].reshape(len(text), -1), text)
 
 
-def context(text: Text, at: int, before: int = 12, after: int = 8) -> tuple[Text, str, Text]:
+def context(text: Text, at: int) -> tuple[Text, str, Text]:
     """Return the text before a character, the character, and the text after it."""
-    return text[max(at - before, 0) : at], text[at], text[at + 1 : at + 1 + after]
+    return text[max(at - BEFORE, 0) : at], text[at], text[at + 1 : at + 1 + AFTER]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.timeline.changes import offset_of
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
+from tui_gru.debugger.timeline.recorded import computed_in_order, largest_difference, recorded
+from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.errors import TuiGruError
@@ -22,9 +24,6 @@ from tui_gru.engine.running.weights import Array
 
 #: Characters of the samples that are compared, and of the text that they begin with.
 SAMPLED, PRIMER = 12, 2
-_COLUMNS = ("loss", "grad_norm", "max_weight")
-
-Monitor = Callable[[int, BatchRecord], bool]
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterato
     """Yield candidates for the batch of the first difference: `first`, and those around the first difference of a scalar."""
     yield first
     for low, high in mine.blocks(first, last):
-        for name in _COLUMNS:
+        for name in COLUMNS:
             one, other = (timeline.column(name, low, high) for timeline in (mine, theirs))
             count = min(len(one), len(other))
             differs = np.flatnonzero(~same(one[:count], other[:count]))
@@ -215,12 +214,8 @@ def _offset(program: Program, name: str, t: int | None) -> int:
 
 
 def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> Entry | None:
-    differs = ~np.asarray(same(mine, theirs))
-    if not differs.any():
+    found = largest_difference(mine, theirs)
+    if found is None:
         return None
-    with np.errstate(all="ignore"):
-        apart = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-    apart = np.where(differs, np.where(np.isnan(apart), np.inf, apart), -1)
-    index = np.unravel_index(int(np.argmax(apart)), apart.shape)
-    where = tuple(map(int, index))
-    return Entry(name, t, where, float(mine[where]), float(theirs[where]), int(differs.sum()), tick)
+    index, entries = found
+    return Entry(name, t, index, float(mine[index]), float(theirs[index]), entries, tick)

@@ -7,14 +7,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tui_gru.debugger.program.line_table import FlowNames
+from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
+from tui_gru.equations.expression import Name
+from tui_gru.equations.names import split
+
+
+class FlowNames(NamedTuple):
+    """The names along which the gradient of a state flows through time.
+
+    `delta` is the gradient of the state, `own` its part from this timestep (empty if it has no name), `ahead` its part from the
+    timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. `way`
+    is the direction in which the gradient flows through the timesteps, 1 or −1.
+    """
+
+    delta: str
+    own: str
+    ahead: str
+    handed_on: str
+    paths: tuple[str, ...]
+    way: int
 
 
 @dataclass(frozen=True)
@@ -42,8 +61,45 @@ class Flow:
         return tuple(path / total for path in self.paths)
 
 
-def flow(moment: Moment, names: FlowNames, row: int | None = None) -> tuple[Flow | None, ...]:
-    """Return the flow at each timestep, of all rows of the batch or of one (0-based); None for timesteps not computed yet."""
+def flow_names(program: Program, state: str) -> FlowNames:
+    """Return the names along which the gradient of a state flows."""
+    page = program.model.page
+    ahead, handed_on = page.ahead(state), f"d{page.before(state)}"
+    line = program.lines[f"d{state}"]
+    assert line.formula is not None
+    own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == ahead)]
+    terms = program.lines[handed_on].formula
+    assert terms is not None
+    paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
+    place = program.place_of(f"d{state}")
+    assert place is not None
+    named = paths if all(paths) else (handed_on,)
+    return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
+
+
+def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:
+    """Return a letter and a word for each path along which the gradient of a state continues.
+
+    They come from the label or target of the line that the path passes through.
+    """
+    found: list[tuple[str, str]] = []
+    for path in flow_names(program, state).paths:
+        reading = program.model.backward.paths.get(path)
+        target = program.written_with.get(reading.step, reading.step) if reading is not None else ""
+        line = next((line for line in program.model.page.lines if line.target == target), None)
+        word = "all" if line is None else line.label or program.writer.name(split(target)[0])
+        letter = word[0] if line is None or line.target in program.model.page.states else line.target[0]
+        taken = {other for other, _ in found}
+        found.append((next((sign for sign in (letter, *word) if sign not in taken), letter), word))
+    return tuple(found)
+
+
+def flow(moment: Moment, state: str, row: int | None = None) -> tuple[Flow | None, ...]:
+    """Return the flow of the gradient of a state at each timestep, of all rows of the batch or of one (0-based).
+
+    It is None at timesteps not computed yet.
+    """
+    names = flow_names(moment.program, state)
     steps = range(moment.program.seq_length)
     if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
         return (None,) * len(steps)

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.reading import Stop, StoppedError
-from tui_gru.debugger.analysis.unrolled import Differentiable, OnNumbers, Wide, prediction
+from tui_gru.debugger.analysis.unrolled import Differentiable, Wide, given_to, prediction
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -50,11 +49,10 @@ class Influence:
     """The influence of each of S inputs of a row, in the order of time, on the prediction after input `at`.
 
     `value` is the prediction: the log-probability of the character `character` (0-based), or this entry of an output that is not
-    a probability. `gradient` (S) is the norm of its gradient with respect to each input; `towards` (S) is the gradient times the
-    input, the first-order effect of omitting it. `occlusion` (S) is the effect of omitting it, NaN for inputs that were not
-    examined. `states` has, for each state of each layer and direction, the norm of the gradient with respect to the state after
-    each input, (S). `batch` (counted through all epochs) and `t` (S), 0-based, say where each input was read. `text` is empty for
-    a model that reads no characters.
+    a probability. `gradient` (S) is the norm of its gradient with respect to each input; `occlusion` (S) is the effect of
+    omitting the input, NaN for inputs that were not examined. `states` has, for each state of each layer and direction, the norm
+    of the gradient with respect to the state after each input, (S). `batch` (counted through all epochs) and `t` (S), 0-based,
+    say where each input was read. `text` is empty for a model that reads no characters.
     """
 
     row: int
@@ -65,7 +63,6 @@ class Influence:
     batch: NDArray[np.intp]
     t: NDArray[np.intp]
     gradient: Wide
-    towards: Wide
     occlusion: Wide
     states: Mapping[str, Wide]
     backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
@@ -139,7 +136,6 @@ def influence(
         window.batch,
         window.t,
         gradient=_norms(slopes),
-        towards=np.asarray((slopes * read).sum(axis=-1), np.float64),
         occlusion=without,
         states=states,
         backwards=frozenset(state for state in states if page.states[state].backwards),
@@ -174,21 +170,21 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
     program, B = moment.program, moment.program.config.batch_size
     row = arguments.whole("the row", row, least=0, most=B - 1)
     t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
-    given = _given(moment.record, program)
+    given = given_to(program, moment.record)
     states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
     reader = Differentiable(program, moment.record.before, program.seq_length, B)
     with NUMPY_SETTINGS:
         value, chosen = reader.run(given, states, t, row, None)
         read = reader.record.array(reader.reads).copy()
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
-        plain = OnNumbers(program, moment.record.before, program.seq_length, B, read.shape[-1])
+        plain = Differentiable(program, moment.record.before, program.seq_length, B, read.shape[-1])
         occlusion = np.full(B, np.nan)
 
         def without(rows: NDArray[np.intp]) -> float:
             _check_stop(stop)
             x = read.copy()
             x[:, rows] = 0
-            return value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
+            return value - prediction(program, plain.forward(x, states)[t, row], chosen)[0]
 
         for other in range(B if each else 0):
             occlusion[other] = without(np.array([other]))
@@ -215,19 +211,13 @@ class _Window:
         records = [moment.record if n == number else timeline.record(n) for n in numbers]
         first = records[0]
         states = {s: np.asarray(first.border(s, end=False)[row : row + 1], np.float64) for s in first.compiled.states}
-        x = np.concatenate([_given(record, program)[:, row] for record in records])
+        x = np.concatenate([given_to(program, record)[:, row] for record in records])
         T = program.seq_length
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
     def text(self, program: Program) -> Text:
         """Return the characters of the window."""
         return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
-
-
-def _given(record: BatchRecord, program: Program) -> NDArray[Any]:
-    """Return the inputs of a batch: indices (T, B), or numbers (T, B, I)."""
-    one_hot = program.model.page.inputs[program.input].one_hot
-    return record.ids(program.input).copy() if one_hot else record.array(program.input).copy()
 
 
 def _occluded(
@@ -242,7 +232,7 @@ def _occluded(
 ) -> Wide:
     """Return the prediction after input `at` with each of the first `count` inputs omitted, (count)."""
     group = min(_GROUP, count)
-    plain = OnNumbers(program, weights, len(read), group, read.shape[-1])
+    plain = Differentiable(program, weights, len(read), group, read.shape[-1])
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
     found = np.empty(count)
     for first in range(0, count, group):
@@ -250,7 +240,7 @@ def _occluded(
         x = np.repeat(read[:, None], group, axis=1)
         chosen_inputs = range(first, min(first + group, count))
         x[chosen_inputs, range(len(chosen_inputs))] = 0
-        outputs = plain.run(x, begin)[at]
+        outputs = plain.forward(x, begin)[at]
         for i, s in enumerate(chosen_inputs):
             found[s] = prediction(program, outputs[i], chosen)[0]
     return found

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.activity import Place
-from tui_gru.debugger.analysis.classes import CLASSES, CharacterClass
+from tui_gru.debugger.analysis.classes import CLASSES
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.data.corpus import Corpus
@@ -48,9 +48,9 @@ class Losses:
         """The mean loss per character, in nats; NaN if there are none."""
         return float(self.values.mean()) if len(self.values) else np.nan
 
-    def by_class(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Share]:
+    def by_class(self) -> list[Share]:
         """Return the loss by class of the target character. A character can be in several classes, or in none."""
-        return [self._share(each.name, each.mask(self.text)[self.places]) for each in classes]
+        return [self._share(each.name, each.mask(self.text)[self.places]) for each in CLASSES.values()]
 
     def by_timestep(self) -> list[Share]:
         """Return the loss by timestep of the batch, `t 1` first."""
@@ -103,24 +103,6 @@ def of_batch(moment: Moment, corpus: Corpus) -> Losses:
     t, row = np.meshgrid(np.arange(T)[there], np.arange(B), indexing="ij")
     places = _places(corpus, moment.position.batch, T, B)
     return _sorted(values[there].ravel(), places[there].ravel(), corpus.text, t.ravel(), row.ravel())
-
-
-def of_epoch(records: Iterable[tuple[int, Array]], program: Program, corpus: Corpus) -> Losses:
-    """Return the losses of batches of one epoch as the run computed them, from pairs of a batch and its `loss_names.row` (T, B)."""
-    values, places = [], []
-    T, B = program.seq_length, program.config.batch_size
-    for batch, array in records:
-        values.append(loss_of_rows(program, array).ravel())
-        places.append(_places(corpus, batch, T, B).ravel())
-    t, row = np.meshgrid(np.arange(T), np.arange(B), indexing="ij")
-    count = len(values)
-    return _sorted(
-        np.concatenate([np.empty(0), *values]),
-        np.concatenate([np.empty(0, np.intp), *places]),
-        corpus.text,
-        np.tile(t.ravel(), count),
-        np.tile(row.ravel(), count),
-    )
 
 
 def of_text(found: Mapping[str, Array], program: Program, text: Text) -> Losses:

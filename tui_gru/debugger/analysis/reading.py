@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.data.given import weights_for
 from tui_gru.engine.data.tokens import Text, counted, index_of
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
@@ -200,11 +201,10 @@ class _Reader:
 
     def _record(self, rows: int, timesteps: int) -> BatchRecord:
         config = self._config
-        model = compiled(self._structure, config.sizes | {"B": rows, "T": timesteps}, config.dtype)
+        sizes = config.sizes | {"B": rows, "T": timesteps}
+        model = compiled(self._structure, sizes, config.dtype)
         record = BatchRecord(model)
-        record.before = Weights.zeros(model.layout, config.dtype)
-        for name in model.layout.names:
-            record.before[name][...] = self._weights[name]
+        record.before = weights_for(self._structure, sizes, config.dtype, dict(self._weights.items()))
         record.cut("forward")
         model.cut(record.before, "forward")
         return record

@@ -6,7 +6,6 @@ Karpathy, Johnson and Fei-Fei (2015), *Visualizing and understanding recurrent n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +53,11 @@ def limits_of(program: Program, name: str) -> Limits | None:
 
     A probability may be near 0 or 1 without being saturated, so a softmax has no limits.
     """
-    page = program.model.page
-    name = next((state for state in page.states if page.before(state) == name), name)
+    if name in program.names and program.names[name].kind is Kind.STATE:
+        name = program.names[name].read_in
     made = program.lines[name].formula if name in program.lines else program.parts.get(name)
     flat = isinstance(made, Apply) and made.function in SATURATING
-    if name not in program.names or program.names[name].kind is not Kind.VALUE or not (flat or name in page.states):
+    if name not in program.names or program.names[name].kind is not Kind.VALUE or not (flat or name in program.model.page.states):
         return None
     low, high = program.ranges[name]
     return Limits(low, high) if np.isfinite(high - low) else None
@@ -76,27 +75,10 @@ def unit_shares(values: Array, limits: Limits) -> Array:
     return share
 
 
-def next_saturated_unit(values: Array, limits: Limits, after: int = -1, share: float = _MOSTLY) -> int | None:
-    """Return the next unit after `after` with at least `share` saturated entries, starting again at the first after the last.
+def next_saturated_unit(values: Array, limits: Limits, after: int = -1) -> int | None:
+    """Return the next unit after `after` that is saturated, starting again at the first after the last.
 
     `values` is (…, units); None if no unit is.
     """
-    found = np.flatnonzero(unit_shares(values, limits) >= share)
-    return int(_following(found, after)) if len(found) else None
-
-
-def next_saturated(values: Array, limits: Limits, after: Sequence[int] | None = None) -> tuple[int, ...] | None:
-    """Return the index of the next saturated entry after `after`, row by row; None if there is none.
-
-    The search continues at the first entry after the last.
-    """
-    found = np.flatnonzero(limits.saturated(values))
-    if not len(found):
-        return None
-    at = -1 if after is None else int(np.ravel_multi_index(tuple(after), values.shape))
-    return tuple(map(int, np.unravel_index(_following(found, at), values.shape)))
-
-
-def _following(places: NDArray[np.intp], after: int) -> np.intp:
-    found: np.intp = places[np.searchsorted(places, after, side="right") % len(places)]
-    return found
+    found = np.flatnonzero(unit_shares(values, limits) >= _MOSTLY)
+    return int(found[np.searchsorted(found, after, side="right") % len(found)]) if len(found) else None

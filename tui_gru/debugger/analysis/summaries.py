@@ -55,7 +55,7 @@ class Summary:
         return count / self.entries if self.entries else 0.0
 
 
-def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, near_zero: float = NEAR_ZERO) -> Summary:
+def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS) -> Summary:
     """Return the summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
     whole = not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))  # a NaN anywhere makes both NaN
     good = None if whole else np.isfinite(values)
@@ -72,7 +72,7 @@ def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, ne
         high=int(np.count_nonzero(limits.is_high(numbers))) if limits else 0,
         dead=len(dead_units(values, scale)),
         zero=numbers.size - int(np.count_nonzero(numbers)),
-        near_zero=int(np.count_nonzero(sizes <= near_zero * scale)),
+        near_zero=int(np.count_nonzero(sizes <= NEAR_ZERO * scale)),
         smallest=smallest,
         largest=largest,
         mean=float(numbers.mean(dtype=np.float64)) if numbers.size else np.nan,
@@ -124,14 +124,6 @@ def largest_entries(values: Array, count: int) -> list[Index]:
     found = np.array([np.argmax(sizes)]) if count == 1 else np.argpartition(sizes, -count)[-count:]
     order = found[np.lexsort((found, -sizes[found]))]
     return [_index(int(at), values.shape) for at in order]
-
-
-def largest_change(now: Array, before: Array) -> Index | None:
-    """Return the index of the entry with the largest change between two arrays of one shape; None if nothing has changed."""
-    with np.errstate(invalid="ignore"):
-        change = np.abs(np.subtract(now, before, dtype=np.float64))
-    at = largest_entry(change)
-    return at if at is not None and change[at] > 0 else None
 
 
 def by_size(matrix: Array, axis: int) -> NDArray[np.intp]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
-from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.data.given import weights_for
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Array, Weights
@@ -22,14 +23,20 @@ Wide = NDArray[np.float64]
 
 
 class Differentiable:
-    """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output."""
+    """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output.
 
-    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int) -> None:
+    With `width` its inputs are numbers (T, B, width), whatever the model reads, so that an input can be zero.
+    """
+
+    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int = 0) -> None:
         self._program = program
         structure = replace(program.config.structure, loss="", input_gradient=True)
-        self.compiled = compiled(structure, program.config.sizes | {"T": timesteps, "B": rows}, "float64")
+        sizes = program.config.sizes | {"T": timesteps, "B": rows}
+        if width:
+            structure, sizes = replace(structure, input="dense", input_gradient=False), sizes | {"I": width}
+        self.compiled = compiled(structure, sizes, "float64")
         self.record = BatchRecord(self.compiled)
-        self.record.before = _wide(weights, self.compiled)
+        self.record.before = weights_for(structure, sizes, "float64", dict(weights.items()))
         self.reads = self.compiled.model.composed.layers[0].reads
         (self.output,) = self.compiled.model.page.outputs
 
@@ -66,26 +73,10 @@ class Differentiable:
         return value, chosen
 
 
-class OnNumbers:
-    """The same model with numbers as inputs instead of characters, so that an input can be zero."""
-
-    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int) -> None:
-        structure = replace(program.config.structure, input="dense", loss="")
-        sizes = program.config.sizes | {"T": timesteps, "B": rows, "I": width}
-        self._compiled = compiled(structure, sizes, "float64")
-        self._record = BatchRecord(self._compiled)
-        self._weights = _wide(weights, self._compiled)
-        self._record.cut("forward")
-        self._compiled.cut(self._weights, "forward")
-        (self._output,) = self._compiled.model.page.outputs
-        self._reads = self._compiled.model.composed.layers[0].reads
-
-    def run(self, x: Array, states: Mapping[str, Array]) -> Array:
-        """Return the output (T, B, ·), a view."""
-        self._record.array(self._reads)[...] = x
-        _begin(self._record, states)
-        self._compiled.functions["forward"].run(self._record, self._weights, None)
-        return self._record.array(self._output)
+def given_to(program: Program, record: BatchRecord) -> NDArray[Any]:
+    """Return the inputs of a batch, a view: indices (T, B), or numbers (T, B, I)."""
+    name = program.input
+    return record.ids(name) if program.model.page.inputs[name].one_hot else record.array(name)
 
 
 def prediction(program: Program, output: Array, character: int | None) -> tuple[float, int]:
@@ -115,14 +106,6 @@ def prediction_slope(program: Program, output: Array, chosen: int) -> Wide:
 def _takes_softmax(program: Program) -> bool:
     line = program.lines.get(program.loss_names.prediction)
     return line is not None and isinstance(line.formula, Apply) and line.formula.function == "softmax"
-
-
-def _wide(weights: Weights, model: Compiled) -> Weights:
-    """Return the weights of a model in float64."""
-    found = Weights.zeros(model.layout, "float64")
-    for name, array in found.items():
-        array[...] = weights[name]
-    return found
 
 
 def _begin(record: BatchRecord, states: Mapping[str, Array]) -> None:

@@ -18,11 +18,10 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
 from tui_gru.debugger.timeline.edits import Edit, check_index, checked_number
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
+from tui_gru.debugger.timeline.recorded import computed_in_order, largest_difference, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 
@@ -240,17 +239,7 @@ def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Itera
     """Yield every array that would differ, in the order in which the batch computes them."""
     for name, t in computed_in_order(program, learned=now.learned and then.learned):
         before, after = (recorded(program, record, name, t) for record in (now, then))
-        found = _difference(name, t, before, after)
+        found = largest_difference(before, after)
         if found is not None:
-            yield found
-
-
-def _difference(name: str, t: int | None, before: Array, after: Array) -> Difference | None:
-    differs = ~same(before, after)
-    if not differs.any():
-        return None
-    with np.errstate(all="ignore"):
-        change = np.abs(after.astype(np.float64) - before.astype(np.float64))
-    change = np.where(differs, np.where(np.isnan(change), np.inf, change), -1)
-    index = np.unravel_index(int(np.argmax(change)), change.shape)
-    return Difference(name, t, tuple(map(int, index)), float(before[index]), float(after[index]), int(differs.sum()))
+            index, entries = found
+            yield Difference(name, t, index, float(before[index]), float(after[index]), entries)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tui_gru.debugger.expressions.conditions import Condition, Expression
+from tui_gru.debugger.expressions.conditions import Condition
+from tui_gru.debugger.expressions.parser import Expression
 from tui_gru.debugger.expressions.values import Array
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
@@ -40,7 +41,7 @@ class BatchColumns:
     before: Mapping[str, Column]
 
     @classmethod
-    def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
+    def of(cls, condition: Expression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
         """Create the columns for all batches that learn, or do not learn, like that of `like` and the one before.
 
         None if not possible.
@@ -142,8 +143,7 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None
     """Return a function that returns the values of a name at all timesteps, (T, …); None if the name has no value per timestep."""
     program, named = like.program, like.program.names[name]
     if named.kind is Kind.CHARACTER:
-        letters, inputs = np.array(tuple(like.vocabulary)), program.model.page.inputs
-        source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
+        letters, source = np.array(tuple(like.vocabulary)), program.tokens_of(name)
         return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":
         ts = np.arange(program.seq_length)
@@ -193,7 +193,7 @@ def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | Non
 class BatchReader:
     """Prepares the test of a condition in batches of a timeline; `ticks` are the places in a batch, by whether it learns."""
 
-    def __init__(self, condition: Condition | Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
+    def __init__(self, condition: Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
         self._condition, self._ticks, self._timeline = condition, ticks, timeline
         self._vocabulary = timeline.program.config.vocabulary
         self._whole: dict[bool, BatchColumns | None] = {}

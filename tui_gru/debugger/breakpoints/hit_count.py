@@ -12,15 +12,7 @@ from tui_gru.debugger.expressions.text import ConditionError
 
 _FORM = re.compile(r"\s*(?P<relation>==?|>=?|<=?|≥|≤|%)?\s*(?P<number>[0-9]{1,18})\s*")
 
-_RELATIONS: Mapping[str, Callable[[int, int], bool]] = {
-    "==": operator.eq,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "%": lambda hit, number: hit % number == 0,
-}
-
+#: How many of the first n hits stop.
 _UP_TO: Mapping[str, Callable[[Any, int], Any]] = {
     "==": lambda n, number: n >= number,
     ">": lambda n, number: np.maximum(n - number, 0),
@@ -60,7 +52,7 @@ class HitCount:
 
     def stops(self, n: int) -> bool:
         """Return True if the n-th hit in time stops, n from 1."""
-        return _RELATIONS[self._relation](n, self._number)
+        return bool(self.stops_between(n - 1, n))
 
     def stops_between(self, after: Any, upto: Any) -> Any:
         """Return True if one of the hits `after` + 1 … `upto` stops; for integers, or arrays of them."""

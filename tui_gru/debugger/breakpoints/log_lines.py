@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from tui_gru.debugger.breakpoints.counting import Columns
-from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.stop_search import StopSearch
 from tui_gru.debugger.expressions.conditions import ConditionError

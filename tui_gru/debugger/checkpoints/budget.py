@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
 
 FEWEST = 2  # checkpoints that are never dropped
 CHANGE_BYTES = 1200  # memory of a change, including its undo data
 PARTS: Mapping[str, int] = {"records": 8, "scalars": 8, "samples": 16}  # the limit divided by this is the most that each may take
-
-
-class Thinned(Protocol):
-    """The checkpoints of one stretch of training."""
-
-    @property
-    def count(self) -> int: ...
-
-    @property
-    def nbytes(self) -> int: ...
-
-    def thin(self, spacing: int) -> None:
-        """Drop the checkpoints whose batch is not a multiple of `spacing`."""
 
 
 class Budget:
@@ -33,7 +23,7 @@ class Budget:
 
     def __init__(self, limit: int, stride: int = 1) -> None:
         self.spacing, self.changes = stride, 0  # spacing: batches between checkpoints; changes: their number
-        self._stretches: WeakSet[Thinned] = WeakSet()
+        self._stretches: WeakSet[Checkpoints] = WeakSet()
         self._used = 0  # bytes of checkpoints; an upper bound, since deleted stretches are not subtracted
         self.bound(limit)
 
@@ -46,7 +36,7 @@ class Budget:
         """The bytes that all checkpoints together may use."""
         return max(self._rest - self.changes * CHANGE_BYTES, self.limit // 4)
 
-    def enter(self, stretch: Thinned) -> None:
+    def enter(self, stretch: Checkpoints) -> None:
         """Count the checkpoints of a new stretch, which has none yet."""
         self._stretches.add(stretch)
 

@@ -1,17 +1,22 @@
-"""Detects and reports a replay that differs from the original run in any bit."""
+"""Detects and reports a replay that differs from the original run in any bit, with the machines that computed both."""
 
 from __future__ import annotations
 
+import platform
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
+
+
+def this_machine() -> str:
+    """Return the versions that the last bits of a matrix product can depend on: `NumPy 2.1.0 on Linux x86_64`."""
+    return f"NumPy {np.__version__} on {platform.system()} {platform.machine()}"
 
 
 class DivergedError(TuiGruError):

@@ -35,8 +35,7 @@ class RecordCache:
 
     def __init__(self, budget: Budget, record_bytes: int, least: int = LEAST) -> None:
         self._budget, self._record_bytes, self._most, self._least = budget, record_bytes, MOST, least
-        self._kept: OrderedDict[tuple[int, int], CachedBatch] = OrderedDict()
-        self._of: dict[int, dict[int, CachedBatch]] = {}  # by stretch; each is in `_kept` as well, even after an interrupt
+        self._kept: OrderedDict[tuple[int, int], CachedBatch] = OrderedDict()  # by stretch and batch
         self._in_passes = False  # whether any batch had earlier ones
 
     @property
@@ -49,11 +48,10 @@ class RecordCache:
         self._kept[stretch, batch] = kept
         self._in_passes = self._in_passes or bool(kept.earlier)
         self._kept.move_to_end((stretch, batch))
-        self._of.setdefault(stretch, {})[batch] = kept
         least = self._least + len(kept.earlier)
         most = max(least, self._budget.share("records") // self._record_bytes)
         while len(self._kept) > self._most or (len(self._kept) > 1 and self._held() > most):
-            self._drop(*next(iter(self._kept)))
+            self._kept.popitem(last=False)
 
     def has(self, stretch: int, batch: int) -> bool:
         """Return True if a batch of a stretch is cached."""
@@ -61,24 +59,16 @@ class RecordCache:
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
         """Return the last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
-        of = self._of.get(stretch, {})
-        at = batch if batch in of else max((b for b in of if b <= batch), default=None)
+        earlier = (b for s, b in self._kept if s == stretch and b <= batch)
+        at = batch if self.has(stretch, batch) else max(earlier, default=None)
         if at is None:
             return None
         self._kept.move_to_end((stretch, at))
-        return at, of[at]
+        return at, self._kept[stretch, at]
 
     def clear(self) -> None:
         """Drop all batches."""
-        self._of.clear()
         self._kept.clear()
-
-    def _drop(self, stretch: int, batch: int) -> None:
-        of = self._of.get(stretch, {})
-        of.pop(batch, None)
-        if not of:
-            self._of.pop(stretch, None)
-        del self._kept[stretch, batch]
 
     def _held(self) -> int:
         """Return the number of records in memory. Batches of one pass through an epoch share their earlier records."""

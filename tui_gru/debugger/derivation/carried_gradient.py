@@ -98,7 +98,7 @@ class CarriedGradient:
         if self._program.names[number.name].kind in (Kind.PARAMETER, Kind.KEPT):
             return self._node(replace(number, tick=self._here.position.tick), sign)
         batch = self._batch(number.tick)
-        if not self._program.is_delta(number.name):
+        if self._program.names[number.name].kind is not Kind.DELTA:
             return self._node(replace(number, tick=self._timeline.end_of(batch)), sign)
         assert number.t is not None
         value = self._lines.numbers(number.tick, number.t).entry(number.name, number.index)
@@ -108,7 +108,7 @@ class CarriedGradient:
     def _delta(self, number: ValueRef) -> Derivation:
         t, last, page = number.t, self._program.seq_length - 1, self._program.model.page
         assert t is not None
-        state = next((state for state in page.states if page.ahead(state) == number.name), None)
+        state = self._program.state_ahead(number.name)
         if state is not None:
             handed = replace(number, name=f"d{page.before(state)}")
             if t < last:

@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.debugger.derivation.carried_gradient import CarriedGradient
 from tui_gru.debugger.derivation.evaluation import Index
 from tui_gru.debugger.derivation.manual_edits import ManualEdits
-from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
+from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given, total_of
 from tui_gru.debugger.derivation.term_builder import TermBuilder
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.program.names import Kind, unknown_name
@@ -94,7 +94,7 @@ class Explainer:
         return self._timeline.position(number.tick).t if number.t is None else number.t
 
     def _expand(self, number: ValueRef) -> Derivation:
-        name, page = number.name, self._program.model.page
+        name = number.name
         if (source := self._config.given) is not None and (found := self._given(number, source)) is not None:
             return found
         match self._program.names[name].kind:
@@ -105,14 +105,14 @@ class Explainer:
             case Kind.INPUT:
                 return self._character(number)
             case Kind.STATE:
-                return self._state_before(number, next(state for state in page.states if page.before(state) == name))
+                return self._state_before(number, self._program.names[name].read_in)
             case Kind.SETTING:
                 return given(self._edits.setting(number) or "a setting of the update rule, with the value that the run began with")
             case Kind.NUMBER if name == "grad_norm":
                 return self._gradient_norm(number)
             case Kind.NUMBER if name == "max_weight":
                 return self._largest_weight(number)
-        state = next((state for state in page.states if page.ahead(state) == name), None)
+        state = self._program.state_ahead(name)
         return self._computed(number) if state is None else self._from_next(number, state)
 
     def _given(self, number: ValueRef, source: Given) -> Derivation | None:
@@ -263,7 +263,8 @@ class Explainer:
         if earlier:
             every = Derivation("sum", earlier, note="the gradient continues through the epoch's earlier batches")
             label = "earlier batches"
-            terms.append(Node(label, every.combined, lambda: every, latex=rf"\text{{{label}}}"))
+            value = total_of([node.contribution for node in earlier])
+            terms.append(Node(label, value, lambda: every, latex=rf"\text{{{label}}}"))
         return Derivation("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
 
     def _share(self, line: Line, index: Index, tick: int, t: int) -> Node:

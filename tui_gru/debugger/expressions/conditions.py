@@ -1,4 +1,4 @@
-"""Conditions and watched values, such as `loss < 0.5 and any(abs(h) > 0.9)`, evaluated at a moment.
+"""Conditions, such as `loss < 0.5 and any(abs(h) > 0.9)`, tested at one moment or at many at once.
 
 A name is read as of the moment tested; `prev(h)` is the value of h that was computed before that.
 """
@@ -8,37 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tui_gru.debugger.expressions.parser import FUNCTIONS, Expression, Read, compile_expression
+from tui_gru.debugger.expressions.parser import Expression, Read, compile_expression
 from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.expressions.values import Array, Moments, UnevenSliceError
 
-__all__ = ["FUNCTIONS", "Condition", "ConditionError", "Expression", "Read", "compile_condition", "compile_value"]
+__all__ = ["Condition", "ConditionError", "compile_condition"]
 
 
 @dataclass(frozen=True)
-class Condition:
-    """A compiled condition, created by `compile_condition`."""
-
-    expression: Expression
-
-    @property
-    def source(self) -> str:
-        return self.expression.source
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names it reads, including those in `prev()`."""
-        return self.expression.names
-
-    @property
-    def current(self) -> frozenset[str]:
-        """The names it reads as of the moment tested."""
-        return self.expression.current
-
-    @property
-    def previous(self) -> frozenset[str]:
-        """The names it reads through `prev()`."""
-        return self.expression.previous
+class Condition(Expression):
+    """A compiled condition, created by `compile_condition`: an expression with one truth value per moment."""
 
     def scalar(self, scalars: frozenset[str]) -> bool:
         """Return True if it reads only names in `scalars`."""
@@ -50,8 +29,8 @@ class Condition:
         False if any of its names is not computed yet, in any order of its parts: in the first batch, which has no previous loss,
         `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
         """
-        moments = self.expression.moment(read, read_previous)
-        return moments is not None and bool(self.expression.evaluate(moments)[0])
+        moments = self.moment(read, read_previous)
+        return moments is not None and bool(self.evaluate(moments)[0])
 
     def over_columns(self, columns: Mapping[str, Array], previous: Mapping[str, Array] | None = None) -> Array:
         """Return True for each of n moments at which the condition holds, (n,): the result of `test` at each moment.
@@ -64,15 +43,15 @@ class Condition:
         count = _count([*columns.values(), *before.values()])
         if count == 0 or not self.previous <= before.keys():
             return np.zeros(count, bool)
-        moments = self.expression.moments(columns, before, count)
+        moments = self.moments(columns, before, count)
         try:
-            return self.expression.evaluate(moments)
+            return self.evaluate(moments)
         except UnevenSliceError:
             return self._one_by_one(moments)
 
     def _one_by_one(self, moments: Moments) -> Array:
         each = (moments.where(np.arange(moments.count) == moment) for moment in range(moments.count))
-        return np.concatenate([self.expression.evaluate(moment) for moment in each])
+        return np.concatenate([self.evaluate(moment) for moment in each])
 
 
 def compile_condition(source: str, names: Collection[str]) -> Condition:
@@ -80,15 +59,7 @@ def compile_condition(source: str, names: Collection[str]) -> Condition:
 
     Raises ConditionError with the column if `source` is not a valid expression.
     """
-    return Condition(compile_expression(source, names, test=True))
-
-
-def compile_value(source: str, names: Collection[str]) -> Expression:
-    """Compile an expression for its value instead of its truth, for a watch or a log point.
-
-    Raises ConditionError with the column if `source` is not a valid expression.
-    """
-    return compile_expression(source, names)
+    return Condition(**vars(compile_expression(source, names, test=True)))
 
 
 def _count(columns: Iterable[Array]) -> int:

@@ -12,18 +12,16 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
 
+from tui_gru.debugger.program.listing import Row, listing
 from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
 from tui_gru.engine.compiling.segments import Segment
-from tui_gru.engine.compiling.update import UPDATES
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.computing import Point
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
-from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
+from tui_gru.equations.expression import Apply, Expression, Sum, plain
 from tui_gru.equations.names import split, with_word
 from tui_gru.equations.writing import Writer, bracketed
-
-PHASES = ("forward", "loss", "backward", "update")
 
 
 @dataclass(frozen=True)
@@ -88,22 +86,6 @@ class Block:
         return 0 if not self.way else t if self.way > 0 else self.steps - 1 - t
 
 
-class FlowNames(NamedTuple):
-    """The names along which the gradient of a state flows through time.
-
-    `delta` is the gradient of the state, `own` its part from this timestep (empty if it has no name), `ahead` its part from the
-    timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. `way`
-    is the direction in which the gradient flows through the timesteps, 1 or −1.
-    """
-
-    delta: str
-    own: str
-    ahead: str
-    handed_on: str
-    paths: tuple[str, ...]
-    way: int
-
-
 class LossNames(NamedTuple):
     """The names of the loss: the prediction, and the terms per character, per row and per timestep; empty if there is none."""
 
@@ -111,17 +93,6 @@ class LossNames(NamedTuple):
     entry: str
     row: str
     timestep: str
-
-
-class Row(NamedTuple):
-    """A row of the listing: a line, the heading of a loop over `counter` (epoch, batch or t), or the heading of a layer in such a
-    loop. `indent` is the level of indentation."""
-
-    text: str
-    indent: int
-    line: Line | None = None
-    counter: str = ""
-    block: int = -1
 
 
 class Program:
@@ -210,10 +181,6 @@ class Program:
         """The names of the gradients of values, one per timestep."""
         return self.names_of(Kind.DELTA)
 
-    def is_delta(self, name: str) -> bool:
-        """Return True if a name is the gradient of a value."""
-        return name in self.names and self.names[name].kind is Kind.DELTA
-
     def update_step(self, name: str) -> tuple[str, str]:
         """Return the name in the update rule, and the parameter, of an intermediate value: m_hat and Wz for m_hat_Wz.
 
@@ -228,11 +195,6 @@ class Program:
         steps = [(target, parameter) for target in targets for parameter in self.parameters]
         return {rule.name_for(*step): step for step in reversed(steps)}  # of several with one name, the first
 
-    @cached_property
-    def counts_updates(self) -> bool:
-        """True if the update rule reads the number of updates, n."""
-        return any(UPDATES in line.reads for line in self.update)
-
     def way_of(self, name: str) -> int:
         """Return the direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
         named = self.names[name]
@@ -240,10 +202,6 @@ class Program:
             return 0
         place = self.place_of(named.read_in or name)
         return (place[0].way or -1) if place is not None else 1
-
-    def blocks_before(self, phase: str) -> int:
-        """Return the number of blocks before the first block of a phase that the engine computes."""
-        return next(block.number for block in self.blocks if block.phase == phase and block.lines != self.outside)
 
     # Lines
 
@@ -346,6 +304,12 @@ class Program:
         """The name of the target; empty without a loss."""
         return next((name for name, given in self.model.page.inputs.items() if given.target), "")
 
+    def tokens_of(self, name: str) -> str | None:
+        """Return the input whose tokens `name`, character or target, spells out; None if that input has none."""
+        of_target = name == "target"
+        inputs = self.model.page.inputs.items()
+        return next((key for key, given in inputs if given.one_hot and given.target == of_target), None)
+
     @cached_property
     def loss_names(self) -> LossNames:
         """The names that the loss computes, by their axes."""
@@ -394,36 +358,9 @@ class Program:
         layer = self.main_layer
         return layer.output if layer.output in layer.states else layer.states[0]
 
-    def flow_of(self, state: str) -> FlowNames:
-        """Return the names along which the gradient of a state flows."""
-        page = self.model.page
-        ahead, handed_on = page.ahead(state), f"d{page.before(state)}"
-        line = self.lines[f"d{state}"]
-        assert line.formula is not None
-        own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == ahead)]
-        terms = self.lines[handed_on].formula
-        assert terms is not None
-        paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
-        place = self.place_of(f"d{state}")
-        assert place is not None
-        named = paths if all(paths) else (handed_on,)
-        return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
-
-    def paths_of(self, state: str) -> tuple[tuple[str, str], ...]:
-        """Return a letter and a word for each path along which the gradient of a state continues.
-
-        They come from the label or target of the line that the path passes through.
-        """
-        found: list[tuple[str, str]] = []
-        for path in self.flow_of(state).paths:
-            reading = self.model.backward.paths.get(path)
-            target = self.written_with.get(reading.step, reading.step) if reading is not None else ""
-            line = next((line for line in self.model.page.lines if line.target == target), None)
-            word = "all" if line is None else line.label or self.writer.name(split(target)[0])
-            letter = word[0] if line is None or line.target in self.model.page.states else line.target[0]
-            taken = {other for other, _ in found}
-            found.append((next((sign for sign in (letter, *word) if sign not in taken), letter), word))
-        return tuple(found)
+    def state_ahead(self, name: str) -> str | None:
+        """Return the state of which `name` is the gradient from the timestep that reads it; None for any other name."""
+        return next((state for state in self.model.page.states if self.model.page.ahead(state) == name), None)
 
     # Ticks
 
@@ -520,49 +457,7 @@ class Program:
     @cached_property
     def rows(self) -> tuple[Row, ...]:
         """The listing, from top to bottom."""
-        T, reset, given = self.seq_length, self.config.carry == "reset", self.config.given
-        begin = "0" if given is None else "h0"
-        first = Row(" = ".join((*(self.writer.name(state) for state in self.model.page.states), begin)), 2 if reset else 1)
-        rows = [Row("for epoch in 1, 2, …:" if given is None else f"for epoch in 1: # {given.title}", 0, counter="epoch")]
-        if not reset:
-            rows.append(first)
-        rows.append(Row(f"for batch in 1…{self.num_batches}:", 1, counter="batch"))
-        if reset:
-            rows.append(first)
-        for block in self.blocks:
-            if block.way:
-                heading = f"for t in 1…{T}:" if block.way > 0 else f"for t in {T}…1:"
-                rows.append(Row(heading, 2, counter="t", block=block.number))
-            heading = ""
-            for line in block.lines:
-                heading, before = self._heading(line) if block.way else "", heading
-                if heading != before:
-                    rows.append(Row(f"# {heading}", 3, block=block.number))
-                rows.append(Row(line.text, 3 if block.way else 2, line, block=block.number))
-        return tuple(rows)
-
-    def _is_of_input(self, line: Line) -> bool:
-        """Return True if a line outside the layers belongs to the input, such as an embedding, and not to the head and loss."""
-        below = self.layers[0].reads
-        return line.target in (below, f"d{below}") or self.input in line.reads
-
-    def layer_at(self, line: Line | None) -> Layer:
-        """Return the layer of a line; for a line of the input the first, for one of the head and loss the main layer."""
-        if line is None:
-            return self.main_layer
-        return self.layer_with(line.target) or (self.layers[0] if self._is_of_input(line) else self.main_layer)
-
-    def _heading(self, line: Line) -> str:
-        """Return the heading of a layer, with the suffix of its names, if there are several layers or directions."""
-        if len(self.layers) == 1:
-            return ""
-        layer = self.layer_with(line.target)
-        if layer is None:
-            return "input" if self._is_of_input(line) else "head and loss"
-        if split(line.target)[0] in ("out", "dout"):
-            count = self.layers[-1].number + 1
-            return "both directions" if count == 1 else f"layer {layer.number + 1} of {count}, both directions"
-        return f"{self.layer_name(layer)}: …{layer.suffix}"
+        return listing(self)
 
 
 def _shares(line: equations.Line) -> Expression:

@@ -1,14 +1,20 @@
-"""A session on a GRU trained elsewhere: a model file, one GRU in it, and numbers or a text to run it on."""
+"""Sessions on what other programs have made: a model file, a recording of a training run, a PyTorch module of a running script."""
 
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.session.session import Session
-from tui_gru.engine.data.given import GivenConfig
+from tui_gru.engine.data.given import Given, GivenConfig
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.interop.opening.loading import Convention, Reads, on_numbers, on_text
+
+# The modules that read each of them are imported when they are needed.
+if TYPE_CHECKING:
+    from torch.nn import Linear, Module
+    from torch.optim import Optimizer
+
+_OTHER = {"before": "after", "after": "before", "keeps": "takes", "takes": "keeps"}
 
 
 def load(
@@ -43,14 +49,16 @@ def load(
     be sampled from and trained like any other; `options` are those of `Config.of`. Raises `TuiGruError` with a one-line message
     that says what to do.
     """
-    convention = Convention(order, reset, z, gate)
+    from tui_gru.interop.opening.loading import Reads, on_numbers, on_text
+
+    convention = {"order": order, "reset": reset, "z": z, "gate": gate}
     others = {"h0": h0, "lengths": lengths, "expect": expect}
     if head is None and text is None:
         about_text = {"vocabulary": vocabulary, "tokens": tokens, **options}
         if other := next((option for option, value in about_text.items() if value is not None), None):
             raise TuiGruError(f"{other} is for a run on a text; give a head and a text as well, or leave it out", option=other)
         given, notice = on_numbers(path, name, convention, {"inputs": inputs, "embedding": embedding, **others})
-        session = Session.on(GivenConfig.of_given(given))
+        session = _on(given, notice)
         found = session.expected
         session.notice = "; ".join(filter(None, (notice, "" if found is None else found.sentence)))
         return session
@@ -59,5 +67,59 @@ def load(
     reads = Reads(head, embedding, text, inputs, vocabulary, tokens)
     config, weights, notice = on_text(path, name, convention, reads, options)
     session = Session.on(config, weights=weights)
+    session.notice = notice
+    return session
+
+
+def other_reading(session: Session) -> Session:
+    """Open a session at the same place on the same model file, read with the next of four conventions.
+
+    The reset gate is applied before or after the product; the update gate z keeps the old state or takes the new one. If no output
+    was expected, that of the first reading is, which shows the difference at each timestep. Raises `TuiGruError` if the session is
+    not on a model file.
+    """
+    from tui_gru.interop.recomputing.comparing import output_name
+
+    given = session.config.given
+    if given is None or given.again is None:
+        raise TuiGruError("this run is not on a model file, so it cannot be read in another convention")
+    reset, z = given.reading
+    record = session.state.timeline.record(0)
+    again, notice = given.again(_OTHER[reset], z if reset == "after" else _OTHER[z], record.array(output_name(record)).copy())
+    other = _on(again, notice)
+    other.seek(session.position.tick)  # every convention has the same number of lines
+    found = other.expected
+    other.notice = f"{notice}: {found.sentence}" if found is not None else notice
+    return other
+
+
+def recorded(folder: str | PathLike[str], name: str | None = None) -> tuple[Given, str]:
+    """Return the run of the GRU called `name` in a recording's folder, and the first message. Raises `RecordingError`, one line."""
+    from tui_gru.interop.opening.recorded import recorded_run
+    from tui_gru.interop.recording.reading import open_recording
+
+    return recorded_run(open_recording(folder), name)
+
+
+def on_recording(folder: str | PathLike[str], name: str | None = None) -> Session:
+    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs."""
+    return _on(*recorded(folder, name))
+
+
+def on_module(
+    module: Module, optimizer: Optimizer | None = None, head: Linear | None = None, name: str | None = None
+) -> Session | None:
+    """Open a session on the calls of `module` since the last call of this function. The first call starts watching it: None.
+
+    Raises `CaptureError` if the module has no GRU, none was called, or its values cannot be recomputed.
+    """
+    from tui_gru.interop.opening.module import last_run
+
+    run = last_run(module, optimizer, head, name)
+    return None if run is None else _on(*run)
+
+
+def _on(given: Given, notice: str) -> Session:
+    session = Session.on(GivenConfig.of_given(given))
     session.notice = notice
     return session

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.session import comparison, stops
 from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.session.verbs import comparison, stops
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state import by_branch
-from tui_gru.debugger.timeline.series import Series
+from tui_gru.debugger.timeline.timeline import Series
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.findings.finding import Finding

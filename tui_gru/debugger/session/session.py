@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, in_words
-from tui_gru.debugger.session import changes, comparison, picture, places, sampling, stops, travel
+from tui_gru.debugger.session import picture
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.questions import Questions
 from tui_gru.debugger.session.run import Run, beginning
-from tui_gru.debugger.session.stops import add_watch
+from tui_gru.debugger.session.verbs import changes, comparison, places, sampling, stops, travel
+from tui_gru.debugger.session.verbs.stops import add_watch
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.outcome import Notice, Outcome, joined
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
 from tui_gru.debugger.timeline.journal import JournalEntry
+from tui_gru.debugger.timeline.timeline import Anchor
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.storage.store import FilePath
-    from tui_gru.debugger.timeline.anchor import Anchor
     from tui_gru.engine.data.tokens import Text
     from tui_gru.engine.running.sampling import Sample
 
@@ -103,10 +104,12 @@ class Session:
         `SessionFileError` if the file cannot be read, `DivergedError` if this machine computes different numbers.
         """
         if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
-            from tui_gru.debugger.session.recordings import opened as opened_recording  # imported late: rarely needed
+            from tui_gru.debugger.session.loading import recorded  # imported late: rarely needed
+            from tui_gru.engine.data.given import GivenConfig
 
-            config, notice = opened_recording(path)
-            session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
+            given, notice = recorded(path)
+            memory = RECORDING_MEMORY if history_memory is None else history_memory
+            session = cls.on(GivenConfig.of_given(given), history_memory=memory)
             session.notice = notice
             return session
         from tui_gru.debugger.storage.store import RecordedFile, load
@@ -218,8 +221,6 @@ class Session:
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
-        from tui_gru.debugger.timeline.anchor import Anchor  # imported late: the first screen does not need it
-
         return Anchor(self._run.timeline, self.position.tick if tick is None else tick)
 
     def holds(self, anchor: Anchor) -> bool:
@@ -227,8 +228,6 @@ class Session:
 
         Raises `TuiGruError` if it is no anchor.
         """
-        from tui_gru.debugger.timeline.anchor import Anchor
-
         if not isinstance(anchor, Anchor):
             raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
         return self._run.timeline.still_has(anchor)
@@ -387,6 +386,11 @@ class Session:
     def delete_stop(self, id: int) -> None:
         """Delete a breakpoint or a watch. Raises `TuiGruError` if there is none with that id."""
         stops.delete(self._run, id)
+
+    @property
+    def counts_first(self) -> bool:
+        """True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
+        return stops.counts_first(self._run)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -748,6 +752,10 @@ class Session:
         """The file that the session is recorded to; None if there is none."""
         return self._run.recorder.path
 
+    def owns(self, path: FilePath) -> bool:
+        """Return True if the session was read from the file `path`, saved to it, or is recorded to it."""
+        return self._run.recorder.owns(path)
+
     def records_to(self, path: FilePath) -> bool:
         """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
         return self._run.recorder.records_to(path)
@@ -766,11 +774,11 @@ class Session:
         During a verb, it is written together with the verb's other changes. If `begin` is False, the value does not start a
         recording that waits for its first change (`record_later`). Raises `TuiGruError` if JSON cannot represent the value.
         """
-        from tui_gru.debugger.storage import kept
+        from tui_gru.debugger.storage.contents import kept
         from tui_gru.debugger.storage.encoding import from_json, to_json
 
         name = arguments.text("the name of a saved value", name)
-        if name in kept.NAMES:
+        if name in kept.ENTRIES:
             raise TuiGruError(f"{name} is a reserved name; choose another")
         try:
             value = from_json(to_json(value))

@@ -1,16 +1,35 @@
-"""A snapshot of the differences between this branch and the one it is compared with."""
+"""The branch that this one is compared with, and a snapshot of the differences between both."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.timeline import Series
 from tui_gru.engine.numbers import same
+from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
+
+
+@dataclass(frozen=True, eq=False)
+class OtherBranch:
+    """Another branch: its name, its moment at the same tick, and the losses of its computed batches.
+
+    `moment` is None if the branch has not reached the tick; if it does not execute the line at the tick, it is the moment before.
+    `previous` is the record of the batch before on that branch, `parted` the last tick that both branches share.
+    """
+
+    name: str
+    moment: Moment | None
+    previous: BatchRecord | None
+    losses: Series
+    parted: int = 0
+
 
 _NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
 

@@ -15,9 +15,9 @@ from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import LogLine, Stops, Watched
-from tui_gru.debugger.timeline.branch_tree import BranchInfo
+from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.series import Series
+from tui_gru.debugger.timeline.timeline import Series
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.running.batch import BatchRecord
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.flow import Flow
-    from tui_gru.debugger.snapshots.other_branch import OtherBranch
+    from tui_gru.debugger.snapshots.differences import OtherBranch
     from tui_gru.engine.data.given import GivenCorpus
     from tui_gru.engine.running.sampling import Sample
 
@@ -148,7 +148,7 @@ class Snapshot:
         if key not in self._flows:
             from tui_gru.debugger.analysis.flow import flow  # imported late: the first screen needs none
 
-            self._flows[key] = flow(self.moment, self.program.flow_of(key[1]), row)
+            self._flows[key] = flow(self.moment, key[1], row)
         return self._flows[key]
 
     @property
@@ -156,8 +156,9 @@ class Snapshot:
         """True if the backward pass of this batch has begun."""
         if not self.program.goes_back:
             return False
-        flow = self.program.flow_of(self.program.main_state)
-        return self.moment.learned and self.moment.executed(flow.delta, 0 if flow.way > 0 else self.program.seq_length - 1)
+        delta = f"d{self.program.main_state}"
+        first = 0 if self.program.way_of(delta) > 0 else self.program.seq_length - 1
+        return self.moment.learned and self.moment.executed(delta, first)
 
     @property
     def flows_into_earlier(self) -> bool:

@@ -46,20 +46,9 @@ def taken_over(state: State, source: str, target: str, upto: int) -> dict[str, A
     }
 
 
-def renamed(state: State, old: str, new: str) -> dict[str, Any]:
-    """Return the fields of a state that change when a branch is renamed: hits, log, marks, last place, compared branches."""
-    return {
-        **_moved(state, old, new),
-        "compared": tuple(new if name == old else name for name in state.compared),
-    }
-
-
-def deleted(state: State, name: str) -> dict[str, Any]:
-    """Return the fields of a state that change when a branch is deleted."""
-    return _moved(state, name, None)
-
-
-def _moved(state: State, old: str, new: str | None) -> dict[str, Any]:
+def moved(state: State, old: str, new: str | None) -> dict[str, Any]:
+    """Return the fields of a state that change when a branch is renamed, or deleted if `new` is None: hits, log, marks, last place,
+    and, for a new name, the compared branches."""
     changes: dict[str, Any] = {}
     for name, by_branch in (("hits", state.hits), ("log", state.log)):
         without: Mapping[str, Any] = _with(by_branch, old, ())
@@ -68,6 +57,8 @@ def _moved(state: State, old: str, new: str | None) -> dict[str, Any]:
         changes["marks"] = state.marks.with_branch(old, new)
     if state.left is not None and state.left[0] == old:
         changes["left"] = None if new is None else (new, state.left[1])
+    if new is not None:
+        changes["compared"] = tuple(new if name == old else name for name in state.compared)
     return changes
 
 

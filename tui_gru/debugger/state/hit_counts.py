@@ -131,6 +131,6 @@ class HitCache:
 
 def _in_common(one: Timeline, other: Timeline) -> int:
     """Return the number of leading batches that two timelines share."""
-    same = one.common(other)
+    same = one.chain.shared(other.chain)
     parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
     return min(parted, default=max(one.computed, other.computed) + 1) if same else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tui_gru.engine import arguments
@@ -55,27 +55,6 @@ class Marks:
         """Return the marks after branch `old` was renamed to `new`, or deleted if `new` is None."""
         moved = {each: replace(mark, branch=new or "") if mark.branch == old else mark for each, mark in self.by_letter.items()}
         return Marks({each: mark for each, mark in moved.items() if mark.branch})
-
-    def to_data(self) -> list[dict[str, Any]]:
-        """Return the marks in a form that JSON can represent."""
-        return [asdict(mark) for mark in self.sorted]
-
-    @classmethod
-    def from_data(cls, data: Any) -> Marks:
-        """Create from the result of `to_data`. Raises `ValueError` if the data is invalid."""
-        marks = cls()
-        if not isinstance(data, list):
-            raise ValueError("not a list of marks")
-        for one in data:
-            if not isinstance(one, Mapping) or {*one, "text"} != {each.name for each in fields(Mark)}:  # older files have no texts
-                raise ValueError("not a mark")
-            mark = Mark(**one)
-            if not isinstance(mark.branch, str) or type(mark.tick) is not int or mark.tick < 0:
-                raise ValueError("not a place")
-            if not isinstance(mark.text, str):
-                raise ValueError("not a text")
-            marks = marks.with_mark(mark)
-        return marks
 
 
 def check_letter(letter: Any) -> None:

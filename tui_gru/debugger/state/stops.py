@@ -87,29 +87,6 @@ class Stops:
         """The stops that stop a run or write to the log: enabled breakpoints, and enabled watches with `stops`."""
         return tuple(stop for stop in self.all if stop.enabled and (isinstance(stop, Breakpoint) or stop.stops))
 
-    def to_data(self) -> dict[str, Any]:
-        """Return the stops in a form that JSON can represent."""
-        return {
-            "breakpoints": [dict(vars(stop)) for stop in self.breakpoints],
-            "watches": [dict(vars(stop)) for stop in self.watches],
-            "last_id": self.last_id,
-        }
-
-    @classmethod
-    def from_data(cls, data: Any) -> Stops:
-        """Create from the result of `to_data`. Raises `ValueError` if the data is invalid."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("last_id"), int):
-            raise ValueError("not breakpoints and watches")
-        stops = cls(
-            tuple(_checked(Breakpoint, one) for one in data.get("breakpoints", ())),
-            tuple(_checked(Watch, one) for one in data.get("watches", ())),
-            data["last_id"],
-        )
-        ids = [stop.id for stop in stops.all]
-        if len(set(ids)) < len(ids) or any(not 0 < id <= stops.last_id for id in ids):
-            raise ValueError("invalid ids of breakpoints or watches")
-        return stops
-
 
 @dataclass(frozen=True, eq=False)
 class Watched:
@@ -149,13 +126,3 @@ def _with(stops: tuple[S, ...], stop: S) -> tuple[S, ...]:
     if all(each.id != stop.id for each in stops):
         return (*stops, stop)
     return tuple([stop if each.id == stop.id else each for each in stops])
-
-
-def _checked(kind: type[S], data: Any) -> S:
-    """Create a stop from data. Raises `ValueError` if the data is invalid."""
-    types = {"id": int, "stops": bool, "enabled": bool}
-    if not isinstance(data, Mapping) or set(data) != {each.name for each in fields(kind)}:
-        raise ValueError("not a breakpoint or watch")
-    if any(type(value) is not types.get(name, str) for name, value in data.items()):
-        raise ValueError("not a breakpoint or watch")
-    return kind(**data)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import in_words, position_of
-from tui_gru.debugger.storage import facts, session_file
+from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.contents import facts
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionMissingError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import SUFFIX, automatic_folder, own_files, session_path, sessions_folder, written, written_in
@@ -30,7 +31,6 @@ class Listed:
     """
 
     path: Path
-    automatic: bool
     size: int
     written: float
     place: str
@@ -87,15 +87,15 @@ def listed() -> list[Listed]:
 
 
 def _listed(path: Path) -> Listed:
-    automatic, size = path.parent == automatic_folder(), 0
+    size = 0
     for each in (path, path.with_name(f"{path.name}-wal")):  # while the session is open, or after a crash, part of it is in the log
         with suppress(OSError):
             size += each.stat().st_size
     try:
         with session_file.glancing(path) as file:
-            return Listed(path, automatic, size, *_glance(file))
+            return Listed(path, size, *_glance(file))
     except TuiGruError as error:
-        return Listed(path, automatic, size, 0.0, str(error).removeprefix(f"{path} "))
+        return Listed(path, size, 0.0, str(error).removeprefix(f"{path} "))
 
 
 def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:

@@ -101,11 +101,9 @@ def reading_errors(path: Path) -> Iterator[None]:
     except UnicodeDecodeError:  # SQLite quotes damaged bytes in its message, which Python cannot decode
         raise damaged(path, "its layout") from None
     except (sqlite3.Error, OSError, MemoryError) as error:
-        code = result_code(error)
-        if code in _LOCKED:
+        if _is_locked(path, error):
             raise locked(path) from None
-        if code == sqlite3.SQLITE_IOERR and not has_locks(path.parent):
-            raise no_locks(path) from None
+        code = result_code(error)
         if code in _FORBIDDEN or isinstance(error, PermissionError):
             raise UnreadableSessionError(
                 f"{path} cannot be opened ({reason(error)}); check its permissions, or copy it elsewhere"
@@ -121,14 +119,17 @@ def writing_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, MemoryError) as error:
-        code = result_code(error)
-        if code in _LOCKED:
+        if _is_locked(path, error):
             raise locked(path) from None
-        if code == sqlite3.SQLITE_IOERR and not has_locks(path.parent):
-            raise no_locks(path) from None
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if result_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise _of_content(path, error) from None
         raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None
+
+
+def _is_locked(path: Path, error: Exception) -> bool:
+    """Return True if a file is locked, or is on a file system without locks, which SQLite can report as an error of the disk."""
+    code = result_code(error)
+    return code in _LOCKED or (code == sqlite3.SQLITE_IOERR and not has_locks(path.parent))
 
 
 def _of_content(path: Path, error: Exception) -> SessionFileError:

@@ -101,9 +101,8 @@ class SessionFile:
         rows = ((key, at, data, seal(key, at, data)) for at, data in entries)
         self._connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows)
 
-    def drop_arrays(self, key: str, below: int | None = None) -> None:
-        """Remove the arrays under `key`, or only those with a number below `below` if it is given."""
-        self._connection.execute("DELETE FROM arrays WHERE key = ? AND (? IS NULL OR at < ?)", (key, below, below))
+    def drop_arrays(self, key: str) -> None:
+        self._connection.execute("DELETE FROM arrays WHERE key = ?", (key,))
 
     def check_pages(self) -> None:
         """Raise `DamagedSessionError` if SQLite finds the structure of the file damaged."""

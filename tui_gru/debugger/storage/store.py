@@ -16,9 +16,9 @@ from platformdirs import user_state_path
 
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.debugger.storage.session_errors import SessionFileError, UnwritableSessionError, has_locks, missing, no_locks, reason
 from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.engine.arguments import shown
 
 SUFFIX = ".tui-gru"
@@ -68,7 +68,7 @@ def load(path: FilePath, history_memory: int | None = None) -> Opened:
 
 
 def _read(file: SessionFile, history_memory: int | None) -> Opened:
-    from tui_gru.debugger.storage.state_reader import read_state  # imported late: a new recording reads nothing
+    from tui_gru.debugger.storage.contents.state_reader import read_state  # imported late: a new recording reads nothing
 
     state, unreadable = read_state(file)
     log = f"{file.path.name}-wal"
@@ -90,7 +90,7 @@ def written(path: Path) -> int:
 
 def written_in(file: SessionFile) -> int:
     """Return the time at which a session was last written, as stored in its file, in microseconds since 1970."""
-    from tui_gru.debugger.storage import facts  # imported late, too
+    from tui_gru.debugger.storage.contents import facts  # imported late, too
 
     return int(facts.read(file, "here", facts.HERE)["written"])
 

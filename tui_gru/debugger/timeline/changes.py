@@ -96,7 +96,7 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
         return program.point_after(offset_of(program, name, None))
     assert t is not None
     page = program.model.page
-    state = next((state for state in page.states if page.ahead(state) == name), None)
+    state = program.state_ahead(name)
     if state is not None:
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < program.seq_length:

@@ -106,7 +106,7 @@ def _weight(edit: Edit, here: Moment) -> Change:
 def _state(edit: Edit, here: Moment) -> Change:
     """Return an edit of a computed state, or of the state that a timestep reads, before anything has used it."""
     t, program, page = here.position.t, here.program, here.program.model.page
-    state = next((state for state in page.states if page.before(state) == edit.name), edit.name)
+    state = program.names[edit.name].read_in or edit.name
     shown, found = program.writer.name(state), page.before(state)
     if edit.name == state:
         if here.value(state) is None:

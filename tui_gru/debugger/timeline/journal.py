@@ -11,13 +11,15 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.running.trainer import Trainer, corpus_of
 
-KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
 MOST_TRAINERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One change; `kind` is one of `KINDS`. An edit has a name, an index (empty for a setting of the update rule) and a value."""
+    """One change; `kind` is begin, learning, learning_rate, sgd or edit.
+
+    An edit has a name, an index (empty for a setting of the update rule) and a value.
+    """
 
     kind: str
     name: str = ""

@@ -95,8 +95,7 @@ class Moment:
         return frozen(self.record.vector(target)[parameter])
 
     def _characters(self, name: str, t: int) -> Array | None:
-        inputs = self.program.model.page.inputs
-        source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
+        source = self.program.tokens_of(name)
         if source is None or not self.there(source, t):
             return None
         return frozen(np.array([self.vocabulary[i] for i in self.record.ids(source)[t]]))
@@ -152,7 +151,9 @@ class Moment:
     def _so_far(self, name: str, steps: int) -> Array:
         place = self.program.place_of(f"d{name}")
         assert place is not None
-        segment = place[0].number - self.program.blocks_before("backward")
+        program = self.program
+        first = next(block.number for block in program.blocks if block.phase == "backward" and block.lines != program.outside)
+        segment = place[0].number - first
         if (name, segment, steps) not in self._sums:
             (self._sums[name, segment, steps],) = gradients_so_far(self.record, Point("backward", segment, steps), (name,)).values()
         return self._sums[name, segment, steps]

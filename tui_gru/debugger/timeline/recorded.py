@@ -1,4 +1,4 @@
-"""Lists everything that a batch computes, in order, and reads it from a complete record."""
+"""Lists everything that a batch computes, in order; reads it from a complete record; and compares it with another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.names import Kind
+from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 
@@ -66,3 +67,18 @@ def recorded(program: Program, record: BatchRecord, name: str, t: int | None = N
             return np.float64(own[name] if name in own else record.numbers[name])  # type: ignore[return-value]
     array = record.array(name)
     return np.asarray(array if t is None else array[t])
+
+
+def largest_difference(one: Array, other: Array) -> tuple[tuple[int, ...], int] | None:
+    """Return the index of the largest difference of two arrays, and the number of entries that differ; None if they are equal.
+
+    NaN equals NaN; a difference that is NaN counts as the largest.
+    """
+    differs = ~np.asarray(same(one, other))
+    if not differs.any():
+        return None
+    with np.errstate(all="ignore"):
+        apart = np.abs(other.astype(np.float64) - one.astype(np.float64))
+    apart = np.where(differs, np.where(np.isnan(apart), np.inf, apart), -1)
+    index = np.unravel_index(int(np.argmax(apart)), apart.shape)
+    return tuple(map(int, index)), int(differs.sum())

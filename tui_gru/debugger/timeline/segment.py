@@ -278,36 +278,18 @@ class Segment:
 
     def _run(self, at: int, start: CachedBatch | bytes, to: int, keep: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
         """Compute batches of this segment, from the end of batch `at` or the checkpoint at its start, to the end of batch `to`."""
-        memory, trainer, settings, checkpoints = self._memory, self.trainer, self.settings, self.checkpoints
+        memory, trainer, checkpoints = self._memory, self.trainer, self.checkpoints
         if isinstance(start, CachedBatch):
             batch, weights, state = at + 1, start.record.after, start.record.states(end=True)
             earlier = self._earlier(batch, start.record, start.earlier)
         else:
             batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
-        given, num_batches = trainer.is_given, memory.program.num_batches
         recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=keep + 2)
         while True:
-            in_epoch = batch % num_batches
             if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 recent.popleft()
             record = None  # so that the trainer can reuse it
-            if given:
-                record = self._computed(batch)
-            else:
-                record, state = trainer.new_record(), trainer.carried(in_epoch, state)
-                if checkpoints.is_due(batch):
-                    checkpoints.keep(batch, checkpoint_of(weights, state))
-                elif (checkpoint := checkpoints.at(batch)) is not None:
-                    self._verify(batch, checkpoint, weights, state)
-                trainer.run(
-                    record,
-                    in_epoch,
-                    weights,
-                    state,
-                    learn=settings.learns(batch),
-                    settings=settings.rule,
-                    earlier=earlier,
-                )
+            record = self._computed(batch) if trainer.is_given else self._trained(batch, weights, state, earlier)
             self._note(batch, record)
             recent.append((batch, record, earlier))
             if (monitor is not None and monitor(batch, record)) or batch == to:
@@ -316,12 +298,24 @@ class Segment:
             if memory.notebook:
                 earlier = self._earlier(batch, record, earlier)
         if (checkpoint := checkpoints.at(batch + 1)) is not None:
-            state = trainer.carried((batch + 1) % num_batches, record.states(end=True))
+            state = trainer.carried((batch + 1) % memory.program.num_batches, record.states(end=True))
             self._verify(batch + 1, checkpoint, record.after, state)
         for number, one, before in recent:
             kept = CachedBatch(one, before)
             memory.records.keep(self.number, number, kept)
         return batch, kept
+
+    def _trained(self, batch: int, weights: Weights, state: Array, earlier: Sequence[BatchRecord]) -> BatchRecord:
+        """Compute a batch from the weights and the states before it, which are kept as a checkpoint or compared with one."""
+        trainer, checkpoints, in_epoch = self.trainer, self.checkpoints, batch % self._memory.program.num_batches
+        record, state = trainer.new_record(), trainer.carried(in_epoch, state)
+        if checkpoints.is_due(batch):
+            checkpoints.keep(batch, checkpoint_of(weights, state))
+        elif (checkpoint := checkpoints.at(batch)) is not None:
+            self._verify(batch, checkpoint, weights, state)
+        learn, settings = self.settings.learns(batch), self.settings.rule
+        trainer.run(record, in_epoch, weights, state, learn=learn, settings=settings, earlier=earlier)
+        return record
 
     def _earlier(self, batch: int, before: BatchRecord, earlier: Sequence[BatchRecord]) -> Sequence[BatchRecord]:
         """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `before` is that of the batch before

@@ -1,4 +1,4 @@
-"""A timeline: a chain of segments, each of which takes over from the one before at a change."""
+"""A timeline: a chain of segments, each of which takes over from the one before at a change; and references into it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,6 @@ from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import RecordingError
-
-if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.anchor import Anchor
 
 BLOCK = 2**16  # batches
 
@@ -245,10 +242,6 @@ class Timeline:
         values = np.array([segment.settings.rule[name] for segment in chain.segments])
         return values[np.searchsorted(chain.first_batches, batches, "right") - 1]
 
-    def common(self, other: Timeline) -> int:
-        """Return the number of leading segments that two timelines share."""
-        return self.chain.shared(other.chain)
-
     def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[BatchRecord, ...]:
         """Return the records of the epoch's batches before `batch`, latest first, for carry `notebook`; otherwise empty.
 
@@ -258,6 +251,46 @@ class Timeline:
             return ()
         begin = batch - batch % self.program.num_batches
         return tuple(self.record(b, monitor) for b in range(begin, batch))[::-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """The moment after `tick` on a timeline, kept to ask later whether it is unchanged (`Timeline.still_has`)."""
+
+    timeline: Timeline
+    tick: int
+
+
+class Series:
+    """`name` (loss, grad_norm or max_weight) of the first `count` batches, all of which are computed. Slices are arrays.
+
+    Numbers are read on access, so that passing it on is free for long runs.
+    """
+
+    def __init__(self, timeline: Timeline, name: str, count: int) -> None:
+        self._timeline, self._name, self._count = timeline, name, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> float | Rows:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(self._count)
+            if step != 1:
+                return np.asarray(self)[index]
+            return self._timeline.column(self._name, start, stop - 1)
+        at = range(self._count)[index]
+        return float(self._timeline.column(self._name, at, at)[0])
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self[:].tolist())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Rows:
+        return self[:] if dtype is None else self[:].astype(dtype)
 
 
 def _differ(one: Any, other: Any) -> bool:

@@ -11,14 +11,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.interop.capture.buffers import Take, fresh
-from tui_gru.interop.capture.calls import CapturedStep, GRUModule
-from tui_gru.interop.capture.dropout import draws_on_cpu
-from tui_gru.interop.capture.hooks import hook_calls
-from tui_gru.interop.capture.modules import find_grus
-from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.capture.calls import CapturedStep, GRUModule, Note
+from tui_gru.interop.capture.layouts import Seen, has_numbers, seen
+from tui_gru.interop.capture.modules import find_grus, hook_calls
 from tui_gru.interop.capture.open_step import OpenStep
-from tui_gru.interop.capture.pending import PendingCall, begun
-from tui_gru.interop.capture.seen import Seen, has_numbers, seen
+from tui_gru.interop.capture.pending import PendingCall, begun, draws_on_cpu
 from tui_gru.interop.capture.weights import Parameters, UsedWeights, computed_once, is_parametrized, is_sharded, tensors_used
 from tui_gru.interop.errors import CaptureError, printable
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tui_gru.interop.capture.calls import CapturedStep
-from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.capture.calls import CapturedStep, Note
 from tui_gru.interop.capture.pending import PendingCall
 from tui_gru.interop.capture.weights import UsedWeights
 from tui_gru.interop.tensors import Array

@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.containers.zip_archive import Member
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.findings import Findings, Format
+from tui_gru.interop.found import Findings, Format
 from tui_gru.interop.matching.named_arrays import find_by_name
 from tui_gru.interop.tensors import ITEM_SIZE, Array, ByteOrder, Tensor, byte_size, checked_shape, decode
 

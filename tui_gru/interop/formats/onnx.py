@@ -15,10 +15,8 @@ from tui_gru.interop.containers.onnx_tensors import TENSOR_NAME, integers, onnx_
 from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.containers.protobuf import Message, whole_file
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.findings import Findings, Format
-from tui_gru.interop.found import Convention, FoundGRU
-from tui_gru.interop.matching.cells import CellArrays, NotAGRUError
-from tui_gru.interop.matching.stacks import stack
+from tui_gru.interop.found import Convention, Findings, Format, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stack
 from tui_gru.interop.tensors import FLOATS, Array, Tensor, not_float
 
 NAME = "ONNX"

@@ -15,7 +15,7 @@ from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.containers.pickled_values import Builders, Machine, Named, Unknown
 from tui_gru.interop.containers.zip_archive import Member
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.findings import Findings, Format
+from tui_gru.interop.found import Findings, Format
 from tui_gru.interop.matching.named_arrays import find_by_name
 from tui_gru.interop.tensors import ITEM_SIZE, Array, ByteOrder, Tensor, checked_shape, decode
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
 from tui_gru.interop.errors import printable
-from tui_gru.interop.findings import Findings
-from tui_gru.interop.found import Convention
-from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stacked_cell
-from tui_gru.interop.matching.stacks import stack
+from tui_gru.interop.found import Convention, Findings, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stack, stacked_cell
 from tui_gru.interop.tensors import Tensor, Tensors
 
 #: Names of arrays that are multiplied with, or added to, the state, not the input.
@@ -32,30 +30,34 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
         groups |= finer if len(pairs) != 1 or _is_complete(finer, group, *pairs[0]) else {prefix: group}
     found, refused = [], []
     for prefix, group in groups.items():
-        name = printable(prefix) or "gru"
-        pairs = _pairs(group)
-        if not pairs:
-            continue
-        (W, U), *more = pairs
-        both = f"{name}: {printable(W)} {group[W].shape} and {printable(U)} {group[U].shape}"
-        if more:
-            refused.append(f"{both} {PAIRED}")
-        elif order is None:
-            refused.append(
-                f"{both} may be a GRU, but no name says in which order its gates are stacked; "
-                f"give the order: rzn as in torch, zrn as in Keras and ONNX"
-            )
-        else:
+        if pairs := _pairs(group):
+            W, U = pairs[0]
+            name = printable(prefix) or "gru"
             try:
-                cell = _cell(group, W, U, order)
+                found.append(_gru(name, group, pairs, order))
             except NotAGRUError as error:
-                refused.append(f"{both} are a GRU's, but {error}")
-                continue
-            reset = "after" if cell.biases == "two" or order == "rzn" else "before"
-            warning = f"reset {reset} and z keeps are assumed: give an input and its output to prove them"
-            evidence = f"gates {' '.join(order)}: as you said; found by its shapes"
-            found.append(stack(name, {(0, False): cell}, Convention(order, reset), evidence, warning))
+                both = f"{printable(W)} {group[W].shape} and {printable(U)} {group[U].shape}"
+                refused.append(f"{name}: {both} {error}")
     return Findings(tuple(found), tuple(refused))
+
+
+def _gru(name: str, group: dict[str, Tensor], pairs: Sequence[tuple[str, str]], order: str | None) -> FoundGRU:
+    """Return the GRU of the only pair of matrices in a group. Raises `NotAGRUError` with what there is to say about the pair."""
+    if len(pairs) > 1:
+        raise NotAGRUError(PAIRED)
+    if order is None:
+        raise NotAGRUError(
+            "may be a GRU, but no name says in which order its gates are stacked; "
+            "give the order: rzn as in torch, zrn as in Keras and ONNX"
+        )
+    try:
+        cell = _cell(group, *pairs[0], order)
+    except NotAGRUError as error:
+        raise NotAGRUError(f"are a GRU's, but {error}") from None
+    reset = "after" if cell.biases == "two" or order == "rzn" else "before"
+    warning = f"reset {reset} and z keeps are assumed: give an input and its output to prove them"
+    evidence = f"gates {' '.join(order)}: as you said; found by its shapes"
+    return stack(name, {(0, False): cell}, Convention(order, reset), evidence, warning)
 
 
 def biases_of(width: int, names: Iterable[str], tensors: Tensors) -> list[str]:

@@ -17,10 +17,8 @@ import numpy as np
 from tui_gru.interop.blocks import Blocks
 from tui_gru.interop.containers.hdf5 import Tree
 from tui_gru.interop.errors import printable
-from tui_gru.interop.findings import Findings
-from tui_gru.interop.found import Convention, FoundGRU
-from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stacked_cell
-from tui_gru.interop.matching.stacks import stack
+from tui_gru.interop.found import Convention, Findings, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stack, stacked_cell
 from tui_gru.interop.tensors import Array, Tensor
 
 ORDER = "zrn"

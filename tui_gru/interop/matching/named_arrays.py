@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tui_gru.interop.errors import printable
-from tui_gru.interop.findings import Findings
-from tui_gru.interop.found import Convention, FoundGRU
-from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, apart_cell, stacked_cell
+from tui_gru.interop.found import Convention, Findings, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, apart_cell, stack, stacked_cell
 from tui_gru.interop.matching.families import APART, STACKED, Apart, Stacked
 from tui_gru.interop.matching.guessing import biases_of, guessed
-from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
 from tui_gru.interop.tensors import Tensor, Tensors
 
@@ -111,6 +109,9 @@ def _roles(family: Stacked | Apart) -> dict[str, str]:
 def _gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
     family = group.family
     cells = {key: _cell(family, cell, tensors) for key, cell in group.cells.items()}
+    for spelled, role in _roles(family).items():
+        if len({role in names for names in group.cells.values()}) > 1:
+            raise NotAGRUError(f"{spelled} of one layer or direction is missing; save all of them")
     first = next(iter(cells.values()))
     convention, settled = _convention(family.convention, first)
     evidence = f"named as {family.label}: gates {_order_text(family, convention)}, reset {convention.reset}, z {convention.z}"

@@ -6,7 +6,7 @@ gradient of a step is the sum over its calls and the mean over its ranks, so bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
@@ -20,12 +20,19 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
-from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.opening.remarks import remarks
-from tui_gru.interop.recomputing.comparing import tolerance_of
+from tui_gru.interop.recomputing.comparing import TOLERANCES, tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
-from tui_gru.interop.recomputing.models import compiled_for, reads_head, recorded_gradients, torch_gradients, weights_of
-from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.recomputing.models import (
+    check_masks,
+    compiled_for,
+    reads_head,
+    recompute,
+    recorded_gradients,
+    sizes_of,
+    structure_of,
+    torch_gradients,
+    weights_of,
+)
 from tui_gru.interop.tensors import Array
 
 
@@ -66,24 +73,13 @@ class Frame:
         every = [call for calls in steps for call in calls]
         module = every[0].module
         T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
-        if not T or not B:
-            raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
         alike = all(call.timesteps == T for call in every) and all(sum(call.rows for call in calls) == B for calls in steps)
         widths = {call.classes for call in every} if classes is None else {classes}
         V = widths.pop() if len(widths) == 1 else 0
-        structure = Structure(
-            cell="gru-reset-after",
-            layers=module.layers,
-            bidirectional=module.bidirectional,
-            input="dense",
-            head="linear" if V else "",
-            loss="",
-            lengths=not alike or any(call.lengths for call in every),
-            dropout=any(call.masks for call in every),
-        )
-        sizes = {"I": module.input_size, "H": module.hidden_size, "B": B, "T": T} | ({"V": V} if V else {})
+        lengths, dropout = not alike or any(call.lengths for call in every), any(call.masks for call in every)
+        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout)
         dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
-        return cls(module, structure, sizes, dtype, any(call.learned for call in every))
+        return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in every))
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
@@ -106,8 +102,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     calls = [call for _, own in steps for call in own]
     first = calls[0]
     for call in calls:
-        if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
-            raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
+        check_masks(call)
     T, B, structure = frame.sizes["T"], frame.sizes["B"], frame.structure
     model = compiled(structure, frame.sizes, frame.dtype)
     width = frame.module.directions * frame.module.hidden_size
@@ -270,3 +265,51 @@ class _Joined:
         for call, rows in self._rows():
             lengths[rows] = call.timesteps if call.lengths is None else call.lengths
         return np.arange(self._T)[:, None] < lengths
+
+
+HALF = ("float16", "bfloat16")
+
+
+def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
+    """Yield sentences about the calls of one module in a step."""
+    if any(map(_reads_last_output_of_both_directions, calls)):
+        yield (
+            "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "
+            "hn has the last state of both directions."
+        )
+    if any(map(_reads_padding, calls)):
+        yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
+    for dtype in sorted({call.dtype for call in calls} & {*HALF}):
+        yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
+    if len(states := {_first_state(call) for call in calls}) == 1:
+        yield states.pop()
+
+
+def _first_state(call: GRUCall) -> str:
+    if not call.h0_given:
+        return "No h0 was given: it begins with 0, whatever the batch before ended with."
+    if call.h0_attached:
+        return "h0 was given with its graph: its gradient continues into the computation of h0."
+    return "h0 was given without a graph, as after detach(): the gradient ends there."
+
+
+def _reads_last_output_of_both_directions(call: GRUCall) -> bool:
+    """Return True if only the last timestep gets a gradient, as with `output[-1]`, whose reverse half is the first state, not the
+    last."""
+    if (
+        not call.module.bidirectional
+        or call.dout is None
+        or call.timesteps == 1
+        or call.lengths is not None
+        or call.dhn is not None
+    ):
+        return False
+    return not call.dout[:-1].any() and bool(call.dout[-1, :, call.module.hidden_size :].any())
+
+
+def _reads_padding(call: GRUCall) -> bool:
+    """Return True if only the longest rows get a gradient, as with `output[-1]` of padded rows; the shorter rows then get none."""
+    if call.lengths is None or call.dout is None or call.dhn is not None:
+        return False
+    reached, longest = call.dout.any(axis=(0, 2)), call.lengths == call.lengths.max()
+    return not longest.all() and bool(np.array_equal(reached, longest)) and not call.dout[: int(call.lengths.max()) - 1].any()

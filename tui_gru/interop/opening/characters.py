@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,14 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.given import weights_for
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Weights
-from tui_gru.interop.errors import ModelFileError
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.interop.containers import safetensors
+from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.formats import npz, torch_checkpoint
 from tui_gru.interop.found import FoundGRU
-from tui_gru.interop.opening.equations import cell_in
-from tui_gru.interop.opening.running import values_of
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.opening.running import cell_in, values_of
+from tui_gru.interop.tensors import Array, Tensor
 
 
 def character_run(
@@ -34,26 +40,8 @@ def character_run(
     """
     if found.directions == ("reverse",):
         raise ModelFileError(f"{found.name} reads backwards only, so it cannot predict; remove the head", option="head")
-    width = len(found.directions) * found.hidden_size
-    weight, bias = _head(head, width)
-    classes = weight.shape[1]
-    read = found.input_size if table is None else len(table)
-    if table is not None and table.shape[1] != found.input_size:
-        raise ModelFileError(
-            f"the embedding has the shape {table.shape}; {found.name} reads {found.input_size} numbers", option="embedding"
-        )
-    if read != classes:
-        cure = "name its table with embedding" if table is None else "they belong to other models"
-        raise ModelFileError(f"{found.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
-    known = vocabulary
-    if known is None:
-        known = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
-    if len(known) != classes:
-        what = "characters" if isinstance(known, str) or all(len(token) == 1 for token in known) else "tokens"
-        raise TuiGruError(
-            f"the vocabulary has {len(known)} {what}, and the model {classes}; give those it was trained on, in its order",
-            option="vocabulary",
-        )
+    weight, bias = _head(head, len(found.directions) * found.hidden_size)
+    known = _tokens(found, weight.shape[1], table, text, vocabulary)
     cell, cell_text = cell_in(found.convention)
     of_the_file = {
         "hidden_size": found.hidden_size,
@@ -71,6 +59,30 @@ def character_run(
     values = {**values_of(found, table), "Wy": weight, "by": bias}
     with np.errstate(all="ignore"):
         return config, weights_for(config.structure, config.sizes, config.dtype, values)
+
+
+def _tokens(
+    found: FoundGRU, classes: int, table: Array | None, text: str | Array, vocabulary: str | Sequence[str] | None
+) -> str | Sequence[str]:
+    """Return the vocabulary of the model. Raises `TuiGruError` if it, the embedding and the head do not fit each other."""
+    read = found.input_size if table is None else len(table)
+    if table is not None and table.shape[1] != found.input_size:
+        raise ModelFileError(
+            f"the embedding has the shape {table.shape}; {found.name} reads {found.input_size} numbers", option="embedding"
+        )
+    if read != classes:
+        cure = "name its table with embedding" if table is None else "they belong to other models"
+        raise ModelFileError(f"{found.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
+    known = vocabulary
+    if known is None:
+        known = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
+    if len(known) != classes:
+        what = "characters" if isinstance(known, str) or all(len(token) == 1 for token in known) else "tokens"
+        raise TuiGruError(
+            f"the vocabulary has {len(known)} {what}, and the model {classes}; give those it was trained on, in its order",
+            option="vocabulary",
+        )
+    return known
 
 
 def _named(ids: Array, known: Sequence[str]) -> list[str]:
@@ -91,3 +103,31 @@ def _head(head: tuple[Array, Array | None], width: int) -> tuple[Array, Array]:
     if bias.shape != (weight.shape[1],):
         raise ModelFileError(f"the bias of the head has the shape {bias.shape}, and its matrix {weight.shape}", option="head")
     return weight, bias
+
+
+#: For the ending of a matrix's name, the ending of its bias's name.
+_BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
+
+
+def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
+    """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
+    file = open_file(Path(os.path.expanduser(path)))
+    if torch_checkpoint.fits(file):
+        return torch_checkpoint.tensors(file)[0]
+    if npz.fits(file):
+        return npz.tensors(file)
+    if safetensors.fits(file):
+        return safetensors.tensors(file)
+    raise ModelFileError(f"{printable(path, 1000)}: tensors can be named in torch, safetensors and npz files only; give arrays")
+
+
+def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array, Array | None]:
+    """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
+    found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
+    if found is None:
+        raise ModelFileError(f"there is no tensor {name!r} in the file; {did_you_mean(name, tuple(tensors))}", option=option)
+    weight = tensors[found].read()
+    if weight.ndim != 2:
+        raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)
+    bias = next((tensors.get(found.removesuffix(own) + its) for own, its in _BIASES.items() if found.endswith(own)), None)
+    return weight, None if bias is None else bias.read()

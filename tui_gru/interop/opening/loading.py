@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,34 +15,21 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Weights
+from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect
-from tui_gru.interop.opening.characters import character_run
-from tui_gru.interop.opening.choosing import chosen
-from tui_gru.interop.opening.named_tensors import matrix, tensors_of
+from tui_gru.interop.opening.characters import character_run, matrix, tensors_of
 from tui_gru.interop.opening.numbers import Numbers, array_of
+from tui_gru.interop.opening.proof import prove
 from tui_gru.interop.opening.running import given_run
 from tui_gru.interop.opening.vocabulary import in_order, read_vocabulary
-from tui_gru.interop.proof import prove
 from tui_gru.interop.tensors import Array
 
 FilePath = str | PathLike[str]
-
-
-@dataclass(frozen=True)
-class Convention:
-    """The convention of a file as the user gives it. None means that the file, or the proof by its output, decides."""
-
-    order: str | None = None
-    reset: str | None = None
-    z: str | None = None
-    gate: str | None = None
-
-    @property
-    def options(self) -> dict[str, str | None]:
-        """The values by option."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+#: The convention of a file as the user gives it: order, reset, z and gate. Of what is None or missing, the file decides, or the
+#: proof by its output.
+Convention = Mapping[str, str | None]
 
 
 def on_numbers(path: FilePath, name: str | None, convention: Convention, given: Mapping[str, Any]) -> tuple[Given, str]:
@@ -53,16 +40,18 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
     """
     expect = given.get("expect")
     try:
-        every = inspect(path, **convention.options)
+        every = inspect(path, **convention)
     except ModelFileError:
-        if expect is None or convention.order is not None:
+        if expect is None or convention.get("order") is not None:
             raise
-        every = inspect(path, **{**convention.options, "order": ORDERS[0]})  # the expected output proves the order later
+        every = inspect(path, **{**convention, "order": ORDERS[0]})  # the expected output proves the order later
     found = chosen(every, path, name)
+    if given.get("embedding") is not None:
+        given = {**given, "embedding": _table(path, given["embedding"])}
     numbers = Numbers.of(found, **given)
     remark = found.warning
-    if numbers.y is not None and not any(convention.options.values()):
-        found, remark = _proved(found, numbers, numbers.y)
+    if numbers.y is not None and not any(convention.values()):
+        found, remark = _proved(found, numbers)
     elif given.get("inputs") is None:
         remark = remark or f"the inputs are {numbers.source}"
     run = given_run(found, numbers, Path(os.path.expanduser(path)))
@@ -79,12 +68,11 @@ def _not_finite(weights: Weights) -> str:
     return ""
 
 
-def _proved(found: FoundGRU, numbers: Numbers, y: Array) -> tuple[FoundGRU, str]:
+def _proved(found: FoundGRU, numbers: Numbers) -> tuple[FoundGRU, str]:
     """Return the GRU in the reading that gives the expected output, and a message or "". If no reading or several fit, the file
     decides."""
-    x = numbers.x if numbers.table is None else numbers.table[numbers.x]
     try:
-        proof = prove(found, x, y, numbers.h0 if numbers.given_h0 else None, numbers.lengths)
+        proof = prove(found, numbers)
     except ModelFileError as error:
         return found, f"the convention could not be proved: {error}"
     return proof.found, proof.message if not proof.settled or proof.found.convention != found.convention else ""
@@ -122,12 +110,9 @@ def on_text(
 
     Raises `TuiGruError` if the file cannot be read or the parts do not fit.
     """
-    found = chosen(inspect(path, **convention.options), path, name)
-    table, tensors = None, tensors_of(path)
-    if reads.embedding is not None:
-        by_name = isinstance(reads.embedding, str) and not reads.embedding.endswith(".npy")
-        table = matrix(tensors, reads.embedding, "embedding")[0] if by_name else array_of(reads.embedding, "embedding")
-    head = matrix(tensors, reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
+    found = chosen(inspect(path, **convention), path, name)
+    table = None if reads.embedding is None else _table(path, reads.embedding)
+    head = matrix(tensors_of(path), reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
     vocabulary = reads.vocabulary if reads.tokens is None else read_vocabulary(reads.tokens)
     if vocabulary is not None and not isinstance(vocabulary, str):
         vocabulary = in_order(vocabulary)
@@ -142,6 +127,12 @@ def on_text(
     return config, weights, "; ".join(filter(None, (found.warning, assumed, added, _not_finite(weights))))
 
 
+def _table(path: FilePath, embedding: Any) -> Array:
+    """Return the table of an embedding: a tensor of the file by name, an array, or one in a .npy file."""
+    by_name = isinstance(embedding, str) and not embedding.endswith(".npy")
+    return matrix(tensors_of(path), embedding, "embedding")[0] if by_name else array_of(embedding, "embedding")
+
+
 def _ids(value: Any) -> Array:
     ids = array_of(value, "inputs")
     ids = ids[:, 0] if ids.ndim == 2 and ids.shape[1] == 1 else ids
@@ -151,3 +142,20 @@ def _ids(value: Any) -> Array:
             option="inputs",
         )
     return ids.astype(np.int64)
+
+
+_SHOWN = 8
+
+
+def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
+    """Return the GRU of this name, by default the only one. Raises a `ModelFileError` that lists the names."""
+    names = [gru.name for gru in found]
+    if name is None and len(found) == 1:
+        return found[0]
+    if name is None:
+        listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ModelFileError(f"{printable(path, 1000)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
+    if name not in names:
+        near = did_you_mean(str(name), names)
+        raise ModelFileError(f"{printable(path, 1000)}: there is no GRU {name!r} in it; {near}", option="name")
+    return found[names.index(name)]

@@ -8,9 +8,8 @@ from weakref import WeakSet
 
 from tui_gru.engine.data.given import Given
 from tui_gru.equations.errors import did_you_mean
-from tui_gru.interop.capture.calls import CapturedStep, GRUCall
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, Note
 from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.opening.captured import CallShape, Frame, batch_of, calls_of
 from tui_gru.interop.recomputing.sequences import sequences

@@ -23,7 +23,7 @@ from tui_gru.engine.running.weights import Array
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.blocks import LETTERS
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention
-from tui_gru.interop.opening.equations import cell_in
+from tui_gru.interop.opening.running import cell_in
 from tui_gru.interop.recomputing.comparing import single_steps, stepwise
 
 _ORDER = "zrn"  # the order of gates that are not swapped

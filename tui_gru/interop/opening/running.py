@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from tui_gru.engine.data.given import Given, GivenBatch, weights_for
-from tui_gru.engine.model import Structure
+from tui_gru.engine.model import Structure, text_of
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.blocks import canonical
-from tui_gru.interop.found import FoundGRU
-from tui_gru.interop.opening.equations import cell_in
+from tui_gru.interop.found import Convention, FoundGRU
 from tui_gru.interop.opening.numbers import Numbers
 from tui_gru.interop.recomputing.comparing import TOLERANCES
 from tui_gru.interop.tensors import Array, precision_of
+
+_SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
+#: The formula of each gate function, with {} for its argument.
+_GATES = {"hard_sigmoid": "clamp(0.2 ⊙ ({}) + 0.5)", "hard_sigmoid_6": "clamp(({}) / 6 + 0.5)"}
+_GATE_LINE = re.compile(r"^((?:update|reset): .*= )σ\((.*)\)(\s*#.*)$", re.MULTILINE)
+_KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
+
+
+def cell_in(convention: Convention) -> tuple[str, str]:
+    """Return the name of the cell and the text of its equations; the text is empty for a built-in cell."""
+    return _cell(convention.reset, convention.z, convention.gate)
+
+
+@lru_cache(maxsize=16)
+def _cell(reset: str, z: str, gate: str) -> tuple[str, str]:
+    shipped = _SHIPPED.get((reset, z), "")
+    if shipped and gate == "sigmoid":
+        return shipped, ""
+    text = text_of("cell", shipped or "gru-reset-after")
+    if not shipped:
+        old, new = (re.search("^carry:.*$", each, re.MULTILINE) for each in (text, text_of("cell", "gru-cho")))
+        assert old is not None
+        assert new is not None
+        text = text.replace(old[0], new[0]).replace(_KEEPS, _TAKES)
+    if gate != "sigmoid":
+        text = _GATE_LINE.sub(lambda line: line[1] + _GATES[gate].format(line[2]) + line[3], text)
+    return f"gru, reset {reset}, z {z}, {gate}", text
+
 
 NO_LOSS = (
     "this GRU was opened without a head and a loss, so it has no gradient and cannot be trained; "

@@ -1,4 +1,4 @@
-"""Comparison of recomputed outputs of a call with those of the script, end to end and one step at a time."""
+"""Comparison of recomputed outputs with recorded ones, end to end and one step at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
-from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
 #: The largest rounding error, relative to the largest number, by the type in which the numbers were computed.
@@ -55,19 +54,6 @@ def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) 
     return Difference(name, ours, recorded, float(apart.max(initial=0)), float(largest), over_time)
 
 
-def compare_outputs(call: GRUCall, record: BatchRecord | None = None) -> list[Difference]:
-    """Compare the outputs and last states of a call, run from its first state to its end; from `record`, or computed in float64."""
-    record = recompute(call, "float64") if record is None else record
-    states = np.stack([record.border(state, end=True) for state in record.compiled.states])
-    found = [
-        difference("out", record.array(output_name(record)), call.out, timed=True),
-        difference("hn", states, call.hn),
-    ]
-    if record.compiled.model.structure.head and call.head is not None:
-        found.append(difference("logits", record.array("logits"), call.head.logits, timed=True))
-    return found
-
-
 def output_name(record: BatchRecord) -> str:
     """Return the name of the GRU's output in a model."""
     structure = record.compiled.model.structure
@@ -78,12 +64,6 @@ def output_name(record: BatchRecord) -> str:
         if not structure.bidirectional
         else (f"out_l{structure.layers - 1}")
     )
-
-
-def one_step_at_a_time(call: GRUCall, record: BatchRecord | None = None) -> Difference:
-    """Compare the outputs of a call, each computed from the recorded state before it, so that rounding does not accumulate."""
-    record = recompute(call, "float64") if record is None else record
-    return stepwise(record, call.out, call.lengths)
 
 
 def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> Difference:

@@ -13,8 +13,6 @@ import numpy as np
 from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
-from tui_gru.interop.recomputing.models import torch_gradients
-from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
 Derive: TypeAlias = Callable[[GRUCall], Mapping[str, Array]]  # call -> its gradients, by torch's names
@@ -80,14 +78,13 @@ class GradientComparison:
         }[self.cause]
 
 
-def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Derive | None = None) -> GradientComparison:
+def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> GradientComparison:
     """Compare the derived gradients of a step, summed over all calls, with the gradients for the optimizer.
 
-    `steps` has the step of one process, or the same step of all ranks, whose mean is p.grad. `derive` computes the
-    gradients of a call; the default does so in float64. Raises `CaptureError` for a call that cannot be computed.
+    `steps` has the step of one process, or the same step of all ranks, whose mean is p.grad. `derive` computes the gradients of a
+    call.
     """
-    steps = [steps] if isinstance(steps, CapturedStep) else list(steps)
-    first, derive = steps[0], derive or _derived
+    first = steps[0]
     recorded = {name: first.gradients[name] for name in _parameters(steps) if name in first.gradients}
     calls = [[(call, derive(call)) for call in step.calls if _counts(call)] for step in steps]
     computed = tuple(_computed(calls))
@@ -111,11 +108,6 @@ def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Deri
             if tried[-1].error <= tolerance:
                 return tried[-1]
     return replace(min(tried, key=lambda comparison: comparison.error), cause=Cause.DIFFERENT if finite else Cause.NOT_FINITE)
-
-
-def _derived(call: GRUCall) -> Mapping[str, Array]:
-    record = recompute(call, "float64")
-    return torch_gradients(call, record.own_gradients, record.compiled)
 
 
 def _counts(call: GRUCall) -> bool:

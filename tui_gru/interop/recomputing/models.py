@@ -1,4 +1,5 @@
-"""A captured call as a model: its structure, sizes and weights, and the conversion back to torch's names and shapes."""
+"""A captured call as a model: its structure, sizes and weights, the computation of its values, and the conversion back to torch's
+names and shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +11,11 @@ from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
 from tui_gru.engine.numbers import gib
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Weights
+from tui_gru.equations.compose import LIVE
+from tui_gru.equations.names import with_word
 from tui_gru.interop.blocks import LETTERS, Blocks, canonical
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
@@ -20,18 +25,32 @@ ORDER = "rzn"  # the order of gates in torch
 HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that came through the head
 
 
-def structure_of(call: GRUCall) -> Structure:
-    """Return the model of a call: the stack of the GRU on given numbers, with the head if only the head read the output."""
+def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool) -> Structure:
+    """Return the model of a GRU on given numbers: its stack, with `head` if only the head read the output."""
     return Structure(
         cell="gru-reset-after",
-        layers=call.module.layers,
-        bidirectional=call.module.bidirectional,
+        layers=module.layers,
+        bidirectional=module.bidirectional,
         input="dense",
-        head="linear" if reads_head(call) else "",
+        head="linear" if head else "",
         loss="",
-        lengths=call.lengths is not None,
-        dropout=bool(call.masks),
+        lengths=lengths,
+        dropout=dropout,
     )
+
+
+def sizes_of(module: GRUModule, timesteps: int, rows: int, classes: int) -> dict[str, int]:
+    """Return the sizes of the model; `classes` is the width of the head, or 0. Raises `CaptureError` for an empty call."""
+    if not rows or not timesteps:
+        raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
+    sizes = {"I": module.input_size, "H": module.hidden_size, "B": rows, "T": timesteps}
+    return sizes | ({"V": classes} if classes else {})
+
+
+def check_masks(call: GRUCall) -> None:
+    """Raise `CaptureError` for a call with unknown masks, whose inner values cannot be computed."""
+    if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
+        raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
 
 
 def reads_head(call: GRUCall) -> bool:
@@ -49,14 +68,10 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
 
     Raises `CaptureError` for a call whose inner values cannot be computed: with unknown masks, or too large for the memory.
     """
-    if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
-        raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
-    sizes = {"I": call.module.input_size, "H": call.module.hidden_size, "B": call.rows, "T": call.timesteps}
-    if not call.rows or not call.timesteps:
-        raise CaptureError(f"{call.module.name}: a call without rows or timesteps has nothing to show; choose another one")
-    structure = structure_of(call)
-    if structure.head and call.head is not None:
-        sizes["V"] = len(call.head.weight)
+    check_masks(call)
+    classes = len(call.head.weight) if call.head is not None and reads_head(call) else 0
+    sizes = sizes_of(call.module, call.timesteps, call.rows, classes)
+    structure = structure_of(call.module, head=classes > 0, lengths=call.lengths is not None, dropout=bool(call.masks))
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
     if model.record_bytes > machine_memory() // 2:
         raise CaptureError(
@@ -118,3 +133,34 @@ def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[
         }
         found |= {role + suffix: np.concatenate(parts) for role, parts in rows.items()}
     return {name: found[name] for name in call.module.weight_names}
+
+
+def fill(record: BatchRecord, call: GRUCall) -> None:
+    """Load the inputs, first states, weights and outside gradients of a call into a record of `compiled_for(call)`."""
+    model = record.compiled.model
+    record.array("x")[...] = call.x
+    if call.lengths is not None:
+        record.array(LIVE)[...] = np.arange(call.timesteps)[:, None] < call.lengths
+    for number, mask in enumerate(call.masks):
+        record.array(f"mask_l{number}")[...] = mask
+    for state, h0 in zip(record.compiled.states, call.h0, strict=True):
+        record.border(state, end=False)[...] = h0
+    (output,) = model.page.outputs
+    given = call.head.dlogits if call.head is not None and model.structure.head else call.dout
+    record.array(with_word(f"d{output}", "given"))[...] = 0 if given is None else given
+    for i, flow in enumerate(record.flows_in):
+        flow[...] = 0 if call.dhn is None else call.dhn[i]
+    record.before = weights_of(call, record.compiled)
+
+
+def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
+    """Compute all inner values of a call: forward, and backward if it received a gradient. There is no update.
+
+    The dtype is `dtype`, by default that of `compiled_for`. The values are written to `record`, or to a new record, which is
+    returned. Raises `CaptureError`.
+    """
+    record = BatchRecord(compiled_for(call, dtype)) if record is None else record
+    with np.errstate(all="ignore"):  # NaN and infinities are valid numbers here
+        fill(record, call)
+        compute(record, None, learn=call.learned)
+    return record

@@ -9,7 +9,7 @@ import numpy as np
 
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
-from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.recomputing.models import recompute
 from tui_gru.interop.tensors import Array
 
 ROUNDING = 1e-6  # relative to the largest gradient; smaller gradients are rounding errors, not gradients from outside

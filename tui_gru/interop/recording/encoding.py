@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, WeightSet
-from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, Note, WeightSet
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.tensors import Array, Tensor
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -87,14 +87,12 @@ class Progress:
 
 
 def read_line(text: str) -> Line | Progress:
-    """Parse one line of steps.rankN.jsonl. Raises `ModelFileError` for an invalid or incomplete line."""
+    """Parse one line of steps.rankN.jsonl, without its `losses`. Raises `ModelFileError` for an invalid or incomplete line."""
     try:
         entry = json.loads(text)
-        losses = tuple(number(loss) for loss in entry["losses"])
         if "step" not in entry:
-            return Progress(_count(entry["steps"]), losses, entry["closed"] is True)
-        why = entry["why"] if entry["why"] in ("every", "trigger", "before") else "every"
-        return Line(_count(entry["step"]), why, number(entry["loss"]), number(entry["norm"]), losses)
+            return Progress(_count(entry["steps"]), closed=entry["closed"] is True)
+        return Line(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
 
@@ -135,12 +133,3 @@ def read_text(path: Path) -> str:
         if size > MOST_TEXT:
             raise ModelFileError(f"{path.name} in it has {size} bytes, more than {MOST_TEXT}; it is not read")
         return file.read(MOST_TEXT).decode("utf-8", "replace")
-
-
-def losses_of(lines: Sequence[Line | Progress]) -> dict[int, float | None]:
-    """Return the loss of every step in the lines."""
-    found: dict[int, float | None] = {}
-    for line in lines:
-        end = line.step + 1 if isinstance(line, Line) else line.steps
-        found |= dict(zip(range(end - len(line.losses), end), line.losses, strict=True))
-    return found

@@ -14,7 +14,6 @@ from tui_gru.interop.recording.folder import (
     Line,
     Progress,
     lines_name,
-    losses_of,
     rank_of_lines,
     read_line,
     read_text,
@@ -30,7 +29,6 @@ class KeptStep:
 
     number: int
     ranks: tuple[int, ...]
-    why: str = "every"  # or "trigger", or "before" a trigger
     loss: float | None = None
     norm: float | None = None
 
@@ -43,7 +41,6 @@ class Listing:
     total: int
     ranks: frozenset[int]
     closed_ranks: frozenset[int]
-    losses: Mapping[int, float | None]
     damaged: tuple[str, ...]
 
 
@@ -52,7 +49,6 @@ class _Lines:
     """The contents of the file of lines of one rank."""
 
     steps: dict[int, Line] = field(default_factory=dict)
-    losses: dict[int, float | None] = field(default_factory=dict)
     total: int = 0
     closed: bool = False
     damaged: int = 0
@@ -71,13 +67,11 @@ def list_folder(folder: Path) -> Listing:
     damaged: list[str] = []
     lines = {rank: _lines(folder, rank, damaged) for rank in sorted(ranks)}
     steps = tuple(_kept(folder, step, tuple(sorted(of)), lines, damaged) for step, of in sorted(shards.items()))
-    first = next(iter(lines.values()), _Lines())
     return Listing(
         steps,
         max([steps[-1].number + 1 if steps else 0, *(of.total for of in lines.values())]),
         frozenset(ranks.union(*shards.values())),
         frozenset(rank for rank, of in lines.items() if of.closed),
-        first.losses,
         tuple(damaged),
     )
 
@@ -101,7 +95,6 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
     if found.damaged:
         damaged.append(f"{lines_name(rank)}: {found.damaged} lines of it are damaged; the steps themselves are not")
     found.steps = {entry.step: entry for entry in entries if isinstance(entry, Line)}
-    found.losses = losses_of(entries)
     found.total = max((entry.steps if isinstance(entry, Progress) else entry.step + 1 for entry in entries), default=0)
     found.closed = any(isinstance(entry, Progress) and entry.closed for entry in entries)
     return found
@@ -110,11 +103,10 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
 def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _Lines], damaged: list[str]) -> KeptStep:
     for rank in ranks:
         if rank in lines and (line := lines[rank].steps.get(step)) is not None:
-            return KeptStep(step, ranks, line.why, line.loss, line.norm)
+            return KeptStep(step, ranks, line.loss, line.norm)
     try:  # the process was killed between writing the step and its line; the step has the same data
         about, _ = read_shard(folder / shard_name(step, ranks[0]))
-        why = about["why"] if about["why"] in ("every", "before", "trigger") else "every"
-        return KeptStep(step, ranks, why, number(about["loss"]), number(about["norm"]))
+        return KeptStep(step, ranks, number(about["loss"]), number(about["norm"]))
     except (ModelFileError, OSError, KeyError, TypeError) as error:
         damaged.append(f"{shard_name(step, ranks[0])}: {printable(error, 200)}")
         return KeptStep(step, ranks)

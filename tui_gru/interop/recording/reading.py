@@ -4,12 +4,12 @@ it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tui_gru.engine.numbers import gib
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
@@ -19,19 +19,17 @@ from tui_gru.interop.recording.folder import RUN, RecordingVersionError, read_ru
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
 from tui_gru.interop.recording.outlines import Outlines
 from tui_gru.interop.recording.shards import read_shard
-from tui_gru.interop.tensors import Tensor
 
 _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The contents of a recording's folder at the time of reading; `refreshed` reads it again.
+    """The contents of a recording's folder at the time of reading.
 
     `ranks` is the number of processes that trained together; `missing_ranks` are those without files. `steps` has the kept steps
     in order; `total` is the number of all steps. `closed` says that every rank with files has ended its recording; otherwise it
-    is still being written, or was interrupted. `losses` has all known losses, also of steps that were not kept. `damaged` has a
-    line, with the reason, for each part that cannot be read.
+    is still being written, or was interrupted. `damaged` has a line, with the reason, for each part that cannot be read.
     """
 
     folder: Path
@@ -41,41 +39,19 @@ class Recording:
     total: int
     missing_ranks: tuple[int, ...] = ()
     closed: bool = False
-    losses: Mapping[int, float | None] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)  # the content of run.json
-
-    def refreshed(self) -> Recording:
-        """Return the current state of the recording. Raises `RecordingError`."""
-        return open_recording(self.folder)
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps between recorded steps, each as the step before and the step after the gap."""
         pairs = zip(self.steps, self.steps[1:], strict=False)
         return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
 
-    def is_complete(self, number: int) -> bool:
-        """Return True if all ranks recorded a step, so that its gradients can be derived. Raises `RecordingError` if none did."""
-        return len(self._kept(number).ranks) == self.ranks
-
     def load(self, number: int, rank: int | None = None) -> CapturedStep:
         """Return a step with all of its arrays, of one rank, by default the lowest that recorded it. Raises `RecordingError`."""
         path = self._path(number, rank)
         return _read(path, lambda: _load(path))
 
-    def load_all(self, number: int) -> list[CapturedStep]:
-        """Return a step of every rank that recorded it. Raises `RecordingError`."""
-        return [self.load(number, rank) for rank in self._kept(number).ranks]
-
-    def tensors(self, number: int, rank: int | None = None) -> dict[str, Tensor]:
-        """Return the arrays of a step by name, `calls.0.x`, `weights.0.weight_hh_l0` …, each read on demand.
-
-        Raises `RecordingError`; reading one raises `ModelFileError`.
-        """
-        path = self._path(number, rank)
-        return _read(path, lambda: read_shard(path)[1])
-
-    def outline(self, number: int, rank: int | None = None) -> CapturedStep:
+    def outline(self, number: int, rank: int) -> CapturedStep:
         """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked.
 
         Steps with the same calls and shapes share one outline, whose number, loss and settings are those of one of them. Raises
@@ -145,7 +121,7 @@ def _opened(folder: Path) -> Recording:
         if not listing.steps:
             raise ModelFileError(f"{reason}; give the folder that tui_gru.record wrote") from None
         damaged.append(reason)
-        run, (modules, ranks) = {}, _of_steps(folder, listing)
+        modules, ranks = _of_steps(folder, listing)
     here = listing.ranks
     return Recording(
         folder,
@@ -155,9 +131,7 @@ def _opened(folder: Path) -> Recording:
         listing.total,
         tuple(rank for rank in range(ranks) if rank not in here),
         bool(here) and here == listing.closed_ranks,
-        listing.losses,
         tuple(damaged),
-        run,
     )
 
 

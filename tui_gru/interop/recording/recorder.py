@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict
 from errno import ENOTDIR
 from os import PathLike
@@ -13,15 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
+
 from tui_gru.interop.capture.buffers import Buffers
 from tui_gru.interop.capture.calls import CapturedStep
 from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.errors import CaptureError, ModelFileError, printable
 from tui_gru.interop.recording.encoding import encoded, plain
 from tui_gru.interop.recording.folder import RUN, Line, Progress, lines_name, read_run, shard_name, write_run
-from tui_gru.interop.recording.numbers import is_finite, norm_of
 from tui_gru.interop.recording.shards import write_shard
 from tui_gru.interop.recording.trigger import Trigger
+from tui_gru.interop.tensors import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -222,3 +225,39 @@ def record(
     loss. Raises a `TuiGruError` that names the argument and says what to do.
     """
     return Recorder(folder, module, optimizer, head, every, last, on, rank)
+
+
+def norm_of(step: CapturedStep) -> float | None:
+    """Return the Euclidean norm of all gradients that the step recorded; None if it recorded none."""
+    gradients = list(_gradients(step))
+    if not gradients:
+        return None
+    square = sum(_square(array) for array in gradients)
+    return math.sqrt(square)
+
+
+def is_finite(step: CapturedStep, norm: float | None) -> bool:
+    """Return True if the loss, the gradients, and all outputs of the GRUs and their gradients are finite."""
+    if step.loss is not None and not math.isfinite(step.loss):
+        return False
+    if norm is not None and not math.isfinite(norm) and not all(np.isfinite(array).all() for array in _gradients(step)):
+        return False
+    outside = (array for call in step.calls for array in (call.out, call.hn, call.dout, call.dhn) if array is not None)
+    return all(math.isfinite(_square(array)) or bool(np.isfinite(array).all()) for array in outside)
+
+
+def _gradients(step: CapturedStep) -> Iterator[Array]:
+    yield from step.gradients.values()
+    yield from (
+        gradient
+        for used in {id(call.weights): call.weights for call in step.calls}.values()
+        for gradient in used.gradients.values()
+    )
+
+
+def _square(array: Array) -> float:
+    """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
+    flat = array.reshape(-1)
+    with np.errstate(all="ignore"):
+        square = float(np.dot(flat, flat))
+    return square if math.isfinite(square) or flat.dtype == np.float64 else float(np.square(flat, dtype=np.float64).sum())

@@ -46,7 +46,7 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
 def set_value(screen: MainScreen, rest: Arguments) -> None:
     """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`."""
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.debugger.session.changes import ALIASES
+    from tui_gru.debugger.session.verbs.changes import ALIASES
     from tui_gru.tui.verbs.verb import example
 
     program, before = screen.session.program, screen.snapshot

@@ -116,14 +116,15 @@ def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) ->
     """Raise a `TypedError`, with the column in the typed text, if a field cannot be parsed."""
     from tui_gru.debugger.breakpoints.hit_count import HitCount
     from tui_gru.debugger.breakpoints.log_points import LogPoint
-    from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
+    from tui_gru.debugger.expressions.conditions import compile_condition
+    from tui_gru.debugger.expressions.parser import compile_expression
 
     names = session.program.spellings
     checks: dict[str, Callable[[str], object]] = {
         "condition": lambda text: compile_condition(text, names),
         "hits": HitCount.parse,
         "log": lambda text: LogPoint.parse(text, names),
-        "expression": lambda text: compile_value(text, names),
+        "expression": lambda text: compile_expression(text, names),
     }
     for name, text in fields.items():
         if text and name in checks:

@@ -16,7 +16,7 @@ from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.anchor import Anchor
+    from tui_gru.debugger.timeline.timeline import Anchor
 
 _MARK = "▸ "
 

@@ -11,6 +11,7 @@ import numpy as np
 from textual.containers import Container
 from textual.content import Content
 
+from tui_gru.debugger.program.listing import layer_at
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.widgets.boxes import EMPTY, Box
@@ -38,7 +39,7 @@ class View:
         program = snapshot.program
         if self.layer is not None and self.layer < len(program.layers):
             return program.layers[self.layer]
-        return program.layer_at(snapshot.line)
+        return layer_at(program, snapshot.line)
 
 
 class Compared(Enum):

@@ -169,9 +169,11 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
     """Return the norms of the gradients of the states, back through time."""
     if not record.learned:
         return []
+    from tui_gru.debugger.analysis.flow import flow_names  # imported late: most runs do not explode
+
     found = []
     for state in program.model.page.states:
-        names = program.flow_of(state)
+        names = flow_names(program, state)
         delta, ahead = record.array(names.delta), record.array(names.ahead)
         with np.errstate(all="ignore"):
             own = max(_norms(record.array(names.own) if names.own else delta - ahead))

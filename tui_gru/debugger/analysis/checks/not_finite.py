@@ -39,7 +39,7 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
 
     def visit(batch: int, record: BatchRecord) -> bool:
         nonlocal found
-        found = _in_batch(timeline.program, batch, record)
+        found = not_finite_in(timeline.program, batch, record)
         return found is not None or monitor(batch, record)
 
     timeline.walk(_begin(timeline, last), last, visit)
@@ -57,7 +57,8 @@ def _begin(timeline: Timeline, last: int) -> int:
     return int(broken[0]) if broken.size else 0 if timeline.program.config.given is not None else last
 
 
-def _in_batch(program: Program, batch: int, record: BatchRecord) -> NotFinite | None:
+def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinite | None:
+    """Return the first number in a batch that is not finite."""
     every = list(computed_in_order(program, learned=record.learned))
     names = dict.fromkeys(name for name, _ in every)
     broken = {name for name in names if not np.isfinite(_whole(program, record, name)).all()}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.checks.expected import Expected, expected_of
-from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
+from tui_gru.debugger.analysis.unrolled import Differentiable, given_to, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
@@ -19,7 +19,7 @@ from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.data.tokens import Text, picked
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array
@@ -71,7 +71,12 @@ class Examined:
 
     @cached_property
     def maybe_not_finite(self) -> NDArray[np.intp]:
-        """The completed batches whose scalars show that something in them is not finite, in order."""
+        """The completed batches in which something may be not finite, in order, by their scalars.
+
+        The scalars of a model file or of a captured batch do not depend on its inputs, so all of its batches are returned.
+        """
+        if self.config.given is not None and self.timeline.memory.numbers is None:
+            return np.arange(self.count)
         known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
         finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
         return np.flatnonzero(~np.logical_and.reduce(finite))
@@ -99,13 +104,9 @@ class Examined:
     @cached_property
     def varied(self) -> bool:
         """True if the last batches have enough entries and different inputs."""
-        inputs = [self._given(record) for _, record in self.recent]
+        inputs = [given_to(self.program, record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
-
-    def _given(self, record: BatchRecord) -> NDArray[np.generic]:
-        name = self.program.input
-        return record.ids(name) if self.program.model.page.inputs[name].one_hot else record.array(name)
 
     @cached_property
     def last_prediction(self) -> dict[str, Wide]:
@@ -121,7 +122,7 @@ class Examined:
         with NUMPY_SETTINGS:
             reader = Differentiable(program, record.before, T, B)
             states = {state: record.border(state, end=False) for state in record.compiled.states}
-            output = reader.forward(self._given(record), states)
+            output = reader.forward(given_to(self.program, record), states)
             slope = np.zeros_like(output)
             for row, target in enumerate(record.ids(program.target)[-1].tolist()):
                 slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B
@@ -169,19 +170,10 @@ class Examined:
         """Return the on-screen spelling of a name."""
         return self.program.writer.name(name)
 
-    def counted_as(self, name: str) -> str:
-        """Return the word for one entry of the last axis of a name: unit."""
-        return self.program.names[name].counted[-1].strip()
-
     @staticmethod
     def quoted(text: str) -> str:
         """Return a text in quotation marks, with signs for invisible characters."""
         return f"“{''.join(map(shown_char, text))}”"
-
-    def text_of(self, batch: int, row: int) -> str:
-        """Return the text that a row of a batch reads."""
-        ids = self.record(batch).ids(self.program.input)[:, row]
-        return self.config.as_string(picked(ids, self.config.vocabulary))
 
     @property
     def values(self) -> tuple[str, ...]:

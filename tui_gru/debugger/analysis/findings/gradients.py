@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tui_gru.debugger.analysis.checks.not_finite import not_finite_in
 from tui_gru.debugger.analysis.findings.examined import Examined, Wide
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
 from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
-from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
+from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.engine.numbers import percent, rounded
 from tui_gru.engine.running.batch import BatchRecord
 
@@ -26,40 +27,38 @@ _MOST = 0.5
 
 def not_finite(x: Examined) -> Iterator[Finding]:
     """Find the first number that is NaN or infinite, and the line that computed it."""
-    broken = ((batch, _first_not_finite(x, x.record(batch))) for batch in x.maybe_not_finite.tolist())
+    broken = ((batch, not_finite_in(x.program, batch, x.record(batch))) for batch in x.maybe_not_finite.tolist())
     batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
     if first is None:
         return
-    record, (name, t, index) = x.record(batch), first
-    line = x.program.tick_of(name, t)
+    record, name, t, index = x.record(batch), first.name, first.t, first.index
+    read = x.program.names[name].kind is Kind.INPUT
+    line = x.program.there_at(name, t) if read and t is not None else x.program.tick_of(name, t)
     tick = batch * x.program.ticks + line if line is not None else x.end(batch)
     array = np.asarray(recorded(x.program, record, name, t))
     value = float(array[index])
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
     _, text = x.program.made_by(name) if name in x.program.lines or name in x.program.parts else ("", "")
     number = None if x.program.names[name].kind is Kind.GRADIENT else ValueRef(name, index, t, tick)
+    if read:
+        cure = "look for it in the data that the model reads"
+    elif x.config.given is not None:
+        cure = "look for it in the weights; in the program that trained them, use a smaller learning rate, or clip the gradient"
+    else:
+        cure = "step back to before it; then use a smaller --learning-rate, or --clip 1"
     last = x.losses[batch - 1] if batch else None
     before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
     yield Finding(
         "not-finite",
-        f"{x.written(name)} became {'NaN' if np.isnan(value) else 'infinite'} in {x.at(batch)}",
+        f"{x.written(name)} {'is' if read else 'became'} {'NaN' if np.isnan(value) else 'infinite'} in {x.at(batch)}",
         "Every number computed from it is not finite either, and after the update neither are the weights.",
-        "step back to before it; then use a smaller --learning-rate, or --clip 1",
+        cure,
         (
             Evidence(f"the first number that is not finite: {where} = {value}{before}", number, value),
             *((Evidence(f"the line that computed it: {text}"),) if text else ()),
         ),
         tick,
     )
-
-
-def _first_not_finite(x: Examined, record: BatchRecord) -> tuple[str, int | None, tuple[int, ...]] | None:
-    for name, t in computed_in_order(x.program, learned=record.learned):
-        array = np.asarray(recorded(x.program, record, name, t))
-        good = np.isfinite(array)
-        if not good.all():
-            return name, t, tuple(map(int, np.unravel_index(np.argmin(good), array.shape)))
-    return None
 
 
 def zero_gradient(x: Examined) -> Iterator[Finding]:
@@ -107,16 +106,11 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
             known = x.program.names.get(read)
             if read in seen or known is None or known.kind not in (Kind.DELTA, Kind.VALUE, Kind.STATE) or not known.timed:
                 continue
-            if not record.array(read).any() and not _comes_from_elsewhere(x, read):
+            if not record.array(read).any() and x.program.state_ahead(read) is None:  # it is always 0 after the last timestep
                 name = read
                 break
         else:
             return name
-
-
-def _comes_from_elsewhere(x: Examined, name: str) -> bool:
-    """Return True if a name is the gradient from after the last timestep, which is always 0."""
-    return name in {x.program.model.page.ahead(state) for state in x.program.model.page.states}
 
 
 def vanishing_gradient(x: Examined) -> Iterator[Finding]:

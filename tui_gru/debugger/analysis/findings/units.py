@@ -121,6 +121,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
         t = x.program.seq_length - 1
         value = float(record.array(gate)[t, 0, unit])
         share = float((kept[:, unit] >= _SHUT).mean())
+        least, largest = float(values[:, unit].min()), float(values[:, unit].max())
         written = x.written(gate)
         yield Finding(
             "gate-never-opens",
@@ -131,9 +132,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
             "initial weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
             (
                 Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
-                Evidence(
-                    f"{x.written(state)} of it stays between {rounded(values[:, unit].min())} and {rounded(values[:, unit].max())}"
-                ),
+                Evidence(f"{x.written(state)} of it stays between {rounded(least)} and {rounded(largest)}"),
                 Evidence(
                     f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
                     x.entry(batch, gate, (0, unit), t),
@@ -170,7 +169,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
             "other initial weights (--seed, --init torch), or fewer units (--hidden-size)",
             (
                 Evidence(
-                    f"in {len(values):,} entries it varies by {rounded(values[:, unit].max() - values[:, unit].min())} at most, "
+                    f"in {len(values):,} entries it varies by {rounded(float(np.ptp(values[:, unit])))} at most, "
                     f"of a largest value of {rounded(scale)}"
                 ),
                 Evidence(

@@ -12,7 +12,6 @@ import numpy as np
 from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.activity import Activity, context, of_text
 from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
-from tui_gru.debugger.analysis.classes import CLASSES
 from tui_gru.debugger.analysis.findings.table import find
 from tui_gru.debugger.analysis.loss_places import Losses
 from tui_gru.debugger.analysis.reading import read_text
@@ -146,7 +145,7 @@ def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
 
 def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
     """Yield units, sorted by their correlation with a class."""
-    found = activity.goes_with(CLASSES.values())
+    found = activity.goes_with()
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
         pick = activity.most if found[unit].r >= 0 else activity.least

@@ -32,15 +32,8 @@ def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findi
         options=tuple(_options(program.config, given)),
         facts=(*_facts(given, batch, known, norms), *_compared(moment, given)),
         curve=tuple((i + 1, float(loss)) for i, loss in enumerate(known)),
-        lines=(),
         findings=findings,
-        units=(),
         name=program.writer.name(program.main_state),
-        text="",
-        values=np.empty((0, 0)),
-        classes=(),
-        hardest=(),
-        samples=(),
         of="kept steps" if given.steps else "batches",
     )
 

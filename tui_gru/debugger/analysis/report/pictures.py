@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.report.gathered import printable_text
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.engine.numbers import rounded
 
-WIDTH = 960
+WIDTH, CURVE_HEIGHT = 960, 240
 _INK, _DIM, _GRID, _LINE = "#1d2429", "#566168", "#c3c8c6", "#0b6b60"
 _POSITIVE, _NEGATIVE = (31, 95, 168), (196, 92, 20)  # blue and orange, around white
 _FONT = 'font-family="ui-monospace,Menlo,Consolas,monospace"'
@@ -25,7 +25,7 @@ def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anc
     )
 
 
-def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
+def curve(report: Report) -> list[str]:
     """Return the mean loss of each piece of the run on a logarithmic scale, and the baselines as lines with their names."""
     points = [(batch, loss) for batch, loss in report.curve if math.isfinite(loss) and loss > 0]
     if not points:
@@ -33,7 +33,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
     lines = [(name, value) for name, value in report.lines if value > 0]
     heights = [math.log(value) for _, value in (*points, *lines)]
     low, high = min(heights), max(heights)
-    left, right, top, bottom = 60, width - 80, 12, height - 24
+    left, right, top, bottom = 60, WIDTH - 80, 12, CURVE_HEIGHT - 24
     last = report.curve[-1][0]
 
     def x(batch: int) -> float:
@@ -114,21 +114,3 @@ def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
 def moved(elements: Sequence[str], x: float, y: float) -> str:
     """Return elements moved to another place."""
     return f'<g transform="translate({x:g} {y:g})">{"".join(elements)}</g>'
-
-
-def wrapped(words: str, width: int) -> Iterator[str]:
-    """Yield words wrapped to lines of at most `width` characters; longer words are cut."""
-    line = ""
-    for word in words.split():
-        while len(word) > width:
-            if line:
-                yield line
-                line = ""
-            yield word[:width]
-            word = word[width:]
-        if line and len(line) + 1 + len(word) > width:
-            yield line
-            line = ""
-        line = f"{line} {word}" if line else word
-    if line:
-        yield line

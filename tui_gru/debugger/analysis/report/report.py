@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +34,13 @@ class Report:
     options: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     curve: tuple[tuple[int, float], ...]
-    lines: tuple[tuple[str, float], ...]
     findings: tuple[Finding, ...]
-    units: tuple[UnitNote, ...]
     name: str
-    text: Text
-    values: NDArray[np.floating]
-    classes: tuple[Share, ...]
-    hardest: tuple[tuple[tuple[str, str, str], float], ...]
-    samples: tuple[tuple[str, str], ...]
+    lines: tuple[tuple[str, float], ...] = ()
+    units: tuple[UnitNote, ...] = ()
+    text: Text = ""
+    values: NDArray[np.floating] = field(default_factory=lambda: np.empty((0, 0)))
+    classes: tuple[Share, ...] = ()
+    hardest: tuple[tuple[tuple[str, str, str], float], ...] = ()
+    samples: tuple[tuple[str, str], ...] = ()
     of: str = "batches"

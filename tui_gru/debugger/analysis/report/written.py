@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.report import pictures
 from tui_gru.debugger.analysis.report.gathered import printable_text
-from tui_gru.debugger.analysis.report.pictures import WIDTH, moved, svg, text, wrapped
-from tui_gru.debugger.analysis.report.report import Report
+from tui_gru.debugger.analysis.report.pictures import CURVE_HEIGHT, WIDTH, moved, svg, text
+from tui_gru.debugger.analysis.report.report import Report, UnitNote
 from tui_gru.engine.numbers import rounded
 
 _STYLE = """\
@@ -27,25 +29,12 @@ def as_html(report: Report) -> str:
     """Return the report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
-        parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
+        parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, CURVE_HEIGHT, label="the loss of the run")))
     parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(_findings_html(report))))
     if report.units:
-        drawn, height = pictures.heat_map(report)
-        rows = [
-            (f"unit {note.unit + 1}", f"{note.goes_with} {note.r:+.2f}", "  ·  ".join(_marked(place) for place in note.places))
-            for note in report.units
-        ]
-        table = "".join(f"<tr><td>{a}</td><td>{escape(b)}</td><td>{c}</td></tr>" for a, b, c in rows)
-        words = "<p>Each unit with the class of characters it correlates with most (Pearson's r), and where it is strongest.</p>"
-        heat = svg(drawn, WIDTH + 140, height, label="units over the text")
-        parts.append(_section(f"Units of {report.name} over the text", f"{heat}{words}<table>{table}</table>"))
+        parts.append(_section(f"Units of {report.name} over the text", _units_html(report)))
     if report.classes:
-        drawn, height = pictures.classes(report)
-        hardest = [(f"{loss:.2f}", _marked(place)) for place, loss in report.hardest]
-        places = "".join(f"<tr><td>{a}</td><td>{b}</td></tr>" for a, b in hardest)
-        bars = svg(drawn, 420, height, label="the loss of each class of characters")
-        words = "<p>Nats by class of the character to be predicted, and its share of the total; then the hardest places.</p>"
-        parts.append(_section("Sources of the loss", f"{words}{bars}<table>{places}</table>"))
+        parts.append(_section("Sources of the loss", _classes_html(report)))
     if report.samples:
         parts.append(_section("Samples", _table([(words, printable_text(drawn)) for words, drawn in report.samples])))
     parts.append(_section("Configuration", _table(report.options)))
@@ -80,6 +69,31 @@ def _findings_html(report: Report) -> list[str]:
     ]
 
 
+def _units_html(report: Report) -> str:
+    drawn, height = pictures.heat_map(report)
+    rows = (
+        f"<tr><td>unit {note.unit + 1}</td><td>{escape(_correlated(note))}</td>"
+        f"<td>{'  ·  '.join(map(_marked, note.places))}</td></tr>"
+        for note in report.units
+    )
+    words = "<p>Each unit with the class of characters it correlates with most (Pearson's r), and where it is strongest.</p>"
+    heat = svg(drawn, WIDTH + 140, height, label="units over the text")
+    return f"{heat}{words}<table>{''.join(rows)}</table>"
+
+
+def _classes_html(report: Report) -> str:
+    drawn, height = pictures.classes(report)
+    rows = (f"<tr><td>{loss:.2f}</td><td>{_marked(place)}</td></tr>" for place, loss in report.hardest)
+    words = "<p>Nats by class of the character to be predicted, and its share of the total; then the hardest places.</p>"
+    bars = svg(drawn, 420, height, label="the loss of each class of characters")
+    return f"{words}{bars}<table>{''.join(rows)}</table>"
+
+
+def _correlated(note: UnitNote) -> str:
+    """Return the class that a unit correlates with, and the correlation."""
+    return f"{note.goes_with} {note.r:+.2f}"
+
+
 def as_svg(report: Report) -> str:
     """Return the report as one picture, with curve, findings, units, classes and samples below each other."""
     drawn, y = [text(0, 20, printable_text(report.title), size=18, bold=True)], 44
@@ -97,7 +111,7 @@ def as_svg(report: Report) -> str:
 
     def lines(words: str, indent: int = 0) -> None:
         nonlocal y
-        for line in wrapped(words, 128 - indent // 8):
+        for line in textwrap.wrap(" ".join(words.split()), 128 - indent // 8, break_on_hyphens=False):
             drawn.append(text(indent, y, line))
             y += 16
 
@@ -129,38 +143,13 @@ def as_svg(report: Report) -> str:
 
 def as_markdown(report: Report) -> str:
     """Return the report as Markdown, with the curve and the units drawn with block characters."""
-    out = [
-        f"# {printable_text(report.title)}",
-        "",
-        *_rows(("", ""), report.facts),
-        "",
-        *(["## Loss", ""] if has_curve(report) else []),
-    ]
-    finite = [loss for _, loss in report.curve if loss == loss and abs(loss) != float("inf")]
-    if finite:
-        step = max(1, len(finite) // 80)
-        out += [f"    {_blocks(finite[::step])}", ""]
-        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. " + _comparison(report), ""]
+    out = [f"# {printable_text(report.title)}", "", *_rows(("", ""), report.facts), "", *_curve_markdown(report)]
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]
         out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: `{each.cure}`", ""]
     if report.units:
-        out += [f"## Units of {report.name} over the text", ""]
-        places = [
-            [f"`{''.join(printable_text(part) for part in place)}`".replace("|", "\\|") for place in note.places]
-            for note in report.units
-        ]
-        rows = [
-            (f"unit {note.unit + 1}", f"{note.goes_with} {note.r:+.2f}", " · ".join(shown))
-            for note, shown in zip(report.units, places, strict=True)
-        ]
-        out += [*_rows(("unit", "goes with", "strongest after"), rows), ""]
-        width = max(len(f"unit {note.unit + 1}") for note in report.units)
-        out += [f"    {'':{width}} {''.join(printable_text(char[:1]) for char in report.text)}"]
-        for note, values in zip(report.units, report.values, strict=True):
-            out.append(f"    {f'unit {note.unit + 1}':>{width}} {_blocks(values.tolist())}")
-        out.append("")
+        out += [f"## Units of {report.name} over the text", "", *_units_markdown(report), ""]
     if report.classes:
         out += ["## Sources of the loss", ""]
         shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
@@ -171,9 +160,25 @@ def as_markdown(report: Report) -> str:
     return "\n".join(out) + "\n"
 
 
-def _quoted(place: tuple[str, str, str]) -> str:
-    before, char, after = map(printable_text, place)
-    return f"`{before}⟦{char}⟧{after}`"
+def _curve_markdown(report: Report) -> list[str]:
+    out = ["## Loss", ""] if has_curve(report) else []
+    if finite := [loss for _, loss in report.curve if math.isfinite(loss)]:
+        step = max(1, len(finite) // 80)
+        out += [f"    {_blocks(finite[::step])}", ""]
+        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. " + _comparison(report), ""]
+    return out
+
+
+def _units_markdown(report: Report) -> list[str]:
+    """Return a table of the units, and a line of blocks for each of them below the text."""
+    rows = []
+    for note in report.units:
+        places = (f"`{''.join(map(printable_text, place))}`" for place in note.places)
+        rows.append((f"unit {note.unit + 1}", _correlated(note), " · ".join(places)))
+    width = max(len(name) for name, *_ in rows)
+    text_line = f"    {'':{width}} {''.join(printable_text(char[:1]) for char in report.text)}"
+    drawn = [f"    {name:>{width}} {_blocks(values.tolist())}" for (name, *_), values in zip(rows, report.values, strict=True)]
+    return [*_rows(("unit", "goes with", "strongest after"), rows), "", text_line, *drawn]
 
 
 def _comparison(report: Report) -> str:

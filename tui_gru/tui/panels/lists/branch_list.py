@@ -15,7 +15,7 @@ from textual.message import Message
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.branch_tree import BranchInfo
+from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette

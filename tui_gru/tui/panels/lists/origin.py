@@ -19,7 +19,7 @@ from tui_gru.debugger.derivation.origin import Node, ValueRef
 from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened, laid_out
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.anchor import Anchor
+from tui_gru.debugger.timeline.timeline import Anchor
 from tui_gru.tui.look.characters import cut, folded
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
 from tui_gru.tui.look.themes import Palette

@@ -17,7 +17,8 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
-from tui_gru.debugger.program.line_table import Line, Program, Row
+from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.listing import Row
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.look.characters import cut

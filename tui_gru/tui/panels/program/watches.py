@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Size
 
-from tui_gru.debugger.breakpoints.tested import computed_here
+from tui_gru.debugger.breakpoints.resolved import computed_here
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Watched

@@ -12,6 +12,7 @@ from rich.style import Style
 from tui_gru.debugger.program.naming import printable
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
+from tui_gru.engine.compiling.update import UPDATES
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
@@ -148,7 +149,7 @@ def _rule(snapshot: Snapshot) -> list[str]:
     facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(settings['learning_rate'])}"]
     if "limit" in settings:
         facts.append(f"clip {numbers.given(settings['limit'])}")
-    if program.counts_updates:
+    if any(UPDATES in line.reads for line in program.update):
         count = snapshot.record.before.updates + (snapshot.position.phase == "update")
         facts.append(f"{count:,} update{'' if count == 1 else 's'}")
     return facts

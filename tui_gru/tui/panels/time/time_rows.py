@@ -13,7 +13,7 @@ from rich.style import Style
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.branch_tree import BranchInfo
+from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.cell_row import CellRow

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.analysis.flow import Flow
+from tui_gru.debugger.analysis.flow import Flow, flow_names, paths_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.equations.names import split
@@ -32,7 +32,7 @@ def inks(palette: Palette) -> tuple[Style, ...]:
 
 def _paths(snapshot: Snapshot, state: str) -> Sequence[tuple[str, str]]:
     """Return the paths between which the gradient of a state is divided; empty if there is only one."""
-    paths = snapshot.program.paths_of(state)
+    paths = paths_of(snapshot.program, state)
     return paths if len(paths) > 1 else ()
 
 
@@ -107,7 +107,7 @@ def _norms(
     palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], at: Columns, *, tall: bool
 ) -> Iterator[Row]:
     """Draw the norm of the gradient of a state at each timestep, with `tall` in two lines."""
-    delta, most = snapshot.program.flow_of(state).delta, _most(flows)
+    delta, most = f"d{state}", _most(flows)
     norms, bars = [], []
     for t in at.steps:
         here = flows[t]
@@ -136,7 +136,7 @@ def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Se
     """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut."""
     sign, ink = ("←", palette.accent) if snapshot.flows_into_earlier else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
-    left = snapshot.program.flow_of(state).way < 0
+    left = snapshot.program.way_of(f"d{state}") < 0
     named = name.ljust(at.label - 1) if at.label > len(name) else " " * (at.label - 1)
     row = [Segment(transliterate(named, palette.glyphs), palette.dim), end if left and at.steps.start == 0 else nothing]
     for cell in cells:
@@ -150,7 +150,7 @@ def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow
     """Draw a row with all numbers per timestep, in the order in which the gradient flows; the last row says where it ends."""
     steps = _shown(snapshot, len(flows), height - 3)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
-    names, paths = snapshot.program.flow_of(state), _paths(snapshot, state)
+    names, paths = flow_names(snapshot.program, state), _paths(snapshot, state)
     fixed = label + 3 * 8 + 8 + len(paths) * 8 + 6
     rest = max(width - fixed, 12)
     stack = rest - rest // 2 - 1 if paths else 0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.state.state import State
-from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
 from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import printable
@@ -64,38 +64,20 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
     structure = _structure(fact["structure"])
     sizes = {str(axis): size for axis, size in fact["sizes"].items()}
     inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
-    T, B = next(iter(inputs.values())).shape[:2]
-    fits = all(type(size) is int and size > 0 for size in sizes.values()) and (sizes["T"], sizes["B"]) == (T, B)
+    fits = all(type(size) is int and size > 0 for size in sizes.values())
+    fits = fits and (sizes["T"], sizes["B"]) == next(iter(inputs.values())).shape[:2]
     if not fits or fact["dtype"] not in ("float32", "float64"):
         raise ValueError("has sizes that do not fit its arrays")
-    model = compiled(structure, sizes, fact["dtype"])
-    if arrays["weights"].shape != (model.layout.size,):
-        raise ValueError("has other weights than its equations")
-    page, axes = model.model.page, model.model.axes
-    for name, declared in page.inputs.items():
-        if inputs[name].shape != (model.shape(axes[name])[:2] if declared.one_hot else model.shape(axes[name])):
-            raise ValueError(f"has the input {name} in another shape")
-        if declared.one_hot and not 0 <= inputs[name].min() <= inputs[name].max() < model.shape(axes[name])[-1]:
-            raise ValueError("has a token that its table does not have")
-    states = [model.shape(axes[state])[1:] for state in page.states]
-    if arrays["states"].shape != (sum(int(np.prod(shape)) for shape in states),):
-        raise ValueError("has first states of another shape")
-    outside, learns = arrays.get("outside"), bool(fact["learns"])
-    flows = [arrays[f"flow {i}"] for i in range(len(states))] if learns else None
-    given = outside is not None and outside.shape == model.shape(axes[page.outputs[0]])
-    if learns and (not given or [flow.shape for flow in flows or ()] != states):
-        raise ValueError("has gradients from outside of another shape")
-    dtype = np.dtype(fact["dtype"])
-    recorded = arrays.get("recorded")
-    if recorded is not None and recorded.shape != arrays["weights"].shape:
-        raise ValueError("has recorded gradients of another shape")
+    model, dtype, learns = compiled(structure, sizes, fact["dtype"]), np.dtype(fact["dtype"]), bool(fact["learns"])
+    _check_arrays(model, arrays, inputs, learns=learns)
+    page, recorded = model.model.page, arrays.get("recorded")
     remarks, loss = str(fact["said"]), fact["loss"]
     batch = GivenBatch(
         weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
         inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
         states=np.array(arrays["states"], dtype),
-        outside=outside,
-        flows=flows,
+        outside=arrays.get("outside"),
+        flows=[arrays[f"flow {i}"] for i in range(len(page.states))] if learns else None,
         expected=arrays.get("expected"),
         loss=float("nan") if loss is None else float(loss),
         tolerance=None if fact["tolerance"] is None else float(fact["tolerance"]),
@@ -106,6 +88,27 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
     return Given(
         title, origin, inputs_from, structure, sizes, fact["dtype"], (batch,), fixed, learns=learns, knows_loss=loss is not None
     )
+
+
+def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], *, learns: bool) -> None:
+    """Raise `ValueError` for arrays that do not fit the model, `KeyError` for one that is missing."""
+    page, axes = model.model.page, model.model.axes
+    if arrays["weights"].shape != (model.layout.size,):
+        raise ValueError("has other weights than its equations")
+    for name, declared in page.inputs.items():
+        if inputs[name].shape != (model.shape(axes[name])[:2] if declared.one_hot else model.shape(axes[name])):
+            raise ValueError(f"has the input {name} in another shape")
+        if declared.one_hot and not 0 <= inputs[name].min() <= inputs[name].max() < model.shape(axes[name])[-1]:
+            raise ValueError("has a token that its table does not have")
+    states = [model.shape(axes[state])[1:] for state in page.states]
+    if arrays["states"].shape != (sum(int(np.prod(shape)) for shape in states),):
+        raise ValueError("has first states of another shape")
+    if learns:
+        flows = [arrays[f"flow {i}"].shape for i in range(len(states))]
+        if arrays["outside"].shape != model.shape(axes[page.outputs[0]]) or flows != states:
+            raise ValueError("has gradients from outside of another shape")
+    if "recorded" in arrays and arrays["recorded"].shape != arrays["weights"].shape:
+        raise ValueError("has recorded gradients of another shape")
 
 
 def _structure(fact: Mapping[str, Any]) -> Structure:

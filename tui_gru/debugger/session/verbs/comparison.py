@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.run import Run
-from tui_gru.debugger.timeline.series import Series
+from tui_gru.debugger.timeline.timeline import Series
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart
-    from tui_gru.debugger.snapshots.other_branch import OtherBranch
+    from tui_gru.debugger.snapshots.differences import OtherBranch
 
 
 def comparing(run: Run) -> str | None:
@@ -81,7 +81,7 @@ def other(run: Run) -> OtherBranch | None:
     name = comparing(run)
     if name is None:
         return None
-    from tui_gru.debugger.snapshots.other_branch import OtherBranch  # imported late: only needed for a comparison
+    from tui_gru.debugger.snapshots.differences import OtherBranch  # imported late: only needed for a comparison
 
     branch, tick = run.state.branches.named[name], run.state.tick
     timeline = branch.timeline

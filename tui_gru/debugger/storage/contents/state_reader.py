@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.checkpoints.divergence import DivergedError, fingerprint
-from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.checkpoints.divergence import DivergedError, fingerprint, this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.program.steps import StepMemory
+from tui_gru.debugger.state.marks import Mark, Marks
 from tui_gru.debugger.state.state import State
-from tui_gru.debugger.storage import facts
+from tui_gru.debugger.state.stops import Breakpoint, LogLine, Stops, Watch
+from tui_gru.debugger.storage.contents import facts
+from tui_gru.debugger.storage.contents.facts import Check
+from tui_gru.debugger.storage.contents.given import KEY, given_of
+from tui_gru.debugger.storage.contents.kept import ENTRIES
 from tui_gru.debugger.storage.encoding import unpack
-from tui_gru.debugger.storage.facts import Check
-from tui_gru.debugger.storage.given import KEY, given_of
-from tui_gru.debugger.storage.kept import fields_of
 from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
@@ -73,7 +74,7 @@ class _Reader:
         here = self._fact("here", facts.HERE)
         branches = self._branches(here)
         self._check_first_batch(branches.timeline.beginning)
-        kept, unreadable = fields_of(self._fact("kept", facts.KEPT), self._program)
+        kept, unreadable = self._kept(self._fact("kept", facts.KEPT))
         state = State(
             self._config,
             self._epochs,
@@ -249,6 +250,55 @@ class _Reader:
         draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
         between = separator(vocabulary)
         return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
+
+    def _kept(self, data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the fields of a state that the fact has; and the names whose values cannot be read, as those of another program.
+
+        These are left out, and the rest of the session is opened.
+        """
+        fields: dict[str, Any] = {"kept": {name: value for name, value in data.items() if name not in ENTRIES}}
+        unreadable = []
+        for name, entry in ENTRIES.items():
+            if name in data:
+                try:
+                    fields[entry.field] = self._kept_field(name, data[name])
+                except (ValueError, RecursionError):
+                    unreadable.append(name)
+        return fields, unreadable
+
+    def _kept_field(self, name: str, data: Any) -> Any:
+        """Return one field, checked. Raises `ValueError`."""
+        match name:
+            case "marked":
+                return reduce(Marks.with_mark, (Mark(**mark) for mark in facts.MARKS(data)), Marks())
+            case "stops":
+                return self._stops(facts.STOPS(data))
+            case "left":
+                return None if facts.LEFT(data) is None else tuple(data)
+            case "hits":
+                return {branch: tuple(ticks) for branch, ticks in facts.HITS(data).items()}
+            case "log":
+                return {branch: tuple(LogLine(*line) for line in lines) for branch, lines in facts.LOG(data).items()}
+            case "compared":
+                names = tuple(facts.listed(facts.text)(data))
+                if len(names) not in (0, 2):
+                    raise ValueError("is not two branches")
+                return names
+        return facts.text(data)
+
+    def _stops(self, fact: dict[str, Any]) -> Stops:
+        stops = Stops(
+            tuple(Breakpoint(**one) for one in fact["breakpoints"]), tuple(Watch(**one) for one in fact["watches"]), fact["last_id"]
+        )
+        ids = [stop.id for stop in stops.all]
+        if len(set(ids)) < len(ids) or any(id > stops.last_id for id in ids):
+            raise ValueError("has invalid ids")
+        if ids:
+            from tui_gru.debugger.breakpoints.resolved import resolve  # imported late: includes the compiler of conditions
+
+            for stop in stops.all:
+                resolve(stop, self._program)
+        return stops
 
     def _check_first_batch(self, beginning: Segment) -> None:
         """Compute the first batch again: a machine that computes other numbers cannot continue this session."""

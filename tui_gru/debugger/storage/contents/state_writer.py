@@ -4,7 +4,7 @@ The facts: `run` (config, epochs, history_memory, machine, and a hash of the res
 the newest tick of that branch, step memory, the numbers of changes that can be undone and redone, the time of writing),
 `branches` [name, segment, newest tick], `segment/I` (the segment before it, start, action, settings), `history/I` (the numbers of
 batches and checkpoints), `done/N` and `undone/N` (changes), `samples`, and `kept` (breakpoints, marks and others, and the values
-saved by a front end, by name: `storage.kept`). The arrays, by segment: `columns/I` the scalars of every batch, in pieces,
+saved by a front end, by name: `contents.kept`). The arrays, by segment: `columns/I` the scalars of every batch, in pieces,
 `checkpoints/I` rows of weights and states, by batch; `sample/N` the draws of a sample. The fact and the arrays `counts`: the keys
 of counted breakpoints, and their hits in every batch of the timeline that ends with segment `here.counted`.
 """
@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.checkpoints.divergence import fingerprint
-from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.checkpoints.divergence import fingerprint, this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.state.state import State
-from tui_gru.debugger.storage import kept
+from tui_gru.debugger.storage.contents import kept
+from tui_gru.debugger.storage.contents.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.encoding import pack, to_json
-from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment

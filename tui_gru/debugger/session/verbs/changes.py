@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.debugger.session import places, travel
 from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.session.verbs import places, travel
 from tui_gru.debugger.state import by_branch
 from tui_gru.debugger.state.outcome import Outcome
 from tui_gru.debugger.timeline.branches import Branches
@@ -81,13 +81,13 @@ def redo(run: Run) -> bool:
 def rename_branch(run: Run, old: str, new: str) -> None:
     """Rename a branch, together with its hits, its log and its marks."""
     branches = run.state.branches.renamed(old, new)
-    run.update(branches=branches, **by_branch.renamed(run.state, old, new))
+    run.update(branches=branches, **by_branch.moved(run.state, old, new))
 
 
 def delete_branch(run: Run, name: str) -> None:
     """Delete a branch other than the current one, with its hits, its log and its marks."""
     branches = run.state.branches.without(name)
-    run.update(branches=branches, **by_branch.deleted(run.state, name))
+    run.update(branches=branches, **by_branch.moved(run.state, name, None))
 
 
 def _restore(run: Run, restored: tuple[Branches, int] | None) -> bool:

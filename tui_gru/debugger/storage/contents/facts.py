@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tui_gru.debugger.program.steps import LEVELS
+from tui_gru.debugger.storage.contents.given import LONGEST_PLACE
+from tui_gru.debugger.storage.contents.state_writer import LATEST
 from tui_gru.debugger.storage.encoding import from_json
-from tui_gru.debugger.storage.given import LONGEST_PLACE
 from tui_gru.debugger.storage.session_errors import damaged
 from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.debugger.storage.state_writer import LATEST
 from tui_gru.debugger.timeline.branches import LONGEST_NAME
 from tui_gru.engine.config import SAMPLERS, Config
 
@@ -121,6 +121,11 @@ def listed(check: Check) -> Check:
     return each
 
 
+def by_name(check: Check) -> Check:
+    """Return a check for an object whose values pass `check`."""
+    return lambda value: {name: check(item) for name, item in mapping(value).items()}
+
+
 def row(*checks: Check) -> Check:
     """Return a check for a list with one item for each of `checks`."""
 
@@ -223,3 +228,13 @@ SAMPLES = listed(
 )  # fmt: skip
 COUNTS = fields({"keys": listed(listed(text)), "doubtful": listed(listed(whole()))})
 KEPT = mapping
+STOPS = fields(
+    {
+        "breakpoints": listed(fields({"id": SIZE, "line": text, "condition": text, "hits": text, "log": text, "enabled": flag})),
+        "watches": listed(fields({"id": SIZE, "expression": text, "stops": flag, "enabled": flag})),
+        "last_id": whole(),
+    }
+)
+MARKS = listed(fields({"letter": text, "branch": text, "tick": whole()}, {"text": text}))  # older files have no texts
+LEFT = optional(row(text, whole()))
+HITS, LOG = by_name(listed(whole())), by_name(listed(row(whole(), whole(), text)))

@@ -6,7 +6,7 @@ output. Lower layers of a stack have no recorded states and run from their first
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,7 +16,7 @@ from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.blocks import Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
-from tui_gru.interop.gru_step import Step, gru_step
+from tui_gru.interop.opening.numbers import Numbers
 from tui_gru.interop.tensors import Array, precision_of
 
 #: The largest difference allowed for the right reading: of outputs in float32, in half precision, or of stacked layers.
@@ -25,6 +25,27 @@ MARGIN = 4  # how many times worse the next best reading must be
 SCREENED = 16  # steps on which every reading is tried; the best readings are then tried on all steps
 STACK_ROWS = 2
 FINALISTS = 4
+
+GATES: dict[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda a: 0.5 + 0.5 * np.tanh(0.5 * a),  # this form does not overflow
+    "hard_sigmoid": lambda a: np.clip(0.2 * a + 0.5, 0, 1),
+    "hard_sigmoid_6": lambda a: np.clip(a / 6 + 0.5, 0, 1),
+}
+
+
+def gru_step(x: Array, h: Array, cell: Cell, reset: str, gate: str) -> Array:
+    """Return the state after one timestep, h (B, H). x is (B, I), h is (B, H)."""
+    σ = GATES[gate]
+    if reset == "after":
+        z = σ(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"] + cell["bhz"])
+        r = σ(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"] + cell["bhr"])
+        n = np.tanh(x @ cell["Wh"] + cell["bh"] + r * (h @ cell["Uh"] + cell["bhn"]))
+    else:
+        z = σ(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"])
+        r = σ(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"])
+        n = np.tanh(x @ cell["Wh"] + (r * h) @ cell["Uh"] + cell["bh"])
+    new: Array = z * h + (1 - z) * n
+    return new
 
 
 @dataclass(frozen=True)
@@ -61,32 +82,20 @@ class Recorded:
         return Recorded(self.x[:, :count], tuple(y[:, :count] for y in self.y), h0, self.live[:, :count], self.given_h0)
 
 
-def prove(
-    found: FoundGRU,
-    x: Array,
-    y: Array,
-    h0: Array | None = None,
-    lengths: Array | None = None,
-    *,
-    step: Step = gru_step,
-    tolerance: float | None = None,
-) -> Proof:
-    """Try every order of gates, place of the reset gate, meaning of z and gate function on an input and its output.
+def prove(found: FoundGRU, numbers: Numbers) -> Proof:
+    """Try every order of gates, place of the reset gate, meaning of z and gate function on inputs and their expected output.
 
-    x: (T, B, I) or (T, I). y: the outputs of the last layer, (T, B, H · directions), (T, H · directions), or (T, directions, B, H)
-    as in ONNX. h0: (layers · directions, B, H), or (B, H) for one layer and direction; by default the file's, or zeros. lengths:
-    (B) whole numbers; by default the file's, or all timesteps. tolerance: the largest difference allowed, if the output was
-    computed less exactly than its type. Raises `ModelFileError` if the shapes do not fit, or y is not finite.
+    Raises `ModelFileError` if the output is not finite, or there is none.
     """
-    recorded = _recorded(found, np.asarray(x), np.asarray(y), h0, lengths)
+    recorded = _recorded(found, numbers)
     blocks = [[_wide(cell) for cell in layer] for layer in found.blocks()]
     sample = recorded.rows(STACK_ROWS) if found.layers > 1 else recorded
     with np.errstate(all="ignore"):  # a wrong reading may overflow
-        screened = sorted(_readings(found, blocks, sample, step, SCREENED), key=lambda reading: reading.error)
+        screened = sorted(_readings(found, blocks, sample, SCREENED), key=lambda reading: reading.error)
         best = {reading.convention for reading in screened[:FINALISTS]} | {found.convention}
-        final = sorted(_readings(found, blocks, recorded, step, None, best), key=lambda reading: reading.error)
+        final = sorted(_readings(found, blocks, recorded, None, best), key=lambda reading: reading.error)
     readings = (*final, *(reading for reading in screened if reading.convention not in best))
-    return _judged(found, readings, tolerance or _tolerance(found, np.asarray(y)))
+    return _judged(found, readings, _tolerance(found, numbers.y))
 
 
 def _wide(blocks: Blocks) -> Blocks:
@@ -97,7 +106,6 @@ def _readings(
     found: FoundGRU,
     blocks: list[list[Blocks]],
     recorded: Recorded,
-    step: Step,
     most: int | None,
     only: set[Convention] | None = None,
 ) -> Iterator[Reading]:
@@ -107,16 +115,14 @@ def _readings(
             continue
         cells = [[canonical(cell, order, reset, z) for cell in layer] for layer in blocks]
         for convention in wanted:
-            yield Reading(convention, _error(found, cells, recorded, convention, step, most))
+            yield Reading(convention, _error(found, cells, recorded, convention, most))
 
 
-def _error(
-    found: FoundGRU, cells: Sequence[Sequence[Cell]], recorded: Recorded, convention: Convention, step: Step, most: int | None
-) -> float:
+def _error(found: FoundGRU, cells: Sequence[Sequence[Cell]], recorded: Recorded, convention: Convention, most: int | None) -> float:
     x = recorded.x
     for layer, h0 in zip(cells[:-1], recorded.h0, strict=False):
         outs = [
-            _run(x, h, cell, direction, recorded.live, convention, step)
+            _run(x, h, cell, direction, recorded.live, convention)
             for cell, direction, h in zip(layer, found.directions, h0, strict=True)
         ]
         x = np.concatenate(outs, axis=2)
@@ -128,17 +134,17 @@ def _error(
         if most is not None and len(t) > most:
             chosen = np.linspace(0, len(t) - 1, most).astype(int)
             t, b = t[chosen], b[chosen]
-        h = step(x[t, b], previous[t, b], cell, convention.reset, convention.gate)
+        h = gru_step(x[t, b], previous[t, b], cell, convention.reset, convention.gate)
         errors.append(np.abs(h - y[t, b]).max(initial=0.0))
     return float(np.nan_to_num(max(errors), nan=np.inf))
 
 
-def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention: Convention, step: Step) -> Array:
+def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention: Convention) -> Array:
     """Return the outputs of all steps, each computed from the state before it, (T, B, H). After the end of a row, the output is 0
     and the state is unchanged."""
     out = np.zeros((*x.shape[:2], h.shape[1]))
     for t in range(len(x)) if direction == "forward" else reversed(range(len(x))):
-        new = step(x[t], h, cell, convention.reset, convention.gate)
+        new = gru_step(x[t], h, cell, convention.reset, convention.gate)
         h = np.where(live[t, :, None], new, h)
         out[t] = np.where(live[t, :, None], new, 0)
     return out
@@ -157,35 +163,22 @@ def _previous(y: Array, h0: Array, direction: str, live: Array) -> tuple[Array, 
     return previous, first
 
 
-def _recorded(found: FoundGRU, x: Array, y: Array, h0: Array | None, lengths: Array | None) -> Recorded:
-    D, H, size = len(found.directions), found.hidden_size, found.input_size
-    x = x[:, None] if x.ndim == 2 else x
-    y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1) if y.ndim == 4 else y[:, None] if y.ndim == 2 else y
-    if x.ndim != 3 or x.shape[2] != size or not x.size:
-        raise ModelFileError(f"the input has the shape {x.shape}; {found.name} reads (timesteps, rows, {size})")
-    if y.shape != (*x.shape[:2], D * H):
-        raise ModelFileError(f"the output has the shape {y.shape}; {found.name} gives {(*x.shape[:2], D * H)} for this input")
+def _recorded(found: FoundGRU, numbers: Numbers) -> Recorded:
+    assert numbers.y is not None
+    D, x = len(found.directions), numbers.x if numbers.table is None else numbers.table[numbers.x]
     T, B = x.shape[:2]
-    if h0 is None and found.h0 is not None and found.h0.shape == (found.layers * D, B, H):
-        h0 = found.h0.read()
-    states = np.zeros((found.layers * D, B, H)) if h0 is None else np.asarray(h0, np.float64)
-    states = states[None] if states.ndim == 2 else states
-    if states.shape != (found.layers * D, B, H):
-        raise ModelFileError(f"h0 has the shape {states.shape}; {found.name} starts from {(found.layers * D, B, H)}")
-    if lengths is None and found.lengths is not None and found.lengths.shape == (B,):
-        lengths = found.lengths.read()
-    whole = np.full(B, T) if lengths is None else np.asarray(lengths)
-    if whole.shape != (B,) or not np.issubdtype(whole.dtype, np.integer) or not ((whole >= 0) & (whole <= T)).all():
-        raise ModelFileError(f"lengths are not {B} whole numbers from 0 to {T}")
+    whole = np.full(B, T) if numbers.lengths is None else numbers.lengths
     live = np.arange(T)[:, None] < whole
-    outs = tuple(np.asarray(part, np.float64) for part in np.split(y, D, axis=2))
+    outs = tuple(np.asarray(part, np.float64) for part in np.split(numbers.y, D, axis=2))
     if not live.any() or not all(np.isfinite(out[live]).all() for out in outs):
         raise ModelFileError("the output is not finite everywhere, or has no step; give one that is")
+    states = np.asarray(numbers.h0, np.float64)
     by_layer = tuple(tuple(states[layer * D : layer * D + D]) for layer in range(found.layers))
-    return Recorded(np.asarray(x, np.float64), outs, by_layer, live, h0 is not None)
+    return Recorded(np.asarray(x, np.float64), outs, by_layer, live, numbers.given_h0)
 
 
-def _tolerance(found: FoundGRU, y: Array) -> float:
+def _tolerance(found: FoundGRU, y: Array | None) -> float:
+    assert y is not None
     half = "16" in found.dtype or "16" in precision_of(y)
     return HALF_TOLERANCE if half else TOLERANCE if found.layers == 1 else STACK_TOLERANCE
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from tui_gru.debugger.program.position import Position, tick_of
-from tui_gru.debugger.session import travel
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.session.verbs import travel
 from tui_gru.debugger.state.marks import Mark, Marks
 from tui_gru.debugger.state.outcome import Notice, Outcome
 from tui_gru.engine import arguments
