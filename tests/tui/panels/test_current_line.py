@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.debugger.deriving import walk
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, on_every_size, start, tutorial
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
@@ -107,7 +108,7 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         node = session.explain(snapshot.line.target, worked.index)
         if snapshot.line.op == "+=":
             node = node.terms[-1]  # the share of this timestep
-        known = {number(abs(each.value)) for each in node.walk(5)} | {
+        known = {number(abs(each.value)) for each in walk(node, 5)} | {
             f"{snapshot.settings['learning_rate']:g}",
             str(len(node.terms)),
         }

@@ -91,13 +91,13 @@ class UnitsMap(Overlay):
         super().__init__()
         self.activity, self._of = activity, of
         self._notes, self._class = list(notes), ""
-        self._sort, self._order = SORTS[1], list[int]()
         self.unit, self.at = 0, 0
         self._first, self._top = 0, 0
         self._room, self._cell = (1, 1), 1  # the numbers of units and characters in view, and the cells of a character
         self._places: list[int] = []
         self.picked: list[int] = []
         self._sort = SORTS[0] if self._notes else SORTS[1]
+        self._order: list[int] = []
         self._arrange()
         self.unit = self._order[0]
 

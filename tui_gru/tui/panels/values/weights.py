@@ -217,7 +217,7 @@ class Weights(PanelGroup):
 
     def action_cycle_mode(self) -> None:
         """Switch to the next mode: weights, gradients, changes, and all if more than one fits; from all, to what has no room."""
-        modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
+        modes: Sequence[str] = MODES if self._roomy else MODES[1:]
         if self.snapshot.config.given is not None:
             modes = (*modes[:-2], "gradients", "p.grad") if self.snapshot.program.goes_back else MODES[1:2]
         shown = self.mode if self.mode in modes else modes[0]
@@ -234,7 +234,7 @@ class Weights(PanelGroup):
     @property
     def matrix(self) -> MatrixView | None:
         """The matrix of a large model; None if all parameters are shown at once."""
-        return self._matrix if self._one_at_a_time else None
+        return None if self._roomy else self._matrix
 
     def go_to_largest(self, mode: str) -> str:
         """Show gradients or changes with the cursor on the largest entry of all parameters. Return a message about it."""
@@ -261,11 +261,12 @@ class Weights(PanelGroup):
     def _point_at(self, kind: Sheet, index: tuple[int, ...]) -> None:
         """Move the cursor to an entry of the chosen parameter, and give the panel the focus."""
         row, column = (0, *index)[-2:]
-        if self._one_at_a_time:
-            self._matrix.cursor = (row, column)
-        else:
+        if self._roomy:
             self._overview.pointed = kind.refs(self.snapshot.program, self.chosen)(row, column)
-        self.screen.set_focus(self._matrix if self._one_at_a_time else self._overview)
+            self.screen.set_focus(self._overview)
+        else:
+            self._matrix.cursor = (row, column)
+            self.screen.set_focus(self._matrix)
 
     def on_resize(self) -> None:
         self._update()
@@ -285,12 +286,8 @@ class Weights(PanelGroup):
         program, layer = self._snapshot.program, self._view.layer_of(self._snapshot)
         return fits(program, program.parameters_with(layer), self.size.width - self._overview.gutter.width)
 
-    @property
-    def _one_at_a_time(self) -> bool:
-        return not self._roomy
-
     def _update(self) -> None:
-        snapshot, single = self._snapshot, self._one_at_a_time
+        snapshot, single = self._snapshot, not self._roomy
         focused = self._overview.has_focus or self._matrix.has_focus
         self._overview.display, self._matrix.display = not single, single
         if snapshot is None:
