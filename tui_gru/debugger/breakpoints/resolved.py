@@ -10,8 +10,9 @@ from functools import cached_property, lru_cache
 
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.breakpoints.log_points import LogPoint
-from tui_gru.debugger.expressions.conditions import Condition, ConditionError, compile_condition
+from tui_gru.debugger.expressions.conditions import Condition, compile_condition
 from tui_gru.debugger.expressions.parser import Expression, compile_expression
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.position import Position
