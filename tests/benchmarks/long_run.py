@@ -39,7 +39,7 @@ def put_together(batches: int, limit: int) -> Session:
     while history.length < batches:
         first = history.length
         count = min(PIECE, batches - first)
-        history.add(numbers[np.arange(first, first + count) % epoch])
+        history.add_all(numbers[np.arange(first, first + count) % epoch])
         batch = max(-(-first // budget.spacing), 1) * budget.spacing
         while batch < first + count:
             history.keep(batch, begun[1])
