@@ -58,8 +58,6 @@ def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int,
     values = shown if batches == 1 else x.stacked(name)
     stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
     low, high = limits.is_low(values).mean(), limits.is_high(values).mean()
-    unit, t = int(stuck[0]), x.program.seq_length - 1
-    value = float(shown[t, 0, unit])
     least, most = limits.low + limits.edge * limits.span, limits.high - limits.edge * limits.span
     written = x.written(name)
     return Finding(
@@ -73,11 +71,7 @@ def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int,
                 f"in {x.at(batch) if batches == 1 else f'the last {batches} batches'}, {percent(low)} of its entries are below "
                 f"{rounded(least)}, {percent(high)} above {rounded(most)}"
             ),
-            Evidence(
-                f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
-                x.entry(batch, name, (0, unit), t),
-                value,
-            ),
+            x.unit_of(batch, name, int(stuck[0])),
         ),
         x.end(batch),
     )
@@ -117,9 +111,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
         if not len(shut):
             continue
         unit, kept, values = int(shut[0]), x.stacked(gate), x.stacked(state)
-        batch, record = x.recent[-1]
-        t = x.program.seq_length - 1
-        value = float(record.array(gate)[t, 0, unit])
+        batch = x.count - 1
         share = float((kept[:, unit] >= _SHUT).mean())
         written = x.written(gate)
         yield Finding(
@@ -134,11 +126,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
                 Evidence(
                     f"{x.written(state)} of it stays between {rounded(values[:, unit].min())} and {rounded(values[:, unit].max())}"
                 ),
-                Evidence(
-                    f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
-                    x.entry(batch, gate, (0, unit), t),
-                    value,
-                ),
+                x.unit_of(batch, gate, unit),
             ),
             x.end(batch),
         )
@@ -159,9 +147,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
         dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
         if len(dead) <= _RARE * values.shape[-1]:
             continue
-        unit, t = int(dead[0]), x.program.seq_length - 1
-        batch, record = x.recent[-1]
-        value = float(record.array(state)[t, 0, unit])
+        unit, batch = int(dead[0]), x.count - 1
         yield Finding(
             "dead-unit",
             f"{listed([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
@@ -173,11 +159,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
                     f"in {len(values):,} entries it varies by {rounded(values[:, unit].max() - values[:, unit].min())} at most, "
                     f"of a largest value of {rounded(scale)}"
                 ),
-                Evidence(
-                    f"{x.written(state)}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
-                    x.entry(batch, state, (0, unit), t),
-                    value,
-                ),
+                x.unit_of(batch, state, unit),
             ),
             x.end(batch),
         )
