@@ -39,13 +39,11 @@ def saturated_gate(x: Examined) -> Iterator[Finding]:
         made, _ = x.program.made_by(name)
         if limits is None or not isinstance(made, e.Apply) or not x.count:  # a state without a bounded function
             continue
-        first, last = x.record(0).array(name), x.recent[-1][1].array(name)
-        if _stuck(first, limits, _MOST) is not None and first[..., 0].size >= _FEW:
-            yield _saturated(x, name, limits, first, 0, 1)
-        elif x.varied and made.function != "tanh":  # a gate
-            deep = replace(limits, edge=_DEEP)
-            if _stuck(x.stacked(name), deep, _DEEPLY) is not None:
-                yield _saturated(x, name, deep, last, x.recent[-1][0], len(x.recent))
+        first, last, deep = x.record(0).array(name), x.stacked(name), replace(limits, edge=_DEEP)
+        if (stuck := _stuck(first, limits, _MOST)) is not None and first[..., 0].size >= _FEW:
+            yield _saturated(x, name, limits, first, stuck, 0, 1)
+        elif x.varied and made.function != "tanh" and (stuck := _stuck(last, deep, _DEEPLY)) is not None:  # a gate
+            yield _saturated(x, name, deep, last, stuck, x.count - 1, len(x.recent))
 
 
 def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | None:
@@ -54,9 +52,7 @@ def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | Non
     return stuck if values.shape[-1] >= _FEW and len(stuck) > most * values.shape[-1] else None
 
 
-def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int, batches: int) -> Finding:
-    values = shown if batches == 1 else x.stacked(name)
-    stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
+def _saturated(x: Examined, name: str, limits: Limits, values: Array, stuck: NDArray[np.intp], batch: int, batches: int) -> Finding:
     low, high = limits.is_low(values).mean(), limits.is_high(values).mean()
     least, most = limits.low + limits.edge * limits.span, limits.high - limits.edge * limits.span
     written = x.written(name)
