@@ -150,6 +150,17 @@ def test_a_gradient_too_large_for_its_norm_is_no_warning(name, value):
     s.step("batch")
 
 
+def test_a_name_without_its_layer_is_told_the_names_with_it():
+    s = Session(text="the cat sat on the mat", batch_size=1, layers=2, bidirectional=True)
+    with pytest.raises(TuiGruError, match=r"there is no value named 'z'; did you mean z_l0 or z_l0_reverse or z_l1\?$"):
+        s.value("z")
+    with pytest.raises(TuiGruError, match=r"column 5: unknown name h; did you mean h_l0 or h_l0_reverse or h_l1\?$"):
+        s.run_until("any(h > 0)")
+    with pytest.raises(TuiGruError) as error:
+        s.run_until("qqqq > 0")
+    assert len(str(error.value)) < 300  # of several hundred names
+
+
 def test_a_value_in_a_message_is_short_and_on_one_line():
     assert arguments.shown("a\nb") == "'a\\nb'"
     assert arguments.shown(10**5000) == "a int"

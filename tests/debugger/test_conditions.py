@@ -171,7 +171,7 @@ def test_accepted(source: str, expected: bool) -> None:
         # names and functions
         ("lss < 1", 1, "unknown name lss; did you mean loss"),
         ("1 < Loss", 5, "unknown name Loss; did you mean loss"),
-        ("loss < xyzzy", 8, "unknown name xyzzy; the names are Wz, batch"),
+        ("loss < xyzzy", 8, "unknown name xyzzy; there are: Wz batch"),
         ("prev(hh) > 1", 6, "unknown name hh"),
         ("norm > 1", 1, "norm is a function; write norm(...)"),
         ("1 + print(1)", 5, "no function print; the functions are any, all, min, max"),

@@ -233,6 +233,13 @@ def test_the_listing_of_an_update_by_adam():
     assert program.update[7].text == "Wz −= η⊙m̂_Wz/(sqrt(v̂_Wz) + ε)"
 
 
+def test_the_update_of_a_layer_is_written_as_that_of_a_model_of_one_layer():
+    text = "the cat sat on the mat"
+    lines = [line.text for line in program_of(Config.of(text=text, layers=2, batch_size=1)).update]
+    assert "m̂_Wz_l0 = m_Wz_l0/(1 − β1^n)" in lines
+    assert "Wz_l0 −= η⊙m̂_Wz_l0/(sqrt(v̂_Wz_l0) + ε)" in lines
+
+
 @pytest.mark.parametrize(("carry", "indent"), [("reset", 2), ("detach", 1)])
 def test_the_state_is_cleared_where_the_carry_says(carry, indent):
     rows = program_of(Config.of(carry=carry)).rows

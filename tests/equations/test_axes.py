@@ -78,7 +78,14 @@ def test_the_axes_of_operands_together():
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("h = x Wy + h_prev Uz + bz", "4:7: Wy is not a parameter, an input, a state or a line above; did you mean Wz? | Wy"),
+        (
+            "h = x Wy + h_prev Uz + bz",
+            "4:7: Wy is not a parameter, an input, a state or a line above; declare it (parameters Wy); did you mean Wz? | Wy",
+        ),
+        (
+            "h = Wz x + h_prev Uz + bz",
+            "4:5: Wz is (any), x is (B, V): a matrix product takes a matrix on its right; write x Wz | Wz x",
+        ),
         (
             "h = tahn(x Wz + h_prev Uz + bz)",
             "4:5: tahn is not a parameter, an input, a state or a line above; did you mean tanh or within? | tahn",

@@ -262,6 +262,15 @@ def test_a_stack_with_a_layer_missing_is_refused(saved):
         inspect(saved(weights))
 
 
+@pytest.mark.parametrize("name", ["bias_hh_l0", "bias_hh_l1", "bias_ih_l1"])
+def test_a_stack_with_a_bias_missing_is_refused(saved, name):
+    """It would be read as zeros, and give other states than the model."""
+    weights = nn.GRU(3, 5, 2).state_dict()
+    del weights[name]
+    with pytest.raises(ModelFileError, match=f"{name[:-3]} of one layer or direction is missing; save all of them"):
+        inspect(saved(weights))
+
+
 def test_nan_in_the_weights_is_read_as_it_is(saved):
     gru = nn.GRU(3, 5)
     with torch.no_grad():

@@ -149,6 +149,7 @@ async def test_the_insight_of_the_sequence_is_explained_where_it_has_the_focus()
         await d.type("n", "n", "s")
         d.screen.set_focus(d.screen.query_one(Sequence))
         await d.type("?")
+        assert "for example: row 1 begins with “th…”" in help_text(d)  # the texts on screen are others
         assert "another place of the text" in help_text(d)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
+from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.panels.program.listing import Listing
@@ -12,6 +13,8 @@ from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.runs import Run
+from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.table import BY_ID
 
 
@@ -339,6 +342,27 @@ async def test_a_run_that_nothing_stops_goes_to_its_end_where_it_has_one() -> No
         await d.type("c")
         assert d.session.position == d.session.end
         assert d.says == "reached the end; no breakpoints are set"
+
+
+async def test_a_step_that_must_count_hits_first_is_taken_in_a_thread() -> None:
+    """The hits in the batches of a search, which ignores breakpoints, are counted by the first step after it."""
+    async with driving() as d:
+        await command(d, "break z if any(z > 0.9) hits 5000")
+        d.session.seek("e40")
+        d.screen.show_now()
+        d.screen.play.walk("timestep", 1)
+        assert d.screen.running
+        await until_idle(d.pilot)
+        assert d.where == (39, 0, 0, "forward")
+        d.screen.play.walk("timestep", 1)
+        assert not d.screen.running  # the hits have been counted
+
+
+def test_a_run_that_tests_earlier_batches_says_how_far_back_it_is() -> None:
+    session = Session()
+    run = Run(session.seek("e4000 b1 t1").number, None, 0.0)
+    assert run.describe(session.seek("e1000 b1 t1")) == "epoch 1,000 · 9,000 batches back"
+    assert run.describe(session.seek("e4500 b1 t1")) == "epoch 4,500 · 1,500 batches"
 
 
 async def test_a_run_that_only_writes_goes_on() -> None:

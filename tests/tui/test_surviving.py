@@ -215,6 +215,21 @@ async def test_saving_says_where_and_goes_on_where_it_was(tmp_path: Path) -> Non
     assert Session.open(tmp_path / "a.tui-gru").position.number == 1
 
 
+async def test_saving_leaves_another_session_unless_asked() -> None:
+    path = session_path("math")
+    saved("math", ("batch", 2))
+    async with driving() as d:
+        await command(d, "save math")
+        assert d.says == f"{path} exists and is left as it is; name another, or overwrite it with save! math"
+        assert Session.open(path).position.number == 1
+        await command(d, "save! math")
+        assert d.says == f"saved to {path}; `open math` opens it"
+        await d.type("n")
+        await command(d, "save math")  # this session's own file
+        assert d.says == f"saved to {path}; `open math` opens it"
+    assert Session.open(path).position.number == 0
+
+
 async def test_a_session_in_use_is_opened_as_a_copy_only() -> None:
     left = saved("math", ("batch", 2))
     with closing(Session.open(session_path("math"), record=True)):

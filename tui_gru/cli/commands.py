@@ -105,6 +105,7 @@ def program(
     are saved as you work; `tui-gru sessions` lists them.
     """
     if context.invoked_subcommand is not None:
+        _refuse_dropped(context, context.invoked_subcommand)
         return
     if copy and session is None:
         raise TuiGruError("--copy opens a copy of a session; name the session with --session")
@@ -117,6 +118,15 @@ def program(
     if ascii_only is None:
         ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
     open_debugger(make, theme=theme, ascii=ascii_only, keymap=keymap)
+
+
+def _refuse_dropped(context: click.Context, command: str) -> None:
+    """Raise `TuiGruError` if an option of the debugger stands before a subcommand, which would not see it."""
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and parameter.expose_value:
+            message = f"it has no effect before {command}; write it after {command} if `{NAME} {command} --help` lists it"
+            raise TuiGruError(f"{parameter.opts[0]}: {message}")
 
 
 def _session(name: str | None, copy: bool, record: bool, history_memory: int | None, learn: bool) -> Callable[[], Session]:

@@ -165,16 +165,21 @@ class _Inference:
             return self._error(node, f"{name} is computed only in line {later.span.line}; {cure}")
         known = (*self._of, *self._page.parameters)
         hint = did_you_mean(name, known, FUNCTIONS)
+        if self._time and name[0].isupper():  # as weights are called
+            hint = f"declare it (parameters {name}); {hint}"
         return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {hint}")
 
     def _product(self, node: Expression, left: Expression, right: Expression) -> Axes:
         of_left, of_right = self._infer(left), self._infer(right, matrix=True)
         if not of_left or len(of_right) != 2 or "T" in of_right:
             number = next((part for part, axes in ((left, of_left), (right, of_right)) if len(axes) < 2), right)
+            cure = f"⊙ (or *) for the product with {self._text(number)} element by element"
+            if isinstance(left, e.Name) and isinstance(right, e.Name) and left.name[0].isupper():  # a weight
+                cure = f"{self._text(right)} {self._text(left)}"
             raise self._error(
                 node,
                 f"{self._text(left)} is {self._axes(of_left)}, {self._text(right)} is {self._axes(of_right)}: a matrix product "
-                f"takes a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
+                f"takes a matrix on its right; write {cure}",
             )
         if not self._unify(of_left[-1], of_right[0], node):
             raise self._misfit(node, (left, of_left, of_left[-1]), (right, of_right, of_right[0]))

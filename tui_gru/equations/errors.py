@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from unicodedata import combining, east_asian_width
 
+from tui_gru.equations.names import split
+
 
 @dataclass(frozen=True)
 class File:
@@ -63,10 +65,12 @@ MOST_NAMES = 20  # that a hint lists
 def did_you_mean(name: str, known: Iterable[str], others: Iterable[str] = ()) -> str:
     """Return a hint such as `did you mean h_prev?`; if no name is close, the known names, at most `MOST_NAMES` of them.
 
-    `others` are names that are suggested if they are close and none of `known` is.
+    A name without the suffix of a layer is close to the same one with it: h to h_l0. `others` are names that are suggested if they
+    are close and none of `known` is.
     """
     names = list(dict.fromkeys(known))
-    close = get_close_matches(name, names, n=3, cutoff=0.5)  # low enough that Wx matches Wz
+    layered = [known for known in names if split(known)[0] == name][:3]
+    close = layered or get_close_matches(name, names, n=3, cutoff=0.5)  # low enough that Wx matches Wz
     if close := close or get_close_matches(name, list(others), n=3, cutoff=0.5):
         return f"did you mean {' or '.join(close)}?"
     more = f" … and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""

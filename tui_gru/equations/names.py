@@ -65,14 +65,14 @@ class Symbols:
     def text(self, name: str) -> str:
         """Return the on-screen spelling: h̃ for h_tilde, hₜ₋₁_l0 for h_prev_l0, do for dlogits if logits has the symbol o."""
         if name not in self._text:
-            base, suffix = split(name)
+            base, suffix = (name, "") if name in self._special else split(name)
             self._text[name] = self._base_text(base) + suffix
         return self._text[name]
 
     def latex(self, name: str) -> str:
         """Return the LaTeX spelling."""
         if name not in self._latex:
-            base, suffix = split(name)
+            base, suffix = (name, "") if name in self._special else split(name)
             latex = self._base_latex(base)
             self._latex[name] = rf"{{{latex}}}^{{\mathrm{{{suffix[1:].replace('_', r' ')}}}}}" if suffix else latex
         return self._latex[name]

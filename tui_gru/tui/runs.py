@@ -49,13 +49,13 @@ class Run:
         if isinstance(place, str):
             return place
         done = place.number - self.first
-        words = [f"epoch {place.epoch + 1}"]
+        words = [f"epoch {place.epoch + 1:,}"]
         if self.batches:
             part = min(max(done / self.batches, 1e-9), 1)
             left = (time.monotonic() - self.begun) * (1 - part) / part
             words += [f"{part:.0%}".replace("%", " %"), f"{_duration(left)} left"]
         else:
-            words.append(f"{done} batches")
+            words.append(f"{done:,} batches" if done >= 0 else f"{-done:,} batches back")
         return " · ".join(words)
 
 

@@ -316,6 +316,17 @@ def test_mistakes_of_a_port(name):
     can_be_followed(session, found)
 
 
+def test_nan_in_the_inputs_of_a_model_file_is_found_where_it_is_read():
+    x = ported.inputs()
+    x[2, 1, 0] = torch.nan
+    session = ported.opened(ported.module(), ported.module()(ported.inputs())[0], x=x)
+    (found,) = [each for each in session.findings() if each.name == "not-finite"]
+    assert (found.title, found.cure) == ("x is NaN in batch 1 of epoch 1", "look for it in the data that the model reads")
+    assert found.evidence[0].words == "the first number that is not finite: x[row 2, input 1] at t 3 = nan"
+    session.run_to_not_finite()
+    assert found.tick == session.position.tick
+
+
 @pytest.mark.parametrize(
     "convention", [("before", "keeps", "sigmoid"), ("after", "takes", "hard_sigmoid"), ("before", "takes", "sigmoid")]
 )

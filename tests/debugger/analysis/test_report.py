@@ -194,6 +194,15 @@ def test_a_recording_in_which_a_number_is_not_finite(tmp_path):
     assert found.tick == session.position.tick
 
 
+def test_a_recording_whose_loss_does_not_fall(tmp_path):
+    """Its steps have no weights after the update, so nothing can be said about the learning rate."""
+    trained(tmp_path / "run.gru", losses=[1.0] * 17, every=1)
+    session = Session.open(tmp_path / "run.gru")
+    session.seek(session.end)
+    assert session.findings() == ()
+    assert session.report().curve[-1][1] == 1.0
+
+
 def test_a_model_file_without_a_loss(tmp_path):
     torch.save(torch.nn.GRU(3, 4, 2).state_dict(), tmp_path / "m.pt")
     session = tui_gru.load(tmp_path / "m.pt")

@@ -203,6 +203,18 @@ def test_whole_numbers_pick_rows_of_an_embedding(encoder, random):
     assert np.array_equal(s.parameter("E"), table)
 
 
+def test_the_embedding_may_be_a_tensor_of_the_file(encoder, random, tmp_path):
+    _, gru, *_ = encoder
+    table = torch.randn(7, INPUTS)
+    tensors = {"embed.weight": table} | {"encoder." + name: tensor for name, tensor in gru.state_dict().items()}
+    torch.save(tensors, tmp_path / "model.pt")
+    tokens = random.integers(0, 7, (T, B))
+    s = tui_gru.load(tmp_path / "model.pt", inputs=tokens, embedding="embed")
+    assert_same(outputs(s), gru(table[tokens])[0])
+    with pytest.raises(TuiGruError, match="there is no tensor 'embd' in the file; did you mean embed"):
+        tui_gru.load(tmp_path / "model.pt", inputs=tokens, embedding="embd")
+
+
 def test_arrays_may_be_files(encoder, tmp_path):
     path, gru, x, _ = encoder
     np.save(tmp_path / "x.npy", x.numpy())

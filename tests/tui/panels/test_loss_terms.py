@@ -51,6 +51,12 @@ def test_of_many_characters_only_the_targets_are_shown():
     assert any(line.startswith("③") and "t 5 ·" in line for line in lines)
 
 
+def test_an_ellipsis_stands_for_the_timesteps_that_do_not_fit():
+    """Without one, the loss would look like the mean of the timesteps that are shown."""
+    assert [line for line in lines_of(at("loss"), width=34) if line.startswith("③")] == ["③ ⋯  t 2 +1.3337  t 3 +0.7760"]
+    assert [line for line in lines_of(at("term1", 1), width=34) if line.startswith("③")] == ["③ t 1 +1.6710  t 2 ·        ⋯"]
+
+
 @pytest.mark.parametrize("make", [tutorial, large])
 async def test_every_size(board, make):
     for size in ((14, 4), (24, 5), (40, 8), (60, 9), (160, 50)):

@@ -17,6 +17,7 @@ from tui_gru.debugger.expressions import values as values
 from tui_gru.debugger.expressions.text import ConditionError, ExpressionText
 from tui_gru.debugger.expressions.values import Array, Moments, Operation, Verdict
 from tui_gru.debugger.program.names import Spellings
+from tui_gru.equations.errors import did_you_mean
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
@@ -210,9 +211,7 @@ class _Compiler:
             return name
         if node.id in FUNCTIONS:
             raise self._error(node, f"{node.id} is a function; write {node.id}(...)")
-        near = get_close_matches(node.id, sorted(self._names))
-        hint = f"did you mean {' or '.join(near)}?" if near else f"the names are {', '.join(sorted(self._names))}"
-        raise self._error(node, f"unknown name {node.id}; {hint}")
+        raise self._error(node, f"unknown name {node.id}; {did_you_mean(node.id, sorted(self._names))}")
 
     def _junction(self, node: ast.BoolOp) -> Evaluate:
         """Compile `and` or `or`: each part is evaluated at the moments that the parts before it did not decide."""

@@ -388,6 +388,11 @@ class Session:
         stops.delete(self._run, id)
 
     @property
+    def counts_first(self) -> bool:
+        """True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
+        return stops.counts_first(self._run)
+
+    @property
     def marks(self) -> tuple[Mark, ...]:
         """All marks, a to z and then A to Z."""
         return self.state.marks.sorted
@@ -746,6 +751,10 @@ class Session:
     def recording(self) -> Path | None:
         """The file that the session is recorded to; None if there is none."""
         return self._run.recorder.path
+
+    def owns(self, path: FilePath) -> bool:
+        """Return True if the session was read from the file `path`, saved to it, or is recorded to it."""
+        return self._run.recorder.owns(path)
 
     def records_to(self, path: FilePath) -> bool:
         """Return True if `path`, or the target of a link, is the file that the session is recorded to."""

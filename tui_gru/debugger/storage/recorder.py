@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,7 @@ class Recorder:
         self.unrecorded = False
         self._file: RecordedFile | None = None
         self._opened: Origin | None = None  # the file that the session was read from
+        self._saved: set[str] = set()  # the files that the session was saved to
         self._pending: _Pending | None = None
         self._verb = 0  # the thread that executes a verb; 0 if none does
         self._lock = RLock()  # `kept` may be written by another thread than the verbs
@@ -84,6 +86,7 @@ class Recorder:
             self.record()
         else:
             self._opened = save(self._state(True), path, self._opened)
+            self._saved.add(os.path.realpath(path))
 
     def record_to(self, path: FilePath) -> None:
         """Write the session to a file, and update it after every verb from now on. Raises `SessionFileError`."""
@@ -113,6 +116,12 @@ class Recorder:
     def path(self) -> Path | None:
         """The file that the session is recorded to; None if there is none."""
         return None if self._file is None else self._file.path
+
+    def owns(self, path: FilePath) -> bool:
+        """Return True if the session was read from the file `path`, saved to it, or is recorded to it."""
+        opened = self.opened_from
+        own = self._saved | (set() if opened is None else {os.path.realpath(opened)})
+        return self.records_to(path) or os.path.realpath(path) in own
 
     def records_to(self, path: FilePath) -> bool:
         """Return True if `path`, or the target of a link, is the file that the session is recorded to."""

@@ -109,6 +109,9 @@ def _roles(family: Stacked | Apart) -> dict[str, str]:
 def _gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
     family = group.family
     cells = {key: _cell(family, cell, tensors) for key, cell in group.cells.items()}
+    for spelled, role in _roles(family).items():
+        if len({role in names for names in group.cells.values()}) > 1:
+            raise NotAGRUError(f"{spelled} of one layer or direction is missing; save all of them")
     first = next(iter(cells.values()))
     convention, settled = _convention(family.convention, first)
     evidence = f"named as {family.label}: gates {_order_text(family, convention)}, reset {convention.reset}, z {convention.z}"

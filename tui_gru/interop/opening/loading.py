@@ -46,6 +46,8 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
             raise
         every = inspect(path, **{**convention, "order": ORDERS[0]})  # the expected output proves the order later
     found = chosen(every, path, name)
+    if given.get("embedding") is not None:
+        given = {**given, "embedding": _table(path, given["embedding"])}
     numbers = Numbers.of(found, **given)
     remark = found.warning
     if numbers.y is not None and not any(convention.values()):
@@ -109,11 +111,8 @@ def on_text(
     Raises `TuiGruError` if the file cannot be read or the parts do not fit.
     """
     found = chosen(inspect(path, **convention), path, name)
-    table, tensors = None, tensors_of(path)
-    if reads.embedding is not None:
-        by_name = isinstance(reads.embedding, str) and not reads.embedding.endswith(".npy")
-        table = matrix(tensors, reads.embedding, "embedding")[0] if by_name else array_of(reads.embedding, "embedding")
-    head = matrix(tensors, reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
+    table = None if reads.embedding is None else _table(path, reads.embedding)
+    head = matrix(tensors_of(path), reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
     vocabulary = reads.vocabulary if reads.tokens is None else read_vocabulary(reads.tokens)
     if vocabulary is not None and not isinstance(vocabulary, str):
         vocabulary = in_order(vocabulary)
@@ -126,6 +125,12 @@ def on_text(
     unbiased = " and ".join(filter(None, ("the GRU" * (found.biases == "none"), "the head" * (head[1] is None))))
     added = unbiased and f"in the file there are no biases of {unbiased}; here they begin at 0, and training changes them"
     return config, weights, "; ".join(filter(None, (found.warning, assumed, added, _not_finite(weights))))
+
+
+def _table(path: FilePath, embedding: Any) -> Array:
+    """Return the table of an embedding: a tensor of the file by name, an array, or one in a .npy file."""
+    by_name = isinstance(embedding, str) and not embedding.endswith(".npy")
+    return matrix(tensors_of(path), embedding, "embedding")[0] if by_name else array_of(embedding, "embedding")
 
 
 def _ids(value: Any) -> Array:

@@ -105,8 +105,8 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             Sign(
                 "▲ row 1 “th…” does not follow “…at”",
                 (
-                    "row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of the"
-                    " text: the model starts this batch with a memory that does not belong to it. With --layout "
+                    "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of "
+                    "the text: the model starts this batch with a memory that does not belong to it. With --layout "
                     "contiguous, each row continues the text of the previous batch"
                 ),
                 lambda p: p.warning,

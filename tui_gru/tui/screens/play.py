@@ -38,13 +38,14 @@ class Play:
         batches = max(1, round(abs(count) * per))
         if count < 0:
             batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
+        expected = None if session.counts_first else batches
 
         def say() -> None:
             """Say which end of the run this is, if there was no step to take."""
             if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
                 self._screen.answer(answers.place(snapshot))
 
-        self._screen.do(lambda progress: session.step(level, count, progress=progress), batches=batches, then=say)
+        self._screen.do(lambda progress: session.step(level, count, progress=progress), batches=expected, then=say)
 
     def repeat(self, times: int) -> None:
         """Repeat the last step."""

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
 
 
-def save(screen: MainScreen, rest: Arguments) -> None:
-    """Write the session to a file. Where it is recorded does not change."""
+def save(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
+    """Write the session to a file. Where it is recorded does not change.
+
+    Raises `TuiGruError` if the file exists, it is not one of this session, and `overwrite` is False.
+    """
     name = _named(rest, "save walk")
 
     def save(_: object) -> None:
         from tui_gru.debugger.storage.store import session_path
 
-        path = session_path(name)
-        screen.session.save(path)
+        path, session = session_path(name), screen.session
+        if not overwrite and os.path.exists(path) and not session.owns(path):
+            raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with save! {name}")
+        session.save(path)
         here = screen.session.records_to(path)
         screen.note(f"saved to {path}" if here else f"saved to {path}; `open {name}` opens it")
 

@@ -598,6 +598,15 @@ VERBS = (
         needs_arguments=True,
     ),
     Verb(
+        "save.over",
+        "",
+        partial(files.save, overwrite=True),
+        "save and overwrite an existing session",
+        _ELSE,
+        Typed("save!", "save! walk", completes=("file",)),
+        needs_arguments=True,
+    ),
+    Verb(
         "open",
         "",
         files.open_,

@@ -80,7 +80,12 @@ class Examined:
 
     @cached_property
     def maybe_not_finite(self) -> NDArray[np.intp]:
-        """The completed batches whose scalars show that something in them is not finite, in order."""
+        """The completed batches in which something may be not finite, in order, by their scalars.
+
+        The scalars of a model file or of a captured batch do not depend on its inputs, so all of its batches are returned.
+        """
+        if self.config.given is not None and self.timeline.memory.numbers is None:
+            return np.arange(self.count)
         known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
         finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
         return np.flatnonzero(~np.logical_and.reduce(finite))

@@ -103,6 +103,8 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
 
 def rate_too_small(x: Examined) -> Iterator[Finding]:
     """Find steps that hardly change the weights, while the loss has hardly fallen."""
+    if not x.program.update:  # in a recording, each step has its weights before the update only
+        return
     windows, ratio = _windows(x), _step_ratio(record for _, record in x.recently_learned)
     if not len(windows) or not ratio < _SMALL:
         return

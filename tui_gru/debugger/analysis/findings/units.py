@@ -109,6 +109,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
         unit, kept, values = int(shut[0]), x.stacked(gate), x.stacked(state)
         batch = x.count - 1
         share = float((kept[:, unit] >= _SHUT).mean())
+        least, largest = float(values[:, unit].min()), float(values[:, unit].max())
         written = x.written(gate)
         yield Finding(
             "gate-never-opens",
@@ -119,9 +120,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
             "initial weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
             (
                 Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
-                Evidence(
-                    f"{x.written(state)} of it stays between {rounded(values[:, unit].min())} and {rounded(values[:, unit].max())}"
-                ),
+                Evidence(f"{x.written(state)} of it stays between {rounded(least)} and {rounded(largest)}"),
                 x.unit_of(batch, gate, unit),
             ),
             x.end(batch),
@@ -152,7 +151,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
             "other initial weights (--seed, --init torch), or fewer units (--hidden-size)",
             (
                 Evidence(
-                    f"in {len(values):,} entries it varies by {rounded(values[:, unit].max() - values[:, unit].min())} at most, "
+                    f"in {len(values):,} entries it varies by {rounded(float(np.ptp(values[:, unit])))} at most, "
                     f"of a largest value of {rounded(scale)}"
                 ),
                 x.unit_of(batch, state, unit),

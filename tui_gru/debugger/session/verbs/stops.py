@@ -30,6 +30,14 @@ def delete(run: Run, id: int) -> None:
     _set_stops(run, run.state.stops.without(id))
 
 
+def counts_first(run: Run) -> bool:
+    """Return True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
+    batch = max(run.state.tick - 1, 0) // run.program.ticks
+    counted = [stop for stop in run.stops.active(run.state.stops) if stop.count is not None]
+    counters = [run.stops.counter(stop, run.state.stops, run.timeline) for stop in counted]
+    return any(not counter.counts and counter.hits.before(batch) is None for counter in counters)
+
+
 def watched(run: Run) -> Sequence[Watched]:
     """Return the values of all watches at the position."""
     watches = run.state.stops.watches

@@ -151,8 +151,11 @@ def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
     t = snapshot.position.t
     sign = _sign(palette, snapshot, 2).width
     limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
+    shown = kept(snapshot.config.seq_length, limit, t)
+    if None not in shown:  # too few to keep the first and the last
+        shown = [None] * (shown[0] != 0) + shown + [None] * (shown[-1] != snapshot.config.seq_length - 1)
     parts = []
-    for i in kept(snapshot.config.seq_length, limit, t):
+    for i in shown:
         if i is None:
             parts.append(text(palette, palette.glyphs.ellipsis, palette.dim))
             continue

@@ -263,13 +263,15 @@ def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
             if t == current:
                 marked = start
     segments: list[Segment] = []
-    used = 0
+    used, ellipsis = 0, palette.glyphs.ellipsis
+    if layout.steps.start > 0 and len(ellipsis) <= layout.label < min(places):
+        segments, used = [Segment(ellipsis.rjust(layout.label), palette.dim)], layout.label
     for start, content in sorted(places.items()):
         style = palette.accent if current in layout.steps and start == marked else palette.dim
         segments += [Segment(" " * (start - used)), Segment(transliterate(content, palette.glyphs), style)]
         used = start + len(content)
     more = layout.steps.stop < snapshot.config.seq_length
-    return (*segments, Segment(f" {palette.glyphs.ellipsis}" if more else "", palette.dim))
+    return (*segments, Segment(f" {ellipsis}" if more else "", palette.dim))
 
 
 class _Column(NamedTuple):
