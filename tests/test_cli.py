@@ -48,8 +48,8 @@ def test_the_default_trace_is_the_tutorials_first_epoch(traced):
     assert trace["config"] == {
         "text": "MathMathMathMathMath", "vocabulary": "hatM", "hidden_size": 2, "batch_size": 2, "seq_length": 3, "seed": 1,
         "learning_rate": 0.01, "carry": "detach", "dtype": "float32", "reset": "before", "cell": "gru", "cell_text": "",
-        "layers": 1, "bidirectional": False, "embedding": 0, "optimizer": "sgd", "clip": 0.0, "init": "tutorial",
-        "layout": "tutorial",
+        "layers": 1, "bidirectional": False, "embedding": 0, "optimizer": "sgd", "optimizer_text": "", "clip": 0.0,
+        "init": "tutorial", "layout": "tutorial",
     }  # fmt: skip
     assert trace["run"] == {"epochs": 1, "from_epoch": 0, "learn": True}
     assert [(batch["epoch"], batch["batch"]) for batch in trace["batches"]] == [(0, 0), (0, 1), (0, 2)]
@@ -252,7 +252,10 @@ def test_help_has_examples_and_every_option(run):
         code, out, _ = run(*command, "--help")
         assert code == 0
         assert "Example" in out
-        for field in Config.__dataclass_fields__.keys() - {"cell_text"}:  # which is read from the file that --cell names
+        for field in Config.__dataclass_fields__.keys() - {
+            "cell_text",
+            "optimizer_text",
+        }:  # which are read from the files that options name
             assert f"--{field.replace('_', '-')} " in out
 
 

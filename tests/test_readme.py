@@ -39,7 +39,7 @@ from tui_gru.tui.verbs.line import execute
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", README))
-LANGUAGES = {"", "sh", "toml", "python", "cell"}
+LANGUAGES = {"", "sh", "toml", "python", "cell", "update"}
 
 
 def blocks(language: str) -> list[str]:
@@ -88,6 +88,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the README writes and reads, which every test copies."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "my.cell").write_text(CELL, encoding="utf-8")
+    (folder / "rms.update").write_text(*blocks("update"), encoding="utf-8")
     for line in WRITING:
         subprocess.run(line.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True, cwd=folder)
     tui_gru.Session().save(folder / "walk.tui-gru")

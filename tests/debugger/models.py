@@ -14,6 +14,18 @@ open: g = clamp(ag: x Wg + s_prev Ug + bg)
 slow: m = 0.75 ⊙ m_prev + (fresh: 0.25 ⊙ (xc: x Wc))
 fast: s = g ⊙ relu(m) + (closed: 1 − g) ⊙ s_prev
 """
+#: An update rule of no library: a power, a function, and a number for all weights.
+OWN_RULE = """\
+symbol learning_rate η \\eta
+setting η = 0.02
+setting ρ = 0.9    # the part of the running mean that an update keeps
+state v : parameters
+
+v = ρ ⊙ v + (1 − ρ) ⊙ dW^2
+pace = 1 / sqrt(n)
+move = tanh(dW / (v^0.5 + 0.01))
+W −= pace ⊙ η ⊙ min(move, 0.9)
+"""
 SGD = {"optimizer": "sgd", "clip": 0.0, "init": "tutorial", "layout": "tutorial"}
 
 MODELS = {
@@ -31,7 +43,8 @@ MODELS = {
         "clip": 0.0, "dtype": "float64", "init": "tutorial",
     },
     "own cell": {
-        "text": TEXT, "cell": "leaky.cell", "cell_text": OWN_CELL, "batch_size": 3, "seq_length": 2, "optimizer": "momentum",
+        "text": TEXT, "cell": "leaky.cell", "cell_text": OWN_CELL, "batch_size": 3, "seq_length": 2,
+        "optimizer": "rms.update", "optimizer_text": OWN_RULE,
     },
     "one of each": {"text": "abba c", "hidden_size": 1, "batch_size": 1, "seq_length": 1},
     "nothing to learn": {"text": "aaaaaaaaa", "batch_size": 2, "seq_length": 2, "hidden_size": 3, **SGD},

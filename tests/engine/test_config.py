@@ -77,7 +77,7 @@ def own(line, *, state=True):
         ({"embedding": -1}, "embedding", "embedding must be 0 or more, not -1"),
         ({"bidirectional": "yes"}, "bidirectional", "bidirectional must be True or False, not 'yes'"),
         ({"bidirectional": True, "carry": "notebook"}, "carry", "use carry detach or reset"),
-        ({"optimizer": "lion"}, "optimizer", "one of sgd, momentum, adam, not 'lion'"),
+        ({"optimizer": "lion"}, "optimizer", "optimizer must be sgd, momentum, adam or the name of an .update file, not 'lion'"),
         ({"clip": -1}, "clip", "must be finite and not negative, not -1.0; 0 turns it off"),
         ({"clip": float("nan")}, "clip", "must be finite and not negative, not nan"),
         ({"init": "zeros"}, "init", "one of tutorial, torch, file, not 'zeros'"),

@@ -111,7 +111,12 @@ model_options = added(
         "--bidirectional", is_flag=True, help="Read in both directions in every layer.", callback=_remember_flag, expose_value=False
     ),
     _option("--embedding", whole_number, "Size of a character embedding; default 0, one-hot characters.", "D"),
-    _option("--optimizer", click.Choice(OPTIMIZERS), f"Update rule; default {_by_text('optimizer')}."),
+    _option(
+        "--optimizer",
+        str,
+        f"Update rule: {', '.join(OPTIMIZERS)}, or your own .update file; default {_by_text('optimizer')}.",
+        "NAME|FILE",
+    ),
     _option("--clip", number, f"Largest norm of the gradient, 0 for no limit; default {_by_text('clip')}.", "NORM"),
     _option("--init", click.Choice(INITS), f"Initial weights as the tutorial or as torch draws them; default {_by_text('init')}."),
     _option(

@@ -42,11 +42,11 @@ class Config:
 
     `carry` says how the hidden state passes between the batches of an epoch: `detach` passes the value, `reset` starts each batch
     from zero, `notebook` passes the value and its gradient. `cell` is the name of a built-in cell, or of a file with the text
-    `cell_text`. `reset` chooses between two of the built-in cells: the reset gate acts `before` the product with Uh (gru) or
-    `after` it (gru-reset-after, as in torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters; `clip` is
-    the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial, or
-    `contiguous`, so that each row continues where it ended in the batch before. `vocabulary` is a string of characters, or a tuple
-    of tokens that may be longer; then `text` is a tuple of such tokens.
+    `cell_text`; `optimizer` and `optimizer_text` are the same for the update rule. `reset` chooses between two of the built-in
+    cells: the reset gate acts `before` the product with Uh (gru) or `after` it (gru-reset-after, as in torch.nn.GRU). `embedding`
+    is the width of an embedding, 0 for one-hot characters; `clip` is the largest norm of the gradient, 0 for no limit. `layout`
+    says how the text is cut into rows: as in the tutorial, or `contiguous`, so that each row continues where it ended in the batch
+    before. `vocabulary` is a string of characters, or a tuple of tokens that may be longer; then `text` is a tuple of such tokens.
     """
 
     text: Text = TUTORIAL_TEXT
@@ -65,6 +65,7 @@ class Config:
     bidirectional: bool = False
     embedding: int = 0
     optimizer: str = "sgd"
+    optimizer_text: str = ""
     clip: float = 0.0
     init: str = "tutorial"
     layout: str = "tutorial"
@@ -88,6 +89,7 @@ class Config:
         known: dict[str, Any] = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
         known |= options
         known |= _cell(known)
+        known |= _optimizer(known)
         config = cls(text=text, vocabulary=vocabulary, **known)
         config = cls(**{name: _CHECKS.get(name, _same)(name, value) for name, value in asdict(config).items()})
         _check_vocabulary(config)
@@ -113,6 +115,7 @@ class Config:
             bidirectional=self.bidirectional,
             input="embedding" if self.embedding else "one-hot",
             update=self.optimizer,
+            update_text=self.optimizer_text,
             clip=self.clip > 0,
         )
 
@@ -186,18 +189,36 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
         cell = _CELL_OF_RESET[reset or "before"]
     if not isinstance(cell, str) or not cell:
         raise TuiGruError(f"cell must be the name of a cell or of a .cell file, not {arguments.shown(cell)}", option="cell")
-    if cell.endswith(".cell") and not text:
-        from tui_gru.engine.model import read_file
-
-        cell, text = PurePath(cell).name, read_file(cell, "cell")
-    if not cell.isprintable():
-        raise TuiGruError(f"the name {arguments.shown(cell)} has characters that cannot be shown; rename the cell", option="cell")
+    cell, text = _equations("cell", cell, "cell", text)
     of_cell = next((r for r, name in _CELL_OF_RESET.items() if name == cell and not text), "")
     if reset is not None and reset != of_cell:
         raise TuiGruError(
             f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {cell}; give one of the two", option="reset"
         )
     return {"cell": cell, "cell_text": text, "reset": of_cell}
+
+
+def _optimizer(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options `optimizer` and `optimizer_text`, completed."""
+    rule, text = options.get("optimizer", Config.optimizer), options.get("optimizer_text", "")
+    if isinstance(rule, str):
+        rule, text = _equations("optimizer", rule, "update", text)
+    if not text and rule not in OPTIMIZERS:
+        words = f"optimizer must be {', '.join(OPTIMIZERS)} or the name of an .update file, not {arguments.shown(rule)}"
+        raise TuiGruError(words, option="optimizer")
+    return {"optimizer": rule, "optimizer_text": text}
+
+
+def _equations(option: str, name: str, kind: str, text: str) -> tuple[str, str]:
+    """Return the name of a built-in piece with its text, which is empty, or those of a user's file, which is read if need be."""
+    if name.endswith(f".{kind}") and not text:
+        from tui_gru.engine.model import read_file
+
+        name, text = PurePath(name).name, read_file(name, option)
+    if not name.isprintable():
+        words = f"the name {arguments.shown(name)} has characters that cannot be shown; rename the {option}"
+        raise TuiGruError(words, option=option)
+    return name, text
 
 
 def _same(name: str, value: Any) -> Any:
@@ -259,7 +280,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "layers": _whole(1, MOST_LAYERS),
     "bidirectional": _flag,
     "embedding": _whole(0),
-    "optimizer": _one_of(OPTIMIZERS),
     "clip": _clip,
     "init": _one_of((*INITS, FROM_FILE)),
     "layout": _one_of(LAYOUTS),

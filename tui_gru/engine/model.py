@@ -23,7 +23,8 @@ KINDS = {"cell": "cells", "head": "heads", "loss": "losses", "update": "updates"
 
 @dataclass(frozen=True)
 class Structure:
-    """The pieces of a model. `cell` is the name of a built-in cell, or of a user's file with the text `cell_text`.
+    """The pieces of a model. `cell` is the name of a built-in cell, or of a user's file with the text `cell_text`; `update` and
+    `update_text` are the same for the update rule.
 
     `input` is one-hot, embedding or dense. `loss` is empty if the gradients of the output and of the last states are given from
     outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next.
@@ -31,7 +32,7 @@ class Structure:
     """
 
     cell: str = "gru"
-    cell_text: str = ""  # the text of a user's file, whose name is then `cell`
+    cell_text: str = ""
     layers: int = 1
     bidirectional: bool = False
     backwards: bool = False  # a model of one direction that reads the timesteps in reverse
@@ -39,6 +40,7 @@ class Structure:
     head: str = "linear"
     loss: str = "cross-entropy"
     update: str = "sgd"
+    update_text: str = ""
     clip: bool = False
     lengths: bool = False
     dropout: bool = False
@@ -51,7 +53,7 @@ class Model:
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
-        cell = read_page(structure.cell_text, structure.cell) if structure.cell_text else shipped("cell", structure.cell)
+        cell = _page("cell", structure.cell, structure.cell_text)
         self.title = cell.title or f"the cell {structure.cell}"
         self.composed: Composed = compose(
             shipped("input", structure.input),
@@ -67,7 +69,8 @@ class Model:
         )
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)
-        self.rule = UpdateRule([shipped("update", name) for name in (*(("clip",) if structure.clip else ()), structure.update)])
+        clipping = [shipped("update", "clip")] if structure.clip else []
+        self.rule = UpdateRule([*clipping, _page("update", structure.update, structure.update_text)])
         self._check_names()
         self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols, **self._update_symbols()}))
 
@@ -75,6 +78,9 @@ class Model:
         """Raise `EquationError` for a name that both the equations and the update rule define."""
         own = {line.target for line in self.rule.lines_of(self.parameters)} - set(self.parameters)
         for name in (*self.rule.settings, *own):
+            if name in self.axes and self.structure.update_text:
+                message = f"{name} is also a name of the model; choose another one here"
+                raise EquationError(message, self.rule.places.get(name), source=self.structure.update)
             if name in self.axes:
                 message = f"{name} is also a name of the update rule {self.structure.update}; choose another one here"
                 raise EquationError(message, self.page.places.get(name))
@@ -109,8 +115,14 @@ def model_of(structure: Structure) -> Model:
         if structure.layers > 1 or structure.bidirectional:
             # The same error in the names of the file: in one layer and direction they have no suffix.
             model_of(replace(structure, layers=1, bidirectional=False))
-        raise TuiGruError(str(error), option="cell") from error
+        of_rule = structure.update_text and str(error).startswith(f"{structure.update}:")
+        raise TuiGruError(str(error), option="optimizer" if of_rule else "cell") from error
     return model
+
+
+def _page(kind: str, name: str, text: str) -> Page:
+    """Return the page of a user's file with this text, or of a built-in piece if there is no text."""
+    return read_page(text, name) if text else shipped(kind, name)
 
 
 @lru_cache(maxsize=32)

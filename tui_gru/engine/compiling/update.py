@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from tui_gru.engine.running.weights import Array, Layout, Weights
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.compose import renamed
+from tui_gru.equations.errors import EquationError, Span
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.page import Input, Line, Page
 
@@ -21,7 +23,8 @@ WEIGHT, GRADIENT, COUNT = "W", "dW", "n"
 GRADIENTS, UPDATES = "all gradients", "number of updates"
 _OF_ALL = {GRADIENT: GRADIENTS, COUNT: UPDATES}
 Keep = Callable[..., float]
-_CALLS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "min": "minimum", "max": "maximum"}
+_CALLS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "tanh": "tanh", "min": "minimum", "max": "maximum"}
+RATE = "learning_rate"
 
 
 class UpdateRule:
@@ -31,8 +34,13 @@ class UpdateRule:
     """
 
     def __init__(self, pages: Sequence[Page]) -> None:
+        """Raises `EquationError` for a page that is not an update rule."""
+        for page in pages:
+            _check(page)
+        _check_together(pages)
         self.settings = {name: value for page in pages for name, value in page.settings.items()}
         self.meanings = {name: meaning for page in pages for name, meaning in page.meanings.items()}
+        self.places = {name: place for page in pages for name, place in page.places.items()}
         self.states = tuple(state for page in pages for state in page.states)
         self.symbols = {name: symbol for page in pages for name, symbol in page.symbols.items()}
         self.symbols |= {name: (written, written) for written, name in _OF_ALL.items()}
@@ -44,6 +52,7 @@ class UpdateRule:
             parameters={WEIGHT: ("P",)},
             settings=self.settings,
             lines=self.lines,
+            places=self.places,
         )
         self._axes = infer_axes(whole, time=False)
         self.scalars = tuple(line.target for line in self.lines if self._axes[line.target] == ())
@@ -85,6 +94,57 @@ class UpdateRule:
         return replace(line, target=name(line.target), formula=renamed(line.formula, name))
 
 
+def _check(page: Page) -> None:
+    """Raise `EquationError` for what an update rule cannot have."""
+    for name in (*page.inputs, *page.parameters, *page.outputs):
+        words = f"an update rule reads {WEIGHT}, {GRADIENT}, {COUNT}, settings and states; remove the declaration of {name}"
+        raise EquationError(words, page.places.get(name), source=page.source)
+    for name, state in page.states.items():
+        if state.axis != "P" or state.backwards:
+            words = f"a state of an update rule has one entry for each weight: write state {name} : parameters"
+            raise EquationError(words, page.places.get(name), source=page.source)
+    reserved = {GRADIENT, COUNT} | ({WEIGHT} & {*page.settings, *page.states})
+    for name in sorted(reserved & page.places.keys()):
+        raise EquationError(f"{name} is a name of every update rule; choose another one", page.places[name])
+    before = {page.before(state): state for state in page.states}
+    for line in page.lines:
+        for node in line.formula.walk():
+            _check_node(node, node.span or line.span, before)
+
+
+def _check_node(node: Expression, span: Span | None, before: Mapping[str, str]) -> None:
+    """`before` has the names of the states as a cell reads them, such as m_prev."""
+    if node.label:
+        raise EquationError(f"an update rule has no named parts; write {node.label} = … as a line of its own", span)
+    match node:
+        case Name(name=name) if name in before:
+            words = f"an update rule reads a state by its own name; write {before[name]} above the line that computes it"
+            raise EquationError(words, span)
+        case e.Apply(function=function) if function not in _CALLS:
+            raise EquationError(f"an update rule cannot use {function}; it can use {', '.join(_CALLS)}", span)
+        case e.Product() | e.Transpose() | e.Join():
+            raise EquationError("an update rule has no matrices; write ⊙ (or *) between the factors of a product", span)
+
+
+def _check_together(pages: Sequence[Page]) -> None:
+    """Raise `EquationError` if the last page does not end the update, or two pages define the same name."""
+    *before, last = pages
+    if not last.lines or last.lines[-1].target != WEIGHT:
+        words = f"an update rule ends with the weights: {WEIGHT} −= η ⊙ {GRADIENT}"
+        raise EquationError(words, last.lines[-1].span if last.lines else None, source=last.source)
+    if RATE not in last.settings:
+        words = f"an update rule has a learning rate: write symbol {RATE} η, and setting η = 0.01"
+        raise EquationError(words, source=last.source)
+    for line in last.lines:
+        for node in line.formula.walk():
+            if isinstance(node, e.Reduce):
+                words = "an update rule computes each weight from its own gradient; the norm of all gradients is limited by --clip"
+                raise EquationError(words, node.span or line.span)
+    for page in before:
+        for name in page.places.keys() & last.places.keys():
+            raise EquationError(f"{name} is also a name of {page.source}; choose another one here", last.places[name])
+
+
 def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
     """Return the lines of several pages. Each later page reads the last target of the page before it as its gradient."""
     lines: list[Line] = []
@@ -115,9 +175,9 @@ class CompiledUpdate:
             self._code.append([])
             self._line(line)
         self.scratch = self._scratch
-        old, new = (", ".join(f"{prefix}{name}" for name in kept) for prefix in ("old_", "new_"))
+        old, new = (", ".join(prefix + _spelled(name) for name in kept) for prefix in ("old_", "new_"))
         arguments = [f"def update({old}, dW, {new}"]
-        arguments += [f"new_{name}" for name in self.vectors]
+        arguments += [f"new_{_spelled(name)}" for name in self.vectors]
         arguments += [f"s{i}" for i in range(self.scratch)]
         arguments += [f"{name}" for name in self._numbers()]
         head, tail = ", ".join(arguments), f"    return ({''.join(f'{_local(name)}, ' for name in rule.scalars)})"
@@ -125,7 +185,7 @@ class CompiledUpdate:
         guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
         self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
         space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive")}
-        space |= {"dot": np.ndarray.dot, "total": np.add.reduce}
+        space |= {"dot": np.ndarray.dot, "total": np.add.reduce, "quotient": _quotient, "power_of": _power}
         self._run = _function(self.source, space)
         self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)
 
@@ -164,13 +224,13 @@ class CompiledUpdate:
         formula = line.formula
         if line.op == "-=":
             formula = e.Sum((Name(line.target), e.Negative(formula)))
-        self._into(formula, f"new_{line.target}")
+        self._into(formula, f"new_{_spelled(line.target)}")
         self._written.add(line.target)
 
     def _vector(self, name: str) -> str:
         if name == GRADIENT:
             return name
-        return f"new_{name}" if name in self._written or name in self.vectors else f"old_{name}"
+        return ("new_" if name in self._written or name in self.vectors else "old_") + _spelled(name)
 
     def _is_number(self, node: Expression) -> bool:
         return (
@@ -198,9 +258,9 @@ class CompiledUpdate:
             case e.Times(parts=parts):
                 return "(" + " * ".join(map(self._number, parts)) + ")"
             case e.Quotient(left=left, right=right):
-                return f"({self._number(left)} / {self._number(right)})"
+                return f"quotient({self._number(left)}, {self._number(right)})"
             case e.Power(left=left, right=right):
-                return f"({self._number(left)} ** {self._number(right)})"
+                return f"power_of({self._number(left)}, {self._number(right)})"
             case e.Apply(function=("min" | "max") as function, parts=parts):
                 return f"{function}({', '.join(map(self._number, parts))})"
             case e.Apply(function=function, parts=parts):
@@ -224,6 +284,9 @@ class CompiledUpdate:
                 self._code[-1].append(f"divide({left}, {right}, {out})")
             case e.Negative(argument=argument):
                 self._code[-1].append(f"negative({self._operand(argument, out)}, {out})")
+            case e.Power(left=left, right=right):
+                base = self._operand(left, out)
+                self._code[-1].append(f"power({base}, {self._operand(right, None if base == out else out)}, {out})")
             case e.Apply(function=function, parts=parts):
                 operands = [self._operand(part, None) for part in parts]
                 call = _CALLS[function]
@@ -245,9 +308,27 @@ class CompiledUpdate:
         return free
 
 
+def _quotient(dividend: float, divisor: float) -> float:
+    """Divide as NumPy does: by 0 the result is infinite, or NaN."""
+    return dividend / divisor if divisor else float(np.float64(dividend) / divisor)
+
+
+def _power(base: float, exponent: float) -> float:
+    """Raise to a power as NumPy does: a result that is too large is infinite, one that is not real is NaN."""
+    try:
+        return base**exponent if base > 0 else float(np.float64(base) ** exponent)
+    except OverflowError:
+        return math.inf
+
+
 def _local(name: str) -> str:
     """Return the name of a scalar in the code, distinct from functions, vectors and Python keywords."""
-    return "number_" + "".join(sign if sign.isascii() and sign.isalnum() else f"_{ord(sign):x}_" for sign in name)
+    return f"number_{_spelled(name)}"
+
+
+def _spelled(name: str) -> str:
+    """Return a name in ASCII, since Python takes some signs for the same, such as ﬁ and fi, and others for no part of a name."""
+    return "".join(sign if sign.isascii() and sign.isalnum() else f"_{ord(sign):x}_" for sign in name)
 
 
 def _function(source: str, space: Mapping[str, object]) -> Callable[..., tuple[float, ...]]:

@@ -92,7 +92,7 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
     yield "text", f"{len(config.text):,} {counted(config.vocabulary)}s, of {config.vocab_size} kinds"
     for field in fields(config):
         value = getattr(config, field.name)
-        if field.name not in ("text", "vocabulary", "cell_text") and value not in ("", False):
+        if field.name not in ("text", "vocabulary", "cell_text", "optimizer_text") and value not in ("", False):
             yield field.name.replace("_", "-"), printable_text(str(value))
     yield "parameters", f"{config.parameter_count:,}"
 

@@ -171,7 +171,8 @@ RATE = number(0)
 CONFIG: dict[str, Check] = {
     "text": tokens, "vocabulary": tokens, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
     "learning_rate": RATE, "carry": text, "dtype": text, "reset": text, "cell": text, "cell_text": text, "layers": SIZE,
-    "bidirectional": flag, "embedding": whole(), "optimizer": text, "clip": number(0), "init": text, "layout": text,
+    "bidirectional": flag, "embedding": whole(), "optimizer": text, "optimizer_text": text, "clip": number(0), "init": text,
+    "layout": text,
 }  # fmt: skip
 assert CONFIG.keys() == Config.__dataclass_fields__.keys()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 KEY = "given"
 LONGEST_PLACE = 400  # characters
 _TEXTS = ("title", "origin", "inputs_from", "fixed", "dtype")
-_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
+_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",), "update_text": ("",)}
 
 
 def fact_of(given: Given) -> dict[str, Any]:
@@ -114,6 +114,7 @@ def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: M
 def _structure(fact: Mapping[str, Any]) -> Structure:
     """Check and create the structure of a model. Raises like `given_of`."""
     kinds = {name: type(value) for name, value in asdict(Structure()).items()}
+    fact = {"update_text": "", **fact}  # older files have none
     if fact.keys() != kinds.keys() or any(type(fact[name]) is not kind for name, kind in kinds.items()):
         raise ValueError("has another structure than a model")
     if any(fact[name] not in allowed for name, allowed in _OWN.items()) or not 1 <= fact["layers"] <= 1000:
