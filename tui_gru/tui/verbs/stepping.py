@@ -80,7 +80,7 @@ def go(screen: MainScreen, rest: Arguments) -> None:
     reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
     if rest[:1] in ("+", "-", "−"):
         count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
-        screen.play.walk(_level(reader, "op"), count)
+        go_to(screen, screen.session.tick_after(_level(reader, "op"), count))
     elif rest.endswith("%"):
         percent = reader.number("a part of the run", before="%")
         span = (screen.snapshot.last or screen.snapshot.newest).tick
