@@ -167,7 +167,7 @@ async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> Non
             ("V", "V: the number of characters in the vocabulary"),
             ("Σ", "Σ: the sum; “over” says along which direction"),
             ("n", "n: the number of updates so far, including this one"),
-            ("tenths of", "tenths of 0.7: the scale of these digits: with it, +7 is 0.49"),
+            ("tenths of", "tenths of 0.7: the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49"),
         ):
             execute(d.screen, f"help {words}")
             await until_idle(d.pilot)

@@ -120,7 +120,7 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             ),
             Sign(
                 "tenths of 0.7",
-                "the scale of these digits: with it, +7 is 0.49",
+                "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
                 "ParameterMatrix ValueMatrix",
                 ink=lambda p: p.dim,
             ),
