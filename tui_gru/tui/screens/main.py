@@ -28,7 +28,7 @@ from tui_gru.tui.screens.tour import Tour
 from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
-from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key, with_keys
 from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.snapshot_panel import View
 
@@ -291,11 +291,13 @@ class MainScreen(GuardedScreen):
     # Keys and runs
 
     def on_key(self, event: events.Key) -> None:
-        """Give a key to the tour and to what waits for one, before its binding is executed."""
+        """Give a key to the tour and to what waits for one, before its binding is executed. Say so if it has none."""
         self.tour.take_key(event)
         if self.pending.take_key(event) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()
+        elif event.is_printable and event.key not in self.active_bindings and not self.running:
+            self.say(with_keys(self, f"{event.character} has no meaning here · <help> lists the keys"))
 
     def on_progressed(self, event: Progressed) -> None:
         self.runner.progressed(event)
