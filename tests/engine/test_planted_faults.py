@@ -376,8 +376,8 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "clipping is for nothing": (update, "gradient = page.lines[-1].target", "pass"),
     "the old mean of the squares": (
         update,
-        'return f"new_{name}" if name in self._written or name in self.vectors else',
-        'return f"new_{name}" if name in self.vectors else',
+        '"new_" if name in self._written or name in self.vectors else',
+        '"new_" if name in self.vectors else',
     ),
     "updates are not counted": (update, "after.updates = before.updates + 1", "after.updates = before.updates"),
     "the count from 0": (update, "self.rule.settings), after.updates)", "self.rule.settings), before.updates)"),
