@@ -245,7 +245,7 @@ def mostly_clipped(x: Examined) -> Iterator[Finding]:
         f"the gradient is clipped to less than a tenth in {percent(share)} of all steps",
         "Clipping is meant for rare steps that are too large. If it acts on every step, the norm of the gradient has no "
         "effect, and the learning rate alone determines the size of a step.",
-        f"--clip {rounded(float(np.median(norms)))} or more, or a smaller --learning-rate instead",
+        f"--clip {rounded(float(np.median(norms)))} or more, or instead a smaller --learning-rate",
         (
             Evidence(
                 f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "
