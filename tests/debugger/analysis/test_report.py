@@ -211,7 +211,7 @@ def test_a_recording_in_which_a_number_is_not_finite(tmp_path):
     assert session.findings() == ()
     session.seek(session.end)
     (found,) = [each for each in session.findings() if each.name == "not-finite"]
-    assert found.title == "hUz became NaN in step 5"
+    assert found.title == "Uz is infinite when step 5 begins"
     session.seek(0)
     assert session.run_to_not_finite()
     assert found.tick == session.position.tick
