@@ -11,10 +11,8 @@ from pathlib import Path
 
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
-from tui_gru.tui.examples import example
-from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import VERBS
-from tui_gru.tui.verbs.verb import Verb
+from tui_gru.tui.verbs.verb import Verb, example, key_signs
 
 README = Path(__file__).parents[1] / "README.md"
 HEAD = "| key | on the `:` line | |\n|---|---|---|\n"

@@ -12,7 +12,7 @@ import pytest
 import tui_gru
 from tests.process import PROGRAM, process
 from tui_gru.cli.program import main
-from tui_gru.cli.terminal import speaks_utf8
+from tui_gru.cli.screen import speaks_utf8
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 
@@ -182,8 +182,8 @@ def screen(monkeypatch):
     calls = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda *arguments, **options: calls.append((arguments, options)))
     monkeypatch.setattr("tui_gru.tui.screenshot.take", lambda *arguments, **options: calls.append((arguments, options)))
-    monkeypatch.setattr("tui_gru.cli.commands.require_terminal", lambda: None)
-    monkeypatch.setattr("tui_gru.cli.commands.speaks_utf8", lambda environ, encoding: False)
+    monkeypatch.setattr("tui_gru.cli.screen.require_terminal", lambda: None)
+    monkeypatch.setattr("tui_gru.cli.screen.speaks_utf8", lambda environ, encoding: False)
     return calls
 
 

@@ -166,7 +166,7 @@ def test_links_that_lead_in_a_circle_are_one_line(run, tmp_path, name):
 
 
 def test_an_internal_error_is_one_line_and_a_report(run, monkeypatch, expected_reports):
-    monkeypatch.setattr("tui_gru.cli.sampled.sampled_line", lambda *_: 1 / 0)
+    monkeypatch.setattr("tui_gru.cli.results.sampled_line", lambda *_: 1 / 0)
     code, out, err = run("sample")
     assert (code, out) == (1, "")
     assert_one_line(err, "internal error (ZeroDivisionError: division by zero); report: ")

@@ -18,7 +18,7 @@ def opened(capsys, monkeypatch):
     """Run the program up to the screen. Returns (exit code, standard error, the session for the screen)."""
     shown = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda session, **options: shown.append(session))
-    monkeypatch.setattr("tui_gru.cli.commands.require_terminal", lambda: None)
+    monkeypatch.setattr("tui_gru.cli.screen.require_terminal", lambda: None)
 
     def run(*arguments):
         shown.clear()

@@ -125,14 +125,14 @@ LATE = {
     ),
     "engine": (
         "data.given running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
-        "reference.torch_reference reference.torch_slopes running.training"
+        "reference.torch_reference reference.torch_slopes"
     ),
     "tui": (
-        "explanations.here explanations.panels explanations.signs explanations.values "
+        "explanations.here explanations.signs explanations.values "
         "exporting keymap screenshot look.svg screens.help panels.lists.branch_list panels.lists.check_report "
-        "panels.typing.command_line panels.lists.derivation_row panels.values.gradient_flow panels.program.log "
-        "panels.lists.origin panels.lists.stops_list panels.program.watches panels.lists.what_if verbs.completion "
-        "verbs.line verbs.stop_arguments panels.values.given_output panels.values.given_sequence"
+        "panels.typing.command_line panels.values.gradient_flow panels.program.log "
+        "panels.lists.origin panels.lists.stops_list panels.program.watches panels.lists.what_if "
+        "verbs.line verbs.stop_arguments panels.values.given"
     ),
 }
 MOST_MODULES = 190  # of the project, packages included

@@ -15,7 +15,7 @@ from tui_gru.debugger.storage.trace import Trace
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.training import train
+from tui_gru.engine.running.trainer import train
 
 NOT_A_NUMBER = {"learning_rate": 3e38}  # overflows in the first epoch
 RUNS = MODELS | {"float64, reset": {"carry": "reset", "dtype": "float64"}, "not a number": NOT_A_NUMBER}

@@ -12,8 +12,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.running.initial import initial_weights
 from tui_gru.engine.running.sampling import sample
-from tui_gru.engine.running.trainer import Trainer
-from tui_gru.engine.running.training import train
+from tui_gru.engine.running.trainer import Trainer, train
 
 PRINTED = json.loads(Path(__file__).with_name("tutorial.json").read_text())
 

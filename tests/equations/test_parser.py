@@ -8,6 +8,7 @@ import pytest
 
 from tests.equations.reading import formula, page, refused, written
 from tui_gru.equations.expression import (
+    FUNCTIONS,
     Apply,
     Join,
     Name,
@@ -22,7 +23,6 @@ from tui_gru.equations.expression import (
     Transpose,
     apply,
 )
-from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.parser import DEEPEST, LONGEST_NAME, MOST_TOKENS
 
 a, b, c, d = map(Name, "abcd")

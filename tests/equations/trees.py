@@ -7,8 +7,7 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from tui_gru.equations import expression as e
-from tui_gru.equations.expression import Expression, Name
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS, Expression, Name
 
 NAMES = (
     "x",

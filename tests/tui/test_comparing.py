@@ -265,7 +265,7 @@ async def test_it_says_where_the_branches_first_differ_and_every_panel_whose_val
         assert "first differ at e2 b2 update: Wh[“M”, unit 1]" in eye.says
         titles = {type(panel).__name__: str(panel.border_title) for panel in eye.screen.query(Panel) if panel.region}
         for name, title in titles.items():
-            assert "main" in title or name in ("Listing", "Samples", "GateStrip"), (name, title)
+            assert "main" in title or name in ("Header", "Listing", "Samples", "TimeLine"), (name, title)
         assert "main~1 alone" in titles["CurrentLine"]
         assert "main~1 alone" in titles["Sequence"]
         await eye.press("equals_sign", "equals_sign")

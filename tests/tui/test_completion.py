@@ -8,10 +8,8 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.typing.command_line import CommandLine, common_beginning
-from tui_gru.tui.panels.typing.completion_list import CompletionList
-from tui_gru.tui.verbs.completion import COMPLETIONS, complete
-from tui_gru.tui.verbs.line import execute
+from tui_gru.tui.panels.typing.command_line import CommandLine, CompletionList, common_beginning
+from tui_gru.tui.verbs.line import COMPLETIONS, complete, execute
 from tui_gru.tui.verbs.table import VERBS
 
 

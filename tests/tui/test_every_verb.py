@@ -12,12 +12,11 @@ from tests.extent import share
 from tests.tui.test_answers import SIZES
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.examples import example
 from tui_gru.tui.screenshot import until_checked, until_idle
 from tui_gru.tui.terminal.drawn import drawn_later, drawn_lines
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.verbs.table import VERBS
-from tui_gru.tui.verbs.verb import Verb
+from tui_gru.tui.verbs.verb import Verb, example
 
 ENDING = ("quit", "interrupt")
 

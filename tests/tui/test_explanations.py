@@ -15,12 +15,10 @@ from tests.debugger import models
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru import Session, TuiGruError
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.explanations.here import explain
-from tui_gru.tui.explanations.panels import about_panel, explanations
+from tui_gru.tui.explanations.here import about_panel, explain, explanations
 from tui_gru.tui.explanations.signs import SIGNS
 from tui_gru.tui.explanations.values import about
 from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.look.key_signs import VERB
 from tui_gru.tui.panels.lists.legend import Legend
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.values.gates import ValueMatrix
@@ -30,6 +28,7 @@ from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.verbs.table import KEYS
+from tui_gru.tui.verbs.verb import VERB
 from tui_gru.tui.widgets.panel import Panel
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
@@ -104,7 +103,7 @@ def test_the_legend_has_the_signs_that_stops_targets_and_places_are_drawn_with()
         glyphs.ellipsis, glyphs.vertical_ellipsis,
     ):  # fmt: skip
         assert sign in written, sign
-    panels = {panel for _, signs in SIGNS for sign in signs for panel in sign.panels}
+    panels = {panel for _, signs in SIGNS for sign in signs for panel in sign.panels.split()}
     assert panels <= {*explanations(), "Header"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.typing.completion_list import CompletionList
+from tui_gru.tui.panels.typing.command_line import CompletionList
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.weights import Overview

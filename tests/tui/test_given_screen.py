@@ -17,7 +17,7 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.time.header import Header
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.values.given_sequence import difference_shown
+from tui_gru.tui.panels.values.given import difference_shown
 from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.screenshot import until_checked, until_idle

@@ -10,11 +10,11 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.look.key_signs import key_sign, key_signs
 from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.help import HelpPanel, HelpScreen
 from tui_gru.tui.verbs.line import execute
+from tui_gru.tui.verbs.verb import key_sign, key_signs
 from tui_gru.tui.widgets.panel import Panel
 
 OWN = {

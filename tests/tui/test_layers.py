@@ -36,7 +36,7 @@ async def test_a_model_of_one_layer_says_so() -> None:
 async def test_the_layer_is_kept_with_the_layout() -> None:
     async with driving(layers=2) as d:
         await d.type("L")
-        kept = Layout.of(d.screen).keep()
+        kept = Layout.of(d.screen)._asdict()
         assert kept["layer"] == 0
         await d.type("L", "L")
         assert d.screen.view.layer is None

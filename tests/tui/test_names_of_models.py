@@ -16,7 +16,6 @@ from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of, shipped
-from tui_gru.tui.examples import example
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.lists.check_report import CheckReport
 from tui_gru.tui.panels.lists.origin import OriginPanel
@@ -27,6 +26,7 @@ from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screenshot import until_checked
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.verbs.table import VERBS
+from tui_gru.tui.verbs.verb import example
 from tui_gru.tui.widgets.refs import Ref
 
 PACKAGE = Path(tui_gru.__file__).parent

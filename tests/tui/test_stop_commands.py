@@ -8,7 +8,7 @@ import pytest
 from tests.tui.test_main_screen import driving
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.program.stop_signs import command_of
+from tui_gru.tui.panels.program.listing import command_of
 from tui_gru.tui.verbs.line import execute
 
 BREAKS = {

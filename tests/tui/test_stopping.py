@@ -13,7 +13,7 @@ from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.runs import Run
+from tui_gru.tui.screens.runner import Run
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.table import BY_ID
 

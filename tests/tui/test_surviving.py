@@ -332,7 +332,7 @@ async def test_a_replay_that_diverges_is_said_with_its_place(monkeypatch: pytest
 async def test_the_screen_shows_other_panels_after_opening_another_model() -> None:
     large = Session(text="abcdefghij" * 9, hidden_size=12, batch_size=3, seq_length=4)
     large.step("batch", 2)
-    large.keep("layout", Layout(row=2, parameter="Wy", zoomed="Gates").keep())
+    large.keep("layout", Layout(row=2, parameter="Wy", zoomed="Gates")._asdict())
     large.save(session_path("large"))
     async with driving() as d:
         await command(d, "open large")

@@ -18,7 +18,7 @@ from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_opti
 from tui_gru.cli.options import held_out_option, output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
-from tui_gru.cli.terminal import require_terminal, speaks_utf8
+from tui_gru.cli.screen import open_debugger
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 
@@ -112,12 +112,7 @@ def program(
     make = _session(session, copy, record, history_memory, learn)
     if held_out is not None:
         make = _holding_out(make, held_out)
-    require_terminal()
-    from tui_gru.cli.screen import open_debugger
-
-    if ascii_only is None:
-        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
-    open_debugger(make, theme=theme, ascii=ascii_only, keymap=keymap)
+    open_debugger(make, theme=theme, ascii_only=ascii_only, keymap=keymap)
 
 
 def _refuse_dropped(context: click.Context, command: str) -> None:
@@ -186,10 +181,13 @@ Examples:
 @click.argument("name", required=False)
 def cells(name: str | None) -> None:
     """List the built-in cells, or print the equations of one, to edit as your own."""
-    from tui_gru.cli.cells import listed, printed
+    from tui_gru.engine.model import names_of, shipped, text_of
 
+    names = names_of("cell")
+    width = max(map(len, names))
+    titles = (f"{each:<{width}}  {shipped('cell', each).title}\n" for each in names)
     with opened(STANDARD_OUTPUT) as out:
-        out.write((listed() if name is None else printed(name)).encode(sys.stdout.encoding, "backslashreplace"))
+        out.write(("".join(titles) if name is None else text_of("cell", name)).encode(sys.stdout.encoding, "backslashreplace"))
 
 
 @program.command(
@@ -264,18 +262,10 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
     Characters that are not printable are printed as escapes, a newline as \\n.
     """
     config = chosen_config()
-    from tui_gru.cli.sampled import sampled_line
+    from tui_gru.cli.results import sampled_line
 
     primer = config.as_string(config.text[:2]) if primer is None else primer
-    line = sampled_line(
-        config,
-        epochs,
-        primer,
-        length,
-        sampler,
-        temperature,
-        sample_seed,
-    )
+    line = sampled_line(config, epochs, primer, length, sampler, temperature, sample_seed)
     with opened(STANDARD_OUTPUT) as out:
         out.write(line.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
 
@@ -299,7 +289,7 @@ def report(session: str, output: str, held_out: Path | None) -> None:
     The report is one file without scripts. For RUN, the folder of a recording, the report has the losses and gradient norms, and
     compares the output and p.grad of the last step with the derived ones.
     """
-    from tui_gru.cli.reported import reported
+    from tui_gru.cli.results import reported
 
     written = reported(session, output, held_out)
     with opened(output, option="o") as out:
@@ -330,7 +320,7 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str
         raise TuiGruError(f"OUT: a screenshot is .svg or .png, but {out} has another suffix; name it {out.with_suffix('.svg')}")
     if not out.parent.is_dir():
         raise TuiGruError(f"OUT: there is no folder {out.parent}; create it first")
-    from tui_gru.cli.pictured import pictured_at, save
+    from tui_gru.cli.results import pictured_at, save
     from tui_gru.cli.sessions import looked_at
     from tui_gru.debugger.session.session import Session
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from tui_gru.cli.terminal import require_terminal, speaks_utf8
+from tui_gru.cli.screen import open_debugger, require_terminal
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
@@ -58,7 +57,5 @@ def debug(
         why = "a notebook is not a terminal" if "ipykernel" in sys.modules else str(error).partition(":")[0]
         print(f"tui_gru.debug: {why}: {INSTEAD}", file=sys.stderr)
         return session
-    from tui_gru.cli.screen import open_debugger
-
-    open_debugger(lambda: session, theme=None, ascii=not speaks_utf8(os.environ, sys.stdout.encoding), keymap=None)
+    open_debugger(lambda: session)
     return session

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from tui_gru.cli.failures import given_as
+from tui_gru.cli.options import Command, added
 from tui_gru.engine.config import (
     CARRIES,
     DTYPES,
@@ -22,8 +23,6 @@ from tui_gru.engine.config import (
     Config,
 )
 from tui_gru.engine.errors import TuiGruError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much memory
 _GIVEN = "tui_gru.model"
@@ -79,7 +78,8 @@ def _option(name: str, kind: Any, description: str, metavar: str | None = None) 
     return click.option(name, type=kind, help=description, metavar=metavar, callback=_remember, expose_value=False)
 
 
-_OPTIONS = (
+#: The options of the model; `chosen_config` reads them.
+model_options = added(
     _option("--text", str, f"The text to learn; default {TUTORIAL_TEXT}."),
     _option("--file", click.Path(), "Read the text from a UTF-8 file instead.", "PATH"),
     _option(
@@ -120,13 +120,6 @@ _OPTIONS = (
         f"Rows of a batch cut as in the tutorial, or each continuing where it ended; default {_by_text('layout')}.",
     ),
 )
-
-
-def model_options(command: Command) -> Command:
-    """Add the options of the model to a command; `chosen_config` reads them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def given_model() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options that several commands share: the output file, and the look of the screen."""
+"""Options that several commands share: the output file, a held-out text, and the look of the screen."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from tui_gru.cli.output import STANDARD_OUTPUT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+def added(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds options to a command, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 theme_option = click.option("--theme", metavar="NAME", help="Colours; `:theme` and tab in the debugger list the themes.")
 held_out_option = click.option(
     "--held-out",
@@ -19,7 +31,7 @@ held_out_option = click.option(
     metavar="PATH",
     help="A text (UTF-8) that is not trained on, to look for overfitting.",
 )
-_SCREEN = (
+screen_options = added(
     theme_option,
     click.option(
         "--ascii/--no-ascii",
@@ -31,13 +43,6 @@ _SCREEN = (
         "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
     ),
 )
-
-
-def screen_options(command: Command) -> Command:
-    """Add the options of the debugger's screen to a command."""
-    for option in reversed(_SCREEN):
-        command = option(command)
-    return command
 
 
 def output_option(words: str) -> Callable[[Command], Command]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tui_gru.cli.model import read_text_file
-from tui_gru.cli.options import Command, screen_options
+from tui_gru.cli.options import added, screen_options
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
-from tui_gru.cli.terminal import require_terminal, speaks_utf8
+from tui_gru.cli.screen import open_debugger
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.safe_text import safe_text
 
@@ -24,22 +23,20 @@ if TYPE_CHECKING:
     from tui_gru.interop.found import Findings, FoundGRU
 
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
-_CONVENTION = (
+convention_options = added(
     click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
     click.option("--reset", type=click.Choice(_RESETS), help="The reset gate acts before or after the product with U."),
     click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
     click.option("--gate", type=click.Choice(_GATES), help="The function of the gates."),
 )
-_NUMBERS = (
+number_options = added(
     click.option("--name", metavar="NAME", help="The GRU of the file by name; optional if there is only one."),
     click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
     click.option("--h0", metavar="H.npy", help="First states (layers · directions, B, H); default zero."),
     click.option("--lengths", metavar="L.npy", help="Timesteps of each row (B); default all."),
     click.option("--expect", metavar="Y.npy", help="The output of the original model: proves the convention, and is compared."),
 )
-
-
-_GOING_ON = (
+going_on_options = added(
     click.option("--embedding", metavar="NAME|E.npy", help="The embedding table (V, I) for tokens: a tensor of the file."),
     click.option("--head", metavar="NAME|W.npy", help="The linear layer of the predictions: a tensor of the file; needs a text."),
     click.option("--text", help="A text to predict and to train on."),
@@ -49,27 +46,6 @@ _GOING_ON = (
     click.option("--seq-length", type=int, metavar="N", help="Timesteps in a batch of the text."),
     click.option("--batch-size", type=int, metavar="N", help="Rows in a batch of the text."),
 )
-
-
-def _with(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def convention_options(command: Command) -> Command:
-    """Add the options for the convention of a file to a command."""
-    return _with(_CONVENTION, command)
-
-
-def number_options(command: Command) -> Command:
-    """Add the options for the choice of a GRU in a file, and for its inputs, to a command."""
-    return _with(_NUMBERS, command)
-
-
-def going_on_options(command: Command) -> Command:
-    """Add the options for the parts before and after a GRU to a command."""
-    return _with(_GOING_ON, command)
 
 
 @click.command(
@@ -141,12 +117,7 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
         options["text"] = read_text_file(file)
     with _options_of_the_command():
         session = _opened(path, {name: value for name, value in options.items() if value is not None})
-    require_terminal()
-    from tui_gru.cli.screen import open_debugger
-
-    if ascii_only is None:
-        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
-    open_debugger(lambda: session, theme=theme, ascii=ascii_only, keymap=keymap)
+    open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
 
 
 def _opened(path: str, options: dict[str, Any]) -> Session:

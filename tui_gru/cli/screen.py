@@ -1,12 +1,16 @@
-"""The opening of the screen. Only this module of the command line imports Textual, and only when a screen is needed."""
+"""The terminal, and the opening of the screen in it. Textual is imported only when a screen is needed."""
 
 from __future__ import annotations
 
+import codecs
 import gc
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
@@ -15,18 +19,50 @@ if TYPE_CHECKING:
 #: default of 100 is meant for slower connections than today's.
 ESCAPE_DELAY = 20
 
+INSTEAD = "use `tui-gru trace` for the numbers or `tui-gru screenshot OUT.svg` for a picture"
+# In the C locale, Python itself sets LC_CTYPE to one of these (PEP 538), so they tell nothing about the terminal.
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
-def open_debugger(make: Callable[[], Session], *, theme: str | None, ascii: bool, keymap: Path | None) -> None:
-    """Run the debugger in this terminal on the session that `make` creates, until the user quits."""
+
+def require_terminal() -> None:
+    """Raise `TuiGruError` if Textual cannot run here. A driver named by TEXTUAL_DRIVER needs no terminal."""
+    if "TEXTUAL_DRIVER" in os.environ and sys.stdin is not None and sys.stdout is not None:
+        return
+    for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
+        if stream is None or not stream.isatty():
+            raise TuiGruError(f"standard {name} is not a terminal: open the debugger in one, or {INSTEAD}")
+    kind = os.environ.get("TERM", "")
+    if os.name == "posix" and kind in ("", "dumb", "unknown"):
+        was = f"is {kind!r}" if kind else "is not set"
+        raise TuiGruError(f"TERM {was}, so nothing can be drawn: set it (TERM=xterm-256color), or {INSTEAD}")
+
+
+def speaks_utf8(environ: Mapping[str, str], encoding: str | None) -> bool:
+    """Return True if the terminal can show UTF-8, according to the locale variables and the encoding of the stream."""
+    try:
+        if codecs.lookup(encoding or "utf-8").name != "utf-8":
+            return False
+    except LookupError:
+        return False
+    if os.name != "posix":
+        return True
+    names = ("LC_ALL", "LANG") if environ.get("LC_CTYPE") in _COERCED else ("LC_ALL", "LC_CTYPE", "LANG")
+    locale = next((value for name in names if (value := environ.get(name))), "UTF-8")
+    return locale.upper().replace("-", "").partition("@")[0].endswith("UTF8")
+
+
+def open_debugger(
+    make: Callable[[], Session], *, theme: str | None = None, ascii_only: bool | None = None, keymap: Path | None = None
+) -> None:
+    """Run the debugger in this terminal on the session that `make` creates, until the user quits.
+
+    If `ascii_only` is None, the locale decides. Raises `TuiGruError` if the debugger cannot run here.
+    """
+    require_terminal()
     gc.disable()  # until the first screen is shown (TuiGruApp.on_ready), since objects created before stay alive
     os.environ.setdefault("ESCDELAY", str(ESCAPE_DELAY))  # Textual reads it when it is imported
     from tui_gru.tui.app import run
 
-    run(make(), theme=theme, ascii=ascii, keys=keymap)
-
-
-def draw(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None) -> None:
-    """Press `keys` in a debugger of `size` (columns, rows) without a terminal, and save its screen as SVG."""
-    from tui_gru.tui.screenshot import take
-
-    take(session, keys, size, out, theme=theme)
+    if ascii_only is None:
+        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
+    run(make(), theme=theme, ascii=ascii_only, keys=keymap)

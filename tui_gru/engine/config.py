@@ -210,48 +210,36 @@ def _same(name: str, value: Any) -> Any:
     return value
 
 
-def _positive(name: str, value: Any) -> int:
-    return arguments.whole(name, value, least=1, option=name)
-
-
-def _layers(name: str, value: Any) -> int:
-    return arguments.whole(name, value, least=1, most=MOST_LAYERS, option=name)
-
-
 def _flag(name: str, value: Any) -> bool:
     return arguments.truth(name, value, option=name)
 
 
-def _not_negative(name: str, value: Any) -> int:
-    return arguments.whole(name, value, least=0, option=name)
+def _whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
+    return lambda name, value: arguments.whole(name, value, least=least, most=most, option=name)
+
+
+def _not_negative(name: str, value: Any, option: str | None = None, hint: str = "") -> float:
+    """Return the value as a finite float ≥ 0. Raises a `TuiGruError` about `option` for any other value."""
+    number = arguments.number(name, value, option=option)
+    if not math.isfinite(number) or number < 0:
+        raise TuiGruError(f"{name} must be finite and not negative, not {number}{hint}", option=option)
+    return number
 
 
 def _clip(name: str, value: Any) -> float:
-    limit = arguments.number(name, value, option=name)
-    if not math.isfinite(limit) or limit < 0:
-        raise TuiGruError(f"{name} must be finite and not negative, not {limit}; 0 turns it off", option=name)
-    return limit
-
-
-def _seed(name: str, value: Any) -> int:
-    return arguments.whole(name, value, least=0, most=arguments.LARGEST, option=name)
+    return _not_negative(name, value, name, "; 0 turns it off")
 
 
 def check_learning_rate(name: str, value: Any) -> float:
     """Return the value as a finite float ≥ 0. Raises `TuiGruError` for any other value."""
-    rate = arguments.number(name, value, option=name)
-    if not math.isfinite(rate) or rate < 0:
-        raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
-    return rate
+    return _not_negative(name, value, name, "; the tutorial's is 0.01")
 
 
 def check_setting(name: str, value: Any) -> float:
     """Return the value of a setting of the update rule as a finite float ≥ 0; a limit must be positive. Raises `TuiGruError`."""
     if name == "learning_rate":
         return check_learning_rate(name, value)
-    number = arguments.number(name, value)
-    if not math.isfinite(number) or number < 0:
-        raise TuiGruError(f"{name} must be finite and not negative, not {number}")
+    number = _not_negative(name, value)
     if name == "limit" and number == 0:
         raise TuiGruError("the limit 0 would make every gradient 0; a large limit, such as 1e9, turns clipping off")
     return number
@@ -267,16 +255,16 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "hidden_size": _positive,
-    "batch_size": _positive,
-    "seq_length": _positive,
-    "seed": _seed,
+    "hidden_size": _whole(1),
+    "batch_size": _whole(1),
+    "seq_length": _whole(1),
+    "seed": _whole(0, arguments.LARGEST),
     "learning_rate": check_learning_rate,
     "carry": _one_of(CARRIES),
     "dtype": _one_of(DTYPES),
-    "layers": _layers,
+    "layers": _whole(1, MOST_LAYERS),
     "bidirectional": _flag,
-    "embedding": _not_negative,
+    "embedding": _whole(0),
     "optimizer": _one_of(OPTIMIZERS),
     "clip": _clip,
     "init": _one_of((*INITS, FROM_FILE)),

@@ -18,6 +18,11 @@ def wide(x: SupportsFloat) -> str:
     return _fitted(float(x), WIDE, signed=True)
 
 
+def plain(x: SupportsFloat) -> str:
+    """Format as `wide`, without blanks around and without a plus sign: `0.7565`, `-1.2e-5`, `0`."""
+    return wide(x).strip().removeprefix("+")
+
+
 def compact(x: SupportsFloat) -> str:
     """Format a number with its sign in 5 cells: `+0.76`, `+12.3`, `+2e-4`, ` nan `; 0 is ` 0   `."""
     return _fitted(float(x), COMPACT, signed=True)

@@ -7,10 +7,11 @@ operand has all axes of the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tui_gru.equations import expression as e
 from tui_gru.equations.errors import EquationError, Span, did_you_mean
-from tui_gru.equations.expression import Expression
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS, Expression
 from tui_gru.equations.names import Symbols
 from tui_gru.equations.page import Line, Page
 from tui_gru.equations.writing import Writer
@@ -18,16 +19,38 @@ from tui_gru.equations.writing import Writer
 Axes = tuple[str, ...]
 
 
-def joined_axis(axes: list[str]) -> str:
-    """Return the axis that results from joining along these axes: `H+H`."""
-    return "+".join(axes)
-
-
 def union(axes: list[Axes]) -> Axes:
     """Return the union of the axes of several operands, in the order T, B, others."""
     longest = max(axes, key=len, default=())
     more = dict.fromkeys(axis for operand in axes for axis in operand if axis not in longest)
     return tuple(sorted((*longest, *more), key=lambda axis: {"T": 0, "B": 1}.get(axis, 2)))
+
+
+def axes_of(node: Expression, named: Callable[[str], Axes]) -> Axes:
+    """Return the axes of an expression, given those of the names in it."""
+
+    def of(part: Expression) -> Axes:
+        return axes_of(part, named)
+
+    match node:
+        case e.Name(name=name):
+            return named(name)
+        case e.Spread(axes=axes):
+            return axes
+        case e.Product(left=e.Transpose(argument=left), right=right):  # a weight gradient sums over all rows and timesteps
+            return (of(left)[-1], of(right)[-1])
+        case e.Product(left=left, right=right):
+            return (*of(left)[:-1], *of(right)[1:])
+        case e.Transpose(argument=argument):
+            return of(argument)[::-1]
+        case e.Reduce(argument=argument, over=over, all_timesteps=all_timesteps):
+            reduced = (over, "T") if all_timesteps else (over,)
+            return tuple(axis for axis in of(argument) if axis not in reduced)
+        case e.Join(parts=parts):
+            return (*of(parts[0])[:-1], "+".join(of(part)[-1] for part in parts))
+        case e.Slice(argument=argument, axes=axes):
+            return (*of(argument)[:-1], "+".join(axes))
+    return union([of(child) for child in node.children])
 
 
 def infer_axes(page: Page, *, time: bool = True) -> dict[str, Axes]:
@@ -146,9 +169,9 @@ class _Inference:
                     if axis.startswith("?"):
                         what = f"how many columns {self._text(part)} has is not known yet"
                         raise self._error(part, f"{what}; write the axes of its parameter, as in U(H H)")
-                return (*inner[0][:-1], joined_axis(last))
+                return (*inner[0][:-1], "+".join(last))
             case e.Slice(argument=argument, axes=axes):
-                return (*self._infer(argument)[:-1], joined_axis(list(axes)))
+                return (*self._infer(argument)[:-1], "+".join(axes))
         return self._elementwise(node, [(child, self._infer(child)) for child in node.children])
 
     def _named(self, node: Expression, name: str, matrix: bool) -> Axes:

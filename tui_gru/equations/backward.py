@@ -20,7 +20,7 @@ from itertools import count
 from typing import NamedTuple
 
 from tui_gru.equations import expression as e
-from tui_gru.equations.axes import Axes, union
+from tui_gru.equations.axes import Axes, axes_of
 from tui_gru.equations.derivatives import handed_back
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Expression, Name
@@ -304,34 +304,13 @@ class _Derivation:
         return all(name in self._page.parameters for name in node.names())
 
     def _axes_of(self, node: Expression) -> Axes:
-        match node:
-            case Name(name=name):
-                return self._axes[name] if name in self._axes else self._axes[self._value_of(name)]
-            case e.Spread(axes=axes):
-                return axes
-            case e.Product(left=e.Transpose(argument=left), right=right):  # a weight gradient sums over all rows and timesteps
-                return (self._axes_of(left)[-1], self._axes_of(right)[-1])
-            case e.Product(left=left, right=right):
-                return (*self._axes_of(left)[:-1], *self._axes_of(right)[1:])
-            case e.Transpose(argument=argument):
-                return self._axes_of(argument)[::-1]
-            case e.Reduce(argument=argument, over=over, all_timesteps=all_timesteps):
-                reduced = (over, "T") if all_timesteps else (over,)
-                return tuple(axis for axis in self._axes_of(argument) if axis not in reduced)
-            case e.Join(parts=parts):
-                inner = [self._axes_of(part) for part in parts]
-                return (*inner[0][:-1], "+".join(axes[-1] for axes in inner))
-            case e.Slice(argument=argument, axes=axes):
-                return (*self._axes_of(argument)[:-1], "+".join(axes))
-        return union([self._axes_of(child) for child in node.children])
+        return axes_of(node, self._axes_of_name)
 
-    def _value_of(self, gradient: str) -> str:
-        """Return the name of the value whose gradient this is; both have the same axes."""
-        name = gradient[1:]
-        if name in self._axes:
-            return name
-        base, suffix = split(name)
-        return base.rpartition("_")[0] + suffix  # dh_future, dh_given
+    def _axes_of_name(self, name: str) -> Axes:
+        """Return the axes of a value, or of a gradient, which are those of its value."""
+        base, suffix = split(name[1:])
+        of_past = base.rpartition("_")[0] + suffix  # dh_future, dh_given
+        return next(self._axes[value] for value in (name, name[1:], of_past) if value in self._axes)
 
     # The lines
 

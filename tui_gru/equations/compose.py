@@ -76,22 +76,18 @@ def compose(
         for backwards in directions:
             suffix = f"_l{number}{'_reverse' if backwards else ''}" if layers > 1 or bidirectional else ""
             piece = instance(cell, reads, suffix, backwards=backwards)
-            piece = _masked(piece) if lengths else piece
-            targets = tuple(line.target for line in piece.lines)
-            stack.append(Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states), targets))
-            pieces.append(piece)
+            pieces.append(_masked(piece) if lengths else piece)
+            stack.append(_layer(pieces[-1], number, backwards, suffix, reads))
             outputs.append(piece.output)
         reads = outputs[0]
         if bidirectional:
             reads = f"out_l{number}"
-            both = Line(reads, e.Join(tuple(map(Name, outputs))), note="both directions joined along the units")
-            pieces.append(Page(lines=(both,), symbols={"out": ("out", r"\mathit{out}")}))
+            pieces.append(_out(reads, e.Join(tuple(map(Name, outputs))), "both directions joined along the units"))
         if dropout and number < layers - 1:
             pieces.append(_dropout(reads, "+".join("H" for _ in outputs), f"_l{number}"))
             reads = pieces[-1].output
     if lengths:
-        shown = Line("out", e.Times((Name(LIVE), Name(reads))), note="0 after the end of a row")
-        pieces.append(Page(lines=(shown,), symbols={"out": ("out", r"\mathit{out}")}))
+        pieces.append(_out("out", e.Times((Name(LIVE), Name(reads))), "0 after the end of a row"))
         reads = "out"
     for behind in (head, loss):
         if behind is not None:
@@ -105,6 +101,16 @@ def compose(
     if input_gradient:
         page = replace(page, wanted=tuple(page.inputs)[:1])
     return Composed(page, tuple(stack))
+
+
+def _layer(piece: Page, number: int, backwards: bool, suffix: str, reads: str) -> Layer:
+    targets = tuple(line.target for line in piece.lines)
+    return Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states), targets)
+
+
+def _out(name: str, formula: Expression, note: str) -> Page:
+    """Return the page of one line that computes an output from layers."""
+    return Page(lines=(Line(name, formula, note=note),), symbols={"out": ("out", r"\mathit{out}")})
 
 
 def _check_cell(cell: Page) -> None:

@@ -1,10 +1,12 @@
-"""Expressions as small immutable trees. A recorded part of a line has a label, as in `σ(az: x Wz + h_prev Uz + bz)`."""
+"""Expressions as small immutable trees, and the functions in them. A recorded part of a line has a label, as in
+`σ(az: x Wz + h_prev Uz + bz)`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from tui_gru.equations.errors import Span
 
@@ -193,11 +195,6 @@ def number(value: int | str | Fraction) -> Number:
 ONE = number(1)
 
 
-def total(parts: tuple[Expression, ...]) -> Expression:
-    """Return the sum of one or more parts."""
-    return parts[0] if len(parts) == 1 else Sum(parts)
-
-
 def product(factors: tuple[Expression, ...]) -> Expression:
     """Return the elementwise product of one or more factors."""
     return factors[0] if len(factors) == 1 else Times(factors)
@@ -216,3 +213,29 @@ def unlabelled(node: Expression) -> Expression:
 def plain(node: Expression) -> Expression:
     """Return the same node without its label; its children keep their labels."""
     return replace(node, label="") if node.label else node
+
+
+class Function(NamedTuple):
+    """The spelling of a function on screen and in LaTeX, and its number of arguments."""
+
+    text: str
+    latex: str
+    arity: int = 1
+
+
+FUNCTIONS = {
+    "sigmoid": Function("σ", r"\sigma"),
+    "tanh": Function("tanh", r"\tanh"),
+    "relu": Function("relu", r"\operatorname{relu}"),
+    "clamp": Function("clamp", r"\operatorname{clamp}"),  # clips to the interval from 0 to 1
+    "softmax": Function("softmax", r"\mathrm{softmax}"),
+    "log": Function("log", r"\log"),
+    "exp": Function("exp", r"\exp"),
+    "sqrt": Function("sqrt", r"\sqrt"),
+    "min": Function("min", r"\min", 2),
+    "max": Function("max", r"\max", 2),
+    # Indicators, used in derived lines: 1 where the argument is > 0, and 1 where it is between 0 and 1; otherwise 0.
+    "positive": Function("positive", r"\operatorname{positive}"),
+    "within": Function("within", r"\operatorname{within}"),
+}
+WRITTEN = {function.text: name for name, function in FUNCTIONS.items()} | {name: name for name in FUNCTIONS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
 from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
-from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.expression import Expression
 from tui_gru.equations.names import AXES, code_name, with_word
 from tui_gru.equations.parser import REDUCTIONS, Parser, Token, constant, name_of, tokens_of
 
@@ -297,8 +297,3 @@ class _Reader:
         if not found:
             raise EquationError(f"a name is missing: {form}", tokens[at].span)
         return found
-
-
-def reads_of(page: Page, name: str) -> tuple[Line, ...]:
-    """Return the lines of a page that read `name`."""
-    return tuple(line for line in page.lines if any(isinstance(node, Name) and node.name == name for node in line.formula.walk()))

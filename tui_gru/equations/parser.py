@@ -20,6 +20,8 @@ from unicodedata import normalize
 
 from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
 from tui_gru.equations.expression import (
+    FUNCTIONS,
+    WRITTEN,
     Apply,
     Expression,
     Join,
@@ -34,7 +36,6 @@ from tui_gru.equations.expression import (
     Times,
     Transpose,
 )
-from tui_gru.equations.functions import FUNCTIONS, WRITTEN
 from tui_gru.equations.names import AXES, code_name
 
 REDUCTIONS = {"Σ": "sum", "∑": "sum", "sum": "sum", "mean": "mean"}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tui_gru.equations import expression as e
-from tui_gru.equations.expression import Expression
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS, Expression
 from tui_gru.equations.names import WORDS, Symbols
 
 #: The precedence of a node. A node inside one of higher precedence is written in parentheses.

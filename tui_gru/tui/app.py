@@ -24,8 +24,8 @@ from textual.screen import Screen
 from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.look.characters import PlainLines, SafeLines
 from tui_gru.tui.look.glyphs import ASCII, Glyphs, glyphs_for
-from tui_gru.tui.look.line_filters import PlainLines, SafeLines
 from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.ending import EndingSignals

@@ -64,7 +64,7 @@ def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
     overlay, used = screen.overlay, screen.in_use
     if isinstance(overlay, OriginPanel):
         return "the derivation", overlay
-    panel = used if isinstance(used, Panel) else None
+    panel = used if isinstance(used, Panel) and used.heading else None
     if suffix == ".tex" and not (panel and panel.shown()):
         return "the current line", None
     return f"the panel {panel.heading}" if panel else "the screen", panel

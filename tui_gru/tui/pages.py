@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
 
-from textual.widget import Widget
-
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.program.listing import Listing
@@ -24,6 +22,9 @@ from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.panels.values.weights import Weights
+from tui_gru.tui.widgets.snapshot_panel import PanelGroup, SnapshotPanel
+
+Shown = SnapshotPanel | PanelGroup
 
 
 class Following(Enum):
@@ -53,7 +54,7 @@ class Place:
     `panel` is the class, or the path to a class that is imported when it is `needed` for the first time.
     """
 
-    panel: type[Widget] | str
+    panel: type[Shown] | str
     frame: str
     name: str = ""
     tiny: str | None = None
@@ -63,12 +64,12 @@ class Place:
     needed: Callable[[Snapshot], bool] | None = None
 
     @property
-    def kind(self) -> type[Widget]:
+    def kind(self) -> type[Shown]:
         """The class of the panel."""
         if not isinstance(self.panel, str):
             return self.panel
         module, _, name = self.panel.rpartition(".")
-        kind: type[Widget] = getattr(import_module(module), name)
+        kind: type[Shown] = getattr(import_module(module), name)
         return kind
 
     def is_needed(self, snapshot: Snapshot) -> bool:

@@ -14,8 +14,7 @@ from textual.events import Key
 from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.pilot import Pilot
 
-from tui_gru.tui.terminal.drawn import drawn_later, drawn_once
-from tui_gru.tui.terminal.rest import at_rest, draw_changes
+from tui_gru.tui.terminal.drawn import at_rest, draw_changes, drawn_later, drawn_once
 
 Result = TypeVar("Result")
 

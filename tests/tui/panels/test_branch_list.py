@@ -14,7 +14,7 @@ from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.panels.lists.branch_list import BranchList, tree
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 
 @cache

@@ -11,7 +11,7 @@ from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.lists import check_report
 from tui_gru.tui.panels.lists.check_report import CheckReport
 from tui_gru.tui.panels.lists.check_table import Table, folded
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 PLAIN = palette_for(BLACKBOARD, ASCII)

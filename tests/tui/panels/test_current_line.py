@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.debugger.deriving import walk
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, on_every_size, start, tutorial
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
@@ -12,7 +13,7 @@ from tui_gru.tui.pages import Following, following
 from tui_gru.tui.panels.program.current_line import CurrentLine, written_out
 from tui_gru.tui.panels.program.example_entry import ExampleEntry, number
 from tui_gru.tui.panels.program.operands import Operands
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]
@@ -25,7 +26,7 @@ MODELS = [
 
 
 def text_of(snapshot, width=114, height=9, row=None):
-    return written_out(P, snapshot, snapshot.line, View(row), width, height).text
+    return written_out(P, snapshot, snapshot.line, View(row), width, height)[0].text
 
 
 def panel_text(board, snapshot, size=(120, 12)):
@@ -107,7 +108,7 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         node = session.explain(snapshot.line.target, worked.index)
         if snapshot.line.op == "+=":
             node = node.terms[-1]  # the share of this timestep
-        known = {number(abs(each.value)) for each in node.walk(5)} | {
+        known = {number(abs(each.value)) for each in walk(node, 5)} | {
             f"{snapshot.settings['learning_rate']:g}",
             str(len(node.terms)),
         }
@@ -143,7 +144,7 @@ def test_an_update_shows_old_and_new():
 def test_every_line_fits_every_size(model):
     written = (snapshot for snapshot in every_line(**model) if snapshot.line.formula is not None)
     for snapshot, (width, height) in on_every_size(written, SIZES):
-        box = written_out(P, snapshot, snapshot.line, View(1), width, height)
+        box = written_out(P, snapshot, snapshot.line, View(1), width, height)[0]
         if width >= 36 and height >= 4:  # the panel cuts off anything smaller
             assert box.width <= width, (snapshot.line.text, width, height)
             assert box.height <= height, (snapshot.line.text, width, height)

@@ -3,8 +3,8 @@ import pytest
 from tui_gru.engine import numbers
 from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.matrix import MatrixView
+from tui_gru.tui.widgets.snapshot_panel import View
 
 
 def texts(gates, written):

@@ -6,7 +6,7 @@ from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.values.gradient_flow import legend, stacked, table
 from tui_gru.tui.panels.values.sequence import Sequence, sequence
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 PATHS = [(letter, "") for letter in "chzr"]

@@ -15,7 +15,7 @@ from tui_gru.tui.panels.values.gradient_flow import legend, table
 from tui_gru.tui.panels.values.sequence import Sequence, sequence
 from tui_gru.tui.panels.values.sheets import WEIGHTS, fits, sheet
 from tui_gru.tui.panels.values.weights import Overview, Weights
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 BOTH = {"layers": 2, "bidirectional": True, "embedding": 3}

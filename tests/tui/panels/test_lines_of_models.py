@@ -17,7 +17,7 @@ from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.program.current_line import written_out
 from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 #: Every function, a power, quotients, a matrix product as a factor, and no labels.
@@ -65,7 +65,7 @@ def worked(snapshot: Snapshot, row: int = 0) -> str:
 
 def drawn(snapshot: Snapshot, width: int = 114, height: int = 9) -> list[str]:
     assert snapshot.line is not None
-    return [line.rstrip() for line in written_out(P, snapshot, snapshot.line, View(0), width, height).text.splitlines()]
+    return [line.rstrip() for line in written_out(P, snapshot, snapshot.line, View(0), width, height)[0].text.splitlines()]
 
 
 FUNCTIONS = {"exp": math.exp, "log": math.log, "sqrt": math.sqrt, "tanh": math.tanh, "σ": lambda a: 1 / (1 + math.exp(-a))}
@@ -92,7 +92,7 @@ def test_the_worked_entry_adds_up(model: str, row: int) -> None:
 def test_every_line_fits_every_size(model: str) -> None:
     for snapshot, (width, height) in on_every_size(lines_of(model), ((36, 4), (76, 3), (114, 9))):
         assert snapshot.line is not None
-        box = written_out(P, snapshot, snapshot.line, View(1), width, height)
+        box = written_out(P, snapshot, snapshot.line, View(1), width, height)[0]
         assert max(box.width - width, box.height - height) <= 0, (snapshot.line.text, width, height)
 
 
@@ -143,6 +143,6 @@ def test_the_example_of_a_vector_has_its_place_on_a_low_panel() -> None:
     session.step("batch")
     snapshot = session.snapshot()
     assert snapshot.line is not None
-    written = written_out(P, snapshot, snapshot.line, View(), 76, 5).text.splitlines()
+    written = written_out(P, snapshot, snapshot.line, View(), 76, 5)[0].text.splitlines()
     assert written[-2].startswith("“"), written  # the character whose bias is computed, below the matrices
     assert "a step of" in written[-1]

@@ -5,7 +5,7 @@ import pytest
 from tests.tui.panels.sessions import at
 from tui_gru.debugger.state.stops import LogLine
 from tui_gru.tui.panels.program.log import Log
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 TICKS = [at("loss", batch=batch).position.tick for batch in range(40)]
 LINES = tuple(LogLine(tick, 1, f"loss of batch {batch}") for batch, tick in enumerate(TICKS))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.time.loss_series import LossSeries
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.plots.envelope import LossSeries
+from tui_gru.tui.widgets.snapshot_panel import View
 
 
 def moment_of(losses, number=0, branch="main"):

@@ -12,7 +12,7 @@ from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 STYLES = """
 Listing { width: 48; height: 36; }

@@ -9,7 +9,7 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import UNICODE
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.values.sequence import sequence
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
 

@@ -10,8 +10,8 @@ from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.snapshot_panel import View
 
 MOMENTS = ("start", "computed", "sgd", "backward", "in update", "after", "tiny", "large", "broken")
 SIZES = [(156, 48), (110, 9), (74, 9), (36, 10), (34, 5), (21, 3), (12, 2), (6, 1), (6, 0), (0, 0)]

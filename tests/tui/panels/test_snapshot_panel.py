@@ -28,8 +28,8 @@ class Ticks(SnapshotPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         return "ticks", None
 
-    def build(self, width: int, height: int) -> Box:
-        return text(self.palette, f"{self._snapshot.position.tick} ticks" if self._snapshot is not None else "")
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        return text(self.palette, f"{snapshot.position.tick} ticks")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 BREAKPOINTS = (
     Breakpoint(1, "z"),

@@ -7,7 +7,7 @@ from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch, Watched
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.panels.lists.stops_list import StopsList
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 BREAKPOINTS = (
     Breakpoint(1, "h_tilde"),

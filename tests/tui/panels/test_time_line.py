@@ -11,12 +11,11 @@ from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.tui.look.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.time import time_line
-from tui_gru.tui.panels.time.time_columns import loss_columns
 from tui_gru.tui.panels.time.time_line import TimeLine
-from tui_gru.tui.panels.time.time_signs import partings, timeline_marks
-from tui_gru.tui.view import View
+from tui_gru.tui.panels.time.time_rows import loss_columns, partings, timeline_marks
 from tui_gru.tui.widgets.plots.envelope import Envelope
 from tui_gru.tui.widgets.plots.time_scale import TimeScale
+from tui_gru.tui.widgets.snapshot_panel import View
 
 BATCH = 60  # the ticks of a batch in `columns` below
 
@@ -216,13 +215,13 @@ async def test_the_curve_is_computed_again_only_if_it_differs(board, monkeypatch
     async with board(line).run_test(size=(120, 2)) as pilot:
         line.show(snapshot, View())
         await pilot.pause()
-        line.render_line(0)
+        assert line.drawn
         assert len(computed) == 1
         line.show(replace(snapshot, moment=replace(snapshot.moment, position=position_of(snapshot.program, 77))), View())
-        line.render_line(0)
+        assert line.drawn
         assert len(computed) == 1
         line.show(replace(snapshot, losses=snapshot.losses[:-1]), View())
-        line.render_line(0)
+        assert line.drawn
         assert len(computed) == 2
 
 

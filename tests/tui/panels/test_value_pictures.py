@@ -10,7 +10,7 @@ from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.panels.values.weights import Weights
-from tui_gru.tui.view import View
+from tui_gru.tui.widgets.snapshot_panel import View
 
 
 @pytest.fixture

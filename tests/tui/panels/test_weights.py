@@ -4,8 +4,8 @@ import pytest
 from tui_gru.engine import numbers
 from tui_gru.tui.panels.values.weights import Overview, ParameterMatrix, Weights
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.snapshot_panel import View
 
 
 def compact(array):

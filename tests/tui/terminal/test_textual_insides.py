@@ -16,7 +16,15 @@ ROOT = Path(tui_gru.tui.__file__).parent
 SEEN_IN = "8.2.8"
 #: The private names that each file of `terminal/` uses, by the class of Textual that has them; a module has its own entry.
 USED = {
-    "terminal/drawn.py": {"Screen._compositor"},
+    "terminal/drawn.py": {
+        "Screen._compositor",
+        "Screen._on_timer_update",
+        "node._closed",
+        "node._closing",
+        "node._message_queue",
+        "node._message_queue.ready_event._waiters",
+        "node._task",
+    },
     "terminal/driver.py": {"LinuxDriver._debug", "LinuxDriver._file"},
     "terminal/guarded.py": {
         "App._dispatch_message",
@@ -31,18 +39,11 @@ USED = {
         "Screen._on_timer_update",
         "Screen._refresh_layout",
         "Screen._screen_resized",
+        "ScrollView._dispatch_message",
+        "ScrollView._set_dirty",
         "self.app._notifications",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
-    "terminal/kept_lines.py": {"kind._set_dirty"},
-    "terminal/rest.py": {
-        "Screen._on_timer_update",
-        "node._closed",
-        "node._closing",
-        "node._message_queue",
-        "node._message_queue.ready_event._waiters",
-        "node._task",
-    },
     "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
 }
 PUBLIC = {"_asdict", "_replace"}  # methods of named tuples, which are public although they begin with an underscore

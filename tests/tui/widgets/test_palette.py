@@ -6,8 +6,7 @@ import pytest
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES
 
-from tui_gru.tui.look.palette import LEVELS, Palette, contrast, rgb
-from tui_gru.tui.look.themes import BLACKBOARD, THEMES, WHITEBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, LEVELS, THEMES, WHITEBOARD, Palette, palette_for, rgb
 from tui_gru.tui.widgets.heatmap import heat_row
 
 LEGIBLE = 4.5  # WCAG 2.2, level AA
@@ -15,9 +14,16 @@ NAMED = [field.name for field in fields(Palette) if field.type == "Style"]
 
 
 def ratio(style: Style, ground: str) -> float:
+    """Return the contrast ratio of a style, from 1 to 21 (WCAG 2.2, relative luminance)."""
     ink = style.color.get_truecolor()
     back = style.bgcolor.get_truecolor() if style.bgcolor else rgb(ground)
-    return contrast(tuple(ink), tuple(back))
+    darker, lighter = sorted((luminance(ink), luminance(back)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("theme", THEMES, ids=lambda t: t.name)

@@ -8,11 +8,15 @@ from rich.cells import cell_len
 
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.plots.plot import curve, plot, sparkline
-from tui_gru.tui.widgets.plots.ticks import label, ticks
+from tui_gru.tui.widgets.plots.axis import label, ticks
+from tui_gru.tui.widgets.plots.plot import plot
 
 P = palette_for(BLACKBOARD)
 PLAIN = palette_for(BLACKBOARD, ASCII)
+
+
+def curve(*what, **how):
+    return plot(*what, **how).box
 
 
 @given(
@@ -32,7 +36,7 @@ def test_a_plot_keeps_to_its_room(ys, width, height, second, here):
 
 
 def test_a_falling_line():
-    box = curve(PLAIN, [4, 3, 2, 1], 6, 6, y_range=(1, 4))
+    box = curve(PLAIN, [4, 3, 2, 1], 6, 6)
     rows = [line[2:] for line in box.text.splitlines()[:4]]
     assert rows[0].startswith("*")
     assert rows[3].endswith("*")
@@ -41,8 +45,8 @@ def test_a_falling_line():
 @pytest.mark.parametrize("palette", [P, PLAIN])
 def test_levels_are_lines_behind_the_series(palette):
     levels = ("one", 1.0), ("half", 0.5), ("too high", 2.0)
-    plain = curve(palette, [1, 0], 40, 9, y_range=(0, 1)).text.splitlines()
-    box = curve(palette, [1, 0], 40, 9, y_range=(0, 1), levels=levels).text.splitlines()
+    plain = curve(palette, [1, 0], 40, 9).text.splitlines()
+    box = curve(palette, [1, 0], 40, 9, levels=levels).text.splitlines()
     named = [line.split()[-1] for line in box[:7]]
     assert (named[0], named[3]) == ("one", "half")
     assert "too high" not in "\n".join(box)
@@ -89,16 +93,9 @@ def test_the_second_series_has_its_own_ink():
 
 
 def test_a_series_that_covers_part_of_the_axis():
-    top = curve(P, np.ones(10), 40, 6, x_range=(1, 100), y_range=(0, 2)).text.splitlines()
+    top = curve(P, np.ones(10), 40, 6, second=np.full(100, np.nan)).text.splitlines()
     drawn = max(i for line in top[:-2] for i, sign in enumerate(line) if 0x2800 < ord(sign) <= 0x28FF)
     assert drawn < 10
-
-
-def test_sparkline():
-    assert sparkline(P, [0, 1, 2, 3, 4, 5, 6, 7], 8).text == "▁▂▃▄▅▆▇█"
-    assert sparkline(P, [1, math.nan, 2], 8).text == "▁✗█"
-    assert sparkline(P, [], 8).text == "·"
-    assert sparkline(P, [math.inf], 8).text == "✗"
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(1, 10), st.booleans())

@@ -17,7 +17,7 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
-from tui_gru.equations.axes import Axes, joined_axis, union
+from tui_gru.equations.axes import Axes, axes_of
 from tui_gru.equations.expression import Expression, Name
 
 Index = tuple[Any, ...]  # of whole numbers and slices, one for each axis
@@ -83,23 +83,12 @@ class Numbers:
 
     def axes(self, node: Expression) -> Axes:
         """Return the axes of an expression's value at one timestep."""
-        match node:
-            case Name(name=name):
-                named = self.program.names.get(name)
-                return ("P",) if name == GRADIENTS else () if named is None else named.axes
-            case e.Transpose(argument=argument):
-                return self.axes(argument)[::-1]
-            case e.Product(left=left, right=right):
-                return (self.axes(left)[0], self.axes(right)[1])
-            case e.Reduce(argument=argument, over=over):
-                return tuple(axis for axis in self.axes(argument) if axis != over)
-            case e.Join(parts=parts):
-                return (*self.axes(parts[0])[:-1], joined_axis([self.axes(part)[-1] for part in parts]))
-            case e.Slice(argument=argument, axes=axes):
-                return (*self.axes(argument)[:-1], joined_axis(list(axes)))
-            case e.Spread(axes=axes):
-                return tuple(axis for axis in axes if axis != "T")
-        return union([self.axes(child) for child in node.children])
+
+        def named(name: str) -> Axes:
+            known = self.program.names.get(name)
+            return ("P",) if name == GRADIENTS else () if known is None else known.axes
+
+        return tuple(axis for axis in axes_of(node, named) if axis != "T")
 
     def shape(self, node: Expression) -> tuple[int, ...]:
         """Return the shape of an expression's value at one timestep."""

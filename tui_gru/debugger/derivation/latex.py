@@ -6,7 +6,7 @@ import math
 
 from tui_gru.debugger.derivation.origin import Node
 from tui_gru.debugger.derivation.written import DIGITS, Path, laid_out
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS
 from tui_gru.equations.writing import applied_latex, latex_text
 
 

@@ -12,7 +12,7 @@ from unicodedata import combining
 from tui_gru.debugger.derivation.origin import Node
 from tui_gru.debugger.program.naming import joined
 from tui_gru.engine.numbers import short
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS
 
 Path = tuple[int, ...]  # indices of terms, from the root down
 

@@ -13,7 +13,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import gib
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.training import check_epochs, train
+from tui_gru.engine.running.trainer import check_epochs, train
 
 FORMAT, VERSION = "tui-gru-trace", 2
 

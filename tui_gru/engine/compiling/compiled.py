@@ -13,6 +13,7 @@ import numpy as np
 from tui_gru.engine.compiling.emission import FUNCTIONS, Code, Emission, flat_cutter
 from tui_gru.engine.compiling.operations import Operation, Slot
 from tui_gru.engine.compiling.scheduling import Schedule
+from tui_gru.engine.compiling.update import CompiledUpdate
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Model, Structure, model_of
 from tui_gru.engine.running.weights import Array, Layout, Weights
@@ -62,20 +63,19 @@ class Compiled:
         self._check_sizes()
         self.schedule = Schedule(model.page, model.axes, model.backward, self.sizes)
         self.layout = Layout({name: self.shape(model.axes[name]) for name in model.parameters}, model.rule.states)
-        self.update = model.rule.compiled(self.layout)
+        self.update = CompiledUpdate(model.rule, self.layout)
         operations = [o for phase in self.schedule.phases.values() for o in phase.operations]
         slots = dict.fromkeys(o.memory for o in (*self.schedule.named.values(), *operations))
         self.slots = [slot for slot in slots if slot.kind != "parameter"]
         self.slot_shapes = {slot: self._slot_shape(slot) for slot in self.slots}
         self.parameter_slots = {slot: self.layout.places[slot.name] for slot in slots if slot.kind == "parameter"}
         self.states = tuple(model.page.states)
-        self._emission = Emission(self.schedule)
         self._space: dict[str, object] = dict(FUNCTIONS)
         T, B = self.sizes["T"], self.sizes["B"]
         self._space["ones"] = np.ones(T * B, self.dtype)
         self.functions: dict[str, Function] = {}
         self._identities: dict[int, Array] = {}
-        self._compile(self._emission.function("forward", "forward"), self._emission.function("backward", "backward"))
+        self._compile(Emission(self.schedule, "forward", "forward"), Emission(self.schedule, "backward", "backward"))
 
     def _check_sizes(self) -> None:
         for name, axes in self.model.axes.items():
@@ -95,25 +95,29 @@ class Compiled:
             return (shape[0] + 1, *shape[1:])
         return shape if slot.whole else shape[1:]
 
-    def _compile(self, *codes: Code) -> None:
-        sources = [code.source for code in codes]
-        cutters: list[str] = []
-        for code in codes:
+    def _compile(self, *emissions: Emission) -> None:
+        sources: list[str] = []
+        for emission in emissions:
+            code = emission.code
             roles = [role for role in "PG" if code.views[role]]
-            cutters += [flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots) for role in roles]
-        for name, number in self._emission.constants.items():
-            self._space[name] = np.array(number, self.dtype)  # NumPy computes with it twice as fast as with a Python number
-        exec(compile("\n\n".join((*sources, *cutters)), f"<{self.model.page.title}>", "exec"), self._space)
-        for code in codes:
-            self.functions[code.name] = Function(code, self._space[code.name])  # type: ignore[arg-type]
+            sources += [
+                code.source,
+                *(flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots) for role in roles),
+            ]
+            for name, number in emission.constants.items():
+                self._space[name] = np.array(number, self.dtype)  # NumPy computes with it twice as fast as with a Python number
+        exec(compile("\n\n".join(sources), f"<{self.model.page.title}>", "exec"), self._space)
+        for emission in emissions:
+            name = emission.code.name
+            self.functions[name] = Function(emission.code, self._space[name])  # type: ignore[arg-type]
 
     def function(self, name: str) -> Function:
         """Return a pass by name, compiled on first use: `forward` and `backward`; `forward_on` and `backward_on`, which continue
         from the middle of a batch; and `earlier`, which carries the gradient into an earlier batch."""
         if name == "earlier" and name not in self.functions:
-            self._compile(self._emission.function("backward", name, zero=self.zero_in_earlier))
+            self._compile(Emission(self.schedule, "backward", name, zero=self.zero_in_earlier))
         if name not in self.functions:
-            self._compile(self._emission.function(name.removesuffix("_on"), name, guarded=True))
+            self._compile(Emission(self.schedule, name.removesuffix("_on"), name, guarded=True))
         return self.functions[name]
 
     def cut(self, weights: Weights, name: str, role: str = "P") -> None:

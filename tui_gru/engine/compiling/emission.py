@@ -50,22 +50,16 @@ class Code:
 
 
 class Emission:
-    """Generates the functions of one schedule. `constants` collects the numbers that the code reads, by name."""
+    """The generation of one pass: its `code`, and the numbers that the code reads, `constants`, by name.
 
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-        self.constants: dict[str, float] = {}
+    Operations in `zero` have the value 0; they are omitted, also from sums.
+    """
 
-    def function(self, phase: str, name: str, *, guarded: bool = False, zero: frozenset[Operation] = frozenset()) -> Code:
-        """Return the code of a pass. Operations in `zero` have the value 0; they are omitted, also from sums."""
-        return _Function(self, self._schedule, phase, name, guarded, zero).code
-
-
-class _Function:
     def __init__(
-        self, emission: Emission, schedule: Schedule, phase: str, name: str, guarded: bool, zero: frozenset[Operation]
+        self, schedule: Schedule, phase: str, name: str, *, guarded: bool = False, zero: frozenset[Operation] = frozenset()
     ) -> None:
-        self._emission, self._phase, self._zero = emission, phase, zero
+        self._zero = zero
+        self.constants: dict[str, float] = {}
         self._locals: dict[tuple[str, View, int], str] = {}
         self._taken: dict[str, int] = {}  # local names in use, with the number of numbered copies of each
         self.code = Code(name)
@@ -131,7 +125,7 @@ class _Function:
 
     def _constant(self, number: float) -> str:
         name = f"c_{number!r}".replace("-", "minus_").replace(".", "_").replace("+", "")
-        self._emission.constants[name] = number
+        self.constants[name] = number
         return name
 
     def _call(self, operation: Operation) -> str:

@@ -19,8 +19,6 @@ from tui_gru.equations.backward import Backward
 from tui_gru.equations.names import with_word
 from tui_gru.equations.page import Line, Page
 
-PHASES = ("forward", "backward")
-
 
 @dataclass(frozen=True)
 class Phase:

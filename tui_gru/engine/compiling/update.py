@@ -84,10 +84,6 @@ class UpdateRule:
 
         return replace(line, target=name(line.target), formula=renamed(line.formula, name))
 
-    def compiled(self, layout: Layout) -> CompiledUpdate:
-        """Return the rule compiled for weights of one layout."""
-        return CompiledUpdate(self, layout)
-
 
 def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
     """Return the lines of several pages. Each later page reads the last target of the page before it as its gradient."""

@@ -1,9 +1,9 @@
 """The computation of batches of one config on one corpus: load the inputs, run forward and, if the batch learns, backward and
-update."""
+update; and the training loop without a session."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord, RecordPool
 from tui_gru.engine.running.computing import NO_EARLIER, Earlier, Point, Settings, compute, compute_from
+from tui_gru.engine.running.initial import initial_weights
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -109,3 +111,40 @@ def corpus_of(config: Config) -> Corpus | GivenCorpus:
     from tui_gru.engine.data.given import GivenCorpus  # imported late: only for models of other programs
 
     return GivenCorpus(config)
+
+
+def check_epochs(epochs: int) -> None:
+    """Raise `TuiGruError` for a negative number of epochs."""
+    if epochs < 0:
+        raise TuiGruError(f"epochs must be 0 or more, not {epochs}", option="epochs")
+
+
+def train(
+    config: Config, *, epochs: int, learn: bool = True, weights: Weights | None = None
+) -> Iterator[tuple[int, int, BatchRecord]]:
+    """Run `epochs` epochs from `weights`, by default the initial ones. Yield (epoch, batch, record) after each batch, both counts
+    0-based.
+
+    A record that the caller does not hold is reused for a later batch.
+    """
+    trainer = Trainer(config, corpus_of(config))
+    weights, settings = initial_weights(config) if weights is None else weights, config.settings
+    state = trainer.initial_state()
+    for epoch in range(epochs):
+        earlier: list[BatchRecord] = []  # of this epoch, latest first; for carry `notebook`
+        for batch in range(config.num_batches):
+            record = trainer.new_record()
+            weights, state = trainer.given(batch) or (weights, trainer.carried(batch, state))
+            trainer.run(
+                record,
+                batch,
+                weights,
+                state,
+                learn=learn,
+                settings=settings,
+                earlier=earlier,
+            )
+            yield epoch, batch, record
+            weights, state = record.after, record.states(end=True)
+            if config.carry == "notebook":
+                earlier.insert(0, record)

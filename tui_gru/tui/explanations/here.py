@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from inspect import isclass
+from pkgutil import walk_packages
 from typing import Any
 
 import numpy as np
 
+import tui_gru.tui.panels as panels
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
-from tui_gru.tui.explanations.panels import WORDS, about_panel, explanations
 from tui_gru.tui.explanations.signs import meanings, signs_of, signs_with
 from tui_gru.tui.explanations.values import about
 from tui_gru.tui.widgets.refs import Ref
@@ -20,6 +24,14 @@ from tui_gru.tui.widgets.refs import Ref
 Row = tuple[str, str]
 #: Replaces verbs in angle brackets by the keys bound to them.
 Keys = Callable[[str], str]
+#: The words by which panels are known on the screen and in commands, where they are not the name of the class.
+WORDS = {
+    "training loop": "Listing", "program": "Listing", "the current line": "CurrentLine", "values": "Gates", "ŷ": "Softmax",
+    "loss": "LossTerms", "loss, term by term": "LossTerms", "weights": "Overview", "gradients": "Overview", "origin": "OriginPanel",
+    "derivation": "OriginPanel", "stops": "StopsList", "marks": "StopsList", "branches": "BranchList", "apart": "BranchesApart",
+    "check": "CheckReport", "what if": "WhatIfPanel", "what-if": "WhatIfPanel", "findings": "FindingsList", "arrays": "ArrayList",
+    "units": "UnitsMap", "influence": "InfluenceMap", "losses": "LossPlaces",
+}  # fmt: skip
 
 
 def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[Row]:
@@ -75,3 +87,19 @@ def _sentence(words: str) -> str:
     first = words.split(" ")[0]
     begun = f"{words[:1].upper()}{words[1:]}" if len(first) > 3 or first in ("a", "an", "the", "how", "what") else words
     return f"{begun}{'' if begun.endswith('.') else '.'}" if words else ""
+
+
+def about_panel(panel: object) -> str:
+    """Return the explanation of a panel; empty if it has none."""
+    return str(getattr(panel, "ABOUT", ""))
+
+
+@cache
+def explanations() -> dict[str, str]:
+    """Return the explanation of every class of a panel by its name."""
+    found = {}
+    for info in walk_packages(panels.__path__, f"{panels.__name__}."):
+        for kind in vars(import_module(info.name)).values():
+            if isclass(kind) and kind.__module__ == info.name and "ABOUT" in vars(kind):
+                found[kind.__name__] = about_panel(kind)
+    return found

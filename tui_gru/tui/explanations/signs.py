@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from rich.style import Style
 
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 
 
 class Sign(NamedTuple):
     """A sign or a sample of a colour with its meaning.
 
-    `ink` returns its style. `panels` are the names of the classes of panels in which it is drawn, empty if it is drawn in many.
+    `panels` has the names of the classes of panels in which it is drawn, separated by blanks; it is empty if the sign is drawn in
+    many. `ink` returns its style.
     """
 
     sign: str
     meaning: str
-    ink: Callable[[Palette], Style]
-    panels: frozenset[str] = frozenset()
-
-
-def _in(*panels: str) -> frozenset[str]:
-    return frozenset(panels)
+    panels: str = ""
+    ink: Callable[[Palette], Style] = attrgetter("plain")
 
 
 #: The groups of the legend. A sign that has different meanings in two panels has two entries.
@@ -35,152 +33,127 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
     (
         "Colours",
         (
-            Sign(" -0.80 ", "below 0: blue, the stronger the further", lambda p: p.signed(-0.8)),
-            Sign(" +0.80 ", "above 0: orange, the stronger the further", lambda p: p.signed(0.8)),
+            Sign(" -0.80 ", "below 0: blue, the stronger the further", ink=lambda p: p.signed(-0.8)),
+            Sign(" +0.80 ", "above 0: orange, the stronger the further", ink=lambda p: p.signed(0.8)),
             Sign(
                 " 0.80 ",
                 "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1",
-                lambda p: p.unit(0.8),
+                ink=lambda p: p.unit(0.8),
             ),
-            Sign(" +0.12 ", "bright and bold: just computed by the current line", lambda p: p.accent),
-            Sign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", lambda p: p.target),
-            Sign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", lambda p: p.warning),
-            Sign(" · ", "not computed yet in this batch", lambda p: p.blank),
+            Sign(" +0.12 ", "bright and bold: just computed by the current line", ink=lambda p: p.accent),
+            Sign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", ink=lambda p: p.target),
+            Sign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink=lambda p: p.warning),
+            Sign(" · ", "not computed yet in this batch", ink=lambda p: p.blank),
         ),
     ),
     (
         "Program",
         (
-            Sign("▶", "the line just executed", lambda p: p.line, _in("Listing")),
-            Sign("│", "lines that have been executed in this part of the batch", lambda p: p.dim, _in("Listing")),
-            Sign("●", "a breakpoint: runs stop after this line", lambda p: p.warning, _in("Listing")),
+            Sign("▶", "the line just executed", "Listing", ink=lambda p: p.line),
+            Sign("│", "lines that have been executed in this part of the batch", "Listing", ink=lambda p: p.dim),
+            Sign("●", "a breakpoint: runs stop after this line", "Listing", ink=lambda p: p.warning),
             Sign(
-                "◐", "a breakpoint with a condition or a hit count: runs stop there sometimes", lambda p: p.warning, _in("Listing")
+                "◐",
+                "a breakpoint with a condition or a hit count: runs stop there sometimes",
+                "Listing",
+                ink=lambda p: p.warning,
             ),
-            Sign("○", "a disabled breakpoint", lambda p: p.dim, _in("Listing")),
-            Sign("◆", "a log point: writes into the log, and does not stop", lambda p: p.warning, _in("Listing")),
-            Sign("◇", "a disabled log point", lambda p: p.dim, _in("Listing")),
+            Sign("○", "a disabled breakpoint", "Listing", ink=lambda p: p.dim),
+            Sign("◆", "a log point: writes into the log, and does not stop", "Listing", ink=lambda p: p.warning),
+            Sign("◇", "a disabled log point", "Listing", ink=lambda p: p.dim),
         ),
     ),
     (
         "Equations",
         (
-            Sign("x W", "the matrix product", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("⊙", "the product entry by entry", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("σ", "the sigmoid: squeezes any number into 0 to 1", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("tanh", "squeezes any number into −1 to 1", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign(
-                "softmax",
-                "turns the numbers of a row into probabilities, which add up to 1",
-                lambda p: p.plain,
-                _in("Listing", "CurrentLine"),
-            ),
-            Sign("Σ", "the sum; “over” says along which direction", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("mean", "the sum, divided by the number of summands", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("B", "the number of rows in a batch", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("T", "the number of timesteps in a batch", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("H", "the number of hidden units", lambda p: p.plain),
-            Sign("V", "the number of characters in the vocabulary", lambda p: p.plain),
-            Sign("n", "the number of updates so far, including this one", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("Wᵀ", "a matrix with rows and columns exchanged", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("hₜ₋₁", "h after the previous timestep", lambda p: p.plain, _in("Listing", "CurrentLine", "Gates")),
-            Sign("dh", "the gradient of the loss with respect to h", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign("dh←", "the part of dh that comes from the next timestep", lambda p: p.plain, _in("Listing", "CurrentLine")),
-            Sign(
-                "① ② ③",
-                "the terms of the loss: for each character, for each row, for the timestep",
-                lambda p: p.plain,
-                _in("Listing", "LossTerms"),
-            ),
-            Sign("+= −=", "added to the previous value: gradients; subtracted from it: updates", lambda p: p.plain, _in("Listing")),
-            Sign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", lambda p: p.dim),
+            Sign("x W", "the matrix product", "Listing CurrentLine"),
+            Sign("⊙", "the product entry by entry", "Listing CurrentLine"),
+            Sign("σ", "the sigmoid: squeezes any number into 0 to 1", "Listing CurrentLine"),
+            Sign("tanh", "squeezes any number into −1 to 1", "Listing CurrentLine"),
+            Sign("softmax", "turns the numbers of a row into probabilities, which add up to 1", "Listing CurrentLine"),
+            Sign("Σ", "the sum; “over” says along which direction", "Listing CurrentLine"),
+            Sign("mean", "the sum, divided by the number of summands", "Listing CurrentLine"),
+            Sign("B", "the number of rows in a batch", "Listing CurrentLine"),
+            Sign("T", "the number of timesteps in a batch", "Listing CurrentLine"),
+            Sign("H", "the number of hidden units"),
+            Sign("V", "the number of characters in the vocabulary"),
+            Sign("n", "the number of updates so far, including this one", "Listing CurrentLine"),
+            Sign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine"),
+            Sign("hₜ₋₁", "h after the previous timestep", "Listing CurrentLine Gates"),
+            Sign("dh", "the gradient of the loss with respect to h", "Listing CurrentLine"),
+            Sign("dh←", "the part of dh that comes from the next timestep", "Listing CurrentLine"),
+            Sign("① ② ③", "the terms of the loss: for each character, for each row, for the timestep", "Listing LossTerms"),
+            Sign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing"),
+            Sign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink=lambda p: p.dim),
         ),
     ),
     (
         "Batch and predictions",
         (
-            Sign("M→a", "“M” is read, and “a” should be predicted", lambda p: p.plain, _in("Sequence")),
-            Sign("▸ t ◂", "the target of a row", lambda p: p.target, _in("Softmax", "WhatIfPanel", "Sequence")),
-            Sign("▐ ▌", "the current timestep", lambda p: p.accent, _in("Sequence")),
+            Sign("M→a", "“M” is read, and “a” should be predicted", "Sequence"),
+            Sign("▸ t ◂", "the target of a row", "Softmax WhatIfPanel Sequence", ink=lambda p: p.target),
+            Sign("▐ ▌", "the current timestep", "Sequence", ink=lambda p: p.accent),
             Sign(
                 "▲ row 1 “th…” does not follow “…at”",
-                (
-                    "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of "
-                    "the text: the model starts this batch with a memory that does not belong to it. With --layout "
-                    "contiguous, each row continues the text of the previous batch"
-                ),
-                lambda p: p.warning,
-                _in("Sequence"),
+                "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of the "
+                "text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, "
+                "each row continues the text of the previous batch",
+                "Sequence",
+                ink=lambda p: p.warning,
             ),
-            Sign(
-                "‖dh‖",
-                "the norm of the gradient at a timestep; the bar below it compares the timesteps",
-                lambda p: p.plain,
-                _in("Sequence"),
-            ),
+            Sign("‖dh‖", "the norm of the gradient at a timestep; the bar below it compares the timesteps", "Sequence"),
             Sign(
                 "c h z r",
-                (
-                    "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, "
-                    "the candidate, the update gate, the reset gate, as the border says"
-                ),
-                lambda p: p.plain,
-                _in("Sequence"),
+                "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the"
+                " candidate, the update gate, the reset gate, as the border says",
+                "Sequence",
             ),
-            Sign("┃", "a wall: the gradient is cut here and does not reach the previous batch", lambda p: p.plain, _in("Sequence")),
-            Sign("p", "the probability that the sampled character had", lambda p: p.gate, _in("Samples")),
-            Sign(
-                "u",
-                "the random number from 0 to 1 that chose the character; none if the likeliest was chosen",
-                lambda p: p.plain,
-                _in("Samples"),
-            ),
-            Sign(
-                "7",
-                "under a character: its influence in tenths of the largest",
-                lambda p: p.plain,
-                _in("InfluenceMap"),
-            ),
+            Sign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
+            Sign("p", "the probability that the sampled character had", "Samples", ink=lambda p: p.gate),
+            Sign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples"),
+            Sign("7", "under a character: its influence in tenths of the largest", "InfluenceMap"),
             Sign(
                 "+7",
                 "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
-                lambda p: p.signed(0.7),
-                _in("ParameterMatrix", "ValueMatrix"),
+                "ParameterMatrix ValueMatrix",
+                ink=lambda p: p.signed(0.7),
             ),
             Sign(
                 "tenths of 0.7",
                 "the scale of these digits: with it, +7 is 0.49",
-                lambda p: p.dim,
-                _in("ParameterMatrix", "ValueMatrix"),
+                "ParameterMatrix ValueMatrix",
+                ink=lambda p: p.dim,
             ),
             Sign(
                 "≈0 ≈1 sat.",
                 "shares of the entries: near 0, near 1, and saturated, that is within a tenth of the range from its limit",
-                lambda p: p.plain,
-                _in("ValueMatrix"),
+                "ValueMatrix",
             ),
         ),
     ),
     (
         "Run",
         (
-            Sign("▲", "the current position in the run", lambda p: p.accent, _in("TimeLine", "LossCurve")),
-            Sign("▲ 2 findings", "something is wrong with the run: <findings> lists it", lambda p: p.warning, _in("Header")),
+            Sign("▲", "the current position in the run", "TimeLine LossCurve", ink=lambda p: p.accent),
+            Sign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", ink=lambda p: p.warning),
             Sign(
-                "◂ 5 ticks back", "you are in the past: 5 lines before the newest moment reached", lambda p: p.accent, _in("Header")
+                "◂ 5 ticks back",
+                "you are in the past: 5 lines before the newest moment reached",
+                "Header",
+                ink=lambda p: p.accent,
             ),
-            Sign("a", "a mark that you have set", lambda p: p.strong, _in("TimeLine")),
-            Sign("●", "a run stopped here", lambda p: p.warning, _in("TimeLine")),
-            Sign("╰", "another branch leaves here", lambda p: p.second, _in("TimeLine")),
-            Sign("↑ ↓", "an outlier of the loss, or a loss off the axis", lambda p: p.warning, _in("TimeLine", "LossCurve")),
-            Sign("✗", "not a finite number", lambda p: p.warning, _in("TimeLine", "LossCurve", "Header")),
+            Sign("a", "a mark that you have set", "TimeLine", ink=lambda p: p.strong),
+            Sign("●", "a run stopped here", "TimeLine", ink=lambda p: p.warning),
+            Sign("╰", "another branch leaves here", "TimeLine", ink=lambda p: p.second),
+            Sign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", ink=lambda p: p.warning),
+            Sign("✗", "not a finite number", "TimeLine LossCurve Header", ink=lambda p: p.warning),
             Sign(
                 "╌ log V",
                 "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
-                lambda p: p.dim,
-                _in("LossCurve"),
+                "LossCurve",
+                ink=lambda p: p.dim,
             ),
-            Sign("╌", "not reached yet", lambda p: p.dim, _in("TimeLine")),
+            Sign("╌", "not reached yet", "TimeLine", ink=lambda p: p.dim),
         ),
     ),
 )
@@ -189,7 +162,7 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
 def signs_of(panel: object) -> list[Sign]:
     """Return the signs that are drawn in a panel, by its class and its base classes."""
     kinds = {kind.__name__ for kind in type(panel).__mro__}
-    return [sign for _, signs in SIGNS for sign in signs if sign.panels & kinds]
+    return [sign for _, signs in SIGNS for sign in signs if not kinds.isdisjoint(sign.panels.split())]
 
 
 def meanings(written: str) -> list[str]:

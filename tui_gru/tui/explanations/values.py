@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.debugger.program.naming import spoken
 from tui_gru.equations.expression import Apply, Expression, Name, Product
 
 #: The names that every program has, independent of its equations.
@@ -54,11 +53,6 @@ def about(program: Program, name: str) -> str:
         return line.note
     sentence = next(_by_role(program, name, kind), "")
     return sentence or COMMON.get(name, "")
-
-
-def about_entry(program: Program, name: str, index: tuple[int, ...], written: str) -> str:
-    """Return a number with its explanation: `z[row 1, unit 2] = 0.9301: update gate: near 1 keeps the old state`."""
-    return f"{spoken(program, name, index)} = {written}: {about(program, name)}"
 
 
 def _by_role(program: Program, name: str, kind: Kind) -> Iterator[str]:

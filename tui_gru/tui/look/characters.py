@@ -1,17 +1,23 @@
-"""Texts measured in cells: writing characters of the user, cutting and folding."""
+"""Characters that a terminal can show: of the user, measured in cells, cut and folded, and of all drawn lines."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
 
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine.data.tokens import Text
 from tui_gru.tui.look.glyphs import ASCII, Glyphs, flattened, transliterate
 
 TOKEN_CELLS = 8  # the most cells of a token that is longer than a character
+# Control characters, surrogates, and characters that change the direction of writing.
+_UNSAFE = "[\0-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
 def written_char(char: str, glyphs: Glyphs) -> str:
@@ -95,3 +101,26 @@ def fitting(hints: Sequence[str], width: int) -> str:
     while len(shown) > 1 and cell_len(" · ".join(shown)) > width:
         shown.pop()
     return " · ".join(shown)
+
+
+class SafeLines(LineFilter):
+    """Replaces unsafe characters in every segment. Panels that show such characters write them as escapes."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        if all(segment.text.isprintable() for segment in segments):
+            return segments
+        return [Segment(re.sub(_UNSAFE, _instead, text), style, control) for text, style, control in segments]
+
+
+def _instead(unsafe: re.Match[str]) -> str:
+    """Return a replacement of the same width, no or one cell."""
+    return "\ufffd" * cell_len(unsafe[0])
+
+
+class PlainLines(LineFilter):
+    """Translates text that panels do not draw themselves: scroll bars, Textual's own screens, typed commands."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        if all(segment.text.isascii() for segment in segments):
+            return segments
+        return [Segment(flattened(text), style, control) for text, style, control in segments]

@@ -11,79 +11,45 @@ from rich.cells import cell_len
 from tui_gru.engine.model import symbols
 from tui_gru.equations.names import MARKED, code_name
 
-#: The candidate state's name: h and a combining tilde, two code points in one cell. There is no single code point for
-#: it, so it must never be split: not by slicing a string, nor by ending a Segment between the two.
-H_TILDE = "h\u0303"
-
 
 class Glyphs(NamedTuple):
-    """A set of glyphs, each one cell wide."""
+    """A set of glyphs, each one cell wide; the defaults are those in Unicode."""
 
-    name: str
-    arrow: str
-    breakpoint: str
-    breakpoint_sometimes: str
-    breakpoint_off: str
-    log_point: str
-    log_point_off: str
-    times: str
-    by: str
-    blank: str
-    minus: str
-    ellipsis: str
-    vertical_ellipsis: str
-    diagonal_ellipsis: str
+    name: str = "unicode"
+    arrow: str = "▶"
+    breakpoint: str = "●"
+    breakpoint_sometimes: str = "◐"
+    breakpoint_off: str = "○"
+    log_point: str = "◆"
+    log_point_off: str = "◇"
+    times: str = "⊙"
+    by: str = "×"
+    blank: str = "·"
+    minus: str = "−"
+    ellipsis: str = "⋯"
+    vertical_ellipsis: str = "⋮"
+    diagonal_ellipsis: str = "⋱"
     #: Tall brackets as (top, middle, bottom).
-    left_bracket: tuple[str, str, str]
-    right_bracket: tuple[str, str, str]
-    target: str
-    target_end: str
+    left_bracket: tuple[str, str, str] = ("⎛", "⎜", "⎝")
+    right_bracket: tuple[str, str, str] = ("⎞", "⎟", "⎠")
+    target: str = "▸"
+    target_end: str = "◂"
     #: Bars from nothing to a full cell, in equal parts.
-    bar: tuple[str, ...]
-    #: Columns from nothing to a full cell, for sparklines.
-    column: tuple[str, ...]
+    bar: tuple[str, ...] = (" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█")
+    #: Columns from nothing to a full cell, in equal parts.
+    column: tuple[str, ...] = (" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█")
     #: True if plots may use braille patterns, eight dots per cell.
-    braille: bool
-    axis_vertical: str
-    axis_horizontal: str
-    axis_corner: str
-    tick_vertical: str
-    tick_horizontal: str
-    here: str
-    not_finite: str
+    braille: bool = True
+    axis_vertical: str = "│"
+    axis_horizontal: str = "─"
+    axis_corner: str = "└"
+    tick_vertical: str = "┤"
+    tick_horizontal: str = "┴"
+    here: str = "▲"
+    not_finite: str = "✗"
 
 
-UNICODE = Glyphs(
-    name="unicode",
-    arrow="▶",
-    breakpoint="●",
-    breakpoint_sometimes="◐",
-    breakpoint_off="○",
-    log_point="◆",
-    log_point_off="◇",
-    times="⊙",
-    by="×",
-    blank="·",
-    minus="−",
-    ellipsis="⋯",
-    vertical_ellipsis="⋮",
-    diagonal_ellipsis="⋱",
-    left_bracket=("⎛", "⎜", "⎝"),
-    right_bracket=("⎞", "⎟", "⎠"),
-    target="▸",
-    target_end="◂",
-    bar=(" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"),
-    column=(" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"),
-    braille=True,
-    axis_vertical="│",
-    axis_horizontal="─",
-    axis_corner="└",
-    tick_vertical="┤",
-    tick_horizontal="┴",
-    here="▲",
-    not_finite="✗",
-)
-
+UNICODE = Glyphs()
 ASCII = Glyphs(
     name="ascii",
     arrow=">",

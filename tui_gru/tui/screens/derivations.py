@@ -40,10 +40,9 @@ class Derivations:
     def _derive(self, number: ValueRef, *, follow: bool) -> None:
         from tui_gru.tui.panels.lists.origin import Leaf  # imported late: not needed for the first screen
 
-        found: list[Leaf] = []
         session = self._screen.session
 
-        def derive(progress: Progress | None) -> None:
+        def derive(progress: Progress | None) -> Leaf:
             root = session.origin(number, progress=progress)
             while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
                 # A value that is only copied is followed to the line that computed it.
@@ -53,22 +52,20 @@ class Derivations:
             if follow:
                 session.seek(tick)
             _work_out(root)
-            found.append(Leaf.of(root, position_of(session.program, tick), session.anchor(tick)))
+            return Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
 
-        self._screen.do(derive, batches=session.batches_to(number.tick), then=lambda: self._turn_to(found), opens=True)
+        self._screen.do(derive, batches=session.batches_to(number.tick), then=self._turn_to, opens=True)
 
-    def _turn_to(self, found: list[Leaf]) -> None:
-        if not found:
-            return
+    def _turn_to(self, leaf: Leaf) -> None:
         panel = self._panel
         if panel is None:
             from tui_gru.tui.panels.lists.origin import OriginPanel
 
             self._trail = ()
-            self._screen.overlays.cover(OriginPanel(found[0]))
+            self._screen.overlays.cover(OriginPanel(leaf))
         else:
             self._trail = (*self._trail, panel.leaf)
-            panel.turn_to(found[0])
+            panel.turn_to(leaf)
 
     def left(self) -> None:
         """Return to the previous derivation and to the place where its number was computed, or close the only one."""
@@ -82,12 +79,12 @@ class Derivations:
         *earlier, leaf = trail
         self._trail = tuple(earlier)
         batches = session.batches_to(leaf.place.tick)
-        self._screen.do(lambda _: session.seek(leaf.place), batches=batches, then=lambda: panel.turn_to(leaf), opens=True)
+        self._screen.do(lambda _: session.seek(leaf.place), batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
 
     def opened(self, event: OriginPanel.Opened) -> None:
         panel = self._panel
         if panel is not None:
-            self._screen.do(lambda _: _work_out(event.node), then=lambda: panel.open_at(event.path), opens=True)
+            self._screen.do(lambda _: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
 
     async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""

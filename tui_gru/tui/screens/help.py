@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import ClassVar, NamedTuple
 
@@ -14,21 +14,19 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.tui.examples import example
-from tui_gru.tui.look.characters import fitting, folded
+from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
-from tui_gru.tui.verbs.verb import Verb
+from tui_gru.tui.verbs.verb import Verb, example, key_signs, keys_of
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
-HINTS = (
+HINTS = [
     "esc closes",
     "type to search, enter executes it",
     "a number before a key repeats it: 10s",
     "capital letters go back in time",
-)
+]
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
 Row = tuple[str, str]  # a title, and an explanation
@@ -53,13 +51,13 @@ class HelpScreen(ModalScreen[Verb]):
     HelpScreen > HelpPanel { width: 96%; max-width: 168; height: auto; max-height: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark", "dismiss", "Close", show=False),
+        ("escape,q,question_mark", "dismiss"),
         *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
     ]
 
-    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
+    def __init__(self, program: Program, here: Sequence[Row]) -> None:
         super().__init__()
-        self._panel = HelpPanel(keymap, program, here)
+        self._panel = HelpPanel(program, here)
 
     def compose(self) -> ComposeResult:
         yield self._panel
@@ -87,9 +85,9 @@ class HelpPanel(Panel):
     `sought` is the search text: only rows that contain all of its words are shown, one of them chosen.
     """
 
-    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
+    def __init__(self, program: Program, here: Sequence[Row]) -> None:
         super().__init__()
-        self._keymap, self._program, self._here = keymap, program, here
+        self._program, self._here = program, here
         self.sought, self._at = "", 0
         self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
 
@@ -124,14 +122,13 @@ class HelpPanel(Panel):
         self._set_titles()
 
     def _set_titles(self) -> None:
-        room = self.outer_size.width - 6
         if self.sought:
             hints = ["↑ ↓ chooses", "esc closes", "backspace deletes a letter"]
             if (found := self.found) is not None:
                 hints.insert(0, f"enter: {f':{found.names[0]}' if found.names else self._key(found)}")
-            self.set_titles(f"keys with “{self.sought}”", fitting(hints, room))
+            self.set_titles(f"keys with “{self.sought}”", hints)
         else:
-            self.set_titles("keys", fitting(HINTS, room))
+            self.set_titles("keys", HINTS)
 
     def build(self, width: int, height: int) -> Box:
         explained = [row for row in self._here if self._fits(row)]
@@ -167,7 +164,7 @@ class HelpPanel(Panel):
         return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in VERBS if verb.names)
 
     def _key(self, verb: Verb) -> str:
-        return " ".join(key_signs(self._keymap.get(verb.id, verb.keys)))
+        return " ".join(key_signs(keys_of(self, verb.id)))
 
     def _matching(self, rows: Iterable[tuple[str, str, Verb]]) -> list[Entry]:
         """Return the rows that match the search text, with placeholders replaced by names of the model."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from textual import events
 
-from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.panels.values.weights import MODES, Weights
 from tui_gru.tui.verbs import stops
+from tui_gru.tui.verbs.verb import sign_of_key
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -56,10 +56,6 @@ class Layout(NamedTuple):
             return layout
         known = {name: kept[name] for name, value in layout._asdict().items() if name in kept and _alike(kept[name], value)}
         return cls(**known)
-
-    def keep(self) -> dict[str, Any]:
-        """Return the layout as a JSON value."""
-        return self._asdict()
 
     def apply(self, screen: MainScreen) -> None:
         """Apply the layout to the screen, as far as the session allows."""
@@ -113,7 +109,7 @@ class KeptWithSession:
         layout = Layout.of(self._screen)
         if layout != self._layout:
             self._layout = layout
-            self._keep("layout", layout.keep())
+            self._keep("layout", layout._asdict())
 
     # Commands
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.widget import Widget
@@ -16,29 +16,27 @@ from textual.widget import Widget
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.outcome import Notice
-from tui_gru.tui.look.key_signs import key_sign
 from tui_gru.tui.panels.typing.bottom_line import BottomLine, Hint
-from tui_gru.tui.runs import Finished, Progressed, problem_of
 from tui_gru.tui.screens.derivations import Derivations
 from tui_gru.tui.screens.kept import KeptWithSession
 from tui_gru.tui.screens.overlay_host import OverlayHost
 from tui_gru.tui.screens.panel_host import PanelHost
 from tui_gru.tui.screens.pending import Pending
 from tui_gru.tui.screens.play import Play
-from tui_gru.tui.screens.runner import Runner
+from tui_gru.tui.screens.runner import Finished, Progressed, Runner, problem_of
 from tui_gru.tui.screens.tour import Tour
 from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
-from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb
-from tui_gru.tui.view import View
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key
 from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import View
 
 if TYPE_CHECKING:
     from tui_gru.tui.panels.lists.origin import OriginPanel
     from tui_gru.tui.panels.typing.command_line import CommandLine
 
-COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))
+COUNTS = tuple((str(digit), f"digit({digit})") for digit in range(10))
 
 
 class MainScreen(GuardedScreen):
@@ -221,7 +219,7 @@ class MainScreen(GuardedScreen):
         hints = self._hints_of_focus()
         taken = {hint.sign for hint in hints}
         for verb in VERBS:
-            sign = key_sign(self.keys_of(verb)) if verb.label else ""
+            sign = sign_of_key(self, verb.id) if verb.label else ""
             if verb.label and sign not in taken and verb.offered(self):
                 hints.append(Hint(sign, self._label_of(verb), self._applies(verb), verb.rank))
         return hints
@@ -234,23 +232,14 @@ class MainScreen(GuardedScreen):
         return [
             Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
             for node, binding, enabled, _ in self.active_bindings.values()
-            if binding.show and binding.description and node in own
+            if binding.show and node in own
         ]
-
-    @property
-    def own_keys(self) -> dict[str, str]:
-        """The keys of the user's key file by verb id."""
-        return getattr(self.app, "own_keys", {})
 
     def _label_of(self, verb: Verb) -> str:
         """Return the word beside a key in the footer; for the page verb, with the number of the page."""
         if verb.id != "page" or self.panels.pages == 1:
             return verb.label
         return f"{verb.label} {self.panels.page}/{self.panels.pages}"
-
-    def keys_of(self, verb: Verb) -> str:
-        """Return the keys of a verb, separated by commas: those of the user's key file, otherwise those of the table."""
-        return self.own_keys.get(verb.id, verb.keys)
 
     @property
     def _keys_waiting(self) -> int:
@@ -273,8 +262,8 @@ class MainScreen(GuardedScreen):
             self._came_from = self.focused
         self.say("")  # the line covers the last row of the message
         if not self.query(CommandLine):
-            from tui_gru.tui.panels.typing.completion_list import CompletionList
-            from tui_gru.tui.verbs.completion import complete
+            from tui_gru.tui.panels.typing.command_line import CompletionList
+            from tui_gru.tui.verbs.line import complete
 
             listed = CompletionList()
             await self.mount(listed, CommandLine(partial(complete, self), listed))

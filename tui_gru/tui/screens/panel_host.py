@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -11,15 +11,14 @@ from textual.reactive import Reactive
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.pages import FRAMES, PLACES, Following, Place, following, pages_of, size_of
+from tui_gru.tui.pages import FRAMES, PLACES, Following, Place, Shown, following, pages_of, size_of
 from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.view import Compared
 from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.snapshot_panel import Compared
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
-    from tui_gru.tui.view import Shows
 
 LOW = 20  # rows; a screen with fewer is low
 #: The classes of the screen by which main.tcss lays out its pages.
@@ -39,7 +38,7 @@ class PanelHost:
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
         self.page = 1
-        self._panels: dict[Place, Widget] = {}
+        self._panels: dict[Place, Shown] = {}
         self._frames: dict[str, Frame] = {}
         self._arranged: object = None  # what the panels on screen were last chosen for
         self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
@@ -58,9 +57,9 @@ class PanelHost:
             self._frames[name].add_class("-many", update=False)
         return self._frames[name]
 
-    def _made(self, frame: str) -> list[Widget]:
+    def _made(self, frame: str) -> list[Shown]:
         """Create the panels of a frame that are needed now."""
-        screen, made = self._screen, []
+        screen, made = self._screen, list[Shown]()
         for place in PLACES:
             if place.frame == frame and place.is_needed(screen.snapshot):
                 kind = place.kind
@@ -90,12 +89,12 @@ class PanelHost:
         self._arrange()
         for panel in (*self._panels.values(), screen.overlay):
             if panel is not None:
-                cast("Shows", panel).show(self.seen_by(panel), screen.view)
+                panel.show(self.seen_by(panel), screen.view)
                 self._remark_on(panel)
 
     def _mount_needed(self) -> None:
         """Mount the panels that have something to show for the first time."""
-        before: dict[str, Widget] = {}
+        before: dict[str, Shown] = {}
         for place in PLACES:
             if place not in self._panels and place.is_needed(self._screen.snapshot):
                 self._panels[place] = place.kind()
@@ -197,7 +196,7 @@ class PanelHost:
             screen.minimize()
             return
         focused = screen.focused
-        target = focused if isinstance(focused, Panel) else screen.query_one(CurrentLine)
+        target = focused if isinstance(focused, Panel) and focused.allow_maximize else screen.query_one(CurrentLine)
         self._borrowed = focused is None
         screen.maximize(target)
         screen.set_focus(target)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.timer import Timer
 
 from tui_gru.tui import answers
-from tui_gru.tui.look.key_signs import with_keys
+from tui_gru.tui.verbs.verb import with_keys
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -40,7 +40,7 @@ class Play:
             batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
         expected = None if session.counts_first else batches
 
-        def say() -> None:
+        def say(_: object) -> None:
             """Say which end of the run this is, if there was no step to take."""
             if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
                 self._screen.answer(answers.place(snapshot))

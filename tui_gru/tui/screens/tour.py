@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from textual import events
 
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.verbs.table import BY_ID
+from tui_gru.tui.verbs.verb import keys_of, with_keys
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -58,7 +57,7 @@ class Tour:
         """Continue if this is the awaited key, otherwise end the tour. The key has its usual effect in both cases."""
         if self._at is None or (event.key.isdigit() and self._at < len(STOPS)):  # a count for the awaited key
             return
-        if self._at < len(STOPS) and event.key in self._screen.keys_of(BY_ID[STOPS[self._at].verb]).split(","):
+        if self._at < len(STOPS) and event.key in keys_of(self._screen, STOPS[self._at].verb).split(","):
             self._go_to(self._at + 1)
         else:
             left = self._at < len(STOPS)

@@ -1,4 +1,4 @@
-"""The lines of a screen as last drawn, and a context in which several changes are drawn only once."""
+"""What is on a screen: the lines as last drawn, changes that are drawn once or at once, and whether all messages are handled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from textual.app import App
+from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.strip import Strip
 
@@ -41,3 +42,20 @@ def drawn_once(app: App[Any]) -> Iterator[None]:
         yield
     if isinstance(app, GuardedApp) and app.drawing and app.screen_stack and isinstance(app.screen, GuardedScreen):
         app.screen.draw()
+
+
+def at_rest(app: App[Any]) -> bool:
+    """Return True if the app and the widgets of its screen have no message, and none is being handled."""
+    return not any(map(_busy, (app, *app.screen.walk_children(with_self=True))))
+
+
+def _busy(node: MessagePump) -> bool:
+    """Return True if a node has messages or is handling one; Textual's own pilot sends each node a message instead, and waits."""
+    if node._closing or node._closed or node._task is None:  # it takes no messages any more
+        return False
+    return node.message_queue_size > 0 or not node._message_queue.ready_event._waiters
+
+
+def draw_changes(screen: Screen[Any]) -> None:
+    """Lay out and draw what has changed, without waiting for the time at which Textual does."""
+    screen._on_timer_update()

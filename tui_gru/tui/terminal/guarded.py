@@ -1,21 +1,18 @@
-"""An app, a screen and widgets that report errors of message handlers, on which Textual would end the program.
+"""An app, a screen and scroll views that report errors of message handlers, on which Textual would end the program.
 
-The app can also suspend drawing.
+The app can also suspend drawing, and a view keeps its lines until a part of it must be drawn again.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from textual.app import App
 from textual.events import Key, ScreenResume
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.screen import Screen
-from textual.widget import Widget
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 from textual.worker import WorkerFailed
-
-W = TypeVar("W", bound=Widget)
 
 
 class GuardedApp(App[None]):
@@ -105,21 +102,28 @@ class GuardedScreen(Screen[None]):
             self.failed(error, doing(message))
 
 
-def reports_errors(cls: type[W]) -> type[W]:
-    """Decorate a widget class such that the screen of a widget reports its errors."""
-    dispatch = cls._dispatch_message
+class GuardedView(ScrollView):
+    """A scroll view whose screen reports its errors.
 
-    async def dispatch_and_report(self: W, message: Message) -> None:
+    `lines_kept` has the lines that it has drawn, and the region of the view that they show; it is None once Textual marks a part
+    to be drawn again. Whenever any widget is drawn, Textual asks all those on the screen for their lines. It keeps these too, but
+    puts them together anew each time, which takes longer than all that has changed.
+    """
+
+    lines_kept: tuple[Region, list[Strip]] | None = None
+
+    async def _dispatch_message(self, message: Message) -> None:
         try:
-            await dispatch(self, message)
+            await super()._dispatch_message(message)
         except Exception as error:
             screen = self.screen if self.is_attached else None
             if not isinstance(screen, GuardedScreen):
                 raise
             screen.failed(error, f"{doing(message)} in {type(self).__name__}")
 
-    cls._dispatch_message = dispatch_and_report  # type: ignore[assignment]
-    return cls
+    def _set_dirty(self, *regions: Region) -> None:
+        self.lines_kept = None
+        super()._set_dirty(*regions)
 
 
 def doing(message: Message) -> str:

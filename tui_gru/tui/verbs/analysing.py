@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tui_gru.debugger.program.position import in_words
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.stepping import go_to
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, with_keys
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity, Correlated
@@ -41,17 +41,13 @@ def look_for_findings(screen: MainScreen) -> None:
 
 def findings(screen: MainScreen, rest: Arguments) -> None:
     """List what is wrong with the run up to the current position."""
-    found: list[Finding] = []
 
-    def look(progress: Any) -> None:
-        found.extend(screen.session.findings(progress=progress))
-
-    def show() -> None:
+    def show(found: Sequence[Finding]) -> None:
         from tui_gru.tui.panels.analysis.findings_list import FindingsList  # imported late: not needed for the first screen
 
         screen.overlays.cover(FindingsList(found))
 
-    screen.do(look, batches=None, then=show, opens=True)
+    screen.do(lambda progress: screen.session.findings(progress=progress), batches=None, then=show, opens=True)
 
 
 def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
@@ -69,7 +65,7 @@ def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
 def units(screen: MainScreen, rest: Arguments) -> None:
     """Show units over the text: `[NAME] [row ROW]`; by default the state of the last layer, with `row` over a row of the batch."""
     from tui_gru.debugger.program.typed import Reader, shortened
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program = screen.session.program
     reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))
@@ -90,20 +86,14 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
     if row is not None:
         _cover_units(screen, over_row(screen.snapshot.moment, name, row), [])
         return
-    found: list[tuple[Activity, list[Correlated]]] = []
 
-    def read(progress: Any) -> None:
+    def read(progress: Any) -> tuple[Activity, list[Correlated]]:
         activity = screen.session.units(name, progress=progress)
         _ = activity.pairs  # such that no key waits for a correlation
-        found.append((activity, activity.goes_with()))
+        return activity, activity.goes_with()
 
     few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
-
-    def show() -> None:
-        if found:
-            _cover_units(screen, *found[0])
-
-    screen.do(read, batches=1 if few else None, then=show, opens=True)
+    screen.do(read, batches=1 if few else None, then=lambda found: _cover_units(screen, *found), opens=True)
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]) -> None:
@@ -153,13 +143,11 @@ def show_influence(screen: MainScreen, row: int, t: int, character: str | None =
 
     `character` is the predicted character, by default the likeliest one.
     """
-    found: list[tuple[Influence, RowInfluence]] = []
 
-    def look(progress: Any) -> None:
-        session = screen.session
-        found.append((session.influence(row, t, character=character), session.influence_of_rows(row, t)))
+    def look(_: object) -> tuple[Influence, RowInfluence]:
+        return screen.session.influence(row, t, character=character), screen.session.influence_of_rows(row, t)
 
-    screen.do(look, batches=None, then=lambda: _cover_influence(screen, *found[0]) if found else None, opens=True)
+    screen.do(look, batches=None, then=lambda found: _cover_influence(screen, *found), opens=True)
 
 
 def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
@@ -183,18 +171,16 @@ def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:
 def losses(screen: MainScreen, rest: Arguments) -> None:
     from tui_gru.debugger.analysis.baselines import baselines
 
-    found: list[LossPlaces] = []
     text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
 
-    def read(progress: Any) -> None:
+    def read(progress: Any) -> LossPlaces:
         from tui_gru.tui.panels.analysis.loss_places import LossPlaces
 
         losses = screen.session.losses(text=text, progress=progress)
-        found.append(LossPlaces(losses, baselines(text, config.vocab_size), of=when))
+        return LossPlaces(losses, baselines(text, config.vocab_size), of=when)
 
-    def show() -> None:
-        for panel in found:
-            screen.overlays.cover(panel, of_this_moment=True)
+    def show(panel: LossPlaces) -> None:
+        screen.overlays.cover(panel, of_this_moment=True)
 
     screen.do(read, batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.verbs.stepping import go_to
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, sign_of_key
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart
@@ -42,7 +41,7 @@ def switch(screen: MainScreen, rest: Arguments) -> None:
     """Go to another branch."""
     name = known(screen, rest)
 
-    def say() -> None:
+    def say(_: object) -> None:
         screen.answer(f"on branch {screen.snapshot.branch} · {answers.place(screen.snapshot)}")
 
     screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
@@ -55,7 +54,7 @@ def rename(screen: MainScreen, rest: Arguments) -> None:
         raise TuiGruError(f"rename takes two words, a branch and its new name, not {str(rest)!r}; for example rename main~1 warmer")
     known(screen, names[0])
     old, new = names
-    screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda: screen.answer(f"renamed {old} to {new}"))
+    screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda _: screen.answer(f"renamed {old} to {new}"))
 
 
 def delete(screen: MainScreen, rest: Arguments) -> None:
@@ -102,22 +101,24 @@ def compare(screen: MainScreen, rest: Arguments) -> None:
 
 def compare_with(screen: MainScreen, name: str | None) -> None:
     """Compare with the branch `name`, or with the nearest if `name` is empty; None ends the comparison."""
-    parts: list[str] = []
 
-    def compare(_: object) -> None:
-        other, here = screen.session.compare(name), screen.session.branch
+    def compare(_: object) -> Apart | None:
+        other = screen.session.compare(name)
         screen.view = replace(screen.view, differences=True)
-        parts.append("compared with no other branch" if other is None else f"{here} minus {other} in matrices")
-        if other is not None:
-            parts.append(_first_of(screen.session.apart(other), screen.session.program))
-            parts.extend(["both losses in the curve", f"{sign_of_key(screen, 'compare')} shows values", ":apart says more"])
+        return None if other is None else screen.session.apart(other)
 
-    screen.do(compare)
-    compared = screen.snapshot.other
-    if parts and compared is not None and compared.moment is None:
-        screen.say(f"{compared.name} has not reached this batch, so only the losses can be compared")
-    elif parts:
-        screen.say(" · ".join(parts))
+    def say(apart: Apart | None) -> None:
+        compared = screen.snapshot.other
+        if apart is None or compared is None:
+            screen.say("compared with no other branch")
+        elif compared.moment is None:
+            screen.say(f"{compared.name} has not reached this batch, so only the losses can be compared")
+        else:
+            first, key = _first_of(apart, screen.session.program), sign_of_key(screen, "compare")
+            minus = f"{screen.session.branch} minus {compared.name} in matrices"
+            screen.say(f"{minus} · {first} · both losses in the curve · {key} shows values · :apart says more")
+
+    screen.do(compare, then=say)
 
 
 def _first_of(apart: Apart, program: Program) -> str:
@@ -153,17 +154,12 @@ def apart(screen: MainScreen, rest: Arguments) -> None:
 
 
 def show_apart(screen: MainScreen, name: str) -> None:
-    found: list[Apart] = []
-
-    def compare(progress: Any) -> None:
-        found.append(screen.session.apart(name, progress=progress))
-
-    def show() -> None:
+    def show(apart: Apart) -> None:
         from tui_gru.tui.panels.lists.branches_apart import BranchesApart  # imported late: not needed for the first screen
 
-        screen.overlays.cover(BranchesApart(found[0], screen.session.program))
+        screen.overlays.cover(BranchesApart(apart, screen.session.program))
 
-    screen.do(compare, batches=None, then=show, opens=True)
+    screen.do(lambda progress: screen.session.apart(name, progress=progress), batches=None, then=show, opens=True)
 
 
 def apart_chosen(screen: MainScreen, event: BranchesApart.Chosen) -> None:

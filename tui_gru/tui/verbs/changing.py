@@ -22,7 +22,7 @@ FEW_STEPS = 200  # steps of sampling (one character each); up to this number, sa
 def sgd(screen: MainScreen, rest: Arguments) -> None:
     count, before = screen.pending.take_count(), screen.snapshot
 
-    def say() -> None:
+    def say(_: object) -> None:
         if screen.snapshot.position != before.position and screen.notice is None:
             screen.answer(answers.stepped(screen.snapshot) + answers.branched(before, screen.snapshot))
 
@@ -37,7 +37,7 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
     value = {"on": True, "off": False}.get(rest, not before.learning)
     words = "on: batches end with backward and update" if value else "off: batches end with the loss"
 
-    def say() -> None:
+    def say(_: object) -> None:
         screen.answer(f"learning {words}{answers.branched(before, screen.snapshot)}")
 
     screen.do(lambda _: setattr(screen.session, "learning", value), then=say)
@@ -47,7 +47,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`."""
     from tui_gru.debugger.program.typed import Reader
     from tui_gru.debugger.session.verbs.changes import ALIASES
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program, before = screen.session.program, screen.snapshot
     reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
@@ -62,7 +62,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
         reader.end()
     name = ALIASES.get(typed, program.code_name(typed))
 
-    def say() -> None:
+    def say(_: object) -> None:
         screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(lambda _: screen.session.edit(name, index, value), then=say)
@@ -80,7 +80,7 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
     """Undo or redo a change, and show which change it was and which place it led to."""
     before = screen.snapshot
 
-    def say() -> None:
+    def say(_: object) -> None:
         if change is None:
             screen.answer(f"there is no change to {name}")
         else:
@@ -150,14 +150,14 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
         look_for_findings(screen)
 
     quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS and session.config.record_bytes <= SMALL_RECORD
-    screen.do(draw, batches=0 if quick else None, then=lambda: _say_sample(screen))
+    screen.do(draw, batches=0 if quick else None, then=lambda _: _say_sample(screen))
 
 
 def _say_sample(screen: MainScreen) -> None:
     """Show the new samples in the message line, with the key to their panel if that is on another page."""
     from tui_gru.debugger.program.naming import printable
-    from tui_gru.tui.look.key_signs import with_keys
     from tui_gru.tui.panels.values.samples import Samples
+    from tui_gru.tui.verbs.verb import with_keys
 
     samples = screen.snapshot.samples
     newest = samples[-1]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.runs import problem_of
+from tui_gru.tui.screens.runner import problem_of
 from tui_gru.tui.verbs.verb import Arguments
 from tui_gru.tui.widgets.overlay import Overlay
 
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 LOADING = 1.0  # seconds, approximately: the time to load PyTorch for the first checked batch
 
 
+@dataclass
 class Computing(Message):
     """Posted when PyTorch is loaded and the check for this panel begins."""
 
-    def __init__(self, panel: CheckReport) -> None:
-        super().__init__()
-        self.panel = panel
+    panel: CheckReport
 
 
+@dataclass
 class Checked(Message):
     """Posted when a check has ended; `problem` says why there is no report."""
 
-    def __init__(self, panel: CheckReport, report: Report | None, problem: str = "") -> None:
-        super().__init__()
-        self.panel, self.report, self.problem = panel, report, problem
+    panel: CheckReport
+    report: Report | None
+    problem: str = ""
 
 
 def checking(screen: MainScreen) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui_gru.tui import answers
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, with_keys
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
@@ -21,7 +20,7 @@ def why(screen: MainScreen, rest: Arguments) -> None:
     """Show where a number comes from: `NAME[INDEX] [t TIMESTEP]`."""
     from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program = screen.session.program
     reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
@@ -100,7 +99,7 @@ def _explain_line(screen: MainScreen) -> None:
 def what_if(screen: MainScreen, rest: Arguments) -> None:
     """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`."""
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.tui.examples import example
+    from tui_gru.tui.verbs.verb import example
 
     program, session = screen.session.program, screen.session
     reader = Reader(rest, example(program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
@@ -108,18 +107,13 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
     reader.take("=")
     value = reader.number(name)
     t = reader.timestep(program.seq_length)
-    found: list[WhatIf] = []
 
-    def suppose(_: object) -> None:
-        found.append(session.what_if(program.code_name(name), index, value, t))
+    def show(what_if: WhatIf) -> None:
+        from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 
-    screen.do(suppose, then=lambda: _show_what_if(screen, found[0]), opens=True)
+        screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
 
-
-def _show_what_if(screen: MainScreen, what_if: WhatIf) -> None:
-    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
-
-    screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
+    screen.do(lambda _: session.what_if(program.code_name(name), index, value, t), then=show, opens=True)
 
 
 def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
@@ -132,12 +126,11 @@ def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
     if screen.snapshot.position.number != what_if.now.position.number:
         screen.say("this what-if belongs to another batch; ask again in the current one", warning=True)
         return
-    found: list[WhatIf] = []
 
-    def suppose(_: object) -> None:
-        found.append(screen.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t))
+    def suppose(_: object) -> WhatIf:
+        return screen.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t)
 
-    screen.do(suppose, then=lambda: panel.turn_to(found[0]), opens=True)
+    screen.do(suppose, then=panel.turn_to, opens=True)
 
 
 def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
@@ -147,7 +140,7 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 
     what_if, before = event.what_if, screen.snapshot
 
-    def say() -> None:
+    def say(_: object) -> None:
         named = spoken(screen.snapshot.program, what_if.name, what_if.index)
         where = answers.moved(before, screen.snapshot) + answers.branched(before, screen.snapshot)
         screen.answer(f"{named} is {given(what_if.value + 0)} from here on{where}")

@@ -64,7 +64,7 @@ def change_speed(screen: MainScreen, rest: Arguments, *, change: int) -> None:
 def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
     """Go to a place in time and show which it is. `along` is True if this continues the previous jump."""
 
-    def say() -> None:
+    def say(_: object) -> None:
         if screen.session.outcome.stopped_by is None:  # otherwise the outcome says why the place was not reached
             screen.answer(answers.place(screen.snapshot))
 
@@ -127,7 +127,7 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
         if not held:
             screen.note_if_not_stopped(f"{str(rest)!r} did not hold {'on the way' if forwards else 'before'}")
 
-    screen.do(run, batches=None, then=lambda: _say_held(screen, rest))
+    screen.do(run, batches=None, then=lambda _: _say_held(screen, rest))
 
 
 def _say_held(screen: MainScreen, condition: str) -> None:
@@ -143,7 +143,7 @@ def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
         screen,
         lambda progress: screen.session.next_match(direction > 0, progress=progress),
         f"{screen.session.last_condition!r} did not hold {way}",
-        then=lambda: _say_held(screen, screen.session.last_condition),
+        then=lambda _: _say_held(screen, screen.session.last_condition),
     )
 
 
@@ -151,7 +151,7 @@ def has_condition(screen: MainScreen) -> bool:
     return bool(screen.session.last_condition)
 
 
-def run_on(screen: MainScreen, verb: Callable[[Any], bool], otherwise: str, then: Callable[[], None] | None = None) -> None:
+def run_on(screen: MainScreen, verb: Callable[[Any], bool], otherwise: str, then: Callable[[object], None] | None = None) -> None:
     """Run as many times as the count says, each to its stop. If a run does not stop, show `otherwise` and end."""
     count, session = screen.pending.take_count(), screen.session
 

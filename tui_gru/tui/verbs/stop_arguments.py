@@ -10,7 +10,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.typed import TypedError, shortened, whole_number
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.examples import example
+from tui_gru.tui.verbs.verb import example
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session

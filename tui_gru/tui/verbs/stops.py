@@ -9,9 +9,8 @@ from tui_gru.debugger.program.position import as_typed
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.look.key_signs import sign_of_key, with_keys
 from tui_gru.tui.verbs.stepping import run_on
-from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.verbs.verb import Arguments, sign_of_key, with_keys
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
@@ -59,8 +58,7 @@ def toggle_breakpoint(screen: MainScreen, target: str) -> None:
 
     Adds one if the line has none, deletes a plain one, and shows one with a condition, hit count or log in the list.
     """
-    from tui_gru.tui.panels.program.listing import stops_on
-    from tui_gru.tui.panels.program.stop_signs import described, plain
+    from tui_gru.tui.panels.program.listing import described, plain, stops_on
 
     line = next(row.line for row in screen.session.program.rows if row.line is not None and row.line.target == target)
     there = stops_on(screen.snapshot, line)
@@ -80,7 +78,7 @@ def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
 
 
 def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
-    from tui_gru.tui.panels.program.stop_signs import described
+    from tui_gru.tui.panels.program.listing import described
 
     change_stops(screen, lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
     made = described(screen.session.stops.breakpoints[-1], screen.session.program)
@@ -106,7 +104,7 @@ def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:
 
 def delete_stop(screen: MainScreen, id: int) -> None:
     """Delete a breakpoint or watch, and show the command that sets it again."""
-    from tui_gru.tui.panels.program.stop_signs import command_of
+    from tui_gru.tui.panels.program.listing import command_of
 
     command = command_of(screen.session.stops.get(id))
     change_stops(screen, lambda session: session.delete_stop(id))
@@ -246,7 +244,7 @@ def offer_marks(screen: MainScreen) -> None:
 def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
     before = screen.snapshot
 
-    def say() -> None:
+    def say(_: object) -> None:
         if screen.session.outcome.stopped_by is None:
             screen.answer(answers.place(screen.snapshot) + answers.branched(before, screen.snapshot))
 
@@ -277,7 +275,7 @@ def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
 
 
 async def stop_chosen(screen: MainScreen, event: StopsList.Chosen) -> None:
-    from tui_gru.tui.panels.program.stop_signs import command_of
+    from tui_gru.tui.panels.program.listing import command_of
 
     entry = event.entry
     if event.verb == "deleted":

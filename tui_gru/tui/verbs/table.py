@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tui_gru.tui.verbs import analysing, branching, changing, checking, explaining, files, looking, matrices, stepping, stops
+from tui_gru.tui.verbs import analysing, branching, changing, checking, explaining, files, looking, stepping, stops
 from tui_gru.tui.verbs.verb import Typed, Verb
 
 _STEP, _LEARN, _GO, _STOP, _LOOK, _MATTERS, _ELSE = "Step", "Learn", "Go", "Stop", "Look", "Analyse", "Other"
@@ -537,7 +537,7 @@ VERBS = (
     Verb(
         "largest",
         "asterisk",
-        matrices.largest,
+        looking.largest,
         "go to the largest entry of a matrix; again: the next largest",
         _MATTERS,
         Typed("largest"),
@@ -546,7 +546,7 @@ VERBS = (
     Verb(
         "largest.gradient",
         "ampersand",
-        partial(matrices.largest_of_all, sheet="gradients"),
+        partial(looking.largest_of_all, sheet="gradients"),
         "go to the largest gradient of all weights",
         _MATTERS,
         Typed("largest-gradient"),
@@ -555,7 +555,7 @@ VERBS = (
     Verb(
         "largest.change",
         "percent_sign",
-        partial(matrices.largest_of_all, sheet="changes"),
+        partial(looking.largest_of_all, sheet="changes"),
         "go to the largest change of the last step",
         _MATTERS,
         Typed("largest-change"),
@@ -564,7 +564,7 @@ VERBS = (
     Verb(
         "saturated",
         "tilde",
-        matrices.saturated,
+        looking.saturated,
         "go to the next saturated unit of a gate or state",
         _MATTERS,
         Typed("saturated"),
@@ -573,7 +573,7 @@ VERBS = (
     Verb(
         "sort",
         "comma",
-        matrices.sort,
+        looking.sort,
         "sort rows, columns, both, or neither of a heat map by size",
         _MATTERS,
         Typed("sort"),
@@ -582,7 +582,7 @@ VERBS = (
     Verb(
         "near.zero",
         "underscore",
-        matrices.near_zero,
+        looking.near_zero,
         "hide or show the entries near 0 of a heat map",
         _MATTERS,
         Typed("near-zero"),

@@ -1,4 +1,4 @@
-"""A row of the verb table: its keys, its name on the `:` line, and the function that executes it."""
+"""A row of the verb table: its keys, its name on the `:` line, and the function that executes it; keys and examples in words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ from textual.binding import Binding
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
+import re
+from string import Template
+
+from textual.dom import DOMNode
+
+from tui_gru.debugger.program.line_table import Program
+
+VERB = re.compile(r"<([\w.]+)>")
+KEY_SIGNS = {
+    "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
+    "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
+    "right_square_bracket": "]", "left_square_bracket": "[", "right_curly_bracket": "}", "left_curly_bracket": "{",
+    "apostrophe": "'",
+    "equals_sign": "=", "comma": ",", "semicolon": ";", "exclamation_mark": "!", "circumflex_accent": "^", "at": "@",
+    "asterisk": "*", "ampersand": "&", "percent_sign": "%", "tilde": "~", "underscore": "_",
+}  # fmt: skip
 
 
 class Arguments(str):
@@ -106,3 +122,38 @@ class Verb:
     @property
     def binding(self) -> Binding:
         return Binding(self.keys, self.action, self.label, show=bool(self.label), id=self.id, tooltip=self.help)
+
+
+def key_sign(keys: str) -> str:
+    """Return the sign of the first key: `.` for `full_stop`, `s` for `s,right`."""
+    return key_signs(keys)[0]
+
+
+def key_signs(keys: str) -> list[str]:
+    """Return the signs of all keys."""
+    return [KEY_SIGNS.get(key, key) for key in keys.split(",")]
+
+
+def keys_of(node: DOMNode, verb: str) -> str:
+    """Return the keys of the verb of this id, separated by commas: those of the user's key file, otherwise those of the table."""
+    from tui_gru.tui.verbs.table import KEYS  # imported late: its functions import panels, which import this
+
+    own: dict[str, str] = getattr(node.app, "own_keys", {})
+    return own.get(verb, KEYS[verb])
+
+
+def sign_of_key(node: DOMNode, verb: str) -> str:
+    """Return the sign of the first key of the verb of this id."""
+    return key_sign(keys_of(node, verb))
+
+
+def with_keys(node: DOMNode, words: str) -> str:
+    """Replace ids of verbs in angle brackets by their keys: `<step.line> executes one` to `o executes one`."""
+    return VERB.sub(lambda match: sign_of_key(node, match[1]), words)
+
+
+def example(program: Program, words: str) -> str:
+    """Replace `$W` by a weight, `$h` by the state of the last layer, and `$z` by the first value of that layer."""
+    matrices = (name for group in program.matrices_by_gate for name in group)
+    names = {"W": next(matrices, program.parameters[0]), "h": program.main_state, "z": program.main_layer.lines[0]}
+    return Template(words).substitute(names)

@@ -1,16 +1,18 @@
-"""Horizontal bars for a distribution over a few names."""
+"""Horizontal bars for a distribution over a few names, and columns side by side for a series."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.engine import numbers
+from tui_gru.engine.running.weights import Array
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Cell, Ref
 
@@ -75,6 +77,13 @@ def bars(
         row.append(Segment((_WORD if chosen else " " * len(_WORD)) if word else "", palette.target))
         rows.append(row)
     return from_rows(rows)
+
+
+def columns(palette: Palette, parts: Array, width: int = 1) -> str:
+    """Return a column for each part (0 to 1, NaN as 0), each `width` cells wide."""
+    signs = palette.glyphs.column
+    levels = np.clip(np.rint(np.nan_to_num(parts) * (len(signs) - 1)), 0, len(signs) - 1).astype(int)
+    return "".join(signs[level] * width for level in levels.tolist())
 
 
 def bar(palette: Palette, part: float, length: int) -> str:

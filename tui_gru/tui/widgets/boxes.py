@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.refs import Cell
 
 Row = tuple[Segment, ...]
@@ -22,14 +22,12 @@ Row = tuple[Segment, ...]
 class Box:
     """A rectangle of styled text. Every row is exactly `width` cells wide.
 
-    `axis` is the row on which neighbours are aligned, like fraction bars and plus signs in print. If `breakable` is True, a long
-    line may be broken before this box (see `wrap`).
+    `axis` is the row on which neighbours are aligned, like fraction bars and plus signs in print.
     """
 
     rows: tuple[Row, ...]
     width: int
     axis: int = 0
-    breakable: bool = False
 
     @property
     def height(self) -> int:
@@ -39,11 +37,6 @@ class Box:
     def text(self) -> str:
         """The text of the rows, without styles."""
         return "\n".join("".join(segment.text for segment in row) for row in self.rows)
-
-    def strip(self, y: int, width: int | None = None) -> Strip:
-        """Return row y as a strip, of `width` cells if given; an empty strip beyond the box."""
-        strip = Strip(self.rows[y], self.width) if 0 <= y < self.height else Strip([], 0)
-        return strip if width is None else strip.adjust_cell_length(width)
 
 
 EMPTY = Box((), 0)
@@ -64,11 +57,6 @@ def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
 def _written(palette: Palette, part: tuple[str, Style] | str) -> Segment:
     content, style = (part, palette.plain) if isinstance(part, str) else part
     return Segment(transliterate(content, palette.glyphs), style)
-
-
-def operator(palette: Palette, sign: str, style: Style | None = None) -> Box:
-    """Return a sign before which a long formula may be broken: `=` or `+`."""
-    return replace(text(palette, sign, palette.plain if style is None else style), breakable=True)
 
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
@@ -104,42 +92,19 @@ def hstack(*boxes: Box, gap: int = 1) -> Box:
     level = [pad(box, top=above - box.axis, bottom=below - box.height + box.axis) for box in shown]
     level[1:] = [pad(box, left=gap) for box in level[1:]]
     rows = tuple(tuple(segment for row in across for segment in row) for across in zip(*(b.rows for b in level), strict=True))
-    return Box(rows, sum(box.width for box in level), above, shown[0].breakable)
+    return Box(rows, sum(box.width for box in level), above)
 
 
-def vstack(*boxes: Box, gap: int = 0, align: str = "left") -> Box:
-    """Stack boxes with `gap` blank rows between, aligned `left`, `center` or `right`. The axis is that of the first."""
+def vstack(*boxes: Box, gap: int = 0) -> Box:
+    """Stack boxes with `gap` blank rows between. The axis is that of the first."""
     shown = [box for box in boxes if box.height]
     if not shown:
         return EMPTY
     width = max(box.width for box in shown)
     rows: list[Row] = []
     for index, box in enumerate(shown):
-        spare = width - box.width
-        left = {"left": 0, "center": spare // 2, "right": spare}[align]
-        rows += pad(box, left=left, right=spare - left, top=gap if index else 0).rows
+        rows += pad(box, right=width - box.width, top=gap if index else 0).rows
     return Box(tuple(rows), width, shown[0].axis)
-
-
-def wrap(boxes: Sequence[Box], width: int, *, gap: int = 1, indent: int = 2, leading: int = 0) -> Box:
-    """Put boxes into a formula, broken before its operators into as few lines as the width allows.
-
-    Later lines are indented, with `leading` blank rows between. A piece that is wider than the width is not broken.
-    """
-    pieces: list[Box] = []
-    for box in boxes:
-        if box.breakable or not pieces:
-            pieces.append(box)
-        else:
-            pieces[-1] = hstack(pieces[-1], box, gap=gap)
-    lines: list[Box] = []
-    for piece in pieces:
-        shift = indent if lines else 0
-        if lines and lines[-1].width + gap + piece.width <= width:
-            lines[-1] = hstack(lines[-1], piece, gap=gap)
-        else:
-            lines.append(pad(piece, left=shift))
-    return replace(vstack(*lines, gap=leading), breakable=False)
 
 
 def bracket(palette: Palette, box: Box, style: Style | None = None) -> Box:
@@ -162,10 +127,9 @@ def _bracket_column(parts: tuple[str, str, str], single: str, height: int) -> li
     return [parts[0], *[parts[1]] * (height - 2), parts[2]]
 
 
-def titled(title: Box, box: Box, *, gap: int = 0) -> Box:
+def titled(title: Box, box: Box) -> Box:
     """Put a title above the box. The axis stays that of the box, so that titled matrices align with untitled ones."""
-    stacked = vstack(title, box, gap=gap)
-    return replace(stacked, axis=title.height + gap + box.axis)
+    return replace(vstack(title, box), axis=title.height + box.axis)
 
 
 def overlay(under: Box, over: Box, x: int, y: int) -> Box:
@@ -174,9 +138,9 @@ def overlay(under: Box, over: Box, x: int, y: int) -> Box:
     for index in range(over.height):
         if not 0 <= y + index < under.height or x >= under.width:
             continue
-        below = under.strip(y + index)
+        below = Strip(under.rows[y + index], under.width)
         end = min(x + over.width, under.width)
-        strip = Strip.join([below.crop(0, x), over.strip(index).crop(0, end - x), below.crop(end, under.width)])
+        strip = Strip.join([below.crop(0, x), Strip(over.rows[index], over.width).crop(0, end - x), below.crop(end, under.width)])
         rows[y + index] = tuple(strip)
     return replace(under, rows=tuple(rows))
 
@@ -197,8 +161,8 @@ def _cut(row: Row, width: int, mark: Segment) -> Row:
     return (*strip.crop(0, width - 1), mark) if width > 0 else ()
 
 
-def flow(boxes: Iterable[Box], width: int, *, gap: int = 2, leading: int = 1) -> Box:
-    """Put boxes side by side in as many lines as needed, like words in a paragraph."""
+def flow(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Box:
+    """Put boxes side by side in as many lines as needed, like words in a paragraph, with a blank row between."""
     lines: list[list[Box]] = []
     used = 0
     for box in boxes:
@@ -208,7 +172,7 @@ def flow(boxes: Iterable[Box], width: int, *, gap: int = 2, leading: int = 1) ->
         else:
             lines.append([box])
             used = box.width
-    return vstack(*(hstack(*line, gap=gap) for line in lines), gap=leading)
+    return vstack(*(hstack(*line, gap=gap) for line in lines), gap=1)
 
 
 def columns(*boxes: Box, gap: int = 2) -> Box:
@@ -218,14 +182,14 @@ def columns(*boxes: Box, gap: int = 2) -> Box:
     return hstack(*tall, gap=gap)
 
 
-def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Box:
+def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1) -> Box:
     """Put rows of boxes into aligned columns. Rows may have different lengths."""
     table = [list(row) for row in rows]
     widths = [max(box.width for box in column) for column in zip_longest(*table, fillvalue=EMPTY)]
     lines = [
         hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
     ]
-    return vstack(*lines, gap=leading)
+    return vstack(*lines)
 
 
 def quieted(palette: Palette, box: Box) -> Box:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
+
+
+def merged(signs: Iterable[str], inks: Iterable[Style | None]) -> Iterator[Segment]:
+    """Yield cells and their styles as segments, with neighbours of the same style in one segment."""
+    for ink, run in groupby(zip(signs, inks, strict=True), key=itemgetter(1)):
+        yield Segment("".join(sign for sign, _ in run), ink)
 
 
 class CellRow:
@@ -53,13 +61,7 @@ class CellRow:
         self._taken[x : x + len(signs)] = [True] * len(signs)
 
     def strip(self) -> Strip:
-        segments: list[Segment] = []
-        start = 0
-        for end in range(1, self.width + 1):
-            if end == self.width or self._inks[end] is not self._inks[start]:
-                segments.append(Segment("".join(self._signs[start:end]), self._inks[start]))
-                start = end
-        return Strip(segments, self.width)
+        return Strip(merged(self._signs, self._inks), self.width)
 
     def _uncover(self, x: int, width: int) -> None:
         """Blank the other half of a wide character that is covered by half."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -29,12 +29,11 @@ class Spot(NamedTuple):
     width: int
 
 
+@dataclass
 class NumberAsked(Message):
     """Posted to show where a number comes from."""
 
-    def __init__(self, ref: Ref) -> None:
-        super().__init__()
-        self.ref = ref
+    ref: Ref
 
 
 class CellPanel(SnapshotPanel):
@@ -42,11 +41,11 @@ class CellPanel(SnapshotPanel):
 
     ASKING = frozenset({"ask"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "point(0, -1)", "Number", key_display="arrows", id="cells.up"),
-        Binding("down", "point(0, 1)", "Down", show=False, id="cells.down"),
-        Binding("left", "point(-1, 0)", "Left", show=False, id="cells.left"),
-        Binding("right", "point(1, 0)", "Right", show=False, id="cells.right"),
-        Binding("enter", "ask", "Explain", id="cells.ask"),
+        Binding("up", "point(0, -1)", "Number", key_display="arrows"),
+        ("down", "point(0, 1)"),
+        ("left", "point(-1, 0)"),
+        ("right", "point(1, 0)"),
+        Binding("enter", "ask", "Explain"),
     ]
 
     pointed: reactive[Ref | None] = reactive(None)
@@ -55,9 +54,7 @@ class CellPanel(SnapshotPanel):
 
     def read(self, ref: Ref) -> Any:
         """Return the array or number that contains `ref`, None if it is not computed yet."""
-        if self._snapshot is None:
-            return None
-        return self._snapshot.last_step(ref.name) if ref.change else self._snapshot.value(ref.name, ref.t)
+        return self.snapshot.last_step(ref.name) if ref.change else self.snapshot.value(ref.name, ref.t)
 
     @property
     def spots(self) -> Sequence[Spot]:
@@ -91,11 +88,10 @@ class CellPanel(SnapshotPanel):
 
     def describe(self, ref: Ref) -> str:
         """Return a number in words: `h[row 2, unit 1] = 0.7663647532463074`."""
-        assert self._snapshot is not None
         value = self.read(ref)
         written = self.palette.glyphs.blank if value is None else exact(np.asarray(value)[ref.index])
         sign = "Δ" if ref.change else ""
-        return f"{sign}{spoken(self._snapshot.program, ref.name, ref.index)} = {written}"
+        return f"{sign}{spoken(self.snapshot.program, ref.name, ref.index)} = {written}"
 
     def render_line(self, y: int) -> Strip:
         strip = super().render_line(y)
@@ -122,8 +118,7 @@ class CellPanel(SnapshotPanel):
         if spot is None:
             return None
         described = self.describe(spot.ref)
-        room = self.outer_size.width - 6  # corners, and the gaps around the text of a border
-        return described if len(described) <= room else described.partition(" = ")[2]
+        return described if len(described) <= self.border_room else described.partition(" = ")[2]
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

@@ -14,7 +14,7 @@ from tui_gru.debugger.analysis.summaries import Summary
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import cut, fitting
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.heatmap import CELL
 from tui_gru.tui.widgets.written import Kind

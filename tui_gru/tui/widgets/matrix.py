@@ -15,12 +15,11 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_gru.engine.numbers import exact, given
-from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.heatmap import CELL, heat_row
-from tui_gru.tui.widgets.ordering import Ordering
+from tui_gru.tui.widgets.heatmap import CELL, Ordering, heat_row
 from tui_gru.tui.widgets.panel import NOTHING, Panel, Rows
 from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.snapshot_panel import contents
@@ -43,15 +42,15 @@ class MatrixView(Panel):
 
     ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1, 0)", "Number", key_display="arrows", id="matrix.up"),
-        Binding("down", "move(1, 0)", "Down", show=False, id="matrix.down"),
-        Binding("left", "move(0, -1)", "Left", show=False, id="matrix.left"),
-        Binding("right", "move(0, 1)", "Right", show=False, id="matrix.right"),
-        Binding("pageup", "page(-1)", "Page up", show=False, id="matrix.page_up"),
-        Binding("pagedown", "page(1)", "Page down", show=False, id="matrix.page_down"),
-        Binding("home", "edge(-1)", "First column", show=False, id="matrix.home"),
-        Binding("end", "edge(1)", "Last column", show=False, id="matrix.end"),
-        Binding("enter", "choose", "Explain", id="matrix.choose"),
+        Binding("up", "move(-1, 0)", "Number", key_display="arrows"),
+        ("down", "move(1, 0)"),
+        ("left", "move(0, -1)"),
+        ("right", "move(0, 1)"),
+        ("pageup", "page(-1)"),
+        ("pagedown", "page(1)"),
+        ("home", "edge(-1)"),
+        ("end", "edge(1)"),
+        Binding("enter", "choose", "Explain"),
     ]
 
     cursor: reactive[tuple[int, int]] = reactive((0, 0))
@@ -389,18 +388,18 @@ class MatrixView(Panel):
         """Set the title, and below the number under the cursor or, without the focus, the shape and the scale of a heat map."""
         if not self.is_attached:
             return
-        note, self._captioned = None, self.form
+        note: str | list[str] | None = None
+        self._captioned = self.form
         if self.has_focus and self.shape[0] and self.shape[1]:
             note = f"{self.name_cell(*self.cursor)} = {self.exact}"
-            if len(note) > self.outer_size.width - 6:  # corners, and the gaps around the text of a border
+            if len(note) > self.border_room:
                 note = self.exact  # the digits matter more than the place, which is in view
         elif not self.as_numbers:
-            notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
+            note = notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
             if self.kind != "onehot" and self.values is not None and self.form == "map":
                 notes.append("tenths" + (f" of {given(self.scale)}" if self.kind == "signed" else ""))
                 notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
                 notes += [] if self.near_zero_shown else ["near 0 hidden"]
-            note = fitting(notes, self.outer_size.width - 6)
         self.set_titles(self.title, note)
 
     def watch_has_focus(self, has_focus: bool) -> None:

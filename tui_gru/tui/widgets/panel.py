@@ -9,15 +9,12 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_gru.tui.look.characters import folded
+from tui_gru.tui.look.characters import fitting, folded
 from tui_gru.tui.look.glyphs import ASCII, transliterate
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.look.themes import palette_of
-from tui_gru.tui.terminal.guarded import reports_errors
-from tui_gru.tui.terminal.kept_lines import KeptLines, forgets_lines
+from tui_gru.tui.look.themes import Palette, palette_of
+from tui_gru.tui.terminal.guarded import GuardedView
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
@@ -58,9 +55,7 @@ class Rows(Sequence[Strip]):
 NOTHING = Rows(0, 0, lambda _: ())
 
 
-@reports_errors
-@forgets_lines
-class Panel(ScrollView, can_focus=True):
+class Panel(GuardedView, can_focus=True):
     """A panel. Subclasses implement `build`, and call `refresh_content` when its result would change.
 
     Content larger than the panel can be scrolled with keys and wheel; scroll bars are shown only if needed. A panel that is not on
@@ -94,9 +89,6 @@ class Panel(ScrollView, can_focus=True):
 
     #: True if the content could not be built.
     failed = False
-
-    #: The lines drawn last; None if they must be drawn again.
-    lines_kept: KeptLines | None = None
 
     _version = 0
     _ground = Style()  # the style beneath the content
@@ -138,8 +130,10 @@ class Panel(ScrollView, can_focus=True):
         else:  # not on screen
             self.refresh()
 
-    def set_titles(self, title: str | Content | None, subtitle: str | Content | None = None) -> None:
-        """Set the texts of the border. A str is never interpreted as markup. Setting the same texts again does nothing."""
+    def set_titles(self, title: str | Content | None, subtitle: str | Content | list[str] | None = None) -> None:
+        """Set the texts of the border; of a list of hints, as many as fit. A str is never interpreted as markup. Setting the same
+        texts again does nothing."""
+        subtitle = fitting(subtitle, self.border_room) if isinstance(subtitle, list) else subtitle
         if (title, subtitle) != self._titles:
             self._titles = (title, subtitle)
             self._set_border()
@@ -172,6 +166,11 @@ class Panel(ScrollView, can_focus=True):
 
     def _border_text(self, text: str | Content | None) -> Content | None:
         return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
+
+    @property
+    def border_room(self) -> int:
+        """The cells for a text in the border, between the corners and the gaps; no limit before the first layout."""
+        return self.outer_size.width - 6 if self.outer_size.width else 10**6
 
     @property
     def heading(self) -> str:

@@ -13,7 +13,7 @@ from rich.style import Style
 
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, bracket, from_rows
 from tui_gru.tui.widgets.refs import Cell, Refs
 
@@ -99,9 +99,7 @@ def matrix(
     row: int | None = None,
     cursor: tuple[int, int] | None = None,
     compact: bool = False,
-    brackets: bool = True,
     column_labels: Sequence[str] | None = None,
-    row_labels: Sequence[str] | None = None,
     elide: tuple[int | None, int | None] = (None, None),
     focus: tuple[int | None, int | None] = (None, None),
     refs: Refs | None = None,
@@ -153,36 +151,19 @@ def matrix(
             else:
                 line.append(Segment(glyphs.ellipsis if i is not None else glyphs.diagonal_ellipsis, palette.dim))
         lines.append(tuple(line))
-    box = from_rows(lines, axis=max(len(lines) - 1, 0) // 2)
-    if brackets:
-        box = bracket(palette, box, palette.accent if fresh else None)
-    box = _with_row_labels(palette, box, shown_rows, row_labels, row)
+    box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2), palette.accent if fresh else None)
     if labels:
-        box = _with_column_labels(palette, box, shown_columns, labels, width, closing=1 if brackets else 0)
+        box = _with_column_labels(palette, box, shown_columns, labels, width)
     if None in shown_rows or None in shown_columns or len(shown_rows) < rows or len(shown_columns) < columns:
         note = Segment(f" {rows}{glyphs.by}{columns}", palette.dim)
         box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
     return box
 
 
-def _with_row_labels(palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str] | None, singled: int | None) -> Box:
-    if labels is None:
-        return box
-    written = [transliterate(labels[i], palette.glyphs) if i is not None and i < len(labels) else "" for i in shown]
-    width = max(map(cell_len, written), default=0)
-    rows = []
-    for i, label, row in zip(shown, written, box.rows, strict=True):
-        style = palette.strong if singled is not None and i == singled else palette.dim
-        rows.append((Segment(" " * (width - cell_len(label))), Segment(label, style), Segment(" "), *row))
-    return from_rows(rows, box.axis)
-
-
-def _with_column_labels(
-    palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str], width: int, *, closing: int
-) -> Box:
+def _with_column_labels(palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str], width: int) -> Box:
     written = [" " if j is None else labels[j] if j < len(labels) else "" for j in shown]
     cells = [text if j is None else " " * (width - cell_len(text)) + text for j, text in zip(shown, written, strict=True)]
     line = " ".join(cells)
-    lead = box.width - closing - cell_len(line)
+    lead = box.width - 1 - cell_len(line)  # the bracket is after the last column
     heading = (Segment(" " * lead), Segment(line, palette.dim))
     return from_rows((heading, *box.rows), box.axis + 1)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from tui_gru.debugger.analysis.saturation import limits_of, next_saturated_unit
 from tui_gru.debugger.analysis.summaries import Summary, summary
@@ -17,15 +17,15 @@ from tui_gru.debugger.program.naming import spoken_index
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.running.weights import Array
-from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.heat_frame import histogram
+from tui_gru.tui.widgets.overlay import Line, ListOverlay
 from tui_gru.tui.widgets.refs import Ref
-from tui_gru.tui.widgets.snapshot_panel import contents
+from tui_gru.tui.widgets.snapshot_panel import Titles, View, contents
 
 _BINS = 16
 _WIDE = 90  # cells; from this width, the smallest and the largest entry stand beside the histogram
@@ -46,11 +46,10 @@ class ArrayList(ListOverlay):
     ABOUT = "Every array in one line: how much of it is saturated or near 0, its largest entry, and a histogram of its entries."
 
     ASKING = frozenset({"choose", "saturated"})
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("greater_than_sign", "saturated", "Next saturated unit", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("greater_than_sign", "saturated")]
 
     def __init__(self) -> None:
         super().__init__()
-        self._snapshot: Snapshot | None = None
         self._groups: list[tuple[str, list[Listed]]] = []  # the arrays of this snapshot by their titles; empty if not known yet
         self._shown: list[Listed] = []
         self._rows: list[Line] = []
@@ -61,16 +60,12 @@ class ArrayList(ListOverlay):
     def show(self, snapshot: Snapshot, view: View) -> None:
         if self._snapshot is not None and snapshot.program is not self._snapshot.program:
             self._summaries = {}
-        self._snapshot, self._groups, self._rows_for = snapshot, [], None
-        self._set_titles()
-        self.refresh_content()
+        self._groups, self._rows_for = [], None
+        super().show(snapshot, view)
 
-    def on_resize(self) -> None:
-        self._set_titles()
-
-    def _set_titles(self) -> None:
+    def titles(self, snapshot: Snapshot) -> Titles:
         hints = ["enter: where the largest entry comes from", "> the next saturated unit", with_keys(self, "<stop> closes")]
-        self.set_titles("all arrays", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
+        return "all arrays", hints
 
     @property
     def names(self) -> list[str]:
@@ -81,10 +76,8 @@ class ArrayList(ListOverlay):
     # Drawing
 
     def lines(self, width: int) -> Sequence[Line]:
-        if self._snapshot is None:
-            return ()
         if not self._groups:
-            self._groups = [(title, list(self._listed(arrays))) for title, arrays in self._read(self._snapshot)]
+            self._groups = [(title, list(self._listed(arrays))) for title, arrays in self._arrays(self.snapshot)]
             self._shown = [each for _, listed in self._groups for each in listed]
         palette, wide = self.palette, width >= _WIDE
         if self._rows_for == (palette, wide):  # a list that is scrolled asks twice, with and without the scroll bar
@@ -97,7 +90,7 @@ class ArrayList(ListOverlay):
         self._rows, self._rows_for = found, (palette, wide)
         return found
 
-    def _read(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
+    def _arrays(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
         program = snapshot.program
 
         def read(kinds: Sequence[Kind]) -> Iterator[tuple[Ref, Array | None]]:
@@ -123,24 +116,19 @@ class ArrayList(ListOverlay):
 
     def _summary(self, ref: Ref, array: Array) -> Summary:
         """Return the summary of an array, the last one if the contents of the array are the same: a line changes few arrays."""
-        assert self._snapshot is not None
         content = contents(array)
         if ref not in self._summaries or self._summaries[ref][0] != content:
-            limits = None if ref.change else limits_of(self._snapshot.program, ref.name)
+            limits = None if ref.change else limits_of(self.snapshot.program, ref.name)
             self._summaries[ref] = content, summary(array, limits, bins=_BINS)
         return self._summaries[ref][1]
 
     def _row(self, palette: Palette, ref: Ref, array: Array, what: Summary, wide: bool) -> Iterator[Segment]:
-        assert self._snapshot is not None
-        glyphs, program = palette.glyphs, self._snapshot.program
+        glyphs, program = palette.glyphs, self.snapshot.program
         name = transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", glyphs)
         shape = transliterate("×".join(map(str, array.shape)), glyphs)
         yield Segment(f"{cut(name, 10, glyphs):<10} ", palette.plain)
         yield Segment(f"{shape:<8} ", palette.dim)
-        signs = glyphs.column
-        tallest = int(what.counts.max(initial=0)) or 1
-        columns = "".join(signs[min(-(-int(n) * (len(signs) - 1) // tallest), len(signs) - 1)] for n in what.counts)
-        yield Segment(f"{columns} ", palette.gate)
+        yield Segment(f"{histogram(palette, what, _BINS).text} ", palette.gate)
         if what.peak is not None and wide:
             yield Segment(f"{numbers.compact(what.smallest)}{glyphs.ellipsis}{numbers.compact(what.largest)}", palette.plain)
         bad = what.entries - what.finite

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from rich.style import Style
@@ -10,11 +11,11 @@ from textual.message import Message
 
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.look.characters import fitting, folded
+from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.verbs.verb import with_keys
+from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."
 _EARLY = "No batch has been finished yet, so there is little to look at."
@@ -25,12 +26,12 @@ class FindingsList(ListOverlay):
 
     ABOUT = "What is wrong with the run: the numbers that show it, why it matters, and how to fix it."
 
+    @dataclass
     class Chosen(Message):
         """Posted to go to a finding, or to show where a number that is evidence for it comes from."""
 
-        def __init__(self, finding: Finding, evidence: Evidence | None) -> None:
-            super().__init__()
-            self.finding, self.evidence = finding, evidence
+        finding: Finding
+        evidence: Evidence | None
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__()
@@ -38,20 +39,19 @@ class FindingsList(ListOverlay):
         self._entries: list[tuple[Finding, Evidence | None]] = [
             entry for each in self.findings for entry in ((each, None), *((each, e) for e in each.evidence if e.number is not None))
         ]
-        self._early = False
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        self._early = snapshot.position.tick < snapshot.program.loss_tick
-        self._set_titles()
-        self.refresh_content()
-
-    def on_resize(self) -> None:
-        self._set_titles()
+    def titles(self, snapshot: Snapshot) -> Titles:
+        count = len(self.findings)
+        hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
+        if count:
+            hints.insert(0, "enter: go there, or where a number comes from")
+        return f"findings: {count or 'none'}", hints
 
     def lines(self, width: int) -> Sequence[Line]:
         palette = self.palette
         if not self.findings:
-            return [self._line(words, palette.plain) for words in folded(_EARLY if self._early else _NONE, width)]
+            early = self.snapshot.position.tick < self.snapshot.program.loss_tick
+            return [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
         found: list[Line] = []
         entry = 0
         for each in self.findings:
@@ -77,10 +77,3 @@ class FindingsList(ListOverlay):
 
     def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> Line:
         return Line((Segment(transliterate(f"{lead}{words}", self.palette.glyphs), ink),), entry)
-
-    def _set_titles(self) -> None:
-        count = len(self.findings)
-        hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
-        if count:
-            hints.insert(0, "enter: go there, or where a number comes from")
-        self.set_titles(f"findings: {count or 'none'}", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))

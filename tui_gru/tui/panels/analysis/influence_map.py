@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -17,15 +18,16 @@ from tui_gru.debugger.analysis.unrolled import Wide
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.data.tokens import counted
-from tui_gru.tui.look.characters import fitting, folded, one_cell, written_char
+from tui_gru.tui.look.characters import folded, one_cell, written_char
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.verbs.verb import with_keys
+from tui_gru.tui.widgets.bars import columns
+from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.overlay import Overlay, hidden
+from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _MEASURES = ("gradient", "occlusion")
 
@@ -42,47 +44,45 @@ class InfluenceMap(Overlay):
     )
 
     ASKING = frozenset({"move", "choose"})
-    BINDINGS: ClassVar[list[BindingType]] = hidden(
-        ("left", "move(0, -1)", "Previous timestep"),
-        ("right", "move(0, 1)", "Next timestep"),
-        ("up", "move(-1, 0)", "Previous row"),
-        ("down", "move(1, 0)", "Next row"),
-        ("tab", "measure", "Gradient or occlusion"),
-        ("enter", "choose", "Explain"),
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("left", "move(0, -1)"),
+        ("right", "move(0, 1)"),
+        ("up", "move(-1, 0)"),
+        ("down", "move(1, 0)"),
+        ("tab", "measure"),
+        ("enter", "choose"),
+    ]
 
+    @dataclass
     class Asked(Message):
         """Posted to show another prediction of this batch: of `row` after timestep `t`, both 0-based."""
 
-        def __init__(self, row: int, t: int) -> None:
-            super().__init__()
-            self.row, self.t = row, t
+        row: int
+        t: int
 
     def __init__(self, influence: Influence, rows: RowInfluence) -> None:
         super().__init__()
         self.influence, self.rows = influence, rows
         self.measure = _MEASURES[0]
-        self._snapshot: Snapshot | None = None
-
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot = snapshot
-        self._changed()
 
     def turn_to(self, influence: Influence, rows: RowInfluence) -> None:
         """Show another prediction."""
         self.influence, self.rows = influence, rows
-        self._changed()
+        self.show_again()
 
     @property
     def t(self) -> int:
         """The timestep of the prediction, 0-based."""
         return int(self.influence.t[self.influence.at])
 
+    @property
+    def _predicted(self) -> str:
+        """The name of the prediction, or of the output of a model without one."""
+        return self.snapshot.program.loss_names.prediction or self.snapshot.program.model.page.output
+
     # Drawing
 
-    def build(self, width: int, height: int) -> Box:
-        if self._snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         pictures = {
             measure: [
@@ -106,9 +106,8 @@ class InfluenceMap(Overlay):
         return clip(palette, from_rows(rows), width, len(rows))
 
     def _prediction(self) -> str:
-        assert self._snapshot is not None
-        found, program = self.influence, self._snapshot.program
-        name = program.writer.name(program.loss_names.prediction or program.model.page.output)
+        found, program = self.influence, self.snapshot.program
+        name = program.writer.name(self._predicted)
         if found.text:
             char, last = shown_char(program.config.vocabulary[found.character]), shown_char(found.text[found.at])
             return f"after “{last}” {name} gives “{char}” {np.exp(found.value):.4f}"
@@ -143,7 +142,7 @@ class InfluenceMap(Overlay):
 
     def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
         """Yield the row for a model that reads numbers: a column per timestep."""
-        yield (Segment(_columns(palette, self._parts(measure))[-width:], palette.gate),)
+        yield (Segment(columns(palette, self._parts(measure))[-width:], palette.gate),)
 
     def _said(self, reach: Reach) -> str:
         what = counted(self.influence.text) if self.influence.text else "timestep"
@@ -168,25 +167,24 @@ class InfluenceMap(Overlay):
 
         The description is beside the columns, or above them if there is no room.
         """
-        assert self._snapshot is not None
-        program, found = self._snapshot.program, self.influence
+        program, found = self.snapshot.program, self.influence
         for state, norms in found.states.items():
             reach = found.reach(state)
             fall = f"below a tenth after {reach.steps}" if reach.falls else f"not below a tenth in {reach.steps}"
             words = transliterate(f"∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
-            columns = Segment(_columns(palette, norms / largest)[-max(width, 1) :], palette.gate)
-            if len(columns.text) + cell_len(words) + 2 <= width:
-                yield (columns, Segment(f"  {words}", palette.dim))
+            curve = Segment(columns(palette, norms / largest)[-max(width, 1) :], palette.gate)
+            if len(curve.text) + cell_len(words) + 2 <= width:
+                yield (curve, Segment(f"  {words}", palette.dim))
             else:
                 yield (Segment(words, palette.dim),)
-                yield (columns,)
+                yield (curve,)
 
     def _words(self, palette: Palette, words: str, width: int) -> Iterator[Row]:
         for line in folded(words, width):
             yield (Segment(transliterate(line, palette.glyphs), palette.plain),)
 
-    def _changed(self) -> None:
+    def titles(self, snapshot: Snapshot) -> Titles:
         title = f"what the prediction of row {self.influence.row + 1} after t {self.t + 1} depends on · {self.measure}"
         hints = [
             "tab: gradient, occlusion",
@@ -195,33 +193,19 @@ class InfluenceMap(Overlay):
             "enter: where it comes from",
             with_keys(self, "<stop> closes"),
         ]
-        self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
-        self.refresh_content()
-
-    def on_resize(self) -> None:
-        self._changed()
+        return title, hints
 
     # Keys
 
     def action_measure(self) -> None:
         self.measure = _MEASURES[1 - _MEASURES.index(self.measure)]
-        self._changed()
+        self.show_again()
 
     def action_move(self, rows: int, timesteps: int) -> None:
-        if self._snapshot is None:
-            return
-        config = self._snapshot.config
+        config = self.snapshot.config
         row, t = self.influence.row + rows, self.t + timesteps
         if 0 <= row < config.batch_size and 0 <= t < config.seq_length:
             self.post_message(self.Asked(row, t))
 
     def action_choose(self) -> None:
-        if self._snapshot is not None:
-            name = self._snapshot.program.loss_names.prediction or self._snapshot.program.model.page.output
-            self.post_message(NumberAsked(Ref(name, (self.influence.row, self.influence.character), self.t)))
-
-
-def _columns(palette: Palette, parts: Sequence[float] | Wide) -> str:
-    signs = palette.glyphs.column
-    levels = np.clip(np.rint(np.nan_to_num(np.asarray(parts)) * (len(signs) - 1)), 0, len(signs) - 1).astype(int)
-    return "".join(signs[level] for level in levels.tolist())
+        self.post_message(NumberAsked(Ref(self._predicted, (self.influence.row, self.influence.character), self.t)))

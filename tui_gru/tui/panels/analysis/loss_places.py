@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.analysis.baselines import Baselines, bits, perplexity
@@ -17,14 +18,14 @@ from tui_gru.debugger.analysis.loss_places import Losses, Share, of_batch
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.tokens import counted
-from tui_gru.tui.look.characters import fitting, in_context
+from tui_gru.tui.look.characters import in_context
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Row
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _GROUPS = ("class of character", "timestep", "row")
 _HARDEST = 12
@@ -36,14 +37,13 @@ class LossPlaces(ListOverlay):
 
     ABOUT = "The loss by class of character, timestep or row, and the hardest places."
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "group", "Class, timestep or row", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("tab", "group")]
 
+    @dataclass
     class Chosen(Message):
         """Posted to go to a character of the text; `at` is its index, 0-based."""
 
-        def __init__(self, at: int) -> None:
-            super().__init__()
-            self.at = at
+        at: int
 
     def __init__(self, losses: Losses, baselines: Baselines, *, of: str) -> None:
         """Create a panel. `of` is the moment at which the text was read, in words."""
@@ -52,24 +52,14 @@ class LossPlaces(ListOverlay):
         self._hardest = losses.hardest(_HARDEST, apart=8)
         self._by_class = sorted((each for each in losses.by_class() if each.count), key=lambda each: -each.share)
         self._group = _GROUPS[0]
-        self._snapshot: Snapshot | None = None
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot = snapshot
-        self._changed()
-
-    def _changed(self) -> None:
+    def titles(self, snapshot: Snapshot) -> Titles:
         hints = [f"tab: by {self._group}", "enter goes to a hardest place", with_keys(self, "<stop> closes")]
-        title = f"loss by place · the text, {self._of}"
-        self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
-        self.refresh_content()
-
-    def on_resize(self) -> None:
-        self._changed()
+        return f"loss by place · the text, {self._of}", hints
 
     def action_group(self) -> None:
         self._group = _GROUPS[(_GROUPS.index(self._group) + 1) % len(_GROUPS)]
-        self._changed()
+        self.show_again()
 
     def choose(self) -> None:
         self.post_message(self.Chosen(self._hardest[self.cursor].at - 1))  # the place of the prediction
@@ -101,11 +91,10 @@ class LossPlaces(ListOverlay):
     def _shares(self) -> list[Share]:
         if self._group == _GROUPS[0]:
             return self._by_class
-        assert self._snapshot is not None
-        corpus = self._snapshot.corpus
+        corpus = self.snapshot.corpus
         if not isinstance(corpus, Corpus):
             return []
-        losses = of_batch(self._snapshot.moment, corpus)
+        losses = of_batch(self.snapshot.moment, corpus)
         if not len(losses.values):
             return []
         return losses.by_timestep() if self._group == "timestep" else losses.by_row()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -19,15 +20,18 @@ from tui_gru.debugger.analysis.classes import CharacterClass
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.running.weights import Array
-from tui_gru.tui.look.characters import cut, fitting, in_context, one_cell
+from tui_gru.tui.look.characters import cut, in_context, one_cell
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.look.palette import LEVELS, Palette
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.look.themes import LEVELS, Palette
+from tui_gru.tui.verbs.verb import with_keys
+from tui_gru.tui.widgets.bars import columns
+from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
+from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.overlay import Overlay, hidden
+from tui_gru.tui.widgets.heatmap import levels
+from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 SORTS = ("by class", "by variation", "by number", "like this one")
 _NOTES = (
@@ -48,54 +52,52 @@ class UnitsMap(Overlay):
     ABOUT = "A value of every unit over the text: where each is active, and the class of characters with which it correlates."
 
     ASKING = frozenset({"choose", "row"})
-    BINDINGS: ClassVar[list[BindingType]] = hidden(
-        ("up", "unit(-1)", "Previous unit"),
-        ("down", "unit(1)", "Next unit"),
-        ("left", "character(-1)", "Previous character"),
-        ("right", "character(1)", "Next character"),
-        ("pageup", "page(-1)", "Back"),
-        ("pagedown", "page(1)", "On"),
-        ("home", "character(-999999999)", "Beginning"),
-        ("end", "character(999999999)", "End"),
-        ("greater_than_sign", "place(1)", "Next place where the unit is active"),
-        ("less_than_sign", "place(-1)", "Previous place"),
-        ("slash", "class", "A class of characters"),
-        ("tab", "sort", "Sort"),
-        ("space", "pick", "Pin its curve"),
-        ("r", "row", "Row or text"),
-        ("enter", "choose", "Explain, or go there"),
-    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up", "unit(-1)"),
+        ("down", "unit(1)"),
+        ("left", "character(-1)"),
+        ("right", "character(1)"),
+        ("pageup", "page(-1)"),
+        ("pagedown", "page(1)"),
+        ("home", "character(-999999999)"),
+        ("end", "character(999999999)"),
+        ("greater_than_sign", "place(1)"),
+        ("less_than_sign", "place(-1)"),
+        ("slash", "class"),
+        ("tab", "sort"),
+        ("space", "pick"),
+        ("r", "row"),
+        ("enter", "choose"),
+    ]
 
+    @dataclass
     class RowAsked(Message):
         """Posted to show another row of the batch, 0-based, or the whole text if `row` is None."""
 
-        def __init__(self, name: str, row: int | None) -> None:
-            super().__init__()
-            self.name, self.row = name, row
+        name: str
+        row: int | None
 
     class ClassAsked(Message):
         """Posted to let the user type a class of characters."""
 
+    @dataclass
     class PlaceAsked(Message):
         """Posted to go to a character of the text; `at` is its index, 0-based."""
 
-        def __init__(self, at: int) -> None:
-            super().__init__()
-            self.at = at
+        at: int
 
     def __init__(self, activity: Activity, notes: Sequence[Correlated], *, of: str = "") -> None:
         """Create a map. `notes` has a correlation for each unit; `of` is the moment at which a whole text was read, in words."""
         super().__init__()
         self.activity, self._of = activity, of
         self._notes, self._class = list(notes), ""
-        self._sort, self._order = SORTS[1], list[int]()
         self.unit, self.at = 0, 0
         self._first, self._top = 0, 0
         self._room, self._cell = (1, 1), 1  # the numbers of units and characters in view, and the cells of a character
-        self._snapshot: Snapshot | None = None
         self._places: list[int] = []
         self.picked: list[int] = []
         self._sort = SORTS[0] if self._notes else SORTS[1]
+        self._order: list[int] = []
         self._arrange()
         self.unit = self._order[0]
 
@@ -104,8 +106,7 @@ class UnitsMap(Overlay):
         if activity.row is not None and (self._snapshot is None or snapshot.moment is not self._snapshot.moment):
             self.activity = over_row(snapshot.moment, activity.name, activity.row)
             self.at = min(snapshot.position.t, len(self.activity.values) - 1)
-        self._snapshot = snapshot
-        self._changed()
+        super().show(snapshot, view)
 
     def go_with(self, chosen: CharacterClass) -> None:
         """Sort by the correlation with a class of characters and show it for each unit.
@@ -117,7 +118,7 @@ class UnitsMap(Overlay):
         self._class, self._sort = chosen.name, SORTS[0]
         self._arrange()
         self.unit = self._order[0]
-        self._changed()
+        self.show_again()
 
     def _arrange(self) -> None:
         units = range(self.activity.units)
@@ -134,9 +135,7 @@ class UnitsMap(Overlay):
 
     # Drawing
 
-    def build(self, width: int, height: int) -> Box:
-        if self._snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         label = self._label
         notes = next((cells for least, cells in _NOTES if width >= least), 0) if self._notes else 0
@@ -154,7 +153,8 @@ class UnitsMap(Overlay):
         for unit, code in zip(shown, codes, strict=True):
             chosen = unit == self.unit
             ink = palette.accent if chosen else palette.plain
-            cells = _merged(table, code.tolist())
+            drawn = [table[each] for each in code.tolist()]
+            cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
             note = self._note(unit, notes - 2) if notes else ""
             gap = " " * (room - len(code) * self._cell)
             rows.append((Segment(self._called(unit).ljust(label), ink), *cells, Segment(gap), Segment(f"  {note}", palette.dim)))
@@ -176,8 +176,7 @@ class UnitsMap(Overlay):
         return cut(str(note.what), room - len(r), self.palette.glyphs) + r if abs(note.r) >= _WEAK else ""
 
     def _scale(self) -> tuple[float, tuple[float, float]]:
-        assert self._snapshot is not None
-        low, high = self._snapshot.program.ranges.get(self.activity.name, (-np.inf, np.inf))
+        low, high = self.snapshot.program.ranges.get(self.activity.name, (-np.inf, np.inf))
         if np.isfinite(high - low):
             return max(abs(low), abs(high)), (low, high)
         finite = self.activity.values[np.isfinite(self.activity.values)]
@@ -200,12 +199,10 @@ class UnitsMap(Overlay):
     def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> Row:
         """Draw the curve of a unit as columns below the characters."""
         scale, (low, _) = self._scale()
-        values, column = self.activity.unit(unit)[here], palette.glyphs.column
-        parts = np.nan_to_num((values / scale if low == 0 else (values / scale + 1) / 2), nan=0.0)
-        levels = np.clip(np.rint(parts * (len(column) - 1)), 0, len(column) - 1).astype(int)
-        bars = "".join(column[k] * self._cell for k in levels.tolist())
+        values = self.activity.unit(unit)[here] / scale
+        curve = columns(palette, values if low == 0 else (values + 1) / 2, self._cell)
         ink = palette.accent if unit == self.unit else palette.plain
-        return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(bars, palette.gate))
+        return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(curve, palette.gate))
 
     def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[Row]:
         activity, unit = self.activity, self.unit
@@ -245,9 +242,8 @@ class UnitsMap(Overlay):
         self._top = max(min(self._top, self.activity.units - down), 0)
         self._top = min(max(self._top, place + 1 - down), place)
 
-    def _changed(self) -> None:
-        activity, program = self.activity, self._snapshot.program if self._snapshot is not None else None
-        name = program.writer.name(activity.name) if program is not None else activity.name
+    def titles(self, snapshot: Snapshot) -> Titles:
+        activity, name = self.activity, snapshot.program.writer.name(self.activity.name)
         of = f"row {activity.row + 1}, live" if activity.row is not None else f"the text, {self._of}"
         sort = f"with {self._class}" if self._class and self._sort == SORTS[0] else self._sort
         hints = [
@@ -260,11 +256,7 @@ class UnitsMap(Overlay):
             with_keys(self, "<stop> closes"),
         ]
         count = f"{self.at + 1:,} of {len(activity.values):,}"
-        self.set_titles(f"{name} over {of} · {count}", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
-        self.refresh_content()
-
-    def on_resize(self) -> None:
-        self._changed()
+        return f"{name} over {of} · {count}", hints
 
     # Keys
 
@@ -275,11 +267,11 @@ class UnitsMap(Overlay):
     def _choose_unit(self, unit: int) -> None:
         if unit != self.unit:
             self.unit, self._places = unit, []
-        self._changed()
+        self.show_again()
 
     def action_character(self, by: int) -> None:
         self.at = min(max(self.at + by, 0), len(self.activity.values) - 1)
-        self._changed()
+        self.show_again()
 
     def action_page(self, by: int) -> None:
         self.action_character(by * self._room[1])
@@ -290,13 +282,13 @@ class UnitsMap(Overlay):
         ahead = [at for at in self._places if (at - self.at) * by > 0]
         if ahead:
             self.at = min(ahead, key=lambda at: abs(at - self.at))
-            self._changed()
+            self.show_again()
 
     def action_sort(self) -> None:
         sorts = SORTS if self._notes else SORTS[1:]
         self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
         self._arrange()
-        self._changed()
+        self.show_again()
 
     def action_pick(self) -> None:
         """Pin or unpin the curve of the unit under the cursor; the oldest is unpinned if there are too many."""
@@ -304,16 +296,15 @@ class UnitsMap(Overlay):
             self.picked.remove(self.unit)
         else:
             self.picked = [*self.picked, self.unit][-_PICKED:]
-        self._changed()
+        self.show_again()
 
     def action_class(self) -> None:
         self.post_message(self.ClassAsked())
 
     def action_row(self) -> None:
         """Switch to the next row of the batch; after the last row, to the whole text."""
-        rows = self._snapshot.config.batch_size if self._snapshot is not None else 0
         after = 0 if self.activity.row is None else self.activity.row + 1
-        self.post_message(self.RowAsked(self.activity.name, after if after < rows else None))
+        self.post_message(self.RowAsked(self.activity.name, after if after < self.snapshot.config.batch_size else None))
 
     def action_choose(self) -> None:
         if self.activity.row is not None:
@@ -332,9 +323,7 @@ class UnitsMap(Overlay):
 
 def _codes(values: Array, scale: float, *, signed: bool) -> Array:
     """Return the index into `_table` for each entry: its colour, with its sign if it is large."""
-    finite = np.isfinite(values)
-    part = np.clip(np.where(finite, values, 0) / scale, -1 if signed else 0, 1)
-    level = np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
+    finite, part, level = levels(values, scale, signed=signed)
     sign = np.where(part >= _HALF, 1, np.where(part <= -_HALF, 2, 0))
     return np.where(finite, level * 3 + sign, _NOT_FINITE)
 
@@ -345,16 +334,6 @@ def _table(palette: Palette, width: int, unit: bool) -> tuple[Segment, ...]:
     scale = palette.unit_scale if unit else palette.signed_scale
     found = [Segment(sign.center(width), tint) for tint in scale for sign in (" ", "+", "-")]
     return (*found, Segment(palette.glyphs.blank.center(width), palette.blank))
-
-
-def _merged(table: Sequence[Segment], codes: Sequence[int]) -> Iterator[Segment]:
-    """Yield the segments of the codes, with equal neighbours merged into one segment."""
-    begin = 0
-    for i in range(1, len(codes) + 1):
-        if i == len(codes) or codes[i] != codes[begin]:
-            segment = table[codes[begin]]
-            yield segment if i == begin + 1 else Segment(segment.text * (i - begin), segment.style)
-            begin = i
 
 
 def _line(palette: Palette, words: str, width: int, right: str) -> Row:

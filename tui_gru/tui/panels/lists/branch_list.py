@@ -9,23 +9,23 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branches import BranchInfo
-from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Row
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 HEAD = ("branch", "left its source at", "newest", "loss")
 SHORT_HEAD = ("branch", "left at", "newest", "loss")
-HINTS = ("enter goes there", "a compares", "r renames", "d deletes")
+HINTS = ["enter goes there", "a compares", "r renames", "d deletes"]
 _GAP, _SHORT_GAP = 3, 2
 _FULL = 62  # cells; from this width, a place is shown with its phase
 _MARK = 2  # cells of the sign before the current branch
@@ -56,28 +56,28 @@ class BranchList(ListOverlay):
 
     ABOUT = "The branches of the run: a change in the past starts one. enter goes to a branch, a compares it with this one."
 
+    @dataclass
     class Chosen(Message):
         """Posted to execute a verb with a branch: `switch`, `apart`, `rename` or `delete`."""
 
-        def __init__(self, verb: str, name: str) -> None:
-            super().__init__()
-            self.verb, self.name = verb, name
+        verb: str
+        name: str
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose('switch')", "Go to this branch", show=False, id="branches.switch"),
-        Binding("a", "choose('apart')", "How it differs from this one", show=False, id="branches.apart"),
-        Binding("r", "choose('rename')", "Rename it", show=False, id="branches.rename"),
-        Binding("d", "choose('delete')", "Delete it", show=False, id="branches.delete"),
+        ("enter", "choose('switch')"),
+        ("a", "choose('apart')"),
+        ("r", "choose('rename')"),
+        ("d", "choose('delete')"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._snapshot: Snapshot | None = None
         self._twigs: list[Twig] = []
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         at = self.chosen or snapshot.branch
-        self._snapshot, self._twigs = snapshot, tree(snapshot.forks)
+        self._twigs = tree(snapshot.forks)
+        super().show(snapshot, view)
         names = [twig.fork.name for twig in self._twigs]
         # If the branch under the cursor was renamed or deleted, the cursor stays on the same row.
         self.move_to(names.index(at) if at in names else min(self.cursor, len(names) - 1))
@@ -91,16 +91,11 @@ class BranchList(ListOverlay):
         if self.chosen:
             self.post_message(self.Chosen(verb, self.chosen))
 
-    def choose(self) -> None:
-        """Do nothing: a second click on a row does not switch branches."""
-
-    def on_resize(self) -> None:
-        self.set_titles("branches", fitting(HINTS, max(self.outer_size.width - 6, 0)))
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return "branches", HINTS
 
     def lines(self, width: int) -> Sequence[Line]:
-        snapshot, palette = self._snapshot, self.palette
-        if snapshot is None:
-            return ()
+        snapshot, palette = self.snapshot, self.palette
         short = width < _FULL
         table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
         widths = [max(cell_len(row[i]) for row in table) for i in range(4)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -16,12 +17,12 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.data.tokens import Text, counted
-from tui_gru.tui.look.characters import fitting, folded
+from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.verbs.verb import with_keys
+from tui_gru.tui.widgets.overlay import Line, ListOverlay
 from tui_gru.tui.widgets.plots.time_scale import place_name
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 #: A part of a row and its style.
 Part = tuple[str, Style]
@@ -32,29 +33,24 @@ class BranchesApart(ListOverlay):
 
     ABOUT = "Where two branches first differ, and how much their losses and samples differ. enter goes to the place."
 
+    @dataclass
     class Chosen(Message):
         """Posted to go to a place that both branches have."""
 
-        def __init__(self, tick: int) -> None:
-            super().__init__()
-            self.tick = tick
+        tick: int
 
     def __init__(self, apart: Apart, program: Program) -> None:
         super().__init__()
         self.apart, self._program = apart, program
         self._ticks: list[int] = []
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Update the titles; the content stays that of the moment at which the comparison was computed."""
-        self._caption()
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return None: the content stays that of the moment at which the comparison was computed."""
+        return None
 
-    def on_resize(self) -> None:
-        self._caption()
-
-    def _caption(self) -> None:
-        room = max(self.outer_size.width - 6, 0) or 10**6
-        hints = "enter goes there", with_keys(self, "<compare> minus in every matrix"), with_keys(self, "<stop> closes")
-        self.set_titles(f"{self.apart.name} beside {self.apart.other}", fitting(hints, room))
+    def titles(self, snapshot: Snapshot) -> Titles:
+        hints = ["enter goes there", with_keys(self, "<compare> minus in every matrix"), with_keys(self, "<stop> closes")]
+        return f"{self.apart.name} beside {self.apart.other}", hints
 
     def choose(self) -> None:
         self.post_message(self.Chosen(self._ticks[self.cursor]))
@@ -121,7 +117,7 @@ class BranchesApart(ListOverlay):
         yield Line(self._row(("loss".ljust(first), palette.strong), (f"{heads}  minus", palette.dim)))
         for words, losses in table:
             entry = self._entry(losses.batch * self._program.ticks + self._program.loss_tick)
-            shown = [numbers.wide(value).strip().removeprefix("+") for value in (losses.mine, losses.theirs)]
+            shown = [numbers.plain(value) for value in (losses.mine, losses.theirs)]
             values = "".join(f"  {value.rjust(size)}" for value, size in zip(shown, wide, strict=True))
             ink = palette.signed((losses.apart > 0) - (losses.apart < 0)) if losses.apart == losses.apart else palette.warning
             place = f"{words}, {self._batch(losses.batch)}".ljust(first)

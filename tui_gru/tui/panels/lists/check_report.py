@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.timer import Timer
 
 from tui_gru.debugger.analysis.checks.checking import Report, Row
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.look.characters import fitting
-from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.panels.lists.check_table import Table, waiting
-from tui_gru.tui.view import View
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip
-from tui_gru.tui.widgets.list_overlay import ListOverlay
+from tui_gru.tui.widgets.overlay import ListOverlay
+from tui_gru.tui.widgets.snapshot_panel import Titles
 
 SPIN = 0.1  # seconds
 
@@ -27,14 +27,15 @@ class CheckReport(ListOverlay):
     ABOUT = "This batch, computed again by PyTorch and by finite differences: the largest difference of each array."
 
     ASKING = frozenset({"choose", "every"})
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "every", "Every batch", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [("space", "every")]
 
+    @dataclass
     class EntryChosen(Message):
         """Posted for the entry of a row with the largest difference: `index` into `name` at timestep `t` (None: whole batch)."""
 
-        def __init__(self, name: str, index: tuple[int, ...], t: int | None) -> None:
-            super().__init__()
-            self.name, self.index, self.t = name, index, t
+        name: str
+        index: tuple[int, ...]
+        t: int | None
 
     class EveryBatch(Message):
         """Posted to turn the check of every batch while training on or off."""
@@ -42,7 +43,6 @@ class CheckReport(ListOverlay):
     def __init__(self, position: Position) -> None:
         super().__init__()
         self._position = position
-        self._snapshot: Snapshot | None = None
         self._table: Table | None = None
         self._doing, self._problem, self._frame = "loading PyTorch", "", 0
         self._spinner: Timer | None = None
@@ -57,11 +57,6 @@ class CheckReport(ListOverlay):
     def waiting(self) -> bool:
         """True until there is a report or a problem."""
         return self._table is None and not self._problem
-
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot = snapshot
-        self._set_titles()
-        self.refresh_content()
 
     def on_mount(self) -> None:
         self._spinner = self.set_interval(SPIN, self._spin)
@@ -82,11 +77,10 @@ class CheckReport(ListOverlay):
         self._problem = problem
         self._still()
 
-    def build(self, width: int, height: int) -> Box:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         if self._table is None:
             return clip(self.palette, waiting(self.palette, self._doing, self._problem, self._frame, width), width, height)
-        checked = self._snapshot.checked if self._snapshot is not None else None
-        self._top, box = self._table.draw(self.palette, checked, self.cursor, self._top, width, height)
+        self._top, box = self._table.draw(self.palette, snapshot.checked, self.cursor, self._top, width, height)
         return clip(self.palette, box, width, height)
 
     @property
@@ -118,16 +112,12 @@ class CheckReport(ListOverlay):
     def _still(self) -> None:
         if self._spinner is not None:
             self._spinner.stop()
-        self._set_titles()
-        self.refresh_content()
+        self.show_again()
 
-    def _set_titles(self) -> None:
-        at, snapshot = self._position, self._snapshot
-        if snapshot is None:
-            return
+    def titles(self, snapshot: Snapshot) -> Titles:
+        at = self._position
         title = f"check · {in_words(at.epoch, at.batch, between=' · ')}/{snapshot.program.num_batches:,}"
         if at.number != snapshot.position.number:
             title += with_keys(self, " · <check> checks this one")
         state = "on" if snapshot.checked is not None else "off"
-        hints = f"space: every batch ({state})", with_keys(self, "<stop>")
-        self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
+        return title, [f"space: every batch ({state})", with_keys(self, "<stop>")]

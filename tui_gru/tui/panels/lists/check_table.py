@@ -13,7 +13,7 @@ from tui_gru.engine.numbers import scientific
 from tui_gru.engine.reference.torch_reference import Comparison
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import ASCII, transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows, spans, vstack
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

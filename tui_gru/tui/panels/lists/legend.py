@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.explanations.signs import SIGNS, Sign
-from tui_gru.tui.look.characters import fitting, folded
+from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, text, vstack
 from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 #: Cells for a sign; a longer one is put on a separate line.
 _SIGN = 16
@@ -22,14 +24,13 @@ _SIGN = 16
 class Legend(Overlay):
     """The legend. It is independent of the moment, so it stays until it is closed."""
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Update the titles; the content does not depend on the snapshot."""
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return None
 
-    def on_resize(self) -> None:
-        hints = with_keys(self, "<help> explains what has the focus"), with_keys(self, "<stop> closes")
-        self.set_titles("colours and signs", fitting(hints, max(self.outer_size.width - 6, 0)))
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return "colours and signs", [with_keys(self, "<help> explains what has the focus"), with_keys(self, "<stop> closes")]
 
-    def build(self, width: int, height: int) -> Box:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         groups = []
         for title, signs in SIGNS:

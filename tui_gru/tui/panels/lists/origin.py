@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 
@@ -19,17 +20,88 @@ from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.timeline import Anchor
-from tui_gru.tui.look.characters import fitting
-from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.panels.lists.derivation_row import Columns, in_full, line
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
+from tui_gru.tui.look.characters import cut, folded
+from tui_gru.tui.look.glyphs import Glyphs, transliterate
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.widgets.bars import bar
+from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
-HINTS = ("enter follows", "right opens", "backspace back", "> largest term", "d last changed", "y copies", "Y as LaTeX")
-
-
+BAR, MADE = 8, 40  # cells: of the bar of a share, and the least of the expression beside a bar
+SHARE = 8  # cells of a share in per cent
+HINTS = ["enter follows", "right opens", "backspace back", "> largest term", "d last changed", "y copies", "Y as LaTeX"]
 ROOMY = 9  # rows; from this height, the number is also written above its tree
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The widths of the columns of a derivation, in cells."""
+
+    width: int
+    label: int
+    digits: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], width: int, glyphs: Glyphs) -> Columns:
+        label = min(max(cell_len(transliterate(label_of(row), glyphs)) for row in rows), max(width - 34, 12))
+        return cls(width, label, max(len(row.written) for row in rows))
+
+    @property
+    def bar(self) -> int:
+        """The width of the bar, 0 if there is no room for it."""
+        return BAR if self.width - self._used > MADE + BAR else 0
+
+    @property
+    def made(self) -> int:
+        """The width of the expression."""
+        return max(self.width - self._used - SHARE - self.bar, 0)
+
+    @property
+    def _used(self) -> int:
+        return self.label + 2 + self.digits
+
+
+def label_of(row: Row) -> str:
+    """Return the label with its sign, after the guides of the tree."""
+    joined = f"{row.sign or ' '} " if row.path else ""
+    return f"{row.guides}{joined}{row.label}"
+
+
+def line(palette: Palette, row: Row, columns: Columns, ink: Style) -> Iterable[Segment]:
+    """Return the segments of the row; `ink` is the style of its label."""
+    glyphs = palette.glyphs
+    named = cut(transliterate(label_of(row), glyphs), columns.label, glyphs)
+    at = len(transliterate(row.guides, glyphs)) if named.startswith(transliterate(row.guides, glyphs)) else 0
+    yield Segment(named[:at], palette.dim)
+    yield Segment(named[at:] + " " * (columns.label - cell_len(named)), ink)
+    yield Segment(transliterate(f"  {row.written:>{columns.digits}}", glyphs), palette.strong if row.opened else palette.plain)
+    if row.share is None:
+        yield Segment(" " * (columns.bar + SHARE))
+    else:
+        yield Segment(f" {row.share:>4.0%} ", palette.plain)
+        yield Segment(bar(palette, row.share, columns.bar), palette.gate)
+        yield Segment("  ")
+    yield Segment(cut(transliterate(f"{opener(row)}{row.made}", glyphs), columns.made, glyphs), palette.dim)
+
+
+def in_full(palette: Palette, row: Row, columns: Columns) -> list[str]:
+    """Return label and expression in lines to be drawn below the row, without those that are not cut off in it."""
+    glyphs = palette.glyphs
+    label, made = transliterate(label_of(row), glyphs), transliterate(f"{opener(row)}{row.made}", glyphs)
+    parts = [transliterate(row.label, glyphs)] if cell_len(label) > columns.label else []
+    if cell_len(made) > columns.made:
+        parts.append(transliterate(f"= {row.made}", glyphs))
+    return folded(" ".join(parts), max(columns.width - 2, 1)) if parts else []
+
+
+def opener(row: Row) -> str:
+    """Return the sign that shows whether the row is open, can be opened, or neither."""
+    if row.node is None:
+        return "▸ " if row.path[-1:] == (-1,) else "  "
+    if row.node.derivation.kind == "given":
+        return "  "
+    return "▾ " if row.opened else "▸ "
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +119,11 @@ class Leaf:
         return cls(root, place, first_opened(root), anchor=anchor)
 
 
+@dataclass
 class AboutNumber(Message):
     """The base of messages about a number in a derivation."""
 
-    def __init__(self, number: ValueRef) -> None:
-        super().__init__()
-        self.number = number
+    number: ValueRef
 
 
 class OriginPanel(Overlay):
@@ -65,18 +136,18 @@ class OriginPanel(Overlay):
 
     ASKING = frozenset({"open", "follow", "back", "changes"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Up", show=False, id="origin.up"),
-        Binding("down", "move(1)", "Down", show=False, id="origin.down"),
-        Binding("home", "move(-100000)", "First", show=False, id="origin.first"),
-        Binding("end", "move(100000)", "Last", show=False, id="origin.last"),
-        Binding("right", "open", "Open", show=False, id="origin.open"),
-        Binding("left", "close", "Close", show=False, id="origin.close"),
-        Binding("enter", "follow", "Follow", show=False, id="origin.follow"),
-        Binding("backspace", "back", "Back", show=False, id="origin.back"),
-        Binding("greater_than_sign", "largest", "Largest term", show=False, id="origin.largest"),
-        Binding("d", "changes", "Last changed", show=False, id="origin.changes"),
-        Binding("y", "copy(False)", "Copy", show=False, id="origin.copy"),
-        Binding("Y", "copy(True)", "Copy as LaTeX", show=False, id="origin.copy_latex"),
+        ("up", "move(-1)"),
+        ("down", "move(1)"),
+        ("home", "move(-100000)"),
+        ("end", "move(100000)"),
+        ("right", "open"),
+        ("left", "close"),
+        ("enter", "follow"),
+        ("backspace", "back"),
+        ("greater_than_sign", "largest"),
+        ("d", "changes"),
+        ("y", "copy(False)"),
+        ("Y", "copy(True)"),
     ]
 
     class Followed(AboutNumber):
@@ -85,22 +156,22 @@ class OriginPanel(Overlay):
     class Left(Message):
         """Posted to return to the previous derivation."""
 
+    @dataclass
     class Opened(Message):
         """Posted to compute and open the terms of the node at `path`, which belongs to another batch."""
 
-        def __init__(self, node: Node, path: Path) -> None:
-            super().__init__()
-            self.node, self.path = node, path
+        node: Node
+        path: Path
 
     class ChangesAsked(AboutNumber):
         """Posted to search for the last change of a number."""
 
+    @dataclass
     class Copied(Message):
         """Posted to copy the derivation: `text` in the format `kind`."""
 
-        def __init__(self, text: str, kind: str) -> None:
-            super().__init__()
-            self.text, self.kind = text, kind
+        text: str
+        kind: str
 
     def __init__(self, leaf: Leaf) -> None:
         super().__init__()
@@ -108,15 +179,15 @@ class OriginPanel(Overlay):
         self.rows: tuple[Row, ...] = ()
         self._lay_out()
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Do nothing: a derivation belongs to one moment."""
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return None: a derivation belongs to one moment."""
+        return None
 
     def turn_to(self, leaf: Leaf) -> None:
         """Show another derivation."""
         self.leaf = leaf
         self._lay_out()
-        self._caption()
-        self.refresh_content()
+        self.show_again()
         self._keep_in_view()
 
     def open_at(self, path: Path) -> None:
@@ -138,24 +209,14 @@ class OriginPanel(Overlay):
         self.rows = laid_out(self.leaf.root, self.leaf.opened)
         self.leaf = replace(self.leaf, cursor=min(self.leaf.cursor, len(self.rows) - 1))
 
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._caption()
-
-    def _caption(self) -> None:
-        room = self.outer_size.width - 6
+    def titles(self, snapshot: Snapshot) -> Titles:
         title = f"where does {self.leaf.root.label} come from?"
-        fits = cell_len(transliterate(title, self.palette.glyphs)) <= room
-        self.set_titles(title if fits else self.leaf.root.label, fitting(HINTS, room))
-
-    def on_resize(self) -> None:
-        self._caption()
+        fits = cell_len(transliterate(title, self.palette.glyphs)) <= self.border_room
+        return title if fits else self.leaf.root.label, HINTS
 
     # Drawing
 
-    def build(self, width: int, height: int) -> Box:
-        if not self.rows:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, root = self.palette, self.leaf.root
         columns = Columns.of(self.rows, width, self.palette.glyphs)
         lines: list[list[Segment]] = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.program.position import as_typed, position_of
@@ -17,12 +18,12 @@ from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.look.characters import cut, fitting
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import sign_of_key, with_keys
-from tui_gru.tui.panels.program.stop_signs import clauses, sign_of
-from tui_gru.tui.panels.program.watched_value import just_changed, written_value
-from tui_gru.tui.view import View
+from tui_gru.tui.panels.program.listing import clauses, sign_of
+from tui_gru.tui.panels.program.watches import just_changed, written_value
+from tui_gru.tui.verbs.verb import sign_of_key, with_keys
 from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, pad, text, vstack
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 Entry = Breakpoint | Watch | Mark
 
@@ -50,32 +51,32 @@ class StopsList(ListOverlay):
     ABOUT = "Breakpoints, watches, log points and marks. space disables or enables one, e edits it, d deletes it."
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "choose('toggled')", "Enable or disable", show=False),
-        Binding("e,enter", "choose('opened')", "Edit, or go to", show=False),
-        Binding("d,delete", "choose('deleted')", "Delete", show=False),
+        ("space", "choose('toggled')"),
+        ("e,enter", "choose('opened')"),
+        ("d,delete", "choose('deleted')"),
     ]
 
+    @dataclass
     class Chosen(Message):
         """Posted to execute a verb with an entry: `toggled`, `opened` or `deleted`."""
 
-        def __init__(self, verb: str, entry: Entry) -> None:
-            super().__init__()
-            self.verb, self.entry = verb, entry
+        verb: str
+        entry: Entry
 
     def __init__(self, *, at: int | str | None = None) -> None:
         """Create a list. `at` is the id of the stop, or the letter of the mark, at which the cursor starts."""
         super().__init__()
-        self._snapshot: Snapshot | None = None
         self._entries: tuple[Entry, ...] = ()
         self._at = at
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         at = self._at if self.chosen is None else _key(self.chosen)
-        self._snapshot, self._at = snapshot, None
-        stops = snapshot.stops
-        self._entries = (*stops.breakpoints, *stops.watches, *snapshot.marks)
+        self._at = None
+        self._entries = (*snapshot.stops.breakpoints, *snapshot.stops.watches, *snapshot.marks)
         keys = [_key(entry) for entry in self._entries]
-        self.move_to(keys.index(at) if at in keys else max(min(self.cursor, len(keys) - 1), 0))
+        self.cursor = keys.index(at) if at in keys else max(min(self.cursor, len(keys) - 1), 0)
+        super().show(snapshot, view)
+        self.move_to(self.cursor)
 
     @property
     def chosen(self) -> Entry | None:
@@ -84,14 +85,10 @@ class StopsList(ListOverlay):
 
     # Drawing
 
-    def build(self, width: int, height: int) -> Box:
-        if self._snapshot is not None and not self._entries:
-            return self._first_steps(width)
-        return super().build(width, height)
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        return super().content(snapshot, width, height) if self._entries else self._first_steps(width)
 
     def lines(self, width: int) -> Sequence[Line]:
-        if not self._entries:
-            return ()
         width += _MARK
         palette, found = self.palette, list[Line]()
         id_column = max(len(str(_key(entry))) for entry in self._entries) + _GAP
@@ -121,16 +118,15 @@ class StopsList(ListOverlay):
         return vstack(head, beside, gap=1)
 
     def _called(self, entry: Entry, width: int) -> str:
-        assert self._snapshot is not None
         if isinstance(entry, Watch):
             name = entry.expression
         elif isinstance(entry, Mark):
-            name = as_typed(position_of(self._snapshot.program, entry.tick))
+            name = as_typed(position_of(self.snapshot.program, entry.tick))
         elif not entry.line:
             name = "anywhere"
         else:
-            whole = (row.line.text for row in self._snapshot.program.rows if row.line and row.line.target == entry.line)
-            name = next(whole, entry.line) if width >= _WIDE else self._snapshot.program.writer.name(entry.line)
+            whole = (row.line.text for row in self.snapshot.program.rows if row.line and row.line.target == entry.line)
+            name = next(whole, entry.line) if width >= _WIDE else self.snapshot.program.writer.name(entry.line)
         return transliterate(name, self.palette.glyphs)
 
     def _row(self, entry: Entry, id_column: int, name_column: int, width: int) -> Row:
@@ -150,12 +146,11 @@ class StopsList(ListOverlay):
         )
 
     def _details(self, entry: Entry, room: int, aligned: bool) -> Row:
-        assert self._snapshot is not None
-        palette = self.palette
+        palette, snapshot = self.palette, self.snapshot
         if isinstance(entry, Mark):
-            line = position_of(self._snapshot.program, entry.tick).line
-            words = [f"after {self._snapshot.program.writer.name(line.target)}" if line is not None else "the beginning"]
-            if entry.branch != self._snapshot.branch:
+            line = position_of(snapshot.program, entry.tick).line
+            words = [f"after {snapshot.program.writer.name(line.target)}" if line is not None else "the beginning"]
+            if entry.branch != snapshot.branch:
                 words.append(f"on {entry.branch}")
             place, text = ", ".join(words), cut(safe_text(entry.text), max(room, 0), palette.glyphs)
             return (Segment(text, palette.plain),) if text else (Segment(transliterate(place, palette.glyphs), palette.dim),)
@@ -167,16 +162,15 @@ class StopsList(ListOverlay):
         return tuple(row)
 
     def _watched(self, watch: Watch, room: int, aligned: bool) -> Row:
-        assert self._snapshot is not None
-        palette = self.palette
+        palette, snapshot = self.palette, self.snapshot
         lead: Row = (Segment("stop  ", palette.keyword),) if watch.stops else ()
-        if not lead and aligned and any(other.stops for other in self._snapshot.stops.watches):
+        if not lead and aligned and any(other.stops for other in snapshot.stops.watches):
             lead = (Segment(" " * len("stop  ")),)
         room -= sum(len(segment.text) for segment in lead)
         if not watch.enabled:
             return lead
-        found = self._snapshot.watched[self._snapshot.stops.watches.index(watch)]
-        return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(self._snapshot, found)))
+        found = snapshot.watched[snapshot.stops.watches.index(watch)]
+        return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(snapshot, found)))
 
     @property
     def above(self) -> int:
@@ -185,30 +179,19 @@ class StopsList(ListOverlay):
 
     def move_to(self, entry: int) -> None:
         super().move_to(entry)
-        self._set_titles()
+        self.caption()
 
-    def on_resize(self) -> None:
-        self._set_titles()
-
-    def _set_titles(self) -> None:
-        self.set_titles("stops, watches and marks", self._hints())
-
-    def _hints(self) -> str:
-        entry, closes = self.chosen, with_keys(self, "<stop> closes")
-        if entry is None:
-            return closes
+    def titles(self, snapshot: Snapshot) -> Titles:
+        entry, hints = self.chosen, [with_keys(self, "<stop> closes")]
         if isinstance(entry, Mark):
-            hints = ["enter goes there", "d delete", closes]
-        else:
-            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", closes]
-        return fitting(hints, max(self.size.width - 6, 0))
+            hints = ["enter goes there", "d delete", *hints]
+        elif entry is not None:
+            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", *hints]
+        return "stops, watches and marks", fitting(hints, self.size.width - 6)
 
     def action_choose(self, verb: str = "opened") -> None:
         if (entry := self.chosen) is not None:
             self.post_message(self.Chosen(verb, entry))
-
-    def choose(self) -> None:
-        """Do nothing: a second click does not open an entry."""
 
 
 def _key(entry: Entry) -> int | str:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.analysis.what_if import Difference, WhatIf
 from tui_gru.debugger.program.naming import spoken, spoken_index
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
-from tui_gru.tui.look.characters import cut, fitting, folded, written_char
+from tui_gru.tui.look.characters import cut, folded, written_char
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.view import View
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar, bars
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 BAR = 12
 #: Cells: the least and the most of a bar of the loss, and the most of a block of bars of a prediction.
@@ -38,52 +40,48 @@ class WhatIfPanel(Overlay):
 
     ASKING = frozenset({"keep", "nudge"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "keep", "Apply", show=False, id="what_if.keep"),
-        Binding("plus", "nudge(1)", "More", show=False, id="what_if.more"),
-        Binding("minus", "nudge(-1)", "Less", show=False, id="what_if.less"),
-        Binding("space", "fold", "All differences", show=False, id="what_if.fold"),
+        ("enter", "keep"),
+        ("plus", "nudge(1)"),
+        ("minus", "nudge(-1)"),
+        ("space", "fold"),
     ]
 
+    @dataclass
     class Kept(Message):
         """Posted to apply the change."""
 
-        def __init__(self, what_if: WhatIf) -> None:
-            super().__init__()
-            self.what_if = what_if
+        what_if: WhatIf
 
+    @dataclass
     class Nudged(Message):
         """Posted to suppose a value some steps larger or smaller than the shown one."""
 
-        def __init__(self, what_if: WhatIf, direction: int) -> None:
-            super().__init__()
-            self.what_if, self.direction = what_if, direction
+        what_if: WhatIf
+        direction: int
 
     def __init__(self, what_if: WhatIf) -> None:
         super().__init__()
         self.what_if, self._program = what_if, what_if.now.program
         self._unfolded = False
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        """Do nothing: the effect belongs to the batch in which it was computed."""
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return None: the effect belongs to the batch in which it was computed."""
+        return None
 
     def turn_to(self, what_if: WhatIf) -> None:
         """Show the effect of another value."""
         self.what_if = what_if
-        self._caption()
-        self.refresh_content()
+        self.show_again()
 
-    def on_resize(self) -> None:
-        self._caption()
-
-    def _caption(self) -> None:
+    def titles(self, snapshot: Snapshot) -> Titles:
         at = f" at t {self.what_if.t + 1}" if self.what_if.t is not None else ""
         named = spoken(self._program, self.what_if.name, self.what_if.index)
-        room, value = self.outer_size.width - 6, numbers.short(self.what_if.value)
+        value = numbers.short(self.what_if.value)
         title = f"what if {named}{at} were {value}?"
-        hints = "enter applies it", "+ - change it", with_keys(self, "<stop> cancels")
-        self.set_titles(title if cell_len(title) <= room else f"{named} = {value}?", fitting(hints, room))
+        hints = ["enter applies it", "+ - change it", with_keys(self, "<stop> cancels")]
+        return title if cell_len(title) <= self.border_room else f"{named} = {value}?", hints
 
-    def build(self, width: int, height: int) -> Box:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
         since = " at the beginning of this batch" if what_if.t is None and not what_if.name.startswith("d") else ""
         lines = [self._line((part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)]
@@ -109,7 +107,7 @@ class WhatIfPanel(Overlay):
         full = max((x for x in (before, after) if math.isfinite(x)), default=0.0)
         rows = []
         for label, word, loss, ink in (("loss  ", "now ", before, palette.plain), ("      ", "then", after, palette.accent)):
-            number = numbers.wide(loss).strip().removeprefix("+").rjust(numbers.WIDE)
+            number = numbers.plain(loss).rjust(numbers.WIDE)
             drawn = bar(palette, loss / full if full > 0 else 0.0, length) if length >= least else ""
             parts = [(label, palette.plain), (f"{word}  ", palette.dim), (number, ink), (f" {drawn}", palette.gate)]
             if word == "then":

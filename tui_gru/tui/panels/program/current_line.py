@@ -12,16 +12,15 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
-from tui_gru.tui.look.key_signs import sign_of_key
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.panels.program.tokens import Limits, Matrix, Sign, Token
 from tui_gru.tui.panels.program.written_line import Writer, drawn, elided, fitted, squeezed, widest_piece
-from tui_gru.tui.view import View
+from tui_gru.tui.verbs.verb import sign_of_key
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
-from tui_gru.tui.widgets.snapshot_panel import Titles
+from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 _WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
 _GIVEN = "{given}: {title}. Step to see how every number is computed."
@@ -66,10 +65,7 @@ class CurrentLine(CellPanel):
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None
 
-    def build(self, width: int, height: int) -> Box:
-        snapshot = self._snapshot
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         line = snapshot.line
         if line is None:
             given, title = snapshot.config.given, snapshot.program.model.title
@@ -82,7 +78,7 @@ class CurrentLine(CellPanel):
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
         if self.zoomed:
             return whole(self.palette, snapshot, line, self._view, width)
-        written, alone = _written(self.palette, snapshot, line, self._view, width, height)
+        written, alone = written_out(self.palette, snapshot, line, self._view, width, height)
         row = (self._view.row or 0) if alone else None
         if row != self._alone:
             self._alone = row
@@ -97,13 +93,9 @@ def _changed_since(snapshot: Snapshot) -> str | None:
     return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
-def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> Box:
-    """Draw the line as matrices, and below it, if there is room, the computation of one entry."""
-    return _written(palette, snapshot, line, view, width, height)[0]
-
-
-def _written(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
-    """Return what `written_out` draws, and whether it shows only one row of the batch."""
+def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
+    """Draw the line as matrices, and below it, if there is room, the computation of one entry. Return this, and whether it shows
+    only one row of the batch."""
     operands = Operands(snapshot, line)
     entry, badge = ExampleEntry(operands, view.row or 0), _badge(palette, snapshot, line)
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]

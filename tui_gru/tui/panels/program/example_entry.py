@@ -16,11 +16,10 @@ from tui_gru.debugger.derivation.evaluation import Numbers
 from tui_gru.debugger.program.naming import index_in_words, joined, shown_char
 from tui_gru.engine import numbers
 from tui_gru.equations import expression as e
-from tui_gru.equations.expression import Apply, Name
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS, Apply, Name
 from tui_gru.equations.writing import decimal
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.widgets.boxes import Box, from_rows
 
@@ -32,7 +31,7 @@ def number(x: Any) -> str:
     """Format a recorded number: four decimals as in the matrices unless it is whole, with a minus sign but no plus sign."""
     if float(x).is_integer() and abs(x) < 1000:
         return f"{x:.0f}".removeprefix("-" if x == 0 else "").replace("-", "−")
-    return numbers.wide(x).strip().removeprefix("+").replace("-", "−")
+    return numbers.plain(x).replace("-", "−")
 
 
 def _shortened(count: int, term: Callable[[int], str]) -> list[str]:

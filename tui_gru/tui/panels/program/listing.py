@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -16,19 +17,16 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
-from tui_gru.debugger.program.line_table import Line
+from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.listing import Row
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.state.stops import Breakpoint
+from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.look.characters import cut
-from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.panels.program.stop_signs import described, foremost, sign_of
-from tui_gru.tui.view import Compared, View
+from tui_gru.tui.look.glyphs import Glyphs, transliterate
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets import boxes
-from tui_gru.tui.widgets.boxes import EMPTY, Box
 from tui_gru.tui.widgets.panel import Rows
-from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
+from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View
 
 #: Cells before the text: breakpoint, arrow or trail, and a blank.
 _GUTTER = 3
@@ -57,19 +55,17 @@ class Listing(SnapshotPanel):
         "click on a line runs to it, a click before it sets a breakpoint."
     )
 
+    @dataclass
     class LineChosen(Message):
         """Posted when the text of a line is clicked."""
 
-        def __init__(self, line: Line) -> None:
-            self.line = line
-            super().__init__()
+        line: Line
 
+    @dataclass
     class GutterChosen(Message):
         """Posted when the gutter of a line is clicked, where its breakpoint is shown."""
 
-        def __init__(self, line: Line) -> None:
-            self.line = line
-            super().__init__()
+        line: Line
 
     COMPARED = Compared.BOTH
 
@@ -89,10 +85,7 @@ class Listing(SnapshotPanel):
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
         super().show(snapshot, view)
 
-    def build(self, width: int, height: int) -> Box | Rows:
-        snapshot = self._snapshot
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Rows:
         palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
         width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
@@ -130,10 +123,9 @@ class Listing(SnapshotPanel):
 
     def _row_at(self, event: events.MouseEvent) -> Row | None:
         offset = event.get_content_offset(self)
-        if offset is None or self._snapshot is None:
-            return None
-        index = offset.y + self.scroll_offset.y
-        return self._snapshot.program.rows[index] if index < len(self._snapshot.program.rows) else None
+        rows = self.snapshot.program.rows
+        index = len(rows) if offset is None else offset.y + self.scroll_offset.y
+        return rows[index] if index < len(rows) else None
 
     def _in_gutter(self, event: events.MouseEvent) -> bool:
         offset = event.get_content_offset(self)
@@ -147,20 +139,19 @@ class Listing(SnapshotPanel):
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Set the tooltip: over a line its explanation, with its text if that is cut off; over the gutter its breakpoints."""
         row = self._row_at(event)
-        words = self._tooltip_of(row, self._in_gutter(event)) if row is not None else ""
+        words = self._tooltip_of(self.snapshot, row, self._in_gutter(event)) if row is not None else ""
         self.tooltip = Content(transliterate(words, self.palette.glyphs)) if words else None
 
-    def _tooltip_of(self, row: Row, in_gutter: bool) -> str:
-        width = self.scrollable_content_region.width
-        if in_gutter and row.line is not None and self._snapshot is not None:
-            program = self._snapshot.program
-            return "\n".join(described(stop, program) for stop in stops_on(self._snapshot, row.line)) or "click to set a breakpoint"
+    def _tooltip_of(self, snapshot: Snapshot, row: Row, in_gutter: bool) -> str:
+        program, width = snapshot.program, self.scrollable_content_region.width
+        if in_gutter and row.line is not None:
+            return "\n".join(described(stop, program) for stop in stops_on(snapshot, row.line)) or "click to set a breakpoint"
         whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
         words = ""
-        if self._snapshot is not None and row.line is not None:
+        if row.line is not None:
             from tui_gru.tui.explanations.here import about_line  # imported late: only needed under the mouse
 
-            words = about_line(self._snapshot.program, row.line)
+            words = about_line(program, row.line)
         return "\n".join(filter(None, (whole, words)))
 
 
@@ -226,3 +217,52 @@ def _coloured(palette: Palette, text: str) -> list[Segment]:
     styles = {"for": palette.keyword, "in": palette.keyword}
     parts = _WORDS.split(text)
     return [Segment(part, styles.get(part, palette.dim) if index % 2 else palette.plain) for index, part in enumerate(parts)]
+
+
+def sign_of(stop: Breakpoint | Watch, glyphs: Glyphs) -> str:
+    """Return the sign of a stop, which shows whether it is enabled, stops only sometimes, or only logs."""
+    if isinstance(stop, Breakpoint) and stop.log:
+        return glyphs.log_point if stop.enabled else glyphs.log_point_off
+    if not stop.enabled:
+        return glyphs.breakpoint_off
+    return glyphs.breakpoint_sometimes if isinstance(stop, Breakpoint) and sometimes(stop) else glyphs.breakpoint
+
+
+def sometimes(stop: Breakpoint) -> bool:
+    """True if the breakpoint has a condition or a hit count, so it does not stop every time."""
+    return bool(stop.condition or stop.hits)
+
+
+def plain(stop: Breakpoint) -> bool:
+    """True if the breakpoint has only a line, so that it can be deleted without losing anything else."""
+    return not (stop.condition or stop.hits or stop.log)
+
+
+def foremost(stops: Iterable[Breakpoint]) -> Breakpoint | None:
+    """Return the breakpoint whose sign is shown if a line has several: enabled first, then stopping, then unconditional."""
+    return min(stops, key=lambda stop: (not stop.enabled, bool(stop.log), sometimes(stop)), default=None)
+
+
+def clauses(stop: Breakpoint) -> tuple[tuple[str, str], ...]:
+    """Return the clauses after the line as pairs of keyword (`if`, `hits`, `log`) and text."""
+    parts = (("if", stop.condition), ("hits", stop.hits), ("log", stop.log))
+    return tuple((keyword, text) for keyword, text in parts if text)
+
+
+def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
+    """Return the command that sets a stop, with `id` the command that changes it."""
+    number = f"#{stop.id}" if id else ""
+    if isinstance(stop, Watch):
+        words = ["watch", number, stop.expression, "stop" if stop.stops else ""]
+    else:
+        words = ["break", number, stop.line, *(word for clause in clauses(stop) for word in clause)]
+    return " ".join(word for word in words if word)
+
+
+def described(stop: Breakpoint, program: Program) -> str:
+    """Describe a breakpoint for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), disabled`."""
+    place = f" on {program.writer.name(stop.line)}" if stop.line else ""
+    when = "".join(f" {keyword} {what}" for keyword, what in clauses(stop) if keyword != "log")
+    kind = "log point" if stop.log else "breakpoint"
+    log = f": {stop.log}" if stop.log else ""
+    return f"{kind} {stop.id}{place}{when}{log}{'' if stop.enabled else ', disabled'}"

@@ -15,9 +15,8 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import LogLine
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, text
-from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 #: The number of lines shown before and after the current position.
 _AROUND = 200
@@ -44,17 +43,17 @@ class Log(SnapshotPanel):
         tick, log = snapshot.position.tick, snapshot.log
         past = bisect_right(log, tick, key=lambda line: line.tick)
         first = max(past - _AROUND, 0)
-        rows = len(self._lines)
+        rows = None if self._snapshot is None else min(len(self._lines), _GROWS)
         self._lines, self._here = log[first : past + _AROUND], past - first - 1
         super().show(snapshot, view)
-        if min(rows, _GROWS) != min(len(self._lines), _GROWS):
+        if rows != min(len(self._lines), _GROWS):
             self.refresh(layout=True)
 
-    def build(self, width: int, height: int) -> Box:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         if not self._lines:
             return clip(palette, text(palette, "nothing logged yet", palette.dim), width, height)
-        places = [self._place(line.tick) for line in self._lines]
+        places = [as_typed(position_of(snapshot.program, line.tick)) for line in self._lines]
         column = max(map(len, places))
         width = self.canvas(width, height, lambda: Size(column + 4 + max(cell_len(line.text) for line in self._lines), 0)).width
         rows = zip(self._lines, places, range(len(places)), strict=True)
@@ -64,18 +63,13 @@ class Log(SnapshotPanel):
         palette, glyphs = self.palette, self.palette.glyphs
         text = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
         text = cut(transliterate(text, glyphs), max(width - len(place) - 4, 0), glyphs)
-        assert self._snapshot is not None
         if index == self._here:
-            now = line.tick == self._snapshot.position.tick
+            now = line.tick == self.snapshot.position.tick
             ink = palette.line if now else palette.plain
             spare = " " * (width - len(place) - 4 - cell_len(text)) if now else ""
             return (Segment(f"{glyphs.arrow} {place}  {text}{spare}", ink),)
         ahead = index > self._here
         return Segment(f"  {place}  ", palette.dim), Segment(text, palette.dim if ahead else palette.plain)
-
-    def _place(self, tick: int) -> str:
-        assert self._snapshot is not None
-        return as_typed(position_of(self._snapshot.program, tick))
 
     # Scrolling to the current position
 

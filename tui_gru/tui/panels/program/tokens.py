@@ -13,7 +13,7 @@ from rich.segment import Segment
 from tui_gru.engine import numbers
 from tui_gru.engine.data.tokens import Text
 from tui_gru.tui.look.characters import widest, written_char
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.program.operands import Operand
 from tui_gru.tui.widgets.boxes import Box, bracket, from_rows, hstack, pad, text, titled
 from tui_gru.tui.widgets.refs import Cell
@@ -111,7 +111,7 @@ class Matrix:
     def _number(self) -> str:
         if self.operand.setting:
             return numbers.given(self.operand.values)
-        return numbers.wide(self.operand.values).strip().removeprefix("+")
+        return numbers.plain(self.operand.values)
 
     @cached_property
     def _all_zero(self) -> bool:

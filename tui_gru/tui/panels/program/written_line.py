@@ -11,11 +11,10 @@ from dataclasses import replace
 from itertools import product
 
 from tui_gru.equations import expression as e
-from tui_gru.equations.expression import Expression, Name
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.expression import FUNCTIONS, Expression, Name
 from tui_gru.equations.writing import binds, decimal
 from tui_gru.tui.look.glyphs import Glyphs, operator, transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.program.operands import Operand, Operands
 from tui_gru.tui.panels.program.tokens import Fence, Limits, Matrix, Sign, Token
 from tui_gru.tui.widgets.boxes import Box, hstack, pad, vstack

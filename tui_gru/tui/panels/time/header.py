@@ -8,17 +8,15 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
-from textual.strip import Strip
-from textual.widget import Widget
 
 from tui_gru.debugger.program.naming import printable
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.compiling.update import UPDATES
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.look.themes import palette_of
-from tui_gru.tui.view import View
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.widgets.boxes import Box, from_rows
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
 _GAP = "  "
 _DOT = " · "
@@ -40,25 +38,15 @@ class _Item(NamedTuple):
         return cell_len(self.content + self.value)
 
 
-class Header(Widget):
+class Header(SnapshotPanel, can_focus=False):
     """One row: the text, the position, and the settings and the loss at that position."""
 
-    DEFAULT_CSS = """
-    Header { height: 1; background: $panel; color: $foreground; &:ansi { background: ansi_default; } }
-    """
+    ABOUT = "Where the run is, its settings, and its newest loss."
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
-        self._snapshot: Snapshot | None = None
+    DEFAULT_CSS = "Header { height: 1; border: none !important; padding: 0; background: $panel; }"
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot = snapshot
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        width = self.size.width
-        segments = [] if self._snapshot is None else header(palette_of(self.app), self._snapshot, width)
-        return Strip(segments).adjust_cell_length(width).apply_style(self.rich_style)
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        return from_rows([header(self.palette, snapshot, width)])
 
 
 def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
@@ -150,7 +138,7 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
             items.append(_Item("which has no differences so far", palette.second, 1))
     label, loss = _loss(snapshot)
     if loss is not None:
-        items.append(_Item(f"{label} ", palette.dim, 6, numbers.wide(loss).strip().removeprefix("+")))
+        items.append(_Item(f"{label} ", palette.dim, 6, numbers.plain(loss)))
     return items
 
 

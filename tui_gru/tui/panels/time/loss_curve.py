@@ -13,13 +13,12 @@ from textual.style import Style as TextStyle
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.panels.time.loss_series import LossSeries
-from tui_gru.tui.view import Compared, View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, clip
+from tui_gru.tui.verbs.verb import with_keys
+from tui_gru.tui.widgets.boxes import Box, clip
 from tui_gru.tui.widgets.plots.axis import Scale
+from tui_gru.tui.widgets.plots.envelope import LossSeries
 from tui_gru.tui.widgets.plots.plot import EMPTY_PLOT, Plot, plot
-from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
+from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View
 
 
 class LossCurve(SnapshotPanel):
@@ -40,17 +39,17 @@ class LossCurve(SnapshotPanel):
     )
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Batch", key_display="← →", id="loss.back"),
-        Binding("right", "move(1)", "Forward", show=False, id="loss.forward"),
-        Binding("home", "move(-1000000)", "First batch", show=False, id="loss.first"),
-        Binding("end", "move(1000000)", "Newest batch", show=False, id="loss.newest"),
-        Binding("comma", "scale", "Scale", id="loss.scale"),
+        Binding("left", "move(-1)", "Batch", key_display="← →"),
+        ("right", "move(1)"),
+        ("home", "move(-1000000)"),
+        ("end", "move(1000000)"),
+        Binding("comma", "scale", "Scale"),
     ]
 
     COMPARED = Compared.BOTH
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self._series, self._other = LossSeries(), LossSeries()
         self._versions = 0  # of both series
         self.scale = Scale.AUTO
@@ -66,7 +65,7 @@ class LossCurve(SnapshotPanel):
         if self.pointed is not None:
             note = self._described(snapshot, self.pointed)
         elif count:
-            note = f"{_written(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
+            note = f"{numbers.plain(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
             if self.scale is not Scale.AUTO:
                 note = f"{self.scale.value} · {note}"
         return self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far", note
@@ -87,9 +86,9 @@ class LossCurve(SnapshotPanel):
     def _described(self, snapshot: Snapshot, batch: int) -> str:
         """Return `loss 0.1234 · e3 b2 · batch 8`, in a comparison with the loss of the other branch."""
         epoch, number = divmod(batch, snapshot.program.num_batches)
-        losses = f"loss {_written(self._series.envelope.values[batch])}"
+        losses = f"loss {numbers.plain(self._series.envelope.values[batch])}"
         if snapshot.other is not None and batch < len(self._other):
-            losses += f" ({_written(self._other.envelope.values[batch])} on {snapshot.other.name})"
+            losses += f" ({numbers.plain(self._other.envelope.values[batch])} on {snapshot.other.name})"
         return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
 
     def _legend(self, one: str, other: str) -> Content:
@@ -104,10 +103,7 @@ class LossCurve(SnapshotPanel):
         )
         return Content.assemble(*((transliterate(what, palette.glyphs), TextStyle.from_rich_style(ink)) for what, ink in parts))
 
-    def build(self, width: int, height: int) -> Box:
-        snapshot = self._snapshot
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         runs = with_keys(self, "no batch finished yet: <step.batch> runs one")
         self._plot = plot(
             self.palette, self._series.envelope, width, height,
@@ -126,7 +122,7 @@ class LossCurve(SnapshotPanel):
     def action_scale(self) -> None:
         """Switch to the next scale of the axis."""
         self.scale = self.scale.following
-        self._drawn_anew()
+        self.show_again()
 
     def action_move(self, columns: int) -> None:
         """Move the cursor by columns, at least by one batch, within the batches. It starts at the current batch.
@@ -134,17 +130,17 @@ class LossCurve(SnapshotPanel):
         A curve that is too small to be drawn, or is on another page, has no columns; the cursor moves by batches then.
         """
         count = len(self._series)
-        if not count or self._snapshot is None:
+        if not count:
             return
         self._ensure_built()
-        at = min(self._snapshot.position.number, count - 1) if self._cursor is None else self._cursor
+        at = min(self.snapshot.position.number, count - 1) if self._cursor is None else self._cursor
         column, batch = self._plot.column(at) + columns, at + columns
         if self._plot.columns:
             batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
         if (batch - at) * columns <= 0:
             batch = at + (1 if columns > 0 else -1)
         self._cursor = min(max(batch, 0), count - 1)
-        self._drawn_anew()
+        self.show_again()
 
     def _batch_in(self, column: int) -> int:
         """Return the batch that represents those of a column of the plot: the outlier, otherwise the middle one."""
@@ -163,21 +159,17 @@ class LossCurve(SnapshotPanel):
         hovered = self._batch_in(column) if len(self._series) and 0 <= column < self._plot.columns else None
         if hovered != self._hovered:
             self._hovered = hovered
-            self._drawn_anew()
+            self.show_again()
 
     def on_leave(self, event: events.Leave) -> None:
         if self._hovered is not None:
             self._hovered = None
-            self._drawn_anew()
+            self.show_again()
 
     def on_blur(self, event: events.Blur) -> None:
         if self._cursor is not None:
             self._cursor = None
-            self._drawn_anew()
-
-    def _drawn_anew(self) -> None:
-        self.caption()
-        self.refresh_content()
+            self.show_again()
 
 
 def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
@@ -192,7 +184,3 @@ def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
 def _names(snapshot: Snapshot) -> tuple[str, ...]:
     """Return the names of this branch and of the compared one; nothing if none is compared."""
     return () if snapshot.other is None else (snapshot.branch, snapshot.other.name)
-
-
-def _written(loss: float) -> str:
-    return numbers.wide(loss).strip().removeprefix("+")

@@ -7,7 +7,6 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Grid
 
 from tui_gru.debugger.analysis.saturation import limits_of
 from tui_gru.debugger.program.line_table import Program
@@ -16,9 +15,9 @@ from tui_gru.equations.compose import Layer
 from tui_gru.equations.names import split
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.panels.program.operands import kind_of
-from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.refs import refs_of
+from tui_gru.tui.widgets.snapshot_panel import PanelGroup, View
 
 
 def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
@@ -49,8 +48,8 @@ class ValueMatrix(MatrixView):
 
     ABOUT = "A value of the layer at this timestep: a row of the matrix for each row of the batch, a column for each unit."
 
-    def __init__(self, value_name: str, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, value_name: str, *, id: str) -> None:
+        super().__init__(id=id)
         self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
 
     def show(self, snapshot: Snapshot, view: View) -> None:
@@ -78,9 +77,8 @@ class ValueMatrix(MatrixView):
         else:
             without_layer = split(name)[0]  # all beside this one are of the same layer
             titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←"), without_layer]
-        room = self.outer_size.width - 6
         glyphs = self.palette.glyphs
-        self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])
+        self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= self.border_room), titles[-1])
         super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:
@@ -93,7 +91,7 @@ class ValueMatrix(MatrixView):
         return str(column + 1)
 
 
-class Gates(Grid):
+class Gates(PanelGroup):
     """The values of one layer at this timestep: gates, candidate, states, and the previous states; or their gradients.
 
     All are in one row if it is wide enough, otherwise in as few rows as possible. `many` is True if there are too many values to
@@ -102,10 +100,9 @@ class Gates(Grid):
 
     ABOUT = "The values of the layer at this timestep: a row for each row of the batch, a column for each unit."
 
-    BLANK = True  # Textual's name: it draws nothing itself
-    COMPARED = Compared.DIFFERENCES
     DEFAULT_CSS = """
     Gates {
+        layout: grid;
         grid-size: 5;
         ValueMatrix { width: 1fr; height: 1fr; }
     }
@@ -116,8 +113,8 @@ class Gates(Grid):
     #: More values than this are put in two rows if the height allows, since one row has no room for their numbers.
     MOST_IN_A_ROW: ClassVar[int] = 6
 
-    def __init__(self, program: Program, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, program: Program) -> None:
+        super().__init__()
         self._program = program
         self._count = max(
             len(shown_names(program, layer, backward=backward)) for layer in program.layers for backward in (False, True)

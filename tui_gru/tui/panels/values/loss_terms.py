@@ -16,12 +16,11 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import Compared, View
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hstack, spans, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Cell, Ref, refs_of
-from tui_gru.tui.widgets.snapshot_panel import Titles, contents
+from tui_gru.tui.widgets.snapshot_panel import Compared, Titles, View, contents
 from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of
 
 _GAP = 2
@@ -53,11 +52,9 @@ class LossTerms(CellPanel):
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None and snapshot.line.target in (*snapshot.program.loss_names[1:], "loss")
 
-    def build(self, width: int, height: int) -> Box:
-        if self._snapshot is None:
-            return EMPTY
-        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
-        return clip(self.palette, terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        width, height = self.canvas(width, height, partial(whole_size, snapshot))
+        return clip(self.palette, terms(self.palette, snapshot, self._view.row, width, height), width, height)
 
 
 def whole_size(snapshot: Snapshot) -> Size:
@@ -71,9 +68,9 @@ def whole_size(snapshot: Snapshot) -> Size:
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     names = snapshot.program.loss_names
     if not names.entry or not names.row or not names.timestep:
-        from tui_gru.tui.panels.values import given_output  # imported late: the shipped losses have all three terms
+        from tui_gru.tui.panels.values import given  # imported late: the shipped losses have all three terms
 
-        return given_output.about_gradients(palette, snapshot, width, height)
+        return given.about_gradients(palette, snapshot, width, height)
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
     above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))

@@ -13,13 +13,12 @@ from rich.style import Style
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import given
-from tui_gru.tui.look.characters import fitting, widest, written_char
-from tui_gru.tui.look.key_signs import with_keys
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import Compared, View
+from tui_gru.tui.look.characters import widest, written_char
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, pad, text, vstack
 from tui_gru.tui.widgets.plots.time_scale import place_name
-from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
+from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View
 from tui_gru.tui.widgets.written import ENTRIES, Entry
 
 if TYPE_CHECKING:
@@ -51,11 +50,11 @@ class Samples(SnapshotPanel):
             return "samples", None
         newest = snapshot.samples[-1]
         hints = [_place(snapshot, newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
-        return "samples", fitting([hint for hint in hints if hint], self.outer_size.width - 6)
+        return "samples", [hint for hint in hints if hint]
 
-    def build(self, width: int, height: int) -> Box:
-        palette, snapshot = self.palette, self._snapshot
-        if snapshot is None or not snapshot.samples:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        if not snapshot.samples:
             return clip(palette, text(palette, with_keys(self, "<sample> draws a sample"), palette.dim), width, height)
         newest, *older = reversed(snapshot.samples)
         most = 10**6 if self.zoomed else max(height // 2, 1)

@@ -17,14 +17,13 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.tokens import Text
-from tui_gru.tui.look.characters import fitting, visible_text, widest, written_char
+from tui_gru.tui.look.characters import visible_text, widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
-from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.look.themes import Palette
+from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Cell, Ref
-from tui_gru.tui.widgets.snapshot_panel import Titles, contents
+from tui_gru.tui.widgets.snapshot_panel import Titles, View, contents
 from tui_gru.tui.widgets.written import kept
 
 
@@ -60,29 +59,27 @@ class Sequence(CellPanel):
             if len(snapshot.program.layers) > 1:
                 layer = snapshot.program.layer_name(self._view.layer_of(snapshot))
                 on = f"gradient of {layer} {on}".rstrip()
-                on = on if cell_len(f"sequence · {on}") <= self.outer_size.width - 6 else layer
+                on = on if cell_len(f"sequence · {on}") <= self.border_room else layer
             legend = gradient_flow.legend(snapshot, state, self.size.width) or None
-        return f"sequence · {on}" if on else "sequence", legend or self._summed_up()
+        return f"sequence · {on}" if on else "sequence", legend or self._summed_up(snapshot)
 
     def on_resize(self) -> None:
         self._followed = None
         super().on_resize()
 
-    def build(self, width: int, height: int) -> Box:
-        if self._snapshot is None:
-            return EMPTY
-        if self._snapshot.config.given is not None:
-            from tui_gru.tui.panels.values import given_sequence as of_given
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        if snapshot.config.given is not None:
+            from tui_gru.tui.panels.values import given
 
-            width, height = self.canvas(width, height, partial(of_given.whole_size, self._snapshot))
-            return of_given.given_sequence(self.palette, self._snapshot, self._view.row, width, height)
-        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
-        return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
+            width, height = self.canvas(width, height, partial(given.whole_size, snapshot))
+            return given.given_sequence(self.palette, snapshot, self._view.row, width, height)
+        width, height = self.canvas(width, height, partial(whole_size, snapshot))
+        return clip(self.palette, sequence(self.palette, snapshot, self._view, width, height), width, height)
 
-    def _summed_up(self) -> str | None:
+    def _summed_up(self, snapshot: Snapshot) -> list[str] | None:
         """Return the size of a batch that does not fit and its worst prediction so far, None if the batch fits."""
-        snapshot, size = self._snapshot, self.content_size
-        if snapshot is None or snapshot.config.given is not None or self.zoomed or not size.height:
+        size = self.content_size
+        if snapshot.config.given is not None or self.zoomed or not size.height:
             return None
         whole = _whole(snapshot)
         rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
@@ -93,7 +90,7 @@ class Sequence(CellPanel):
             t, row, p = worst
             char = shown_char(snapshot.corpus.vocabulary[snapshot.record.ids(snapshot.program.target)[t, row]])
             found.append(f"worst so far “{char}” {numbers.unit(p).strip()} row {row + 1} t {t + 1}")
-        return fitting(found, self.outer_size.width - 6)
+        return found
 
     def _follow(self) -> None:
         """Scroll the current column into view if the panel is zoomed and the column has changed."""

@@ -13,13 +13,12 @@ from textual.geometry import Size
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
-from tui_gru.tui.view import Compared, View
 from tui_gru.tui.widgets.bars import bars
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, hstack, quieted, text
+from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, hstack, quieted, text
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.panel import Rows
 from tui_gru.tui.widgets.refs import Ref
-from tui_gru.tui.widgets.snapshot_panel import Titles, contents
+from tui_gru.tui.widgets.snapshot_panel import Compared, Titles, View, contents
 from tui_gru.tui.widgets.written import Array, scale_of
 
 _GAP = 2
@@ -63,9 +62,9 @@ class Softmax(CellPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         if not snapshot.program.target:
-            from tui_gru.tui.panels.values import given_output  # imported late: only for models of other programs
+            from tui_gru.tui.panels.values import given  # imported late: only for models of other programs
 
-            return given_output.title(snapshot), None
+            return given.title(snapshot), None
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         notes = [f"t {snapshot.position.t + 1}"]
         if plan.count < snapshot.config.vocab_size:
@@ -79,14 +78,12 @@ class Softmax(CellPanel):
         target, line = snapshot.program.target, snapshot.line
         return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
 
-    def build(self, width: int, height: int) -> Box | Rows:
-        snapshot, palette = self._snapshot, self.palette
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | Rows:
+        palette = self.palette
         if not snapshot.program.target:
-            from tui_gru.tui.panels.values import given_output
+            from tui_gru.tui.panels.values import given
 
-            return given_output.difference_over_time(palette, snapshot, width, height)
+            return given.difference_over_time(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]

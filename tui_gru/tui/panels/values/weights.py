@@ -8,7 +8,6 @@ from typing import ClassVar
 from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
 from textual.geometry import Size
 from textual.widget import Widget
 
@@ -17,13 +16,12 @@ from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
 from tui_gru.tui.look.characters import written_char
-from tui_gru.tui.look.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.values.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, computed_by, fits, sheet
-from tui_gru.tui.view import Compared, View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
+from tui_gru.tui.verbs.verb import sign_of_key, with_keys
+from tui_gru.tui.widgets.boxes import Box, clip, flow, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.matrix import MatrixView
-from tui_gru.tui.widgets.snapshot_panel import Titles
+from tui_gru.tui.widgets.snapshot_panel import PanelGroup, Titles, View
 
 _SHEETS = {
     "weights": (WEIGHTS,),
@@ -73,10 +71,8 @@ class Overview(CellPanel):
         if rows:
             self.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
 
-    def build(self, width: int, height: int) -> Box:
-        snapshot, self.left_out = self._snapshot, ""
-        if snapshot is None:
-            return EMPTY
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        self.left_out = ""
         shown = self._all(snapshot, width, height) if self.mode == "all" else self._one(snapshot, width, height)
         return clip(self.palette, shown, width, shown.height)
 
@@ -136,7 +132,7 @@ class ParameterMatrix(MatrixView):
     def __init__(self) -> None:
         super().__init__()
         self.parameter, self._sign, self._minus = "", "", ""
-        self._program: Program | None = None
+        self._program: Program  # of the parameter, as soon as there is one
 
     def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
         if (name, kind.sign) != (self.parameter, self._sign):
@@ -154,10 +150,10 @@ class ParameterMatrix(MatrixView):
 
     def _caption(self) -> None:
         """Set the title to the list of all parameters with the shown one marked, cut off at its start if it is too long."""
-        if self._program is None:
+        if not self.parameter:
             return
         minus = f"− {self._minus}:  " if self._minus else ""
-        room = self.outer_size.width - 6 - cell_len(minus)
+        room = self.border_room - cell_len(minus)
         known = self._program.parameters
         names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in known]
         shown = known.index(self.parameter)
@@ -169,50 +165,42 @@ class ParameterMatrix(MatrixView):
         return f"{self.parameter}, {self.place_of(row, column)}"
 
     def place_of(self, row: int, column: int) -> str:
-        assert self._program is not None
         counted = self._program.names[self.parameter].counted
         index = (row, column)[2 - len(counted) :]
         words = [self._short(axis, i) for axis, i in zip(counted, index, strict=True)]
         return " → ".join(word if axis == "character" else f"{axis} {word}" for axis, word in zip(counted, words, strict=True))
 
     def name_row(self, row: int) -> str:
-        assert self._program is not None
         counted = self._program.names[self.parameter].counted
         return self._short(counted[0], row) if len(counted) > 1 else ""
 
     def name_column(self, column: int) -> str:
-        assert self._program is not None
         return self._short(self._program.names[self.parameter].counted[-1], column)
 
     def _short(self, axis: str, i: int) -> str:
         """Return a character, or the 1-based number of a unit."""
-        assert self._program is not None
         vocabulary = self._program.config.vocabulary
         return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
 
 
-class Weights(Container):
+class Weights(PanelGroup):
     """All parameters: values, gradients and the changes of the last SGD step.
 
     `mode` is the kind shown: weights, gradients, changes, or all that fit. Of a large model, one parameter is shown at a time: that
     of the current line, until `<` and `>` choose another.
     """
 
-    BLANK = True  # Textual's name: it draws nothing itself
-    COMPARED = Compared.DIFFERENCES
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("less_than_sign", "choose(-1)", "Previous parameter", show=False, id="weights.previous"),
-        Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >", id="weights.next"),
+        ("less_than_sign", "choose(-1)"),
+        Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >"),
     ]
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self) -> None:
+        super().__init__()
         self.mode = "all"
         self.chosen = ""
-        self._snapshot: Snapshot | None = None
-        self._view = View()
         self._overview, self._matrix = Overview(), ParameterMatrix()
 
     def compose(self) -> ComposeResult:
@@ -220,7 +208,7 @@ class Weights(Container):
         yield self._matrix
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot, self._view = snapshot, view
+        super().show(snapshot, view)
         self._update()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -229,9 +217,9 @@ class Weights(Container):
 
     def action_cycle_mode(self) -> None:
         """Switch to the next mode: weights, gradients, changes, and all if more than one fits; from all, to what has no room."""
-        modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
-        if self._snapshot is not None and self._snapshot.config.given is not None:
-            modes = (*modes[:-2], "gradients", "p.grad") if self._snapshot.program.goes_back else MODES[1:2]
+        modes: Sequence[str] = MODES if self._roomy else MODES[1:]
+        if self.snapshot.config.given is not None:
+            modes = (*modes[:-2], "gradients", "p.grad") if self.snapshot.program.goes_back else MODES[1:2]
         shown = self.mode if self.mode in modes else modes[0]
         following = modes[(modes.index(shown) + 1) % len(modes)]
         left_out = self._overview.left_out if shown == "all" and self._overview.display else ""
@@ -239,28 +227,27 @@ class Weights(Container):
         self._update()
 
     def action_choose(self, by: int) -> None:
-        if self._snapshot is not None:
-            names = self._snapshot.program.parameters
-            self.chosen = names[(names.index(self._one) + by) % len(names)]
-            self._update()
+        names = self.snapshot.program.parameters
+        self.chosen = names[(names.index(self._one) + by) % len(names)]
+        self._update()
 
     @property
     def matrix(self) -> MatrixView | None:
         """The matrix of a large model; None if all parameters are shown at once."""
-        return self._matrix if self._one_at_a_time else None
+        return None if self._roomy else self._matrix
 
     def go_to_largest(self, mode: str) -> str:
         """Show gradients or changes with the cursor on the largest entry of all parameters. Return a message about it."""
         from tui_gru.debugger.analysis.summaries import largest_entry  # imported late: few ask
 
-        snapshot, (kind,) = self._snapshot, _SHEETS[mode]
+        snapshot, (kind,) = self.snapshot, _SHEETS[mode]
         sizes = {}
-        for name in snapshot.program.parameters if snapshot is not None else ():
-            array = None if snapshot is None else kind.read(snapshot, name)
+        for name in snapshot.program.parameters:
+            array = kind.read(snapshot, name)
             if array is not None and (index := largest_entry(array)) is not None:
                 sizes[name] = abs(float(array[index])), index
-        if snapshot is None or not sizes:
-            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}" if snapshot is not None else ""
+        if not sizes:
+            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
         name = max(sizes, key=lambda name: sizes[name][0])
         index = sizes[name][1]
         if self.region:  # if the panel is on another page, only the message is shown
@@ -273,13 +260,13 @@ class Weights(Container):
 
     def _point_at(self, kind: Sheet, index: tuple[int, ...]) -> None:
         """Move the cursor to an entry of the chosen parameter, and give the panel the focus."""
-        assert self._snapshot is not None
         row, column = (0, *index)[-2:]
-        if self._one_at_a_time:
-            self._matrix.cursor = (row, column)
+        if self._roomy:
+            self._overview.pointed = kind.refs(self.snapshot.program, self.chosen)(row, column)
+            self.screen.set_focus(self._overview)
         else:
-            self._overview.pointed = kind.refs(self._snapshot.program, self.chosen)(row, column)
-        self.screen.set_focus(self._matrix if self._one_at_a_time else self._overview)
+            self._matrix.cursor = (row, column)
+            self.screen.set_focus(self._matrix)
 
     def on_resize(self) -> None:
         self._update()
@@ -287,10 +274,7 @@ class Weights(Container):
     @property
     def _one(self) -> str:
         """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
-        snapshot = self._snapshot
-        if snapshot is None:
-            return ""
-        names, line = snapshot.program.parameters, snapshot.line
+        names, line = self.snapshot.program.parameters, self.snapshot.line
         wanted = (self.chosen, line.target.removeprefix("d") if line is not None else "")
         return next((name for name in wanted if name in names), next(iter(names), ""))
 
@@ -302,12 +286,8 @@ class Weights(Container):
         program, layer = self._snapshot.program, self._view.layer_of(self._snapshot)
         return fits(program, program.parameters_with(layer), self.size.width - self._overview.gutter.width)
 
-    @property
-    def _one_at_a_time(self) -> bool:
-        return not self._roomy
-
     def _update(self) -> None:
-        snapshot, single = self._snapshot, self._one_at_a_time
+        snapshot, single = self._snapshot, not self._roomy
         focused = self._overview.has_focus or self._matrix.has_focus
         self._overview.display, self._matrix.display = not single, single
         if snapshot is None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
-from tui_gru.tui.widgets.plots.ticks import label
+from tui_gru.tui.widgets.cell_row import merged
+from tui_gru.tui.widgets.plots.axis import label
 from tui_gru.tui.widgets.written import Array
 
 #: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.
@@ -130,13 +130,7 @@ class Canvas:
                 row[at], inks[at] = glyphs.axis_vertical, self._ink_of(self._palette.accent)
             for column, sign in arrows.get(number, {}).items():
                 row[column], inks[column] = sign, self._ink_of(self._palette.warning)
-            runs: list[Segment] = []
-            start = 0
-            for end in range(1, len(row) + 1):
-                if end == len(row) or inks[end] != inks[start]:
-                    runs.append(Segment("".join(row[start:end]), self._inks[inks[start]] if inks[start] >= 0 else None))
-                    start = end
-            rows.append(runs)
+            rows.append(merged(row, (self._inks[ink] if ink >= 0 else None for ink in inks)))
         return from_rows(rows)
 
     def _arrows(self) -> dict[int, dict[int, str]]:

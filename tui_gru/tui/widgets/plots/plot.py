@@ -1,24 +1,21 @@
-"""Plots of long series: curves of braille dots with axes, and sparklines."""
+"""Plots of long series: curves of braille dots with axes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
-from rich.style import Style
 
-from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows, hstack, overlay, pad, text, vstack
-from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of
+from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of, label, ticks
 from tui_gru.tui.widgets.plots.canvas import Canvas
 from tui_gru.tui.widgets.plots.envelope import Envelope
 from tui_gru.tui.widgets.plots.smoothing import LONG, mean_parts, smooth, standing_out
-from tui_gru.tui.widgets.plots.ticks import label, ticks
 from tui_gru.tui.widgets.written import Array
 
 Series = Envelope | Array | Sequence[float]
@@ -29,7 +26,8 @@ _RULES = 8
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn curve: its `box`, and the mapping between points and columns. The plot area has `columns` cells from `margin` + 1 on.
+    """A drawn curve: its `box`, and the mapping between points and columns. The plot area has `columns` cells from `margin` + 1 on,
+    from x = 1 to `last`.
 
     `standing_out` maps columns of cells with an outlier, or a value off the axis, to 1 (above the others) or −1 (below).
     """
@@ -37,28 +35,22 @@ class Plot:
     box: Box
     margin: int = 0
     columns: int = 0
-    x_range: tuple[float, float] = (1.0, 1.0)
+    last: float = 1.0
     standing_out: Mapping[int, int] = field(default_factory=dict)
 
     def points(self, column: int) -> range:
         """Return the points (0-based) in a column of cells, at least the nearest one."""
-        low, high = self.x_range
-        per_cell = (high - low) / max(self.columns - 1, 1)
-        first, after = (math.ceil(low - 1 + (column + side) * per_cell) for side in (-0.5, 0.5))
-        nearest = round(low - 1 + column * per_cell)
+        per_cell = (self.last - 1) / max(self.columns - 1, 1)
+        first, after = (math.ceil((column + side) * per_cell) for side in (-0.5, 0.5))
+        nearest = round(column * per_cell)
         return range(max(first, 0), after) if after > first else range(nearest, nearest + 1)
 
     def column(self, point: int) -> int:
         """Return the column of cells of a point (0-based)."""
-        return _column(point + 1, self.x_range, self.columns)
+        return _column(point + 1, self.last, self.columns)
 
 
 EMPTY_PLOT = Plot(EMPTY)
-
-
-def curve(palette: Palette, series: Series, width: int, height: int, **how: Any) -> Box:
-    """Return the box of `plot`."""
-    return plot(palette, series, width, height, **how).box
 
 
 def plot(
@@ -67,8 +59,6 @@ def plot(
     width: int,
     height: int,
     *,
-    x_range: tuple[float, float] | None = None,
-    y_range: tuple[float, float] | None = None,
     scale: Scale = Scale.AUTO,
     here: float | None = None,
     pointed: float | None = None,
@@ -79,10 +69,9 @@ def plot(
 ) -> Plot:
     """Plot a series at x = 1, 2, 3 … in width × height cells, including the axes.
 
-    `x_range` is the range of the axis (by default that of the series), `here` an x marked on it, `pointed` an x at which a line is
-    drawn. `second` is drawn dotted and in another colour behind the first. A faint rule follows every `every` points, unless that
-    is too dense. `levels` are names and values: those in the range of the axis are drawn as dashed lines behind the series.
-    Crosses on the axis mark values that are not finite.
+    `here` is an x marked on the axis, `pointed` an x at which a line is drawn. `second` is drawn dotted and in another colour
+    behind the first. A faint rule follows every `every` points, unless that is too dense. `levels` are names and values: those in
+    the range of the axis are drawn as dashed lines behind the series. Crosses on the axis mark values that are not finite.
 
     For a long series, each column of dots shows the range from lowest to highest, faint, with a smooth line over it; pass an
     `Envelope` to make that fast. Outliers are drawn in full colour, values off the axis as arrows at its edge, the furthest with
@@ -94,8 +83,8 @@ def plot(
     if longest == 0 or rows < 1:
         note = text(palette, placeholder, palette.dim)
         return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
-    x_low, x_high = x_range if x_range is not None else (1.0, float(max(longest, 2)))
-    axis = Axis(*y_range) if y_range is not None else axis_of(lines, scale)
+    last = float(max(longest, 2))
+    axis = axis_of(lines, scale)
     marks = axis.ticks(max(rows // 3, min(rows // 2 + 1, 4)))
     margin = max((len(name) for _, name in marks), default=0)
     columns = width - margin - 1
@@ -103,27 +92,12 @@ def plot(
         return Plot(text(palette, label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder, palette.dim))
 
     canvas = Canvas(palette, rows, columns)
-    x_dots = canvas.dots_across
-    per_dot = (x_high - x_low) / max(x_dots - 1, 1)
-    edges = (x_low - 1) + (np.arange(x_dots + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
-    broken = np.zeros(x_dots, bool)
-    for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
-        drawn = line.columns(edges)
-        low, high = (axis.parts(values) for values in drawn[:2])
-        if per_dot < 1:
-            low, high = _joined(line, axis, low, high, edges)
-        if per_dot >= LONG:
-            means = mean_parts(line, axis, edges)
-            out = standing_out(low, high, means)
-            canvas.draw_long(low, high, smooth(means), out, ink, nth, faint=len(lines) == 1)
-        else:
-            canvas.draw(low, high, ink, nth)
-        broken |= drawn.broken
-        canvas.beyond(drawn.low, drawn.high, low, high)
+    per_dot = (last - 1) / max(canvas.dots_across - 1, 1)
+    broken = _draw(canvas, palette, lines, axis, per_dot)
     if every is not None and every / per_dot >= _RULES * canvas.dots_per_column:
-        canvas.rule([math.floor((x + 0.5 - x_low) / per_dot) for x in range(every, math.ceil(x_high), every) if x > x_low])
+        canvas.rule([math.floor((x - 0.5) / per_dot) for x in range(every, math.ceil(last), every) if x > 1])
     if pointed is not None:
-        canvas.point(_column(pointed, (x_low, x_high), columns))
+        canvas.point(_column(pointed, last, columns))
 
     def row_of(y: float) -> int:
         part = float(axis.parts(np.array(y)))
@@ -142,30 +116,29 @@ def plot(
         for y in range(rows)
     ]
     inside = hstack(from_rows(upright), canvas.box(), gap=0)
-    crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, x_dots, canvas.dots_per_column)))
-    box = vstack(inside, _x_axis(palette, margin, columns, (x_low, x_high), here, crosses))
-    return Plot(box, margin, columns, (x_low, x_high), canvas.standing_out)
+    crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, len(broken), canvas.dots_per_column)))
+    box = vstack(inside, _x_axis(palette, margin, columns, last, here, crosses))
+    return Plot(box, margin, columns, last, canvas.standing_out)
 
 
-def sparkline(palette: Palette, values: Series, width: int, style: Style | None = None) -> Box:
-    """Draw the series as a row of columns, scaled from its lowest to its highest value; crosses for values that are not finite."""
-    line = _envelope(values)
-    if not len(line) or width < 1:
-        return text(palette, palette.glyphs.blank, palette.blank)
-    count = min(width, len(line))
-    low, high, broken = line.columns(np.linspace(0, len(line), count + 1))
-    middle = (low + high) / 2
-    least, most = (np.nanmin(middle), np.nanmax(middle)) if np.isfinite(middle).any() else (0.0, 0.0)
-    levels = palette.glyphs.column
-    ink = palette.gate if style is None else style
-    signs = []
-    for value, bad in zip(middle.tolist(), broken.tolist(), strict=True):
-        if bad or math.isnan(value):
-            signs.append(Segment(palette.glyphs.not_finite, palette.warning))
+def _draw(canvas: Canvas, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float) -> Array:
+    """Draw the series, the first over the second. Return which columns of dots have a value that is not finite."""
+    edges = (np.arange(canvas.dots_across + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
+    broken = np.zeros(canvas.dots_across, bool)
+    for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
+        drawn = line.columns(edges)
+        low, high = (axis.parts(values) for values in drawn[:2])
+        if per_dot < 1:
+            low, high = _joined(line, axis, low, high, edges)
+        if per_dot >= LONG:
+            means = mean_parts(line, axis, edges)
+            out = standing_out(low, high, means)
+            canvas.draw_long(low, high, smooth(means), out, ink, nth, faint=len(lines) == 1)
         else:
-            part = (value - least) / (most - least) if most > least else 0.5
-            signs.append(Segment(levels[1 + round(part * (len(levels) - 2))], ink))
-    return from_rows([signs])
+            canvas.draw(low, high, ink, nth)
+        broken |= drawn.broken
+        canvas.beyond(drawn.low, drawn.high, low, high)
+    return broken
 
 
 def _envelope(series: Series) -> Envelope:
@@ -183,30 +156,28 @@ def _joined(line: Envelope, axis: Axis, low: Array, high: Array, edges: Array) -
     return np.fmin(low, between), np.fmax(high, between)
 
 
-def _column(x: float, span: tuple[float, float], columns: int) -> int:
-    """Return the column of cells of an x."""
-    low, high = span
-    return min(max(round((columns - 1) * (x - low) / (high - low)), 0), columns - 1) if high > low else 0
+def _column(x: float, last: float, columns: int) -> int:
+    """Return the column of cells of an x on an axis from 1 to `last`."""
+    return min(max(round((columns - 1) * (x - 1) / (last - 1)), 0), columns - 1) if last > 1 else 0
 
 
-def _x_axis(palette: Palette, margin: int, columns: int, span: tuple[float, float], here: float | None, crosses: Array) -> Box:
+def _x_axis(palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: Array) -> Box:
     """Draw the axis with its ticks and labels, in two rows."""
     glyphs = palette.glyphs
-    low, high = span
-    widest = max(cell_len(label(high, 1)) + 2, 4)
-    marks = ticks(low, high, max(columns // (2 * widest), 2), whole=True)
+    widest = max(cell_len(label(last, 1)) + 2, 4)
+    marks = ticks(1, last, max(columns // (2 * widest), 2), whole=True)
 
     line = [glyphs.axis_horizontal] * columns
     names = EMPTY if columns == 0 else text(palette, " " * columns)
     for mark in marks:
-        column = _column(mark, span, columns)
+        column = _column(mark, last, columns)
         line[column] = glyphs.tick_horizontal
         name = text(palette, label(mark, 1), palette.dim)
         names = overlay(names, name, min(max(column - name.width // 2, 0), columns - name.width), 0)
     axis = text(palette, "".join(line), palette.dim)
     for cross in crosses.tolist():
         axis = overlay(axis, text(palette, glyphs.not_finite, palette.warning), cross, 0)
-    if here is not None and low <= here <= high:
-        axis = overlay(axis, text(palette, glyphs.here, palette.accent), _column(here, span, columns), 0)
+    if here is not None and 1 <= here <= last:
+        axis = overlay(axis, text(palette, glyphs.here, palette.accent), _column(here, last, columns), 0)
     corner = text(palette, " " * margin + glyphs.axis_corner, palette.dim)
     return vstack(hstack(corner, axis, gap=0), pad(names, left=margin + 1))

@@ -9,7 +9,7 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
-from tui_gru.tui.widgets.plots.ticks import ticks
+from tui_gru.tui.widgets.plots.axis import ticks
 from tui_gru.tui.widgets.written import Array
 
 #: The least number of columns of a labelled division.
