@@ -49,18 +49,23 @@ async def test_what_was_changed_and_undone_is_said(size: tuple[int, int]) -> Non
         await d.type("N")
         await command(d, "set η 0.1")
         assert seen(d) == "η is 0.1, was 0.01 · on branch main~1; the old future stays on main"
+        await command(d, "set lr 0.1")
+        assert seen(d) == "learning_rate is 0.1 already"
         await command(d, "set text[3] a")
         assert seen(d) == "text[3] is “a”, was “h”"
         await d.type("u")
         assert seen(d) == "undid text[3] = “a”"
         await d.type("u")
-        assert seen(d) == "undid η = 0.1 · on branch main"
+        assert seen(d) == "undid η = 0.1: η is 0.01 now · on branch main"
+        await d.type("U")
+        assert seen(d) == "redid η = 0.1: η is 0.1 now · on branch main~1; the old future stays on main"
+        await d.type("u")
         await d.type("u")
         assert seen(d).startswith("undid Wz[“M”, unit 1] = 0.5 · now at the end of epoch 1 · batch 2")
         await d.type("u")
-        assert seen(d) == "undid learning on · now before the first line"
+        assert seen(d) == "undid learning on: learning is off now · now before the first line"
         await d.type("U")
-        assert seen(d).startswith("redid learning on · now at the end of epoch 1 · batch 2")
+        assert seen(d).startswith("redid learning on: learning is on now · now at the end of epoch 1 · batch 2")
         await command(d, "undo")
         await command(d, "undo")
         assert seen(d) == "there is no change to undo"

@@ -63,7 +63,8 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     name = ALIASES.get(typed, program.code_name(typed))
 
     def say(_: object) -> None:
-        screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
+        if screen.notice is None:  # otherwise nothing has changed
+            screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(lambda _: screen.session.edit(name, index, value), then=say)
 
@@ -85,6 +86,7 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
             screen.answer(f"there is no change to {name}")
         else:
             words = f"{'undid' if name == 'undo' else 'redid'} {answers.change(change, before.program)}"
+            words += answers.setting(change, screen.snapshot)
             screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
 
     screen.do(lambda _: verb(), batches=screen.session.batches_to(), then=say)
