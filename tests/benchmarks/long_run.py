@@ -17,6 +17,7 @@ import sys
 import numpy as np
 
 from tests.benchmarks.history import MIB, milliseconds, show
+from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.widgets.plots.envelope import Envelope
 
@@ -38,7 +39,7 @@ def put_together(batches: int, limit: int) -> Session:
     while history.length < batches:
         first = history.length
         count = min(PIECE, batches - first)
-        history.add(numbers[np.arange(first, first + count) % epoch])
+        history.add_all(numbers[np.arange(first, first + count) % epoch])
         batch = max(-(-first // budget.spacing), 1) * budget.spacing
         while batch < first + count:
             history.keep(batch, begun[1])
@@ -59,7 +60,7 @@ def main(batches: int = 10**7, mib: int = 256) -> None:
     session = put_together(batches, mib * MIB)
     budget, scalars = session.state.timeline.memory.budget, session.state.timeline.memory.scalars
     show(f"{batches:,} batches, limit {mib} MiB: memory", memory(), f"a checkpoint every {budget.spacing}")
-    show("numbers in the temporary file", f"{scalars.file_size / MIB:.0f} MiB")
+    show("numbers in the temporary file", f"{scalars.count // BLOCK * BLOCK_BYTES / MIB:.0f} MiB")
     rng, times = random.Random(1), []
     for _ in range(SEEKS):
         tick = rng.randrange(batches * session.program.ticks)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
+from tui_gru.debugger.expressions.conditions import compile_condition
 from tui_gru.debugger.expressions.parser import compile_expression
-from tui_gru.debugger.expressions.text import MAX_DEPTH, MAX_LENGTH
+from tui_gru.debugger.expressions.text import MAX_DEPTH, MAX_LENGTH, ConditionError
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError

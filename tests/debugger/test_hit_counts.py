@@ -7,7 +7,7 @@ import pytest
 
 from tui_gru import Session
 from tui_gru.debugger.breakpoints.hit_count import HitCount
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 
 
 @pytest.mark.parametrize(

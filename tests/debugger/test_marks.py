@@ -4,7 +4,7 @@ import pytest
 
 from tests.debugger.acting import altered
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.state.marks import Mark
 
 

@@ -13,7 +13,8 @@ from tui_gru.debugger.breakpoints.batch_columns import BatchColumns
 from tui_gru.debugger.breakpoints.hits import HitFinder
 from tui_gru.debugger.breakpoints.resolved import resolve
 from tui_gru.debugger.checkpoints import record_cache
-from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
+from tui_gru.debugger.expressions.conditions import compile_condition
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.state.stops import Breakpoint

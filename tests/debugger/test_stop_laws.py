@@ -1,5 +1,6 @@
 """Breakpoints and watches, compared with an oracle that tests every place of a stored run."""
 
+import atexit
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -245,9 +246,10 @@ def run_of(name, *made):
     places."""
     session, run = changed_run(name, made, FEW)
     folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
     session.save(f"{folder.name}/run.tui-gru")
 
-    def reopened(folder=folder):  # the folder exists as long as the function
+    def reopened():
         return Session.open(f"{folder.name}/run.tui-gru")
 
     return reopened, run, [tick for tick in run.places("op") if tick <= session.end.tick]

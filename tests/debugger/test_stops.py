@@ -4,7 +4,7 @@ import pytest
 
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.breakpoints.stop_words import told_apart
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
 
 

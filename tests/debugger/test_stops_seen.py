@@ -3,7 +3,7 @@
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.state.stops import LogLine
 
 

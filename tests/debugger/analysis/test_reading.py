@@ -41,6 +41,12 @@ def as_one_row(session, weights, names, length):
     return {name: np.array(values) for name, values in found.items()}
 
 
+def read_in_one_piece(*arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PIECES", 1)
+        return read_text(*arguments)
+
+
 def same(ours, theirs, dtype="float32"):
     for name, values in theirs.items():
         assert np.allclose(ours[name][: len(values)], values, atol=2e-5 if dtype == "float32" else 1e-12), name
@@ -62,7 +68,7 @@ def test_every_model_is_read_as_it_reads_a_row_itself(model):
 def test_pieces_side_by_side_are_the_one_row(options):
     session, weights = trained(**options)
     names = [*session.program.model.page.states, "term2"]
-    by_row = read_text(session.config, weights, LONG, names, pieces=1)
+    by_row = read_in_one_piece(session.config, weights, LONG, names)
     same(read_text(session.config, weights, LONG, names), {n: v[:-1] for n, v in by_row.items()}, session.config.dtype)
     same(by_row, as_one_row(session, weights, names, 97), session.config.dtype)
 
@@ -80,7 +86,7 @@ def test_a_network_that_does_not_forget_is_read_as_one_row():
     session, weights = trained()
     done = []
     found = read_text(session.config, slow(weights), LONG, ["h"], progress=lambda *at: done.append(at))
-    same(found, read_text(session.config, slow(weights), LONG, ["h"], pieces=1))
+    same(found, read_in_one_piece(session.config, slow(weights), LONG, ["h"]))
     assert done[-1] == (len(LONG), len(LONG))
 
 
@@ -90,7 +96,7 @@ def test_a_network_that_ceases_to_forget_is_read_as_one_row_after_all():
     weights = slow(weights, session.config.vocabulary.index("z"))
     done = []
     found = read_text(session.config, weights, text, ["h"], progress=lambda *at: done.append(at))
-    same(found, read_text(session.config, weights, text, ["h"], pieces=1))
+    same(found, read_in_one_piece(session.config, weights, text, ["h"]))
     assert done[-1] == (2 * len(text), 2 * len(text))
 
 

@@ -1,5 +1,6 @@
 """Small recorded runs for the tests."""
 
+import atexit
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -33,8 +34,10 @@ def trained(folder, losses=(), steps=10, model=None, **options):
 
 @cache
 def folder_of_scripts():
-    """Which is there as long as the process."""
-    return tempfile.TemporaryDirectory()
+    """Return a folder that is deleted when the process ends."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return folder
 
 
 @cache

@@ -210,7 +210,7 @@ def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a value exists."""
     if program.names[name].kind is Kind.GRADIENT:
         return offset_of(program, name, None)
-    return program.there_at(name, program.seq_length - 1 if t is None else t) or 0
+    return program.there_at(name, t) or 0
 
 
 def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> Entry | None:

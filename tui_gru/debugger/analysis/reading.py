@@ -65,13 +65,12 @@ def read_text(
     *,
     progress: Progress | None = None,
     stop: Stop | None = None,
-    pieces: int = PIECES,
 ) -> dict[str, Array]:
     """Return the values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
 
     Each is the value that the model computes at that timestep after reading the text from its start (for a bidirectional model, its
     window). The target is the next character; values that depend on it are NaN after the last character. `progress` and `stop` are
-    called between chunks. `pieces` 1 reads the text as one row, whatever its length.
+    called between chunks.
 
     Does not touch the run or its records, so any thread can call it. Raises `TuiGruError` if the text does not fit the vocabulary
     or the values do not fit into memory, `StoppedError` if it was stopped.
@@ -83,7 +82,7 @@ def read_text(
     with NUMPY_SETTINGS:
         if config.bidirectional:
             return reader.windows(config.seq_length)
-        count = max(1, min(pieces, len(ids) // SHORTEST))
+        count = max(1, min(PIECES, len(ids) // SHORTEST))
         return (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
 
 

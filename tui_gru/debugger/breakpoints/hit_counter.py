@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from tui_gru.debugger.breakpoints.hits import HitFinder
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
-from tui_gru.debugger.expressions.conditions import Condition, ConditionError
+from tui_gru.debugger.expressions.conditions import Condition
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.state.hit_counts import UNKNOWN, HitCounts, Hits
 from tui_gru.debugger.timeline.timeline import BLOCK, Timeline

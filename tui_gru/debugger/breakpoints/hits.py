@@ -11,7 +11,7 @@ import numpy as np
 from tui_gru.debugger.breakpoints.batch_columns import BatchColumns, BatchReader, BatchView
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.watching import equal_values, last_computed
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.expressions.values import Array, UnevenSliceError
 from tui_gru.debugger.state.hit_counts import Hits
 from tui_gru.debugger.timeline.moment import value_before

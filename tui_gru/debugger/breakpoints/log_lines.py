@@ -8,7 +8,7 @@ from functools import partial
 from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.stop_search import StopSearch
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.state.hit_counts import HitCache
 from tui_gru.debugger.state.stops import LogLine
 from tui_gru.debugger.timeline.moment import Moment, value_before

@@ -10,8 +10,9 @@ from functools import cached_property, lru_cache
 
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.breakpoints.log_points import LogPoint
-from tui_gru.debugger.expressions.conditions import Condition, ConditionError, compile_condition
+from tui_gru.debugger.expressions.conditions import Condition, compile_condition
 from tui_gru.debugger.expressions.parser import Expression, compile_expression
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.position import Position
@@ -96,11 +97,10 @@ def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str])
 
 def line_named(program: Program, name: str) -> str:
     """Return the target of the line with a name, in code or as on screen (`h̃`). Raises `TuiGruError` if there is no such line."""
-    targets = [row.line.target for row in program.rows if row.line is not None]
     known = program.code_name(name) if isinstance(name, str) else ""
-    if known in targets:
+    if known in program.targets:
         return known
-    raise TuiGruError(f"there is no line that computes {name!r}; {did_you_mean(str(name), targets)}")
+    raise TuiGruError(f"there is no line that computes {name!r}; {did_you_mean(str(name), program.targets)}")
 
 
 def _executed(program: Program, line: str) -> dict[bool, tuple[int, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tui_gru.debugger.breakpoints.hit_counter import HitCounter
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.running.batch import BatchRecord

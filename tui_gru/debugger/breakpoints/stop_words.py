@@ -10,7 +10,7 @@ import numpy as np
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.stop_search import SearchEnd
 from tui_gru.debugger.breakpoints.watching import last_computed, value_at
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.state.stops import Watch
 from tui_gru.debugger.timeline.timeline import Timeline

@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.state.stops import Watch, Watched
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.timeline import Timeline

@@ -37,11 +37,6 @@ class Scalars:
         self._file: IO[bytes] | None = None
         self._filed, self._process = 0, os.getpid()  # number of blocks in the file; only this process writes it
 
-    @property
-    def file_size(self) -> int:
-        """The size of the temporary file in bytes."""
-        return self._filed * BLOCK_BYTES
-
     def add(self, row: Sequence[float]) -> int:
         """Add a row. Returns its number."""
         with self._lock:

@@ -148,7 +148,7 @@ class Numbers:
             case e.Sum():
                 return sum(values[1:], values[0])
             case e.Times():
-                return math.prod(values) if all(isinstance(value, float) for value in values) else _product(values)
+                return math.prod(values)
             case e.Quotient():
                 return np.float64(values[0]) / values[1]
             case e.Power():
@@ -180,10 +180,3 @@ class Numbers:
             terms = np.asarray(self.value(node.argument, (EVERY, *index) if node.over == "B" else (*index, EVERY)))
         axis = 0 if node.over == "B" else -1
         return terms.sum(axis) if node.kind == "sum" else terms.mean(axis)
-
-
-def _product(values: list[Any]) -> Any:
-    product = values[0]
-    for value in values[1:]:
-        product = product * value
-    return product

@@ -130,14 +130,11 @@ class Explainer:
 
     def _computed(self, number: ValueRef) -> Derivation:
         """Return the derivation of a number computed by a line, or by a labelled part of one."""
-        name, t = number.name, self._t(number)
-        offset = self._program.tick_of(name, t)
-        assert offset is not None
-        tick = self._batch(number) * self._program.ticks + offset
+        tick = self._computed_at(number)
         if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
-        formula, text = self._program.made_by(name)
-        return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
+        formula, text = self._program.made_by(number.name)
+        return replace(self._lines.formula(formula, number.index, tick, self._t(number)), tick=tick, formula=text)
 
     def _part(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
         """Return the derivation of a recorded part, from the first line that contains it, or from an edit."""
@@ -148,13 +145,16 @@ class Explainer:
         return self._part_of(part, ValueRef(name, index, t, tick, before=self._edits.at(tick)))
 
     def _part_of(self, part: Expression, number: ValueRef) -> Derivation:
-        t = self._t(number)
-        offset = self._program.tick_of(number.name, t)
-        assert offset is not None
-        tick = self._batch(number) * self._program.ticks + offset
+        tick = self._computed_at(number)
         if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
-        return self._lines.formula(part if part.children else e.plain(part), number.index, tick, t)
+        return self._lines.formula(part if part.children else e.plain(part), number.index, tick, self._t(number))
+
+    def _computed_at(self, number: ValueRef) -> int:
+        """Return the tick at which the line of a number was executed."""
+        offset = self._program.tick_of(number.name, self._t(number))
+        assert offset is not None
+        return self._batch(number) * self._program.ticks + offset
 
     def _state_before(self, number: ValueRef, state: str) -> Derivation:
         """Return the derivation of a state that a timestep reads, from the timestep before (after, for a backward state)."""

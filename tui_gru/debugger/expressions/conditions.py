@@ -9,10 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tui_gru.debugger.expressions.parser import Expression, Read, compile_expression
-from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.expressions.values import Array, Moments, UnevenSliceError
-
-__all__ = ["Condition", "ConditionError", "compile_condition"]
 
 
 @dataclass(frozen=True)

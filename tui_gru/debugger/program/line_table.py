@@ -211,26 +211,34 @@ class Program:
         return {line.target: line for block in self.blocks for line in block.lines if line.formula is not None}
 
     @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """The names that lines compute, in the order of the listing, also of lines without a formula."""
+        return tuple(self._place)
+
+    @cached_property
+    def _nodes(self) -> tuple[tuple[str, Expression], ...]:
+        """Every part of every formula, with the target of its line."""
+        lines = ((target, line.formula) for target, line in self.lines.items())
+        return tuple((target, node) for target, formula in lines if formula is not None for node in formula.walk())
+
+    @cached_property
     def parts(self) -> Mapping[str, Expression]:
         """The labelled parts of lines, by label: (1 − z), r⊙h_prev, pre-activations, paths of gradients."""
         found: dict[str, Expression] = {}
-        for line in self.lines.values():
-            for node in line.formula.walk() if line.formula is not None else ():
-                if node.label:
-                    found.setdefault(node.label, node)
+        for _, node in self._nodes:
+            if node.label:
+                found.setdefault(node.label, node)
         return found
 
     @cached_property
     def factors(self) -> frozenset[str]:
         """The parts that are factors in parentheses, such as r⊙h_prev before Uh; a line can be written with their values."""
-        nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
-        return frozenset(factor.label for node in nodes for factor in bracketed(node) if factor.label)
+        return frozenset(factor.label for _, node in self._nodes for factor in bracketed(node) if factor.label)
 
     @cached_property
     def preactivations(self) -> frozenset[str]:
         """The parts that are arguments of a function: az, ar, ah."""
-        nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
-        return frozenset(part.label for node in nodes if isinstance(node, Apply) for part in node.parts if part.label)
+        return frozenset(part.label for _, node in self._nodes if isinstance(node, Apply) for part in node.parts if part.label)
 
     @cached_property
     def spellings(self) -> Spellings:
@@ -248,10 +256,9 @@ class Program:
     def written_with(self) -> Mapping[str, str]:
         """For each labelled part, the target of the first line that contains it."""
         found: dict[str, str] = {}
-        for line in self.lines.values():
-            for node in line.formula.walk() if line.formula is not None else ():
-                if node.label:
-                    found.setdefault(node.label, line.target)
+        for target, node in self._nodes:
+            if node.label:
+                found.setdefault(node.label, target)
         return found
 
     def made_by(self, name: str) -> tuple[Expression, str]:
@@ -394,12 +401,12 @@ class Program:
         step = block.step_of(self.seq_length - 1 if t is None else t)
         return block.start + step * len(block.lines) + index + 1
 
-    def there_at(self, name: str, t: int) -> int | None:
+    def there_at(self, name: str, t: int | None = None) -> int | None:
         """Return the tick within a batch from which on `name` of timestep `t` can be read; None if it can always be read.
 
         This is when it is computed, or when the timestep that reads it begins.
         """
-        named = self.names[name]
+        named, t = self.names[name], self.seq_length - 1 if t is None else t
         if named.kind is Kind.INPUT:
             return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
         if named.read_in:

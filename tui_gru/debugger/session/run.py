@@ -11,6 +11,7 @@ from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.line_table import Program, program_of
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.session.guards import BatchChecks, Interrupts, Progress, monitor
+from tui_gru.debugger.state import by_branch
 from tui_gru.debugger.state.outcome import Notice, Outcome, StopEvent, joined
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Stops
@@ -103,8 +104,9 @@ class Run:
             self.interrupts.forget()
 
     def stop(self, event: StopEvent) -> None:
-        """Record the event that stopped the run, and put its message first."""
+        """Record the event that stopped the run, also as a hit of the current branch, and put its message first."""
         self.stopped_by, self.notice = event, joined(event.notice, self.notice)
+        self.update(**by_branch.with_hit(self.state, event.tick))
 
     def say(self, text: str, *, warning: bool = False) -> None:
         """Append a message to the notice."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.timeline.timeline import Timeline
 
 UNKNOWN = -1

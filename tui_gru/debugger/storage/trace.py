@@ -47,15 +47,7 @@ class Trace:
 
     def write_json(self, out: BinaryIO) -> None:
         """Write the trace as JSON, one batch a line, while it is computed; a long run needs no more memory than a short one."""
-        head = {
-            "format": FORMAT,
-            "version": VERSION,
-            "config": self._config,
-            "run": self._run(),
-            "vocabulary": self.config.vocabulary,
-            "initial_parameters": dict(self._weights.items()),
-        }
-        formats.write_json(out, head, "batches", map(_by_timestep, self._batches()))
+        formats.write_json(out, self._head(), "batches", map(_by_timestep, self._batches()))
 
     def write_npz(self, out: BinaryIO) -> None:
         """Write the trace as npz, with the same names. Arrays have the batch as their first axis and the timestep as their second.
@@ -63,23 +55,20 @@ class Trace:
         `config` and `run` are JSON text. Raises `TuiGruError` if the arrays do not fit into memory.
         """
         self._check_memory()
-        head = {
+        head = self._head()
+        texts = {name: formats.json_text(head[name]) for name in ("config", "run")}
+        formats.write_npz(out, head | texts, self._batches(), self.batch_count)
+
+    def _head(self) -> dict[str, Any]:
+        config, given = self.config, self.config.given
+        return {
             "format": FORMAT,
             "version": VERSION,
-            "config": formats.json_text(self._config),
-            "run": formats.json_text(self._run()),
-            "vocabulary": self.config.vocabulary,
+            "config": asdict(config) if given is None else {"model": given.title, "dtype": given.dtype, **given.sizes},
+            "run": {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn},
+            "vocabulary": config.vocabulary,
             "initial_parameters": dict(self._weights.items()),
         }
-        formats.write_npz(out, head, self._batches(), self.batch_count)
-
-    @property
-    def _config(self) -> dict[str, Any]:
-        given = self.config.given
-        return asdict(self.config) if given is None else {"model": given.title, "dtype": given.dtype, **given.sizes}
-
-    def _run(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn}
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         for epoch, batch, record in train(self.config, epochs=self.epochs, learn=self.learn, weights=self._weights):

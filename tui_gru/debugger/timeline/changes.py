@@ -71,7 +71,7 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
             return 0
         case Kind.GRADIENT:
             return program.backward_end
-    offset = program.there_at(name, program.seq_length - 1 if t is None else t)
+    offset = program.there_at(name, t)
     assert offset is not None
     first, _ = program.line_at(offset)
     return offset - 1 if named.kind is Kind.STATE or name in first.reads else offset

@@ -16,8 +16,8 @@ from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.containers.protobuf import Message, whole_file
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.found import Convention, Findings, Format, FoundGRU
-from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stack
-from tui_gru.interop.tensors import FLOATS, Array, Tensor, not_float
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, check_floats, stack
+from tui_gru.interop.tensors import FLOATS, Array, Tensor
 
 NAME = "ONNX"
 IR_VERSION, GRAPH = 1, 7  # fields of a model
@@ -171,9 +171,7 @@ def _cells(W: Tensor, R: Tensor, B: Tensor | None, reverse: tuple[bool, ...]) ->
     H, size = R.shape[2], W.shape[2]
     if W.shape != (D, 3 * H, size) or R.shape != (D, 3 * H, H) or (B and B.shape != (D, 6 * H)) or not H * size:
         raise NotAGRUError(f"its W {W.shape}, R {R.shape} and B {B and B.shape} do not fit {D} direction{'s' * (D > 1)}")
-    for tensor in (W, R, B):
-        if tensor is not None and tensor.dtype not in FLOATS:
-            raise NotAGRUError(not_float(tensor.dtype))
+    check_floats((W, R, B))
 
     def blocks(d: int) -> Blocks:
         bias = B.read()[d].reshape(2, 3, H) if B else np.zeros((2, 3, H), np.float32)

@@ -54,7 +54,7 @@ def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_h
     for tensor, shape in ((b, (width,)), (b_h, (width,)), (b_hn, (hidden,))):
         if tensor is not None and tensor.shape != shape and not (both and tensor is b):
             _refuse_fit(tensor, U)
-    _check_float([W, U, b, b_h, b_hn])
+    check_floats([W, U, b, b_h, b_hn])
 
     def read() -> Blocks:
         bias, state_bias = np.zeros((2, 3, hidden), np.float32)
@@ -93,7 +93,7 @@ def apart_cell(W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | No
     for tensor in biases:
         if tensor.shape not in ((hidden,), (1, hidden), (hidden, 1)):
             _refuse_fit(tensor, U[0])
-    _check_float([*W, *U, *biases])
+    check_floats([*W, *U, *biases])
 
     def matrices(tensors: Sequence[Tensor]) -> Array:
         return np.stack([tensor.read() if x_on_the_left else tensor.read().T for tensor in tensors])
@@ -116,7 +116,8 @@ def _refuse_fit(tensor: Tensor, U: Tensor) -> NoReturn:
     raise NotAGRUError(f"an array of shape {tensor.shape} does not fit its recurrent weights {U.shape}")
 
 
-def _check_float(tensors: Sequence[Tensor | None]) -> None:
+def check_floats(tensors: Sequence[Tensor | None]) -> None:
+    """Raise `NotAGRUError` for numbers of another type than weights have."""
     for tensor in tensors:
         if tensor is not None and tensor.dtype not in FLOATS:
             raise NotAGRUError(not_float(tensor.dtype))

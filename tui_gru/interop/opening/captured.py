@@ -24,8 +24,8 @@ from tui_gru.interop.recomputing.comparing import TOLERANCES, tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
 from tui_gru.interop.recomputing.models import (
     check_masks,
+    classes_of,
     compiled_for,
-    reads_head,
     recompute,
     recorded_gradients,
     sizes_of,
@@ -51,9 +51,8 @@ class CallShape:
 
     @classmethod
     def of(cls, call: GRUCall) -> CallShape:
-        classes = len(call.head.weight) if call.head is not None and reads_head(call) else 0
         shape = call.timesteps, call.rows
-        return cls(call.module, *shape, call.lengths is not None, bool(call.masks), call.learned, classes, call.dtype)
+        return cls(call.module, *shape, call.lengths is not None, bool(call.masks), call.learned, classes_of(call), call.dtype)
 
 
 @dataclass(frozen=True)

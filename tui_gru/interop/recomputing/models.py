@@ -53,6 +53,11 @@ def check_masks(call: GRUCall) -> None:
         raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
 
 
+def classes_of(call: GRUCall) -> int:
+    """Return the width of the head of a call, if the model can include it; otherwise 0."""
+    return len(call.head.weight) if call.head is not None and reads_head(call) else 0
+
+
 def reads_head(call: GRUCall) -> bool:
     """Return True if the complete gradient of the output came through the head, so that the model can include the logits."""
     head = call.head
@@ -69,7 +74,7 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
     Raises `CaptureError` for a call whose inner values cannot be computed: with unknown masks, or too large for the memory.
     """
     check_masks(call)
-    classes = len(call.head.weight) if call.head is not None and reads_head(call) else 0
+    classes = classes_of(call)
     sizes = sizes_of(call.module, call.timesteps, call.rows, classes)
     structure = structure_of(call.module, head=classes > 0, lengths=call.lengths is not None, dropout=bool(call.masks))
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))

@@ -15,8 +15,10 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from tui_gru.interop.capture.calls import CapturedStep
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.recording.encoding import number, plain
+from tui_gru.interop.recording.encoding import decoded, number, plain
+from tui_gru.interop.tensors import Tensor
 
 FORMAT, VERSION = "tui-gru-recording", 1
 RUN = "run.json"
@@ -55,6 +57,14 @@ def step_and_rank(name: str) -> tuple[int, int] | None:
 def rank_of_lines(name: str) -> int | None:
     match = _LINES.fullmatch(name)
     return None if match is None else int(match[1])
+
+
+def step_in(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> CapturedStep:
+    """Return the step in the contents of a file. Raises `ModelFileError` if they are damaged, or of another step than its name."""
+    step = decoded(tensors, about)
+    if shard_name(step.number, step.rank) != path.name:
+        raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
+    return step
 
 
 @dataclass(frozen=True)

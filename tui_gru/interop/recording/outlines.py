@@ -10,9 +10,7 @@ from pathlib import Path
 
 from tui_gru.interop.capture.calls import CapturedStep
 from tui_gru.interop.containers import safetensors
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.recording.encoding import decoded
-from tui_gru.interop.recording.folder import shard_name
+from tui_gru.interop.recording.folder import shard_name, step_in
 from tui_gru.interop.recording.shards import described, open_shard
 from tui_gru.interop.tensors import without_numbers
 
@@ -46,8 +44,6 @@ class Outlines:
         if known is not None and number is not None and path.name == shard_name(int(number[1]), known.rank):
             return known
         about, tensors = described(file)
-        step = decoded({name: without_numbers(tensor) for name, tensor in tensors.items()}, about)
-        if shard_name(step.number, step.rank) != path.name:
-            raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
+        step = step_in(path, {name: without_numbers(tensor) for name, tensor in tensors.items()}, about)
         self._known[key] = step
         return step

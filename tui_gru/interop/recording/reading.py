@@ -14,8 +14,8 @@ from typing import TypeVar
 from tui_gru.engine.numbers import gib
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
-from tui_gru.interop.recording.encoding import decoded, module_of
-from tui_gru.interop.recording.folder import RUN, RecordingVersionError, read_run, shard_name
+from tui_gru.interop.recording.encoding import module_of
+from tui_gru.interop.recording.folder import RUN, RecordingVersionError, read_run, shard_name, step_in
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
 from tui_gru.interop.recording.outlines import Outlines
 from tui_gru.interop.recording.shards import read_shard
@@ -149,10 +149,7 @@ def _load(path: Path) -> CapturedStep:
     if size > machine_memory() // 2:
         raise ModelFileError(f"it has {gib(size)}, more than half of this machine's memory; open it on a larger one")
     about, tensors = read_shard(path)
-    step = decoded(tensors, about)
-    if shard_name(step.number, step.rank) != path.name:
-        raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
-    return step
+    return step_in(path, tensors, about)
 
 
 def _read(path: Path, read: Callable[[], _Found]) -> _Found:

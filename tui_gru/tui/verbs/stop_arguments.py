@@ -101,12 +101,11 @@ def _line(program: Program, typed: str, column: int) -> str:
     """Return the target of a line, typed as in code, as on screen, or as in ASCII. Raises `TypedError` if no line has it."""
     if not typed:
         return ""
-    targets = [row.line.target for row in program.rows if row.line is not None]
     known = program.code_name(typed)
-    if known not in targets:
+    if known not in program.targets:
         from difflib import get_close_matches
 
-        close = get_close_matches(typed.split()[0], targets, n=3)
+        close = get_close_matches(typed.split()[0], program.targets, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else example(program, "name a line by its value: break $z")
         raise TypedError(f"no line computes {typed!r}; {hint}", column + 1)
     return known

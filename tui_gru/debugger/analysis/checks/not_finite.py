@@ -89,5 +89,5 @@ def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a number exists."""
     if program.names[name].kind is Kind.GRADIENT:
         return program.complete_at(name)
-    offset = program.there_at(name, program.seq_length - 1 if t is None else t)
+    offset = program.there_at(name, t)
     return offset if offset is not None else program.ticks

@@ -91,7 +91,7 @@ def _weights_of(x: Examined, drawn: Sample) -> Weights | None:
 
 def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
     """Find rows that do not continue in the text where their state comes from."""
-    corpus = x.timeline.segment_at(x.moment.position.tick).trainer.corpus
+    corpus = x.corpus
     carried = x.config.carry != "reset" and x.config.num_batches > 1 and x.count
     if not isinstance(corpus, Corpus) or not carried or corpus.continues(1, 0):
         return
@@ -155,7 +155,7 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
 
 def character_never_seen(x: Examined) -> Iterator[Finding]:
     """Find characters of the vocabulary that do not occur in the text."""
-    text = set(x.timeline.segment_at(x.moment.position.tick).trainer.corpus.text)
+    text = set(x.corpus.text)
     unseen = [char for char in x.config.vocabulary if char not in text]
     if not unseen:
         return

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.checks.expected import Expected, expected_of
+from tui_gru.debugger.analysis.findings.finding import Evidence
 from tui_gru.debugger.analysis.unrolled import Differentiable, given_to, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
@@ -20,12 +21,15 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.data.tokens import Text
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array
 from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
+    from tui_gru.engine.data.corpus import Corpus
+    from tui_gru.engine.data.given import GivenCorpus
     from tui_gru.engine.running.sampling import Sample
 
 RECENT = 8  # batches that are examined completely
@@ -53,6 +57,11 @@ class Examined:
         self.program, self.config = timeline.program, timeline.program.config
         here = moment.position
         self.count = here.number + (here.tick > 0 and here.tick >= timeline.end_of(here.number))
+
+    @property
+    def corpus(self) -> Corpus | GivenCorpus:
+        """What is trained on at the position."""
+        return self.timeline.segment_at(self.moment.position.tick).trainer.corpus
 
     @cached_property
     def learned(self) -> NDArray[np.intp]:
@@ -165,6 +174,18 @@ class Examined:
     def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
         """Return a number as of the end of a batch."""
         return ValueRef(name, index, t, self.end(batch))
+
+    def loss_of(self, batch: int) -> Evidence:
+        """Return the loss of a batch as evidence."""
+        loss = float(self.losses[batch])
+        return Evidence(f"the loss of {self.at(batch)} is {rounded(loss)}", self.entry(batch, "loss", ()), loss)
+
+    def unit_of(self, batch: int, name: str, unit: int) -> Evidence:
+        """Return a unit of row 1 after the last timestep of a batch as evidence."""
+        t = self.program.seq_length - 1
+        value = float(self.record(batch).array(name)[t, 0, unit])
+        words = f"{self.written(name)}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {self.at(batch)}"
+        return Evidence(words, self.entry(batch, name, (0, unit), t), value)
 
     def written(self, name: str) -> str:
         """Return the on-screen spelling of a name."""

@@ -152,8 +152,7 @@ def worse_than_a_table(x: Examined) -> Iterator[Finding]:
     now, before = float(losses[-quarter:].mean()), float(losses[-2 * quarter : -quarter].mean())
     if not (now > 0.99 * before and np.isfinite(now)):
         return
-    text = x.timeline.segment_at(x.moment.position.tick).trainer.corpus.text
-    table = baselines(text, x.config.vocab_size)
+    table = baselines(x.corpus.text, x.config.vocab_size)
     worse = [
         (words, value) for words, value in (("single characters", table.unigram), ("pairs", table.bigram)) if now > 1.05 * value
     ]
@@ -161,7 +160,6 @@ def worse_than_a_table(x: Examined) -> Iterator[Finding]:
         return
     words, value = worse[0]
     batch = int(x.learned[-1])
-    loss = float(x.losses[batch])
     yield Finding(
         "worse-than-a-table",
         f"the loss has settled above that of a table of {words}",
@@ -171,7 +169,7 @@ def worse_than_a_table(x: Examined) -> Iterator[Finding]:
         (
             Evidence(f"the last {counted(quarter, 'epoch')} lose {rounded(now)} on average, those before {rounded(before)}"),
             Evidence(f"a table of {words} loses {rounded(value)} on this text"),
-            Evidence(f"the loss of {x.at(batch)} is {rounded(loss)}", x.entry(batch, "loss", ()), loss),
+            x.loss_of(batch),
         ),
         x.end(batch),
     )
@@ -229,7 +227,6 @@ def overfitting(x: Examined) -> Iterator[Finding]:
     if not now < then:
         return
     batch = places[-1]
-    loss = float(x.losses[batch])
     yield Finding(
         "overfitting",
         "the loss on the held-out text has risen again",
@@ -238,7 +235,7 @@ def overfitting(x: Examined) -> Iterator[Finding]:
         (
             Evidence(f"held out: {rounded(held[best])} nats at {x.at(places[best])}, {rounded(held[-1])} now"),
             Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
-            Evidence(f"the loss of {x.at(batch)} is {rounded(loss)}", x.entry(batch, "loss", ()), loss),
+            x.loss_of(batch),
         ),
         x.end(places[best]),
     )

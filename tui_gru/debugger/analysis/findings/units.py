@@ -39,13 +39,11 @@ def saturated_gate(x: Examined) -> Iterator[Finding]:
         made, _ = x.program.made_by(name)
         if limits is None or not isinstance(made, e.Apply) or not x.count:  # a state without a bounded function
             continue
-        first, last = x.record(0).array(name), x.recent[-1][1].array(name)
-        if _stuck(first, limits, _MOST) is not None and first[..., 0].size >= _FEW:
-            yield _saturated(x, name, limits, first, 0, 1)
-        elif x.varied and made.function != "tanh":  # a gate
-            deep = replace(limits, edge=_DEEP)
-            if _stuck(x.stacked(name), deep, _DEEPLY) is not None:
-                yield _saturated(x, name, deep, last, x.recent[-1][0], len(x.recent))
+        first, last, deep = x.record(0).array(name), x.stacked(name), replace(limits, edge=_DEEP)
+        if (stuck := _stuck(first, limits, _MOST)) is not None and first[..., 0].size >= _FEW:
+            yield _saturated(x, name, limits, first, stuck, 0, 1)
+        elif x.varied and made.function != "tanh" and (stuck := _stuck(last, deep, _DEEPLY)) is not None:  # a gate
+            yield _saturated(x, name, deep, last, stuck, x.count - 1, len(x.recent))
 
 
 def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | None:
@@ -54,12 +52,8 @@ def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | Non
     return stuck if values.shape[-1] >= _FEW and len(stuck) > most * values.shape[-1] else None
 
 
-def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int, batches: int) -> Finding:
-    values = shown if batches == 1 else x.stacked(name)
-    stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
+def _saturated(x: Examined, name: str, limits: Limits, values: Array, stuck: NDArray[np.intp], batch: int, batches: int) -> Finding:
     low, high = limits.is_low(values).mean(), limits.is_high(values).mean()
-    unit, t = int(stuck[0]), x.program.seq_length - 1
-    value = float(shown[t, 0, unit])
     least, most = limits.low + limits.edge * limits.span, limits.high - limits.edge * limits.span
     written = x.written(name)
     return Finding(
@@ -73,11 +67,7 @@ def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int,
                 f"in {x.at(batch) if batches == 1 else f'the last {batches} batches'}, {percent(low)} of its entries are below "
                 f"{rounded(least)}, {percent(high)} above {rounded(most)}"
             ),
-            Evidence(
-                f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
-                x.entry(batch, name, (0, unit), t),
-                value,
-            ),
+            x.unit_of(batch, name, int(stuck[0])),
         ),
         x.end(batch),
     )
@@ -117,9 +107,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
         if not len(shut):
             continue
         unit, kept, values = int(shut[0]), x.stacked(gate), x.stacked(state)
-        batch, record = x.recent[-1]
-        t = x.program.seq_length - 1
-        value = float(record.array(gate)[t, 0, unit])
+        batch = x.count - 1
         share = float((kept[:, unit] >= _SHUT).mean())
         least, largest = float(values[:, unit].min()), float(values[:, unit].max())
         written = x.written(gate)
@@ -133,11 +121,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
             (
                 Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
                 Evidence(f"{x.written(state)} of it stays between {rounded(least)} and {rounded(largest)}"),
-                Evidence(
-                    f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
-                    x.entry(batch, gate, (0, unit), t),
-                    value,
-                ),
+                x.unit_of(batch, gate, unit),
             ),
             x.end(batch),
         )
@@ -158,9 +142,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
         dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
         if len(dead) <= _RARE * values.shape[-1]:
             continue
-        unit, t = int(dead[0]), x.program.seq_length - 1
-        batch, record = x.recent[-1]
-        value = float(record.array(state)[t, 0, unit])
+        unit, batch = int(dead[0]), x.count - 1
         yield Finding(
             "dead-unit",
             f"{listed([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
@@ -172,11 +154,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
                     f"in {len(values):,} entries it varies by {rounded(float(np.ptp(values[:, unit])))} at most, "
                     f"of a largest value of {rounded(scale)}"
                 ),
-                Evidence(
-                    f"{x.written(state)}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
-                    x.entry(batch, state, (0, unit), t),
-                    value,
-                ),
+                x.unit_of(batch, state, unit),
             ),
             x.end(batch),
         )

@@ -116,7 +116,6 @@ def search(run: Run, condition: str, forwards: bool, progress: Progress | None) 
         if found.error is not None:
             raise found.error
         run.stop(StopEvent(found.tick, "condition"))
-        note_hit(run, found.tick)
     return run.outcome
 
 
@@ -201,7 +200,6 @@ def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, prog
     upto, event = _checked_whole(run, checks, found.tick)
     if event is not None:
         run.stop(event)
-        note_hit(run, event.tick)
     return found if upto == found.tick else replace(found, tick=upto, by=(), broken_off=True)
 
 
@@ -274,7 +272,6 @@ def stop_at(run: Run, tick: int, found: SearchEnd | None = None) -> None:
         from tui_gru.debugger.breakpoints.stop_words import why
 
         run.stop(StopEvent(tick, "breakpoint", Notice(why(found, run.timeline), warning=found.error is not None)))
-        note_hit(run, tick)
 
 
 def _arrive(run: Run, tick: int, event: StopEvent | None, stride: StepMemory | None = None) -> None:
@@ -282,12 +279,6 @@ def _arrive(run: Run, tick: int, event: StopEvent | None, stride: StepMemory | N
     move_to(run, run.state.branches, tick, stride)
     if event is not None:
         run.stop(event)
-        note_hit(run, event.tick)
-
-
-def note_hit(run: Run, tick: int) -> None:
-    """Record that a run has stopped at a tick of the current branch."""
-    run.update(**by_branch.with_hit(run.state, tick))
 
 
 @contextmanager
