@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
@@ -15,7 +17,9 @@ from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screens.runner import Run
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.verbs import stepping
 from tui_gru.tui.verbs.table import BY_ID
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Arguments
 
 
 async def command(d: Driver, text: str) -> None:
@@ -288,6 +292,28 @@ async def test_stops_are_not_touched_while_a_run_goes_on() -> None:
         await d.pilot.press("escape")
         await d.type()
         assert len(d.session.stops.breakpoints) == 1
+
+
+async def test_a_search_without_end_says_that_the_weights_do_not_change() -> None:
+    async with driving() as d:
+        until = partial(stepping.forwards, d.screen, Arguments("loss < 0"))
+        again = partial(stepping.match, d.screen, NO_ARGUMENTS, direction=1)
+        for begin in (until, again):
+            begin()
+            assert d.screen.running
+            await d.type("escape")
+            assert d.says.startswith("'loss < 0' did not hold ")
+            assert d.says.endswith(" · learning is off, so the weights do not change")
+        await command(d, "back loss < 0")
+        assert d.says == "'loss < 0' did not hold before"
+        await d.type("l")
+        again()
+        await d.type("escape")
+        assert d.says == "'loss < 0' did not hold further on"
+    async with driving() as d:
+        d.session.epochs = 2
+        await command(d, "until loss < 0")
+        assert d.says == "'loss < 0' did not hold on the way"
 
 
 async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> None:

@@ -138,7 +138,7 @@ def continue_(screen: MainScreen, rest: Arguments) -> None:
     """Run to the next stop. A run that has no end and that nothing could stop is refused."""
     stops = screen.snapshot.stops
     if stops.active or screen.snapshot.last is not None:
-        run_on(screen, screen.session.continue_, f"reached the end; {_why_not_stopped(screen)}")
+        run_on(screen, screen.session.continue_, lambda: f"reached the end; {_why_not_stopped(screen)}")
         return
     screen.pending.take_count()
     cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
@@ -148,7 +148,7 @@ def continue_(screen: MainScreen, rest: Arguments) -> None:
 
 
 def reverse(screen: MainScreen, rest: Arguments) -> None:
-    run_on(screen, screen.session.reverse_continue, f"reached the beginning; {_why_not_stopped(screen)}")
+    run_on(screen, screen.session.reverse_continue, lambda: f"reached the beginning; {_why_not_stopped(screen)}")
 
 
 def _settable(screen: MainScreen) -> bool:
