@@ -332,7 +332,7 @@ async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> N
         await d.type("50n")
         assert "not finite" in d.says
         assert bottom.warning
-        await command(d, "break h if z > 0.5")
+        await command(d, "break h if z[epoch + 2, 0] > 0.5")
         await d.type("g", "0", "enter", "c")
         assert "cannot be evaluated" in d.says
         assert bottom.warning
@@ -407,7 +407,10 @@ async def test_the_column_of_a_mistake_is_that_of_the_line_as_typed() -> None:
             ("until loss < zz", "column 14: unknown name zz"),
             ("until   loss < zz", "column 16: unknown name zz"),
             ("back loss = 1", "column 11: = assigns"),
-            ("until z > 0.5", "column 7: z > 0.5 has 4 values"),  # not before it is evaluated
+            ("until z > 0.5", "column 7: z > 0.5 has 4 values"),
+            ("break h if z > 0.5", "column 12: z > 0.5 has 4 values"),
+            ("break h log {t} {h + x}", "column 18: h + x combines the shapes"),
+            ("watch  h + x", "column 8: h + x combines the shapes"),
             ("until z[5,5] > 1", "column 9: index 5 is out of range"),
             ("break if loss < zz", "column 17: unknown name zz"),
         ):
