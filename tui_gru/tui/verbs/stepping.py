@@ -125,7 +125,7 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
         except TypedError as error:
             raise error.moved(rest.begins) from None
         if not held:
-            screen.note_if_not_stopped(_not_held(screen, rest, "on the way" if forwards else "before"))
+            screen.note_if_not_stopped(_not_held(screen, rest, "on the way", forwards))
 
     screen.do(run, batches=None, then=lambda _: _say_held(screen, rest))
 
@@ -136,21 +136,19 @@ def _say_held(screen: MainScreen, condition: str) -> None:
         screen.answer(f"{condition} holds {answers.place(screen.snapshot)}")
 
 
-def _not_held(screen: MainScreen, condition: str, where: str) -> str:
-    """Say that a condition did not hold; and that learning is off, if a run forwards has no end."""
-    session, words = screen.session, f"{str(condition)!r} did not hold {where}"
-    if where == "before" or session.learning or session.end is not None:
-        return words
-    return f"{words} · learning is off, so the weights do not change"
+def _not_held(screen: MainScreen, condition: str, where: str, forwards: bool) -> str:
+    """Say that a condition did not hold `where`, or before; and that learning is off, if a run forwards has no end."""
+    session, words = screen.session, f"{str(condition)!r} did not hold {where if forwards else 'before'}"
+    without_end = forwards and session.end is None and not session.learning
+    return f"{words} · learning is off, so the weights do not change" if without_end else words
 
 
 def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     """Go to the next place where the last condition holds, as many times as the count says."""
-    way = "further on" if direction > 0 else "before"
     run_on(
         screen,
         lambda progress: screen.session.next_match(direction > 0, progress=progress),
-        lambda: _not_held(screen, screen.session.last_condition, way),
+        lambda: _not_held(screen, screen.session.last_condition, "further on", direction > 0),
         then=lambda _: _say_held(screen, screen.session.last_condition),
     )
 
