@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.tui.test_main_screen import Driver, driving
+from tests.tui.test_main_screen import Driver, driving, driving_app
 from tests.tui.test_stopping import command
+from tui_gru import Session
+from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.weights import Weights
@@ -69,6 +73,17 @@ async def test_what_was_changed_and_undone_is_said(size: tuple[int, int]) -> Non
         await command(d, "undo")
         await command(d, "undo")
         assert seen(d) == "there is no change to undo"
+
+
+async def test_an_edit_is_said_before_a_notice_about_the_session(tmp_path: Path) -> None:
+    session = Session()
+    session.save(tmp_path / "math.tui-gru")
+    async with driving_app(make_app(Session.open(tmp_path / "math.tui-gru"))) as d:
+        await command(d, "set lr 0.1")
+        assert d.says.startswith("η is 0.1, was 0.01; ")
+        assert "memory only" in d.says
+        await command(d, "set lr 0.1")
+        assert d.says == "learning_rate is 0.1 already"
 
 
 @pytest.mark.parametrize("size", SIZES)
