@@ -17,7 +17,7 @@ from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screens.runner import Run
 from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.verbs import stepping
+from tui_gru.tui.verbs import stepping, stops
 from tui_gru.tui.verbs.table import BY_ID
 from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Arguments
 
@@ -306,6 +306,10 @@ async def test_a_search_without_end_says_that_the_weights_do_not_change() -> Non
             assert d.says.endswith(" · learning is off, so the weights do not change")
         await command(d, "back loss < 0")
         assert d.says == "'loss < 0' did not hold before"
+        await command(d, "break if loss < 0")
+        stops.continue_(d.screen, NO_ARGUMENTS)
+        await d.type("escape")
+        assert d.says == "no breakpoint was hit · learning is off, so the weights do not change"
         await d.type("l")
         again()
         await d.type("escape")
@@ -314,6 +318,10 @@ async def test_a_search_without_end_says_that_the_weights_do_not_change() -> Non
         d.session.epochs = 2
         await command(d, "until loss < 0")
         assert d.says == "'loss < 0' did not hold on the way"
+        await d.type("G")
+        await command(d, "break if loss < 0")
+        await d.type("g", "0", "enter", "c")
+        assert d.says == "reached the end; no breakpoint was hit"
 
 
 async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> None:

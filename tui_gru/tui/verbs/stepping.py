@@ -138,9 +138,13 @@ def _say_held(screen: MainScreen, condition: str) -> None:
 
 def _not_held(screen: MainScreen, condition: str, where: str, forwards: bool) -> str:
     """Say that a condition did not hold `where`, or before; and that learning is off, if a run forwards has no end."""
-    session, words = screen.session, f"{str(condition)!r} did not hold {where if forwards else 'before'}"
-    without_end = forwards and session.end is None and not session.learning
-    return f"{words} · learning is off, so the weights do not change" if without_end else words
+    return f"{str(condition)!r} did not hold {where + without_learning(screen) if forwards else 'before'}"
+
+
+def without_learning(screen: MainScreen) -> str:
+    """Return a note that learning is off, if the run has no end; otherwise the empty text."""
+    endless = screen.session.end is None and not screen.session.learning
+    return " · learning is off, so the weights do not change" if endless else ""
 
 
 def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
