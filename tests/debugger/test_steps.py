@@ -11,6 +11,7 @@ from tests.debugger.plain import executed
 from tests.extent import examples
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.steps import LEVELS, StepIndex, check_level
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
@@ -62,6 +63,20 @@ def test_a_ruler_counts(timeline, level, tidy):
 def test_a_ruler_reaches_far():
     program = program_of(Config.of())
     assert StepIndex(program, "epoch", [(0, True)]).tick(10**18) == 10**18 * 3 * program.ticks
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_place_some_steps_away_is_where_these_steps_lead(level):
+    session = Session()
+    session.epochs = 2
+    for learning, tick in ((False, 0), (False, 7), (True, 50), (True, 10**6)):
+        session.learning = learning
+        for count in (-9999, -2, -1, 0, 1, 2, 9999):
+            session.seek(tick)
+            away = session.tick_after(level, count)
+            there = session.step(level, count)
+            session.seek(tick)
+            assert session.seek(away) == there
 
 
 @pytest.mark.parametrize("level", ["", "ops", "Batch", "line"])

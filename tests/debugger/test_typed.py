@@ -37,6 +37,8 @@ def test_an_entry(text, entry, left):
         ("Wz[,]", 4, "an index is a whole number"),
         ("Wz[]", 4, "an index is a whole number"),
         ("Wz[0", 5, "ends with ], not nothing"),
+        ("Wz[0.5,0]", 4, "an index is a whole number, not '0.5'"),
+        ("Wz[1e9,0]", 4, "an index is a whole number, not '1e9'"),
         ("Wz[²,0]", 4, "an index is a whole number"),
         (f"Wz[{'9' * 5000},0]", 4, "an index is at most 1,000,000,000,000,000, not 9999"),
         ("[0,1]", 1, "the name of a value comes first"),

@@ -143,6 +143,17 @@ async def test_help_begins_with_what_has_the_focus(size: tuple[int, int]) -> Non
             assert about_panel(gates).split(":")[0] in shown
 
 
+async def test_a_search_in_the_help_finds_values_panels_and_signs_below_the_keys() -> None:
+    async with driving() as d:
+        await d.type("?", *"gate")
+        shown = help_text(d)
+        for words in ("z Update gate: near 1", "gates The values of the layer", "0.80 A number from 0 to 1, a gate"):
+            assert shown.index("go to the next saturated unit of a gate") < shown.index(words), words
+        assert "sequence" not in shown
+        await d.type("escape", "?", *"carry candidate")
+        assert help_text(d).startswith("keys with “carry candidate” Explanations c h z r The paths of the gradient")
+
+
 async def test_the_insight_of_the_sequence_is_explained_where_it_has_the_focus() -> None:
     async with driving() as d:
         await d.type("n", "n", "s")
@@ -167,7 +178,8 @@ async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> Non
             ("V", "V: the number of characters in the vocabulary"),
             ("Σ", "Σ: the sum; “over” says along which direction"),
             ("n", "n: the number of updates so far, including this one"),
-            ("tenths of", "tenths of 0.7: the scale of these digits: with it, +7 is 0.49"),
+            ("tick", "◂ 5 ticks back: you are in the past: 5 lines before the newest moment reached; a tick is one executed line"),
+            ("tenths of", "tenths of 0.7: the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49"),
         ):
             execute(d.screen, f"help {words}")
             await until_idle(d.pilot)

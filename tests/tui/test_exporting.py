@@ -127,6 +127,17 @@ async def test_the_screen_as_a_picture(tmp_path: Path) -> None:
         assert (tmp_path / "a.svg").read_text("utf-8").startswith("<svg")
 
 
+async def test_the_screen_is_exported_without_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with driving((80, 24)) as d:
+        await d.type("s", ":export a.txt", ":export a.svg")
+        assert d.says == "wrote the screen to a.svg"
+    written = Path("a.txt").read_text("utf-8").splitlines()
+    assert len(written) == 24
+    assert written[-1].startswith(" o line  s timestep")
+    assert "command" not in Path("a.svg").read_text("utf-8")
+
+
 async def test_what_cannot_be_exported_says_why() -> None:
     async with driving() as d:
         for typed, word in (

@@ -6,6 +6,7 @@ import pytest
 
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import Driver, driving
+from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.time.loss_curve import LossCurve
 from tui_gru.tui.panels.time.time_line import TimeLine
@@ -40,6 +41,18 @@ async def test_the_keys_that_choose_a_parameter_are_there_where_one_is_shown() -
         assert "< > parameter" in await footer_on(d, ParameterMatrix)
     async with driving((160, 50)) as d:
         assert "parameter" not in await footer_on(d, Overview)
+
+
+async def test_a_list_has_its_keys_in_its_border_and_the_footer_the_others() -> None:
+    async with driving((160, 50)) as d:
+        await d.type(":break h", "B")
+        assert d.screen.overlay is not None
+        assert "e edit" in d.screen.overlay.subheading
+        footer = await footer_on(d, StopsList)
+        assert footer.startswith("o line s timestep n batch a SGD step")
+        assert not {"epoch", "play", "explain"} & set(footer.split())
+        await d.type("escape")
+        assert "e epoch" in seen(d)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -18,6 +18,7 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.time.header import Header
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.given import difference_shown
+from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.screenshot import until_checked, until_idle
@@ -145,6 +146,16 @@ async def test_the_footer_has_no_word_for_what_this_run_refuses(opened: Callable
         assert not {"SGD", "learning", "sample"} & set(words)
         await d.type("a")
         assert "cannot be trained" in d.says
+
+
+@pytest.mark.parametrize(("options", "title"), [({}, "difference from the expected output"), ({"order": "rzn"}, "output")])
+async def test_the_words_of_a_page_are_those_of_its_panels(
+    opened: Callable[..., Session], options: dict[str, str], title: str
+) -> None:
+    async with driving(opened(**options), (80, 24)) as d:
+        await d.type("v")
+        assert d.says.startswith(f"page 2 of 3: loss, gates, {title}, loss curve")
+        assert [d.screen.query_one(panel).heading for panel in (LossTerms, Softmax)] == ["loss", title]
 
 
 async def test_zoomed_the_difference_is_shown_number_by_number(opened: Callable[..., Session]) -> None:

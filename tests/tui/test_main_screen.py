@@ -98,6 +98,27 @@ async def test_a_count_multiplies_the_next_step_only() -> None:
         assert d.where == (1, 1, 0, "forward")
 
 
+async def test_a_key_without_a_meaning_says_so_and_changes_nothing() -> None:
+    async with driving((80, 24)) as d:
+        for key in ("j", "D", "<", "é"):
+            await d.type(key)
+            assert d.says == f"{key} has no meaning here · ? lists the keys"
+        await d.type("s")
+        assert d.says == ""
+        await d.type("5", "j", "s")
+        assert d.where == (0, 1, 2, "forward")  # after one and five timesteps: the count was kept
+        for keys in ("escape", "f5", "ctrl+x", "delete", "backspace", "up"):
+            await d.type(keys)
+            assert d.says == "", keys
+        await d.type("m", "j")
+        assert d.says.startswith("j marks")
+        await d.type("J", "down", "end", "r", "escape")
+        assert "meaning" not in d.says
+        await d.type(":", "j")
+        assert d.screen.query_one(CommandLine).value == "j"
+        assert "meaning" not in d.says
+
+
 async def test_escape_forgets_a_count() -> None:
     async with driving() as d:
         await d.type("9", "escape", "s")

@@ -86,6 +86,24 @@ async def test_continue_to_the_end_of_a_run_that_nothing_stops_says_so() -> None
         assert d.says == "reached the end; no breakpoint was hit"
 
 
+async def test_every_place_of_go_is_reached_past_breakpoints_and_watches() -> None:
+    async with driving() as d:
+        d.session.epochs = 2
+        await d.type("l", ":break h", ":watch max(abs(h)) stop")
+        for place, tick in (("+40", 40), ("+1e", 306), ("-2b", 102), ("e2", 306), ("25%", 153)):
+            await command(d, f"go {place}")
+            assert (place, d.session.position.tick) == (place, tick)
+            assert d.says.startswith("at ")
+        await command(d, "go +9e")
+        assert d.says == "at the end of the run, after epoch 2"
+        await command(d, "go -9e")
+        assert d.says == "before the first line"
+        await command(d, "jump '")
+        assert d.session.position == d.session.end
+        await d.type("N")
+        assert "stopped" in d.says
+
+
 async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_there_is_one() -> None:
     async with driving() as d:
         assert not BY_ID["match.next"].applies(d.screen)

@@ -118,6 +118,27 @@ async def test_a_layout_that_makes_no_sense_is_no_layout(kept: Any) -> None:
         assert d.screen.query_one(CommandLine).value == ("s" if kept else "")
 
 
+@pytest.mark.parametrize(
+    ("place", "offer"),
+    [
+        ("before", "3 marks have a text: } goes to the next"),
+        ("a", "3 marks have a text · a: first · } next mark"),
+        ("b", "3 marks have a text: { goes to the one before · b: second · } next mark"),
+        ("c", "3 marks have a text: { goes to the one before · c: third"),
+        ("after", "3 marks have a text: { goes to the one before"),
+    ],
+)
+async def test_a_session_with_marks_is_opened_with_the_keys_to_them(tmp_path: Path, place: str, offer: str) -> None:
+    lesson = Session()
+    for letter, text in (("a", "first"), ("b", "second"), ("c", "third")):
+        lesson.step("timestep")
+        lesson.mark(letter, text)
+    lesson.jump(place) if len(place) == 1 else lesson.seek(0 if place == "before" else 99)
+    lesson.save(tmp_path / "lesson.tui-gru")
+    async with driving(opening.opened(tmp_path / "lesson.tui-gru")) as d:
+        assert d.says.partition("; ")[2] == offer
+
+
 async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "lesson.tui-gru"
     lesson = Session()

@@ -69,8 +69,17 @@ async def test_any_other_key_leaves_the_tour_and_does_what_it_does(stop: int) ->
         assert "tour" not in d.says
 
 
+@pytest.mark.parametrize(("key", "answer"), [("n", ""), ("l", "learning on: batches end with backward and update · "), ("tab", "")])
+async def test_the_end_of_the_tour_is_said_until_the_next_key(key: str, answer: str) -> None:
+    async with driving((80, 24)) as d:
+        await d.type("enter", key)
+        assert d.says == f"{answer}the tour has ended; :tour starts it again"
+        await d.type("n")
+        assert d.says == ""
+
+
 async def test_the_tour_has_the_users_own_keys() -> None:
     async with driving((80, 24)) as d:
         d.pilot.app.own_keys["step.line"] = "g"  # type: ignore[attr-defined]
         await command(d, "tour")
-        assert d.says == "tour 1/10 · g executes one line of the program"
+        assert d.says == "tour 1/10 · g executes one line of the program · any other key ends the tour"

@@ -62,6 +62,22 @@ async def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, monkey
         assert list(tmp_path.iterdir()) == []
 
 
+async def test_what_an_argument_should_be_is_said() -> None:
+    async with driving((80, 24)) as d:
+        for typed, words in (
+            ("sample Ma 10 -1", "temperature must be finite and 0 or more, not -1.0"),
+            ("sample Ma nan", "temperature must be finite and 0 or more, not nan"),
+            ("step 1e9 batch", "a count is a whole number, not '1e9'; write it as step 3 batch"),
+            ("go +1.5e", "a count is a whole number, not '+1.5'"),
+            ("go 1e9", "a tick is a whole number, not '1e9'"),
+            ("step 3 batc", "there is no level 'batc'; did you mean batch?"),
+            ("step 3 days", "there is no level 'days'; there are line, timestep, phase, batch, epoch"),
+        ):
+            await enter(d, typed)
+            assert words in d.says, typed
+        assert d.session.position.tick == 0
+
+
 SIZES = ((160, 50), (80, 24), (40, 12))
 NAMES = ("Wz", "h", "z", "loss", "dWy", "x", "text", "lr", "hₜ₋₁", "grad_norm", "t", "epoch", "nan", "ĥ")
 INDICES = ("[0,0]", "[0]", "[]", "[,]", "[-1,0]", "[0", "0]", "[²,0]", f"[{HUGE},0]", "[0:1]", "[[0,0]]", "")

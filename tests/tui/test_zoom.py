@@ -13,6 +13,7 @@ from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
+from tui_gru.tui.panels.time.time_line import TimeLine
 from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.panels.values.softmax import Softmax
@@ -42,6 +43,14 @@ def reaches_its_end(panel: Panel) -> bool:
     panel.scroll_to(10**6, 10**6, animate=False, immediate=True, force=True)
     room = panel.scrollable_content_region
     return panel.scroll_offset.x + room.width >= width and panel.scroll_offset.y + room.height >= height
+
+
+async def test_a_panel_that_cannot_be_zoomed_says_so() -> None:
+    async with driving((80, 24)) as d:
+        d.screen.set_focus(d.screen.query_one(TimeLine))
+        await d.type("z")
+        assert d.screen.maximized is None
+        assert d.says == "this panel cannot be zoomed; tab goes to the next one"
 
 
 @pytest.mark.parametrize("size", SIZES)

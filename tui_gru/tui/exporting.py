@@ -35,6 +35,7 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     """
     if path.suffix not in SUFFIXES:
         raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, not {path.name!r}; type, for example, {path.stem}.txt")
+    screen.lay_out()  # without the `:` line, which has just been closed
     what, content = _content(screen, path.suffix)
     try:
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:

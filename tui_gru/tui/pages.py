@@ -43,20 +43,37 @@ def _logs(snapshot: Snapshot) -> bool:
     return bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
 
 
+def _loss(snapshot: Snapshot) -> str:
+    if snapshot.program.target:
+        return "loss terms"
+    from tui_gru.tui.panels.values import given  # imported late: only for models of other programs
+
+    return given.loss_title(snapshot)
+
+
+def _prediction(snapshot: Snapshot) -> str:
+    if snapshot.program.target:
+        return snapshot.program.writer.name(snapshot.program.loss_names.prediction)
+    from tui_gru.tui.panels.values import given
+
+    return given.title(snapshot)
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a panel stands: in `frame`, after the panels of earlier rows.
 
     `tiny`, `narrow`, `middle` and `short` are the sizes of a screen that is too small for all panels. Each has the numbers of the
     pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction) or
-    w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page.
+    w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page, or
+    returns it.
 
     `panel` is the class, or the path to a class that is imported when it is `needed` for the first time.
     """
 
     panel: type[Shown] | str
     frame: str
-    name: str = ""
+    name: str | Callable[[Snapshot], str] = ""
     tiny: str | None = None
     narrow: str | None = None
     middle: str | None = None
@@ -71,6 +88,10 @@ class Place:
         module, _, name = self.panel.rpartition(".")
         kind: type[Shown] = getattr(import_module(module), name)
         return kind
+
+    def named(self, snapshot: Snapshot) -> str:
+        """Return the word for the panel in the description of a page."""
+        return self.name if isinstance(self.name, str) else self.name(snapshot)
 
     def is_needed(self, snapshot: Snapshot) -> bool:
         """Return True if the panel has something to show."""
@@ -97,10 +118,10 @@ PLACES = (
     Place(f"{_PROGRAM}.watches.Watches", "program", "watches", tiny="5", narrow="4", needed=_watches),
     Place(f"{_PROGRAM}.log.Log", "program", "log", tiny="5", narrow="4", needed=_logs),
     Place(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
-    Place(LossTerms, "top", "loss terms", tiny="2", narrow="2", middle="1 2", short="1"),
+    Place(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1"),
     Place(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
     Place(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
-    Place(Softmax, "middle", "ŷ", tiny="3", narrow="p 2", middle="v p", short="v p"),
+    Place(Softmax, "middle", _prediction, tiny="3", narrow="p 2", middle="v p", short="v p"),
     Place(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p"),
     Place(Weights, "bottom", "weights", tiny="w 4", narrow="w 3", middle="w 2", short="w 2"),
     Place(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2"),
@@ -137,7 +158,7 @@ def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES) ->
     """
     places = [place for place in PLACES if place.name and place.on(size) is not None and place.is_needed(snapshot)]
     last = max((int(page) for place in places for page in place.on(size) or "" if page.isdigit()), default=0)
-    pages = (tuple(place.name for place in places if place.is_shown(size, page, at)) for page in range(1, last + 1))
+    pages = (tuple(place.named(snapshot) for place in places if place.is_shown(size, page, at)) for page in range(1, last + 1))
     return tuple(pages) or (("all panels",),)
 
 

@@ -59,6 +59,18 @@ async def test_a_small_matrix_shows_its_numbers_and_a_large_one_becomes_a_heat_m
         assert not matrix.show_vertical_scrollbar
 
 
+@pytest.mark.parametrize(
+    ("width", "note"), [(25, "2×4 · tenths of 0.7"), (24, "tenths of 0.7"), (19, "tenths of 0.7"), (18, "×0.07"), (12, "×0.07")]
+)
+async def test_a_map_without_a_frame_says_its_scale_rather_than_its_shape(board, width, note):
+    matrix = view(width=width, height=4)
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        matrix.show_array(np.full((2, 4), -0.65))
+        await pilot.pause()
+        assert not matrix.as_numbers
+        assert matrix.border_subtitle == note
+
+
 async def test_stale_numbers_are_never_shown(board):
     matrix = view(height=9)
     async with board(matrix).run_test(size=(60, 20)) as pilot:

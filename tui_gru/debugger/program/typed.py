@@ -76,6 +76,9 @@ class Reader:
         digits = self._read(_WHOLE)
         if digits is None:
             raise self.error(f"{what} is a whole number, not {self._shown}")
+        if (fraction := _NUMBER.match(self._text, start)) is not None and len(fraction[0]) > len(digits):  # such as 1e9
+            self._at = start
+            raise self.error(f"{what} is a whole number, not {shortened(fraction[0])}")
         number = whole_number(digits)
         if number is None or not least <= number <= most:
             bounds = f"at least {least}" if number is not None and number < least else f"at most {most:,}"

@@ -220,6 +220,10 @@ class Session:
         ahead = batch - timeline.computed
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
 
+    def tick_after(self, level: str, count: int) -> int:
+        """Return the tick to which `step` would go if nothing stopped it, to pass to `seek`, which ignores stops."""
+        return travel.tick_after(self._run, level, count)
+
     def anchor(self, tick: int | None = None) -> Anchor:
         """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
         return Anchor(self._run.timeline, self.position.tick if tick is None else tick)

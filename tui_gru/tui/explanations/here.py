@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
@@ -16,7 +17,7 @@ from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
-from tui_gru.tui.explanations.signs import meanings, signs_of, signs_with
+from tui_gru.tui.explanations.signs import SIGNS, meanings, signs_of, signs_with
 from tui_gru.tui.explanations.values import about
 from tui_gru.tui.widgets.refs import Ref
 
@@ -26,11 +27,11 @@ Row = tuple[str, str]
 Keys = Callable[[str], str]
 #: The words by which panels are known on the screen and in commands, where they are not the name of the class.
 WORDS = {
-    "training loop": "Listing", "program": "Listing", "the current line": "CurrentLine", "values": "Gates", "ŷ": "Softmax",
-    "loss": "LossTerms", "loss, term by term": "LossTerms", "weights": "Overview", "gradients": "Overview", "origin": "OriginPanel",
-    "derivation": "OriginPanel", "stops": "StopsList", "marks": "StopsList", "branches": "BranchList", "apart": "BranchesApart",
-    "check": "CheckReport", "what if": "WhatIfPanel", "what-if": "WhatIfPanel", "findings": "FindingsList", "arrays": "ArrayList",
-    "units": "UnitsMap", "influence": "InfluenceMap", "losses": "LossPlaces",
+    "training loop": "Listing", "program": "Listing", "the current line": "CurrentLine", "gates": "Gates", "values": "Gates",
+    "ŷ": "Softmax", "loss": "LossTerms", "loss, term by term": "LossTerms", "weights": "Overview", "gradients": "Overview",
+    "origin": "OriginPanel", "derivation": "OriginPanel", "stops": "StopsList", "marks": "StopsList", "branches": "BranchList",
+    "apart": "BranchesApart", "check": "CheckReport", "what if": "WhatIfPanel", "what-if": "WhatIfPanel",
+    "findings": "FindingsList", "arrays": "ArrayList", "units": "UnitsMap", "influence": "InfluenceMap", "losses": "LossPlaces",
 }  # fmt: skip
 
 
@@ -45,6 +46,17 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
         yield snapshot.line.text, _sentence(about_line(snapshot.program, snapshot.line))
     for sign in signs_of(focused):
         yield sign.sign.strip(), _sentence(keys(sign.meaning))
+
+
+def every_row(program: Program, keys: Keys) -> Iterator[Row]:
+    """Yield the explanations of all values, panels and signs."""
+    for name in program.names:
+        yield program.writer.name(name), _sentence(about(program, name))
+    words = {kind: word for word, kind in reversed(WORDS.items())}  # the first word of each panel
+    for kind, sentence in explanations().items():
+        yield words.get(kind, re.sub(r"(?<!^)(?=[A-Z])", " ", kind).lower()), keys(sentence)
+    for _, signs in SIGNS:
+        yield from ((sign.sign.strip(), _sentence(keys(sign.meaning))) for sign in signs)
 
 
 def about_line(program: Program, line: Line) -> str:

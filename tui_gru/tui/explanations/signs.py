@@ -120,7 +120,7 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             ),
             Sign(
                 "tenths of 0.7",
-                "the scale of these digits: with it, +7 is 0.49",
+                "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
                 "ParameterMatrix ValueMatrix",
                 ink=lambda p: p.dim,
             ),
@@ -138,7 +138,7 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             Sign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", ink=lambda p: p.warning),
             Sign(
                 "◂ 5 ticks back",
-                "you are in the past: 5 lines before the newest moment reached",
+                "you are in the past: 5 lines before the newest moment reached; a tick is one executed line",
                 "Header",
                 ink=lambda p: p.accent,
             ),

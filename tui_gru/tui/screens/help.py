@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import chain
 from typing import ClassVar, NamedTuple
 
@@ -55,9 +56,10 @@ class HelpScreen(ModalScreen[Verb]):
         *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
     ]
 
-    def __init__(self, program: Program, here: Sequence[Row]) -> None:
+    def __init__(self, program: Program, here: Sequence[Row], explained: Callable[[], Iterable[Row]]) -> None:
+        """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search."""
         super().__init__()
-        self._panel = HelpPanel(program, here)
+        self._panel = HelpPanel(program, here, explained)
 
     def compose(self) -> ComposeResult:
         yield self._panel
@@ -82,12 +84,13 @@ class HelpScreen(ModalScreen[Verb]):
 class HelpPanel(Panel):
     """Explanations of what has the focus, then the keys, then the commands.
 
-    `sought` is the search text: only rows that contain all of its words are shown, one of them chosen.
+    `sought` is the search text: only rows that contain all of its words are shown, one of them chosen, and below them the other
+    explanations that do.
     """
 
-    def __init__(self, program: Program, here: Sequence[Row]) -> None:
+    def __init__(self, program: Program, here: Sequence[Row], explained: Callable[[], Iterable[Row]]) -> None:
         super().__init__()
-        self._program, self._here = program, here
+        self._program, self._here, self._explanations = program, here, cache(lambda: tuple(explained()))
         self.sought, self._at = "", 0
         self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
 
@@ -134,9 +137,12 @@ class HelpPanel(Panel):
         explained = [row for row in self._here if self._fits(row)]
         groups = [(group, rows) for group in GROUPS if (rows := self._keys(group))]
         commands = self._commands()
-        if not (explained or groups or commands):
-            return text(self.palette, "no key or command contains these words", self.palette.plain)
+        others = [row for row in self._explanations() if row not in self._here and self._fits(row)] if self.sought else []
+        if not (explained or groups or commands or others):
+            return text(self.palette, "no key, command or explanation contains these words", self.palette.plain)
         box = self._content(explained, groups, commands, width)
+        if others:
+            box = vstack(*([box] if box.height else []), self._explained("Explanations", others, width), gap=1)
         self._chosen_rows = [y for y, row in enumerate(box.rows) if any(piece.style == self.palette.cursor for piece in row)]
         return box
 
@@ -147,7 +153,7 @@ class HelpPanel(Panel):
     def _content(
         self, explained: Sequence[Row], groups: Sequence[tuple[str, list[Entry]]], commands: list[Entry], width: int
     ) -> Box:
-        above = [self._explained(explained, width)] if explained else []
+        above = [self._explained("Here", explained, width)] if explained else []
         below = [self._table("Command line", commands, width)] if commands else []
         if width >= 130 and len(groups) > 1:
             boxes = [self._table(group, rows, width // 2 - 2, least=KEY) for group, rows in groups]
@@ -174,15 +180,15 @@ class HelpPanel(Panel):
     def _fits(self, row: Row) -> bool:
         return all(word in " ".join(row).lower() for word in self.sought.lower().split())
 
-    def _explained(self, rows: Sequence[Row], width: int) -> Box:
-        """Return a box with the explanations of what has the focus, each below its title."""
+    def _explained(self, title: str, rows: Sequence[Row], width: int) -> Box:
+        """Return a box with explanations, each below what it explains."""
         p = self.palette
         lines: list[list[Segment]] = []
         for what, sentence in rows:
             lines += ([Segment(part, p.keyword)] for part in folded(transliterate(what, p.glyphs), width))
             parts = folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
             lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
-        return vstack(text(p, "Here", p.strong), from_rows(lines))
+        return vstack(text(p, title, p.strong), from_rows(lines))
 
     def _table(self, title: str, entries: list[Entry], width: int, *, least: int = 0) -> Box:
         """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.widget import Widget
@@ -28,7 +28,7 @@ from tui_gru.tui.screens.tour import Tour
 from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
-from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key, with_keys
 from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.snapshot_panel import View
 
@@ -215,25 +215,29 @@ class MainScreen(GuardedScreen):
         return verb.while_running if self.running else verb.applies(self)
 
     def _hints(self) -> list[Hint]:
-        """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run."""
-        hints = self._hints_of_focus()
-        taken = {hint.sign for hint in hints}
+        """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.
+
+        Keys of the panel that have no word for the footer are in its border, as those of all overlays.
+        """
+        own = self._bindings_of_focus()
+        hints = [
+            Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
+            for binding, enabled in own
+            if binding.show
+        ]
+        taken = {key_sign(binding.key) for binding, _ in own}
         for verb in VERBS:
             sign = sign_of_key(self, verb.id) if verb.label else ""
             if verb.label and sign not in taken and verb.offered(self):
                 hints.append(Hint(sign, self._label_of(verb), self._applies(verb), verb.rank))
         return hints
 
-    def _hints_of_focus(self) -> list[Hint]:
-        """Return the hints of the widget in focus and of its ancestors, that is their bindings with a word for the footer."""
+    def _bindings_of_focus(self) -> list[tuple[Binding, bool]]:
+        """Return the bindings of the widget in focus and of its ancestors below this screen, and whether each is enabled."""
         if self.focused is None:
             return []
         own = [node for node in self.focused.ancestors_with_self if node is not self and isinstance(node, Widget)]
-        return [
-            Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
-            for node, binding, enabled, _ in self.active_bindings.values()
-            if binding.show and node in own
-        ]
+        return [(binding, enabled) for node, binding, enabled, _ in self.active_bindings.values() if node in own]
 
     def _label_of(self, verb: Verb) -> str:
         """Return the word beside a key in the footer; for the page verb, with the number of the page."""
@@ -287,11 +291,13 @@ class MainScreen(GuardedScreen):
     # Keys and runs
 
     def on_key(self, event: events.Key) -> None:
-        """Give a key to the tour and to what waits for one, before its binding is executed."""
+        """Give a key to the tour and to what waits for one, before its binding is executed. Say so if it has none."""
         self.tour.take_key(event)
         if self.pending.take_key(event) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()
+        elif event.is_printable and event.key not in self.active_bindings and not self.running:
+            self.say(with_keys(self, f"{event.character} has no meaning here · <help> lists the keys"))
 
     def on_progressed(self, event: Progressed) -> None:
         self.runner.progressed(event)

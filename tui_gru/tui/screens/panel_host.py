@@ -14,6 +14,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.pages import FRAMES, PLACES, Following, Place, Shown, following, pages_of, size_of
 from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.snapshot_panel import Compared
 
@@ -196,7 +197,10 @@ class PanelHost:
             screen.minimize()
             return
         focused = screen.focused
-        target = focused if isinstance(focused, Panel) and focused.allow_maximize else screen.query_one(CurrentLine)
+        if focused is not None and not focused.allow_maximize:
+            screen.say(with_keys(screen, "this panel cannot be zoomed; <panel.next> goes to the next one"))
+            return
+        target = screen.query_one(CurrentLine) if focused is None else focused
         self._borrowed = focused is None
         screen.maximize(target)
         screen.set_focus(target)

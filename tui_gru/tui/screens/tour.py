@@ -20,7 +20,7 @@ class Stop(NamedTuple):
 
 
 STOPS = (
-    Stop("step.line", "<step.line> executes one line of the program"),
+    Stop("step.line", "<step.line> executes one line of the program · any other key ends the tour"),
     Stop("explain", "the line with its numbers, and the computation of one of them · <explain> shows where it comes from"),
     Stop("stop", "its terms with their shares; each can be followed · <stop> closes the panel"),
     Stop("step.timestep", "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
@@ -33,37 +33,40 @@ STOPS = (
 )
 END = "the end of the tour · <go.newest> goes to the newest moment · <help> lists all keys; <legend> explains the signs"
 
+LEFT = "the tour has ended; :tour starts it again"
+
 
 class Tour:
     """Shows what to press next. It executes nothing itself: each key has its usual effect."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._at: int | None = None  # index into STOPS, len(STOPS) at the end, None without a tour
+        self._at: int | None = None  # index into STOPS, None outside the tour
+        self._last = ""  # the words after the tour, until the next key
 
     @property
     def words(self) -> str:
         """The words of the tour for the last row, empty without a tour."""
         if self._at is None:
-            return ""
-        if self._at == len(STOPS):
-            return with_keys(self._screen, END)
+            return self._last
         return f"tour {self._at + 1}/{len(STOPS)} · {with_keys(self._screen, STOPS[self._at].words)}"
 
     def begin(self) -> None:
-        self._go_to(0)
+        self._at = 0
+        self._screen.say("")
 
     def take_key(self, event: events.Key) -> None:
         """Continue if this is the awaited key, otherwise end the tour. The key has its usual effect in both cases."""
-        if self._at is None or (event.key.isdigit() and self._at < len(STOPS)):  # a count for the awaited key
+        if self._at is not None and event.key.isdigit():  # a count for the awaited key
             return
-        if self._at < len(STOPS) and event.key in keys_of(self._screen, STOPS[self._at].verb).split(","):
-            self._go_to(self._at + 1)
+        before = self.words
+        if self._at is None:
+            self._last = ""
+        elif event.key not in keys_of(self._screen, STOPS[self._at].verb).split(","):
+            self._at, self._last = None, LEFT
+        elif self._at + 1 == len(STOPS):
+            self._at, self._last = None, with_keys(self._screen, END)
         else:
-            left = self._at < len(STOPS)
-            self._at = None
-            self._screen.say("the tour has ended; :tour starts it again" if left else "")
-
-    def _go_to(self, stop: int) -> None:
-        self._at = stop
-        self._screen.say("")
+            self._at += 1
+        if self.words != before:
+            self._screen.say("")

@@ -67,6 +67,10 @@ class GuardedScreen(Screen[None]):
 
     _compositor_refresh = draw  # Textual's name for it
 
+    def lay_out(self) -> None:
+        """Update the layout at once. Textual does it after the messages that wait."""
+        self._refresh_layout()
+
     def _on_screen_resume(self, event: ScreenResume) -> None:
         """Lay out a new screen. Textual would also style again what was styled when mounted, and draw what is about to change."""
         if not self.stack_updates and not self.app._notifications:

@@ -119,7 +119,7 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
     primer, sampler, length, temperature = None, None, None, None
     while reader.left:
         word = reader.next_word
-        number = word[0] in "0123456789." and is_number(word)
+        number = is_number(word) and (word[0] in "0123456789." or primer is not None)  # a text may contain -1 and nan
         if number and length is None and word.isdecimal():
             length = reader.whole("a length")
         elif number and temperature is None:

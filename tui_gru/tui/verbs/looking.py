@@ -83,12 +83,13 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
     if rest:
         _explain_word(screen, rest)
         return
-    from tui_gru.tui.explanations.here import rows_here
+    from tui_gru.tui.explanations.here import every_row, rows_here
     from tui_gru.tui.screens.help import HelpScreen
     from tui_gru.tui.verbs.explaining import under_cursor
 
     focused = screen.overlay if screen.focused is None else screen.focused
-    here = list(rows_here(screen.snapshot, focused, under_cursor(screen), partial(with_keys, screen)))
+    keys, program = partial(with_keys, screen), screen.session.program
+    here = list(rows_here(screen.snapshot, focused, under_cursor(screen), keys))
     if focused is None:
         words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
         here.append(("more", with_keys(screen, words)))
@@ -97,7 +98,7 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
         if found is not None and screen.check_action("verb", (found.id,)):
             await screen.press(found)
 
-    screen.app.push_screen(HelpScreen(screen.session.program, here), execute)
+    screen.app.push_screen(HelpScreen(program, here, partial(every_row, program, keys)), execute)
 
 
 def _explain_word(screen: MainScreen, words: str) -> None:

@@ -38,11 +38,16 @@ def step(screen: MainScreen, rest: Arguments) -> None:
 
 def _level(reader: Reader, default: str) -> str:
     """Read a level, or return the default if nothing is left to read. Raises an error if there is no such level."""
-    from tui_gru.debugger.program.typed import shortened
-
     name = reader.left or default
     if name not in LEVELS:
-        raise reader.error(f"there is no level {shortened(name)}; there are line, timestep, phase, batch, epoch")
+        from difflib import get_close_matches
+
+        from tui_gru.debugger.program.typed import shortened
+
+        words = ("line", "timestep", "phase", "batch", "epoch")
+        close = get_close_matches(name, words, n=1)
+        cure = f"did you mean {close[0]}?" if close else f"there are {', '.join(words)}"
+        raise reader.error(f"there is no level {shortened(name)}; {cure}")
     return LEVELS[name]
 
 
@@ -80,7 +85,7 @@ def go(screen: MainScreen, rest: Arguments) -> None:
     reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
     if rest[:1] in ("+", "-", "−"):
         count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
-        screen.play.walk(_level(reader, "op"), count)
+        go_to(screen, screen.session.tick_after(_level(reader, "op"), count))
     elif rest.endswith("%"):
         percent = reader.number("a part of the run", before="%")
         span = (screen.snapshot.last or screen.snapshot.newest).tick

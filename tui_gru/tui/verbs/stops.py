@@ -225,11 +225,8 @@ def has_marks(screen: MainScreen) -> bool:
 
 def texts_here(screen: MainScreen) -> str:
     """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
-    snapshot = screen.snapshot
-    texts = [f"{mark.letter}: {mark.text}" for mark in snapshot.marks_here if mark.text]
-    here = snapshot.branches.index(snapshot.branch), snapshot.position.tick
-    places = [(snapshot.branches.index(mark.branch), mark.tick) for mark in snapshot.marks if mark.branch in snapshot.branches]
-    if texts and max(places) > here:
+    texts = [f"{mark.letter}: {mark.text}" for mark in screen.snapshot.marks_here if mark.text]
+    if texts and _marks_beyond(screen)[1]:
         texts.append(with_keys(screen, "<mark.next> next mark"))
     return " · ".join(texts)
 
@@ -237,14 +234,22 @@ def texts_here(screen: MainScreen) -> str:
 def offer_marks(screen: MainScreen) -> None:
     """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
     count = sum(bool(mark.text) for mark in screen.snapshot.marks)
-    if count and screen.notice is not None and not texts_here(screen):
-        words = (
-            "a mark has a text: <mark.next> goes to it"
-            if count == 1
-            else f"{count} marks have a text: <mark.next> goes to the next"
-        )
-        screen.session.add_notice(with_keys(screen, f"{words}, <mark.back> to the one before" if count > 1 else words))
-        screen.say_notice()
+    here = texts_here(screen)
+    if screen.notice is None or count <= bool(here):
+        return
+    (back, on), words = _marks_beyond(screen), "a mark has a text" if count == 1 else f"{count} marks have a text"
+    keys = ["<mark.next> goes to the next"] if on and not here else []
+    keys += ["<mark.back> goes to the one before"] if back else []
+    screen.session.add_notice(with_keys(screen, ": ".join(filter(None, (words, ", ".join(keys))))))
+    screen.say_notice()
+
+
+def _marks_beyond(screen: MainScreen) -> tuple[bool, bool]:
+    """Return whether there are marks before this place, and after it."""
+    snapshot = screen.snapshot
+    here = snapshot.branches.index(snapshot.branch), snapshot.position.tick
+    places = [(snapshot.branches.index(mark.branch), mark.tick) for mark in snapshot.marks if mark.branch in snapshot.branches]
+    return any(place < here for place in places), any(place > here for place in places)
 
 
 def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:

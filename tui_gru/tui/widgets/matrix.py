@@ -395,12 +395,21 @@ class MatrixView(Panel):
             if len(note) > self.border_room:
                 note = self.exact  # the digits matter more than the place, which is in view
         elif not self.as_numbers:
-            note = notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
-            if self.kind != "onehot" and self.values is not None and self.form == "map":
-                notes.append("tenths" + (f" of {given(self.scale)}" if self.kind == "signed" else ""))
-                notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
-                notes += [] if self.near_zero_shown else ["near 0 hidden"]
+            note = self._map_notes()
         self.set_titles(self.title, note)
+
+    def _map_notes(self) -> list[str]:
+        """Return the shape and the scale; of a map whose entries are all in view only the scale, if there is no room for both."""
+        by, room, scale = self.palette.glyphs.by, self.border_room, self.scale if self.kind == "signed" else 1
+        shape = f"{self.shape[0]}{by}{self.shape[1]}"
+        if self.kind == "onehot" or self.values is None or self.form != "map":
+            return [shape]
+        tenths = f"tenths of {given(scale)}" if self.kind == "signed" else "tenths"
+        notes = [shape, tenths]
+        if not self._framed and len(" · ".join(notes)) > room:
+            notes = [next((note for note in (tenths, f"{by}{given(scale / 10)}") if len(note) <= room), shape)]
+        notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
+        return notes if self.near_zero_shown else [*notes, "near 0 hidden"]
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

@@ -51,6 +51,12 @@ def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome
     return run.outcome
 
 
+def tick_after(run: Run, level: str, count: int) -> int:
+    """Return the tick at which the `count`-th step of `level` from here ends, back in time if `count` is negative."""
+    stride = StepMemory.begin(check_level(level), run.state.tick)
+    return stride.target(run.timeline.step_index(level), arguments.whole("count", count))[0]
+
+
 def sgd(run: Run, count: int, progress: Progress | None) -> Outcome:
     """Do `count` SGD steps: finish the current batch with backward and update. Ends early if something stops the run."""
     count = arguments.whole("count", count, least=0)

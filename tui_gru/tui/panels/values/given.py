@@ -122,8 +122,13 @@ def difference_shown(difference: Array) -> str:
     return "~0" if 0 < largest < 9.5e-10 else f"{largest:.0e}".replace("e-0", "e-").replace("0e+00", "0")
 
 
+def loss_title(snapshot: Snapshot) -> str:
+    """Return the title in the place of the loss."""
+    return "gradient of the loss" if snapshot.program.goes_back else "loss"
+
+
 def title(snapshot: Snapshot) -> str:
-    """Return the title of the panel."""
+    """Return the title in the place of the prediction."""
     return "difference from the expected output" if expected_output(snapshot) is not None else "output"
 
 

@@ -46,7 +46,9 @@ class LossTerms(CellPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
         if not snapshot.program.target:
-            title = "gradient of the loss" if snapshot.program.goes_back else "loss"
+            from tui_gru.tui.panels.values import given  # imported late: only for models of other programs
+
+            title = given.loss_title(snapshot)
         return title, f"t {snapshot.position.t + 1}"
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
