@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tui_gru import Session, TuiGruError
+from tui_gru import Config, Session, TuiGruError
 from tui_gru.engine import arguments
 
 
@@ -34,6 +34,13 @@ def session():
     s.learning = True
     s.step("batch", 4)
     return s
+
+
+def test_an_unknown_option_is_refused_with_all_that_are_accepted_here():
+    with pytest.raises(TuiGruError, match=r"unknown option 'foo'; there are: text, .*, layout, epochs, history_memory$"):
+        Session(foo=1)
+    with pytest.raises(TuiGruError, match=r"unknown option 'foo'; there are: text, .*, layout$"):
+        Config.of(foo=1)
 
 
 @pytest.mark.parametrize(

@@ -61,5 +61,32 @@ def test_in_a_model_file(tmp_path):
     s = tui_gru.load(tmp_path / "m.pt")
     s.seek(s.end)
     assert s.run_to_not_finite()
-    assert s.notice == "the first number that is not finite is hUz[row 1, unit 2] at t 1"
-    assert s.position.line.target == "z"
+    assert s.notice == "the first number that is not finite is Uz[unit 3, unit 2] when the batch begins"
+    assert (s.position.number, s.position.line.target) == (0, "z")
+    assert np.isnan(s.value("Uz")[2, 1])
+
+
+def test_in_a_step_of_a_recording_that_begins_with_it(tmp_path):
+    torch.manual_seed(0)
+    gru = nn.GRU(3, 4)
+    with record(tmp_path / "run", gru, torch.optim.SGD(gru.parameters(), 0.1), every=1) as recorder:
+        for step in range(4):
+            if step == 2:
+                with torch.no_grad():
+                    gru.weight_ih_l0[4, 1] = torch.nan
+            gru.zero_grad()
+            loss = loss_of(gru(torch.randn(5, 2, 3))[0])
+            loss.backward()
+            recorder.step(loss)
+    s = Session.open(tmp_path / "run")
+    s.seek(s.end)
+    assert s.run_to_not_finite()
+    assert s.notice == "the first number that is not finite is Wz[input 2, unit 1] when the batch begins"
+    assert (s.position.number, s.position.t) == (2, 0)
+    place = s.position
+    s.seek(s.end)
+    (found,) = [each for each in s.findings() if each.name == "not-finite"]
+    assert (found.title, found.tick) == ("Wz is NaN when step 2 begins", place.tick)
+    assert found.cure.startswith("look for it in the weights")
+    (evidence,) = found.evidence
+    assert "Wz[input 2, unit 1] = nan" in evidence.words

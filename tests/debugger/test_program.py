@@ -6,6 +6,7 @@ import pytest
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Names
 from tests.debugger.plain import Plain, evaluated, executed
+from tui_gru import Session
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of, tick_of
 from tui_gru.debugger.program.typed import LARGEST
@@ -129,6 +130,15 @@ def test_every_name_of_the_equations_can_be_read_and_no_other(config):
     assert len(set(program.readable)) == len(program.readable)
     for name, named in program.names.items():
         assert named.timed == (name in names.timed), name
+
+
+@every_model
+def test_the_shape_of_every_name_is_that_of_its_value(config):
+    session = Session.on(config)
+    session.learning = True
+    session.step("batch")
+    shapes = {name: np.shape(session.value(name)) for name in session.program.readable}
+    assert shapes == session.program.shapes
 
 
 @every_model

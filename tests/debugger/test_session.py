@@ -407,6 +407,22 @@ def test_the_rate_needs_no_index():
     assert s.learning_rate == 0.125
 
 
+@pytest.mark.parametrize(("name", "value"), [("lr", 0.1), ("limit", 0.25)])
+def test_a_setting_that_has_the_value_already_is_no_change(name, value):
+    s = learning(optimizer="adam", clip=0.5)
+    s.step("batch", 2)
+    s.edit(name, value)
+    s.seek("e1 b1 t1")
+    s.edit(name, value)  # on a branch: it had another value there
+    assert not s.notice
+    before = s.branches, s.last_change
+    s.edit(name, value)
+    assert s.notice == f"{'learning_rate' if name == 'lr' else name} is {value} already"
+    assert (s.branches, s.last_change) == before
+    assert s.undo()
+    assert s.branches == ("main",)
+
+
 def test_every_setting_of_the_update_rule_can_be_changed_in_a_run(tmp_path):
     """A batch after the change is that of a run which had this setting from the same weights on, to the bit."""
     config = {"optimizer": "adam", "clip": 0.5, "learning_rate": 0.1}

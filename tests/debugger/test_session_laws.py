@@ -217,7 +217,7 @@ class SessionMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.run.names.settings))
         if value != self.session.value(name):
             self.change(name, value)
-            self.session.edit("lr" if name == "learning_rate" else name, value=value)
+        self.session.edit("lr" if name == "learning_rate" else name, value=value)
 
     @rule(data=st.data(), value=st.floats(-3, 3, width=16))
     def edit(self, data, value):

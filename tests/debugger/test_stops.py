@@ -221,7 +221,7 @@ def test_where_a_condition_cannot_be_evaluated_is_where_it_stops():
     [
         ("z", "any(prev(z)[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
         ("z", "prev(loss) > 0 and any(z[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
-        ("", "epoch == 2 and prev(loss)[0] > 9", (2, 0, 2), (2, 2, 2)),
+        ("", "epoch == 2 and any(z[epoch] > 9)", (2, 0, 0), (2, 2, 2)),
     ],
 )
 def test_what_was_before_that_cannot_be_evaluated_is_where_it_stops(line, condition, first, last):
@@ -234,6 +234,81 @@ def test_what_was_before_that_cannot_be_evaluated_is_where_it_stops(line, condit
     with pytest.raises(ConditionError):
         session.reverse_continue()
     assert (session.position.epoch, session.position.batch, session.position.t) == last
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("h > 0.9", "column 1: h > 0.9 has 4 values; use any(...) or all(...)"),
+        ("t == 1 and (loss < 0.1 or not z)", "column 31: z has 4 values; use any(...) or all(...)"),
+        ("0 < h < 1", "column 1: 0 < h < 1 has 4 values; write the two comparisons separately"),
+        ("prev(Wz) == 1", "column 1: prev(Wz) == 1 has 8 values; use any(...) or all(...)"),
+        ("char == 'M'", "column 1: char == 'M' has 2 values; use any(...) or all(...)"),
+        ("char", "column 1: char is text; compare it, as in char == 'a'"),
+        ("any(h + x > 0)", "column 5: h + x combines the shapes (2, 2) and (2, 4), which do not fit"),
+        ("z[t, 5] > 0", "column 6: index 5 is out of range: this axis has 2, counted from 0"),
+        ("z[t] > 0", "column 1: z[t] > 0 has 2 values; use any(...) or all(...)"),
+        ("loss[0] > 1", "column 1: loss[0]: a single value takes no index"),
+        ("min(h[2:]) > 0", "column 1: min(h[2:]): no values, so no min"),
+    ],
+)
+def test_what_cannot_be_evaluated_wherever_it_is_tested_is_refused_when_it_is_set(condition, said):
+    session = learning()
+    good = session.break_at("h", condition="loss < 1")
+    for begin in (
+        lambda: session.break_at(condition=condition),
+        lambda: session.break_at("h", condition=condition),
+        lambda: session.change_stop(good.id, condition=condition),
+        lambda: session.run_until(condition),
+        lambda: session.run_back_until(condition),
+    ):
+        with pytest.raises(ConditionError) as caught:
+            begin()
+        assert str(caught.value).startswith(said)
+    assert session.stops.all == (good,)
+    assert (session.position.tick, session.last_condition) == (0, "")
+
+
+def test_watches_and_log_points_may_have_many_values_that_fit():
+    session = learning()
+    assert session.watch("h > 0.9", stops=True).stops
+    assert session.break_at("h", log="{h > 0.9} {prev(z)[t:, 0]}").log
+    for begin in (lambda: session.watch("h + x", stops=True), lambda: session.break_at("h", log="h {h + x}")):
+        with pytest.raises(ConditionError, match="combines the shapes"):
+            begin()
+    with pytest.raises(ConditionError, match="column 4: z has 4 values; use any"):
+        session.break_at("h", log="h {z and t}")
+    assert len(session.stops.all) == 2
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "any(z[epoch] > 9)",
+        "sum(h[t:]) > 0",
+        "h[t, 0] > 1 / loss",
+        "Wz[batch % 2, 0] > 0 or max(h) > 9",
+        "loss < 1 / 0",
+        "any(z[:t, 1] < 0)",
+    ],
+)
+def test_what_depends_on_values_is_not_refused(condition):
+    assert learning().break_at(condition=condition).condition == condition
+
+
+def test_a_stop_that_an_older_version_accepted_is_read_and_refused_where_it_is_tested(tmp_path):
+    session = Session(epochs=4)
+    stops = Stops((Breakpoint(1, "", "epoch == 2 and prev(loss)[0] > 9"),), (), 1)
+    Session(state=session.state.replaced(stops=stops)).save(tmp_path / "old.tui-gru")
+    session = Session.open(tmp_path / "old.tui-gru")
+    with pytest.raises(ConditionError, match="a single value takes no index"):
+        session.continue_()
+    assert (session.position.epoch, session.position.batch, session.position.t) == (2, 0, 2)
+    session.seek(session.end)
+    with pytest.raises(ConditionError, match="a single value takes no index"):
+        session.reverse_continue()
+    assert (session.position.epoch, session.position.batch, session.position.t) == (2, 2, 2)
+    assert not session.change_stop(1, enabled=False).enabled
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_log_point_writes_and_does_not_stop():
     session.seek(0)
     session.step("batch", 2)
     assert session.snapshot().log == log
-    session.change_stop(1, log="{z[9]}", condition="")
+    session.change_stop(1, log="{z[t + 9]}", condition="")
     session.step("timestep", -2)
     session.step("timestep")
     assert [line.text[:17] for line in session.snapshot().log if line.tick == 102 + 22] == ["cannot be written"]

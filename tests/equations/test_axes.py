@@ -169,6 +169,33 @@ def test_what_does_not_fit(lines, message):
         infer_axes(page(CELL + lines))
 
 
+@pytest.mark.parametrize(
+    ("lines", "error", "product", "written"),
+    [
+        ("h = tanh(x * Wz + h_prev Uz + bz)", "4:5: h is (B, H), but its line gives (B, V)", "x⊙Wz in line 4", "x {}Wz"),
+        ("h = tanh(Wz * x + h_prev Uz + bz)", "4:5: h is (B, H), but its line gives (B, V)", "Wz⊙x in line 4", "x {}Wz"),
+        (
+            "z = σ(x ⊙ Wz + bz)\nh = z ⊙ h_prev + h_prev Uz",
+            "5:5: z⊙hₜ₋₁ does not fit: hₜ₋₁ is (B, H), z is (B, V)",
+            "x⊙Wz in line 4",
+            "x {}Wz",
+        ),
+        (
+            "z = h_prev Uz + bz\nh = z + x Wz + h_prev * Uz",
+            "5:16: hₜ₋₁⊙Uz does not fit: Uz is (H, H), hₜ₋₁ is (B, H)",
+            "hₜ₋₁⊙Uz in line 5",
+            "h_prev {}Uz",
+        ),
+        ("h = (mean h_prev ⊙ Uz over units) + x", "4:5: h is (B, H), but its line gives (B, V)", "", ""),
+        ("h = x ⊙ bz + h_prev Uz + x Wz", "4:5: h is (B, H), but its line gives (B, V)", "", ""),
+    ],
+)
+def test_a_product_that_would_fit_as_a_matrix_product_is_named(lines, error, product, written):
+    cure = f"for the matrix product write {written.format('')} or {written.format('@ ')}"
+    hint = f"; {product} is element by element, with ⊙ or *: {cure}" if product else ""
+    assert refused(CELL + lines).partition(" | ")[0] == f"mine.cell:{error}{hint}"
+
+
 def test_transposed_operands_do_not_fit_element_by_element():
     text = "input x : V\nstate h : H\nparameters A(V H) C(H V)\nh = x (A + C) + h_prev"
     assert refused(text).startswith("mine.cell:4:7: A + C does not fit: C is (H, V), A is (V, H)")

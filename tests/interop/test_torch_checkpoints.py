@@ -271,6 +271,14 @@ def test_a_stack_with_a_bias_missing_is_refused(saved, name):
         inspect(saved(weights))
 
 
+@pytest.mark.parametrize(("module", "end"), [(nn.GRU(3, 5), "_l0"), (nn.GRUCell(3, 5), "")], ids=["nn.GRU", "nn.GRUCell"])
+@pytest.mark.parametrize(("there", "missing"), [("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")])
+def test_one_bias_of_a_pair_is_refused(saved, module, end, there, missing):
+    weights = {f"enc.{name}": weight for name, weight in module.state_dict().items() if not name.startswith(missing)}
+    with pytest.raises(ModelFileError, match=f"enc: it has enc.{there}{end} without enc.{missing}{end}; save both"):
+        inspect(saved(weights))
+
+
 def test_nan_in_the_weights_is_read_as_it_is(saved):
     gru = nn.GRU(3, 5)
     with torch.no_grad():

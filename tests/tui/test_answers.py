@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.tui.test_main_screen import Driver, driving
+from tests.tui.test_main_screen import Driver, driving, driving_app
 from tests.tui.test_stopping import command
+from tui_gru import Session
+from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.weights import Weights
@@ -49,21 +53,37 @@ async def test_what_was_changed_and_undone_is_said(size: tuple[int, int]) -> Non
         await d.type("N")
         await command(d, "set η 0.1")
         assert seen(d) == "η is 0.1, was 0.01 · on branch main~1; the old future stays on main"
+        await command(d, "set lr 0.1")
+        assert seen(d) == "learning_rate is 0.1 already"
         await command(d, "set text[3] a")
         assert seen(d) == "text[3] is “a”, was “h”"
         await d.type("u")
         assert seen(d) == "undid text[3] = “a”"
         await d.type("u")
-        assert seen(d) == "undid η = 0.1 · on branch main"
+        assert seen(d) == "undid η = 0.1: η is 0.01 now · on branch main"
+        await d.type("U")
+        assert seen(d) == "redid η = 0.1: η is 0.1 now · on branch main~1; the old future stays on main"
+        await d.type("u")
         await d.type("u")
         assert seen(d).startswith("undid Wz[“M”, unit 1] = 0.5 · now at the end of epoch 1 · batch 2")
         await d.type("u")
-        assert seen(d) == "undid learning on · now before the first line"
+        assert seen(d) == "undid learning on: learning is off now · now before the first line"
         await d.type("U")
-        assert seen(d).startswith("redid learning on · now at the end of epoch 1 · batch 2")
+        assert seen(d).startswith("redid learning on: learning is on now · now at the end of epoch 1 · batch 2")
         await command(d, "undo")
         await command(d, "undo")
         assert seen(d) == "there is no change to undo"
+
+
+async def test_an_edit_is_said_before_a_notice_about_the_session(tmp_path: Path) -> None:
+    session = Session()
+    session.save(tmp_path / "math.tui-gru")
+    async with driving_app(make_app(Session.open(tmp_path / "math.tui-gru"))) as d:
+        await command(d, "set lr 0.1")
+        assert d.says.startswith("η is 0.1, was 0.01; ")
+        assert "memory only" in d.says
+        await command(d, "set lr 0.1")
+        assert d.says == "learning_rate is 0.1 already"
 
 
 @pytest.mark.parametrize("size", SIZES)

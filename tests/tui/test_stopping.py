@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
@@ -15,7 +17,9 @@ from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screens.runner import Run
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.verbs import stepping, stops
 from tui_gru.tui.verbs.table import BY_ID
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Arguments
 
 
 async def command(d: Driver, text: str) -> None:
@@ -308,6 +312,36 @@ async def test_stops_are_not_touched_while_a_run_goes_on() -> None:
         assert len(d.session.stops.breakpoints) == 1
 
 
+async def test_a_search_without_end_says_that_the_weights_do_not_change() -> None:
+    async with driving() as d:
+        until = partial(stepping.forwards, d.screen, Arguments("loss < 0"))
+        again = partial(stepping.match, d.screen, NO_ARGUMENTS, direction=1)
+        for begin in (until, again):
+            begin()
+            assert d.screen.running
+            await d.type("escape")
+            assert d.says.startswith("'loss < 0' did not hold ")
+            assert d.says.endswith(" · learning is off, so the weights do not change")
+        await command(d, "back loss < 0")
+        assert d.says == "'loss < 0' did not hold before"
+        await command(d, "break if loss < 0")
+        stops.continue_(d.screen, NO_ARGUMENTS)
+        await d.type("escape")
+        assert d.says == "no breakpoint was hit · learning is off, so the weights do not change"
+        await d.type("l")
+        again()
+        await d.type("escape")
+        assert d.says == "'loss < 0' did not hold further on"
+    async with driving() as d:
+        d.session.epochs = 2
+        await command(d, "until loss < 0")
+        assert d.says == "'loss < 0' did not hold on the way"
+        await d.type("G")
+        await command(d, "break if loss < 0")
+        await d.type("g", "0", "enter", "c")
+        assert d.says == "reached the end; no breakpoint was hit"
+
+
 async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> None:
     async with driving(learning_rate=3e38) as d:
         bottom = d.screen.query_one(BottomLine)
@@ -324,7 +358,7 @@ async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> N
         await d.type("50n")
         assert "not finite" in d.says
         assert bottom.warning
-        await command(d, "break h if z > 0.5")
+        await command(d, "break h if z[epoch + 2, 0] > 0.5")
         await d.type("g", "0", "enter", "c")
         assert "cannot be evaluated" in d.says
         assert bottom.warning
@@ -399,7 +433,10 @@ async def test_the_column_of_a_mistake_is_that_of_the_line_as_typed() -> None:
             ("until loss < zz", "column 14: unknown name zz"),
             ("until   loss < zz", "column 16: unknown name zz"),
             ("back loss = 1", "column 11: = assigns"),
-            ("until z > 0.5", "column 7: z > 0.5 has 4 values"),  # not before it is evaluated
+            ("until z > 0.5", "column 7: z > 0.5 has 4 values"),
+            ("break h if z > 0.5", "column 12: z > 0.5 has 4 values"),
+            ("break h log {t} {h + x}", "column 18: h + x combines the shapes"),
+            ("watch  h + x", "column 8: h + x combines the shapes"),
             ("until z[5,5] > 1", "column 9: index 5 is out of range"),
             ("break if loss < zz", "column 17: unknown name zz"),
         ):

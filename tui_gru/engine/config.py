@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -84,8 +84,7 @@ class Config:
         if vocabulary is None:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
         text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
-        if unknown := sorted(set(options) - set(cls.__dataclass_fields__)):
-            raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(cls.__dataclass_fields__)}", option=unknown[0])
+        check_options(options)
         known: dict[str, Any] = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
         known |= options
         known |= _cell(known)
@@ -175,6 +174,13 @@ class Config:
     def record_bytes(self) -> int:
         """The size of the record of one batch, in bytes."""
         return self.compiled.record_bytes
+
+
+def check_options(options: Iterable[str], *more: str) -> None:
+    """Raise `TuiGruError` for an option that is neither one of `Config.of` nor one of `more`."""
+    known = (*Config.__dataclass_fields__, *more)
+    if unknown := sorted(set(options).difference(known)):
+        raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(known)}", option=unknown[0])
 
 
 def _cell(options: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ operand has all axes of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from tui_gru.equations import expression as e
 from tui_gru.equations.errors import EquationError, Span, did_you_mean
@@ -96,7 +97,9 @@ class _Inference:
         if line.target in self._of:
             before = self._of[line.target]
             if len(before) != len(found) or not all(self._unify(a, b, line.formula) for a, b in zip(before, found, strict=True)):
-                raise self._error(line.formula, f"{line.target} is {self._axes(before)}, but its line gives {self._axes(found)}")
+                wrong = {self._root(axis) for axis in found}.difference(map(self._root, before))
+                gives = f"{line.target} is {self._axes(before)}, but its line gives {self._axes(found)}"
+                raise self._error(line.formula, gives + self._meant(line.formula, wrong))
         self._of[line.target] = found
 
     def _check_known(self) -> None:
@@ -241,7 +244,37 @@ class _Inference:
     def _misfit(self, node: Expression, *operands: tuple[Expression, Axes, str]) -> EquationError:
         """Return the error for two operands, each with its axes and the one of them that does not fit, which may be unknown."""
         words = [f"{self._text(operand)} is {self._axes(axes)}{self._since(operand, axis)}" for operand, axes, axis in operands]
-        return self._error(node, f"{self._text(node)} does not fit: {', '.join(words)}")
+        meant = self._meant(node, {self._root(axis) for _, axes, _ in operands for axis in axes})
+        return self._error(node, f"{self._text(node)} does not fit: {', '.join(words)}{meant}")
+
+    def _meant(self, formula: Expression, wrong: set[str]) -> str:
+        """Return a hint on an elementwise product, with an axis in `wrong`, that would fit as a matrix product; else nothing."""
+        products = (node for source in self._sources(formula) for node in source.walk() if isinstance(node, e.Times))
+        for node in products:
+            for one, other in pairwise(node.parts):
+                for factors in ((one, other), (other, one)):
+                    match factors:
+                        case (e.Name(name=value), e.Name(name=weight)) if self._multiplies(value, weight, wrong):
+                            where = f" in line {node.span.line}" if node.span is not None else ""
+                            what = f"{self._text(one)}⊙{self._text(other)}{where} is element by element, with ⊙ or *"
+                            return f"; {what}: for the matrix product write {value} {weight} or {value} @ {weight}"
+        return ""
+
+    def _sources(self, formula: Expression) -> Iterator[Expression]:
+        """Yield a formula, then those of the lines above whose values it reads, directly or through others."""
+        above = {line.target: line.formula for line in self._page.lines if line.target not in self._waiting}
+        formulas = [formula]
+        for source in formulas:
+            yield source
+            formulas += [above.pop(name) for name in source.names() if name in above]
+
+    def _multiplies(self, value: str, weight: str, wrong: set[str]) -> bool:
+        """Return True if a weight fits on the right of a value, whose last axis is in `wrong`, in a matrix product."""
+        of_value, of_weight = (tuple(map(self._root, self._of.get(name, ()))) for name in (value, weight))
+        if value in self._page.parameters or weight not in self._page.parameters or not of_value or of_value[-1] not in wrong:
+            return False
+        inferred = not self._page.parameters[weight] and weight[0].isupper()  # as a vector, but it has the name of a matrix
+        return of_weight[:1] == of_value[-1:] and (len(of_weight) == 2 or inferred)
 
     def _since(self, operand: Expression, axis: str) -> str:
         """Return where an axis of an operand was determined, in words; empty if it is declared."""

@@ -45,6 +45,14 @@ def change(action: JournalEntry, program: Program) -> str:
     return f"{spoken(program, action.name, action.index)} = {given(action.value + 0)}"
 
 
+def setting(action: JournalEntry, now: Snapshot) -> str:
+    """Return the value that a setting has after its change was undone or redone; empty for other changes."""
+    name = action.name or action.kind
+    if name == "learning":
+        return f": learning is {'on' if now.learning else 'off'} now"
+    return f": {spoken(now.program, name, ())} is {given(now.settings[name])} now" if name in now.settings else ""
+
+
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:
     """Describe an edit of a number or a character: `Wz[“M”, unit 1] is 0.5, was -1.5227685`."""
     if name == "text":

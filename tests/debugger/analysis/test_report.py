@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -73,6 +74,28 @@ def test_the_tutorials_story_is_told_by_its_findings(tutorial, write):
     findings = "the sampler does not feed back its characters", "rows do not continue"
     for words in (*findings, "Matttttttttt", "MathMathMath", "fed-back"):
         assert words in written
+
+
+@pytest.mark.parametrize(
+    ("cure", "written"),
+    [
+        ("--layout contiguous, or --carry reset", "`--layout contiguous`, or `--carry reset`"),
+        (
+            "a smaller --learning-rate, or a clipped gradient (--clip 1)",
+            "a smaller `--learning-rate`, or a clipped gradient (`--clip 1`)",
+        ),
+        ("--learning-rate 1e-05 or less", "`--learning-rate 1e-05` or less"),
+        ("--order with the order of the other program", "`--order` with the order of the other program"),
+        (":sample 'M a' 10 0 fed-back", "`:sample 'M a' 10 0 fed-back`"),
+        ("remove the sum over the rows from the cell", "remove the sum over the rows from the cell"),
+    ],
+)
+def test_only_what_can_be_typed_of_a_cure_is_code(tutorial, cure, written):
+    report = tutorial.report()
+    report = replace(report, findings=(replace(report.findings[0], cure=cure),))
+    assert f"- cure: {written}\n" in as_markdown(report)
+    code = re.sub("`(.+?)`", r"<code>\1</code>", written).replace("'", "&#x27;")
+    assert f"<p>Cure: {code}</p>" in as_html(report)
 
 
 class Page(HTMLParser):
@@ -188,7 +211,7 @@ def test_a_recording_in_which_a_number_is_not_finite(tmp_path):
     assert session.findings() == ()
     session.seek(session.end)
     (found,) = [each for each in session.findings() if each.name == "not-finite"]
-    assert found.title == "hUz became NaN in step 5"
+    assert found.title == "Uz is infinite when step 5 begins"
     session.seek(0)
     assert session.run_to_not_finite()
     assert found.tick == session.position.tick

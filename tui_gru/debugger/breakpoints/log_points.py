@@ -1,7 +1,7 @@
 """Log points: templates such as `loss {loss:.3f} z {z[0, 1]}`, written to the log when a run passes, without stopping."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,6 +107,11 @@ class LogPoint:
     def previous(self) -> frozenset[str]:
         """The names that it reads through `prev()`."""
         return frozenset().union(*(piece.expression.previous for piece in self._fields()))
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise `ConditionError` if an expression cannot be evaluated on values of these shapes, whatever the values are."""
+        for each in self._fields():
+            each.expression.check(shapes)
 
     def render(self, read: Read, read_previous: Read | None = None) -> str:
         """Return the line at one moment, with `·` for values not computed yet.

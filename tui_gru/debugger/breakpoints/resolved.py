@@ -42,6 +42,12 @@ class ResolvedStop:
     def id(self) -> int:
         return self.stop.id
 
+    def check(self, program: Program) -> None:
+        """Raise `ConditionError` if one of its texts cannot be evaluated in the program, whatever the values are."""
+        for text in (self.condition, self.watched, self.log):
+            if text is not None:
+                text.check(program.shapes)
+
     def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
         """Return True if it may be tested at one of the ticks after `after`, up to `upto`."""
         places = self._places

@@ -6,6 +6,7 @@ expression and of the arrays: there are no loops, all arithmetic is float64, and
 
 import ast
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TypeAlias
@@ -15,8 +16,8 @@ import numpy as np
 
 from tui_gru.debugger.expressions import values as values
 from tui_gru.debugger.expressions.text import ConditionError, ExpressionText
-from tui_gru.debugger.expressions.values import Array, Moments, Operation, Verdict
-from tui_gru.debugger.program.names import Spellings
+from tui_gru.debugger.expressions.values import Array, Moments, Operation, UnevenSliceError, Verdict
+from tui_gru.debugger.program.names import CHARACTERS, Spellings
 from tui_gru.equations.errors import did_you_mean
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
@@ -98,6 +99,13 @@ class Expression:
         """Return the values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
         with np.errstate(all="ignore"):
             return self._evaluate(moments)
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise ConditionError if it cannot be evaluated on values of these shapes, whatever the values are."""
+        kinds = {name: "U1" if name in CHARACTERS else "f8" for name in self.names}
+        empty = {name: np.empty((0, *shapes[name]), kind) for name, kind in kinds.items()}
+        with suppress(UnevenSliceError):
+            self.evaluate(self.moments(empty, empty, 0))
 
     def moment(self, read: Read, read_previous: Read | None) -> Moments | None:
         """Return a single moment with the values from `read` and `read_previous`; None if a name is not computed yet."""

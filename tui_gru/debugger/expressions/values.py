@@ -8,6 +8,7 @@ zero and nan. Nothing here writes to an array it was given.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,7 +69,8 @@ class Verdict:
 
     @property
     def settled(self) -> bool:
-        return self.moments.count == 0
+        """True if no moment is undecided; False if there is none, which is a check of all parts."""
+        return self.moments.count == 0 < len(self.truth)
 
     def settle(self, outcome: Array) -> Array:
         """Apply the `outcome` of a part at the undecided moments. Returns which of them remain undecided."""
@@ -104,7 +106,7 @@ def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or
     """
     if is_text(value):
         raise place.error(f"{place} is text; compare it, as in char == 'a'")
-    flat = value[:, np.newaxis] if value.ndim == 1 else value.reshape(len(value), -1)
+    flat = value[:, np.newaxis] if value.ndim == 1 else _flat(value)
     if flat.shape[1] != 1:
         raise place.error(f"{place} has {flat.shape[1]} values; {advice}")
     single = flat[:, 0].astype(bool, copy=False)
@@ -165,8 +167,11 @@ def whole(value: Array, place: Place) -> Array:
 
 
 def even_slice(bounds: Sequence[Array | None], place: Place) -> slice:
-    """Return a slice from start, stop and step, (n,) each. Raises UnevenSliceError if they differ between moments."""
-    if any(bound is not None and (bound != bound[0]).any() for bound in bounds):
+    """Return a slice from start, stop and step, (n,) each.
+
+    Raises UnevenSliceError if they differ between moments, or are not known because there is no moment.
+    """
+    if any(bound is not None and (not len(bound) or (bound != bound[0]).any()) for bound in bounds):
         raise UnevenSliceError
     start, stop, step = (None if bound is None else int(bound[0]) for bound in bounds)
     if step == 0:
@@ -191,7 +196,7 @@ REDUCTIONS: Mapping[str, Callable[[Array], Array]] = {
 
 def reduce(name: str, value: Array, place: Place) -> Array:
     """Apply a function of REDUCTIONS. Raises ConditionError for the min, max or mean of no numbers."""
-    flat = numbers(value, place).reshape(len(value), -1)
+    flat = _flat(numbers(value, place))
     if flat.shape[1] == 0 and name in ("min", "max", "mean"):
         raise place.error(f"{place}: no values, so no {name}")
     return REDUCTIONS[name](flat)
@@ -199,6 +204,11 @@ def reduce(name: str, value: Array, place: Place) -> Array:
 
 def _shape(value: Array) -> tuple[int, ...]:
     return value.shape[1:]
+
+
+def _flat(value: Array) -> Array:
+    """Return the values of each moment in one row, (n, k)."""
+    return value.reshape(len(value), prod(_shape(value)))
 
 
 def _with_ndim(value: Array, ndim: int) -> Array:

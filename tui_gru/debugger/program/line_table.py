@@ -248,6 +248,11 @@ class Program:
         found.tokens = frozenset(token for token in self.config.vocabulary if len(token) > 1)
         return found
 
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each readable name: of its value at one timestep."""
+        return {name: self.config.compiled.shape(named.axes) for name, named in self.names.items()}
+
     def code_name(self, typed: str) -> str:
         """Return the code spelling of a typed name: h_prev for hₜ₋₁. An unknown name is returned unchanged."""
         return self.spellings.get(normalize("NFC", typed), typed)

@@ -24,7 +24,7 @@ from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
 from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.debugger.timeline.timeline import Anchor
 from tui_gru.engine import arguments
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import Config, check_options
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -76,6 +76,7 @@ class Session:
         self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, state: State | None = None, **options: Any
     ) -> None:
         if state is None:
+            check_options(options, "epochs", "history_memory")
             epochs = _checked_epochs(epochs)
             state = beginning(Config.of(**options), epochs, history_memory)
         elif options or epochs is not None:

@@ -13,7 +13,8 @@ TORCH = Convention("rzn", "after")
 class Stacked:
     """Names for gates stacked in one matrix: of W, U, the bias of the input, the bias of the state, and the state bias of n alone.
 
-    With `layered`, names can end with torch's layer and direction. A GRU must have the parts in `required`.
+    With `layered`, names can end with torch's layer and direction. A GRU must have the parts in `required`; with `pairs`,
+    it has both biases or none.
     """
 
     label: str
@@ -25,6 +26,7 @@ class Stacked:
     convention: Convention
     layered: bool = False
     required: str = "WU"
+    pairs: bool = False
     guess: str = ""  # the part of the convention that cannot be concluded from the names
 
 
@@ -43,9 +45,9 @@ class Apart:
 
 #: In the order in which they are tried. For Keras, the shape of the bias decides whether the reset gate acts before or after.
 STACKED = (
-    Stacked("torch's nn.GRU", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, layered=True),
+    Stacked("torch's nn.GRU", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, layered=True, pairs=True),
     Stacked("equinox's GRUCell", "weight_ih", "weight_hh", "bias", "", "bias_n", TORCH, required="WUn"),
-    Stacked("torch's GRUCell", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH),
+    Stacked("torch's GRUCell", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, pairs=True),
     Stacked(
         "torch's gru_cell", "w_ih", "w_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
     ),

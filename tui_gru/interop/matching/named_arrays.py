@@ -48,6 +48,8 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
             name = printable(group.prefix) or "gru"
             try:
                 gru = _gru(group, tensors, name)
+                if not other_names:
+                    _check_pairs(group)
             except NotAGRUError as error:
                 refused.append(f"{name}: {error}")
                 continue
@@ -94,6 +96,19 @@ def _add_biases(group: Group, tensors: Tensors) -> str:
         return ""
     roles.update(zip("bh", biases, strict=False))
     return f"; biases {' and '.join(map(printable, biases))} by their shapes"
+
+
+def _check_pairs(group: Group) -> None:
+    """Raise `NotAGRUError` for one bias of a pair. The other would be read as zeros, which gives other states than the model."""
+    family = group.family
+    if isinstance(family, Apart) or not family.pairs:
+        return
+    for roles in group.cells.values():
+        if ("b" in roles) != ("h" in roles):
+            role, there, missing = ("b", family.b, family.b_h) if "b" in roles else ("h", family.b_h, family.b)
+            name = printable(roles[role])
+            other = missing.join(name.rsplit(there, 1))
+            raise NotAGRUError(f"it has {name} without {other}; save both, with zeros for one that is not used")
 
 
 def _roles(family: Stacked | Apart) -> dict[str, str]:

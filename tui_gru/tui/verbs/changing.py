@@ -49,7 +49,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     from tui_gru.debugger.session.verbs.changes import ALIASES
     from tui_gru.tui.verbs.verb import example
 
-    program, before = screen.session.program, screen.snapshot
+    program, before, last = screen.session.program, screen.snapshot, screen.session.last_change
     reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
     typed, index = reader.entry()
     if len(reader.left) > 1:
@@ -63,7 +63,8 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     name = ALIASES.get(typed, program.code_name(typed))
 
     def say(_: object) -> None:
-        screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
+        if screen.session.last_change is not last:  # otherwise the notice says that nothing has changed
+            screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(lambda _: screen.session.edit(name, index, value), then=say)
 
@@ -85,6 +86,7 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
             screen.answer(f"there is no change to {name}")
         else:
             words = f"{'undid' if name == 'undo' else 'redid'} {answers.change(change, before.program)}"
+            words += answers.setting(change, screen.snapshot)
             screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
 
     screen.do(lambda _: verb(), batches=screen.session.batches_to(), then=say)

@@ -130,7 +130,7 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
         except TypedError as error:
             raise error.moved(rest.begins) from None
         if not held:
-            screen.note_if_not_stopped(f"{str(rest)!r} did not hold {'on the way' if forwards else 'before'}")
+            screen.note_if_not_stopped(_not_held(screen, rest, "on the way", forwards))
 
     screen.do(run, batches=None, then=lambda _: _say_held(screen, rest))
 
@@ -141,13 +141,23 @@ def _say_held(screen: MainScreen, condition: str) -> None:
         screen.answer(f"{condition} holds {answers.place(screen.snapshot)}")
 
 
+def _not_held(screen: MainScreen, condition: str, where: str, forwards: bool) -> str:
+    """Say that a condition did not hold `where`, or before; and that learning is off, if a run forwards has no end."""
+    return f"{str(condition)!r} did not hold {where + without_learning(screen) if forwards else 'before'}"
+
+
+def without_learning(screen: MainScreen) -> str:
+    """Return a note that learning is off, if the run has no end; otherwise the empty text."""
+    endless = screen.session.end is None and not screen.session.learning
+    return " · learning is off, so the weights do not change" if endless else ""
+
+
 def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     """Go to the next place where the last condition holds, as many times as the count says."""
-    way = "further on" if direction > 0 else "before"
     run_on(
         screen,
         lambda progress: screen.session.next_match(direction > 0, progress=progress),
-        f"{screen.session.last_condition!r} did not hold {way}",
+        lambda: _not_held(screen, screen.session.last_condition, "further on", direction > 0),
         then=lambda _: _say_held(screen, screen.session.last_condition),
     )
 
@@ -156,15 +166,17 @@ def has_condition(screen: MainScreen) -> bool:
     return bool(screen.session.last_condition)
 
 
-def run_on(screen: MainScreen, verb: Callable[[Any], bool], otherwise: str, then: Callable[[object], None] | None = None) -> None:
-    """Run as many times as the count says, each to its stop. If a run does not stop, show `otherwise` and end."""
+def run_on(
+    screen: MainScreen, verb: Callable[[Any], bool], otherwise: Callable[[], str], then: Callable[[object], None] | None = None
+) -> None:
+    """Run as many times as the count says, each to its stop. If a run does not stop, show the words of `otherwise` and end."""
     count, session = screen.pending.take_count(), screen.session
 
     def run(progress: Any) -> None:
         # The session clears an interrupt when a verb ends, even if the verb had already stopped for another reason.
         interrupts = session.interrupts
         if not all(verb(progress) and session.interrupts == interrupts for _ in range(count)):
-            screen.note_if_not_stopped(otherwise)
+            screen.note_if_not_stopped(otherwise())
 
     screen.do(run, batches=None, then=then)
 

@@ -118,12 +118,12 @@ def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) ->
     from tui_gru.debugger.expressions.conditions import compile_condition
     from tui_gru.debugger.expressions.parser import compile_expression
 
-    names = session.program.spellings
+    names, shapes = session.program.spellings, session.program.shapes
     checks: dict[str, Callable[[str], object]] = {
-        "condition": lambda text: compile_condition(text, names),
+        "condition": lambda text: compile_condition(text, names).check(shapes),
         "hits": HitCount.parse,
-        "log": lambda text: LogPoint.parse(text, names),
-        "expression": lambda text: compile_expression(text, names),
+        "log": lambda text: LogPoint.parse(text, names).check(shapes),
+        "expression": lambda text: compile_expression(text, names).check(shapes),
     }
     for name, text in fields.items():
         if text and name in checks:

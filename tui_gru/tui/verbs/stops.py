@@ -9,7 +9,7 @@ from tui_gru.debugger.program.position import as_typed
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.verbs.stepping import run_on
+from tui_gru.tui.verbs.stepping import run_on, without_learning
 from tui_gru.tui.verbs.verb import Arguments, sign_of_key, with_keys
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def continue_(screen: MainScreen, rest: Arguments) -> None:
     """Run to the next stop. A run that has no end and that nothing could stop is refused."""
     stops = screen.snapshot.stops
     if stops.active or screen.snapshot.last is not None:
-        run_on(screen, screen.session.continue_, f"reached the end; {_why_not_stopped(screen)}")
+        run_on(screen, screen.session.continue_, lambda: _not_stopped(screen))
         return
     screen.pending.take_count()
     cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
@@ -148,13 +148,19 @@ def continue_(screen: MainScreen, rest: Arguments) -> None:
 
 
 def reverse(screen: MainScreen, rest: Arguments) -> None:
-    run_on(screen, screen.session.reverse_continue, f"reached the beginning; {_why_not_stopped(screen)}")
+    run_on(screen, screen.session.reverse_continue, lambda: f"reached the beginning; {_why_not_stopped(screen)}")
 
 
 def _settable(screen: MainScreen) -> bool:
     """True if there is a breakpoint, or a watch that stops runs, enabled or not."""
     stops = screen.snapshot.stops
     return bool(stops.breakpoints) or any(watch.stops for watch in stops.watches)
+
+
+def _not_stopped(screen: MainScreen) -> str:
+    """Say why a run forwards ended without a stop: at its end, or by an interrupt."""
+    end = "reached the end; " if screen.session.position == screen.session.end else ""
+    return f"{end}{_why_not_stopped(screen)}{without_learning(screen)}"
 
 
 def _why_not_stopped(screen: MainScreen) -> str:

@@ -17,16 +17,20 @@ from tui_gru.engine.running.batch import BatchRecord
 
 @dataclass(frozen=True)
 class NotFinite:
-    """A number that is not finite: entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists."""
+    """A number that is not finite: entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists.
+
+    `given` is True for a weight that is not finite when the batch begins.
+    """
 
     name: str
     t: int | None
     index: tuple[int, ...]
     tick: int
+    given: bool = False
 
     def sentence(self, program: Program) -> str:
         """Return the number and its place in words."""
-        when = "" if self.t is None else f" at t {self.t + 1}"
+        when = " when the batch begins" if self.given else "" if self.t is None else f" at t {self.t + 1}"
         return f"the first number that is not finite is {spoken(program, self.name, self.index)}{when}"
 
 
@@ -58,15 +62,23 @@ def _begin(timeline: Timeline, last: int) -> int:
 
 
 def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinite | None:
-    """Return the first number in a batch that is not finite."""
+    """Return the first number in a batch that is not finite: a weight with which it begins, or a number that it computes."""
+    begin = batch * program.ticks
+    for name in program.parameters:
+        if not (finite := np.isfinite(record.before[name])).all():
+            return NotFinite(name, None, _first(finite), begin + 1, given=True)
     every = list(computed_in_order(program, learned=record.learned))
     names = dict.fromkeys(name for name, _ in every)
     broken = {name for name in names if not np.isfinite(_whole(program, record, name)).all()}
     for name, t in every if broken else ():
         if name in broken and not (finite := np.isfinite(recorded(program, record, name, t))).all():
-            index = np.unravel_index(int(np.argmin(finite)), finite.shape)
-            return NotFinite(name, t, tuple(map(int, index)), batch * program.ticks + _offset(program, name, t))
+            return NotFinite(name, t, _first(finite), begin + _offset(program, name, t))
     return None
+
+
+def _first(finite: np.ndarray) -> tuple[int, ...]:
+    """Return the index of the first entry that is False."""
+    return tuple(map(int, np.unravel_index(int(np.argmin(finite)), finite.shape)))
 
 
 def _whole(program: Program, record: BatchRecord, name: str) -> np.ndarray:

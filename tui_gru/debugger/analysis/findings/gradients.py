@@ -34,23 +34,25 @@ def not_finite(x: Examined) -> Iterator[Finding]:
     record, name, t, index = x.record(batch), first.name, first.t, first.index
     read = x.program.names[name].kind is Kind.INPUT
     line = x.program.there_at(name, t) if read and t is not None else x.program.tick_of(name, t)
-    tick = batch * x.program.ticks + line if line is not None else x.end(batch)
-    array = np.asarray(recorded(x.program, record, name, t))
-    value = float(array[index])
+    tick = first.tick if first.given else batch * x.program.ticks + line if line is not None else x.end(batch)
+    array = record.before[name] if first.given else recorded(x.program, record, name, t)
+    value = float(np.asarray(array)[index])
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
-    _, text = x.program.made_by(name) if name in x.program.lines or name in x.program.parts else ("", "")
+    made = not first.given and (name in x.program.lines or name in x.program.parts)
+    _, text = x.program.made_by(name) if made else ("", "")
     number = None if x.program.names[name].kind is Kind.GRADIENT else ValueRef(name, index, t, tick)
     if read:
         cure = "look for it in the data that the model reads"
-    elif x.config.given is not None:
+    elif first.given or x.config.given is not None:
         cure = "look for it in the weights; in the program that trained them, use a smaller learning rate, or clip the gradient"
     else:
         cure = "step back to before it; then use a smaller --learning-rate, or --clip 1"
     last = x.losses[batch - 1] if batch else None
     before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
+    when = f"when {x.at(batch)} begins" if first.given else f"in {x.at(batch)}"
     yield Finding(
         "not-finite",
-        f"{x.written(name)} {'is' if read else 'became'} {'NaN' if np.isnan(value) else 'infinite'} in {x.at(batch)}",
+        f"{x.written(name)} {'is' if read or first.given else 'became'} {'NaN' if np.isnan(value) else 'infinite'} {when}",
         "Every number computed from it is not finite either, and after the update neither are the weights.",
         cure,
         (
@@ -245,7 +247,7 @@ def mostly_clipped(x: Examined) -> Iterator[Finding]:
         f"the gradient is clipped to less than a tenth in {percent(share)} of all steps",
         "Clipping is meant for rare steps that are too large. If it acts on every step, the norm of the gradient has no "
         "effect, and the learning rate alone determines the size of a step.",
-        f"--clip {rounded(float(np.median(norms)))} or more, or a smaller --learning-rate instead",
+        f"--clip {rounded(float(np.median(norms)))} or more, or instead a smaller --learning-rate",
         (
             Evidence(
                 f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -21,6 +22,8 @@ table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-
 td:first-child { color: #566168; } svg { max-width: 100%; height: auto; } mark { background: #f4c542; }
 .finding { border-left: 4px solid #b3261e; padding-left: 1rem; margin: 1rem 0; } .finding ul { margin: .3rem 0; }
 """
+#: A command; or an option, with its value if that is a number or the last word of a clause.
+_TYPED = re.compile(r"(^:.*|--[a-z-]+(?: (?:\d[\w.+-]*|\w+\b(?! \w)))?)")
 _SIGN = "▲"
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -64,9 +67,14 @@ def _findings_html(report: Report) -> list[str]:
     return [
         f'<div class="finding"><strong>{escape(each.title)}</strong><p>{escape(each.meaning)}</p>'
         f"<ul>{''.join(f'<li>{escape(evidence.words)}</li>' for evidence in each.evidence)}</ul>"
-        f"<p>Cure: <code>{escape(each.cure)}</code></p></div>"
+        f"<p>Cure: {_cure(each.cure, escape, '<code>{}</code>')}</p></div>"
         for each in report.findings
     ]
+
+
+def _cure(words: str, write: Callable[[str], str], code: str) -> str:
+    """Return a cure with all that can be typed in the form `code`: a command, or an option with its value."""
+    return "".join(code.format(write(part)) if i % 2 else write(part) for i, part in enumerate(_TYPED.split(words)))
 
 
 def _units_html(report: Report) -> str:
@@ -147,7 +155,7 @@ def as_markdown(report: Report) -> str:
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]
-        out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: `{each.cure}`", ""]
+        out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: {_cure(each.cure, str, '`{}`')}", ""]
     if report.units:
         out += [f"## Units of {report.name} over the text", "", *_units_markdown(report), ""]
     if report.classes:

@@ -16,6 +16,7 @@ from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.engine import arguments
 from tui_gru.engine.config import check_setting
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import given
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
@@ -41,14 +42,20 @@ def learning_rate(run: Run, value: float) -> None:
 
 
 def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:
-    """Edit a number, a character of the text, or a setting of the update rule. Raises `TuiGruError` if it cannot be edited at the
-    position."""
+    """Edit a number, a character of the text, or a setting of the update rule, unless the setting has the value already.
+
+    Raises `TuiGruError` if it cannot be edited at the position.
+    """
     from tui_gru.debugger.timeline import edits
 
     name = arguments.text("a name", name)
     edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
     settings, _ = edits.plan(edit, run.moment, run.settings)
-    travel.change(run, settings, edits.action(edit))
+    run.notice = None
+    if edit.name in settings.rule and settings == run.settings:
+        run.say(f"{edit.name} is {given(settings.rule[edit.name])} already")
+    else:
+        travel.change(run, settings, edits.action(edit))
     return run.outcome
 
 

@@ -91,7 +91,8 @@ def search(run: Run, condition: str, forwards: bool, progress: Progress | None) 
     """Run to where a condition holds, in either direction, and store the condition. Raises `ConditionError`."""
     from tui_gru.debugger.expressions.conditions import compile_condition  # imported late: takes a tenth of the start time
 
-    compile_condition(arguments.text("a condition", condition), run.program.spellings)  # an invalid condition is not stored
+    compiled = compile_condition(arguments.text("a condition", condition), run.program.spellings)
+    compiled.check(run.program.shapes)  # an invalid condition is not stored
     run.update(last_condition=condition)
     with leaving(run):
         return travel.search(run, condition, forwards, progress)

@@ -22,7 +22,7 @@ def add_watch(run: Run, expression: str, stops: bool) -> Watch:
 
 def change(run: Run, id: int, changes: Mapping[str, Any]) -> Stop:
     """Change fields of a stop. Raises `TuiGruError`."""
-    return _set_stop(run, changed(run.state.stops.get(id), changes))
+    return _set_stop(run, changed(run.state.stops.get(id), changes), check=set(changes) != {"enabled"})
 
 
 def delete(run: Run, id: int) -> None:
@@ -49,12 +49,15 @@ def watched(run: Run) -> Sequence[Watched]:
     return WatchedValues(watches, lambda watch: watched(run.stops.resolved(watch), timeline, moment), run.recorder.idle)
 
 
-def _set_stop(run: Run, stop: S) -> S:
+def _set_stop(run: Run, stop: S, *, check: bool = True) -> S:
+    """Add a stop, or change the one with its id. With `check`, its texts are refused if they cannot be evaluated."""
     if isinstance(stop, Breakpoint) and stop.line:
         from tui_gru.debugger.breakpoints.resolved import line_named
 
         stop = changed(stop, {"line": line_named(run.program, stop.line)})
-    run.stops.resolved(stop)
+    resolved = run.stops.resolved(stop)
+    if check:
+        resolved.check(run.program)
     _set_stops(run, run.state.stops.with_stop(stop))
     return stop
 
