@@ -192,6 +192,17 @@ def test_every_module_says_what_it_is(trees):
     assert [path for path, tree in trees.items() if not ast.get_docstring(tree)] == []
 
 
+def test_no_class_is_stacked_from_several_of_ours(trees):
+    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    ours = {node.name for node in classes}
+    bases = {node.name: [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in ours] for node in classes}
+
+    def depth(name):
+        return 1 + max(map(depth, bases[name]), default=0)
+
+    assert [name for name, own in bases.items() if len(own) > 1 or depth(name) > 4] == []
+
+
 def test_torch_is_taken_only_when_needed(trees):
     at_once = {path: imports(tree, inside_functions=False) for path, tree in trees.items()}
     assert [path for path, names in at_once.items() if "torch" in {name.partition(".")[0] for name in names}] == []

@@ -11,7 +11,6 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.panels.lists.branch_list import BranchList
 from tui_gru.tui.panels.lists.origin import OriginPanel
 from tui_gru.tui.screens.help import HelpScreen
-from tui_gru.tui.widgets.overlay import Overlay
 
 
 def click(d: Driver, x: int, y: int) -> None:
@@ -76,7 +75,7 @@ async def test_one_overlay_after_the_other_at_once() -> None:
         for _ in range(5):
             d.screen.overlays.cover(BranchList())
         await settled(d)
-        assert len(d.screen.query(Overlay)) == 1
+        assert len(d.screen.query(".-overlay")) == 1
         await d.type("down", "escape", "o")
         assert d.screen.overlay is None
         assert d.session.position.tick == 1

@@ -29,8 +29,7 @@ from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
 from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key, with_keys
-from tui_gru.tui.widgets.overlay import Overlay
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, View
 
 if TYPE_CHECKING:
     from tui_gru.tui.panels.lists.origin import OriginPanel
@@ -101,7 +100,7 @@ class MainScreen(GuardedScreen):
         return self.runner.expecting or self.overlays.expecting or self.panels.expecting
 
     @property
-    def overlay(self) -> Overlay | None:
+    def overlay(self) -> SnapshotPanel | None:
         """The overlay that covers the blackboard, None if there is none."""
         return self.overlays.overlay
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from textual.widget import Widget
 
-from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
+
+
+COVERING = "-overlay"  # the class of an overlay, by which main.tcss lays it out
 
 
 class OverlayHost:
@@ -19,21 +22,27 @@ class OverlayHost:
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._coming: Overlay | None = None  # the overlay that is being mounted
+        self._coming: SnapshotPanel | None = None  # the overlay that is being mounted
         self._came_from: Widget | None = None  # the widget that had the focus before the overlay
 
     @property
-    def overlay(self) -> Overlay | None:
+    def overlay(self) -> SnapshotPanel | None:
         """The overlay that covers the blackboard, None if there is none."""
-        board = self._screen.panels.board
-        return next((panel for panel in board.children if isinstance(panel, Overlay)), None) if board is not None else None
+        return next(iter(self._overlays), None)
+
+    @property
+    def _overlays(self) -> list[SnapshotPanel]:
+        """The overlay, and those before it that are not removed yet."""
+        if (board := self._screen.panels.board) is None:
+            return []
+        return [panel for panel in board.query_children(SnapshotPanel) if panel.has_class(COVERING)]
 
     @property
     def expecting(self) -> bool:
         """True while an overlay is being mounted, which the next key may be meant for."""
         return self._coming is not None
 
-    def cover(self, overlay: Overlay, *, of_this_moment: bool = False, then: Callable[[], object] | None = None) -> None:
+    def cover(self, overlay: SnapshotPanel, *, of_this_moment: bool = False, then: Callable[[], object] | None = None) -> None:
         """Cover the blackboard with a panel, which gets the focus, every snapshot, and the keys typed until it is mounted.
 
         With `of_this_moment`, the overlay is closed when this moment is no longer part of the timeline. `then` is called once it is
@@ -43,16 +52,17 @@ class OverlayHost:
             overlay.read_at = self._screen.session.anchor()
         if self.overlay is None and self._coming is None:
             self._came_from = self._screen.in_use
+        overlay.add_class(COVERING)
         self._coming = overlay
         work: Callable[[], Awaitable[None]] = partial(self._lay, overlay, then)  # not a coroutine, which warns if never awaited
         self._screen.run_worker(work, exclusive=True, group="overlay")
 
-    async def _lay(self, overlay: Overlay, then: Callable[[], object] | None) -> None:
+    async def _lay(self, overlay: SnapshotPanel, then: Callable[[], object] | None) -> None:
         screen = self._screen
         try:
             board = screen.panels.board
             assert board is not None
-            for earlier in screen.query(Overlay):
+            for earlier in self._overlays:
                 await earlier.remove()
             await board.mount(overlay)
             board.add_class("-covered", update=False)  # the next line updates it
@@ -67,7 +77,7 @@ class OverlayHost:
 
     def lift(self) -> None:
         """Close the overlay, and return the focus to where it was."""
-        for overlay in self._screen.query(Overlay):
+        for overlay in self._overlays:
             overlay.read_at = None  # such that `lift_what_is_gone` ignores it until it is removed
             overlay.remove()
         if (board := self._screen.panels.board) is not None:

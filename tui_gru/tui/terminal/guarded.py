@@ -5,6 +5,8 @@ The app can also suspend drawing, and a view keeps its lines until a part of it 
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 from textual.app import App
 from textual.events import Key, ScreenResume
 from textual.geometry import Region, Size
@@ -13,6 +15,10 @@ from textual.screen import Screen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.worker import WorkerFailed
+
+V = TypeVar("V", bound=ScrollView)
+#: Lines, and the region of a view that they show.
+KeptLines = tuple[Region, list[Strip]]
 
 
 class GuardedApp(App[None]):
@@ -106,28 +112,30 @@ class GuardedScreen(Screen[None]):
             self.failed(error, doing(message))
 
 
-class GuardedView(ScrollView):
-    """A scroll view whose screen reports its errors.
+def guarded(kind: type[V]) -> type[V]:
+    """Decorate the class of a scroll view: its screen reports its errors, and `lines_kept` is set to None once Textual marks a part
+    of it to be drawn again.
 
-    `lines_kept` has the lines that it has drawn, and the region of the view that they show; it is None once Textual marks a part
-    to be drawn again. Whenever any widget is drawn, Textual asks all those on the screen for their lines. It keeps these too, but
-    puts them together anew each time, which takes longer than all that has changed.
+    Whenever any widget is drawn, Textual asks all those on the screen for their lines. It keeps these too, but puts them together
+    anew each time, which takes longer than all that has changed.
     """
+    dispatch, set_dirty = kind._dispatch_message, kind._set_dirty
 
-    lines_kept: tuple[Region, list[Strip]] | None = None
-
-    async def _dispatch_message(self, message: Message) -> None:
+    async def dispatch_and_report(view: V, message: Message) -> None:
         try:
-            await super()._dispatch_message(message)
+            await dispatch(view, message)
         except Exception as error:
-            screen = self.screen if self.is_attached else None
+            screen = view.screen if view.is_attached else None
             if not isinstance(screen, GuardedScreen):
                 raise
-            screen.failed(error, f"{doing(message)} in {type(self).__name__}")
+            screen.failed(error, f"{doing(message)} in {type(view).__name__}")
 
-    def _set_dirty(self, *regions: Region) -> None:
-        self.lines_kept = None
-        super()._set_dirty(*regions)
+    def forget_lines(view: Any, *regions: Region) -> None:
+        view.lines_kept = None
+        set_dirty(view, *regions)
+
+    kind._dispatch_message, kind._set_dirty = dispatch_and_report, forget_lines  # type: ignore[assignment]
+    return kind
 
 
 def doing(message: Message) -> str:

@@ -12,7 +12,7 @@ from textual.message import Message
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.screens.runner import problem_of
 from tui_gru.tui.verbs.verb import Arguments
-from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checks.checking import Check, Report
@@ -40,7 +40,7 @@ class Checked(Message):
 
 def checking(screen: MainScreen) -> bool:
     """True while a check is running."""
-    return any(getattr(overlay, "waiting", False) for overlay in screen.query(Overlay))
+    return any(getattr(overlay, "waiting", False) for overlay in screen.query(SnapshotPanel))
 
 
 def check(screen: MainScreen, rest: Arguments) -> None:

@@ -9,12 +9,13 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_gru.tui.look.characters import fitting, folded
 from tui_gru.tui.look.glyphs import ASCII, transliterate
 from tui_gru.tui.look.themes import Palette, palette_of
-from tui_gru.tui.terminal.guarded import GuardedView
+from tui_gru.tui.terminal.guarded import KeptLines, guarded
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
@@ -55,7 +56,8 @@ class Rows(Sequence[Strip]):
 NOTHING = Rows(0, 0, lambda _: ())
 
 
-class Panel(GuardedView, can_focus=True):
+@guarded
+class Panel(ScrollView, can_focus=True):
     """A panel. Subclasses implement `build`, and call `refresh_content` when its result would change.
 
     Content larger than the panel can be scrolled with keys and wheel; scroll bars are shown only if needed. A panel that is not on
@@ -89,6 +91,9 @@ class Panel(GuardedView, can_focus=True):
 
     #: True if the content could not be built.
     failed = False
+
+    #: The lines drawn last; None if they must be drawn again.
+    lines_kept: KeptLines | None = None
 
     _version = 0
     _ground = Style()  # the style beneath the content

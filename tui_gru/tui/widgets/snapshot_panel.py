@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from textual.containers import Container
@@ -16,6 +16,9 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.widgets.boxes import EMPTY, Box
 from tui_gru.tui.widgets.panel import Panel, Rows
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.timeline.timeline import Anchor
 
 #: The texts in the border: the title, and a note below. Of a list of hints, as many as fit are shown.
 Titles = tuple[str | Content | None, str | Content | list[str] | None]
@@ -63,6 +66,9 @@ class SnapshotPanel(Panel):
 
     #: What the panel shows while two branches are compared.
     COMPARED: ClassVar[Compared] = Compared.ALONE
+
+    #: The moment to which the content belongs, None if it belongs to every moment.
+    read_at: Anchor | None = None
 
     _snapshot: Snapshot | None = None
     _view = View()

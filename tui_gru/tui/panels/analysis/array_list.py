@@ -23,7 +23,7 @@ from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heat_frame import histogram
-from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import Titles, View, contents
 

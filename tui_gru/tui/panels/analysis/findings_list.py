@@ -14,7 +14,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.verbs.verb import with_keys
-from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."

@@ -25,14 +25,13 @@ from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import columns
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
-from tui_gru.tui.widgets.snapshot_panel import Titles
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
 
 _MEASURES = ("gradient", "occlusion")
 
 
-class InfluenceMap(Overlay):
+class InfluenceMap(SnapshotPanel):
     """The influence on one prediction. Left and right go to the previous and next timestep, up and down to another row.
 
     Both measures are shown if there is room, otherwise the one chosen by tab.

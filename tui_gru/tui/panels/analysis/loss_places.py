@@ -24,7 +24,7 @@ from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Row
-from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _GROUPS = ("class of character", "timestep", "row")

@@ -29,9 +29,8 @@ from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import levels
-from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
-from tui_gru.tui.widgets.snapshot_panel import Titles, View
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 SORTS = ("by class", "by variation", "by number", "like this one")
 _NOTES = (
@@ -46,7 +45,7 @@ _WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
 
 
-class UnitsMap(Overlay):
+class UnitsMap(SnapshotPanel):
     """The units of a layer over time. Over a row of the batch, it follows the snapshot; over a whole text, it is fixed."""
 
     ABOUT = "A value of every unit over the text: where each is active, and the class of characters with which it correlates."

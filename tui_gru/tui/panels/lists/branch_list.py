@@ -20,7 +20,7 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Row
-from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 HEAD = ("branch", "left its source at", "newest", "loss")

@@ -20,7 +20,7 @@ from tui_gru.engine.data.tokens import Text, counted
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.verbs.verb import with_keys
-from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.plots.time_scale import place_name
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
 

@@ -15,7 +15,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.panels.lists.check_table import Table, waiting
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip
-from tui_gru.tui.widgets.overlay import ListOverlay
+from tui_gru.tui.widgets.list_overlay import ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles
 
 SPIN = 0.1  # seconds

@@ -14,14 +14,13 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, text, vstack
-from tui_gru.tui.widgets.overlay import Overlay
-from tui_gru.tui.widgets.snapshot_panel import Titles, View
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 #: Cells for a sign; a longer one is put on a separate line.
 _SIGN = 16
 
 
-class Legend(Overlay):
+class Legend(SnapshotPanel):
     """The legend. It is independent of the moment, so it stays until it is closed."""
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:

@@ -25,8 +25,7 @@ from tui_gru.tui.look.glyphs import Glyphs, transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Box, from_rows
-from tui_gru.tui.widgets.overlay import Overlay
-from tui_gru.tui.widgets.snapshot_panel import Titles, View
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 BAR, MADE = 8, 40  # cells: of the bar of a share, and the least of the expression beside a bar
 SHARE = 8  # cells of a share in per cent
@@ -126,7 +125,7 @@ class AboutNumber(Message):
     number: ValueRef
 
 
-class OriginPanel(Overlay):
+class OriginPanel(SnapshotPanel):
     """Draws a `Leaf`. Posts messages to follow a number, and to compute the terms of a node in another batch."""
 
     ABOUT = (

@@ -22,7 +22,7 @@ from tui_gru.tui.panels.program.listing import clauses, sign_of
 from tui_gru.tui.panels.program.watches import just_changed, written_value
 from tui_gru.tui.verbs.verb import sign_of_key, with_keys
 from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, pad, text, vstack
-from tui_gru.tui.widgets.overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 Entry = Breakpoint | Watch | Mark

@@ -22,8 +22,7 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar, bars
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, hstack, text, vstack
-from tui_gru.tui.widgets.overlay import Overlay
-from tui_gru.tui.widgets.snapshot_panel import Titles, View
+from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 BAR = 12
 #: Cells: the least and the most of a bar of the loss, and the most of a block of bars of a prediction.
@@ -33,7 +32,7 @@ _MOST, _CLASSES = 5, 6
 _GAP = 3
 
 
-class WhatIfPanel(Overlay):
+class WhatIfPanel(SnapshotPanel):
     """The effect of a supposed value. Enter applies it, `+` and `-` change it, space unfolds all differences."""
 
     ABOUT = "The effect of another value in this batch. Nothing has changed yet: enter applies it, + and - change it."

@@ -1,9 +1,9 @@
-"""Overlays, which are panels that cover the blackboard: derivations, maps, and lists with a cursor."""
+"""A list with a cursor, which covers the blackboard."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
 from textual import events
@@ -15,19 +15,7 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
-if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.timeline import Anchor
-
 _MARK = "▸ "
-
-
-class Overlay(SnapshotPanel):
-    """A panel that the screen closes on escape. Keys without a binding here go to the screen."""
-
-    #: The moment to which the content belongs, None if it belongs to every moment.
-    read_at: Anchor | None = None
-
-    DEFAULT_CSS = "Overlay { height: 1fr; width: 1fr; }"
 
 
 class Line(NamedTuple):
@@ -37,7 +25,7 @@ class Line(NamedTuple):
     entry: int | None = None
 
 
-class ListOverlay(Overlay):
+class ListOverlay(SnapshotPanel):
     """A list with a cursor. Subclasses implement its rows (`lines`) and what enter does with the entry under the cursor (`choose`).
 
     A subclass that draws its entries itself (`content`) implements `entries` and `entry_at` instead of `lines`.
