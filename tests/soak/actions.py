@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
-from tests.debugger.deriving import assert_adds_up
+from tests.debugger.deriving import assert_adds_up, walk
 from tests.debugger.oracle import CONDITIONS, same
 from tests.debugger.test_session_laws import SessionMachine
 from tests.soak.blocks import run_blocks
@@ -63,7 +63,7 @@ class SoakMachine(SessionMachine):
         index = tuple(data.draw(st.integers(0, size - 1)) for size in np.shape(value))
         node = self.session.explain(name, index)
         assert same(node.value, float(np.asarray(value)[index]))
-        if all(math.isfinite(each.value) for each in node.walk(1)):
+        if all(math.isfinite(each.value) for each in walk(node, 1)):
             assert_adds_up(node, 1, self.config.dtype)
         with suppress(TuiGruError):  # not tested here: test_what_if has the properties of what-if
             self.session.what_if(name, index, 0.5)
