@@ -107,6 +107,8 @@ def test_an_optimizer_is_a_name_or_a_file(tmp_path):
     for wrong in ("adm", "", 3, None, "sgd.cell"):
         with pytest.raises(TuiGruError, match=r"optimizer must be sgd, momentum, adam or the name of an .update file, not "):
             Session(optimizer=wrong)
+    with pytest.raises(TuiGruError, match=r"optimizer must be .* not 3"):
+        Session(optimizer=3, optimizer_text=RMS)
     with pytest.raises(TuiGruError, match=r"missing.update: No such file or directory; check the name"):
         Session(optimizer=str(tmp_path / "missing.update"))
 

@@ -209,7 +209,7 @@ def _optimizer(options: dict[str, Any]) -> dict[str, Any]:
     rule, text = options.get("optimizer", Config.optimizer), options.get("optimizer_text", "")
     if isinstance(rule, str):
         rule, text = _equations("optimizer", rule, "update", text)
-    if not text and rule not in OPTIMIZERS:
+    if not isinstance(rule, str) or (not text and rule not in OPTIMIZERS):
         words = f"optimizer must be {', '.join(OPTIMIZERS)} or the name of an .update file, not {arguments.shown(rule)}"
         raise TuiGruError(words, option="optimizer")
     return {"optimizer": rule, "optimizer_text": text}
