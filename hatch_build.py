@@ -1,0 +1,30 @@
+"""Writes the long description and the addresses of the package's metadata, from the README and the address in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+PICTURE = re.compile(r"^!\[([^]]*)\]\((?!https?:)([^)]+)\)\n\n?", re.MULTILINE)
+
+
+class Metadata(MetadataHookInterface):
+    """Sets the fields that pyproject.toml lists as dynamic."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set `readme` and `urls`."""
+        repository = self.config["repository"].rstrip("/")
+        text = Path(self.root, "README.md").read_text(encoding="utf-8")
+        metadata["readme"] = {
+            "content-type": "text/markdown",
+            "text": long_description(text, repository and f"{repository}/{self.config['pictures']}"),
+        }
+        metadata["urls"] = {} if not repository else {"Source": repository, "Changelog": f"{repository}#changes"}
+
+
+def long_description(text: str, folder: str) -> str:
+    """Return the text with absolute addresses of its pictures, which are in `folder`; if that is empty, without the pictures."""
+    return PICTURE.sub(rf"![\1]({folder}/\2)\n\n" if folder else "", text)

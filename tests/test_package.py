@@ -1,0 +1,107 @@
+"""What is published: the contents of the wheel and the source archive, and their metadata."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PICTURE = re.compile(r"!\[[^]]*\]\(([^)]*)\)")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    """The files of the wheel by name."""
+    (path,) = built.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    (name,) = (name for name in wheel if name.endswith("/METADATA"))
+    return message_from_bytes(wheel[name])
+
+
+def test_the_wheel_has_the_package_whole_and_nothing_else(wheel):
+    folder = ROOT / "tui_gru"
+    ours = {path.relative_to(ROOT).as_posix(): path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert {name for name in wheel if ".dist-info/" not in name} == set(ours)
+    assert all(wheel[name] == path.read_bytes() for name, path in ours.items())
+    data = ("py.typed", "engine/running/tutorial_weights.bin", "models/cells/gru.cell", "tui/screens/main.tcss")
+    assert {f"tui_gru/{name}" for name in data} <= set(wheel)
+
+
+def test_the_licence_is_in_the_metadata_and_beside_them(wheel, metadata):
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
+    (name,) = (name for name in wheel if name.endswith("/licenses/LICENSE"))
+    assert wheel[name].startswith(b"MIT License\n\nCopyright (c) 2026 the tui_gru authors\n")
+
+
+def test_the_metadata_say_what_it_is(metadata):
+    assert metadata["Author"] == "the tui_gru authors"
+    assert {"gru", "terminal"} <= set(metadata["Keywords"].split(","))
+    classifiers = metadata.get_all("Classifier")
+    assert "Typing :: Typed" in classifiers
+    assert not [each for each in classifiers if each.startswith("License ::")]  # refused beside a license expression
+
+
+def test_every_classifier_is_known(metadata):
+    from trove_classifiers import classifiers as known
+
+    assert set(metadata.get_all("Classifier")) <= set(known)
+
+
+def test_the_long_description_is_the_readme_without_relative_pictures(metadata):
+    text = metadata.get_payload(decode=True).decode()
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["metadata"]["hooks"]["custom"]
+    assert all(url.startswith("https://") for url in PICTURE.findall(text))
+    assert bool(PICTURE.findall(text)) is bool(metadata.get_all("Project-URL")) is bool(address["repository"])
+    headings = re.findall(r"^#+ .*$", README, re.MULTILINE)
+    assert re.findall(r"^#+ .*$", text, re.MULTILINE) == headings
+    assert len(headings) > 10
+
+
+def test_with_the_address_of_the_repository_every_picture_is_absolute():
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    text, pictures = hook.long_description(README, "https://host.example/owner/name/raw/HEAD"), PICTURE.findall(README)
+    assert len(pictures) > 10
+    assert all((ROOT / picture).is_file() for picture in pictures)
+    assert PICTURE.findall(text) == [f"https://host.example/owner/name/raw/HEAD/{picture}" for picture in pictures]
+    assert re.sub(r"https://host.example/owner/name/raw/HEAD/", "", text) == README
+
+    metadata = {}
+    config = {"repository": "https://host.example/owner/name/", "pictures": "raw/HEAD"}
+    hook.Metadata(str(ROOT), config).update(metadata)
+    assert metadata["readme"]["text"] == text
+    urls = {"Source": "https://host.example/owner/name", "Changelog": "https://host.example/owner/name#changes"}
+    assert metadata["urls"] == urls
+    assert "## Changes\n" in README
+
+
+def test_the_source_archive_can_be_tested(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "hatch_build.py", "tests/test_package.py", "screenshots/main.svg"} <= names
+    assert not [name for name in names if name.startswith((".venv", ".git/")) or "__pycache__" in name]
