@@ -38,6 +38,19 @@ CELLS = {
     "a vector of weights through a matrix": "h = tanh(x W + h_prev U + σ(b) U)",
     "a mean of a matrix of weights": "h = tanh(x W + h_prev U + mean W over the vocabulary)",
     "a vector of weights in a sum over the units": "h = tanh(x W + h_prev U + Σ (b − tanh(h_prev)) over units)",
+    "a bias in a sum over the rows": "m = Σ (h_prev + b) over rows\nh = tanh(0.1 ⊙ m + x W + h_prev U)",
+    "a bias in a mean over the rows": "m = mean (h_prev U + b) over rows\nh = tanh(m + x W)",
+    "a number of each row in a sum over the units": (
+        "m = mean h_prev over units\nu = Σ (m + h_prev U) over units\nh = tanh(u + x W)"
+    ),
+    "one number in a sum over the units and the rows": (
+        "m = mean mean h_prev over rows over units\nn = Σ Σ (m + h_prev) over units over rows\nh = tanh(0.1 ⊙ n + x W + h_prev U)"
+    ),
+    "a vector of the batch in a sum over the rows": (
+        "m = mean h_prev over rows\nn = Σ (m + h_prev U) over rows\nh = tanh(0.3 ⊙ n + x W)"
+    ),
+    "a sum of the logs of a softmax": "s = softmax(x W + h_prev U)\nl = Σ (log s) over units\nh = tanh(0.1 ⊙ l + x W)",
+    "the joined form of a GRU": "r = σ([x, h_prev] P)\nh = tanh([x, r ⊙ h_prev] W + h_prev U)",
     "a labelled part of weights alone, read twice": "a = x W + (p: b ⊙ b)\nh = tanh(a + h_prev U ⊙ p)",
     "a transposed weight": "h = tanh(x W + h_prev Uᵀ)",
     "a joined input": "j = [x, h_prev]\nh = tanh(j W + h_prev U)",

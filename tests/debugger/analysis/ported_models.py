@@ -17,6 +17,7 @@ from tui_gru import Session
 
 T, B, IN, H = 7, 5, 3, 4
 LENGTHS = np.array([7, 3, 5, 7, 2])
+IN_GATES = torch.arange(3 * H) < 2 * H  # of the entries of a bias: those of z and r
 Weights = dict[str, Tensor]
 
 _folder = tempfile.TemporaryDirectory()
@@ -90,8 +91,7 @@ def copied(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
 
 def summed_in_gates(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
     """Merge the two biases of z and r, which does not change the output."""
-    gate = torch.arange(3 * H) < 2 * H
-    return torch.where(gate, b + b_h, b), torch.where(gate, 0, b_h)
+    return torch.where(IN_GATES, b + b_h, b), torch.where(IN_GATES, 0, b_h)
 
 
 def without_second(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,29 +112,31 @@ def padded_with_zeros(*, within: bool = False) -> Session:
 
 
 class Adam(torch.optim.Optimizer):
-    """Adam, with or without bias correction."""
+    """Adam, with or without bias correction. All but a share of the entries of each parameter go a tenth too far."""
 
-    def __init__(self, parameters: Any, *, corrected: bool) -> None:
-        super().__init__(parameters, {"lr": 0.01, "betas": (0.9, 0.999)})
-        self.corrected = corrected
+    def __init__(self, parameters: Any, *, corrected: bool, betas: tuple[float, float] = (0.9, 0.999), share: float = 1.0) -> None:
+        super().__init__(parameters, {"lr": 0.01, "betas": betas})
+        self.corrected, self.betas, self.share = corrected, betas, share
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for p in self.param_groups[0]["params"]:
             state = self.state[p]
             n = state["n"] = state.get("n", 0) + 1
-            m = state["m"] = 0.9 * state.get("m", 0) + 0.1 * p.grad
-            v = state["v"] = 0.999 * state.get("v", 0) + 0.001 * p.grad**2
+            beta1, beta2 = self.betas
+            m = state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * p.grad
+            v = state["v"] = beta2 * state.get("v", 0) + (1 - beta2) * p.grad**2
             if self.corrected:
-                m, v = m / (1 - 0.9**n), v / (1 - 0.999**n)
-            p -= 0.01 * m / (v.sqrt() + 1e-8)
+                m, v = m / (1 - beta1**n), v / (1 - beta2**n)
+            farther = torch.linspace(0, 1, p.numel()).reshape(p.shape) > self.share
+            p -= 0.01 * m / (v.sqrt() + 1e-8) * torch.where(farther, 1.1, 1.0)
 
 
-def recorded(*, corrected: bool, first: int = 0) -> Session:
+def recorded(*, corrected: bool, first: int = 0, **options: Any) -> Session:
     """Return a recording of a few steps of Adam."""
     folder = Path(tempfile.mkdtemp(dir=_folder.name)) / "run.gru"
     gru = module()
-    optimizer = Adam(gru.parameters(), corrected=corrected)
+    optimizer = Adam(gru.parameters(), corrected=corrected, **options)
     for _ in range(first):
         _learn(gru, optimizer)
     with tui_gru.record(folder, gru, optimizer, every=1) as recorder:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.debugger.analysis import ported_models as ported
 from tests.debugger.models import parametrize
@@ -17,6 +18,7 @@ from tests.interop.recording.runs import recorded
 from tests.soak.healthy import block
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis.findings.table import TABLE
+from tui_gru.engine.numbers import rounded
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
 LEARNED = {"text": TEXT, "hidden_size": 8, "batch_size": 4, "seq_length": 8}
@@ -314,6 +316,116 @@ def test_mistakes_of_a_port(name):
     found = session.findings()
     assert {each.name for each in found} == expected
     can_be_followed(session, found)
+
+
+GATES = {"z": "update gate z", "r": "reset gate r", "n": "candidate"}
+
+
+@pytest.mark.parametrize("order", ["zrn", "rnz", "nzr", "nrz", "znr"])
+def test_which_gates_are_mixed_up(order):
+    """torch stacks r, z and n; whatever is read as another gate is named with what it is."""
+    (found,) = ported.reading(order=order).findings()
+    moved = {
+        f"the {GATES[read]} here is the {GATES[stored]} there" for read, stored in zip(order, "rzn", strict=True) if read != stored
+    }
+    title, _, said = found.title.partition(": ")
+    assert (title, set(said.split(", "))) == ("the gates are in another order", moved)
+
+
+def without(which: str, of: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return a change of the biases that omits those of x W ("ih") or of h U ("hh") of the gates z and r, of the candidate, or of
+    all."""
+    start, end = {"z and r": (0, 2), "the candidate": (2, 3), "z, r and the candidate": (0, 3)}[of]
+    left = torch.ones(3 * ported.H)
+    left[start * ported.H : end * ported.H] = 0
+    return (lambda b, b_h: (left * b, b_h)) if which == "ih" else (lambda b, b_h: (b, left * b_h))
+
+
+@pytest.mark.parametrize("of", ["z and r", "the candidate", "z, r and the candidate"])
+@pytest.mark.parametrize(("which", "to"), [("ih", "x W"), ("hh", "hₜ₋₁ U")])
+def test_which_bias_is_left_out(which, to, of):
+    (found,) = ported.biases(ported.kept, without(which, of)).findings()
+    assert found.title == f"the other program omits the bias of {of} that is added to {to}"
+    assert found.cure == f"add bias_{which} to the other bias when you convert the weights"
+
+
+SAID = {
+    "a gate function": (
+        lambda: ported.reading(gate="hard_sigmoid"),
+        "the activation function of the gates is σ(a), not clip(a / 5 + 0.5)",
+        "--gate sigmoid",
+    ),
+    "reset": (lambda: ported.reading(reset="before"), "the reset gate is applied after the product with U", "--reset after"),
+    "z": (
+        lambda: ported.reading(z="takes"),
+        "the update gate has the opposite meaning: z near 1 keeps the old state",
+        "--z keeps, or negate all weights and biases of z",
+    ),
+    "doubled in the file": (
+        lambda: ported.biases(ported.copied, ported.summed),
+        "the biases of z, r and the candidate are counted twice",
+        "store the bias in bias_ih, and 0 in bias_hh",
+    ),
+    "gates doubled by the other program": (
+        lambda: ported.biases(ported.kept, lambda b, b_h: tuple(torch.where(ported.IN_GATES, 2 * each, each) for each in (b, b_h))),
+        "the other program adds the biases of z and r twice",
+        "add each bias once in the other program, or double the biases here",
+    ),
+    "merged in the file": (
+        lambda: ported.biases(ported.summed, ported.kept),
+        "the two biases of the candidate were merged",
+        "keep the two biases apart: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
+    ),
+    "merged by the other program": (
+        lambda: ported.biases(ported.kept, ported.summed),
+        "the two biases of the candidate were merged by the other program",
+        "keep the two biases apart: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
+    ),
+    "mixed by the other program": (
+        lambda: ported.other_output(lambda gru, x: gru(x.swapaxes(0, 1).reshape(x.shape))[0]),
+        "a reshape has mixed the batch and time axes",
+        "replace X.reshape by X.transpose(1, 0, 2) in the other program",
+    ),
+    "mixed here": (
+        lambda: ported.other_output(lambda gru, x: gru(x.reshape(ported.B, ported.T, -1).swapaxes(0, 1))[0]),
+        "a reshape has mixed the batch and time axes",
+        "replace X.reshape by X.transpose(1, 0, 2) for this input",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_is_said_of_a_mistake(name):
+    """The title, the cure, and the number that differs most from that of torch."""
+    open_, title, cure = SAID[name]
+    session = open_()
+    (found,) = session.findings()
+    assert (found.title, found.cure) == (title, cure)
+    expected = session.config.given.batches[0].expected
+    ours = np.array([session.value("h", t=t) for t in range(ported.T)])
+    t, row, unit = np.unravel_index(np.argmax(np.abs(ours - expected)), ours.shape)
+    number = found.evidence[0].number
+    assert (number.name, number.index, number.t) == ("h", (row, unit), t)
+    words = f"h[row {row + 1}, unit {unit + 1}] = {rounded(ours[t, row, unit])} at t {t + 1}; "
+    assert found.evidence[0].words == words + f"expected: {rounded(float(expected[t, row, unit]))}"
+
+
+@pytest.mark.parametrize(
+    ("betas", "share", "found"),
+    [
+        ((0.9, 0.992), 1.0, True),  # 0.1 / √0.008 = 1.118
+        ((0.9, 0.9915), 1.0, False),  # 1.085, too near 1 to be told from it
+        ((0.5, 0.99), 1.0, True),
+        ((0.9, 0.999), 0.92, True),
+        ((0.9, 0.999), 0.87, False),
+    ],
+)
+def test_a_first_step_of_adam_is_too_long(betas, share, found):
+    """A step of so many of the weights is as long as it is without bias correction; the others are a tenth longer."""
+    session = ported.recorded(corrected=False, betas=betas, share=share)
+    expected = (1 - betas[0]) / math.sqrt(1 - betas[1])
+    titles = [each.title for each in session.findings()]
+    assert titles == [f"Adam has no bias correction: its first step is {rounded(expected)} times the learning rate"] * found
 
 
 def test_nan_in_the_inputs_of_a_model_file_is_found_where_it_is_read():

@@ -1,0 +1,486 @@
+"""The limits of the findings: just beyond a limit there is a finding, just within it there is none.
+
+The models are so simple that the number that a limit is compared with follows from a formula, and the update multiplies every
+weight by the same number, whatever its gradient is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from tui_gru import Session
+
+LETTERS = "abcdefghij"
+#: After an update, every weight is 1 + η times what it was.
+GROWTH = "symbol learning_rate η\nsetting η = 0\nW = W + η ⊙ W"
+#: The state is 0, so that the logits are the last bias.
+SILENT = "reads x\nstate h : H\nparameters Wh\nh = 0 ⊙ (h_prev + x Wh)"
+#: A gate, and a candidate that is the same at all timesteps.
+GATED = "reads x\nstate h : H\nparameters Wz bz bh\nz = σ(x Wz + bz)\nh = z ⊙ h_prev + (1 − z) ⊙ tanh(bh)"
+#: A state that depends on the last character alone.
+FORGETFUL = "reads x\nstate h : H\nparameters Wh\nh = tanh(x Wh + 0 ⊙ h_prev)"
+Weights = Mapping[str, object]
+
+
+def still(text: str, batches: int = 1, weights: Weights | None = None, **options) -> Session:
+    """Return a session of one row on a text, whose batches are consecutive parts of it, after so many batches.
+
+    Its first weights are drawn, except those that are given.
+    """
+    plain = {"cell": "own.cell", "cell_text": SILENT, "optimizer": "mine.update", "optimizer_text": GROWTH, "learning_rate": 0.0}
+    plain |= {"hidden_size": 4, "batch_size": 1, "dtype": "float64", "layout": "contiguous", "init": "torch", "clip": 0.0}
+    session = Session(**{"text": text, **plain, **options})
+    session.learning = True
+    set_weights(session, **(weights or {}))
+    session.step("batch", batches)
+    return session
+
+
+def set_weights(session: Session, **weights: object) -> None:
+    """Set whole parameters; a value is broadcast to the shape of its parameter."""
+    for name, value in weights.items():
+        shape = session.parameter(name).shape
+        for index, entry in zip(np.ndindex(shape), np.broadcast_to(value, shape).flat, strict=True):
+            session.edit(name, index, float(entry))
+
+
+def cycle(length: int, letters: str = LETTERS) -> str:
+    """Return a text in which the letters follow each other in the same order, with one more at the end."""
+    return (letters * (length // len(letters) + 2))[: length + 1]
+
+
+def first_bias(value: float, count: int) -> list[float]:
+    return [value] + [0.0] * (count - 1)
+
+
+def losing(bias: float, V: int, share: float) -> float:
+    """Return the loss where the first of V characters has this logit, the others 0, and it is this share of the targets."""
+    return math.log(V - 1 + math.exp(bias)) - bias * share
+
+
+def solved(rising: Callable[[float], float], goal: float, low: float, high: float) -> float:
+    """Return where a rising function reaches a goal."""
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < goal else (low, middle)
+    return low
+
+
+def titles(session: Session, name: str, held_out: str = "") -> list[str]:
+    return [found.title for found in session.findings(held_out=held_out) if found.name == name]
+
+
+def words(session: Session, name: str, held_out: str = "") -> str:
+    """Return the title, the cure and the evidence of the only finding of this name."""
+    (found,) = [found for found in session.findings(held_out=held_out) if found.name == name]
+    return " | ".join((found.title, found.cure, *(evidence.words for evidence in found.evidence)))
+
+
+# The loss of the first batch
+
+
+@pytest.mark.parametrize(
+    ("V", "share", "loss", "title"),
+    [
+        (8, 1 / 8, math.log(8) + 1.02, ["the first loss is far above log V"]),
+        (8, 1 / 8, math.log(8) + 0.98, []),
+        (3, 1 / 3, math.log(3) + 1.02, ["the first loss is far above log V"]),
+        (8, 1.0, math.log(8) / 2 - 0.02, ["the first loss is far below log V"]),
+        (8, 1.0, math.log(8) / 2 + 0.02, []),
+        (7, 1.0, math.log(7) / 2 - 0.02, []),
+    ],
+)
+def test_the_first_loss(V, share, loss, title):
+    letters = LETTERS[:V]
+    bias = solved(lambda b: losing(b, V, share) * (1 if share < 1 else -1), loss if share < 1 else -loss, 0.0, 50.0)
+    text = cycle(V, letters) if share < 1 else "a" * (V + 1)
+    session = still(text, weights={"by": first_bias(bias, V)}, vocabulary=letters, seq_length=V)
+    assert session.loss == pytest.approx(loss, abs=1e-9)
+    assert titles(session, "initial-loss") == title
+
+
+# The size of the steps
+
+
+def rising(bias: float, rate: float, batches: int = 16) -> Session:
+    """Every update makes the weights `rate` larger, and with them the loss; each of the eight characters is equally frequent."""
+    text = cycle(8 * batches, LETTERS[:8])
+    return still(text, batches, {"by": first_bias(bias, 8)}, learning_rate=rate, seq_length=8)
+
+
+def risen_by(bias: float, rate: float) -> float:
+    """Return the mean loss of the batches 9 … 16, relative to the first loss and a tenth."""
+    losses = [losing(bias * (1 + rate) ** k, 8, 1 / 8) for k in range(16)]
+    return (np.mean(losses[8:]) - 0.1) / losses[0]
+
+
+def test_a_rate_is_too_large_from_a_tenth_of_the_weights_on():
+    found = words(rising(3.0, 0.105), "rate-too-large")
+    assert "a step changes the weights by 10.5 %" in found
+    assert "--learning-rate 0.0105 or less" in found
+    assert not titles(rising(3.0, 0.095), "rate-too-large")
+    assert not titles(rising(3.0, 0.105, 15), "rate-too-large")
+
+
+@pytest.mark.parametrize(("times", "found"), [(1.21, True), (1.19, False)])
+def test_a_rate_is_too_large_only_if_the_loss_rises(times, found):
+    bias = solved(lambda b: risen_by(b, 0.105), times, 0.5, 5.0)
+    assert risen_by(bias, 0.105) == pytest.approx(times)
+    assert bool(titles(rising(bias, 0.105), "rate-too-large")) == found
+
+
+@pytest.mark.parametrize(
+    ("rate", "batches", "then", "found"),
+    [
+        (0.95e-5, 16, 1.0, True),
+        (1.05e-5, 16, 1.0, False),
+        (0.95e-5, 7, 1.0, False),
+        (0.95e-5, 16, 0.91, True),
+        (0.95e-5, 16, 0.89, False),
+        (0.0, 16, 1.0, True),
+    ],
+)
+def test_a_rate_is_too_small_if_the_loss_hardly_falls(rate, batches, then, found):
+    session = rising(5.0, rate, min(batches, 8))
+    lower = solved(lambda b: losing(b, 8, 1 / 8), then * losing(5.0, 8, 1 / 8), 0.0, 9.0)
+    if batches > 8:
+        set_weights(session, by=first_bias(lower, 8))
+        session.step("batch", batches - 8)
+    assert bool(titles(session, "rate-too-small")) == found
+    if found:
+        assert ("a --learning-rate that is not 0" in words(session, "rate-too-small")) == (rate == 0)
+
+
+# The loss at the end
+
+
+@pytest.mark.parametrize(
+    ("loss", "epochs", "batches", "title"),
+    [
+        (1.06, 20, 25, "single characters"),
+        (1.04, 20, 25, "pairs"),
+        (1.06, 19, 27, ""),
+        (1.06, 20, 24, ""),
+        (1.06, 21, 24, "single characters"),
+    ],
+)
+def test_a_table_of_characters(loss, epochs, batches, title):
+    """Every character is equally frequent, so that the table loses log V; the character before gives the next one away."""
+    text = cycle(8 * batches, LETTERS[:8])
+    bias = solved(lambda b: losing(b, 8, 1 / 8), loss * math.log(8), 0.0, 9.0)
+    session = still(text, epochs * batches, {"by": first_bias(bias, 8)}, seq_length=8)
+    assert titles(session, "worse-than-a-table") == ([f"the loss has settled above that of a table of {title}"] if title else [])
+
+
+@pytest.mark.parametrize(("then", "found"), [(0.995, True), (0.985, False)])
+def test_a_table_is_better_than_a_loss_that_has_settled(then, found):
+    text = cycle(8 * 25, LETTERS[:8])
+    session = still(text, 15 * 25, {"by": first_bias(5.0, 8)}, seq_length=8)
+    lower = solved(lambda b: losing(b, 8, 1 / 8), then * losing(5.0, 8, 1 / 8), 0.0, 9.0)
+    set_weights(session, by=first_bias(lower, 8))
+    session.step("batch", 5 * 25)
+    assert bool(titles(session, "worse-than-a-table")) == found
+
+
+def shunned(probability: float, batches: int, *, V: int = 10, length: int | None = None, seq_length: int | None = None) -> Session:
+    """The last of V equally frequent characters is predicted with this probability; the others with equal ones."""
+    bias = math.log(probability * (V - 1) / (1 - probability))
+    text = cycle(length or V, LETTERS[:V] if V <= 10 else LETTERS + "k")
+    return still(text, batches, {"by": [0.0] * (V - 1) + [bias]}, seq_length=seq_length or V)
+
+
+@pytest.mark.parametrize(
+    ("session", "found"),
+    [
+        (lambda: shunned(0.0099, 50), ["“j” is never predicted, although it is frequent"]),
+        (lambda: shunned(0.0101, 50), []),
+        (lambda: shunned(0.0099, 49), []),
+        (lambda: shunned(0.0099, 60, length=600), ["“j” is never predicted, although it is frequent"]),
+        (lambda: shunned(0.0099, 59, length=600), []),
+        (lambda: shunned(0.0001, 50, V=11), []),
+        (lambda: shunned(0.024, 50, V=4), ["“d” is never predicted, although it is frequent"]),
+        (lambda: shunned(0.032, 50, V=3), []),
+    ],
+    ids=["below", "above", "50 batches", "an epoch", "half an epoch", "rare", "32 targets", "24 targets"],
+)
+def test_a_frequent_character_is_never_predicted(session, found):
+    assert titles(session(), "never-predicted") == found
+
+
+@pytest.mark.parametrize(("rise", "letters", "found"), [(0.102, "a", True), (0.098, "a", False), (0.5, "abcdefgh", False)])
+def test_the_loss_on_a_held_out_text_has_risen(rise, letters, found):
+    """The weights grow, which suits a text of a's alone, and no other text."""
+    first, held_out = 2.0, "abcdefgh" * 3 + "a"
+
+    def risen(rate: float) -> float:
+        return losing(first * (1 + rate) ** 6, 8, 1 / 8) - losing(first * (1 + rate), 8, 1 / 8)
+
+    rate = solved(risen, rise, 0.0, 1.0)
+    text = (letters * 60)[:49]
+    session = still(text, 6, {"by": first_bias(first, 8)}, learning_rate=rate, vocabulary=LETTERS[:8], seq_length=8)
+    assert bool(titles(session, "overfitting", held_out)) == found
+    assert not titles(session, "overfitting")
+    if found:
+        assert "go back to batch 1 of epoch 1" in words(session, "overfitting", held_out)
+
+
+# Gradients
+
+
+def clipped(limit: float, large: int, small: int = 0) -> Session:
+    """In a batch of a's alone the gradient is only that of the last bias; where all characters are equally frequent, it is 0.
+    `limit` is relative to the norm of the first."""
+    norm = math.hypot(1 - 1 / 8, *[1 / 8] * 7)  # of the probabilities minus the targets
+    text = "a" + "a" * 8 * large + LETTERS[:8] * small
+    clip = {"clip": limit * norm, "optimizer_text": GROWTH}
+    return still(text, large + small, {"by": 0.0}, vocabulary=LETTERS[:8], seq_length=8, **clip)
+
+
+def test_most_gradients_are_clipped():
+    found = words(clipped(0.099, 9, 7), "mostly-clipped")
+    assert "in 9 of 16 steps the factor is below 0.1" in found
+    assert "batch 1 of epoch 1, with the factor 0.099" in found
+    assert not titles(clipped(0.101, 9, 7), "mostly-clipped")
+    assert not titles(clipped(0.099, 8, 8), "mostly-clipped")
+    assert titles(clipped(0.099, 8), "mostly-clipped")
+    assert not titles(clipped(0.099, 7), "mostly-clipped")
+
+
+#: A state whose gradient is FACTOR times as large one timestep earlier.
+LINEAR = "reads x\nstate h : H\nparameters Wh bh\nh = FACTOR ⊙ h_prev + x Wh + bh"
+#: A second state that does not forget.
+REMEMBERING = """reads x
+state h : H, c : H
+parameters Wc Wh
+c = 0.9 ⊙ c_prev + x Wc
+h = FACTOR ⊙ h_prev + x Wh + c"""
+#: The loss reads the second state through the next timestep only. n timesteps before that its gradient is (n + 1)·FACTORⁿ.
+LATER = REMEMBERING.replace("0.9", "FACTOR").replace("Wh + c", "Wh + c_prev")
+BACKWARDS = "reads x\nstate h : H backwards\nparameters Wh bh\nh = FACTOR ⊙ h_next + x Wh + bh"
+
+
+def linear(factor: float, cell: str = LINEAR, seq_length: int = 6, **options) -> Session:
+    text = cycle(60, LETTERS[:6])
+    cell = cell.replace("FACTOR", f"{factor}")
+    return still(text, cell_text=cell, carry="reset", seq_length=seq_length, **options)
+
+
+@pytest.mark.parametrize(
+    ("session", "begins"),
+    [
+        (lambda: linear(0.0995), 3),  # cubed below a thousandth
+        (lambda: linear(0.1005), None),
+        (lambda: linear(0.03), 4),
+        (lambda: linear(0.0009), 5),
+        (lambda: linear(0.0995, hidden_size=3), None),
+        (lambda: linear(0.0995, seq_length=4), 1),
+        (lambda: linear(0.0995, seq_length=3), None),
+        (lambda: linear(0.05, REMEMBERING), None),
+        (lambda: linear(0.062, LATER), 3),  # 4·0.062³ < 0.001
+        (lambda: linear(0.064, LATER), None),
+        (lambda: linear(0.05, BACKWARDS), None),
+    ],
+)
+def test_a_vanishing_gradient(session, begins):
+    session = session()
+    found = titles(session, "vanishing-gradient")
+    assert bool(found) == (begins is not None)
+    if begins is not None:
+        T = session.config.seq_length
+        assert f"| it is below a thousandth from t {begins} back" in words(session, "vanishing-gradient")
+        assert f"{T - begins} timestep{'s' * (T - begins > 1)} earlier" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("session", "times", "begins"),
+    [
+        (lambda: linear(10.05, seq_length=4), 10.05**3, 3),
+        (lambda: linear(9.95, seq_length=4), None, None),
+        (lambda: linear(9.95, seq_length=5), 9.95**4, 3),
+        (lambda: linear(2.1, seq_length=11), 2.1**10, 7),  # 2.1⁴ is the first above ten
+        (lambda: linear(10.05, BACKWARDS, seq_length=4), None, None),
+        (lambda: linear(1001.0, seq_length=2), 1001.0, 1),
+        (lambda: linear(999.0, seq_length=2), None, None),
+    ],
+)
+def test_an_exploding_gradient(session, times, begins):
+    session = session()
+    found = titles(session, "exploding-gradient")
+    assert bool(found) == (times is not None)
+    if times is not None:
+        said = float(found[0].split(" times as large")[0].split()[-1].replace(",", ""))
+        assert said == pytest.approx(times, rel=1e-2)
+        assert f"| it is over ten times as large from t {begins} on" in words(session, "exploding-gradient")
+
+
+def test_a_gradient_is_0_in_at_least_two_batches():
+    cell = "reads x\nstate h : H\nparameters Wh Wg bh\nh = tanh(x Wh + h_prev + relu(x Wg − 9) + bh)"
+    text = cycle(60, LETTERS[:6])
+    assert not titles(still(text, 1, seq_length=6, cell_text=cell), "zero-gradient")
+    session = still(text, 2, seq_length=6, cell_text=cell)
+    assert titles(session, "zero-gradient") == ["the gradient of Wg is exactly 0"]
+    assert "in the last 2 batches that learned" in words(session, "zero-gradient")
+
+
+def test_what_the_loss_of_the_tutorial_would_be_where_a_probability_is_0():
+    """The second of three characters has the probability 0; it is a target once in three."""
+    session = still(cycle(6, "abc"), 1, {"by": [0.0, -2000.0, 0.0]}, seq_length=6)
+    (found,) = [found for found in session.findings() if found.name == "softmax-underflow"]
+    assert (found.title, found.meaning.count("1 · log 0 = −∞")) == ("ŷ is exactly 0 for 6 entries", 1)
+    session = still(cycle(6, "abc"), 1, {"by": [0.0, 0.0, -2000.0]}, seq_length=6)
+    (found,) = [found for found in session.findings() if found.name == "softmax-underflow"]
+    assert found.meaning.count("0 · log 0 = NaN") == 1
+    assert "ŷ[row 1, “c”] = 0 at t 1 of batch 1 of epoch 1" in found.evidence[0].words
+
+
+# Units
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def gates(values: Sequence[float], entries: int = 10, batches: int = 1) -> Session:
+    """Return a session of T = 10 with these values of z, of every unit, in the first entries of the ten; in the others z is 0.5."""
+    open_ = [[0.0] * len(values)] * (10 - entries)
+    table = [[logit(value) for value in values]] * entries + open_
+    return still(cycle(90), batches, {"Wz": table, "bz": 0.0}, cell_text=GATED, hidden_size=len(values), seq_length=10)
+
+
+@pytest.mark.parametrize(
+    ("session", "found"),
+    [
+        (lambda: gates([0.902] * 3 + [0.5]), 3),
+        (lambda: gates([0.098] * 3 + [0.5]), 3),
+        (lambda: gates([0.902, 0.098, 0.5, 0.902]), 3),
+        (lambda: gates([0.898] * 4), 0),
+        (lambda: gates([0.102] * 4), 0),
+        (lambda: gates([0.902] * 2 + [0.5] * 2), 0),
+        (lambda: gates([0.902] * 3), 0),
+        (lambda: gates([0.902] * 4, 9), 4),
+        (lambda: gates([0.902] * 4, 8), 0),
+    ],
+)
+def test_a_gate_is_saturated_from_the_first_batch_on(session, found):
+    session = session()
+    expected = [f"z is saturated in {found} of {session.config.hidden_size} units, from the first batch on"] if found else []
+    assert titles(session, "saturated-gate") == expected
+
+
+def test_the_first_batch_has_four_entries_at_least():
+    assert not titles(still("abcabcabc", 1, {"bz": 9.0}, seq_length=3, cell_text=GATED), "saturated-gate")
+    assert titles(still("abcabcabc", 1, {"bz": 9.0}, seq_length=4, cell_text=GATED), "saturated-gate")
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "units", "found"),
+    [("z", 0.9902, 7, 7), ("z", 0.9898, 7, 0), ("z", 0.0098, 8, 8), ("z", 0.9902, 6, 0), ("tanh", 0.9999, 8, 0)],
+)
+def test_a_gate_is_saturated_in_the_end(gate, value, units, found):
+    cell = GATED if gate == "z" else GATED.replace("σ", "tanh")
+    session = still(cycle(90), 1, {"Wz": 0.0, "bz": 0.0}, hidden_size=8, seq_length=10, cell_text=cell)
+    bias = logit(value) if gate == "z" else math.atanh(value)
+    set_weights(session, bz=[bias] * units + [0.0] * (8 - units))
+    session.step("batch", 8)
+    assert titles(session, "saturated-gate") == ([f"z is saturated in {found} of 8 units"] if found else [])
+    if found:
+        low = value < 0.5
+        assert f"in the last 8 batches, {100 * low:.0f} %" in words(session, "saturated-gate")
+
+
+def kept(z: Sequence[float], candidate: float, batches: int = 8) -> Session:
+    """Return a session of T = 8 whose units keep these parts of their state and go to the same candidate, from 0 on."""
+    weights = {"Wz": 0.0, "bz": [logit(value) for value in z], "bh": math.atanh(candidate)}
+    return still(cycle(8 * 8, LETTERS[:8]), batches, weights, hidden_size=len(z), seq_length=8, cell_text=GATED)
+
+
+def candidate_for(z: float, span: float) -> float:
+    """Return the candidate for which a state varies by `span` from the first of 64 timesteps to the last."""
+    return span / (z - z**64)
+
+
+@pytest.mark.parametrize(
+    ("z", "candidate", "title"),
+    [
+        ([0.9902, 0.5, 0.5, 0.5], 0.05, ["unit 1 of h never changes: z keeps the old state"]),
+        ([0.9898, 0.5, 0.5, 0.5], 0.05, []),
+        ([0.5, 0.9902, 0.9902, 0.5], 0.05, ["unit 2 and unit 3 of h never change: z keeps the old state"]),
+        ([0.991, 0.5, 0.5, 0.5], candidate_for(0.991, 0.098), ["unit 1 of h never changes: z keeps the old state"]),
+        ([0.991, 0.5, 0.5, 0.5], candidate_for(0.991, 0.102), []),
+    ],
+)
+def test_a_gate_that_never_opens(z, candidate, title):
+    session = kept(z, candidate)
+    assert titles(session, "gate-never-opens") == title
+    values = [session.value("h", t=7)[0, 0]]
+    assert values == [pytest.approx(candidate * (1 - z[0] ** 64), abs=1e-9)]
+
+
+@pytest.mark.parametrize(("rare", "found"), [(2, True), (3, False)])
+def test_a_gate_may_open_in_a_hundredth_of_the_entries(rare, found):
+    text = ("a" * 99 + "b") * 2 + "a"
+    text = text.replace("a", "b", rare - 2)
+    session = still(text, 2, {"Wz": [[logit(0.995)] * 4, [0.0] * 4], "bz": 0.0, "bh": 0.0}, seq_length=200, cell_text=GATED)
+    assert bool(titles(session, "gate-never-opens")) == found
+
+
+def test_a_gate_that_is_shut_by_training_alone_or_in_a_short_run_is_not_found():
+    assert not titles(kept([0.999] * 4, 0.0, batches=3), "gate-never-opens")
+    assert titles(kept([0.999] * 4, 0.0, batches=4), "gate-never-opens")
+    session = kept([0.5] * 4, 0.0, batches=1)
+    set_weights(session, bz=9.0)
+    session.step("batch", 8)
+    assert not titles(session, "gate-never-opens")
+
+
+def varying(spans: Sequence[float], batches: int = 8) -> Session:
+    """Return a session on ababab… whose states vary by these spans."""
+    weights = [[math.atanh(sign * span / 2) for span in spans] for sign in (1, -1)]
+    return still(cycle(80, "ab"), batches, {"Wh": weights}, seq_length=8, hidden_size=len(spans), cell_text=FORGETFUL)
+
+
+@pytest.mark.parametrize(
+    ("spans", "title"),
+    [
+        ([0.98e-4, 1, 1, 1], ["unit 1 of h is dead"]),
+        ([1.02e-4, 1, 1, 1], []),
+        ([1, 1, 0, 1, 1], []),  # a fifth
+        ([1, 1, 0, 1, 0], ["unit 3 and unit 5 of h are dead"]),
+    ],
+)
+def test_a_dead_unit(spans, title):
+    assert titles(varying(spans), "dead-unit") == title
+    assert not titles(varying(spans, batches=3), "dead-unit")
+
+
+@pytest.mark.parametrize(("batches", "found"), [(99, False), (100, True)])
+def test_in_a_short_run_a_dead_unit_was_always_dead(batches, found):
+    session = varying([1, 1, 1, 1], batches=1)
+    set_weights(session, Wh=[[0.0, 0.5, 0.5, 0.5], [0.0, -0.5, -0.5, -0.5]])
+    session.step("batch", batches - 1)
+    assert bool(titles(session, "dead-unit")) == found
+
+
+def test_a_unit_that_lives_in_the_middle_of_a_run_is_not_dead():
+    session = varying([0, 1, 1, 1], batches=60)
+    set_weights(session, Wh=[[0.5] * 4, [-0.5] * 4])
+    session.step("batch", 2)
+    set_weights(session, Wh=[[0.0, 0.5, 0.5, 0.5], [0.0, -0.5, -0.5, -0.5]])
+    session.step("batch", 60)
+    assert not titles(session, "dead-unit")
+
+
+# The flow of data
+
+
+def test_rows_that_continue_are_told_from_rows_that_do_not():
+    """In the layout of the tutorial, batch 2 of two rows begins after both rows of batch 1."""
+    two = {"text": cycle(60), "batches": 2, "batch_size": 2, "seq_length": 5, "cell_text": FORGETFUL}
+    assert not titles(still(**two), "rows-do-not-continue")
+    assert not titles(still(**two, layout="tutorial", carry="reset"), "rows-do-not-continue")
+    found = words(still(**two, layout="tutorial"), "rows-do-not-continue")
+    assert "row 1 of batch 2 reads “abcde” from character 11 on, with the state after “abcde”, which ends at character 5" in found
