@@ -2,7 +2,9 @@
 
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -291,6 +293,38 @@ def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
             assert_same(session, again)
 
 
+def test_a_file_is_not_larger_than_its_contents(path, monkeypatch):
+    """Checkpoints that are written and then thinned out leave free pages in the file."""
+    monkeypatch.setattr(state_writer, "MOST_CHECKPOINTS", 16)
+    session = Session(hidden_size=16)
+    session.learning = True
+    session.step("batch", 400)
+    session.save(path)
+    recorded = path.with_name("recorded.tui-gru")
+    session.record_to(recorded)
+    for _ in range(10):
+        session.step("batch", 80)
+    session.close()
+    for each in (path, recorded):
+        with closing(sqlite3.connect(each)) as connection:
+            contents = connection.execute("SELECT SUM(LENGTH(data)) FROM arrays").fetchone()[0]
+            free, pages = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+        assert free <= pages / 10
+        assert each.stat().st_size < 1.2 * contents + 2**16
+    assert_same(session, Session.open(recorded))
+
+
+def test_free_pages_are_not_written_to_a_file(path):
+    def fill(new, old):
+        new.put_arrays("a", [(0, bytes(10**6))])
+        new.drop_arrays("a")
+        new.put_fact("a", "1")
+
+    session_file.replace(path, fill)
+    assert path.stat().st_size < 2**16
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
 def test_a_machine_that_computes_differently_is_named(path, monkeypatch):
     session = Session()
     session.learning = True
@@ -418,8 +452,16 @@ def test_what_was_acknowledged_survives_a_kill(forking, seed):
         said.append(process.stdout.readline())
         assert said[-1], "the process that begins the others has ended"
     acknowledged = int(said[-2])
-    again = portrait(Session.open(path))
+    left = Session.open(path)
+    assert "damaged" not in left.notice
+    again = portrait(left)
     assert again in (portrait(acted(seed, count)) for count in (acknowledged, acknowledged + 1))
+    copy = path.with_name(f"copy-{path.name}")
+    for end in ("", "-wal"):
+        shutil.copy(f"{path}{end}", f"{copy}{end}")
+    copied = Session.open(copy)  # without its index, which knows best what was recorded
+    assert portrait(copied) == again
+    assert "damaged" not in copied.notice
     with closing(Session.open(path, record=True)) as session:
         assert portrait(session) == again
     assert [each.name for each in path.parent.iterdir() if each.name.startswith(path.stem + ".")] == [path.name]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 HISTORY_MEMORY = 256 * 2**20
 RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because any step can be recomputed from the recording
-REOPENED = "reopened where it was left: "
+REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier state: "
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,7 +119,8 @@ class Session:
         opened = load(path, history_memory) if file is None else file.begun
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
-        session._run.notice = joined(Notice(f"{REOPENED}{session.left_at}"), Notice(opened.trouble, warning=True))
+        begins = EARLIER if opened.is_earlier else REOPENED
+        session._run.notice = joined(Notice(f"{begins}{session.left_at}"), Notice(opened.trouble, warning=True))
         return session
 
     # Run and program

@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.storage import session_file
 from tui_gru.debugger.storage.contents import facts
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionMissingError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.debugger.storage.store import SUFFIX, automatic_folder, own_files, session_path, sessions_folder, written, written_in
-from tui_gru.engine.config import Config
+from tui_gru.debugger.storage.store import (
+    SUFFIX,
+    automatic_folder,
+    own_files,
+    place_in,
+    session_path,
+    sessions_folder,
+    written,
+    written_in,
+)
 from tui_gru.engine.errors import TuiGruError
 
 LAST = "last"  # the name that stands for the newest session
@@ -107,10 +113,4 @@ def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
     names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
     if here["branch"] not in names or here["tick"] > here["newest"]:
         raise damaged(file.path, "the place where it was left")
-    place = here.get("place") or _place(Config.of(**facts.read(file, "run", facts.RUN)["config"]), here["tick"])
-    return written_in(file) / 1e6, place, (here["branch"], *(name for name in names if name != here["branch"]))
-
-
-def _place(config: Config, tick: int) -> str:
-    at = position_of(program_of(config), tick)
-    return in_words(at.epoch, at.batch, at.t)
+    return written_in(file) / 1e6, place_in(file), (here["branch"], *(name for name in names if name != here["branch"]))

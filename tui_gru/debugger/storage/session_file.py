@@ -13,10 +13,15 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from dataclasses import replace as replace_in
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
+from typing import TYPE_CHECKING
 
 from tui_gru.debugger.storage import sqlite_files
 from tui_gru.debugger.storage.encoding import seal
@@ -25,6 +30,7 @@ from tui_gru.debugger.storage.session_errors import (
     NotASessionError,
     OlderSessionError,
     SessionFileError,
+    UnwritableSessionError,
     damaged,
     in_use,
     missing,
@@ -35,6 +41,9 @@ from tui_gru.debugger.storage.session_errors import (
 )
 from tui_gru.debugger.storage.sqlite_files import Inode, inode_of
 
+if TYPE_CHECKING:
+    from tui_gru.debugger.storage.log_damage import LogDamage
+
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
 VERSION = 2  # version 1 stored the whole record of a batch for every change
 SCHEMA = (
@@ -42,23 +51,53 @@ SCHEMA = (
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
 )
 BUSY_SECONDS = 1.0
+FREE_SHARE = 0.1  # of the pages of a file that may be free after a recording
+PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds between attempts to replace a file that another program has open
+
+
+@dataclass(frozen=True)
+class LogState:
+    """What is missing of the log of a file: all of it, or what its damage has made unreadable; `kept_as` is the copy of the files
+    that was made before the damaged log was merged. `foreign`: there is a log that belongs to another file."""
+
+    missing: bool = False
+    damage: LogDamage | None = None
+    kept_as: Path | None = None
+    foreign: bool = False
 
 
 class SessionFile:
     """An open session file. Entries are checked against their hashes when they are read.
 
-    `log_missing` is True if later changes were recorded to a log that is missing.
+    `log` says whether later changes are missing, since they were recorded to a log (-wal) that is not there or not whole.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, *, log_missing: bool = False) -> None:
-        self.path, self._connection, self.log_missing = path, connection, log_missing
+    def __init__(self, path: Path, connection: sqlite3.Connection, log: LogState | None = None) -> None:
+        self.path, self._connection, self.log = path, connection, log or LogState()
 
     def end_recording(self, inode: Inode) -> None:
         """Close the file, and merge the log into it unless another connection reads it. `inode` is the result of `replace`."""
         with suppress(sqlite3.Error, MemoryError):
             leave_wal_mode(self._connection)
+            if self._free_share() > FREE_SHARE:
+                self._connection.execute("VACUUM")
         self._connection.close()
         sqlite_files.recorded_here.discard(inode)
+
+    def release(self) -> None:
+        """Close the connection, and with it release the lock."""
+        self._connection.close()
+
+    def compact_into(self, path: Path) -> bool:
+        """Write the same contents without free pages to another file. Returns False, and writes nothing, if there are none."""
+        if self._free_share() == 0:
+            return False
+        self._connection.execute("VACUUM INTO ?", (str(path),))
+        return True
+
+    def _free_share(self) -> float:
+        free, pages = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+        return float(free / pages)
 
     def fact(self, key: str) -> str:
         """Return the JSON under `key`. Raises `DamagedSessionError` if it is missing or damaged."""
@@ -139,17 +178,18 @@ def glancing(path: Path) -> Iterator[SessionFile]:
     """Like `reading`, without checking the structure of the whole file first: for a few facts, which have their own hashes."""
     identify(path)
     with reading_errors(path):
-        log_missing = sqlite_files.log_missing(path)
-        with sqlite_files.readable(path) as (at, mode), closing(connect(at, mode)) as connection:
+        log = _log_state(path)
+        with_index = log.damage is None
+        with sqlite_files.readable(path, with_index=with_index) as (at, mode), closing(connect(at, mode)) as connection:
             connection.execute("BEGIN")
-            yield _checked(path, connection, log_missing)
+            yield _checked(path, connection, log)
 
 
 def remove(path: Path) -> None:
     """Delete a session of this version that is not open. Raises `SessionFileError`; other files are not deleted."""
-    with writing_errors(path), _exclusive(path) as session:
+    with writing_errors(path), _exclusive(path, keep_damaged=False) as session:
         if session is not None:
-            path.unlink()
+            _let_go(session, path.unlink)
 
 
 def replace(path: Path, fill: Fill) -> Inode:
@@ -162,13 +202,12 @@ def replace(path: Path, fill: Fill) -> Inode:
     try:
         with writing_errors(path), _exclusive(path) as old:
             _write_new(new, old, fill)
-            _synchronise(new)
+            sqlite_files.synchronise(new)
             if path.exists():
                 shutil.copymode(path, new)
             inode = inode_of(new)
-            os.replace(new, path)
-            with suppress(OSError):  # some file systems cannot synchronise folders
-                _synchronise(path.parent)
+            _let_go(old, partial(os.replace, new, path))
+            sqlite_files.synchronise_folder(path.parent)
             return inode
     finally:
         with suppress(OSError):  # for example, the path is invalid
@@ -250,10 +289,35 @@ def _check_there(path: Path) -> None:
         raise NotASessionError(f"{path} is empty, so it is not a session; name another file")
 
 
-def _checked(path: Path, connection: sqlite3.Connection, log_missing: bool) -> SessionFile:
+def _let_go(session: SessionFile | None, work: Callable[[], None]) -> None:
+    """Replace or delete a file by `work`, under the lock that `session` holds on it.
+
+    Windows refuses to while any program has the file open, this one included: there the lock has to be released first.
+    """
+    try:
+        return work()
+    except PermissionError:
+        if session is None:
+            raise
+        session.release()
+    for pause in PAUSES:
+        time.sleep(pause)
+        with suppress(PermissionError):
+            return work()
+    raise UnwritableSessionError(
+        f"{session.path} cannot be replaced: another program has it open; close it there, or save it elsewhere"
+    )
+
+
+def _log_state(path: Path) -> LogState:
+    foreign = sqlite_files.has_foreign_log(path)
+    return LogState(sqlite_files.log_missing(path), sqlite_files.log_damage(path), foreign=foreign)
+
+
+def _checked(path: Path, connection: sqlite3.Connection, log: LogState) -> SessionFile:
     if tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
         raise damaged(path, "its layout")
-    return SessionFile(path, connection, log_missing=log_missing)
+    return SessionFile(path, connection, log)
 
 
 def _identification(path: Path, mode: str) -> tuple[int, int]:
@@ -263,19 +327,22 @@ def _identification(path: Path, mode: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[SessionFile | None]:
-    """Open the session at `path` for exclusive access; None if the file does not exist."""
+def _exclusive(path: Path, *, keep_damaged: bool = True) -> Iterator[SessionFile | None]:
+    """Open the session at `path` for exclusive access; None if the file does not exist. If its log is damaged, the files are
+    copied first, since SQLite deletes the log with all that it does not read."""
     if not path.exists():
         yield None
         return
     identify(path)
-    log_missing = sqlite_files.log_missing(path)
+    log = _log_state(path)
+    if log.damage is not None and keep_damaged:
+        log = replace_in(log, kept_as=sqlite_files.copy_aside(path))
     sqlite_files.put_foreign_log_aside(path)
     with closing(connect(path, "rw")) as connection:
         leave_wal_mode(connection)  # merges the log into the file; refused if another connection has it open
         connection.execute("BEGIN EXCLUSIVE")
         with reading_errors(path):
-            old = _checked(path, connection, log_missing)
+            old = _checked(path, connection, log)
             old.check_pages()
         yield old
 
@@ -290,13 +357,13 @@ def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
         for statement in SCHEMA:
             connection.execute(statement)
-        fill(SessionFile(path, connection), old)
-
-
-def _synchronise(path: Path) -> None:
-    """Flush a file, or the renaming of a file in a folder, to the disk, so that it survives a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        file = SessionFile(path, connection)
+        fill(file, old)
+        compact = path.with_name(f"{path.name}-compact")
+        try:
+            is_smaller = file.compact_into(compact)
+        except BaseException:
+            compact.unlink(missing_ok=True)
+            raise
+    if is_smaller:
+        os.replace(compact, path)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.storage.log_damage import LogDamage
 
 Inode = tuple[int, int]  # including the device
 
@@ -18,14 +22,17 @@ recorded_here: set[Inode] = set()  # the main files that this process is writing
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[tuple[Path, str]]:
-    """Give the file that SQLite should open instead of `path`, and the mode, so that nothing is written next to `path`."""
+def readable(path: Path, *, with_index: bool = True) -> Iterator[tuple[Path, str]]:
+    """Give the file that SQLite should open instead of `path`, and the mode, so that nothing is written next to `path`.
+
+    `with_index`: the log and its index may be read as they are; otherwise SQLite takes a damaged log for one in use.
+    """
     log, index = _beside(path, LOG), _beside(path, INDEX)
     if is_recorded(path):
         yield path, "ro"
     elif not _in_wal_mode(path) or not _has_entries(log):
         yield path, "ro&immutable=1"
-    elif index.exists():
+    elif with_index and index.exists():
         yield path, "ro&readonly_shm=1"
     else:
         from tempfile import TemporaryDirectory  # imported late: only needed after a crash
@@ -42,17 +49,10 @@ def is_recorded(path: Path) -> bool:
     if inode_of(path) in recorded_here:  # do not open the index: closing it would release the locks of this process
         return True
     try:
-        import fcntl
-
         with _beside(path, INDEX).open("r+b") as index:
-            fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, LIVE)
-    except ImportError:  # on Windows
-        return _beside(path, INDEX).exists()
-    except BlockingIOError:
-        return True
+            return not _can_lock(index.fileno())
     except OSError:
         return False
-    return False
 
 
 def log_missing(path: Path) -> bool:
@@ -60,11 +60,80 @@ def log_missing(path: Path) -> bool:
     return not is_recorded(path) and _in_wal_mode(path) and not _has_entries(_beside(path, LOG))
 
 
-def put_foreign_log_aside(path: Path) -> None:
-    """Rename a log next to a closed database: it belongs to another file, and SQLite would merge it into this one."""
+def log_damage(path: Path) -> LogDamage | None:
+    """Return what is known of the changes that SQLite does not read from the log of a crashed session, because it is damaged."""
     log = _beside(path, LOG)
-    if _has_entries(log) and not is_recorded(path) and not _in_wal_mode(path):
+    if not _has_entries(log) or is_recorded(path) or not _in_wal_mode(path):
+        return None
+    from tui_gru.debugger.storage.log_damage import damage_of  # imported late: only needed after a crash
+
+    return damage_of(path, log, _beside(path, INDEX))
+
+
+def copy_aside(path: Path) -> Path:
+    """Copy the files of a database to the first free name such as `math.tui-gru.damaged`, and return it."""
+    n, to = 1, path.with_name(f"{path.name}.damaged")
+    while any(os.path.lexists(_beside(to, end)) for end in ("", LOG, INDEX)):
+        n += 1
+        to = path.with_name(f"{path.name}.damaged-{n}")
+    for end in ("", LOG, INDEX):
+        if _beside(path, end).exists():
+            shutil.copyfile(_beside(path, end), _beside(to, end))
+            synchronise(_beside(to, end))
+    return to
+
+
+def has_foreign_log(path: Path) -> bool:
+    """Return True if there is a log next to a closed database: it belongs to another file, and SQLite would merge it into this
+    one."""
+    return _has_entries(_beside(path, LOG)) and not is_recorded(path) and not _in_wal_mode(path)
+
+
+def put_foreign_log_aside(path: Path) -> None:
+    if has_foreign_log(path):
+        log = _beside(path, LOG)
         log.rename(log.with_name(f"{log.name}-{os.urandom(4).hex()}"))
+
+
+def synchronise(path: Path) -> None:
+    """Flush a file to the disk, so that it survives a power cut. Windows does so only through a handle that can be written to."""
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def synchronise_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can."""
+    with suppress(OSError):  # Windows does not open folders, and some file systems do not synchronise them
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _can_lock(index: int) -> bool:
+    """Return True if no process has locked the byte of an index that every connection keeps locked."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows, where the index stays after a crash as well
+        import msvcrt
+
+        os.lseek(index, LIVE, os.SEEK_SET)
+        try:
+            msvcrt.locking(index, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        except OSError:
+            return False
+        os.lseek(index, LIVE, os.SEEK_SET)
+        msvcrt.locking(index, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        return True
+    try:
+        fcntl.lockf(index, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, LIVE)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def inode_of(path: Path) -> Inode:

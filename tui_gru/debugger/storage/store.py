@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -53,12 +53,16 @@ def session_path(name: FilePath) -> Path:
 
 @dataclass(frozen=True)
 class Opened:
-    """A session read from a file: the time at which it was written (`written_in`), and a warning about missing data."""
+    """A session read from a file: the time at which it was written (`written_in`), and a warning about missing data.
+
+    `is_earlier` is True if it is not as it was left, since later changes are lost.
+    """
 
     path: Path
     state: State
     written: int
     trouble: str
+    is_earlier: bool = False
 
 
 def load(path: FilePath, history_memory: int | None = None) -> Opened:
@@ -71,12 +75,43 @@ def _read(file: SessionFile, history_memory: int | None) -> Opened:
     from tui_gru.debugger.storage.contents.state_reader import read_state  # imported late: a new recording reads nothing
 
     state, unreadable = read_state(file)
-    log = f"{file.path.name}-wal"
     if history_memory is not None:
         state.branches.timeline.memory.budget.bound(history_memory)
-    trouble = [f"later changes are in {log}, which is missing: copy both files"] if file.log_missing else []
-    trouble += [f"the entry {name} cannot be read and is left out" for name in unreadable]
-    return Opened(file.path, state, written_in(file), "; ".join(trouble))
+    trouble = _log_trouble(file) + [f"the entry {name} cannot be read and is left out" for name in unreadable]
+    return Opened(file.path, state, written_in(file), "; ".join(trouble), is_earlier=file.log.damage is not None)
+
+
+def _log_trouble(file: SessionFile) -> list[str]:
+    """Return a line on the changes that are missing because the log is missing or damaged, or on a log of another file."""
+    log, damage = f"{file.path.name}-wal", file.log.damage
+    if file.log.missing:
+        return [f"later changes are in {log}, which is missing: copy both files"]
+    if damage is None:
+        return [f"{log} beside it belongs to another file and is not read"] if file.log.foreign else []
+    reached = ""
+    unreadable = SessionFileError, sqlite3.Error, OSError, UnicodeDecodeError
+    with suppress(*unreadable), damage.pieced_together() as at, closing(session_file.connect(at, "ro")) as connection:
+        late = SessionFile(file.path, connection)
+        if written_in(late) > written_in(file):
+            reached = f", which reached {place_in(late)} at least"
+    changes = f"{damage.lost:,} later changes are" if damage.lost > 1 else "later changes are"
+    kept = file.log.kept_as
+    where = f"the damaged files are kept as {kept.name} and {kept.name}-wal" if kept is not None else "the files are not changed"
+    return [f"{log} is damaged: {changes} lost{reached}; {where}"]
+
+
+def place_in(file: SessionFile) -> str:
+    """Return the place where the session in a file was left, in words."""
+    from tui_gru.debugger.program.line_table import program_of
+    from tui_gru.debugger.program.position import in_words, position_of
+    from tui_gru.debugger.storage.contents import facts
+    from tui_gru.engine.config import Config
+
+    here = facts.read(file, "here", facts.HERE)
+    if (place := here.get("place")) is not None:
+        return str(place)
+    at = position_of(program_of(Config.of(**facts.read(file, "run", facts.RUN)["config"])), here["tick"])
+    return in_words(at.epoch, at.batch, at.t)
 
 
 def written(path: Path) -> int:
