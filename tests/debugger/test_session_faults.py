@@ -1,9 +1,12 @@
-"""Faults of the machine are not reported as faults of the file: a full disk, a failing disk, no memory, no locks, no permission."""
+"""Faults of the machine are not reported as faults of the file: a full disk, a failing disk, no memory, no locks, no
+permission, or the rules of Windows."""
 
 import errno
 import fcntl
+import os
 import sqlite3
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 
 import pytest
 
@@ -159,3 +162,83 @@ def test_where_there_are_no_locks_a_session_is_saved_under_a_name_that_is_free(p
     session = Session.open(path)
     session.save(path.with_name("other.tui-gru"))
     assert_same(session, Session.open(path.with_name("other.tui-gru")))
+
+
+# Windows: a file that is open cannot be replaced or deleted, folders cannot be opened, and only a writable file can be flushed
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """The rules of Windows for files. Returns a list of the open files by path, to which a test can add those of others."""
+    connect, opened, others = session_file.connect, os.open, []
+    connections: list[tuple[str, sqlite3.Connection]] = []
+
+    def is_open(path):
+        with suppress(sqlite3.ProgrammingError):
+            for at, connection in connections:
+                if at == os.path.realpath(path) and connection.execute("SELECT 1"):
+                    return True
+        return os.path.realpath(path) in others
+
+    def connected(path, mode):
+        connections.append((os.path.realpath(path), connect(path, mode)))
+        return connections[-1][1]
+
+    def unless_open(function, at):
+        def checked(*paths, **options):
+            if is_open(paths[at]):
+                raise PermissionError(
+                    errno.EACCES, "The process cannot access the file because it is being used by another process"
+                )
+            return function(*paths, **options)
+
+        return checked
+
+    def open_(path, flags, *rest, **options):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *rest, **options)
+
+    def fsync(handle):
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(session_file, "connect", connected)
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", unless_open(os.replace, 1))
+    monkeypatch.setattr(os, "unlink", unless_open(os.unlink, 0))
+    monkeypatch.setattr(session_file, "PAUSES", (0, 0, 0))
+    return others
+
+
+def test_a_session_is_saved_recorded_and_deleted_under_the_rules_of_windows(tmp_path, windows):
+    path = tmp_path / "new.tui-gru"
+    for _ in range(2):
+        session = Session()
+        session.step("batch", 2)
+        session.save(path)
+        assert_same(session, Session.open(path))
+    for _ in range(2):
+        with closing(Session.open(path, record=True)) as session:
+            session.step("batch")
+        assert_same(session, Session.open(path))
+    assert [each.name for each in tmp_path.iterdir()] == ["new.tui-gru"]
+    session_file.remove(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_another_program_has_open_is_said_to_be(path, windows):
+    windows.append(os.path.realpath(path))
+    words = r"math\.tui-gru cannot be replaced: another program has it open; close it there, or save it elsewhere"
+    for use in (Session().save, Session().record_to, lambda path: Session.open(path, record=True)):
+        with untouched(path), pytest.raises(UnwritableSessionError, match=words):
+            use(path)
+
+
+def test_a_program_that_has_the_file_open_for_a_moment_is_waited_for(path, windows, monkeypatch):
+    windows.append(os.path.realpath(path))
+    monkeypatch.setattr(time, "sleep", lambda seconds: windows.clear())
+    session = Session()
+    session.save(path)
+    assert_same(session, Session.open(path))

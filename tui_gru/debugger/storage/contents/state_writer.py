@@ -72,6 +72,7 @@ class StateWriter:
             if not self._lengths:
                 file.clear()
                 self._write_run(file, state)
+                self._spacing = self._first_spacing(state)
             for branch in self._branches(state):
                 self._write_segments(file, branch.timeline.last)
             for segment in self._grown | {state.branches.timeline.last}:
@@ -205,10 +206,23 @@ class StateWriter:
         dtype = segment.trainer.config.dtype
         file.put_arrays(f"checkpoints/{number}", ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
         self._checkpoints[number] = count + len(new), new[-1][0]
-        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(new[0][1])))
-        while sum(count for count, _ in self._checkpoints.values()) > most:
+        while sum(count for count, _ in self._checkpoints.values()) > _most_checkpoints(new[0][1]):
             spacing *= 2
             self._thin(file, spacing)
+
+    def _first_spacing(self, state: State) -> int:
+        """Return the spacing of the checkpoints of a whole session. More are not written, since the file would keep their pages."""
+        segments: set[Segment] = set()
+        for branch in self._branches(state):
+            segment: Segment | None = branch.timeline.last
+            while segment is not None and segment not in segments:
+                segments.add(segment)
+                segment = segment.before
+        rows = [row for segment in segments for row in segment.checkpoints.after(-1)]
+        spacing = 1
+        while rows and sum(batch % spacing == 0 for batch, _ in rows) > _most_checkpoints(rows[0][1]):
+            spacing *= 2
+        return spacing
 
     def _thin(self, file: SessionFile, spacing: int) -> None:
         """Remove the checkpoints from the file whose batch is not a multiple of `spacing`."""
@@ -259,6 +273,10 @@ class StateWriter:
         file.drop_arrays("counts")
         counts = (pack({"counts": each.known_counts}) for each in state.hit_counts.values())
         file.put_arrays("counts", enumerate(counts))
+
+
+def _most_checkpoints(row: bytes) -> int:
+    return max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(row)))
 
 
 def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
