@@ -90,6 +90,7 @@ MISTAKES = [
     ("screenshot", "OUT", "--help"),
     ("screenshot --size 120 out.svg", "--size", "120x36"),
     ("screenshot --size 0x36 out.svg", "--size", "120x36"),
+    ("screenshot ..", "OUT", "name it screen.svg"),
     ("screenshot nowhere/out.svg", "OUT", "nowhere"),
     ("screenshot out.gif", "OUT", "name it out.svg"),
     ("screenshot --at z out.svg", "--at", "there is no mark z; m and a letter sets one"),
@@ -227,3 +228,59 @@ def test_a_file_in_the_place_of_a_command(run, tmp_path, monkeypatch):
     code, _, err = run("lesson.tui-gru")
     assert code == 2
     assert_one_line(err, "lesson.tui-gru is not a command; open a session with --session lesson.tui-gru")
+
+
+def test_an_empty_name_of_a_screenshot_is_one_line(run):
+    code, out, err = run("screenshot", "")
+    assert (code, out) == (2, "")
+    assert_one_line(err, "OUT", "name it screen.svg")
+
+
+LONG = {"one word": "a" * 5000, "many words": "a 'b' " * 1000}
+QUOTING = [
+    "{}", "--{}", "--{}=3", "--cell {}", "--file {}", "--session {}", "--keymap {}", "--carry {}", "--optimizer {}", "cells {}",
+    "inspect {}", "open {}", "report {}", "completion {}", "trace -o {}", "trace --model {}", "trace --format {}", "trace extra {}",
+    "screenshot {}", "screenshot {}.svg", "screenshot --size {} x.svg", "screenshot --theme {} x.svg", "screenshot --at {} x.svg",
+    "sample --temperature {}", "report x -o {}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("long", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("arguments", QUOTING)
+def test_a_long_argument_is_quoted_shortened(run, tmp_path, monkeypatch, arguments, long):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*(word.replace("{}", long) for word in arguments.split()))
+    assert (code, out) == (2, "")
+    assert_one_line(err)
+    assert len(err) < 900
+    assert "…" in err or long[:40] not in err
+
+
+def test_a_long_word_in_a_message_is_cut():
+    long = "a" * 299
+    assert str(TuiGruError(f"there is no {long}, is there?")) == f"there is no {long}, is there?"
+    assert str(TuiGruError(f"no {'a' * 1000} {'b' * 1000}")) == f"no {'a' * 150}…{'a' * 50} {'b' * 150}…{'b' * 50}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "cure"),
+    [
+        ("TEXTUAL_COLOR_SYSTEM", "bogus", "truecolor"),
+        ("TEXTUAL_LOG", "/nonexistent/x", "No such file"),
+        ("TEXTUAL_LOG", "/", ""),
+    ],
+)
+def test_a_variable_that_textual_fails_on_is_one_line(tmp_path, variable, value, cure):
+    picture = tmp_path / "out.svg"
+    done = process("screenshot", str(picture), env={**os.environ, variable: value})
+    assert done.returncode == 2
+    assert_one_line(done.stderr, f"{variable} is {value!r}", cure)
+    assert not picture.exists()
+
+
+def test_a_value_may_have_the_one_name_that_python_lets_nothing_assign_to(run, tmp_path):
+    cell = tmp_path / "own.cell"
+    cell.write_text("state h : H\nparameters Wf Uf\n__debug__ = x Wf + h_prev Uf\nh = tanh(__debug__)\n", encoding="utf-8")
+    code, out, err = run("trace", "--cell", str(cell))
+    assert (code, err) == (0, "")
+    assert '"__debug__"' in out

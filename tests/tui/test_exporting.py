@@ -9,6 +9,7 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.exporting import preview
 from tui_gru.tui.panels.typing.command_line import CompletionList
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.loss_terms import LossTerms
@@ -185,3 +186,11 @@ async def test_what_an_export_writes_is_said_before(tmp_path: Path, monkeypatch:
         assert d.says == "wrote the panel z update to new.tex"
         await d.type("enter", ":", *"export ")
         assert "writes the derivation as text (.txt) or LaTeX (.tex) or a picture" in d.screen.query_one(CompletionList).about
+
+
+async def test_a_name_that_is_too_long_is_previewed_and_refused() -> None:
+    async with driving((80, 24)) as d:
+        name = Path(f"{'a' * 300}.txt")
+        assert preview(d.screen, name) == "writes the screen as text"
+        with pytest.raises(TuiGruError, match="cannot be written: File name too long"):
+            execute(d.screen, f"export {name}")

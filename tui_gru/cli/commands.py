@@ -317,7 +317,8 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str
     For a PNG file, rsvg-convert, resvg or inkscape must be installed.
     """
     if out.suffix.lower() not in (".svg", ".png"):
-        raise TuiGruError(f"OUT: a screenshot is .svg or .png, but {out} has another suffix; name it {out.with_suffix('.svg')}")
+        name = out.with_suffix(".svg") if out.stem.strip(".") else "screen.svg"
+        raise TuiGruError(f"OUT: a screenshot is .svg or .png, but {str(out)!r} has another suffix; name it {name}")
     if not out.parent.is_dir():
         raise TuiGruError(f"OUT: there is no folder {out.parent}; create it first")
     from tui_gru.cli.results import pictured_at, save

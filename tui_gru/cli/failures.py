@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import click
 
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.safe_text import cut_long_words
+
+_LONGEST = 250  # characters of an argument that a message quotes
 
 
-def line_of(error: TuiGruError | click.ClickException) -> str:
-    """Return the error as one line of text."""
+def line_of(error: TuiGruError | click.ClickException, arguments: Iterable[str] = ()) -> str:
+    """Return the error as one line of text, which quotes long `arguments` of the command line and long words shortened."""
     text = _of_engine(error) if isinstance(error, TuiGruError) else _of_click(error)
-    return " ".join(text.split())
+    for argument in arguments:
+        for value in (argument, *argument.partition("=")):
+            for written in (value, repr(value)[1:-1]) if len(value) > _LONGEST else ():
+                text = text.replace(written, f"{written[:_LONGEST]}…")
+    return cut_long_words(" ".join(text.split()))
 
 
 @contextmanager

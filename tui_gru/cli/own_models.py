@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +123,7 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
 
 def _opened(path: str, options: dict[str, Any]) -> Session:
     """Return the session on a model file, or on the folder of a recording."""
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         from tui_gru.debugger.session.loading import load
 
         return load(path, **options)

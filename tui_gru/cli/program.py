@@ -15,7 +15,7 @@ from tui_gru.cli.commands import COMPLETE_VARIABLE, NAME, program
 from tui_gru.cli.failures import line_of
 from tui_gru.cli.output import abandon_standard_output
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.safe_text import safe_text
+from tui_gru.engine.safe_text import cut_long_words, safe_text
 
 DONE, INTERNAL_ERROR, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -25,16 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # print characters that the locale lacks as escapes
+    given = list(sys.argv[1:] if arguments is None else arguments)
     if instruction := os.environ.get(COMPLETE_VARIABLE):
         return shell_complete(program, {}, NAME, COMPLETE_VARIABLE, instruction)
     try:
         # Replaces click's `main`, which prints three lines for an error and has other exit codes for ctrl+c and closed pipes.
-        with program.make_context(NAME, list(sys.argv[1:] if arguments is None else arguments)) as context:
+        with program.make_context(NAME, list(given)) as context:
             program.invoke(context)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except (TuiGruError, click.ClickException) as error:
-        return _fail(line_of(error))
+        return _fail(line_of(error, given))
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the output has closed the pipe
@@ -52,5 +53,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(line: str, code: int = BAD_INPUT) -> int:
-    click.echo(safe_text(f"{NAME}: {line}"), err=True)
+    click.echo(safe_text(cut_long_words(f"{NAME}: {line}")), err=True)
     return code

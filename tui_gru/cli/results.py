@@ -71,7 +71,7 @@ def reported(name: str, output: str, held_out: Path | None) -> bytes:
 
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
-        raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output} has another suffix; name it report.html", option="o")
+        raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output!r} has another suffix; name it report.html", option="o")
     path = Path(name) if holds_a_recording(Path(name)) else existing(name)
     text = "" if held_out is None else read_held_out(held_out)
     with closing(Session.open(path)) as session:

@@ -160,6 +160,8 @@ def read_file(path: str | Path, option: str) -> str:
         raise TuiGruError(f"{path}: {error.strerror or error}; check the name", option=option) from None
     except UnicodeDecodeError:
         raise TuiGruError(f"{path}: not a text file in UTF-8", option=option) from None
+    except ValueError as error:  # a null byte in the name
+        raise TuiGruError(f"{path}: {error}; check the name", option=option) from None
     if not text:
         raise TuiGruError(f"{path}: it is empty; write equations in it", option=option)
     if len(text) > LONGEST:

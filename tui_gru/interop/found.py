@@ -94,10 +94,10 @@ class FoundGRU:
             with np.errstate(all="ignore"):  # NaN and infinities are allowed
                 return tuple(tuple(source() for source in layer) for layer in self.sources)
         except ModelFileError as error:
-            raise ModelFileError(f"{printable(self.path, 1000)}: {self.name}: {error}") from None
+            raise ModelFileError(f"{printable(self.path, 250)}: {self.name}: {error}") from None
         except OSError as error:
             raise ModelFileError(
-                f"{printable(self.path, 1000)}: it cannot be read: {error.strerror or error}; open it again"
+                f"{printable(self.path, 250)}: it cannot be read: {error.strerror or error}; open it again"
             ) from None
 
     def weights(self) -> Weights:

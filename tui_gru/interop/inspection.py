@@ -31,7 +31,7 @@ def inspect(
     """
     findings = survey(path, order=order, reset=reset, z=z, gate=gate)
     if not findings.found:
-        raise ModelFileError(f"{printable(path, 1000)}: {_nothing(findings.refused)}", option="path")
+        raise ModelFileError(f"{printable(path, 250)}: {_nothing(findings.refused)}", option="path")
     return list(findings.found)
 
 
@@ -60,9 +60,9 @@ def survey(
         else:
             raise ModelFileError(f"its format is not known, or it is cut off; {READ}")
     except ModelFileError as error:
-        raise ModelFileError(f"{printable(path, 1000)}: {error}", option="path") from None
+        raise ModelFileError(f"{printable(path, 250)}: {error}", option="path") from None
     except OSError as error:
-        raise ModelFileError(f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}", option="path") from None
+        raise ModelFileError(f"{printable(path, 250)}: it cannot be read: {error.strerror or error}", option="path") from None
     return replace(findings, found=tuple(gru.read_as(**given) for gru in _distinct(findings.found)))
 
 

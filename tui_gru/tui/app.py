@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
+from rich.console import COLOR_SYSTEMS
 from textual import events
 from textual.app import App
+from textual.constants import COLOR_SYSTEM, LOG_FILE
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -49,6 +51,7 @@ class TuiGruApp(GuardedApp):
     def __init__(
         self, session: Session, *, theme: str | None = None, glyphs: Glyphs | None = None, own_keys: Mapping[str, str] | None = None
     ) -> None:
+        _check_environment()
         super().__init__()
         self.session = session
         self.main: MainScreen | None = None  # its session may differ from `self.session`
@@ -160,6 +163,20 @@ class TuiGruApp(GuardedApp):
         from tui_gru.tui.look.svg import mend  # imported late: few take pictures
 
         return mend(super().export_screenshot(title=title, simplify=simplify))
+
+
+def _check_environment() -> None:
+    """Raise `TuiGruError` for a value of an environment variable on which Textual would fail."""
+    if COLOR_SYSTEM and COLOR_SYSTEM != "auto" and COLOR_SYSTEM not in COLOR_SYSTEMS:
+        known = ", ".join(("auto", *COLOR_SYSTEMS))
+        raise TuiGruError(f"TEXTUAL_COLOR_SYSTEM is {COLOR_SYSTEM!r}, which is not one of {known}; unset it, or set one of these")
+    if LOG_FILE:
+        try:
+            with open(LOG_FILE, "a", encoding="utf-8"):
+                pass
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise TuiGruError(f"TEXTUAL_LOG is {LOG_FILE!r}, which cannot be written: {why}; unset it, or name a file") from None
 
 
 def new_session(config: Config, *, learn: bool = False, record: bool = False, history_memory: int | None = None) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,13 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
 def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     """Return what an export to `path` would write; without a suffix, what each suffix writes."""
     if path.suffix in SUFFIXES:
-        there = "" if not path.exists() else "; overwrites the file" if overwrite else "; this file exists, export! overwrites it"
+        there = (
+            ""
+            if not os.path.exists(path)
+            else "; overwrites the file"
+            if overwrite
+            else "; this file exists, export! overwrites it"
+        )
         return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{there}"
     formats: dict[str, list[str]] = {}
     for suffix, word in SUFFIXES.items():

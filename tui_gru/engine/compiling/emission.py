@@ -25,7 +25,7 @@ FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positi
     "take": np.ndarray.take,
 }
 _CONSTANT = re.compile(r"c_(\d|minus|inf|nan)")
-_RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
+_RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones", "__debug__"})  # Python lets nothing assign to the last
 
 
 @dataclass(frozen=True)

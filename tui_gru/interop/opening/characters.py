@@ -118,7 +118,7 @@ def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
         return npz.tensors(file)
     if safetensors.fits(file):
         return safetensors.tensors(file)
-    raise ModelFileError(f"{printable(path, 1000)}: tensors can be named in torch, safetensors and npz files only; give arrays")
+    raise ModelFileError(f"{printable(path, 250)}: tensors can be named in torch, safetensors and npz files only; give arrays")
 
 
 def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array, Array | None]:

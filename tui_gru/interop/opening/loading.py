@@ -154,8 +154,8 @@ def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | Non
         return found[0]
     if name is None:
         listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        raise ModelFileError(f"{printable(path, 1000)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
+        raise ModelFileError(f"{printable(path, 250)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
     if name not in names:
         near = did_you_mean(str(name), names)
-        raise ModelFileError(f"{printable(path, 1000)}: there is no GRU {name!r} in it; {near}", option="name")
+        raise ModelFileError(f"{printable(path, 250)}: there is no GRU {name!r} in it; {near}", option="name")
     return found[names.index(name)]

@@ -82,10 +82,10 @@ def array_of(value: Any, option: str) -> Array:
                 array: Array = np.lib.format.read_array(file, allow_pickle=False)
         except OSError as error:
             reason = error.strerror or "it cannot be read"
-            raise ModelFileError(f"{printable(path, 1000)}: {reason.lower()}; check the name", option=option) from None
+            raise ModelFileError(f"{printable(path, 250)}: {reason.lower()}; check the name", option=option) from None
         except (*UNREADABLE, EOFError) as error:
             raise ModelFileError(
-                f"{printable(path, 1000)}: it is not an array written by numpy.save: {printable(error, 100)}", option=option
+                f"{printable(path, 250)}: it is not an array written by numpy.save: {printable(error, 100)}", option=option
             ) from None
     else:
         try:

@@ -217,7 +217,7 @@ class RecordedBatches(Sequence[GivenBatch]):
                 if whole or not found:
                     found.append(self._shapes_of(step.number, rank, known))
             except RecordingError as error:
-                damaged[rank] = str(error).removeprefix(f"{printable(self.recording.folder, 1000)}/")
+                damaged[rank] = str(error).removeprefix(f"{printable(self.recording.folder, 250)}/")
         return [shape for own in (found if whole and not damaged else found[:1]) for shape in own], damaged
 
     def _shapes_of(self, number: int, rank: int, known: _Known) -> list[CallShape]:

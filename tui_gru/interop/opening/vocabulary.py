@@ -20,7 +20,7 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
 
     Of a tokenizer.json, the vocabulary of its model is read. Raises `ModelFileError` that says what is wrong and where.
     """
-    name = printable(path, 1000)
+    name = printable(path, 250)
     try:
         with Path(os.path.expanduser(path)).open("rb") as file:
             data = file.read(MOST_BYTES + 1)

@@ -33,7 +33,7 @@ def recognised(identity: Mapping[str, Any]) -> Recording:
     if numbers != sorted(set(numbers)):
         raise ValueError("the steps of a recording are not in order")
     folder = Path(identity["folder"])
-    shown = printable(folder, 1000)
+    shown = printable(folder, 250)
     if not folder.is_dir():
         raise RecordingError(f"its recording is not at {shown} any more; move it back there, or open the recording where it is now")
     recording = open_recording(folder)
@@ -56,9 +56,9 @@ def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
             file = open_shard(path)
             found.update(f"{rank} {file.size} ".encode() + safetensors.header_text(file))
         except ModelFileError as error:
-            raise RecordingError(f"{printable(path, 1000)}: {error}") from None
+            raise RecordingError(f"{printable(path, 250)}: {error}") from None
         except OSError as error:
             raise RecordingError(
-                f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}; open the recording again"
+                f"{printable(path, 250)}: it cannot be read: {error.strerror or error}; open the recording again"
             ) from None
     return found.hexdigest()

@@ -164,7 +164,7 @@ def _read(path: Path, read: Callable[[], _Found]) -> _Found:
 
 
 def _shown(path: Path) -> str:
-    return printable(path, 1000)
+    return printable(path, 250)
 
 
 def _named(ranks: Sequence[int]) -> str:

@@ -151,7 +151,7 @@ class Recorder:
         """Create the folder with run.json and this rank's file of lines, without overwriting anything."""
         import torch
 
-        shown = printable(self.folder, 1000)
+        shown = printable(self.folder, 250)
         run = {
             "modules": [asdict(module) for module in self._capture.modules],
             "optimizer": None if optimizer is None else type(optimizer).__name__,
