@@ -1,15 +1,19 @@
 """Keras files, compared with Keras itself one layer at a time."""
 
-import builtins
 import io
+import random as chances
+import subprocess
+import sys
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
 
+from tests.extent import examples
 from tests.interop.running import named, prove, run
-from tui_gru.interop.containers import hdf5
+from tui_gru import TuiGruError, load
+from tui_gru.interop.containers import hdf5, hdf5_process
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.inspection import inspect, survey
 
@@ -160,14 +164,7 @@ def test_cudnn_gru_is_read_in_the_layout_of_cudnn(tmp_path, random):
 
 def test_without_h5py_it_says_what_to_install(tmp_path, monkeypatch):
     path = legacy(tmp_path / "model.h5", "2.2.4", kernel=np.zeros((3, 12)), recurrent_kernel=np.zeros((4, 12)))
-    real = builtins.__import__
-
-    def without_h5py(name, *rest, **options):
-        if name == "h5py":
-            raise ImportError(name)
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_h5py)
+    monkeypatch.setattr(hdf5_process, "find_spec", lambda name: None)
     with pytest.raises(ModelFileError, match=r"needs h5py: pip install 'tui-gru\[keras\]'"):
         inspect(path)
 
@@ -240,6 +237,105 @@ def refused(path):
         read_all(path)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+def mutated(data, rng):
+    """Return the bytes with some bits flipped, bytes set, or a part repeated or left out."""
+    data = bytearray(data)
+    for _ in range(rng.choice([1, 1, 3, 20])):
+        at = rng.randrange(len(data))
+        match rng.randrange(4):
+            case 0:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                data[at] = rng.choice([0, 255, rng.randrange(256)])
+            case 2:
+                data[at : at + 8] = rng.choice([bytes(8), b"\xff" * 8, data[at // 2 : at // 2 + 8]])
+            case 3:
+                del data[at : at + rng.choice([1, 8, 64])]
+    return bytes(data)
+
+
+def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path, monkeypatch):
+    """One in a thousand crashes the HDF5 library, or keeps it busy for ever."""
+    monkeypatch.setattr(hdf5_process, "SECONDS", 2)
+    good, rng = legacy(tmp_path / "model.h5", "2.2.4", KERAS_2 % ("GRU", ""), **ARRAYS).read_bytes(), chances.Random(3)
+    for _ in range(examples(60, soak=5000)):
+        (tmp_path / "model.h5").write_bytes(mutated(good, rng))
+        said = ""
+        try:
+            read_all(tmp_path / "model.h5")
+        except ModelFileError as error:
+            said = str(error)
+        assert said.isprintable()
+
+
+BAD = {
+    "it crashes the HDF5 library": "os.kill(os.getpid(), 11)",
+    "reading it did not end in 1 seconds": "[0 for _ in iter(int, 1)]",  # a loop without an end
+    "is damaged or cut off": "bytearray(1 << 33)",  # more memory than it may take
+}
+
+
+@pytest.fixture
+def bad_library(monkeypatch):
+    """Return a function that lets the process that reads HDF5 do something else when it opens a file."""
+
+    def set_to(work):
+        hdf5_process.READER.end()
+        patch = f"import os; from tui_gru.interop.containers import hdf5; hdf5._refusal = hdf5._texts = lambda *_: {work}; serve()"
+        monkeypatch.setattr(hdf5_process, "CODE", hdf5_process.CODE.removesuffix("serve()") + patch)
+        monkeypatch.setattr(hdf5_process, "SECONDS", 1)
+
+    yield set_to
+    hdf5_process.READER.end()
+
+
+@pytest.mark.parametrize("use", [inspect, load], ids=["inspect", "load"])
+@pytest.mark.parametrize("said", BAD)
+def test_a_file_that_breaks_the_library_is_refused_and_the_next_is_read(tmp_path, bad_library, monkeypatch, said, use):
+    path = legacy(tmp_path / "model.h5", "2.2.4", KERAS_2 % ("GRU", ""), **ARRAYS)
+    with monkeypatch.context():
+        bad_library(BAD[said])
+        with pytest.raises(TuiGruError, match=r"its HDF5 structure is damaged.*; get the file again") as caught:
+            use(path)
+        assert str(caught.value).startswith(str(path))
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    hdf5_process.READER.end()
+    assert len(inspect(path)) == 1
+
+
+def test_the_clock_ends_what_no_other_limit_ends(tmp_path, bad_library, monkeypatch):
+    """As on Windows, or where the library waits without using the processor."""
+    bad_library("__import__('time').sleep(1000)")
+    monkeypatch.setattr(hdf5_process, "PATIENCE", 0.5)
+    path = legacy(tmp_path / "model.h5", "2.2.4", **ARRAYS)
+    with pytest.raises(ModelFileError, match="reading it did not end in 1 seconds"):
+        inspect(path)
+
+
+def test_the_process_that_reads_is_started_again_after_it_has_ended(tmp_path, monkeypatch):
+    path = legacy(tmp_path / "model.h5", "2.2.4", **ARRAYS)
+    monkeypatch.setattr(
+        hdf5_process,
+        "CODE",
+        hdf5_process.CODE.replace("serve()", "hdf5.IDLE = 0.01; serve()").replace(
+            "import serve", "import serve; from tui_gru.interop.containers import hdf5"
+        ),
+    )
+    hdf5_process.READER.end()
+    for _ in range(3):
+        read_all(path)
+    hdf5_process.READER.end()
+
+
+def test_the_program_that_reads_ends_the_process_and_does_not_load_the_library(tmp_path):
+    path = legacy(tmp_path / "model.h5", "2.2.4", **ARRAYS)
+    code = f"import sys, tui_gru; tui_gru.inspect({str(path)!r})[0].weights(); assert 'h5py' not in sys.modules"
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_member_that_is_compressed_is_read(model, tmp_path):

@@ -1,11 +1,18 @@
-"""A reader of HDF5 files through h5py. Links and datasets outside the file are refused, and sizes are checked before reading."""
+"""A reader of HDF5 files through h5py, in a process of its own (`serve`, asked by `hdf5_process`).
+
+A damaged file can crash the HDF5 library or keep it busy for ever, so no other process calls it. Links and datasets outside the
+file are refused, and sizes are checked before reading.
+"""
 
 from __future__ import annotations
 
 import io
+import json
+import os
+import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,21 +20,14 @@ import numpy as np
 
 from tui_gru.interop.containers.zip_archive import HARMLESS_SIZE, MOST_RATIO, Member
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.tensors import FLOATS, Array, Tensor, byte_size, checked_shape, not_float
+from tui_gru.interop.tensors import FLOATS, Array, byte_size, checked_shape, not_float
 
 MOST_OBJECTS, MOST_DEPTH = 200_000, 100
+IDLE = 10  # seconds without a request after which the process ends
 DAMAGED = "its HDF5 structure is damaged or cut off; get the file again"
 
 #: A file by its path, or a member of a zip archive. It is opened for every read.
 Source: TypeAlias = Path | Member
-
-
-@dataclass(frozen=True)
-class Tree:
-    """The datasets by path, and the text attributes by the path of the group and the name of the attribute."""
-
-    tensors: dict[str, Tensor]
-    texts: dict[tuple[str, str], str]
 
 
 class Window(io.RawIOBase):
@@ -58,14 +58,69 @@ class Window(io.RawIOBase):
         super().close()
 
 
-def read_tree(source: Source) -> Tree:
-    """Read the groups and datasets of a file. Raises `ModelFileError`, also if h5py is not installed."""
-    tree = Tree({}, {})
+def serve() -> None:
+    """Answer requests on standard input, each a line of JSON, on standard output: a line of JSON, then the numbers of an array."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for whatever a library prints
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl+c is for the program that asks
+    while line := _next_line():
+        request, array = json.loads(line), None
+        member = request["member"]
+        source: Source = Path(request["path"]) if member is None else Member(Path(request["path"]), *member)
+        try:
+            _limit(request["seconds"], request["bytes"])
+            if request["dataset"] is None:
+                answer = _tree(source)
+            else:
+                array = _numbers(source, request["dataset"])
+                answer = {"shape": array.shape, "dtype": array.dtype.name, "size": array.nbytes}
+        except ModelFileError as error:
+            answer = {"error": str(error)}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        if array is not None:
+            answers.write(array.tobytes())
+        answers.flush()
+
+
+def _next_line() -> bytes:
+    """Return the next request; b"" if there is none for `IDLE` seconds, or the program that asks has ended."""
+    import select
+
+    with suppress(OSError):  # Windows has no select for pipes
+        if not select.select([0], [], [], IDLE)[0]:
+            return b""
+    return sys.stdin.buffer.readline()
+
+
+def _limit(seconds: int, size: int) -> None:
+    """Limit the time of the processor and the memory of this process from now on, where the system can."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    now = 0
+    with suppress(OSError):
+        now = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    limits = (
+        (resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + 1 + seconds),
+        (resource.RLIMIT_AS, now + size),
+        (resource.RLIMIT_CORE, 0),
+    )
+    for kind, most in limits:
+        with suppress(OSError, ValueError):  # not supported, or above the limit that the user has set
+            resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+
+
+def _tree(source: Source) -> dict[str, Any]:
+    """Return the datasets of a file, (path, shape, dtype), and its texts, (path of the group, name, text). Raises
+    `ModelFileError`."""
+    tensors, texts = list[tuple[str, tuple[int, ...], str]](), list[tuple[str, str, str]]()
     with _opened(source) as file:
         waiting, seen = [("", file, 0)], set()
         while waiting:
             path, group, depth = waiting.pop()
-            _take_texts(tree, path, group)
+            texts += _texts(path, group)
             inner = []
             for name in group:
                 inner_path = f"{path}/{name}" if path else name
@@ -73,16 +128,16 @@ def read_tree(source: Source) -> Tree:
                     continue  # do not follow soft links and links to other files
                 item = group[name]
                 if isinstance(item, _h5py().Dataset):
-                    tree.tensors[inner_path] = _tensor(source, inner_path, item)
+                    tensors.append((inner_path, checked_shape(item.shape or ()), np.dtype(item.dtype).name))
                 elif isinstance(item, _h5py().Group):
                     info = _h5py().h5o.get_info(item.id)
                     if (info.fileno, info.addr) not in seen:
                         seen.add((info.fileno, info.addr))
                         inner.append((inner_path, item, depth + 1))
-                if len(tree.tensors) + len(seen) > MOST_OBJECTS or depth > MOST_DEPTH:
+                if len(tensors) + len(seen) > MOST_OBJECTS or depth > MOST_DEPTH:
                     raise ModelFileError("it has more groups than a model can have; it is not read")
             waiting.extend(reversed(inner))
-    return tree
+    return {"tensors": tensors, "texts": texts}
 
 
 @contextmanager
@@ -112,38 +167,29 @@ def _h5py() -> Any:
     return h5py
 
 
-def _take_texts(tree: Tree, path: str, group: Any) -> None:
+def _texts(path: str, group: Any) -> Iterator[tuple[str, str, str]]:
     for name in ("name", "model_config", "keras_version", "backend"):
         if name in group.attrs:
             value = group.attrs[name]
             text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
             if isinstance(text, str):
-                tree.texts[path, name] = text
+                yield path, name, text
 
 
-def _tensor(source: Source, path: str, dataset: Any) -> Tensor:
-    dtype = np.dtype(dataset.dtype).name
-    shape = checked_shape(dataset.shape or ())
-    refusal = _refusal(dataset, dtype, shape)
-
-    def read() -> Array:
+def _numbers(source: Source, path: str) -> Array:
+    """Return the numbers of a dataset as float32, or float64 if they are. Raises `ModelFileError`."""
+    with _opened(source) as file:
+        dataset = file[path]
+        dtype = np.dtype(dataset.dtype).name
         if dtype not in FLOATS:
             raise ModelFileError(not_float(dtype))
-        if refusal:
+        if refusal := _refusal(dataset, dtype, checked_shape(dataset.shape or ())):
             raise ModelFileError(f"{printable(path)} in it {refusal}; it is not read")
-        with _opened(source) as file:
-            array = np.asarray(file[path][()])
-        if array.shape != shape:
-            raise ModelFileError(f"{printable(path)} in it has changed; open the file again")
-        return array.astype(np.float64 if dtype == "float64" else np.float32)
-
-    return Tensor(shape, dtype, read)
+        return np.ascontiguousarray(dataset[()], np.float64 if dtype == "float64" else np.float32)
 
 
 def _refusal(dataset: Any, dtype: str, shape: tuple[int, ...]) -> str:
     """Return the reason to refuse the dataset, or ""."""
-    if dtype not in FLOATS:
-        return ""
     if dataset.is_virtual or dataset.external:
         return "has its numbers in another file"
     most = max(HARMLESS_SIZE, MOST_RATIO * dataset.id.get_storage_size())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tui_gru.interop.containers.hdf5 import read_tree
+from tui_gru.interop.containers.hdf5_process import read_tree
 from tui_gru.interop.containers.opened import Opened
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import Findings, Format

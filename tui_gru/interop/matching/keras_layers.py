@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.interop.blocks import Blocks
-from tui_gru.interop.containers.hdf5 import Tree
+from tui_gru.interop.containers.hdf5_process import Tree
 from tui_gru.interop.errors import printable
 from tui_gru.interop.found import Convention, Findings, FoundGRU
 from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stack, stacked_cell
