@@ -360,3 +360,36 @@ def test_what_if_says_by_how_much_the_loss_would_change_to_first_order(model):
     after = loss_of(model(x)[0]).item()
     assert found.first_order == pytest.approx(after - before, rel=0.05, abs=1e-7)
     assert Session().what_if("Wz", (0, 0), 1.0).first_order is None
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one way", "both ways"])
+@pytest.mark.parametrize("of", ["output", "last states", "both"])
+def test_what_if_counts_every_way_to_the_loss(of, both):
+    """The loss is linear in the output and in the last states, so that central differences are its gradient."""
+    torch.manual_seed(3)
+    gru = torch.nn.GRU(3, 4, 2, bidirectional=both, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    factors = [torch.randn_like(each) for each in gru(x)]
+    used = {"output": [True, False], "last states": [False, True], "both": [True, True]}[of]
+
+    def loss():
+        return sum((each * factor).sum() for each, factor, is_used in zip(gru(x), factors, used, strict=True) if is_used)
+
+    optimizer = torch.optim.SGD(gru.parameters(), 0.0)
+    tui_gru.debug(gru, optimizer, screen=False)
+    loss().backward()
+    optimizer.step()
+    s = tui_gru.debug(gru, optimizer, screen=False)
+    s.seek(s.end)
+    forget(gru)
+    size = 1e-5
+    for name, index, theirs in (("Uz_l0", (1, 2), "weight_hh_l0"), ("Uh_l1", (3, 0), "weight_hh_l1")):
+        was, first = float(s.parameter(name)[index]), {"Uz_l0": 4, "Uh_l1": 8}[name]  # torch stacks r, z and n
+        found = [s.what_if(name, index, was + change).first_order for change in (size, -size)]
+        losses = []
+        with torch.no_grad():
+            for change in (size, -2 * size):
+                getattr(gru, theirs)[first + index[1], index[0]] += change
+                losses.append(loss().item())
+            getattr(gru, theirs)[first + index[1], index[0]] += size
+        assert found[0] - found[1] == pytest.approx(losses[0] - losses[1], rel=1e-6, abs=1e-12), name

@@ -107,6 +107,40 @@ def test_what_no_timestep_of_the_run_has_left_is_not_adopted():
     assert session.branch == "main~1"
 
 
+BACKWARDS = {"cell": "backwards.cell", "cell_text": "reads x\nstate s : H backwards\nparameters W U\ns = tanh(x W + s_next U)"}
+#: The first state of a batch that no edit can set, by model, batch and (name, timestep), and the reason.
+NOT_ADOPTED = {
+    ("gru after, reset", 1): {("h_prev", 0): "begins with h = 0, which the run does not compute; change h after a timestep"},
+    ("backwards", 0): {("s_next", 2): "begins with s = 0, which the run does not compute; change s after a timestep"},
+    ("backwards", 1): {("s_next", 2): "begins with s of the batch before; change s after a timestep"},
+}
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+@pytest.mark.parametrize("name", ["gru", "gru after, reset", "both ways", "backwards"])
+def test_what_a_timestep_reads_of_another_is_adopted_wherever_it_comes_from(name, batch):
+    """From the batch before, from another timestep of either direction, or from the beginning of the second direction."""
+    session = standing(batch, **(BACKWARDS if name == "backwards" else models.MODELS[name]))
+    page, here, refused = session.program.model.page, session.position, {}
+    read = {page.before(state) for state in page.states} | {page.ahead(state) for state in page.states}
+    for each, t, index in askable(session):
+        if each not in read:
+            continue
+        shown = session.what_if(each, index, 0.3, t)
+        try:
+            session.adopt(shown)
+        except TuiGruError as error:
+            refused[each, t] = str(error)
+            continue
+        session.seek(shown.now.position)
+        assert pack_record(session.snapshot().record) == pack_record(shown.then.record), (each, t)
+        session.undo()
+        session.switch("main")
+        session.seek(here)
+    expected = NOT_ADOPTED.get((name, batch), {})
+    assert refused == {place: f"this batch {reason} instead" for place, reason in expected.items()}
+
+
 def test_a_gradient_that_the_first_line_of_a_timestep_reads_is_changed_before_that():
     """The backward pass of the second direction begins with `dh = … + dh→`."""
     session = standing(**models.MODELS["both ways"])
@@ -245,6 +279,22 @@ def test_before_an_edit_of_the_batch_it_is_refused_after_it_is_not():
     assert session.what_if("h", (0, 0), 0.1, 2).differences
     session.edit("learning_rate", None, 0.5)
     assert session.what_if("h", (0, 0), 0.1, 2).differences
+
+
+def test_before_an_edit_of_the_text_it_is_computed_with_the_edited_text():
+    """Only an edited number keeps what is computed after it from following from the numbers before."""
+    session = standing(**{**SIZES, "dtype": "float64"})
+    place, was = session.snapshot().corpus.position_in_text(1, 3, 0), session.value("char", t=3)[0]
+    session.seek("e1 b2 t2")
+    session.edit("text", place, next(char for char in session.config.vocabulary if char != was))
+    session.step("batch")
+    assert session.value("char", t=3)[0] != was
+    plain = Plain(session.config, session.snapshot().record)
+    plain.replace("h", 0, (0, 0), 0.1)
+    then = session.what_if("h", (0, 0), 0.1, 0).then
+    for name in ("h", "y_hat", "loss", "dh_prev", "dUh"):
+        ours = [then.value(name, t) for t in range(4)] if plain.is_timed(name) else then.value(name)
+        np.testing.assert_allclose(ours, plain.memory[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 def test_a_what_if_of_another_run_is_not_adopted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tui_gru.engine.model import Model, Structure, model_of, names_of
 from tui_gru.equations import expression as e
 from tui_gru.equations.backward import Reading, steps_of
 from tui_gru.equations.errors import EquationError
+from tui_gru.equations.names import split
 
 LISTINGS = Path(__file__).parent / "listings"  # written by the table of lines that the derivation has replaced
 
@@ -59,6 +61,13 @@ def test_terms_come_from_the_loss_first_and_from_the_future_last():
     assert derived(model_of(Structure(cell="lstm")))["dc"] == "dh⊙q⊙(1 − tanh(c)⊙tanh(c)) + dc←"
     backwards = own("h = tanh(x W + h_prev U)", bidirectional=True)
     assert derived(backwards)["dh_l0_reverse"].endswith(" + dh→_l0_reverse")
+
+
+@pytest.mark.parametrize("cell", names_of("cell"))
+def test_the_lines_of_a_layer_and_direction_follow_each_other(cell):
+    backward = model_of(Structure(cell=cell, layers=2, bidirectional=True)).backward
+    suffixes = [suffix for suffix, _ in groupby(split(line.target)[1] for line in backward.deltas)]
+    assert suffixes == ["", "_l1", "_l1_reverse", "_l0", "_l0_reverse"]
 
 
 def test_a_part_has_a_line_only_where_its_gradient_is_used_twice():

@@ -103,20 +103,29 @@ def packed(gru: nn.GRU, x: Tensor) -> Tensor:
     return nn.utils.rnn.pad_packed_sequence(gru(together)[0], total_length=T)[0]
 
 
-def padded_with_zeros(*, within: bool = False) -> Session:
+def padded_with_zeros(*, within: bool = False, gru: nn.GRU | None = None) -> Session:
     """Rows of different lengths, padded with zeros; with `within`, zeros also occur between other inputs and are real inputs."""
     x = inputs() * torch.tensor(np.arange(T)[:, None] < LENGTHS)[..., None]
     if within:
         x[1, 0] = 0
-    return opened(module(), x=x)
+    gru = gru or module()
+    return opened(gru, x=x.to(gru.weight_ih_l0.dtype))
 
 
 class Adam(torch.optim.Optimizer):
-    """Adam, with or without bias correction. All but a share of the entries of each parameter go a tenth too far."""
+    """Adam, with or without bias correction. All but a share of the entries of each parameter go `farther` than they should."""
 
-    def __init__(self, parameters: Any, *, corrected: bool, betas: tuple[float, float] = (0.9, 0.999), share: float = 1.0) -> None:
+    def __init__(
+        self,
+        parameters: Any,
+        *,
+        corrected: bool,
+        betas: tuple[float, float] = (0.9, 0.999),
+        share: float = 1.0,
+        farther: float = 1.0,
+    ) -> None:
         super().__init__(parameters, {"lr": 0.01, "betas": betas})
-        self.corrected, self.betas, self.share = corrected, betas, share
+        self.corrected, self.betas, self.share, self.farther = corrected, betas, share, farther
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -128,8 +137,8 @@ class Adam(torch.optim.Optimizer):
             v = state["v"] = beta2 * state.get("v", 0) + (1 - beta2) * p.grad**2
             if self.corrected:
                 m, v = m / (1 - beta1**n), v / (1 - beta2**n)
-            farther = torch.linspace(0, 1, p.numel()).reshape(p.shape) > self.share
-            p -= 0.01 * m / (v.sqrt() + 1e-8) * torch.where(farther, 1.1, 1.0)
+            others = torch.linspace(0, 1, p.numel()).reshape(p.shape) > self.share
+            p -= 0.01 * m / (v.sqrt() + 1e-8) * torch.where(others, self.farther, 1.0)
 
 
 def recorded(*, corrected: bool, first: int = 0, **options: Any) -> Session:
@@ -148,15 +157,16 @@ def recorded(*, corrected: bool, first: int = 0, **options: Any) -> Session:
     return session
 
 
-def padded_in_a_script(*, masked: bool) -> Session:
-    """Return a recording of rows padded with zeros and not packed; the loss is that of the rows alone, or of the padding as
-    well."""
+def padded_in_a_script(*, masked: bool, beyond: int = 0) -> Session:
+    """Return a recording of rows padded with zeros and not packed; the loss is that of the rows and so many timesteps beyond, or of
+    all padding."""
     folder = Path(tempfile.mkdtemp(dir=_folder.name)) / "run.gru"
     gru, there = module(), torch.tensor(np.arange(T)[:, None] < LENGTHS)[..., None]
     optimizer = torch.optim.SGD(gru.parameters(), 0.1)
     with tui_gru.record(folder, gru, optimizer, every=1) as recorder:
         out = gru(inputs() * there)[0]
-        ((out - 0.3).pow(2) * (there if masked else 1)).mean().backward()
+        counts = torch.tensor(np.arange(T)[:, None] < LENGTHS + beyond)[..., None] if masked else 1
+        ((out - 0.3).pow(2) * counts).mean().backward()
         optimizer.step()
         recorder.step()
     session = Session.open(folder)

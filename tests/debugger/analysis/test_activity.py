@@ -44,10 +44,54 @@ def test_correlations_with_a_class_are_numpys(activity, error):
     assert found[3] == 0
 
 
+def test_correlations_in_a_text_of_many_thousands_are_numpys():
+    """More timesteps than are summed at once, with the last of them incomplete."""
+    values = DRAW.normal([2.0, -3.0, 0.1], 1, (20_001, 3)).astype(np.float32)
+    values[:, 2] += np.linspace(0, 9, len(values), dtype=np.float32)
+    text = "".join(DRAW.choice(list("ab1"), len(values)))
+    activity = Activity("h", values, text)
+    mask = class_of("digits").mask(text).astype(float)
+    assert activity.deviations == pytest.approx(values.astype(float).std(axis=0), rel=1e-5)
+    assert activity.pairs == pytest.approx(np.corrcoef(values.astype(float).T), abs=1e-5)
+    expected = np.corrcoef(values.astype(float).T, mask)[3, :3]
+    assert activity.class_correlations(class_of("digits")) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("start", [0, 700])
+def test_in_a_row_that_is_computed_in_part_each_value_goes_with_its_own_character(start):
+    """A forward pass has computed the first timesteps, a backward pass the last ones."""
+    part = slice(start, start + 2300)
+    values = np.full_like(VALUES, np.nan)
+    values[part] = VALUES[part]
+    activity = Activity("h", values, TEXT)
+    assert activity.means == pytest.approx(VALUES[part].mean(axis=0), abs=1e-9)
+    for each in CLASSES.values():
+        mask = each.mask(TEXT)[part].astype(float)
+        expected = np.corrcoef(mask, VALUES[part, 4])[0, 1] if 0 < mask.sum() < len(mask) else 0
+        assert activity.class_correlations(each)[4] == pytest.approx(expected, abs=1e-9)
+    assert activity.goes_with()[4].what == "digits"
+    best = start + int(np.argmax(VALUES[part, 4]))
+    assert activity.most(4, 1) == [Place(best, VALUES[best, 4])]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_unit_that_never_varies_goes_with_nothing(dtype):
+    """Whatever its value is, and also where the sum of its values is rounded."""
+    constants = np.array([sign * value for value in (0.1, 1 / 3, 0.7, 1e-5, 777.7) for sign in (1, -1)], dtype)
+    values = np.concatenate([np.broadcast_to(constants, (3001, len(constants))), np.arange(3001)[:, None] % 7], axis=1, dtype=dtype)
+    activity = Activity("h", values, (TEXT * 2)[: len(values)])
+    assert (activity.means[:-1] == constants).all()
+    assert (activity.deviations[:-1] == 0).all()
+    assert activity.pairs[-1, -1] == pytest.approx(1, abs=1e-6)
+    assert np.count_nonzero(activity.pairs) == 1
+    assert np.count_nonzero(activity.class_correlations(class_of("digits"))[:-1]) == 0
+
+
 def test_units_like_one_and_what_each_goes_with():
     assert [each.what for each in ACTIVITY.like(1, 1)] == [2]
     assert ACTIVITY.like(1)[0].r == pytest.approx(1)
     assert len(ACTIVITY.like(1, 99)) == 5
+    assert (len(ACTIVITY.like(1)), len(ACTIVITY.most(1)), len(ACTIVITY.least(1))) == (5, 10, 10)
     found = ACTIVITY.goes_with()[4]
     assert found == Correlated("digits", pytest.approx(ACTIVITY.class_correlations(CLASSES["digits"])[4]))
 

@@ -303,6 +303,10 @@ MISTAKES = {
     "filled up with zeros": (ported.padded_with_zeros, {"padding-moves-the-state"}),
     "zeros that are inputs": (lambda: ported.padded_with_zeros(within=True), set()),
     "padding that is learned from": (lambda: ported.padded_in_a_script(masked=False), {"padding-moves-the-state"}),
+    "one timestep of padding that is learned from": (
+        lambda: ported.padded_in_a_script(masked=True, beyond=1),
+        {"padding-moves-the-state"},
+    ),
     "padding that the loss leaves out": (lambda: ported.padded_in_a_script(masked=True), set()),
     "Adam that has begun before": (lambda: ported.recorded(corrected=False, first=3), set()),
     "a stack that is right": (lambda: ported.reading(ported.module(num_layers=2, bidirectional=True)), set()),
@@ -316,6 +320,20 @@ def test_mistakes_of_a_port(name):
     found = session.findings()
     assert {each.name for each in found} == expected
     can_be_followed(session, found)
+
+
+@pytest.mark.parametrize(("change", "found"), [(1.05e-6, True), (0.95e-6, False)])
+def test_padding_that_hardly_changes_a_state(change, found):
+    """A state that begins at 0 and goes to 1/2: after the row of two timesteps it changes most, in the five of its padding."""
+    gru, left = ported.module(dtype=torch.float64), change / 2.5  # of the candidate in each timestep: (z² − z⁷) / 2 = 2.5 (1 − z)
+    with torch.no_grad():
+        for parameter in gru.parameters():
+            parameter.zero_()
+        gru.bias_ih_l0[ported.H : 2 * ported.H] = math.log(1 / left - 1)
+        gru.bias_ih_l0[2 * ported.H :] = math.atanh(0.5)
+    session = ported.padded_with_zeros(gru=gru)
+    assert session.config.dtype == "float64"
+    assert ("padding-moves-the-state" in names(session)) == found
 
 
 GATES = {"z": "update gate z", "r": "reset gate r", "n": "candidate"}
@@ -354,42 +372,55 @@ SAID = {
         lambda: ported.reading(gate="hard_sigmoid"),
         "the activation function of the gates is σ(a), not clip(a / 5 + 0.5)",
         "--gate sigmoid",
+        "with σ(a)",
     ),
-    "reset": (lambda: ported.reading(reset="before"), "the reset gate is applied after the product with U", "--reset after"),
+    "reset": (
+        lambda: ported.reading(reset="before"),
+        "the reset gate is applied after the product with U",
+        "--reset after",
+        "with reset after",
+    ),
     "z": (
         lambda: ported.reading(z="takes"),
         "the update gate has the opposite meaning: z near 1 keeps the old state",
         "--z keeps, or negate all weights and biases of z",
+        "with --z keeps",
     ),
     "doubled in the file": (
         lambda: ported.biases(ported.copied, ported.summed),
         "the biases of z, r and the candidate are counted twice",
         "store the bias in bias_ih, and 0 in bias_hh",
+        "with one of the two biases",
     ),
     "gates doubled by the other program": (
         lambda: ported.biases(ported.kept, lambda b, b_h: tuple(torch.where(ported.IN_GATES, 2 * each, each) for each in (b, b_h))),
         "the other program adds the biases of z and r twice",
         "add each bias once in the other program, or double the biases here",
+        "with twice the biases",
     ),
     "merged in the file": (
         lambda: ported.biases(ported.summed, ported.kept),
         "the two biases of the candidate were merged",
         "keep the two biases apart: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
+        "with two biases that have the same sum",
     ),
     "merged by the other program": (
         lambda: ported.biases(ported.kept, ported.summed),
         "the two biases of the candidate were merged by the other program",
         "keep the two biases apart: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
+        "with the sum in place of the bias of x W",
     ),
     "mixed by the other program": (
         lambda: ported.other_output(lambda gru, x: gru(x.swapaxes(0, 1).reshape(x.shape))[0]),
         "a reshape has mixed the batch and time axes",
         "replace X.reshape by X.transpose(1, 0, 2) in the other program",
+        "with the same reshape",
     ),
     "mixed here": (
         lambda: ported.other_output(lambda gru, x: gru(x.reshape(ported.B, ported.T, -1).swapaxes(0, 1))[0]),
         "a reshape has mixed the batch and time axes",
         "replace X.reshape by X.transpose(1, 0, 2) for this input",
+        "with the reshape undone",
     ),
 }
 
@@ -397,7 +428,7 @@ SAID = {
 @pytest.mark.parametrize("name", SAID)
 def test_what_is_said_of_a_mistake(name):
     """The title, the cure, and the number that differs most from that of torch."""
-    open_, title, cure = SAID[name]
+    open_, title, cure, variant = SAID[name]
     session = open_()
     (found,) = session.findings()
     assert (found.title, found.cure) == (title, cure)
@@ -408,21 +439,26 @@ def test_what_is_said_of_a_mistake(name):
     assert (number.name, number.index, number.t) == ("h", (row, unit), t)
     words = f"h[row {row + 1}, unit {unit + 1}] = {rounded(ours[t, row, unit])} at t {t + 1}; "
     assert found.evidence[0].words == words + f"expected: {rounded(float(expected[t, row, unit]))}"
+    said, fits = found.evidence[2].words.split(", it differs by ")
+    assert said == variant
+    assert float(fits) < 1e-5
 
 
 @pytest.mark.parametrize(
-    ("betas", "share", "found"),
+    ("betas", "share", "farther", "found"),
     [
-        ((0.9, 0.992), 1.0, True),  # 0.1 / √0.008 = 1.118
-        ((0.9, 0.9915), 1.0, False),  # 1.085, too near 1 to be told from it
-        ((0.5, 0.99), 1.0, True),
-        ((0.9, 0.999), 0.92, True),
-        ((0.9, 0.999), 0.87, False),
+        ((0.9, 0.992), 1.0, 1.0, True),  # 0.1 / √0.008 = 1.118
+        ((0.9, 0.9915), 1.0, 1.0, False),  # 1.085, too near 1 to be told from it
+        ((0.5, 0.99), 1.0, 1.0, True),
+        ((0.9, 0.999), 0.92, 1.1, True),
+        ((0.9, 0.999), 0.87, 1.1, False),
+        ((0.9, 0.999), 0.5, 1.047, True),
+        ((0.9, 0.999), 0.5, 1.053, False),
     ],
 )
-def test_a_first_step_of_adam_is_too_long(betas, share, found):
-    """A step of so many of the weights is as long as it is without bias correction; the others are a tenth longer."""
-    session = ported.recorded(corrected=False, betas=betas, share=share)
+def test_a_first_step_of_adam_is_too_long(betas, share, farther, found):
+    """The step of a share of the weights is as long as it is without bias correction; the others go this many times as far."""
+    session = ported.recorded(corrected=False, betas=betas, share=share, farther=farther)
     expected = (1 - betas[0]) / math.sqrt(1 - betas[1])
     titles = [each.title for each in session.findings()]
     assert titles == [f"Adam has no bias correction: its first step is {rounded(expected)} times the learning rate"] * found

@@ -76,8 +76,7 @@ class Activity:
     @cached_property
     def means(self) -> Wide:
         """The mean of each unit, (units)."""
-        found: Wide = self._there.mean(axis=0, dtype=np.float64) if len(self._there) else np.zeros(self.units)
-        return found
+        return _means(self._there)
 
     @cached_property
     def deviations(self) -> Wide:
@@ -138,7 +137,7 @@ class Activity:
         """Return Pearson's correlation of each column of `others` (n, k) with every unit, (k, units)."""
         if not len(others):
             return np.zeros((others.shape[1], self.units))
-        mean = others.mean(axis=0, dtype=np.float64)
+        mean = _means(others)
         sums, squares = np.zeros((2, others.shape[1]))
         products = np.zeros((others.shape[1], self.units))
         for i in range(0, len(others), _ROWS):
@@ -148,11 +147,16 @@ class Activity:
             squares += np.square(centred).sum(axis=0)
             products += narrow.T @ self._there[i : i + _ROWS]
         products -= np.outer(sums, self.means)
-        scales = np.sqrt(squares / len(others))[:, None] * self.deviations * len(others)
-        tiny = np.finfo(self.values.dtype).eps * np.maximum(1e-30, np.abs(self.means))  # rounding of what does not vary
-        varies = (scales > 0) & (self.deviations > tiny)
-        found: Wide = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies), -1, 1)
+        own = np.sqrt(squares / len(others))
+        varies = self._vary(own, mean)[:, None] & self._vary(self.deviations, self.means)
+        scales = own[:, None] * self.deviations * len(others)
+        found: Wide = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1)
         return found
+
+    def _vary(self, deviations: Wide, means: Wide) -> NDArray[np.bool_]:
+        """Return True for each column that varies by more than the rounding of its mean."""
+        tiny = np.finfo(self.values.dtype).eps * np.maximum(1e-30, np.abs(means))
+        return np.asarray(deviations > tiny)
 
     # Extremes
 
@@ -177,6 +181,18 @@ class Activity:
             if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= APART for place in found):
                 found.append(Place(at, float(own[at])))
         return found
+
+
+def _means(values: Array) -> Wide:
+    """Return the mean of each column of (n, k), (k); 0 if there are no rows."""
+    if not len(values):
+        return np.zeros(values.shape[1])
+    # Sums of differences from the first row, so that the mean of equal numbers is exactly that number.
+    first, total = values[0].astype(np.float64), np.zeros(values.shape[1])
+    for i in range(0, len(values), _ROWS):
+        total += (values[i : i + _ROWS] - first).sum(axis=0)
+    found: Wide = first + total / len(values)
+    return found
 
 
 def over_row(moment: Moment, name: str, row: int) -> Activity:

@@ -190,7 +190,7 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     if 0 <= what.t - way < program.seq_length:
         return state, what.tick
     at, shown = position_of(program, what.tick), program.writer.name(state)
-    if what.tick == 0 or (what.tick > begin and at.t == what.t):  # at the beginning of its loop over t
+    if at.t == what.t and (what.tick == 0 or what.tick > begin):  # at the beginning of its loop over t
         return what.name, what.tick
     if what.now.position.batch == 0 or program.config.carry == "reset":
         raise TuiGruError(
