@@ -3,9 +3,11 @@ from functools import cache
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from tests.tui.panels.sessions import large, tutorial
 from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
+from tui_gru.engine.numbers import scientific
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.lists import check_report
@@ -109,11 +111,47 @@ def test_every_size(make, dtype, palette):
     for width, height in ((36, 4), (60, 10), (76, 14), (108, 46), (150, 60)):
         lines = drawn(report, width, height, palette=palette)
         assert len(lines) <= height
-        assert max(map(len, lines)) <= width
+        assert max(map(cell_len, lines)) <= width
         if palette is PLAIN and make is tutorial:
             assert all(line.isascii() for line in lines)
             assert "?" not in "".join(lines)
             assert sum(" ok " in line for line in lines) >= (height > 5)
+
+
+def with_numbers(report, draw):
+    """Replace the numbers of all comparisons with drawn ones; every second comparison agrees."""
+
+    def drawn(comparison, i):
+        if comparison is None:
+            return None
+        ours, theirs, relative = draw(), draw(), abs(draw())
+        absolute = abs(ours - theirs)
+        numbers = {"ours": ours, "theirs": theirs, "absolute": absolute, "relative": relative}
+        return replace(comparison, **numbers, allowed=absolute / (0.5, 2)[i % 2] or 1.0)
+
+    rows = [replace(row, whole=drawn(row.whole, i), slopes=drawn(row.slopes, i + 1)) for i, row in enumerate(report.rows)]
+    return replace(report, rows=tuple(rows))
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("palette", [P, PLAIN], ids=["unicode", "ascii"])
+def test_numbers_of_any_size_are_drawn_whole(dtype, palette):
+    report, _ = checked(dtype=dtype)
+    random = np.random.default_rng(4)
+
+    def draw():
+        return float(random.choice([random.normal(), random.normal() * 10.0 ** random.integers(-320, 300), 0.0, 5e-324, 1 / 3]))
+
+    for _ in range(5):
+        report = with_numbers(report, draw)
+        for width, height in ((20, 6), (24, 8), (36, 12), (60, 60), (76, 60), (108, 60), (150, 60)):
+            rows = Table(report)
+            lines = rows.draw(palette, None, 0, 0, width, height)[1].text.splitlines()
+            assert max(cell_len(line.rstrip()) for line in lines) <= width
+            for y, line in enumerate(lines):
+                if (shown := rows.row_at(y)) is not None:
+                    assert scientific(rows.rows[shown].whole.absolute) in line.split()
 
 
 def test_a_click_finds_the_row():

@@ -19,6 +19,7 @@ from tui_gru.tui.widgets.boxes import Box, Row, from_rows, spans, vstack
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_SPINNER = "|/-\\"
 _ROOMY = 9  # lines; with fewer, only the first half of the summary and the rows that fit are drawn
+_LONGEST = 8  # cells of the longest difference, `1.2e-308`
 
 
 def waiting(palette: Palette, doing: str, problem: str, frame: int, width: int) -> Box:
@@ -108,7 +109,8 @@ class _Columns:
             row.name: (report.written(row.whole.ours), f"{row.whole.theirs:.{digits}g}") for row in report.rows
         }  # fmt: skip
         self._names = {row.name: transliterate(report.program.writer.name(row.name), palette.glyphs) for row in report.rows}
-        self._name = max(map(cell_len, self._names.values())) + 1
+        besides = 3 + len(_tick(palette)) + _LONGEST  # a name is cut off sooner than a difference, which would be another number
+        self._name = max(min(max(map(cell_len, self._names.values())) + 1, width - besides), 1)
         self._ours = max(len(ours) for ours, _ in self._numbers.values()) + 2
         self._theirs = max(len(theirs) for _, theirs in self._numbers.values()) + 2
         self._place = max(map(cell_len, self._places.values())) + 2
