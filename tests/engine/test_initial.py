@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.reference import torch_loading
 from tui_gru.engine.running.initial import initial_weights
 
 VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 96)))
@@ -46,6 +47,16 @@ def test_shipped_weights(config):
 @pytest.mark.parametrize("sizes", [(4, 2, 1), (4, 2, 2), (7, 5, 0), (33, 17, 12345), (96, 64, 2**63 - 1)])
 def test_drawn_weights(sizes):
     assert_same_bits(initial_weights(model(*sizes)), drawn_as_the_tutorial_does(*sizes))
+
+
+@pytest.mark.parametrize("sizes", [(4, 2, 2), (3, 3, 5), (4, 4, 1), (7, 5, 0), (33, 17, 12345), (96, 64, 2**63 - 1)])
+def test_without_torch_the_same_numbers_are_drawn_up_to_rounding(sizes, monkeypatch):
+    monkeypatch.setattr(torch_loading, "is_installed", lambda: False)
+    for name, expected in drawn_as_the_tutorial_does(*sizes).items():
+        ours = initial_weights(model(*sizes))[name]
+        # torch may round an angle up to 2π to float32, and turns a radius up to √(−2 log 2⁻²⁴) = 5.8 by it.
+        allowed = np.finfo(np.float32).eps * (2 * np.pi * 5.8 if expected.size >= 16 else 5.8)
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=allowed, err_msg=name)
 
 
 def test_drawing_leaves_pytorchs_own_generator_alone():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,16 @@ def test_an_error_that_cannot_say_what_it_is(expected_reports: Reports) -> None:
     said = error_reports.reported(MuteError(), "\ud800 typed")
     assert "MuteError" in said
     assert "\\ud800 typed" in expected_reports()[0]
+
+
+def test_a_report_names_the_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    error_reports.reported(MemoryError("no torch"), "testing")
+    assert "numpy of unknown version · textual of unknown version · torch not installed" in expected_reports()[0]
 
 
 def test_reports_from_threads_at_once(expected_reports: Reports) -> None:

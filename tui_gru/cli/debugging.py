@@ -45,7 +45,9 @@ def debug(
     Raises `TuiGruError`, one line that names the argument and says what to do.
     """
     from tui_gru.debugger.session.loading import on_module
+    from tui_gru.engine.reference.torch_loading import require_torch
 
+    require_torch("tui_gru.debug")
     session = on_module(module, optimizer, head, name)
     if session is None:
         print(WATCHING, file=sys.stderr)

@@ -49,9 +49,12 @@ class BatchChecks:
         self._done: tuple[Timeline | None, range] = (None, range(0))  # the batches of this timeline that are checked already
 
     def turn(self, on: bool) -> None:
-        """Enable or disable the checks; disabling discards the totals."""
+        """Enable or disable the checks; disabling discards the totals. Raises `TuiGruError` if PyTorch is not installed."""
         from tui_gru.debugger.analysis.checks.checked_run import CheckTotals  # imported late: seldom needed
+        from tui_gru.engine.reference.torch_loading import is_installed, require_torch
 
+        if on and not is_installed():  # said now, or every later run would stop with it
+            require_torch("the check of every batch")
         self.totals = (self.totals or CheckTotals()) if on else None
         self._done = self._done if on else (None, range(0))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import traceback
 from contextlib import suppress
 from datetime import datetime
@@ -57,7 +58,7 @@ def _place(error: BaseException) -> tuple[str, ...]:
 
 
 def _text(error: BaseException, doing: str) -> str:
-    versions = " · ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "textual", "torch"))
+    versions = " · ".join(f"{name} {_version(name)}" for name in ("numpy", "textual", "torch"))
     written = "".join(traceback.format_exception(error))
     if len(written) > _LONGEST:
         written = f"{written[: _LONGEST // 2]}\n…\n{written[-_LONGEST // 2 :]}"
@@ -66,6 +67,14 @@ def _text(error: BaseException, doing: str) -> str:
         f"{datetime.now().astimezone().isoformat(timespec='seconds')}\n"
         f"while: {doing}\n\n{written}"
     )
+
+
+def _version(package: str) -> str:
+    """Return the version of a package. Any of them may be missing, or have no metadata, where an error is reported."""
+    try:
+        return metadata.version(package)
+    except Exception:
+        return "not installed" if package not in sys.modules else "of unknown version"
 
 
 def _write(text: str) -> Path:

@@ -13,12 +13,13 @@ from tui_gru.engine.running.weights import Array, Weights
 
 #: Draws stored in the package, so that the tutorial starts without torch: V 4, H 2, seed 1.
 _SHIPPED_SEED, _SHIPPED_SHAPES = 1, [(4, 2)] * 3 + [(2, 2)] * 3 + [(2, 4)]
-_DRAWN_24_BITS = 2.0**-24
+_DRAWN_24_BITS, _DRAWN_53_BITS = 2.0**-24, 2.0**-53
+_BLOCK = 16  # numbers that PyTorch draws together; a matrix with fewer is drawn one by one
 
 
 def initial_weights(config: Config) -> Weights:
     """Return the initial weights of a config. With `init` tutorial this imports torch (about a second), unless sizes and seed are
-    the tutorial's."""
+    the tutorial's, or torch is not installed."""
     if config.given is not None:
         return config.given.batches[0].weights
     if config.init == FROM_FILE:
@@ -48,13 +49,57 @@ def is_drawn(config: Config, name: str) -> bool:
 
 
 def _standard_normal(config: Config, weights: Weights) -> None:
-    """Draw as in the tutorial: `torch.manual_seed(seed)` and one `torch.randn` per matrix."""
+    """Draw as in the tutorial: `torch.manual_seed(seed)` and one `torch.randn` per matrix.
+
+    Without torch, the same uniform numbers go through the same formulas. The last bits can differ, as they do in torch itself
+    between processors.
+    """
+    from tui_gru.engine.reference.torch_loading import is_installed  # imported late: the tutorial's own weights need no draw
+
+    if not is_installed():
+        twister, spare = np.random.RandomState(config.seed % 2**32), list[float]()
+        for name in drawn_names(weights):
+            weights[name][...] = _normal(twister, weights[name].size, spare).reshape(weights[name].shape)
+        return
     import torch
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(config.seed)
     for name in drawn_names(weights):
         weights[name][...] = torch.randn(*weights[name].shape, generator=generator).numpy()
+
+
+def _normal(generator: np.random.RandomState, count: int, spare: list[float]) -> Array:
+    """Return (count) standard normal float32 numbers, by the method of Box and Muller in the order in which torch applies it.
+
+    Fewer than a block are drawn in pairs, one from two uniform numbers of 53 bits each; the second of a pair waits in `spare` for
+    the next draw. Otherwise the first half of each block has the cosines and the second half the sines, and an incomplete last
+    block is replaced by a new one that overlaps the block before.
+    """
+    if count < _BLOCK:
+        while len(spare) < count:
+            high, low = np.frombuffer(generator.bytes(16), "<u4").astype(np.uint64).reshape(2, 2).T
+            angle, radius = ((high << np.uint64(32) | low) & np.uint64(2**53 - 1)) * _DRAWN_53_BITS
+            spare += map(float, _circle(1 - radius, angle))
+        drawn, spare[:] = spare[:count], spare[count:]
+        return np.array(drawn, np.float32)
+    found = np.empty(count, np.float32)
+    whole = count - count % _BLOCK
+    found[:whole] = _blocks(_uniform(generator, count)[:whole])
+    if whole < count:
+        found[-_BLOCK:] = _blocks(_uniform(generator, _BLOCK))
+    return found
+
+
+def _blocks(uniform: Array) -> Array:
+    radius, angle = uniform.reshape(-1, 2, _BLOCK // 2).swapaxes(0, 1)
+    return np.stack(_circle(1 - radius, angle), axis=1).ravel()
+
+
+def _circle(radius: Array, angle: Array) -> tuple[Array, Array]:
+    """Return two independent normal numbers for two uniform ones."""
+    radius, angle = np.sqrt(-2 * np.log(radius)), 2 * np.pi * angle
+    return radius * np.cos(angle), radius * np.sin(angle)
 
 
 def _as_torch_modules(config: Config, weights: Weights) -> None:

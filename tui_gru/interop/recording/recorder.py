@@ -48,7 +48,10 @@ class Recorder:
         on: str = "nan or loss > 3*mean(loss)",
         rank: int | None = None,
     ) -> None:
-        """Begin to record. Raises a `CaptureError` that names the argument and says what to do."""
+        """Begin to record. Raises a `CaptureError` that names the argument and says what to do, `TuiGruError` without PyTorch."""
+        from tui_gru.engine.reference.torch_loading import require_torch  # the script has loaded torch, if there is one
+
+        require_torch("tui_gru.record")
         if not isinstance(folder, (str, PathLike)):
             raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
         if not os.fspath(folder):
