@@ -8,13 +8,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.shell_completion import split_arg_string
 
 import tui_gru
 from tests.process import PROGRAM, process
 from tui_gru.cli.program import main
 from tui_gru.cli.screen import speaks_utf8
 from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
+from tui_gru.engine.model import shipped
 
 
 @pytest.fixture
@@ -272,8 +275,83 @@ def test_completion_scripts_call_the_program(run, shell):
     assert f"_TUI_GRU_COMPLETE={shell}_complete" in out
 
 
-def test_completion_completes(run, monkeypatch):
-    monkeypatch.setenv("_TUI_GRU_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", "tui-gru trace --car")
-    monkeypatch.setenv("COMP_CWORD", "2")
-    assert run() == (0, "plain,--carry\n", "")
+@pytest.fixture
+def completed(run, monkeypatch, tmp_path):
+    """What each shell is given for a command line that ends with the text to complete, in a folder with files of every kind."""
+    for name in ("in.cell", "my dir/own two.cell", "run.gru/run.json", ".hidden/x.cell"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    models = ("m.pt", "M.SAFETENSORS", "x.npy", "lesson.tui-gru")
+    for name in ("my.cell", "my.update", ".hidden.cell", "bad\n.cell", "words.txt", *models):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+    def completed(words, shell="bash"):
+        parts = [*split_arg_string(words), *([""] if words.endswith(" ") else [])]
+        monkeypatch.setenv("_TUI_GRU_COMPLETE", f"{shell}_complete")
+        monkeypatch.setenv("COMP_WORDS", f"tui-gru {words}")
+        monkeypatch.setenv("COMP_CWORD", parts[-1] if shell == "fish" else str(len(parts)))
+        code, out, err = run()
+        assert (code, err) == (0, "")
+        return out.strip().splitlines()
+
+    return completed
+
+
+FOLDERS = ["path,my dir", "path,run.gru"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("trace --car", ["plain,--carry"]),
+        ("--cell gru-", ["plain,gru-cho", "plain,gru-reset-after"]),
+        ("--cell m", ["plain,mgu", "plain,minimal-rnn", "path,my dir", "path,my.cell"]),
+        ("sample --cell 'my dir/'", ["path,my dir/own two.cell"]),
+        ("trace --cell nowhere/", []),
+        ("--cell .", ["path,.hidden", "path,.hidden.cell"]),
+        ("--optimizer ", ["plain,sgd", "plain,momentum", "plain,adam", "path,my dir", "path,my.update", "path,run.gru"]),
+        ("cells l", ["plain,lstm"]),
+        ("--theme w", ["plain,whiteboard"]),
+        ("screenshot --theme ansi", ["plain,ansi-dark", "plain,ansi-light"]),
+        ("--session ", ["plain,last", "plain,poem", "plain,walk", "path,lesson.tui-gru", *FOLDERS]),
+        ("report p", ["plain,poem"]),
+        ("screenshot --session w", ["plain,walk"]),
+        ("open ", ["path,M.SAFETENSORS", "path,m.pt", *FOLDERS]),
+        ("open r", ["path,run.gru"]),
+        ("inspect m.", ["path,m.pt"]),
+        ("trace --model ", ["path,M.SAFETENSORS", "path,m.pt", *FOLDERS]),
+        ("open m.pt --input ", [*FOLDERS, "path,x.npy"]),
+        ("open m.pt --expect x", ["path,x.npy"]),
+        ("open m.pt --tokens w", ["path,words.txt"]),
+        ("--file wo", ["file,wo"]),  # the shell completes it
+        ("completion ", ["plain,bash", "plain,zsh", "plain,fish"]),
+        ("--carry n", ["plain,notebook"]),
+    ],
+)
+def test_completion_completes(completed, words, found):
+    for name in ("walk", "poem"):
+        tui_gru.Session().save(session_path(name))
+    assert completed(words) == found
+
+
+def test_completion_in_the_other_shells(completed):
+    assert completed("--cell m", "zsh") == [
+        *("plain", "mgu", shipped("cell", "mgu").title, "plain", "minimal-rnn", shipped("cell", "minimal-rnn").title),
+        *("path", "my dir/", "_", "path", "my.cell", "_"),
+    ]
+    assert completed("--cell m", "fish") == [
+        *(f"plain,{name}\t{shipped('cell', name).title}" for name in ("mgu", "minimal-rnn")),
+        *("path,my dir/", "path,my.cell"),
+    ]
+    assert completed("--theme w", "fish") == ["plain,whiteboard"]
+
+
+def test_the_script_of_bash_takes_what_the_program_gives(run, tmp_path):
+    script = run("completion", "bash")[1]
+    program = tmp_path / "tui-gru"
+    program.write_text("#!/bin/sh\nprintf 'plain,gru\\npath,two words,1.cell\\nfile,x\\n'\n")
+    program.chmod(0o755)
+    words = 'compopt() { told+=("$2"); }; _tui_gru_completion "$0"; printf \'%s|\' "${COMPREPLY[@]}" "${told[@]}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{words}", str(program)], capture_output=True, text=True, timeout=20)
+    assert done.stdout == "gru|two words,1.cell|filenames|default|"

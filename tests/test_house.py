@@ -57,7 +57,7 @@ def test_other_peoples_files_are_read_without_a_framework_and_without_the_engine
     loaded = loaded_by("\n".join(without))
     assert "numpy" in loaded
     assert not loaded & {"torch", "keras", "onnx", "h5py", "textual", "rich", "click"}
-    assert floor_of(loaded, "engine") == {"tui_gru.engine", "tui_gru.engine.errors", "tui_gru.engine.numbers"}
+    assert floor_of(loaded, "engine") == {f"tui_gru.engine{part}" for part in ("", ".errors", ".numbers", ".safe_text")}
     assert not floor_of(loaded, "debugger") | floor_of(loaded, "tui") | floor_of(loaded, "cli")
 
 

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
+from tui_gru.cli import completion
 from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, read_held_out, whole_number
 from tui_gru.cli.options import held_out_option, output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
@@ -75,7 +76,12 @@ Options of the model can be given before or after a subcommand.""",
 @model_options
 @click.option("--learn/--no-learn", default=False, help="End each batch with backward and update; default no.")
 @screen_options
-@click.option("--session", metavar="NAME|PATH", help="Open session NAME, creating it if needed; `last` opens the newest.")
+@click.option(
+    "--session",
+    metavar="NAME|PATH",
+    help="Open session NAME, creating it if needed; `last` opens the newest.",
+    shell_complete=completion.sessions,
+)
 @click.option("--copy", is_flag=True, help="Open a copy of the session and leave the original unchanged.")
 @click.option("--record/--no-record", default=True, help="Record sessions without a name; the newest 20 are kept. Default yes.")
 @held_out_option
@@ -178,7 +184,7 @@ Examples:
   tui-gru cells
   tui-gru cells gru > my.cell && tui-gru --cell my.cell""",
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.cells)
 def cells(name: str | None) -> None:
     """List the built-in cells, or print the equations of one, to edit as your own."""
     from tui_gru.engine.model import names_of, shipped, text_of
@@ -199,7 +205,12 @@ Examples:
   tui-gru trace --model model.pt --input x.npy --format npz -o states.npz""",
 )
 @model_options
-@click.option("--model", metavar="FILE", help="Run a trained GRU from a file on given inputs, instead of training on a text.")
+@click.option(
+    "--model",
+    metavar="FILE",
+    help="Run a trained GRU from a file on given inputs, instead of training on a text.",
+    shell_complete=completion.files(*completion.MODEL_FILES),
+)
 @number_options
 @click.option("--order", metavar="rzn|zrn|…", help="With --model: the order of the gates in the file.")
 @click.option("--z", type=click.Choice(("keeps", "takes")), help="With --model: z keeps the old state, or takes the new one.")
@@ -279,7 +290,7 @@ Examples:
   tui-gru report poem --held-out other.txt -o poem.svg
   tui-gru report run.gru -o run.html""",
 )
-@click.argument("session", metavar="NAME|PATH|RUN")
+@click.argument("session", metavar="NAME|PATH|RUN", shell_complete=completion.sessions)
 @output_option("Output file, ending with .html, .svg or .md; default: Markdown to standard output.")
 @held_out_option
 def report(session: str, output: str, held_out: Path | None) -> None:
@@ -308,7 +319,12 @@ Examples:
 @click.option("--keys", default="", metavar="'KEY …'", help="Keys to press first, separated by spaces.")
 @click.option("--size", type=screen_size, default="160x50", metavar="WxH", help="Columns x rows; default 160x50.")
 @theme_option
-@click.option("--session", metavar="NAME|PATH", help="Show this session, which does not change; default: a new run.")
+@click.option(
+    "--session",
+    metavar="NAME|PATH",
+    help="Show this session, which does not change; default: a new run.",
+    shell_complete=completion.sessions,
+)
 @click.option("--at", metavar="MARK|PLACE", help="Go first to the mark of a letter, or to a place such as 'e3 b2 t1'.")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
 def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str | None, at: str | None, out: Path) -> None:
@@ -333,6 +349,7 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str
 
 
 @program.command(
+    "completion",
     short_help="Print the shell's completion script.",
     epilog="""\b
 Add one of these lines to your shell's start-up file:
@@ -341,12 +358,13 @@ Add one of these lines to your shell's start-up file:
   fish   tui-gru completion fish | source""",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+def completion_script(shell: str) -> None:
     """Print the script that completes commands, options and their values in a shell."""
     completing = get_completion_class(shell)
     assert completing is not None
     click.echo(completing(program, {}, NAME, COMPLETE_VARIABLE).source())
 
 
+completion.register()
 program.add_command(inspect_command)
 program.add_command(open_command)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tui_gru.cli.completion import Candidates, cells_and_files, rules
 from tui_gru.cli.failures import given_as
 from tui_gru.cli.options import Command, added
 from tui_gru.engine.config import (
@@ -74,8 +75,12 @@ def _by_text(option: str) -> str:
     return f"{getattr(Config, option)} for the tutorial's text, {OWN_TEXT[option]} for any other"
 
 
-def _option(name: str, kind: Any, description: str, metavar: str | None = None) -> Callable[[Command], Command]:
-    return click.option(name, type=kind, help=description, metavar=metavar, callback=_remember, expose_value=False)
+def _option(
+    name: str, kind: Any, description: str, metavar: str | None = None, complete: Candidates | None = None
+) -> Callable[[Command], Command]:
+    return click.option(
+        name, type=kind, help=description, metavar=metavar, callback=_remember, expose_value=False, shell_complete=complete
+    )
 
 
 #: The options of the model; `chosen_config` reads them.
@@ -105,6 +110,7 @@ model_options = added(
         str,
         f"A built-in cell (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.",
         "NAME|FILE",
+        cells_and_files,
     ),
     _option("--layers", whole_number, f"Number of layers; default {Config.layers}.", "N"),
     click.option(
@@ -116,6 +122,7 @@ model_options = added(
         str,
         f"Update rule: {', '.join(OPTIMIZERS)}, or your own .update file; default {_by_text('optimizer')}.",
         "NAME|FILE",
+        rules,
     ),
     _option("--clip", number, f"Largest norm of the gradient, 0 for no limit; default {_by_text('clip')}.", "NORM"),
     _option("--init", click.Choice(INITS), f"Initial weights as the tutorial or as torch draws them; default {_by_text('init')}."),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tui_gru.cli.completion import themes
 from tui_gru.cli.output import STANDARD_OUTPUT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -24,7 +25,9 @@ def added(*options: Callable[[Command], Command]) -> Callable[[Command], Command
     return decorate
 
 
-theme_option = click.option("--theme", metavar="NAME", help="Colours; `:theme` and tab in the debugger list the themes.")
+theme_option = click.option(
+    "--theme", metavar="NAME", help="Colours; `:theme` and tab in the debugger list the themes.", shell_complete=themes
+)
 held_out_option = click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

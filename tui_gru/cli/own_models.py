@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tui_gru.cli.completion import MODEL_FILES, files
 from tui_gru.cli.model import read_text_file
-from tui_gru.cli.options import added, screen_options
+from tui_gru.cli.options import Command, added, screen_options
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.screen import open_debugger
 from tui_gru.engine.errors import TuiGruError
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from tui_gru.interop.found import Findings, FoundGRU
 
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
+
+
+def _array(name: str, metavar: str, words: str) -> Callable[[Command], Command]:
+    """Return an option for an array in a .npy file."""
+    destination = ["inputs"] if name == "--input" else []
+    return click.option(name, *destination, metavar=metavar, help=words, shell_complete=files(".npy"))
+
+
 convention_options = added(
     click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
     click.option("--reset", type=click.Choice(_RESETS), help="The reset gate acts before or after the product with U."),
@@ -32,18 +41,23 @@ convention_options = added(
 )
 number_options = added(
     click.option("--name", metavar="NAME", help="The GRU of the file by name; optional if there is only one."),
-    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
-    click.option("--h0", metavar="H.npy", help="First states (layers · directions, B, H); default zero."),
-    click.option("--lengths", metavar="L.npy", help="Timesteps of each row (B); default all."),
-    click.option("--expect", metavar="Y.npy", help="The output of the original model: proves the convention, and is compared."),
+    _array("--input", "X.npy", "Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
+    _array("--h0", "H.npy", "First states (layers · directions, B, H); default zero."),
+    _array("--lengths", "L.npy", "Timesteps of each row (B); default all."),
+    _array("--expect", "Y.npy", "The output of the original model: proves the convention, and is compared."),
 )
 going_on_options = added(
-    click.option("--embedding", metavar="NAME|E.npy", help="The embedding table (V, I) for tokens: a tensor of the file."),
-    click.option("--head", metavar="NAME|W.npy", help="The linear layer of the predictions: a tensor of the file; needs a text."),
+    _array("--embedding", "NAME|E.npy", "The embedding table (V, I) for tokens: a tensor of the file."),
+    _array("--head", "NAME|W.npy", "The linear layer of the predictions: a tensor of the file; needs a text."),
     click.option("--text", help="A text to predict and to train on."),
     click.option("--file", type=click.Path(path_type=Path), metavar="PATH", help="Read the text from a UTF-8 file instead."),
     click.option("--vocabulary", metavar="CHARS", help="The characters of the text, in the order of the model's indices."),
-    click.option("--tokens", metavar="FILE", help="Instead of --vocabulary: tokens of any length, one per line, or JSON."),
+    click.option(
+        "--tokens",
+        metavar="FILE",
+        help="Instead of --vocabulary: tokens of any length, one per line, or JSON.",
+        shell_complete=files(""),
+    ),
     click.option("--seq-length", type=int, metavar="N", help="Timesteps in a batch of the text."),
     click.option("--batch-size", type=int, metavar="N", help="Rows in a batch of the text."),
 )
@@ -54,7 +68,7 @@ going_on_options = added(
     short_help="List the GRUs in a model file.",
     epilog="Example: tui-gru inspect model.pt",
 )
-@click.argument("path", metavar="FILE")
+@click.argument("path", metavar="FILE", shell_complete=files(*MODEL_FILES))
 @convention_options
 def inspect_command(path: str, order: str | None, reset: str | None, z: str | None, gate: str | None) -> None:
     """List every GRU in a model file, with its convention and the evidence for it. No framework is loaded, and no code in the file
@@ -102,7 +116,7 @@ Examples:
   tui-gru open words.pt --head fc --embedding embed --input ids.npy --tokens words.txt
   tui-gru open run.gru""",
 )
-@click.argument("path", metavar="FILE|RUN")
+@click.argument("path", metavar="FILE|RUN", shell_complete=files(*MODEL_FILES))  # and folders, such as recordings
 @number_options
 @going_on_options
 @convention_options

@@ -149,6 +149,7 @@ WHITEBOARD = Theme(
 
 #: The themes of this project, the default first. `ansi-dark` and `ansi-light` are themes of Textual.
 THEMES = (BLACKBOARD, WHITEBOARD)
+OWN_THEMES = (*(theme.name for theme in THEMES), "ansi-dark", "ansi-light")  # the names that this project has colours for
 
 _DARK = Palette(
     plain=Style.parse("#d5dde0"),
@@ -247,8 +248,7 @@ def register_themes(app: App[Any]) -> None:
 def checked_theme(app: App[Any], name: str) -> str:
     """Return the name if there is such a theme. Raises `TuiGruError` with similar names, or those of this project."""
     if name not in app.available_themes:
-        own = [*(theme.name for theme in THEMES), "ansi-dark", "ansi-light"]
-        raise TuiGruError(f"there is no theme {name!r}; {did_you_mean(name, own, app.available_themes)}", option="theme")
+        raise TuiGruError(f"there is no theme {name!r}; {did_you_mean(name, OWN_THEMES, app.available_themes)}", option="theme")
     return name
 
 
