@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from torch import nn
 
 import tui_gru
+from tests.debugger.analysis.test_influence import first_states, in_torch, read_by
 from tests.debugger.models import parametrize
 from tests.tui.pressing import press
 from tui_gru.debugger.analysis.classes import class_of
@@ -233,8 +234,19 @@ async def test_influence_of_every_prediction_of_the_batch() -> None:
     async with started(LARGE, "l 3n 5s r y") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, InfluenceMap)
-        expected = app.screen.session.influence(0, 4)
-        assert (panel.influence.gradient == expected.gradient).all()
+        session, found = app.screen.session, panel.influence
+        expected = session.influence(0, 4)
+        assert (found.gradient == expected.gradient).all()
+        read, states = read_by(session, found), first_states(session, found)
+        network = in_torch(session, read, states)
+        value = network.prediction(found.at, 0, found.character)
+        (slope,) = torch.autograd.grad(value, network.x)
+        assert found.gradient == pytest.approx(slope[:, 0].norm(dim=-1).numpy(), abs=1e-10)
+        assert (found.row, found.text[found.at]) == (0, session.value("char", t=4)[0])
+        for s in (0, found.at):
+            without = np.where(np.arange(len(read))[:, None, None] == s, 0, read)
+            changed = in_torch(session, without, states).prediction(found.at, 0, found.character)
+            assert found.occlusion[s] == pytest.approx((value - changed).item(), abs=1e-10)
         assert f"after {expected.reach('occlusion').steps} characters" in panel.plain_text()
         assert "the other rows: by gradient 0, by occlusion 0" in panel.plain_text()
         await press(pilot, "right down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.equations.expression import Name
 from tui_gru.tui.exporting import preview
 from tui_gru.tui.panels.typing.command_line import CompletionList
 from tui_gru.tui.panels.values.gates import ValueMatrix
@@ -41,13 +43,67 @@ async def test_every_line_as_latex_has_its_numbers(tmp_path: Path) -> None:
             assert f"{float(np.ravel(value)[0]):z.4f}"[:6] in written, line.text
 
 
-async def test_all_lines_of_the_backward_pass_as_latex(tmp_path: Path) -> None:
-    async with driving(reset="after") as d:
+class Matrix(np.ndarray):
+    """A matrix whose power is the matrix product, which binds more tightly than the product element by element."""
+
+    def __pow__(self, other: Matrix) -> Matrix:
+        return self @ other
+
+
+class Rows:
+    def __pow__(self, other: Matrix) -> Matrix:
+        return other.sum(axis=0, keepdims=True)
+
+
+class Mean:
+    def __pow__(self, other: Matrix) -> float:
+        return float(other.mean())
+
+
+IN_PYTHON = {
+    r"\odot": "*",
+    r"\,": "**",
+    r"\begin{pmatrix}": "matrix('",
+    r"\end{pmatrix}": "')",
+    r"\sum_{\text{the rows}}": "rows **",
+    r"\operatorname{mean}_{\text{the timesteps}}": "mean **",
+}
+
+
+def matrix_of(entries: str) -> Matrix:
+    return np.array([row.split() for row in entries.split(";")], float).view(Matrix)
+
+
+def calculated(latex: str, B: int, T: int) -> tuple[Matrix | float, Matrix | float]:
+    """Return the two sides of an equation of numbers: the first number or matrix, and the result of the rest."""
+    latex = latex.replace(r"(B\,T)", f"{B * T}")
+    for sign, python in IN_PYTHON.items():
+        latex = latex.replace(sign, python)
+    latex = latex.replace(r"\\", ";").replace("&=", "=").replace("&", "")
+    latex = re.sub(r"\{([^{}]*)\}\^\\top", r"\1.T", latex)
+    latex = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1) / (\2))", latex)
+    known = {"matrix": matrix_of, "rows": Rows(), "mean": Mean()}
+    left, right = (eval(side, known) for side in latex.split("="))
+    return left, right
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+async def test_the_numbers_of_every_line_of_the_backward_pass_as_latex_add_up(tmp_path: Path, reset: str) -> None:
+    """The result is the number of the run, and the rest, calculated from four or five decimals, gives it to three."""
+    async with driving(reset=reset) as d:
         await d.type("l", "n")
-        for tick in range(d.session.program.loss_tick, d.session.program.ticks + 1):
+        program = d.session.program
+        for tick in range(program.loss_tick, program.ticks + 1):
             d.session.seek(tick)
             d.screen.show_now()
             execute(d.screen, f"export! {tmp_path / 'a.tex'}")
+            _, _, symbols, numbers, _ = (tmp_path / "a.tex").read_text("utf-8").splitlines()
+            target = d.screen.snapshot.line.target
+            assert symbols.strip().startswith(program.writer.latex(Name(target)))
+            shown, result = calculated(numbers, d.session.config.batch_size, d.session.config.seq_length)
+            value = np.reshape(d.session.value(target), np.shape(shown))
+            np.testing.assert_allclose(shown, value, atol=6e-5, rtol=5e-5, err_msg=target)
+            np.testing.assert_allclose(result, shown, atol=1e-3, err_msg=target)
 
 
 async def test_small_numbers_keep_their_digits_in_latex(tmp_path: Path) -> None:

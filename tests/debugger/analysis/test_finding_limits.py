@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tui_gru import Session
+from tui_gru.engine.numbers import rounded
 
 LETTERS = "abcdefghij"
 #: After an update, every weight is 1 + η times what it was.
@@ -317,13 +318,41 @@ def test_an_exploding_gradient(session, times, begins):
         assert f"| it is over ten times as large from t {begins} on" in words(session, "exploding-gradient")
 
 
-def test_a_gradient_is_0_in_at_least_two_batches():
-    cell = "reads x\nstate h : H\nparameters Wh Wg bh\nh = tanh(x Wh + h_prev + relu(x Wg − 9) + bh)"
+@pytest.mark.parametrize("B", [1, 3])
+def test_the_gradient_that_explodes_is_that_of_the_last_prediction(B):
+    session = linear(10.05, seq_length=4, batch_size=B)
+    (found,) = [found for found in session.findings() if found.name == "exploding-gradient"]
+    y_hat, y = session.value("y_hat", t=3), session.value("y", t=3)
+    norm = np.linalg.norm((y_hat - y) / B @ session.parameter("Wy").T)
+    at_the_end, at_the_start = rounded(norm), rounded(norm * 10.05**3)
+    assert (
+        found.evidence[0].words
+        == f"‖∂ loss of t 4 / ∂ h‖ over all rows: {at_the_end} at t 4, {at_the_start} at t 1, in batch 1 of epoch 1"
+    )
+    passed = session.value("dh_prev", t=3)
+    row, unit = np.unravel_index(np.argmax(np.abs(passed)), passed.shape)
+    largest = f"dhₜ₋₁[row {row + 1}, unit {unit + 1}] = {rounded(passed[row, unit])}"
+    assert found.evidence[1].words == f"the largest entry passed on by t 4: {largest}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "root"),
+    [
+        ("h = tanh(x Wh + h_prev + relu(x Wg − 9) + bh)", "dWg, by the line dWg += xᵀ (dh⊙(1 − h⊙h)⊙positive(relu(x Wg − 9)))"),
+        ("g = relu(x Wg − 9)\nh = tanh(x Wh + h_prev + g + bh)", "g, by the line g = relu(x Wg − 9)"),
+        ("a = x Wg − 9\ng = relu(a)\nh = tanh(x Wh + h_prev + g + bh)", "g, by the line g = relu(a)"),
+        ("g = relu(x Wh − 9)\nk = g ⊙ h_prev\nh = tanh(x Wh + h_prev + k ⊙ (x Wg) + bh)", "g, by the line g = relu(x Wh − 9)"),
+    ],
+)
+def test_a_gradient_is_0_in_at_least_two_batches(lines, root):
+    cell = f"reads x\nstate h : H\nparameters Wh Wg bh\n{lines}"
     text = cycle(60, LETTERS[:6])
     assert not titles(still(text, 1, seq_length=6, cell_text=cell), "zero-gradient")
     session = still(text, 2, seq_length=6, cell_text=cell)
     assert titles(session, "zero-gradient") == ["the gradient of Wg is exactly 0"]
-    assert "in the last 2 batches that learned" in words(session, "zero-gradient")
+    found = words(session, "zero-gradient")
+    assert "in the last 2 batches that learned" in found
+    assert found.endswith(f"the zeros begin with {root}")
 
 
 def test_what_the_loss_of_the_tutorial_would_be_where_a_probability_is_0():

@@ -119,6 +119,42 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
                 assert written in known, (snapshot.line.text, piece)
 
 
+def terms_by_hand(s, row):
+    """Return the terms and the result of the first entry of a row, calculated from the arrays by the equations of a GRU."""
+    read, wanted = (s.program.config.vocabulary.index(s.value(name)[row]) for name in ("char", "target"))
+    Wz, Uz, bz, Wh, Uh, bh, Wy, by = (s.record.before[name] for name in ("Wz", "Uz", "bz", "Wh", "Uh", "bh", "Wy", "by"))
+    h_prev, z, r, h_tilde, h, dh, dz, daz = (s.value(name) for name in ("h_prev", "z", "r", "h_tilde", "h", "dh", "dz", "daz"))
+    match s.line.target:
+        case "z":
+            return [Wz[read, 0], *h_prev[row] * Uz[:, 0], bz[0]], z[row, 0]
+        case "h_tilde":
+            return [Wh[read, 0], *(r * h_prev)[row] * Uh[:, 0], bh[0]], h_tilde[row, 0]
+        case "h":
+            return [z[row, 0] * h_prev[row, 0], (1 - z[row, 0]) * h_tilde[row, 0]], h[row, 0]
+        case "logits":
+            return [*h[row] * Wy[:, wanted], by[wanted]], s.value("logits")[row, wanted]
+        case "dz":
+            return [dh[row, 0] * (h_prev[row, 0] - h_tilde[row, 0])], dz[row, 0]
+        case "daz":
+            return [dz[row, 0] * z[row, 0] * (1 - z[row, 0])], daz[row, 0]
+        case "dUz":
+            before = s.gradient_before("Uz")
+            return [0 if before is None else before[0, 0], *h_prev[:, 0] * daz[:, 0]], s.gradient("Uz")[0, 0]
+    return [Uz[0, 0], -0.01 * s.gradient("Uz")[0, 0]], s.parameter("Uz")[0, 0]
+
+
+@pytest.mark.parametrize("target", ["z", "h_tilde", "h", "logits", "dz", "daz", "dUz", "Uz"])
+def test_the_terms_of_the_worked_entry_are_those_of_the_equations(target):
+    for t, row in ((0, 0), (0, 1), (1, 0), (2, 1)):
+        snapshot = at(target, None if target == "Uz" else t, batch=1)
+        pieces = [piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), row).pieces(P, brief=True)]
+        written = [piece.replace("−", "-").replace("·", "*") for piece in pieces]
+        terms = [eval(re.sub("^([+-]) ", r"\1", term)) for term in written if not re.match("=| ", term)]
+        expected, value = terms_by_hand(snapshot, row)
+        assert terms == pytest.approx(expected, abs=5e-4), t  # factors of four decimals, none of them above 3
+        assert float(written[-1].split()[-1]) == pytest.approx(value, abs=6e-5), t
+
+
 def test_a_gradient_grows_by_a_share():
     first, second = at("dUz", 2), at("dUz", 1)
     assert first.gradient_before("Uz") is None

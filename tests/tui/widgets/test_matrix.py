@@ -267,13 +267,29 @@ async def test_entries_near_zero_can_be_left_out(board):
         assert matrix.toggle_near_zero()
 
 
-async def test_arrays_of_odd_shapes(board):
+ODD = {
+    "a vector": (np.array([1.0, 2.0]), "(+1.0000 +2.0000)", (0, 1), "[0, 1] = +2.0"),
+    "no rows": (np.empty((0, 3)), "", (0, 0), None),
+    "no columns": (np.empty((2, 0)), "⎛⎞", (0, 0), None),
+    "no numbers": (np.full((2, 2), np.nan), "⎛  nan     nan  ⎞", (1, 1), "[1, 1] = nan"),
+    "many": (np.eye(70), "0 0 0 0 0 0 0 0 0 0 0 0 0", (1, 69), "[1, 69] = +0.0"),
+}
+
+
+@pytest.mark.parametrize("shape", ODD)
+async def test_arrays_of_odd_shapes(board, shape):
+    values, first, cursor, caption = ODD[shape]
     matrix = view()
     async with board(matrix).run_test(size=(60, 20)) as pilot:
-        for values in (np.array([1.0, 2.0]), np.empty((0, 3)), np.empty((2, 0)), np.full((2, 2), np.nan), np.eye(70)):
-            matrix.show_array(values)
-            matrix.focus()
-            await pilot.press("right", "down", "end")
+        matrix.show_array(values)
+        matrix.focus()
+        await pilot.press("right", "down", "end")
+        assert (matrix.cursor, matrix.border_subtitle) == (cursor, caption)
+        assert rows(matrix)[0].strip() == first
+        written = [line.split() for line in matrix.plain_text().splitlines()[2:]]
+        np.testing.assert_array_equal(np.array(written, float).reshape(np.atleast_2d(values).shape), np.atleast_2d(values))
+        await pilot.press("left", "up", "home")
+        assert matrix.cursor == (0, 0)
 
 
 def gallery(theme, glyphs=None, focus=False):
