@@ -75,6 +75,7 @@ def own_state_folder(state_folders, monkeypatch, request):
     """
     folder = state_folders()
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     yield folder
     if "expected_reports" not in request.fixturenames:
         assert [path.read_text() for path in folder.glob("tui-gru/reports/*")] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.shell_completion import split_arg_string
+from platformdirs import user_config_path
 
 import tui_gru
 from tests.process import PROGRAM, process
@@ -17,7 +18,11 @@ from tui_gru.cli.screen import speaks_utf8
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
+from tui_gru.tui.app import make_app
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.pilot import headless
 
 
 @pytest.fixture
@@ -206,6 +211,51 @@ def test_the_debuggers_options_reach_it(run, screen, tmp_path):
     assert (session.config, session.learning) == (Config(seed=7), True)
     assert session.state.branches.timeline.memory.budget.limit == 2 * 2**20
     assert options == {"theme": "nord", "ascii": False, "keys": keymap}
+
+
+@pytest.fixture
+def configured():
+    """Write a file in the user's configuration folder."""
+    folder = user_config_path("tui-gru", appauthor=False)
+
+    def configured(name, content):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+        return folder / name
+
+    return configured
+
+
+def test_the_users_file_sets_the_display_that_no_option_sets(run, screen, configured, tmp_path):
+    configured("config.toml", '[display]\ntheme = "whiteboard"\nascii = false\n')
+    for arguments in ((), ("--theme", "nord"), ("--ascii",), ("screenshot", str(tmp_path / "a.svg"))):
+        assert run(*arguments) == (0, "", "")
+    assert [options["theme"] for _, options in screen] == ["whiteboard", "nord", "whiteboard", "whiteboard"]
+    assert [options["ascii"] for _, options in screen[:3]] == [False, False, True]
+
+
+def test_a_mistake_in_the_users_file_is_said_and_does_not_stop_the_program(run, screen, configured, tmp_path):
+    path = configured("config.toml", '[display]\ntheme = "whitebord"\n')
+    assert run() == (0, "", "")
+    (((session,), options),) = screen
+    assert (options["theme"], options["ascii"]) == (None, True)
+    words = f"{path}:2: there is no theme 'whitebord'; did you mean whiteboard?; the display is the usual one"
+    assert (session.notice, session.outcome.notice.warning) == (words, True)
+    code, _, err = run("screenshot", str(tmp_path / "a.svg"))
+    assert (code, err) == (0, f"tui-gru: {words}\n")
+
+
+async def test_a_mistake_in_the_users_keys_is_said_on_screen(configured):
+    path = configured("keys.toml", '[keys]\n"check" = "s"\n')
+    app = make_app(Config.of())
+    async with headless(app, (160, 50)) as pilot:
+        line = app.screen.query_one(BottomLine)
+        assert line.warning
+        assert f"{path}:2: the key 's' is both step.timestep and check" in line.message
+        await pilot.press("s")
+        assert app.session.position.t == 0
+    with pytest.raises(TuiGruError, match="give one of them another"):
+        make_app(Config.of(), keys=path)
 
 
 def test_a_screenshot_is_asked_for(run, screen, tmp_path):

@@ -10,7 +10,7 @@ from tests.process import process
 from tui_gru.cli.failures import line_of
 from tui_gru.cli.program import main
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui import keymap
+from tui_gru.tui import configuration
 
 
 @pytest.fixture
@@ -147,13 +147,55 @@ def test_a_bad_key_file_is_one_line(tmp_path, content, said):
     path = tmp_path / "keys.toml"
     path.write_bytes(content)
     with pytest.raises(TuiGruError, match=said) as caught:
-        keymap.load(path)
+        configuration.load_keys(path)
     assert_one_line(f"tui-gru: {line_of(caught.value)}\n", "--keymap", str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        ('[keys]\n# mine\n"step.tme" = "j"', 3, "there is no verb 'step.tme'"),
+        ('[keys]\n\n"check" = "shift+nothing"', 3, "'shift+nothing' is not a valid key for check"),
+        ('[keys]\n"check" = 5', 2, "5 is not a valid key for check"),
+        ('[keys]\n"check" = "s"', 2, "the key 's' is both step.timestep and check"),
+        ('[keys]\n"play" = "f5"\n"step.line" = "f5"', 2, "the key 'f5' is both"),
+        ("keys = 3", 1, "[keys] must be a table"),
+    ],
+)
+def test_a_mistake_in_a_key_file_is_said_with_its_line(tmp_path, content, line, said):
+    path = tmp_path / "keys.toml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(TuiGruError) as caught:
+        configuration.load_keys(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "said"),
+    [
+        ('[display]\n\ntheme = "whitebord"', ":3: ", "there is no theme 'whitebord'; did you mean whiteboard?"),
+        ("[display]\ntheme = 3", ":2: ", "there is no theme 3"),
+        ('[display]\nascii = "yes"', ":2: ", "ascii is true or false, not 'yes'"),
+        ("[display]\nascii = true\ncolours = 3", ":3: ", "there is no 'colours' in [display]"),
+        ('# mine\ntheme = "whiteboard"', ":2: ", "there is no table [theme]; write [display], with theme and ascii in it"),
+        ("[keys]\na = 1", ":1: ", "there is no table [keys]; write [display]"),
+        ("display = 1", ":1: ", "[display] must be a table"),
+        ("[display]\ntheme = whiteboard", " is not a TOML file: ", "at line 2"),
+    ],
+)
+def test_a_mistake_in_the_file_of_the_display_is_said_with_its_line(tmp_path, content, place, said):
+    path = tmp_path / "config.toml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(TuiGruError) as caught:
+        configuration.load_display(path)
+    assert str(caught.value).startswith(f"{path}{place}")
+    assert said in str(caught.value)
 
 
 def test_of_a_key_file_without_an_end_only_the_beginning_is_read():
     with pytest.raises(TuiGruError, match="longer than 64 KiB"):
-        keymap.load(Path("/dev/zero"))
+        configuration.load_keys(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("name", ["loop", "loop/trace.json"])

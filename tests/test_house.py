@@ -129,7 +129,7 @@ LATE = {
     ),
     "tui": (
         "explanations.here explanations.signs explanations.values "
-        "exporting keymap screenshot look.svg screens.help panels.lists.branch_list panels.lists.check_report "
+        "configuration exporting screenshot look.svg screens.help panels.lists.branch_list panels.lists.check_report "
         "panels.typing.command_line panels.values.gradient_flow panels.program.log "
         "panels.lists.origin panels.lists.stops_list panels.program.watches panels.lists.what_if "
         "verbs.line verbs.stop_arguments panels.values.given"

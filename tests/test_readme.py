@@ -29,7 +29,7 @@ from tui_gru.debugger.expressions.conditions import compile_condition
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.interop.opening.module import forget
-from tui_gru.tui import keymap
+from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.pilot import headless
@@ -171,10 +171,10 @@ def test_a_shell_command_opens_the_screen(folder: Path) -> None:
 
 
 async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:
-    (block,) = blocks("toml")
+    block, _ = blocks("toml")
     path = tmp_path / "keys.toml"
     path.write_text(block, encoding="utf-8")
-    own = keymap.load(path)
+    own = configuration.load_keys(path)
     assert own == tomllib.loads(block)["keys"]
     app = make_app(Config.of(), keys=path)
     async with headless(app) as pilot:
@@ -182,6 +182,13 @@ async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:
             await pilot.press(key)
         await until_idle(pilot)
         assert app.session.position.t == 1
+
+
+def test_the_file_of_the_display_is_read(tmp_path: Path) -> None:
+    _, block = blocks("toml")
+    path = tmp_path / "config.toml"
+    path.write_text(block, encoding="utf-8")
+    assert configuration.load_display(path) == configuration.Display("whiteboard", False)
 
 
 def warned(d: Driver) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -98,8 +99,13 @@ def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path
 
     Raises `TuiGruError` if a key is invalid, or nothing is installed that converts to PNG.
     """
+    from tui_gru.tui.app import own_display
     from tui_gru.tui.screenshot import take
 
+    if theme is None:
+        theme, _, problem = own_display()
+        if problem:
+            print(f"tui-gru: {safe_text(problem)}", file=sys.stderr)
     with closing(session):
         if out.suffix.lower() == ".svg":
             take(session, keys, size, out, theme=theme)

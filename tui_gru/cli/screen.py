@@ -56,13 +56,18 @@ def open_debugger(
 ) -> None:
     """Run the debugger in this terminal on the session that `make` creates, until the user quits.
 
-    If `ascii_only` is None, the locale decides. Raises `TuiGruError` if the debugger cannot run here.
+    Where `theme` or `ascii_only` is None, the user's file decides, and then the locale. Raises `TuiGruError` if the debugger cannot
+    run here.
     """
     require_terminal()
     gc.disable()  # until the first screen is shown (TuiGruApp.on_ready), since objects created before stay alive
     os.environ.setdefault("ESCDELAY", str(ESCAPE_DELAY))  # Textual reads it when it is imported
-    from tui_gru.tui.app import run
+    from tui_gru.tui.app import own_display, run
 
+    own_theme, own_ascii, problem = own_display()
     if ascii_only is None:
-        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
-    run(make(), theme=theme, ascii=ascii_only, keys=keymap)
+        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding) if own_ascii is None else own_ascii
+    session = make()
+    if problem:
+        session.add_notice(problem, warning=True)
+    run(session, theme=own_theme if theme is None else theme, ascii=ascii_only, keys=keymap)

@@ -201,20 +201,47 @@ def make_app(
 ) -> TuiGruApp:
     """Return an app, not yet running, on a session or on a new session that is not recorded.
 
-    Raises `TuiGruError` if the theme is unknown or the key file invalid.
+    Raises `TuiGruError` if the theme is unknown or the file `keys` invalid. If the file in the user's folder is invalid, the notice of
+    the session says so, and the usual keys are bound.
     """
-    own_keys = _own_keys(keys)
     session = on if isinstance(on, Session) else new_session(on, learn=learn)
+    own_keys = _own_keys(keys, session)
     return TuiGruApp(session, theme=theme, glyphs=ASCII if ascii else None, own_keys=own_keys)
 
 
-def _own_keys(path: Path | None) -> dict[str, str]:
-    place = path or user_config_path("tui-gru") / "keys.toml"
-    if path is None and not place.exists():
+def _own_keys(path: Path | None, session: Session) -> dict[str, str]:
+    place = path or _configured("keys.toml")
+    if place is None:
         return {}
-    from tui_gru.tui import keymap  # imported late: most people have no such file
+    from tui_gru.tui.configuration import load_keys  # imported late: most people have no such file
 
-    return keymap.load(place)
+    try:
+        return load_keys(place)
+    except TuiGruError as error:
+        if path is not None:
+            raise
+        session.add_notice(f"{error}; all keys are the usual ones", warning=True)
+        return {}
+
+
+def own_display() -> tuple[str | None, bool | None, str]:
+    """Return the theme and whether to draw in ASCII, from the user's file (None: not in it), and what is wrong in the file."""
+    place = _configured("config.toml")
+    if place is None:
+        return None, None, ""
+    from tui_gru.tui.configuration import load_display  # imported late: most people have no such file
+
+    try:
+        display = load_display(place)
+    except TuiGruError as error:
+        return None, None, f"{error}; the display is the usual one"
+    return display.theme, display.ascii, ""
+
+
+def _configured(name: str) -> Path | None:
+    """Return a file of the user's configuration folder; None if there is none."""
+    place = user_config_path("tui-gru", appauthor=False) / name
+    return place if os.path.lexists(place) else None
 
 
 def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) -> None:

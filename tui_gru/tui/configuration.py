@@ -1,0 +1,116 @@
+"""The user's files in the configuration folder, in TOML: `keys.toml` has keys by ids of verbs, `config.toml` the usual display.
+
+An error in them names the file and, where there is one, the line.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from textual.keys import KEY_TO_UNICODE_NAME, Keys
+from textual.theme import BUILTIN_THEMES
+
+from tui_gru.engine.arguments import shown
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.tui.look.themes import OWN_THEMES
+from tui_gru.tui.verbs.table import VERBS
+
+LONGEST = 2**16  # bytes of a file
+KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}
+
+
+@dataclass(frozen=True)
+class Display:
+    """How the screen is drawn unless an option of the command line says otherwise; None where the file does not say it."""
+
+    theme: str | None = None
+    ascii: bool | None = None
+
+
+def load_keys(path: Path) -> dict[str, str]:
+    """Return the keys by verb id. Raises `TuiGruError` if the file cannot be read or is no valid key file."""
+    file = _File(path, "keymap")
+    return _checked(file.table("keys"), file)
+
+
+def load_display(path: Path) -> Display:
+    """Return the table `[display]`. Raises `TuiGruError` if the file cannot be read or has other contents."""
+    file = _File(path)
+    found: dict[str, Any] = file.table("display")
+    known = [field.name for field in fields(Display)]
+    for name in file.content.keys() - {"display"}:
+        raise file.problem(f"there is no table [{name}]; write [display], with {' and '.join(known)} in it", name)
+    for name, value in found.items():
+        if name not in known:
+            raise file.problem(f"there is no {name!r} in [display]; {did_you_mean(name, known)}", name)
+        themes = (*OWN_THEMES, *BUILTIN_THEMES)
+        if name == "theme" and value not in themes:
+            raise file.problem(f"there is no theme {shown(value)}; {did_you_mean(str(value), OWN_THEMES, themes)}", name)
+        if name == "ascii" and not isinstance(value, bool):
+            raise file.problem(f"ascii is true or false, not {shown(value)}", name)
+    return Display(**found)
+
+
+class _File:
+    """The contents of a TOML file. Its errors are about `option`, if an option can name the file."""
+
+    def __init__(self, path: Path, option: str | None = None) -> None:
+        self.path, self._option = path, option
+        try:
+            with path.open("rb") as file:
+                data = file.read(LONGEST + 1)
+        except OSError as error:
+            raise TuiGruError(f"{path} cannot be read: {error.strerror}", option=option) from None
+        if len(data) > LONGEST:
+            raise self.problem(f"it is longer than {LONGEST >> 10} KiB, which is more than it can have to say")
+        try:
+            self._text = data.decode()
+            self.content = tomllib.loads(self._text)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:  # the first names the line
+            raise TuiGruError(f"{path} is not a TOML file: {error}", option=option) from None
+        except (ValueError, RecursionError):
+            raise self.problem("a number in it has too many digits, or brackets are too deep") from None
+
+    def table(self, name: str) -> dict[str, object]:
+        found = self.content.get(name, {})
+        if not isinstance(found, dict):
+            raise self.problem(f'[{name}] must be a table of name = "value"', name)
+        return found
+
+    def problem(self, what: str, name: str = "") -> TuiGruError:
+        """Return an error about the line that sets `name`; about the file if there is no such line."""
+        sets = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}["']?\s*[]=]""")
+        lines = self._text.splitlines() if name else []
+        line = next((f":{number}" for number, line in enumerate(lines, 1) if sets.match(line)), "")
+        return TuiGruError(f"{self.path}{line}: {what}", option=self._option)
+
+
+def _checked(keys: dict[str, object], file: _File) -> dict[str, str]:
+    known = {verb.id: verb for verb in VERBS if verb.keys}
+    for verb, value in keys.items():
+        if verb not in known:
+            raise file.problem(f"there is no verb {verb!r}; there are: {', '.join(known)}", verb)
+        if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
+            raise file.problem(f"{shown(value)} is not a valid key for {verb}; write it as x, X, ctrl+x, f5, right or space", verb)
+    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in VERBS if verb.keys}, file, keys)
+    return {verb: str(value) for verb, value in keys.items()}
+
+
+def _check_collisions(keys: dict[str, str], file: _File, own: dict[str, object]) -> None:
+    taken: dict[str, str] = {}
+    for verb, value in keys.items():
+        for key in value.split(","):
+            if key in taken:
+                named = verb if verb in own else taken[key]
+                raise file.problem(f"the key {key!r} is both {taken[key]} and {verb}; give one of them another", named)
+            taken[key] = verb
+
+
+def _is_key(key: str) -> bool:
+    name = key.split("+")[-1]
+    return len(name) == 1 or name in KEY_NAMES or name in KEY_TO_UNICODE_NAME.values()
