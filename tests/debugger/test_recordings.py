@@ -15,6 +15,8 @@ from tui_gru import Session, TuiGruError
 from tui_gru.debugger.session.loading import on_recording
 from tui_gru.debugger.storage.session_errors import SessionFileError
 from tui_gru.engine.running.ahead import Ahead
+from tui_gru.interop.errors import RecordingError
+from tui_gru.interop.opening import recorded
 from tui_gru.interop.opening.recorded import RecordedBatches
 from tui_gru.interop.recording.reading import open_recording
 from tui_gru.interop.recording.recorder import record
@@ -119,6 +121,29 @@ def test_training_on_is_refused_with_the_reason(run):
         with pytest.raises(TuiGruError, match="this is a recording"):
             verb()
     assert s.explain("Wz", (0, 0)).derivation.note == "a weight of run.gru at step 0"
+
+
+def test_a_step_with_a_flipped_bit_is_omitted_and_named(run, monkeypatch):
+    path = run / "step-00000008.rank0.safetensors"
+    good = path.read_bytes()
+    said = "step-00000008.rank0.safetensors: gradients.weight_hh_l0 in it does not match its checksum"
+    path.write_bytes(good[:-200] + bytes([good[-200] ^ 4]) + good[-199:])
+    s = Session.open(run)
+    assert s.steps == (0, 4, 12, 16, 20)
+    assert f"left out, since it cannot be read: {said}" in s.notice
+    while s.position != s.end:
+        assert_as_recorded(s)
+    # A large recording is not read whole when it is opened.
+    monkeypatch.setattr(recorded, "CHECKED", 0)
+    s = Session.open(run)
+    assert s.steps == (0, 4, 8, 12, 16, 20)
+    s.step("batch", 2)
+    before = s.position
+    with pytest.raises(RecordingError, match=said):
+        s.step("batch")
+    assert s.position == before
+    s.seek("e1 b4 t1")
+    assert_as_recorded(s)
 
 
 def test_steps_of_other_lengths_and_rows_are_made_alike(tmp_path):

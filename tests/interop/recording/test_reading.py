@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import re
 import struct
 from pathlib import Path
 
@@ -26,6 +28,14 @@ def shard(folder, step, rank=0):
     return folder / f"step-{step:08d}.rank{rank}.safetensors"
 
 
+def without_checksums(path):
+    """Rewrite a step's file as an earlier version has written it."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    text = re.sub(rb',"checksums":"[^"]*"', b"", data[8 : 8 + length].rstrip(b" "))
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
 def rewrite(path, change):
     """Change the header of a step's file. `change(header, about)` modifies both, and may return other data."""
     data = path.read_bytes()
@@ -34,7 +44,7 @@ def rewrite(path, change):
     about = json.loads(header["__metadata__"]["tui_gru"])
     rest = change(header, about)
     rest = data[8 + length :] if rest is None else rest
-    header["__metadata__"]["tui_gru"] = json.dumps(about)
+    header["__metadata__"] = {"tui_gru": json.dumps(about)}  # without checksums, as in an earlier version
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
 
@@ -102,6 +112,8 @@ FORGED = {
 @pytest.mark.parametrize("what", FORGED)
 def test_a_header_like_those_before_it_is_checked_all_the_same(folder, what):
     before, after, message = FORGED[what]
+    for step in (0, 3, 6):
+        without_checksums(shard(folder, step))
     data = shard(folder, 3).read_bytes()
     assert data.count(before) >= 1
     shard(folder, 3).write_bytes(data.replace(before, after, 1))
@@ -111,6 +123,52 @@ def test_a_header_like_those_before_it_is_checked_all_the_same(folder, what):
         recording.outline(3, 0)
     assert "\n" not in str(caught.value)
     assert recording.outline(6, 0) is recording.outline(0, 0)
+
+
+def test_a_recording_of_an_earlier_version_is_read_without_checksums(folder):
+    before = [open_recording(folder).load(step) for step in (0, 3, 6)]
+    for step in (0, 3, 6):
+        without_checksums(shard(folder, step))
+    lines = folder / "steps.rank0.jsonl"
+    lines.write_text(re.sub(r', "crc": "[^"]*"', "", lines.read_text()))
+    recording = open_recording(folder)
+    assert recording.damaged == ()
+    assert recording.outline(3, 0) is recording.outline(0, 0)
+    for step, known in zip((0, 3, 6), before, strict=True):
+        assert np.array_equal(recording.load(step).calls[0].out, known.calls[0].out)
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(folder):
+    good, rng = shard(folder, 3).read_bytes(), random.Random(5)
+    text = 8 + struct.unpack("<Q", good[:8])[0]
+    checksums, end = good.index(b'"checksums"'), len(good[:text].rstrip(b" "))
+    places = [*range(8), *range(checksums - 3, checksums + 40), *(rng.randrange(8, text) for _ in range(60))]
+    places += [rng.randrange(text, len(good)) for _ in range(60)]
+    opened = open_recording(folder)
+    opened.outline(0, 0)
+    for at in places:
+        bit = 1 << rng.randrange(8)
+        if end <= at < text:
+            continue  # the padding of the header says nothing
+        shard(folder, 3).write_bytes(good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :])
+        with pytest.raises(RecordingError) as caught:
+            open_recording(folder).load(3)
+        assert str(caught.value).startswith(str(shard(folder, 3)))
+        assert str(caught.value).isprintable()
+        if at < checksums:
+            with pytest.raises(RecordingError):
+                opened.outline(3, 0)
+
+
+def test_a_flipped_bit_in_a_line_is_noticed(folder):
+    lines, rng = folder / "steps.rank0.jsonl", random.Random(6)
+    good, before = lines.read_bytes(), open_recording(folder)
+    for _ in range(120):
+        at = rng.randrange(len(good))
+        lines.write_bytes(good[:at] + bytes([good[at] ^ 1 << rng.randrange(8)]) + good[at + 1 :])
+        recording = open_recording(folder)
+        assert recording.damaged == ("steps.rank0.jsonl: 1 lines of it are damaged; the steps themselves are not",), at
+        assert recording.steps == before.steps
 
 
 def test_a_step_that_was_not_kept(folder):

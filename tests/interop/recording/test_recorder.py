@@ -2,8 +2,11 @@
 
 import json
 import os
+import subprocess
+import sys
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,8 @@ from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.recording.reading import open_recording
 from tui_gru.interop.recording.recorder import record
 from tui_gru.interop.recording.shards import read_shard
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -243,6 +248,10 @@ def test_a_recording_is_not_written_over(folder):
     [
         ({"every": -1}, "every must be a whole number, 0 or more, not -1"),
         ({"every": 1.5}, "every must be a whole number, 0 or more, not 1.5"),
+        ({"every": -(10**9999)}, "every must be a whole number, 0 or more, not a negative one"),
+        ({"every": 10**9999}, "every must be at most 1000000000000000"),
+        ({"last": 10**12}, "last must be at most 100000; these steps are held in memory"),
+        ({"rank": 10**12}, "rank must be less than 1000000"),
         ({"last": True}, "last must be a whole number, 0 or more, not True"),
         ({"on": "lss > 1"}, "on: column 1: unknown name lss"),
         ({"on": None}, "on must be a condition in quotes, not NoneType; write one such as nan or loss"),
@@ -259,6 +268,57 @@ def test_arguments_that_do_not_fit(folder, options, message):
     assert caught.value.option == next(iter(options))
     assert not hooks(model)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("loss", [10**400, -(10**9999)], ids=["large", "very large"])
+def test_a_loss_that_is_too_large_is_refused(folder, loss):
+    with record(folder, nn.GRU(IN, H)) as recorder:
+        with pytest.raises(CaptureError, match="loss must be one number, not one too large for a float; give the mean"):
+            recorder.step(loss)
+        recorder.step(1e308)
+    assert losses_in(folder) == [1e308]
+
+
+def test_a_step_after_the_end_of_the_recording_is_said_once(folder):
+    recorder = trained(folder, steps=2, every=1)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.warns(UserWarning, match=r"run\.gru: the recording is closed, so this step and those after it are not recorded"):
+        recorder.step(1.0)
+    recorder.step(1.0)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_copy_of_the_process_does_not_write_into_the_recording(folder):
+    code = FORKING.format(folder=str(folder))
+    done = subprocess.run(
+        [sys.executable, "-W", "always::UserWarning", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this process is a copy (fork) of the one that records; its steps are not recorded") == 1
+    recording = open_recording(folder)
+    assert ([step.number for step in recording.steps], recording.total, recording.closed) == ([0, 1, 2], 3, True)
+    assert [line["step"] for line in lines_of(folder) if "step" in line] == [0, 1, 2]
+
+
+FORKING = """
+import os, sys
+import torch
+from tui_gru import record
+torch.set_num_threads(1)
+model = torch.nn.GRU(3, 4)
+recorder = record({folder!r}, model, every=1)
+def train(steps):
+    for _ in range(steps):
+        loss = model(torch.randn(5, 2, 3))[0].sum()
+        loss.backward()
+        recorder.step(loss)
+train(1)
+child = os.fork()
+train(2)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+recorder.close()
+"""
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -304,6 +304,8 @@ def _number(loss: float | Tensor) -> float:
     detach = getattr(loss, "detach", None)
     try:
         return float(loss if detach is None else detach())
+    except OverflowError:
+        raise CaptureError("loss must be one number, not one too large for a float; give the mean", option="loss") from None
     except (TypeError, ValueError, RuntimeError):
         raise CaptureError(f"loss must be one number, not {printable(loss, 60)}; give the mean", option="loss") from None
 
@@ -317,12 +319,17 @@ def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+MOST_RANKS = 10**6  # as many as the names of the files have digits for
+
+
 def _ranks(rank: int | None) -> tuple[int, int]:
     """Return the rank of this process, and the number of processes that train together."""
     from torch import distributed
 
     if rank is not None and (type(rank) is not int or rank < 0):
         raise CaptureError(f"rank must be a whole number, 0 or more, not {printable(repr(rank), 40)}", option="rank")
+    if rank is not None and rank >= MOST_RANKS:
+        raise CaptureError(f"rank must be less than {MOST_RANKS}", option="rank")
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank() if rank is None else rank, distributed.get_world_size()
     return rank or 0, 1

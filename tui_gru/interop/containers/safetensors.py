@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +65,16 @@ def header(file: Opened) -> dict[str, Any]:
     return found
 
 
-def tensors(file: Opened, entries: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """Return the tensors by name. `entries` is the header if it has been read already. Raises `ModelFileError`."""
+def tensors(file: Opened, entries: dict[str, Any] | None = None, checksums: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+    """Return the tensors by name. `entries` is the header if it has been read already; `checksums` are of their bytes (CRC-32).
+    Raises `ModelFileError`."""
     entries = header(file) if entries is None else entries
     start = 8 + _header_length(file)
     found, spans = {}, []
     for name, entry in entries.items():
         if name == "__metadata__":
             continue
-        tensor, span = _tensor(file.path, name, entry, start)
+        tensor, span = _tensor(file.path, name, entry, start, (checksums or {}).get(name))
         found[name] = tensor
         spans.append(span)
     _check_tiled(spans, file.size - start)
@@ -85,7 +88,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _tensor(path: Path, name: str, entry: Any, start: int) -> tuple[Tensor, tuple[int, int]]:
+def _tensor(path: Path, name: str, entry: Any, start: int, checksum: int | None) -> tuple[Tensor, tuple[int, int]]:
     try:
         kind, shape, (begin, end) = str(entry["dtype"]), checked_shape(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
@@ -101,6 +104,8 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> tuple[Tensor, tupl
             data = opened.read(end - begin)
         if len(data) < end - begin:
             raise ModelFileError(f"{printable(name)} in it is cut off; get the file again")
+        if checksum is not None and zlib.crc32(data) != checksum:
+            raise ModelFileError(f"{printable(name)} in it does not match its checksum; get the file again")
         return decode(data, dtype, shape)
 
     return Tensor(shape, dtype, read), (begin, end)

@@ -28,6 +28,7 @@ FIXED = (
     "edit a value in a step to see its effect within the step"
 )
 CACHED_STEPS = 3  # steps that are cached
+CHECKED = 1 << 28  # bytes of numbers that are compared with their checksums at once, in 0.3 s; others when they are read
 READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
 
 
@@ -126,6 +127,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         shapes, usable, without = list[list[CallShape]](), list[KeptStep](), 0
         unreadable, incomplete = list[str](), list[str]()  # what is wrong with a whole step, or with the files of some ranks
         known: _Known = {}
+        self._to_check = CHECKED
         for step in recording.steps:
             found, damaged = self._shapes(step, known)
             intact = tuple(rank for rank in step.ranks if rank not in damaged)
@@ -222,6 +224,8 @@ class RecordedBatches(Sequence[GivenBatch]):
 
     def _shapes_of(self, number: int, rank: int, known: _Known) -> list[CallShape]:
         outline = self.recording.outline(number, rank)
+        if self._to_check > 0:
+            self._to_check -= self.recording.check(number, rank)
         if id(outline) not in known:
             own = [call for call in outline.calls if call.module == self._module]
             self._heads |= {_width_of_head(call) for call in own}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ class Line:
 
     def written(self) -> str:
         entry = {"step": self.step, "why": self.why, "loss": plain(self.loss), "norm": plain(self.norm)}
-        return json.dumps({**entry, "losses": [plain(loss) for loss in self.losses]}, allow_nan=False) + "\n"
+        return _sealed({**entry, "losses": [plain(loss) for loss in self.losses]})
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,28 @@ class Progress:
 
     def written(self) -> str:
         losses = [plain(loss) for loss in self.losses]
-        return json.dumps({"steps": self.steps, "closed": self.closed, "losses": losses}, allow_nan=False) + "\n"
+        return _sealed({"steps": self.steps, "closed": self.closed, "losses": losses})
+
+
+def _sealed(entry: Mapping[str, Any]) -> str:
+    """Return a line of JSON that ends with its own checksum (CRC-32)."""
+    text = json.dumps(entry, allow_nan=False)[:-1]
+    return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'
 
 
 def read_line(text: str) -> Line | Progress:
     """Parse one line of steps.rankN.jsonl, without its `losses`. Raises `ModelFileError` for an invalid or incomplete line."""
     try:
         entry = json.loads(text)
+        sealed, _, checksum = text.rpartition(', "crc": "')
+        if "crc" in entry and f'{zlib.crc32(sealed.encode()):08x}"}}' != checksum:
+            raise ModelFileError("a line does not match its checksum")
+        if not entry.keys() <= {"step", "why", "loss", "norm", "losses", "steps", "closed", "crc"}:
+            raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
         if "step" not in entry:
             return Progress(_count(entry["steps"]), closed=entry["closed"] is True)
         return Line(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tui_gru.interop.capture.calls import CapturedStep
 from tui_gru.interop.containers import safetensors
 from tui_gru.interop.recording.folder import shard_name, step_in
-from tui_gru.interop.recording.shards import described, open_shard
+from tui_gru.interop.recording.shards import checked_header, described, open_shard
 from tui_gru.interop.tensors import without_numbers
 
 _COUNT = rb"(?:0|[1-9]\d{0,14})"
@@ -20,8 +20,8 @@ _WORDS = rb'\\"(?:every|trigger|before)\\"'
 _SETTINGS = rb'\{(?:\\"\w+\\": %s(?:, (?=\\"))?)*\}' % _VALUE
 #: The parts of a description that differ from step to step, as they stand in the header: JSON in a string of JSON.
 _DIFFERENT = re.compile(
-    rb'\\"(?:(number|not_kept)\\": %s|(loss|norm)\\": %s|(why)\\": %s|(settings)\\": %s)(?=[,}])'
-    % (_COUNT, _VALUE, _WORDS, _SETTINGS)
+    rb'(?:\\"(?:(number|not_kept)\\": %s|(loss|norm)\\": %s|(why)\\": %s|(settings)\\": %s)|%s)(?=[,}])'
+    % (_COUNT, _VALUE, _WORDS, _SETTINGS, rb'"checksums":"[0-9a-f ]*"')
 )
 _NUMBER = re.compile(rb'\\"number\\": (%s)[,}]' % _COUNT)
 
@@ -39,6 +39,7 @@ class Outlines:
         the header is damaged, or `OSError`."""
         file = open_shard(path)
         text = safetensors.header_text(file)
+        checked_header(text)
         key = *_DIFFERENT.split(text.rstrip(b" ")), file.size - len(text)
         known, number = self._known.get(key), _NUMBER.search(text)
         if known is not None and number is not None and path.name == shard_name(int(number[1]), known.rank):

@@ -18,7 +18,7 @@ from tui_gru.interop.recording.encoding import module_of
 from tui_gru.interop.recording.folder import RUN, RecordingVersionError, read_run, shard_name, step_in
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
 from tui_gru.interop.recording.outlines import Outlines
-from tui_gru.interop.recording.shards import read_shard
+from tui_gru.interop.recording.shards import check_shard, read_shard
 
 _Found = TypeVar("_Found")
 
@@ -59,6 +59,12 @@ class Recording:
         """
         path = self._path(number, rank)
         return _read(path, lambda: self._outlines.read(path))
+
+    def check(self, number: int, rank: int) -> int:
+        """Compare the numbers of a step with their checksums. Returns the bytes that were read: 0 if it was recorded without
+        checksums. Raises `RecordingError`."""
+        path = self._path(number, rank)
+        return _read(path, lambda: check_shard(path))
 
     def intact_ranks(self, number: int) -> tuple[int, ...]:
         """Return the ranks whose file of a step can be read, as far as its header shows; all if there is no other rank."""

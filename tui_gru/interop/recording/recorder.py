@@ -57,14 +57,15 @@ class Recorder:
         if not os.fspath(folder):
             raise CaptureError("folder is empty; name the folder to record into", option="folder")
         self.folder = Path(os.path.expanduser(folder))
-        self._every, self._last = _count("every", every), _count("last", last)
+        self._every, self._last = _count("every", every, 10**15), _count("last", last, MOST_HELD)
         self._trigger = Trigger(on)
         self._holds = bool(self._last or self._trigger.source.strip())  # True if every step must be captured
         self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: a step already written
         self._losses: list[float | None] = []  # of the steps that are not written to a line yet
         self._written_losses = 0  # the number of steps whose losses are written to lines
         self.kept: list[int] = []
-        self._warned = False
+        self._warned = set[str]()
+        self._process = os.getpid()
         self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)
         self.rank = self._capture.rank
         try:
@@ -75,6 +76,8 @@ class Recorder:
 
     def step(self, loss: float | Tensor | None = None) -> None:
         """End a step of training, after optimizer.step(). Raises `CaptureError` if `loss` is not one number."""
+        if self._capture.closed:
+            self._warn("closed", "the recording is closed, so this step and those after it are not recorded")
         self._capture.step(loss)
 
     def close(self) -> None:
@@ -82,6 +85,8 @@ class Recorder:
         if self._capture.closed:
             return
         self._capture.close()
+        if not self._is_own():
+            return
         self._append(Progress(self._capture.ended, self._losses_up_to(self._capture.ended), closed=True))
         self._ring.clear()
         self._lines.close()
@@ -102,6 +107,9 @@ class Recorder:
 
     def _take(self, step: CapturedStep) -> None:
         """Write an ended step, or hold it in memory."""
+        if not self._is_own():
+            self._warn("fork", "this process is a copy (fork) of the one that records; its steps are not recorded")
+            return
         self._losses.append(step.loss)
         norm = norm_of(step)
         values = {
@@ -133,13 +141,20 @@ class Recorder:
         try:
             write_shard(self.folder / shard_name(step.number, self.rank), arrays, about, half=half)
         except OSError as error:
-            if not self._warned:
-                self._warned = True
-                reason = error.strerror or str(error)
-                warnings.warn(f"{self.folder}: step {step.number} is not recorded: {reason}; training continues", stacklevel=2)
+            self._warn("disk", f"step {step.number} is not recorded: {error.strerror or error}; training continues")
             return
         self.kept.append(step.number)
         self._append(Line(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+
+    def _is_own(self) -> bool:
+        """Return False in a copy (fork) of the process that records, such as a worker that loads data: both have the same files."""
+        return os.getpid() == self._process
+
+    def _warn(self, what: str, text: str) -> None:
+        """Warn once of each thing that goes wrong. The training continues."""
+        if what not in self._warned:
+            self._warned.add(what)
+            warnings.warn(f"{printable(self.folder, 1000)}: {text}", stacklevel=3)
 
     def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
         """Return the losses of the first `steps` steps that are not written to a line yet."""
@@ -195,11 +210,16 @@ class Recorder:
 
 
 MOST_LOSSES = 1000  # that wait to be written with a line
+MOST_HELD = 100_000  # steps in memory
 
 
-def _count(name: str, value: Any) -> int:
+def _count(name: str, value: Any, most: int) -> int:
     if type(value) is not int or value < 0:
-        raise CaptureError(f"{name} must be a whole number, 0 or more, not {printable(repr(value), 40)}", option=name)
+        shown = "a negative one" if type(value) is int and value < -most else printable(repr(value), 40)
+        raise CaptureError(f"{name} must be a whole number, 0 or more, not {shown}", option=name)
+    if value > most:
+        reason = "; these steps are held in memory" if name == "last" else ""
+        raise CaptureError(f"{name} must be at most {most}{reason}", option=name)
     return value
 
 

@@ -1,10 +1,16 @@
-"""Files of one step in safetensors format, written under a temporary name, renamed, and never changed afterwards."""
+"""Files of one step in safetensors format, written under a temporary name, renamed, and never changed afterwards.
+
+The metadata has the checksums (CRC-32): first of the header, as it is without them, then of the bytes of each tensor, in the order
+of the header. Recordings of earlier versions have none.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +22,11 @@ from tui_gru.interop.containers.opened import Opened, open_file
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.tensors import Array, Tensor
 
-KEY = "tui_gru"  # the key of the JSON object in the metadata
+KEY, CHECKSUMS = "tui_gru", "checksums"  # the keys of the metadata; the first is of a JSON object
+DAMAGED = "its header does not match its checksum; get the file again"
 HEADER_SIZE = 1 << 14  # bytes; more than most headers have
+_NONE = b'"%s":""' % CHECKSUMS.encode()
+_WRITTEN = re.compile(rb'"%s":"([0-9a-f ]*)"' % CHECKSUMS.encode())
 _TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 
 
@@ -27,7 +36,7 @@ def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, Any
     `half` writes numbers that are exact in bfloat16 as bfloat16. If the process is killed at any time, the file is complete or
     missing. Raises `OSError`.
     """
-    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(about, ensure_ascii=False, allow_nan=False)}}
+    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(about, ensure_ascii=False, allow_nan=False), CHECKSUMS: ""}}
     pieces, at = [], 0
     for name, array in arrays.items():
         kind, piece = _encoded(array, half)
@@ -35,6 +44,8 @@ def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, Any
         pieces.append(piece)
         at += piece.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
+    checksums = " ".join(f"{checksum:08x}" for checksum in [zlib.crc32(text), *(zlib.crc32(piece.data) for piece in pieces)])
+    text = text.replace(_NONE, _NONE[:-1] + checksums.encode() + b'"', 1)
     text += b" " * (-len(text) % 8)
     beside = path.with_name(f"{path.name}.part")
     try:
@@ -73,9 +84,37 @@ def open_shard(path: Path) -> Opened:
 
 
 def described(file: Opened) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the JSON object and the arrays of an open file. Raises `ModelFileError`."""
+    """Return the JSON object and the arrays of an open file. Arrays are compared with their checksums when they are read. Raises
+    `ModelFileError`."""
     header = safetensors.header(file)
-    return _about(header), safetensors.tensors(file, header)
+    about, names = _about(header), [name for name in header if name != "__metadata__"]
+    checksums = checked_header(safetensors.header_text(file))
+    if CHECKSUMS in header["__metadata__"] and len(checksums) != len(names):
+        raise ModelFileError(DAMAGED)
+    return about, safetensors.tensors(file, header, dict(zip(names, checksums, strict=False)))
+
+
+def check_shard(path: Path) -> int:
+    """Compare all numbers of a file with their checksums, and return their bytes; 0 if it has no checksums. Raises
+    `ModelFileError`."""
+    file = open_shard(path)
+    if not checked_header(safetensors.header_text(file)):
+        return 0
+    for tensor in described(file)[1].values():
+        tensor.read()
+    return file.size
+
+
+def checked_header(text: bytes) -> tuple[int, ...]:
+    """Compare the text of a header with its checksum, and return those of the tensors; none if it was written without. Raises
+    `ModelFileError`."""
+    written = _WRITTEN.search(text)
+    if written is None:
+        return ()
+    own, *others = (int(each, 16) for each in written[1].split()) if written[1] else (-1,)
+    if zlib.crc32((text[: written.start()] + _NONE + text[written.end() :]).rstrip(b" ")) != own:
+        raise ModelFileError(DAMAGED)
+    return tuple(others)
 
 
 def _about(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,4 +125,6 @@ def _about(header: Mapping[str, Any]) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise ModelFileError("it is not a step of a recording; give the folder that tui_gru.record wrote")
+    if about is not None and not about.keys() <= {KEY, CHECKSUMS}:
+        raise ModelFileError(DAMAGED)  # a flipped bit in the name must not make it a file without checksums
     return found
