@@ -1,5 +1,6 @@
 """Files with only names, written by several GRU libraries, each with an input and its output."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,84 @@ def test_what_belongs_to_another_network_is_refused_by_name(tmp_path):
     save_file({"a.weight": zeros(12, 3)}, path)
     with pytest.raises(ModelFileError, match="there is no GRU in it; name a file with the weights of one"):
         inspect(path)
+
+
+SHAPES = {
+    "torch": {"weight_ih_l0": (12, 3), "weight_hh_l0": (12, 4), "bias_ih_l0": (12,), "bias_hh_l0": (12,)},
+    "keras": {"cell/kernel": (3, 12), "cell/recurrent_kernel": (4, 12), "cell/bias": (2, 12)},
+    "apart": {f"{kind}{gate}": shape for kind, shape in (("W", (3, 4)), ("U", (4, 4)), ("b", (4,))) for gate in "zrh"},
+}
+#: The changed shapes of single arrays that fit as well: another number of inputs, and vectors as rows or columns.
+FITS = {"weight_ih_l0": {(12, 4), (12, 2)}, "cell/kernel": {(4, 12), (2, 12)}, "bz": {(4, 1), (1, 4)}}
+FITS |= {"br": FITS["bz"], "bh": FITS["bz"]}
+
+
+def changed(shape):
+    """Yield shapes with an axis more or fewer, or another size."""
+    yield from ((*shape, 1), (1, *shape), shape[:-1], (0, *shape[1:]), tuple(2 * size for size in shape))
+    for axis in range(len(shape)):
+        for by in (1, -1):
+            yield (*shape[:axis], shape[axis] + by, *shape[axis + 1 :])
+
+
+@pytest.mark.parametrize("spelling", SHAPES)
+def test_arrays_of_a_shape_that_does_not_fit_are_refused(tmp_path, spelling):
+    """One array, or all matrices of the input or of the state, or all biases."""
+    shapes = SHAPES[spelling]
+    together = [{name} for name in shapes] + ([{f"{kind}{gate}" for gate in "zrh"} for kind in "WU"] if spelling == "apart" else [])
+    for names in together:
+        for shape in changed(shapes[min(names)]):
+            arrays = {name: np.ones(shape if name in names else own, np.float32) for name, own in shapes.items()}
+            np.savez(tmp_path / "m.npz", **arrays)
+            if names == {"Wz", "Wr", "Wh"} and len(shape) == 2 and 4 in shape and 0 not in shape:
+                fits = {(3, 4), (2, 4), (4, 4)}  # one side is of the size of the state
+            else:
+                fits = FITS.get(min(names), set()) if len(names) == 1 else set()
+            if shape in fits:
+                (gru,) = inspect(tmp_path / "m.npz")
+                assert gru.hidden_size == 4, (names, shape)
+            else:
+                with pytest.raises(ModelFileError, match=r"^[^\n]*$"):
+                    inspect(tmp_path / "m.npz")
+
+
+MAYBE_BIASES = {
+    "one": ({"enc.c": (12,)}, ["enc.c"], "one"),
+    "two": ({"enc.d": (12,), "enc.c": (12,)}, ["enc.d", "enc.c"], "two"),
+    "both in one": ({"enc.c": (24,)}, ["enc.c"], "two"),
+    "both in two rows": ({"enc.c": (2, 12)}, ["enc.c"], "two"),
+    "the second by its name": ({"enc.recurrent_c": (12,), "enc.c": (12,)}, ["enc.c", "enc.recurrent_c"], "two"),
+    "one of another network": ({"enc.c": (12,), "dec.d": (12,)}, ["enc.c"], "one"),
+    "one of a part of the network": ({"enc.c": (12,), "enc.part.d": (12,)}, ["enc.c"], "one"),
+    "of another shape": ({"enc.c": (4,), "enc.d": (13,), "enc.e": (12, 1)}, [], "none"),
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "case"),
+    [
+        *product([("weight_ih", "weight_hh"), ("kernel", "recurrent_kernel")], MAYBE_BIASES),
+        *product([("first", "second")], ["one", "two", "both in one", "both in two rows"]),
+    ],
+)
+def test_biases_of_other_names_are_known_by_their_shapes(tmp_path, random, names, case):
+    shapes, expected, kind = MAYBE_BIASES[case]
+    by_rows, named = names[0] != "kernel", names[0] != "first"
+    arrays = {f"enc.{name}": random.normal(size=(12, n) if by_rows else (n, 12)) for name, n in zip(names, (3, 4), strict=True)}
+    arrays |= {name: random.normal(size=shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "m.npz", **arrays)
+    (gru,) = inspect(tmp_path / "m.npz", order=None if named else "rzn")
+    assert gru.biases == kind
+    assert "shape of a bias" not in gru.warning
+    read = np.concatenate([arrays[name].ravel() for name in expected] or [[]])
+    read = np.concatenate([read, np.zeros(24 - len(read))]).reshape(2, 3, 4)
+    ((cell,),) = gru.blocks()
+    np.testing.assert_array_equal([cell.b, cell.b_h], read)
+
+
+def test_more_arrays_than_a_gru_has_biases_are_named(tmp_path, random):
+    shapes = {"enc.weight_ih": (12, 3), "enc.weight_hh": (12, 4), "enc.c": (12,), "enc.d": (12,), "enc.e": (12,)}
+    np.savez(tmp_path / "m.npz", **{name: random.normal(size=shape) for name, shape in shapes.items()})
+    (gru,) = inspect(tmp_path / "m.npz")
+    assert gru.biases == "none"
+    assert gru.warning == "enc.c, enc.d, enc.e have the shape of a bias and are not read, as a GRU has two at most"

@@ -187,6 +187,18 @@ def test_a_table_is_better_than_a_loss_that_has_settled(then, found):
     assert bool(titles(session, "worse-than-a-table")) == found
 
 
+def test_a_table_is_compared_with_the_last_epochs():
+    """The loss was far above the table for as many epochs before."""
+    text = cycle(8 * 25, LETTERS[:8])
+    session = still(text, 20 * 25, {"by": first_bias(30.0, 8)}, seq_length=8)
+    set_weights(session, by=first_bias(solved(lambda b: losing(b, 8, 1 / 8), 1.06 * math.log(8), 0.0, 9.0), 8))
+    session.step("batch", 20 * 25)
+    found = words(session, "worse-than-a-table")
+    settled = rounded(1.06 * math.log(8))
+    assert f"the last 10 epochs lose {settled} on average, those before {settled}" in found
+    assert f"a table of single characters loses {rounded(math.log(8))} on this text" in found
+
+
 def shunned(probability: float, batches: int, *, V: int = 10, length: int | None = None, seq_length: int | None = None) -> Session:
     """The last of V equally frequent characters is predicted with this probability; the others with equal ones."""
     bias = math.log(probability * (V - 1) / (1 - probability))
@@ -210,6 +222,22 @@ def shunned(probability: float, batches: int, *, V: int = 10, length: int | None
 )
 def test_a_frequent_character_is_never_predicted(session, found):
     assert titles(session(), "never-predicted") == found
+
+
+def test_what_is_said_of_an_overfitting_model():
+    """The loss on the held-out text falls, and then rises; that of the text falls all the time. A weight that is set at the end of
+    a batch is one after it."""
+    biases = [1.0, 1.5, 2.0, 4.0, 5.0, 6.0, 6.0]  # of a: at the beginning, and after each batch
+    session = still("a" * 49, 1, {"by": first_bias(biases[0], 8)}, vocabulary=LETTERS[:8], seq_length=8)
+    for bias in biases[1:-1]:
+        set_weights(session, by=first_bias(bias, 8))
+        session.step("batch")
+    losses = [losing(bias, 8, 2 / 3) for bias in biases[1:]]
+    trained = [losing(bias, 8, 1) for bias in biases[:-1]]
+    found = words(session, "overfitting", "b" + "a" * 20 + "b" * 10)  # a is two thirds of the characters to be predicted
+    assert "go back to batch 2 of epoch 1" in found
+    assert f"held out: {rounded(min(losses))} nats at batch 2 of epoch 1, {rounded(losses[-1])} now" in found
+    assert f"training: {rounded(np.mean(trained[:2]))} then, {rounded(np.mean(trained))} now" in found
 
 
 @pytest.mark.parametrize(("rise", "letters", "found"), [(0.102, "a", True), (0.098, "a", False), (0.5, "abcdefgh", False)])

@@ -43,7 +43,7 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
     found, refused = [], []
     for family in (*STACKED, *APART):
         for group in _groups(family, tensors, claimed):
-            other_names = _add_biases(group, {name: tensor for name, tensor in tensors.items() if name not in claimed})
+            other_names, unread = _add_biases(group, {name: tensor for name, tensor in tensors.items() if name not in claimed})
             claimed |= group.names
             name = printable(group.prefix) or "gru"
             try:
@@ -54,7 +54,8 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
                 refused.append(f"{name}: {error}")
                 continue
             composed_here = "; weight_norm is composed" if group.names & set(normed) else ""
-            found.append(replace(gru, format=format_name, path=path, evidence=gru.evidence + other_names + composed_here))
+            evidence, warning = gru.evidence + other_names + composed_here, "; ".join(filter(None, (unread, gru.warning)))
+            found.append(replace(gru, format=format_name, path=path, evidence=evidence, warning=warning))
     refused.extend(
         f"{printable(weight)} has a parametrization other than weight_norm: save it after "
         f"torch.nn.utils.parametrize.remove_parametrizations"
@@ -84,18 +85,21 @@ def _groups(family: Stacked | Apart, tensors: Tensors, claimed: set[str]) -> Ite
             yield group
 
 
-def _add_biases(group: Group, tensors: Tensors) -> str:
-    """Add biases that have other names than those of the family, by their shapes; return what to add to the evidence."""
+def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
+    """Add biases that have other names than those of the family, by their shapes.
+
+    Return what to add to the evidence, and a warning if there are too many to tell which are the biases.
+    """
     roles, *more = group.cells.values()
     if more or isinstance(group.family, Apart) or set(roles) != {"W", "U"} or len(tensors[roles["U"]].shape) != 2:
-        return ""
+        return "", ""
     start = group.prefix and roles["W"][: len(group.prefix) + 1]
     beside = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
     biases = biases_of(max(tensors[roles["U"]].shape), (name for name in beside if name not in group.names), tensors)
-    if not 1 <= len(biases) <= 2:
-        return ""
+    if len(biases) > 2:
+        return "", f"{', '.join(map(printable, biases))} have the shape of a bias and are not read, as a GRU has two at most"
     roles.update(zip("bh", biases, strict=False))
-    return f"; biases {' and '.join(map(printable, biases))} by their shapes"
+    return f"; biases {' and '.join(map(printable, biases))} by their shapes" if biases else "", ""
 
 
 def _check_pairs(group: Group) -> None:
