@@ -257,7 +257,7 @@ def test_a_terminal_that_cannot_draw_is_said_to_be_one(term):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
 def test_a_full_disk_is_one_line():
     for arguments in ("trace", "sample", "--help"):
-        with open("/dev/full", "w") as full:
+        with open("/dev/full", "w", encoding="utf-8") as full:
             done = process(*arguments.split(), stdout=full)
         assert done.returncode == 2
         assert_one_line(done.stderr, "standard output")

@@ -50,7 +50,7 @@ def put_together(batches: int, limit: int) -> Session:
 
 def memory() -> str:
     """Return the current and the largest memory use of this process."""
-    with open("/proc/self/status") as status:
+    with open("/proc/self/status", encoding="utf-8") as status:
         now = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
     return f"{now / 1024:.0f} MiB, at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}"
 

@@ -157,7 +157,7 @@ def make(folder: Path) -> None:
         optimizer.step()
         recorder.step(1.0)
     step = open_recording(folder).load(0)
-    with open(folder / lines_name(0), "a") as lines:
+    with open(folder / lines_name(0), "a", encoding="utf-8") as lines:
         for number in range(1, KEPT):
             loss, norm, rate = 1 / (1 + number), 1 + 1 / number, 1e-3 * 0.999**number
             arrays, about = encoded(replace(step, number=number, loss=loss, settings={**step.settings, "lr": rate}))

@@ -304,7 +304,7 @@ print("went on")
 
 
 def test_without_a_terminal_the_script_goes_on_and_the_recording_is_offered(monkeypatch, capsys):
-    with open(os.devnull) as nothing:
+    with open(os.devnull, encoding="utf-8") as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
         exec(SCRIPT, {})
     done = capsys.readouterr()

@@ -124,7 +124,7 @@ def quits(terminal: Terminal) -> bool:
 def peak(terminal: Terminal) -> int:
     """Return the largest memory use of the program in KiB; 0 if this system does not report it."""
     status = Path(f"/proc/{terminal.process.pid}/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 

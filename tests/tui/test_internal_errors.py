@@ -32,7 +32,7 @@ def fail(*_: Any, **__: Any) -> Any:
 async def goes_on(d: Driver, reports: Reports, doing: str) -> None:
     """Check that the fault was reported with its name and the current action, and that the next command works."""
     assert d.says.startswith("internal error (ZeroDivisionError: a planted fault); report: ")
-    assert Path(d.says.partition("report: ")[2]).read_text() == reports()[0]
+    assert Path(d.says.partition("report: ")[2]).read_text(encoding="utf-8") == reports()[0]
     (report,) = reports()
     assert "tui-gru 0.1.0" in report
     assert f"while: {doing}" in report

@@ -310,7 +310,7 @@ async def test_a_full_disk_is_said_and_the_walk_goes_on(monkeypatch: pytest.Monk
 
 async def test_no_state_folder_is_said_and_the_walk_goes_on(own_state_folder: Path) -> None:
     own_state_folder.rmdir()
-    own_state_folder.write_text("a file")
+    own_state_folder.write_text("a file", encoding="utf-8")
     async with driving(new_session(Config.of(), record=True)) as d:
         await d.type("s")
         assert "not recorded; the session continues in memory only" in d.says

@@ -193,7 +193,9 @@ def cells(name: str | None) -> None:
     width = max(map(len, names))
     titles = (f"{each:<{width}}  {shipped('cell', each).title}\n" for each in names)
     with opened(STANDARD_OUTPUT) as out:
-        out.write(("".join(titles) if name is None else text_of("cell", name)).encode(sys.stdout.encoding, "backslashreplace"))
+        # Equations in a file or a pipe are in UTF-8, as --cell reads them, also where the system has another encoding.
+        encoding = sys.stdout.encoding if name is None or sys.stdout.isatty() else "utf-8"
+        out.write(("".join(titles) if name is None else text_of("cell", name)).encode(encoding, "backslashreplace"))
 
 
 @program.command(

@@ -63,16 +63,17 @@ def _names(typed: str, names: Iterable[str]) -> Iterator[CompletionItem]:
 
 def _files(typed: str, suffixes: tuple[str, ...]) -> Iterator[CompletionItem]:
     """Yield the folders, with a slash, and the files with one of the suffixes in the folder that is typed, spelled as typed."""
-    folder, slash, begun = typed.rpartition("/")
+    at = max(typed.rfind("/"), typed.rfind(os.sep)) + 1
+    folder, begun = typed[:at], typed[at:]
     try:
-        with os.scandir(os.path.expanduser(folder + slash) or ".") as entries:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:
             found = sorted((entry.name, entry.is_dir()) for entry in islice(entries, MOST_FILES))
     except (OSError, ValueError):  # there is no such folder
         return
     for name, is_folder in found:
         is_meant = name.startswith(begun) and (begun or not name.startswith(".")) and name.isprintable()
         if is_meant and (is_folder or name.lower().endswith(suffixes)):
-            yield CompletionItem(f"{folder}{slash}{name}{'/' if is_folder else ''}", type=PATH)
+            yield CompletionItem(f"{folder}{name}{'/' if is_folder else ''}", type=PATH)
 
 
 class _Bash(BashComplete):

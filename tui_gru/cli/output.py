@@ -26,6 +26,8 @@ def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         if target == STANDARD_OUTPUT:
+            if os.name == "nt" and error.errno == errno.EINVAL:  # how Windows reports a pipe that its reader has closed
+                raise BrokenPipeError from None
             abandon_standard_output()
         where = "standard output" if target == STANDARD_OUTPUT else target or "to an empty name"
         raise TuiGruError(f"cannot write {where}: {error.strerror}; write somewhere else", option=option) from None

@@ -117,7 +117,8 @@ def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path
         with TemporaryDirectory() as folder:
             svg = Path(folder) / "screen.svg"
             take(session, keys, size, svg, theme=theme)
-            done = subprocess.run([program, *CONVERTERS[program](str(svg), str(out))], capture_output=True, text=True)
+            command = [program, *CONVERTERS[program](str(svg), str(out))]
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         if done.returncode:
             words = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise TuiGruError(f"OUT: {program} failed: {words}; name it {out.with_suffix('.svg')}")

@@ -363,4 +363,21 @@ def machine_memory() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return 8 * 2**30
+        return _windows_memory() or 8 * 2**30
+
+
+def _windows_memory() -> int:
+    """Return the memory of a machine with Windows in bytes; 0 if the system does not report it, or is another one."""
+    from ctypes import Structure, byref, c_uint32, c_uint64, sizeof
+
+    class Status(Structure):  # MEMORYSTATUSEX
+        _fields_ = (("length", c_uint32), ("load", c_uint32), *((name, c_uint64) for name in ("total", *"abcdef")))
+
+    status = Status()
+    status.length = sizeof(Status)
+    try:
+        from ctypes import windll  # type: ignore[attr-defined]
+
+        return int(status.total) if windll.kernel32.GlobalMemoryStatusEx(byref(status)) else 0
+    except (ImportError, AttributeError, OSError):
+        return 0

@@ -30,7 +30,7 @@ from tui_gru.tui.look.characters import PlainLines, SafeLines
 from tui_gru.tui.look.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.terminal.ending import EndingSignals
+from tui_gru.tui.terminal.ending import EndingSignals, ending_signals
 from tui_gru.tui.terminal.guarded import GuardedApp
 from tui_gru.tui.terminal.keyboard import Fence, Keyboard
 
@@ -96,11 +96,11 @@ class TuiGruApp(GuardedApp):
     def on_mount(self) -> None:
         """Handle signals that end the process, such that the terminal is restored."""
         in_terminal = not self.is_headless and threading.current_thread() is threading.main_thread()
-        if in_terminal and hasattr(signal, "SIGHUP"):
-            self._signals.handle((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), self._leave)
+        if in_terminal:
+            self._signals.handle(ending_signals(), self._leave)
 
     def on_terminal_gone(self) -> None:
-        self._signals.take(signal.SIGHUP)
+        self._signals.take(getattr(signal, "SIGHUP", signal.SIGTERM))
 
     def _leave(self, number: int) -> None:
         for screen in self.screen_stack:
@@ -201,8 +201,8 @@ def make_app(
 ) -> TuiGruApp:
     """Return an app, not yet running, on a session or on a new session that is not recorded.
 
-    Raises `TuiGruError` if the theme is unknown or the file `keys` invalid. If the file in the user's folder is invalid, the notice of
-    the session says so, and the usual keys are bound.
+    Raises `TuiGruError` if the theme is unknown or the file `keys` invalid. If the file in the user's folder is invalid, the
+    session's notice says so, and the usual keys are bound.
     """
     session = on if isinstance(on, Session) else new_session(on, learn=learn)
     own_keys = _own_keys(keys, session)

@@ -69,7 +69,7 @@ class _File:
         if len(data) > LONGEST:
             raise self.problem(f"it is longer than {LONGEST >> 10} KiB, which is more than it can have to say")
         try:
-            self._text = data.decode()
+            self._text = data.decode("utf-8-sig")
             self.content = tomllib.loads(self._text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:  # the first names the line
             raise TuiGruError(f"{path} is not a TOML file: {error}", option=option) from None

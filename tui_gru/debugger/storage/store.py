@@ -22,6 +22,9 @@ from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.engine.arguments import shown
 
 SUFFIX = ".tui-gru"
+#: What no name of a file on Windows can contain (a colon would name a part of another file), and names that are devices there.
+UNNAMEABLE = frozenset('<>:"|?*')
+DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))})
 LONGEST_NAME = 200  # bytes of a file name
 
 FilePath = str | os.PathLike[str]
@@ -188,6 +191,8 @@ def _expanded(name: FilePath) -> Path:
         raise _invalid_name(name) from None
     if not os.fspath(name) or b"\0" in encoded or len(os.fsencode(path.name)) > LONGEST_NAME:
         raise _invalid_name(name)
+    if os.name == "nt" and (UNNAMEABLE.intersection(path.name) or path.stem.upper() in DEVICES or path.name[-1:] in (" ", ".")):
+        raise SessionFileError(f"{shown(name)} is no name that Windows can give to a file; use one such as math{SUFFIX}")
     return path
 
 

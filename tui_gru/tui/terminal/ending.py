@@ -53,17 +53,25 @@ class EndingSignals:
         self.take(number)
 
 
+def ending_signals() -> list[int]:
+    """Return the signals that end a program: Windows sends SIGBREAK where the console is closed, and has no SIGHUP."""
+    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+
+
 def _end_anyway(code: int) -> None:
     time.sleep(PATIENCE)
     with suppress(Exception):
-        _restore_terminal(sys.__stdin__.fileno())  # type: ignore[union-attr]
+        _restore_terminal((sys.__stdin__ if os.name == "posix" else sys.__stdout__).fileno())  # type: ignore[union-attr]
     os._exit(code)
 
 
 def _restore_terminal(terminal: int) -> None:
     """Restore the modes of a terminal that a shell expects, if the terminal can still be written."""
-    import termios
-
+    try:
+        import termios
+    except ImportError:  # on Windows, where the console has no such modes, and writing to it does not block
+        os.write(terminal, LEAVE)
+        return
     attributes = termios.tcgetattr(terminal)
     attributes[0] |= termios.ICRNL | termios.IXON
     attributes[3] |= termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG

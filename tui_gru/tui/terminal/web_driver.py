@@ -18,7 +18,7 @@ class ServedDriver(WebDriver):
         self._write = self._write_if_read  # type: ignore[assignment]
 
     def _write_if_read(self, data: bytes) -> None:
-        with suppress(BrokenPipeError):
+        with suppress(OSError):  # a broken pipe, which Windows reports as an invalid argument
             os.write(self.fileno, data)
 
     def run_input_thread(self) -> None:

@@ -101,7 +101,7 @@ def completed(screen: MainScreen, kind: str, typed: str) -> Completion:
     match = pattern.search(typed)
     begins = len(typed) if match is None else match.start()
     word = typed[begins:]
-    path = kind == "file" or (kind == "session" and "/" in word)
+    path = kind == "file" or (kind == "session" and ("/" in word or os.sep in word))
     candidates = _files(word) if path else COMPLETIONS[kind](screen)
     return _of(begins, word, candidates)
 
@@ -208,8 +208,7 @@ def _sessions(screen: MainScreen) -> Iterator[Candidate]:
 
 def _files(word: str) -> Iterator[Candidate]:
     """Yield the files and folders in the typed folder, with the folder spelled as typed."""
-    folder, _, _ = word.rpartition("/")
-    typed = word[: len(folder) + ("/" in word)]
+    typed = word[: max(word.rfind("/"), word.rfind(os.sep)) + 1]
     try:
         with os.scandir(Path(os.path.expanduser(typed or "."))) as entries:
             found = sorted((entry.name, entry.is_dir()) for entry, _ in zip(entries, range(MOST_FILES), strict=False))
