@@ -22,6 +22,7 @@ from tests.interop.recording.runs import trained
 from tests.key_table import HEAD, in_readme, key_table
 from tests.screenshots import CELL, README, TOPICS, TRAINED
 from tests.terminal import Terminal
+from tests.tui.test_browser import Site
 from tests.tui.test_main_screen import Driver, driving
 from tests.without_terminal import run_without_terminal
 from tui_gru.cli.program import main
@@ -53,7 +54,8 @@ INSTALLING = [line for line in SHELL if "pip install" in line]
 WRITING = [line for line in SHELL if line.startswith("python -c ")]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
 ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open"]
-WITHOUT = [words for words in PROGRAM if words not in ON_SCREEN]
+SERVED = [words for words in PROGRAM if words[0] == "serve"]
+WITHOUT = [words for words in PROGRAM if words not in (*ON_SCREEN, *SERVED)]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
 COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
 LEARNING = README.partition("## A text that learns")[2].partition("\n## ")[0]
@@ -64,7 +66,7 @@ def test_there_is_a_test_for_every_kind_of_example() -> None:
     assert {name for name, _ in FENCED.findall(README)} <= LANGUAGES
     assert all(line.startswith(":") for line in COMMANDS)
     assert len(INSTALLING) + len(WRITING) + len(PROGRAM) == len(SHELL)
-    assert min(map(len, (INSTALLING, ON_SCREEN, WITHOUT, COMMANDS))) > 1
+    assert min(map(len, (INSTALLING, ON_SCREEN, SERVED, WITHOUT, COMMANDS))) > 1
 
 
 def test_the_key_table_is_that_of_the_verbs() -> None:
@@ -168,6 +170,14 @@ def test_a_shell_command_opens_the_screen(folder: Path) -> None:
         assert terminal.wait_for_the_end() == 0
     finally:
         terminal.close()
+
+
+def test_a_shell_command_serves(folder: Path) -> None:
+    """An address is printed after a debugger has been tried."""
+    for words in SERVED:
+        site = Site(*words[1:])
+        assert site.token
+        assert site.close() == 0
 
 
 async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:

@@ -15,7 +15,17 @@ from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
 from tui_gru.cli import completion
-from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, read_held_out, whole_number
+from tui_gru.cli.model import (
+    chosen_config,
+    for_a_file,
+    given_model,
+    model_arguments,
+    model_options,
+    number,
+    read_held_out,
+    shortened,
+    whole_number,
+)
 from tui_gru.cli.options import held_out_option, output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 NAME = "tui-gru"
 COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
 LARGEST_SCREEN = 1000  # cells
+LARGEST_PORT = 2**16 - 1
 
 
 def screen_size(value: str) -> tuple[int, int]:
@@ -45,6 +56,14 @@ def memory_size(value: str | int) -> int:
     if match is None:
         raise click.BadParameter(f"{value!r} is not a size such as 64 (MiB), 64M or 1G")
     return int(float(match[1]) * 2 ** {"k": 10, "m": 20, "g": 30}[match[2].lower() or "m"])
+
+
+def port_number(value: str | int) -> int:
+    """Convert to the number of a port, or 0; a click type."""
+    port = whole_number(value)
+    if not 0 <= port <= LARGEST_PORT:
+        raise click.BadParameter(f"{shortened(value)} is not a port, a number from 1 to {LARGEST_PORT}, or 0 for a free one")
+    return port
 
 
 class Commands(click.Group):
@@ -70,6 +89,7 @@ Examples:
   tui-gru open model.pt --input x.npy         a trained GRU, or run.gru, a recording of a training run
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
   tui-gru sample --epochs 700                 train, then sample
+  tui-gru serve                               in a browser of this machine
 
 Options of the model can be given before or after a subcommand.""",
 )
@@ -348,6 +368,41 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str
         save(shown if at is None else pictured_at(at, shown), keys.split(), size, out, theme=theme)
     except OSError as error:
         raise TuiGruError(f"OUT: cannot write {out}: {error.strerror}; write somewhere else") from None
+
+
+@program.command(
+    short_help="Serve the debugger to a browser of this machine.",
+    epilog="""\b
+Examples:
+  tui-gru serve
+  tui-gru serve --port 8001 --file poem.txt --hidden-size 64
+  tui-gru serve -- open model.pt --input x.npy
+  tui-gru serve -- --session poem --theme whiteboard""",
+)
+@model_options
+@click.option("--port", type=port_number, default=8000, metavar="N", help="Port; 0 takes a free one; default 8000.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    metavar="PATH",
+    help="The only folder whose files a page can write, read and list; default the current one.",
+)
+@click.option("--debuggers", type=whole_number, default=4, metavar="N", help="Debuggers that can be open at once; default 4.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS]")
+def serve(port: int, folder: Path, debuggers: int, arguments: tuple[str, ...]) -> None:
+    """Print an address, and show the debugger to the browser of this machine that opens it. Each page has its own debugger, which
+    ends with the page.
+
+    ARGUMENTS start another debugger than the one of the options: they are what follows `tui-gru` in a terminal.
+    """
+    if not folder.is_dir():
+        raise TuiGruError(f"there is no folder {folder}; create it first", option="folder")
+    if debuggers < 1:
+        raise TuiGruError(f"at least 1 must be allowed, not {debuggers}", option="debuggers")
+    from tui_gru.cli.serving import serve
+
+    serve([*model_arguments(), *arguments], port=port, folder=folder.resolve(), debuggers=debuggers)
 
 
 @program.command(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tui_gru.cli.completion import Candidates, cells_and_files, rules
-from tui_gru.cli.failures import given_as
+from tui_gru.cli.failures import given_as, option_name
 from tui_gru.cli.options import Command, added
 from tui_gru.engine.config import (
     CARRIES,
@@ -151,6 +151,11 @@ def chosen_config() -> Config:
         if "file" in options:
             options["text"] = read_text_file(Path(options.pop("file")))
         return Config.of(**options)
+
+
+def model_arguments() -> list[str]:
+    """Return the options of the model on this command line as arguments for another one."""
+    return [option_name(field) if value is True else f"{option_name(field)}={value}" for field, value in _given_options().items()]
 
 
 def for_a_file(*allowed: str) -> dict[str, Any]:

@@ -83,8 +83,9 @@ class TuiGruApp(GuardedApp):
 
             return PromptDriver
         if usual.__name__ == "WebDriver":
-            from tui_gru.tui.terminal.web_driver import ServedDriver
+            from tui_gru.tui.terminal.web_driver import ServedDriver, confine_to_served_folder
 
+            confine_to_served_folder()
             return ServedDriver
         return usual
 

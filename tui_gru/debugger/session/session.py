@@ -104,6 +104,10 @@ class Session:
         `history_memory` limits the memory of the stored past, in bytes; by default the saved limit is used. Raises
         `SessionFileError` if the file cannot be read, `DivergedError` if this machine computes different numbers.
         """
+        from tui_gru.debugger.storage.confinement import permitted
+
+        if isinstance(path, str | os.PathLike):
+            permitted(path)
         if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
             from tui_gru.debugger.session.loading import recorded  # imported late: rarely needed
             from tui_gru.engine.data.given import GivenConfig

@@ -15,6 +15,7 @@ from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import (
     SUFFIX,
     automatic_folder,
+    named_files,
     own_files,
     place_in,
     session_path,
@@ -81,7 +82,7 @@ def find(name: str) -> Path:
     """Return the path of a session, from its name or path; `last` is the newest. Raises `SessionFileError` if there is none."""
     if name != LAST:
         return session_path(name)
-    newest = max(own_files(), key=written, default=None)
+    newest = max(named_files(), key=written, default=None)
     if newest is None:
         raise SessionMissingError(f"there is no session in {sessions_folder()} yet; leave out --session to begin one")
     return newest

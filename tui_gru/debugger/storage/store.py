@@ -16,10 +16,12 @@ from platformdirs import user_state_path
 
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.confinement import is_permitted, own_folder, permitted
 from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.debugger.storage.session_errors import SessionFileError, UnwritableSessionError, has_locks, missing, no_locks, reason
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.engine.arguments import shown
+from tui_gru.engine.errors import TuiGruError
 
 SUFFIX = ".tui-gru"
 #: What no name of a file on Windows can contain (a colon would name a part of another file), and names that are devices there.
@@ -44,12 +46,15 @@ def automatic_folder() -> Path:
 def session_path(name: FilePath) -> Path:
     """Return the path of a session.
 
-    A path is returned unchanged; a name refers to `sessions_folder`, or else to `automatic_folder`.
+    A path is returned unchanged; a name refers to `sessions_folder`, or else to `automatic_folder`. In a confined process both
+    refer to its folder (`confinement.permitted`).
     """
-    path = _expanded(name)
+    path, folder = _expanded(name), own_folder()
     if path.name != os.fspath(name) or path.suffix == SUFFIX:
-        return path
+        return permitted(path)
     file = f"{path.name}{SUFFIX}"
+    if folder is not None:
+        return permitted(folder / file)
     named, automatic = sessions_folder() / file, automatic_folder() / file
     return automatic if not os.path.exists(named) and os.path.exists(automatic) else named
 
@@ -133,6 +138,12 @@ def written_in(file: SessionFile) -> int:
     return int(facts.read(file, "here", facts.HERE)["written"])
 
 
+def named_files() -> list[Path]:
+    """Return the files of the sessions that a name can refer to; in a confined process those in its folder."""
+    folder = own_folder()
+    return own_files() if folder is None else [path for path in own_files(folder) if is_permitted(path)]
+
+
 def own_files(*folders: Path) -> list[Path]:
     """Return the files with the suffix of a session in the user's session folders, or in `folders`."""
     found: list[Path] = []
@@ -159,6 +170,7 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
     `opened`, with the new time if it was that file.
     """
     real = _real(path)
+    _check_permitted(real)
     _make_folder(real)
     writer = StateWriter(max(_newest(real), opened[1] if opened else 0))
 
@@ -168,6 +180,15 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
 
     session_file.replace(real, fill)
     return (real, writer.written) if opened is not None and opened[0] == real else opened
+
+
+def _check_permitted(path: Path) -> None:
+    """Raise `SessionFileError` if this process may not write a file. Nobody has typed the path of an automatic recording."""
+    if path.parent != _real(automatic_folder()):
+        try:
+            permitted(path)
+        except TuiGruError as error:
+            raise UnwritableSessionError(str(error)) from None
 
 
 def _check_unchanged(path: Path, file: SessionFile | None, opened: Origin | None) -> None:
@@ -216,6 +237,7 @@ class RecordedFile:
     """
 
     def __init__(self, path: Path, begin: Callable[[SessionFile | None], Opened]) -> None:
+        _check_permitted(path)
         self.path, newest = path, _newest(path)
 
         def fill(new: SessionFile, old: SessionFile | None) -> None:

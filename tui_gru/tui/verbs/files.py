@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.storage.confinement import is_permitted, permitted
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.verbs.verb import Arguments
 
@@ -37,7 +37,7 @@ def save(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> Non
 def open_(screen: MainScreen, rest: Arguments) -> None:
     """Replace this session by that of a file, or by a copy of it: `NAME [copy]`."""
     name, _, last = rest.rpartition(" ")
-    copy = last == "copy" and bool(name.strip()) and not os.path.exists(os.path.expanduser(rest))
+    copy = last == "copy" and bool(name.strip()) and not (is_permitted(rest) and permitted(rest).exists())
     name = _named(name.strip() if copy else rest, "open walk")
     if screen.session.undecided:
         raise TuiGruError("this session has changes that are not recorded yet; answer first where to record them")
@@ -91,11 +91,14 @@ def export(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> N
         raise TuiGruError("type a file: export here.txt, export here.tex, export here.svg")
     from tui_gru.tui.exporting import export  # imported late: it imports panels that are not needed before
 
-    path = Path(os.path.expanduser(rest))
+    path = permitted(rest)
     screen.say(f"wrote {export(screen, path, overwrite=overwrite)} to {path}")
 
 
 def export_preview(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> str:
     from tui_gru.tui.exporting import preview
 
-    return preview(screen, Path(os.path.expanduser(rest)), overwrite=overwrite)
+    try:
+        return preview(screen, permitted(rest), overwrite=overwrite)
+    except TuiGruError as error:  # what the export would say
+        return str(error)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tui_gru.debugger.expressions.parser import FUNCTIONS
 from tui_gru.debugger.program.names import Kind, Named
 from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.program.typed import TypedError, shortened
+from tui_gru.debugger.storage.confinement import is_permitted, permitted
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.verbs.table import VERBS
@@ -200,9 +200,9 @@ def _classes(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _sessions(screen: MainScreen) -> Iterator[Candidate]:
-    from tui_gru.debugger.storage.store import own_files
+    from tui_gru.debugger.storage.store import named_files
 
-    yield from (Candidate(path.stem, "session") for path in own_files())
+    yield from (Candidate(path.stem, "session") for path in named_files())
     yield Candidate("last", "the session that was written last")
 
 
@@ -210,9 +210,10 @@ def _files(word: str) -> Iterator[Candidate]:
     """Yield the files and folders in the typed folder, with the folder spelled as typed."""
     typed = word[: max(word.rfind("/"), word.rfind(os.sep)) + 1]
     try:
-        with os.scandir(Path(os.path.expanduser(typed or "."))) as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry, _ in zip(entries, range(MOST_FILES), strict=False))
-    except (OSError, ValueError):
+        with os.scandir(permitted(typed or ".")) as entries:
+            some = (entry for entry, _ in zip(entries, range(MOST_FILES), strict=False) if is_permitted(entry.path))
+            found = sorted((entry.name, entry.is_dir()) for entry in some)
+    except (OSError, ValueError):  # the error of `permitted` is a ValueError as well
         return
     for name, is_folder in found:
         if name.isprintable() and not name.startswith("."):
