@@ -175,6 +175,14 @@ def test_what_no_row_has_is_refused(name, row, message):
         over_row(Session().snapshot().moment, name, row)
 
 
+def test_a_mean_over_the_timesteps_has_no_value_of_a_timestep():
+    cell = "state h : H\nparameters W U P\nm = mean x over timesteps\nh = tanh(x W + m P + h_prev U)"
+    session = Session(cell="mean.cell", cell_text=cell)
+    session.step("batch")
+    with pytest.raises(TuiGruError, match="no value of every timestep and row named 'm'"):
+        over_row(session.snapshot().moment, "m", 0)
+
+
 def test_numbers_have_no_classes():
     with pytest.raises(TuiGruError, match="reads numbers, not characters"):
         Activity("h", VALUES, "").class_correlations(class_of("digits"))

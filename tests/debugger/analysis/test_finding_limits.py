@@ -514,6 +514,15 @@ def test_a_dead_unit(spans, title):
     assert not titles(varying(spans, batches=3), "dead-unit")
 
 
+@pytest.mark.parametrize(("span", "found"), [(4.9e-4, True), (5.1e-4, False)])
+def test_a_dead_unit_of_a_state_without_limits(span, found):
+    """A ten-thousandth of its largest magnitude, which is 5, and negative."""
+    weights = [[-5 + span / 2, -4, -4, -4], [-5 - span / 2, 1, 1, 1]]
+    cell = FORGETFUL.replace("tanh", "")
+    session = still(cycle(80, "ab"), 8, {"Wh": weights}, seq_length=8, cell_text=cell)
+    assert titles(session, "dead-unit") == ["unit 1 of h is dead"] * found
+
+
 @pytest.mark.parametrize(("batches", "found"), [(99, False), (100, True)])
 def test_in_a_short_run_a_dead_unit_was_always_dead(batches, found):
     session = varying([1, 1, 1, 1], batches=1)

@@ -155,6 +155,7 @@ def test_rows_that_know_of_each_other_are_found_out():
         ([1.0], 0, -1, Reach(0, False)),
         ([0.05, 1.0], 1, -1, Reach(1, True)),
         ([0.05, 0.5, 1.0], 2, -1, Reach(2, True)),
+        ([0.2, 0, 0, 0, 0, 0.5, 1.0], 6, -1, Reach(2, True, ((6, 0.2),))),
         ([0, 0, 2.0, 0.1, 0.1], 4, -1, Reach(3, True)),
     ],
 )
