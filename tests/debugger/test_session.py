@@ -1,6 +1,7 @@
 """The behaviour of a session, case by case. Properties for random actions are in test_session_laws."""
 
 import math
+import random
 import re
 import threading
 from unittest.mock import patch
@@ -10,6 +11,7 @@ import pytest
 
 import tui_gru
 from tests.debugger import models
+from tests.debugger.acting import timeline_of
 from tests.debugger.oracle import Run, assert_shows, everything, same
 from tests.debugger.plain import Plain, evaluated
 from tests.extent import examples
@@ -627,3 +629,23 @@ def test_changes_of_settings_alone_change_no_value():
     assert session.snapshot().changed == frozenset()
     session.learning_rate = 0.5
     assert session.snapshot().changed == {"learning_rate"}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 5])
+def test_the_batches_that_have_learned_are_those_that_changed_the_weights(seed):
+    """Learning is switched on and off at the beginning of batches and within them, also twice at one place."""
+    session, chance = Session(learning_rate=0.3), random.Random(seed)
+    for _ in range(14):
+        for ops in (0, chance.choice([0, 0, 5])):
+            session.step("op", ops)
+            for _ in range(chance.choice([0, 0, 1, 2])):
+                session.learning = not session.learning
+        session.step("batch")
+    timeline, count = timeline_of(session), session.position.number + 1
+    weights = [(record.before["Wy"], record.after["Wy"]) for record in map(timeline.record, range(count))]
+    learned = [before.tobytes() != after.tobytes() for before, after in weights]
+    assert {*learned} == {True, False}
+    for first, last in ((0, count - 1), (3, 9), (count - 1, count - 1), (5, 4)):
+        assert timeline.learned(first, last).tolist() == learned[first : last + 1]
+    for batch in range(count + 1):
+        assert timeline.learned_before(batch) == max((k for k in range(min(batch, count)) if learned[k]), default=None), batch
