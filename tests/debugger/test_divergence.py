@@ -9,7 +9,6 @@ from tests.debugger.acting import timeline_of
 from tui_gru import Session
 from tui_gru.debugger.checkpoints.divergence import DivergedError, different, this_machine
 from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.contents import state_writer
 from tui_gru.debugger.storage.encoding import pack, unpack
 from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import COUNT_BYTES, Weights
@@ -99,14 +98,11 @@ def test_a_fault_that_a_loss_depends_on_is_named_at_once(monkeypatch):
         session.seek((at + 1) * session.program.ticks)
 
 
-@pytest.mark.parametrize("machine", ["", "NumPy 9.9 on Mars"])
 @pytest.mark.parametrize("which", [0, 7, -1])
-def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tmp_path, monkeypatch, which, machine):
+def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tmp_path, which):
     path = tmp_path / "a.tui-gru"
     session = trained()
     session.seek("e1 b1 t1")
-    if machine:
-        monkeypatch.setattr(state_writer, "this_machine", lambda: machine)
     session.save(path)
     with closing(session_file.connect(path, "rw")) as connection:
         file = session_file.SessionFile(path, connection)
@@ -116,11 +112,10 @@ def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tm
         file.put_arrays("checkpoints/1", [(number, pack({"row": row}))])
     again = Session.open(path)
     here = again.position
-    why = f"{machine}, and this machine, {this_machine()}" if machine else f"{this_machine()}, like this machine"
     with pytest.raises(DivergedError) as error:
         again.seek((number + 2) * again.program.ticks)
     assert f"the replay of {place(number)}begins with 1 of" in str(error.value)
-    assert f"it was recorded with {why}" in str(error.value)
+    assert f"it was recorded with {this_machine()}, like this machine: the file was changed" in str(error.value)
     assert again.position == here
 
 

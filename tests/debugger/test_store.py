@@ -16,10 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portrait, untouched
+from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portrait
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.checkpoints.divergence import DivergedError
 from tui_gru.debugger.storage import session_file, store
 from tui_gru.debugger.storage.contents import state_writer
 from tui_gru.debugger.storage.session_errors import (
@@ -323,28 +322,6 @@ def test_free_pages_are_not_written_to_a_file(path):
     session_file.replace(path, fill)
     assert path.stat().st_size < 2**16
     assert [each.name for each in path.parent.iterdir()] == [path.name]
-
-
-def test_a_machine_that_computes_differently_is_named(path, monkeypatch):
-    session = Session()
-    session.learning = True
-    session.step("batch", 20)
-    session.step("batch", -1)
-    monkeypatch.setattr(state_writer, "this_machine", lambda: "NumPy 9.9 on Mars")
-    session.save(path)
-    again = Session.open(path)
-    run = Trainer.run
-
-    def otherwise(self, record, batch, *args, **options):
-        run(self, record, batch, *args, **options)
-        record.loss = np.nextafter(record.loss, 9)
-        record.array("y_hat")[0] = 9
-
-    monkeypatch.setattr(Trainer, "run", otherwise)
-    with pytest.raises(DivergedError, match=r"recorded with NumPy 9\.9 on Mars"):
-        again.seek("e3 b2")
-    with untouched(path), pytest.raises(DivergedError, match=r"was recorded with NumPy 9\.9 on Mars; this machine, NumPy"):
-        Session.open(path)
 
 
 # Two programs at once

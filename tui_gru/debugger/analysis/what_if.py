@@ -164,8 +164,8 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
     trainer.resume(record, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
 
     end = position_of(program, begin + (program.ticks if here.learned else program.loss_tick))
-    now = replace(here, position=end)
-    found = tuple(_differences(program, here.record, record))
+    now = replace(here, position=end, record=here.record.as_computed())  # not with the loss and the weights of another machine
+    found = tuple(_differences(program, now.record, record))
     return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), found)
 
 

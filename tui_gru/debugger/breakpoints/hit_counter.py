@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -219,7 +220,7 @@ class HitCounter:
         if self.hits.before(batch) is None:
             self.fill(0, batch - 1)
         before = self.hits.before(batch)
-        return None if before is None else before + self.hits_in(batch).ticks.index(tick) + 1
+        return None if before is None else before + bisect_left(self.hits_in(batch).ticks, tick) + 1
 
     def _testing(self) -> HitFinder:
         if self._finder is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tui_gru.debugger.breakpoints.watching import last_computed, value_at
 from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.state.stops import Watch
+from tui_gru.debugger.timeline.moment import value_before
 from tui_gru.debugger.timeline.timeline import Timeline
 
 _CALL = re.compile(r"([^()]*\w)\((.*)\)")  # a formula that is a single function call
@@ -35,7 +37,20 @@ def _by(resolved: ResolvedStop, hit: int | None, found: SearchEnd, timeline: Tim
     if isinstance(stop, Watch):
         return f"{what}, {stop.expression} {_change(resolved, found.tick, timeline)}"
     counted = "" if hit is None else f", hit {hit}"
-    return f"{what}{counted}{' · ' * bool(stop.condition)}{stop.condition}"
+    elsewhere = "" if _holds(resolved, found.tick, timeline) else " (a hit on the machine that recorded it; here it does not hold)"
+    return f"{what}{counted}{' · ' * bool(stop.condition)}{stop.condition}{elsewhere}"
+
+
+def _holds(resolved: ResolvedStop, tick: int, timeline: Timeline) -> bool:
+    """Return True unless another machine counted a hit there and the condition does not hold with the numbers of this one."""
+    batch = timeline.position(tick).number
+    if resolved.condition is None or timeline.is_exact(batch):
+        return True
+    moment = timeline.moment(tick)
+    try:
+        return resolved.condition.test(moment.value, partial(value_before, moment, timeline.before(batch)))
+    except ConditionError:
+        return False
 
 
 def _line(position: Position) -> str:

@@ -21,11 +21,13 @@ from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine import numbers
 from tui_gru.engine.config import FROM_FILE
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.initial import is_drawn
+from tui_gru.engine.running.weights import Weights
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
 
@@ -94,6 +96,31 @@ class Explainer:
         return self._timeline.position(number.tick).t if number.t is None else number.t
 
     def _expand(self, number: ValueRef) -> Derivation:
+        found = self._derived(number)
+        own = self._own_value(number, found)
+        if own is None:
+            return found
+        note = f"as recorded on another machine; here {numbers.exact(self._config.compiled.dtype.type(own)).removeprefix('+')}"
+        return replace(found, note=f"{found.note}; {note}" if found.note else note)
+
+    def _own_value(self, number: ValueRef, found: Derivation) -> float | None:
+        """Return what this machine computed in the place of a number that another machine recorded; None if it is the same."""
+        if found.kind == "given" or self._timeline.last.own:
+            return None
+        value, own = float(np.asarray(self._value(number))[number.index]), None
+        kind = self._program.names[number.name].kind
+        if kind is Kind.STATE and found.kind == "copy":  # from the batch before, after which a checkpoint follows
+            own = found.terms[0].value
+        elif kind in (Kind.PARAMETER, Kind.KEPT, Kind.NUMBER):
+            record = self._after(number.tick if found.tick is None else found.tick).record
+            results = record.own_results
+            if results is not None and kind is Kind.NUMBER:
+                own = getattr(results, number.name, None)
+            elif results is not None and results.after is not None:
+                own = float(Weights(record.compiled.layout, results.after)[number.name][number.index])
+        return None if own is None or numbers.same(own, value) else own
+
+    def _derived(self, number: ValueRef) -> Derivation:
         name = number.name
         if (source := self._config.given) is not None and (found := self._given(number, source)) is not None:
             return found

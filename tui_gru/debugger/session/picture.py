@@ -47,6 +47,7 @@ def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
         checked=run.checks.totals,
         unrecorded=run.recorder.unrecorded or run.recorder.undecided,
         findings=tuple(findings),
+        machine=timeline.report,
     )
 
 

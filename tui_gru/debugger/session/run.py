@@ -51,6 +51,7 @@ class Run:
         self.tree = BranchTree()
         self.recorder = Recorder(self._state_to_write, lambda words: self.say(words, warning=True))
         self._updating = RLock()
+        self._told = False  # whether it was said that the run amplifies the difference to the machine that recorded it
 
     @property
     def timeline(self) -> Timeline:
@@ -111,6 +112,17 @@ class Run:
     def say(self, text: str, *, warning: bool = False) -> None:
         """Append a message to the notice."""
         self.notice = joined(self.notice, Notice(text, warning))
+
+    def on_machines(self) -> Notice | None:
+        """Return the message on the machine that recorded the run, if it was another."""
+        report = self.timeline.report
+        self._told = report is not None and report.warning
+        return None if report is None else Notice(report.sentence, report.warning)
+
+    def tell_of_machines(self) -> None:
+        """Append that message if its warning has not been given yet."""
+        if not self._told and self.timeline.memory.by_size.amplified is not None and (notice := self.on_machines()) is not None:
+            self.say(notice.text, warning=notice.warning)
 
     # Monitors
 

@@ -55,11 +55,17 @@ R = TypeVar("R")
 
 
 def verb(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[Session, P], R]:
-    """Decorate a verb: after it returns or raises, write its changes to the file that the session is recorded to."""
+    """Decorate a verb: after it returns or raises, write its changes to the file that the session is recorded to.
+
+    Its message says as well if it is the first to meet numbers that differ more from those of another machine than by rounding.
+    """
 
     @wraps(method)
     def record(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return session._run.recorder.verb(lambda: method(session, *args, **kwargs))
+        try:
+            return session._run.recorder.verb(lambda: method(session, *args, **kwargs))
+        finally:
+            session._run.tell_of_machines()
 
     return record
 
@@ -102,7 +108,10 @@ class Session:
         The path of a recording's folder opens the recording at its first recorded step; each step is a batch.
 
         `history_memory` limits the memory of the stored past, in bytes; by default the saved limit is used. Raises
-        `SessionFileError` if the file cannot be read, `DivergedError` if this machine computes different numbers.
+        `SessionFileError` if the file cannot be read.
+
+        A session that another machine recorded is opened as well: its losses, hit counts, marks and samples stay as recorded, and
+        its arrays are computed here from the recorded checkpoints (`machine_difference`).
         """
         from tui_gru.debugger.storage.confinement import permitted
 
@@ -124,7 +133,8 @@ class Session:
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
         begins = EARLIER if opened.is_earlier else REOPENED
-        session._run.notice = joined(Notice(f"{begins}{session.left_at}"), Notice(opened.trouble, warning=True))
+        notices = Notice(f"{begins}{session.left_at}"), Notice(opened.trouble, warning=True), session._run.on_machines()
+        session._run.notice = joined(*notices)
         return session
 
     # Run and program
@@ -133,6 +143,12 @@ class Session:
     def state(self) -> State:
         """Everything that is saved of the session. Immutable: each verb replaces it."""
         return self._run.state
+
+    @property
+    def machine_difference(self) -> float | None:
+        """The largest difference met so far between numbers computed here and those that another machine recorded, relative to the
+        largest entry of each array; infinite if a number is finite on one of the two only. None if all are equal bit for bit."""
+        return self._run.timeline.memory.by_size.largest or None
 
     @property
     def config(self) -> Config:

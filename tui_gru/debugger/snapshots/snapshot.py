@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tui_gru.debugger.checkpoints.divergence import MachineReport
 from tui_gru.debugger.derivation.evaluation import EVERY, Numbers
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.position import Position, position_of
@@ -45,7 +46,8 @@ class Snapshot:
     branches. `log` has the lines written by log points on this branch in order, `hits` the ticks of this branch at which runs have
     stopped. `other` is the compared branch, `checked` has the totals of the batch checks (None while they are disabled).
     `unrecorded` is True if the session is in memory only, although it should be recorded or the user was asked. `findings` are the
-    last findings on this branch.
+    last findings on this branch. `machine` says how far numbers are from those of the machine that recorded the run; None if it was
+    this one.
     """
 
     config: Config
@@ -75,6 +77,7 @@ class Snapshot:
     checked: CheckTotals | None = None
     unrecorded: bool = False
     findings: tuple[Finding, ...] = ()
+    machine: MachineReport | None = None
 
     @property
     def position(self) -> Position:

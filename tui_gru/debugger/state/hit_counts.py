@@ -1,7 +1,12 @@
-"""The number of hits of each stop in each batch. Counted once and stored, because computed batches never change."""
+"""The number of hits of each stop in each batch, and their places. Counted once and stored, because computed batches never change.
+
+On another machine, a condition may hold at other places by the last digits of its numbers. The hits that were counted remain: the
+fifth hit is the same place on every machine.
+"""
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,14 +42,35 @@ class HitCounts:
         self._summed = 0  # the number of batches, from the first on, that are in the sums
         self._doubtful: set[int] = set()  # batches with a place at which the stop could not be evaluated
         self._recent: dict[int, Hits] = {}
+        self._ticks = array("q")  # of the hits in batches that were tested, batch by batch in the order of testing
+        self._places = np.full(0, UNKNOWN, np.int64)  # by batch: where its ticks begin in `_ticks`; UNKNOWN if it was not tested
         self.looked = False  # True if a batch had to be tested, so that counting again would take long
 
     @classmethod
-    def of(cls, counts: NDArray[np.int32], doubtful: Iterable[int]) -> HitCounts:
-        """Create from known counts: the number of hits in each batch, or UNKNOWN. `doubtful` are batches with errors."""
+    def of(
+        cls,
+        counts: NDArray[np.int32],
+        doubtful: Iterable[int],
+        batches: NDArray[np.int64] | None = None,
+        ticks: NDArray[np.int64] | None = None,
+    ) -> HitCounts:
+        """Create from known counts: the number of hits in each batch, or UNKNOWN. `doubtful` are batches with errors. `batches` and
+        `ticks` are those of `places`."""
         known = cls()
         known._counts, known._doubtful, known.looked = counts.copy(), set(doubtful), True
+        if batches is not None and ticks is not None:
+            known._ticks = array("q", ticks.tobytes())
+            known._places = np.full(len(counts), UNKNOWN, np.int64)
+            known._places[batches] = np.cumsum(counts[batches], dtype=np.int64) - counts[batches]
         return known
+
+    @property
+    def places(self) -> dict[str, NDArray[np.int64]]:
+        """The `batches` with hits that were tested, (n), and the `ticks` of these hits, batch by batch."""
+        batches = np.flatnonzero(self._places != UNKNOWN)
+        every = np.frombuffer(self._ticks, np.int64) if self._ticks else np.empty(0, np.int64)
+        parts = [every[at : at + count] for at, count in zip(self._places[batches], self._counts[batches], strict=True)]
+        return {"batches": batches.astype(np.int64), "ticks": np.concatenate(parts or [every[:0]])}
 
     @property
     def known_counts(self) -> NDArray[np.int32]:
@@ -64,9 +90,11 @@ class HitCounts:
         return batch < len(self._counts) and bool(self._counts[batch] != UNKNOWN)
 
     def note(self, hits: Hits) -> None:
-        """Store the hits in a batch."""
+        """Store the hits in a batch, unless they have been counted before: on another machine they may be at other places now."""
         self.looked = True
-        self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
+        if not self.known(hits.batch):
+            self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
+            self._note_places(hits)
         if hits.errors:
             self._doubtful.add(hits.batch)
         if hits.ticks or hits.errors:
@@ -74,9 +102,22 @@ class HitCounts:
             while len(self._recent) > RECENT:
                 del self._recent[next(iter(self._recent))]
 
+    def _note_places(self, hits: Hits) -> None:
+        if not hits.ticks:
+            return
+        missing = hits.batch + 1 - len(self._places)
+        if missing > 0:
+            more = max(missing, len(self._places) // 4, 64)
+            self._places = np.concatenate((self._places, np.full(more, UNKNOWN, np.int64)))
+        self._places[hits.batch] = len(self._ticks)
+        self._ticks.extend(hits.ticks)
+
     def noted(self, batch: int) -> Hits | None:
-        """Return the hits in a batch; None if they are not among the last `RECENT` with hits or errors."""
-        return self._recent.get(batch)
+        """Return the hits in a batch, as they were counted; None if the batch was not tested, or had an error longer ago."""
+        if batch in self._recent or not self.known(batch) or batch in self._doubtful:
+            return self._recent.get(batch)
+        at = int(self._places[batch]) if batch < len(self._places) else UNKNOWN
+        return None if at == UNKNOWN else Hits(batch, tuple(self._ticks[at : at + int(self._counts[batch])]))
 
     def doubtful(self, first: int, last: int) -> list[int]:
         """Return the batches among `first` … `last` in which the stop could not be evaluated at some place."""
@@ -98,7 +139,8 @@ class HitCounts:
     def shared(self, batches: int) -> HitCounts:
         """Return the counts for a timeline that shares the first `batches` batches with this one."""
         shared = HitCounts()
-        shared._counts = self._counts[:batches].copy()
+        shared._counts, shared._places = self._counts[:batches].copy(), self._places[:batches].copy()
+        shared._ticks = array("q", self._ticks)
         shared._doubtful = {batch for batch in self._doubtful if batch < batches}
         shared.looked = self.looked
         return shared

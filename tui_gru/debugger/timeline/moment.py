@@ -83,7 +83,8 @@ class Moment:
         if name == "loss":
             return self.record.loss if program.knows_loss and offset >= program.loss_tick else None
         if name == "max_weight":
-            return float(np.abs(self.weights.parameters).max())
+            weights = self.weights
+            return self.record.max_weight if weights is self.record.after else float(np.abs(weights.parameters).max())
         if name == "grad_norm" and name not in program.lines:
             return self.record.grad_norm if self.learned and offset >= program.backward_end else None
         return self.record.numbers[name] if self.learned and self.executed(name, 0) else None

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 
 from tui_gru.debugger.checkpoints.budget import Budget
 from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
-from tui_gru.debugger.checkpoints.divergence import different, diverged
+from tui_gru.debugger.checkpoints.divergence import BitForBit, BySize, Comparison, Machine, Reached, largest_difference
 from tui_gru.debugger.checkpoints.record_cache import LEAST, LEAST_GIVEN, CachedBatch, RecordCache, size_at_hand
-from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows, Scalars
+from tui_gru.debugger.checkpoints.scalars import Rows, Scalars
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.chain import Chains
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.config import Config, machine_memory
-from tui_gru.engine.numbers import same
 from tui_gru.engine.running.ahead import Ahead
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.trainer import Trainer
-from tui_gru.engine.running.weights import COUNT_BYTES, Array, Weights
+from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.interop.errors import RecordingError
 
 # Called with every batch that is computed on the way; returning True stops the run. A record passed to it is valid until the second
@@ -36,6 +37,10 @@ Monitor = Callable[[int, BatchRecord], bool]
 
 MOST_BYTES = 2**53  # no machine has more; a session file holds no larger number
 SHARE_AHEAD = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
+TWINS, MOST_TWIN_BYTES = 3, 2**26  # replays that measure the effect of rounding; the most bytes of records that each may compute
+
+# The machine that computed the batches from each first batch on; None is this one.
+Machines = tuple[tuple[int, Machine | None], ...]
 
 
 class Memory:
@@ -54,6 +59,11 @@ class Memory:
         self.ahead = Ahead[BatchRecord]()  # the next batch of a recording
         self.works_ahead = config.given is not None and config.record_bytes <= machine_memory() // SHARE_AHEAD
         self.segments = 0  # the number of segments created
+        self.bit_for_bit = BitForBit(config.num_batches, restored=False)
+        self.restored, self.by_size = BitForBit(config.num_batches, restored=True), BySize(config.num_batches, config.dtype)
+        self.machines: tuple[Machine, ...] = ()  # of the file that the session was read from; then this one, if it is another
+        self.here: Machine | None = None  # this machine, once a file has been read
+        self.cached_at = self.budget.spacing  # the spacing of the checkpoints from which cached records were computed
 
 
 class Segment:
@@ -62,10 +72,16 @@ class Segment:
     A segment takes over from the segment `before` (None for the first one). `base` is the last segment before those that took
     over at the same tick. The first batch is not stored: its record is recomputed on demand from the record of `before`, with the
     change applied. Results never change: a replay that passes a checkpoint is compared with it.
+
+    On the machine that computed all of it (`own`), a replay is compared bit for bit. Where another machine computed batches, its
+    checkpoints are the truth: a replay begins anew at each that it passes, so that the numbers of a batch depend on the checkpoint
+    before it only, not on the way to it. `machines` lists who computed which batches; it is empty if this machine computed all.
     """
 
     __slots__ = (
         "__weakref__",
+        "_begins_own",
+        "_comparison",
         "_memory",
         "_unverified",
         "action",
@@ -73,8 +89,9 @@ class Segment:
         "before",
         "checkpoints",
         "first_batch",
-        "machine",
+        "machines",
         "number",
+        "own",
         "settings",
         "start",
     )  # fmt: skip
@@ -86,7 +103,9 @@ class Segment:
         )
         self.first_batch = position_of(memory.program, start).number
         self.checkpoints = Checkpoints(self.first_batch, memory.budget, memory.scalars)
-        self.machine = ""
+        self.machines: Machines = ()
+        self._begins_own = before is None or before.is_own(before.first_batch, self.first_batch)
+        self.own, self._comparison = self._begins_own, memory.bit_for_bit
         self._unverified: set[int] | None = None
         self.number = memory.segments  # unique in the session
         memory.segments += 1
@@ -103,16 +122,42 @@ class Segment:
         segment.record(0)
         return segment
 
-    def restore(self, numbers: Iterable[Rows], checkpoints: Mapping[int, bytes], machine: str) -> None:
-        """Restore the scalars and checkpoints that this segment computed in an earlier process, on `machine`.
+    def restore(self, numbers: Iterable[Rows], checkpoints: Mapping[int, bytes], machines: Machines) -> None:
+        """Restore the scalars and checkpoints that this segment computed in an earlier process, on `machines`.
 
-        A replay begins at one of these checkpoints only after an earlier replay has passed it and found it equal.
+        On this machine, a replay begins at one of these checkpoints only after an earlier replay has passed it and found it equal.
         """
         for piece in numbers:
             self.checkpoints.add_all(piece)
         for batch, checkpoint in checkpoints.items():
             self.checkpoints.keep(batch, checkpoint)
-        self.machine, self._unverified = machine, set(checkpoints) - {0}
+        self.computed_by(machines)
+
+    def computed_by(self, machines: Machines) -> None:
+        """Set the machines that computed the restored batches."""
+        self.machines = machines if any(machine is not None for _, machine in machines) else ()
+        self.own, self._comparison = self._begins_own and not self.machines, self._memory.restored
+        later = [batch for batch, _ in self.checkpoints.after(0)]
+        self._unverified = set(later if self.own else filter(self._proves, later))
+
+    def is_own(self, first: int, last: int) -> bool:
+        """Return True if this machine computed the batches `first` … `last`, and, if `first` is the first one, all before them."""
+        if self.own or (first > self.first_batch and not self.machines):
+            return True
+        begin = bisect_right(self.machines, first, key=itemgetter(0)) - 1
+        others = (at <= last and machine is not None for at, machine in self.machines[max(begin, 0) :])
+        return (first > self.first_batch or self._begins_own) and not any(others)
+
+    def is_exact(self, batch: int) -> bool:
+        """Return True if a replay has the bits of the run: this machine computed all batches since the checkpoint before it."""
+        if self.own:
+            return True
+        checkpoint = self.checkpoints.before(batch)
+        return self.is_own(self.first_batch if checkpoint is None else checkpoint[0], batch)
+
+    def _proves(self, checkpoint: int) -> bool:
+        """Return True if a replay must reach the start of a batch that has a checkpoint bit for bit."""
+        return self.own or (checkpoint > self.first_batch and self.is_exact(checkpoint - 1) and self.is_own(checkpoint, checkpoint))
 
     @property
     def trainer(self) -> Trainer:
@@ -220,6 +265,11 @@ class Segment:
 
     def _nearest(self, batch: int, margin: int) -> tuple[int, CachedBatch | bytes] | None:
         """Return the stored state of this segment nearest to `batch`; None if there is none."""
+        if not self.own and self._memory.cached_at != self._memory.budget.spacing:
+            # Checkpoints were dropped. Batches that another machine computed are replayed from earlier ones now, with other last
+            # bits than in the cache.
+            self._memory.records.clear()
+            self._memory.cached_at = self._memory.budget.spacing
         kept = self._memory.records.nearest(self.number, batch)
         checkpoint = self._beginning(batch - margin, batch) if self.trainer.is_given else None
         checkpoint = checkpoint or self._verified(batch - margin) or self._verified(batch)
@@ -272,13 +322,14 @@ class Segment:
             if point != rest or segment is self:  # the rest is computed once, after the last change
                 self.trainer.resume(record, point, learn=learns, earlier=kept.earlier)
         self._note(number, record)
+        self._compare_end(number, record)
         taken_over = CachedBatch(record, kept.earlier)
         self._memory.records.keep(self.number, number, taken_over)
         return taken_over
 
     def _run(self, at: int, start: CachedBatch | bytes, to: int, keep: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
         """Compute batches of this segment, from the end of batch `at` or the checkpoint at its start, to the end of batch `to`."""
-        memory, trainer, checkpoints = self._memory, self.trainer, self.checkpoints
+        memory, trainer = self._memory, self.trainer
         if isinstance(start, CachedBatch):
             batch, weights, state = at + 1, start.record.after, start.record.states(end=True)
             earlier = self._earlier(batch, start.record, start.earlier)
@@ -291,28 +342,29 @@ class Segment:
             record = None  # so that the trainer can reuse it
             record = self._computed(batch) if trainer.is_given else self._trained(batch, weights, state, earlier)
             self._note(batch, record)
+            self._compare_end(batch, record)
             recent.append((batch, record, earlier))
             if (monitor is not None and monitor(batch, record)) or batch == to:
                 break
             batch, weights, state = batch + 1, record.after, record.states(end=True)
             if memory.notebook:
                 earlier = self._earlier(batch, record, earlier)
-        if (checkpoint := checkpoints.at(batch + 1)) is not None:
-            state = trainer.carried((batch + 1) % memory.program.num_batches, record.states(end=True))
-            self._verify(batch + 1, checkpoint, record.after, state)
         for number, one, before in recent:
             kept = CachedBatch(one, before)
             memory.records.keep(self.number, number, kept)
         return batch, kept
 
     def _trained(self, batch: int, weights: Weights, state: Array, earlier: Sequence[BatchRecord]) -> BatchRecord:
-        """Compute a batch from the weights and the states before it, which are kept as a checkpoint or compared with one."""
+        """Compute a batch from the weights and the states before it, which are kept as a checkpoint if one is due.
+
+        Where another machine computed batches, it begins with its checkpoint, if there is one.
+        """
         trainer, checkpoints, in_epoch = self.trainer, self.checkpoints, batch % self._memory.program.num_batches
         record, state = trainer.new_record(), trainer.carried(in_epoch, state)
         if checkpoints.is_due(batch):
             checkpoints.keep(batch, checkpoint_of(weights, state))
-        elif (checkpoint := checkpoints.at(batch)) is not None:
-            self._verify(batch, checkpoint, weights, state)
+        elif not self.own and (checkpoint := checkpoints.at(batch)) is not None:
+            weights, state = self._restored(checkpoint)
         learn, settings = self.settings.learns(batch), self.settings.rule
         trainer.run(record, in_epoch, weights, state, learn=learn, settings=settings, earlier=earlier)
         return record
@@ -334,28 +386,70 @@ class Segment:
         if known is not None and checkpoints.length:  # the scalars of all batches are known already
             return
         if batch >= self.first_batch + checkpoints.length:
+            if self.machines and self.machines[-1][1] is not None:
+                self.machines += ((batch, None),)
             checkpoints.add((record.loss, record.grad_norm, record.max_weight))
             if known is not None:
                 checkpoints.add_all(known[batch + 1 :])
             return
-        now = record.loss, record.grad_norm
-        for name, is_now, was in zip(COLUMNS, now, checkpoints.numbers(batch), strict=False):
-            if not same(is_now, was):
-                raise diverged(self._epoch_and_batch(batch), f"has the {name} {is_now!r}, but the run had {was!r}", self.machine)
+        comparison: Comparison = self._comparison if self.is_exact(batch) else self._memory.by_size
+        comparison.numbers(batch, record, checkpoints.numbers(batch))
 
-    def _verify(self, batch: int, checkpoint: bytes, weights: Weights, state: Array) -> None:
-        """Compare the state that a replay reaches at the start of a batch with the checkpoint there."""
-        if checkpoint != checkpoint_of(weights, state):
-            now = np.concatenate((weights.flat, state))
-            differ = different(np.frombuffer(checkpoint, now.dtype, offset=COUNT_BYTES), now)
-            if differ.any():
-                what = f"begins with {int(differ.sum())} of {now.size} numbers different from its checkpoint"
-                raise diverged(self._epoch_and_batch(batch), what, self.machine)
-        if self._unverified is not None:
-            self._unverified.discard(batch)
+    def _compare_end(self, batch: int, record: BatchRecord) -> None:
+        """Compare the state that a replay reaches at the end of a batch with the checkpoint there, if there is one."""
+        checkpoint = self.checkpoints.at(batch + 1)
+        if checkpoint is None:
+            return
+        state = self.trainer.carried((batch + 1) % self._memory.program.num_batches, record.states(end=True))
+        proves = self._proves(batch + 1)
+        if not proves or checkpoint != checkpoint_of(record.after, state):
+            by_size = self._memory.by_size
+            comparison: Comparison = self._comparison if proves else by_size
+            comparison.checkpoint(batch + 1, record, Reached(*self._restored(checkpoint)), Reached(record.after, state))
+            if by_size.to_explain:
+                by_size.explain(self._effect_of_rounding(batch + 1, record))
+        if self._unverified is not None and proves:
+            self._unverified.discard(batch + 1)
 
-    def _epoch_and_batch(self, batch: int) -> tuple[int, int]:
-        return divmod(batch, self._memory.program.num_batches)
+    def _effect_of_rounding(self, to: int, record: BatchRecord) -> float:
+        """Return the largest difference at the start of batch `to` that changed last digits of the checkpoint before it cause.
+
+        Each number is changed or not, at random. NaN if there is no such checkpoint, or if it would take long.
+        """
+        earlier: Sequence[BatchRecord] = ()
+        if (found := self.checkpoints.before(to - 1)) is not None:
+            begin, (weights, state) = found[0], self._restored(found[1])
+        elif self._memory.records.has(self.number, self.first_batch):
+            begin, kept = self.first_batch, self._memory.records.nearest(self.number, self.first_batch)
+            assert kept is not None
+            weights, state, earlier = kept[1].record.before, kept[1].record.states(end=False), kept[1].earlier
+        else:
+            return math.nan
+        if (to - begin) * self._memory.program.config.record_bytes > MOST_TWIN_BYTES:
+            return math.nan
+        plain, effects = self._simulated(begin, to, weights, state, earlier), []
+        for seed in range(TWINS):
+            random = np.random.default_rng(seed)
+            twin = Weights(weights.layout, _rounded(weights.flat, random), weights.updates)
+            effects.append(largest_difference(plain, self._simulated(begin, to, twin, _rounded(state, random), earlier), record))
+        return max(effects)
+
+    def _simulated(self, batch: int, to: int, weights: Weights, state: Array, earlier: Sequence[BatchRecord]) -> Reached:
+        """Return the start of batch `to` if `batch` begins with these numbers. Nothing is compared or stored."""
+        trainer, num_batches = self.trainer, self._memory.program.num_batches
+        while batch < to:
+            record, learn, settings = trainer.new_record(), self.settings.learns(batch), self.settings.rule
+            trainer.run(record, batch % num_batches, weights, state, learn=learn, settings=settings, earlier=earlier)
+            batch, weights = batch + 1, record.after
+            state, earlier = trainer.carried(batch % num_batches, record.states(end=True)), self._earlier(batch, record, earlier)
+        return Reached(Weights(weights.layout, weights.flat.copy(), weights.updates), state)
+
+
+def _rounded(numbers: Array, random: np.random.Generator) -> Array:
+    """Return a copy in which each number is changed by one unit in the last place, up or down, or not at all."""
+    way = random.choice([-1, 0, 1], numbers.size).astype(numbers.dtype)
+    with np.errstate(all="ignore"):
+        return np.where(way == 0, numbers, np.nextafter(numbers, np.copysign(np.inf, way).astype(numbers.dtype)))
 
 
 def checkpoint_of(weights: Weights, state: Array) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.checkpoints.divergence import MachineReport
 from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
@@ -152,6 +153,10 @@ class Timeline:
             first = upto + 1
         return False
 
+    def is_exact(self, batch: int) -> bool:
+        """Return True if a batch is computed bit for bit as it was recorded, which it is on the machine that recorded it."""
+        return self._owner(batch).is_exact(batch)
+
     def replay_start(self, batch: int) -> int:
         """Return the first batch that is replayed on the way to `batch` if nothing is cached."""
         return self._owner(batch).replay_start(batch)
@@ -160,6 +165,13 @@ class Timeline:
     def computed(self) -> int:
         """The newest computed batch."""
         return self.last.computed
+
+    @property
+    def report(self) -> MachineReport | None:
+        """What to say of numbers that another machine recorded; None if this machine computes all of them bit for bit."""
+        by_size = self.memory.by_size
+        foreign = len(self.memory.machines) > 1 and not self.last.own and (self.memory.numbers is None or by_size.largest > 0)
+        return by_size.report() if foreign else None
 
     def changed_in(self, batch: int) -> bool:
         """Return True if a change was made within a batch, so that its complete record is not valid at all its places."""

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,24 @@ class Beside:
     rounds: Mapping[str, Rounds]
 
 
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a batch itself computed, kept in a record whose results were replaced; `after` is None if its weights were not."""
+
+    loss: float
+    grad_norm: float
+    max_weight: float
+    numbers: Mapping[str, float]
+    after: Array | None = None
+
+
 class BatchRecord:
     """One batch: its inputs, every computed value, and its results.
 
     `record.array("z")` returns a view, (T, B, H). Every named value and labelled part of the equations has one, and every delta.
     `before` has the weights at the start of the batch, `settings` those of the update rule, `numbers` the scalars of the update,
     such as the clipping factor. `loss`, `grad_norm` (the Euclidean norm of all gradients, NaN without learning) and `max_weight`
-    (the largest absolute weight) are floats.
+    (the largest absolute weight) are floats. `own_results` is None unless they were replaced by those of another machine.
     """
 
     def __init__(self, compiled: Compiled) -> None:
@@ -66,6 +77,7 @@ class BatchRecord:
         self.loss = self.grad_norm = self.max_weight = math.nan
         self.settings: Mapping[str, float] = {}
         self.numbers: Mapping[str, float] = {}
+        self.own_results: Results | None = None
         self._references = self._counted()
         page = compiled.model.page
         self.loss_array = self.array(page.output) if compiled.model.structure.loss else None
@@ -147,6 +159,39 @@ class BatchRecord:
         """True if the loss and all parameters after the batch are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.max_weight)
 
+    # Results of another machine
+
+    def replace_numbers(self, loss: float, grad_norm: float, max_weight: float) -> None:
+        """Replace the scalars of the batch."""
+        self._keep_own()
+        self.loss, self.grad_norm, self.max_weight = loss, grad_norm, max_weight
+        if "grad_norm" in self.numbers:
+            self.numbers = {**self.numbers, "grad_norm": grad_norm}
+
+    def replace_after(self, weights: Weights) -> None:
+        """Replace the weights after the batch, which must have learned."""
+        own = self._keep_own()
+        if own.after is None:
+            self.own_results = replace(own, after=self.own_after.flat.copy())
+        self.own_after.flat[...] = weights.flat
+
+    def _keep_own(self) -> Results:
+        if self.own_results is None:
+            self.own_results = Results(self.loss, self.grad_norm, self.max_weight, self.numbers)
+        return self.own_results
+
+    def as_computed(self) -> BatchRecord:
+        """Return the record with its own results: itself, or a copy if they were replaced."""
+        own = self.own_results
+        if own is None:
+            return self
+        twin = self.copy()
+        twin.loss, twin.grad_norm, twin.max_weight, twin.numbers = own.loss, own.grad_norm, own.max_weight, own.numbers
+        twin.own_results = None
+        if own.after is not None:
+            twin.own_after.flat[...] = own.after
+        return twin
+
     # Memory
 
     def cut(self, name: str) -> None:
@@ -203,7 +248,7 @@ class BatchRecord:
             twin._ids[slot][...] = ids
         twin.before, twin.learned = self.before, self.learned
         twin.loss, twin.grad_norm, twin.max_weight = self.loss, self.grad_norm, self.max_weight
-        twin.settings, twin.numbers = self.settings, self.numbers
+        twin.settings, twin.numbers, twin.own_results = self.settings, self.numbers, self.own_results
         twin.own_after.updates = self.own_after.updates
         return twin
 

@@ -102,7 +102,7 @@ def _backward(record: BatchRecord, earlier: Earlier) -> None:
 
 def _finish(record: BatchRecord, settings: Settings | None, learn: bool, keep: Keep | None = None) -> None:
     """Compute the update and the scalars of the batch."""
-    record.learned, record.settings = learn, settings or {}
+    record.learned, record.settings, record.own_results = learn, settings or {}, None
     if record.loss_array is not None:
         record.loss = float(record.loss_array)
     record.grad_norm, record.numbers = math.nan, {}

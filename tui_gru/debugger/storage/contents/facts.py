@@ -187,6 +187,8 @@ RUN = fields(
     {
         "given": mapping,
         "recording": fields({"folder": text, "name": text, "steps": listed(row(whole(), line(HASH)))}),
+        "machines": listed(row(line(MACHINE), line(HASH))),
+        "ticks": SIZE,
     },
 )
 STEPS = fields(
@@ -217,7 +219,7 @@ SEGMENT = fields(
     },
     {"rule": mapping},
 )  # fmt: skip
-HISTORY = fields({"length": SIZE, "checkpoints": whole()})
+HISTORY = fields({"length": SIZE, "checkpoints": whole()}, {"machines": listed(row(whole(), whole()))})
 SAMPLES = listed(
     fields(
         {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.checkpoints.divergence import DivergedError, fingerprint, this_machine
-from tui_gru.debugger.checkpoints.scalars import COLUMNS
+from tui_gru.debugger.checkpoints.divergence import BySize, DivergedError, Machine, fingerprint, this_machine
+from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.program.steps import StepMemory
@@ -22,7 +22,7 @@ from tui_gru.debugger.storage.contents.facts import Check
 from tui_gru.debugger.storage.contents.given import KEY, given_of
 from tui_gru.debugger.storage.contents.kept import ENTRIES
 from tui_gru.debugger.storage.encoding import unpack
-from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
+from tui_gru.debugger.storage.session_errors import OlderSessionError, SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.edits import Edit, plan
@@ -41,17 +41,20 @@ from tui_gru.engine.running.weights import Weights
 if TYPE_CHECKING:
     from tui_gru.debugger.state.hit_counts import HitCounts, Key
 
+LOOKED_AT, LOOKED_AT_BYTES = 32, 2**28  # batches of another machine that are replayed at first, and bytes of their records
+
 
 def read_state(file: SessionFile) -> tuple[State, list[str]]:
     """Return the state that was written last, and the names in `kept` that cannot be read.
 
-    Raises `DamagedSessionError` if something is missing or inconsistent, `DivergedError` if this machine computes other numbers
-    than those recorded.
+    Raises `DamagedSessionError` if something is missing or inconsistent. Numbers of another machine are none of that.
     """
     try:
         return _Reader(file).state()
-    except (SessionFileError, DivergedError):
+    except SessionFileError:
         raise
+    except DivergedError as error:  # a contradiction within the file
+        raise damaged(file.path, f"its history: {error}") from None
     except TuiGruError as error:  # for example, a model that does not fit into memory
         raise SessionFileError(f"{file.path} cannot be opened here: {error}") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -65,15 +68,23 @@ class _Reader:
         self._file = file
         run = self._fact("run", facts.RUN)
         self._config = self._config_of(run)
-        self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
+        self._epochs = run["epochs"]
         self._memory = Memory(self._config, run["history_memory"])
         self._program = program_of(self._config)
+        if run.get("ticks", self._program.ticks) != self._program.ticks:
+            raise OlderSessionError(
+                f"{file.path} cannot be opened here: in the version of tui-gru that wrote it, a batch of this model has "
+                f"{run['ticks']:,} lines, and in this one {self._program.ticks:,}; open it with that version"
+            )
+        self._machines = [Machine(*each) for each in run.get("machines", [[run["machine"], run["first_batch"]]])]
+        self._require(self._machines[:1] == [(run["machine"], run["first_batch"])], "run")
         self._segments: dict[int, Segment] = {}
 
     def state(self) -> tuple[State, list[str]]:
         here = self._fact("here", facts.HERE)
         branches = self._branches(here)
-        self._check_first_batch(branches.timeline.beginning)
+        if not branches.timeline.last.own:
+            _look_at(branches.timeline)
         kept, unreadable = self._kept(self._fact("kept", facts.KEPT))
         state = State(
             self._config,
@@ -210,7 +221,31 @@ class _Reader:
         self._require(fit and there and len(rows) == fact["checkpoints"], f"history/{at}")
         self._require(segment.before is not None or batches[:1] == [0], f"history/{at}")
         checkpoints = {batch: row["row"].tobytes() for batch, row in zip(batches, rows, strict=True)}
-        segment.restore(numbers, checkpoints, self._machine)
+        runs = fact.get("machines", [[segment.first_batch, 0]])
+        begins = [batch for batch, _ in runs]
+        known = begins == sorted(set(begins)) and begins[:1] == [segment.first_batch] and begins[-1] < spacing + ends[-1]
+        self._require(known and all(number < len(self._machines) for _, number in runs), f"history/{at}")
+        machines = [(batch, self._machines[number]) for batch, number in runs]
+        if self._memory.here is None:
+            self._begin(segment, numbers, checkpoints, machines[0][1])
+        else:
+            segment.restore(numbers, checkpoints, ())
+        segment.computed_by(tuple((batch, None if machine == self._memory.here else machine) for batch, machine in machines))
+
+    def _begin(self, segment: Segment, numbers: list[Rows], checkpoints: dict[int, bytes], recorded: Machine) -> None:
+        """Restore the beginning of the run, and compute its first batch to see whether this machine recorded it.
+
+        Its name alone does not prove that: machines of the same name can compute different bits.
+        """
+        segment.restore(numbers, checkpoints, ((0, recorded),))  # compared by size until it is known
+        record = segment.record(0)[1].as_computed()
+        here = Machine(this_machine(), fingerprint(record))
+        self._memory.here = here
+        self._memory.machines = tuple(dict.fromkeys((*self._machines, here)))
+        if here == recorded:
+            self._memory.restored.numbers(0, record, segment.checkpoints.numbers(0))
+            self._memory.records.clear()
+            self._memory.by_size = BySize(self._config.num_batches, self._config.dtype)
 
     @cached_property
     def _row(self) -> NDArray[Any]:
@@ -232,12 +267,33 @@ class _Reader:
         from tui_gru.debugger.state.hit_counts import HitCache, HitCounts
 
         fact, before, cache = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
-        counts = [arrays["counts"] for arrays in self._entries("counts", ("counts",))[1]]
-        fit = all(each.dtype == np.int32 and each.ndim == 1 and len(each) <= before.computed + 1 for each in counts)
-        self._require(fit and all(((each >= -1) & (each <= self._program.ticks)).all() for each in counts), "counts")
-        known = zip(fact["keys"], counts, fact["doubtful"], strict=True)
-        cache.put(before, {tuple(key): HitCounts.of(each, doubtful) for key, each, doubtful in known})
+        known: dict[Key, HitCounts] = {}
+        entries = [unpack(data) for _, data in self._file.arrays("counts")]
+        for key, arrays, doubtful in zip(fact["keys"], entries, fact["doubtful"], strict=True):
+            self._require(self._is_counted(arrays, before), "counts")
+            known[tuple(key)] = HitCounts.of(arrays["counts"], doubtful, arrays.get("batches"), arrays.get("ticks"))
+        cache.put(before, known)
         return {tuple(key): cache.of(timeline, tuple(key)) for key in fact["keys"]}
+
+    def _is_counted(self, arrays: dict[str, NDArray[Any]], timeline: Timeline) -> bool:
+        """Return True if arrays are the hits of one stop on a timeline, as `HitCounts.of` takes them."""
+        N, counts = self._program.ticks, arrays["counts"]
+        if counts.dtype != np.int32 or counts.ndim != 1 or len(counts) > timeline.computed + 1:
+            return False
+        if not ((counts >= -1) & (counts <= N)).all() or arrays.keys() - {"counts", "batches", "ticks"}:
+            return False
+        if "batches" not in arrays:  # as in older files
+            return "ticks" not in arrays
+        batches, ticks = arrays["batches"], arrays["ticks"]
+        if any(each.dtype != np.int64 or each.ndim != 1 for each in (batches, ticks)):
+            return False
+        if not ((batches >= 0) & (batches < len(counts))).all() or (np.diff(batches) <= 0).any() or (counts[batches] <= 0).any():
+            return False
+        return (
+            len(ticks) == counts[batches].sum()
+            and bool((np.diff(ticks) > 0).all())
+            and np.array_equal((ticks - 1) // N, np.repeat(batches, counts[batches]))
+        )
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary
@@ -300,14 +356,8 @@ class _Reader:
                 resolve(stop, self._program)
         return stops
 
-    def _check_first_batch(self, beginning: Segment) -> None:
-        """Compute the first batch again: a machine that computes other numbers cannot continue this session."""
-        try:
-            same = fingerprint(beginning.record(0)[1]) == self._first_batch
-        except DivergedError:
-            same = False
-        if not same:
-            raise DivergedError(
-                f"{self._file.path} was recorded with {self._machine}; this machine, {this_machine()}, does not compute the same "
-                "numbers: open it where it was recorded"
-            )
+
+def _look_at(timeline: Timeline) -> None:
+    """Replay a few batches that another machine computed, so that the size of the difference is known from the start."""
+    most = max(1, min(LOOKED_AT, LOOKED_AT_BYTES // timeline.program.config.record_bytes))
+    timeline.walk(0, min(most - 1, timeline.computed), lambda batch, record: False)

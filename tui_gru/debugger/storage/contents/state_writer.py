@@ -1,12 +1,15 @@
 """Writes a session to a file: everything the first time, then only what has changed.
 
-The facts: `run` (config, epochs, history_memory, machine, and a hash of the results of the first batch), `here` (tick, branch,
-the newest tick of that branch, step memory, the numbers of changes that can be undone and redone, the time of writing),
+The facts: `run` (config, epochs, history_memory, the number of ticks of a batch, the machine that began the run with a hash of the
+results of its first batch, and, if there were several, all machines that computed batches, each with its hash), `here` (tick,
+branch, the newest tick of that branch, step memory, the numbers of changes that can be undone and redone, the time of writing),
 `branches` [name, segment, newest tick], `segment/I` (the segment before it, start, action, settings), `history/I` (the numbers of
-batches and checkpoints), `done/N` and `undone/N` (changes), `samples`, and `kept` (breakpoints, marks and others, and the values
-saved by a front end, by name: `contents.kept`). The arrays, by segment: `columns/I` the scalars of every batch, in pieces,
-`checkpoints/I` rows of weights and states, by batch; `sample/N` the draws of a sample. The fact and the arrays `counts`: the keys
-of counted breakpoints, and their hits in every batch of the timeline that ends with segment `here.counted`.
+batches and checkpoints, and, unless it is the first for all, the machine that computed the batches from each batch on), `done/N`
+and `undone/N` (changes), `samples`, and `kept` (breakpoints, marks and others, and the values saved by a front end, by name:
+`contents.kept`). The arrays, by segment: `columns/I` the scalars of every batch, in pieces, `checkpoints/I` rows of weights and
+states, by batch; `sample/N` the draws of a sample. The fact and the arrays `counts`: the keys of counted breakpoints, and their
+hits in every batch of the timeline that ends with segment `here.counted`; where batches had to be tested, also the numbers of those
+with hits, and the ticks of the hits.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.checkpoints.divergence import fingerprint, this_machine
+from tui_gru.debugger.checkpoints.divergence import Machine, fingerprint, this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage.contents import kept
@@ -54,6 +57,8 @@ class StateWriter:
         self.written = written
         self._lengths: dict[int, int] = {}  # by segment in the file: the number of batches whose scalars are written
         self._checkpoints: dict[int, tuple[int, int]] = {}  # by segment: the number of checkpoints, and the last batch
+        self._numbers_of: dict[Machine | None, int] = {}  # of the machines in the file; None is this one
+        self._machines: dict[int, list[list[int]]] = {}  # by segment: the machine that computed the batches from each batch on
         self._spacing = 1  # of the checkpoints in the file, in batches
         self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
@@ -106,14 +111,20 @@ class StateWriter:
 
     def _write_run(self, file: SessionFile, state: State) -> None:
         timeline = state.branches.timeline
-        given = state.config.given
-        run = {
+        given, memory = state.config.given, timeline.memory
+        here = memory.here or Machine(this_machine(), fingerprint(timeline.beginning.record(0)[1].as_computed()))
+        machines = memory.machines or (here,)
+        self._numbers_of = {None: machines.index(here), **{machine: i for i, machine in enumerate(machines)}}
+        run: dict[str, Any] = {
             "config": asdict(state.config) if given is None else {},
             "epochs": state.epochs,
-            "history_memory": timeline.memory.budget.limit,
-            "machine": this_machine(),
-            "first_batch": fingerprint(timeline.beginning.record(0)[1]),
+            "history_memory": memory.budget.limit,
+            "ticks": timeline.program.ticks,
+            "machine": machines[0].name,
+            "first_batch": machines[0].first_batch,
         }
+        if len(machines) > 1:
+            run["machines"] = machines
         if given is not None and given.identity is not None:
             run["recording"] = dict(given.identity())
         elif given is not None:
@@ -192,6 +203,8 @@ class StateWriter:
             pieces = range(written - written % PIECE, length, PIECE)
             file.put_arrays(f"columns/{number}", ((first, _columns(segment, first)) for first in pieces))
             self._lengths[number] = length
+        runs = segment.machines or ((segment.first_batch, None),)
+        self._machines[number] = [[batch, self._numbers_of[machine]] for batch, machine in runs]
         self._write_checkpoints(file, segment)
         if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
             self._write_size(file, number)
@@ -235,7 +248,9 @@ class StateWriter:
                 self._write_size(file, number)
 
     def _write_size(self, file: SessionFile, number: int) -> None:
-        size = {"length": self._lengths[number], "checkpoints": self._checkpoints.get(number, _NONE)[0]}
+        size: dict[str, Any] = {"length": self._lengths[number], "checkpoints": self._checkpoints.get(number, _NONE)[0]}
+        if any(machine for _, machine in self._machines[number]):
+            size["machines"] = self._machines[number]
         file.put_fact(f"history/{number}", to_json(size))
 
     def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[Change]) -> None:
@@ -271,7 +286,7 @@ class StateWriter:
         doubtful = [each.doubtful(0, len(each.known_counts)) for each in state.hit_counts.values()]
         self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
         file.drop_arrays("counts")
-        counts = (pack({"counts": each.known_counts}) for each in state.hit_counts.values())
+        counts = (pack({"counts": each.known_counts, **each.places}) for each in state.hit_counts.values())
         file.put_arrays("counts", enumerate(counts))
 
 

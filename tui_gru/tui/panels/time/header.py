@@ -110,6 +110,8 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     items = []
     if snapshot.unrecorded:
         items.append(_Item("unrecorded", palette.warning, 9))
+    if (machine := snapshot.machine) is not None:
+        items.append(_Item(machine.short, palette.warning if machine.warning else palette.accent, 9 if machine.warning else 6))
     behind = snapshot.newest.tick - snapshot.position.tick
     if not snapshot.finite:
         items.append(_Item(f"{palette.glyphs.not_finite} not finite", palette.warning, 11))
