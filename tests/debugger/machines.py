@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import tui_gru
 from tests.debugger.acting import ROOT, pack_record, portrait, timeline_of
 from tui_gru import Session
 from tui_gru.debugger.checkpoints.divergence import this_machine
@@ -262,6 +263,28 @@ def work_on_all(folder):
         again = worked_on(session, path)
         found[kind] = {"notice": notice, "facts": facts, "difference": session.machine_difference, "more": facts_of(again)}
     return found
+
+
+def record_a_module(folder):
+    """Record a module of PyTorch, save a session on the recording with an edit, and one on the weights of a file."""
+    import torch
+
+    from tests.interop.recording.runs import IN, H, trained
+
+    run = Path(folder) / "run.gru"
+    model = torch.nn.GRU(IN, H)
+    trained(run, steps=12, every=3, last=0, model=model)
+    session = Session.open(run)
+    session.edit("Wz", (0, 0), 0.5)
+    session.step("timestep", 2)
+    session.save(Path(folder) / "run.tui-gru")
+    found = {"machine": this_machine(), "tick": session.position.tick, "losses": np.asarray(session.snapshot().losses).tolist()}
+    torch.save(model.state_dict(), Path(folder) / "model.pt")
+    loaded = tui_gru.load(Path(folder) / "model.pt", inputs=np.ones((4, 2, IN), np.float32))
+    loaded.edit("Wz", (0, 0), 0.25)
+    loaded.step("timestep", 3)
+    loaded.save(Path(folder) / "model.tui-gru")
+    return {**found, "h": loaded.value("h").tolist()}
 
 
 if __name__ == "__main__":

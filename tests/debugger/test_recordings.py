@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.debugger.acting import assert_every_level_leads_through_and_back
+from tests.debugger.acting import altered, assert_every_level_leads_through_and_back
+from tests.debugger.machines import MARS, elsewhere, renamed
 from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
+from tui_gru.debugger.checkpoints.divergence import this_machine
 from tui_gru.debugger.session.loading import on_recording
 from tui_gru.debugger.storage.session_errors import SessionFileError
 from tui_gru.engine.running.ahead import Ahead
@@ -570,6 +572,43 @@ def test_a_saved_session_says_that_its_recording_has_moved_or_changed(run, tmp_p
         assert "\n" not in str(caught.value)
     shard.write_bytes(whole)
     assert Session.open(path).steps == (0, 4, 8, 12, 16, 20)
+
+
+def test_a_session_finds_its_recording_beside_it_on_another_machine(run, tmp_path):
+    was, path = saved(run, tmp_path)
+    there = tmp_path / "there"
+    there.mkdir()
+    run.rename(there / run.name)
+    path = path.rename(there / path.name)
+    renamed(path, {this_machine(): MARS})
+    session = Session.open(path)
+    assert (session.position, session.steps) == (was.position, was.steps)
+    assert session.machine_difference is None
+    assert_as_recorded(Session.open(there / run.name))
+    altered(path, "run", lambda fact: {**fact, "recording": {**fact["recording"], "folder": f"C:\\somewhere\\{run.name}"}})
+    assert Session.open(path).steps == was.steps
+
+
+def test_what_another_machine_recorded_is_opened_and_agrees(tmp_path):
+    found = elsewhere("record_a_module", tmp_path)
+    run, saved_there, loaded = tmp_path / "run.gru", tmp_path / "run.tui-gru", tmp_path / "model.tui-gru"
+    for path in (saved_there, loaded):
+        if found["machine"] == this_machine():
+            renamed(path, {this_machine(): MARS})
+    assert_as_recorded(Session.open(run))
+    session = Session.open(saved_there)
+    assert session.position.tick == found["tick"]
+    assert session.parameter("Wz")[0, 0] == 0.5
+    assert np.asarray(session.snapshot().losses).tolist() == found["losses"]
+    assert session.undo()
+    session.seek(3 * session.program.ticks)
+    assert_as_recorded(session)
+    session = Session.open(loaded)
+    assert session.parameter("Wz")[0, 0] == 0.25
+    assert np.abs(session.value("h") - np.array(found["h"])).max() < 1e-5
+    session.step("timestep", -2)
+    assert session.undo()
+    assert (session.machine_difference or 0) < 1e-4
 
 
 def test_outputs_that_are_all_tiny_are_those_that_were_recorded(tmp_path):

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import Any, overload
 
@@ -81,9 +82,12 @@ def _summary(recording: Recording) -> list[str]:
     return [*found, *recording.damaged]
 
 
-def recognised_run(identity: Mapping[str, Any]) -> Given:
-    """Return the run of a recording by its identity. Raises `RecordingError` if the recording has moved or changed."""
-    return recorded_run(recognised(identity), identity["name"])[0]
+def recognised_run(identity: Mapping[str, Any], beside: Path | None = None) -> Given:
+    """Return the run of a recording by its identity; `beside` is another folder that may hold it.
+
+    Raises `RecordingError` if the recording has moved or changed.
+    """
+    return recorded_run(recognised(identity, beside), identity["name"])[0]
 
 
 def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:

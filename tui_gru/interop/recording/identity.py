@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from tui_gru.interop.containers import safetensors
@@ -24,16 +24,19 @@ def identity_of(recording: Recording, name: str) -> dict[str, Any]:
     return {"folder": str(recording.folder.resolve()), "name": name, "steps": steps}
 
 
-def recognised(identity: Mapping[str, Any]) -> Recording:
+def recognised(identity: Mapping[str, Any], beside: Path | None = None) -> Recording:
     """Return the recording with this identity, with the steps that it had when the identity was created; later steps are omitted.
 
-    Raises `RecordingError`, one line that says what has moved or changed, and `ValueError` for an invalid identity.
+    If it is not where it was, as on another machine, a folder of its name in the folder `beside` takes its place. Raises
+    `RecordingError`, one line that says what has moved or changed, and `ValueError` for an invalid identity.
     """
     numbers = [number for number, _ in identity["steps"]]
     if numbers != sorted(set(numbers)):
         raise ValueError("the steps of a recording are not in order")
     folder = Path(identity["folder"])
     shown = printable(folder, 250)
+    if not folder.is_dir() and beside is not None:
+        folder = beside / PureWindowsPath(identity["folder"]).name  # which splits a path of any system
     if not folder.is_dir():
         raise RecordingError(f"its recording is not at {shown} any more; move it back there, or open the recording where it is now")
     recording = open_recording(folder)

@@ -103,7 +103,7 @@ class _Reader:
         if "recording" in run:
             from tui_gru.interop.opening.recorded import recognised_run  # imported late: few sessions are on a recording
 
-            return GivenConfig.of_given(recognised_run(run["recording"]))
+            return GivenConfig.of_given(recognised_run(run["recording"], self._file.path.parent))
         return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
 
     def _fact(self, key: str, check: Check) -> Any:
