@@ -13,24 +13,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from tui_gru.cli.debugging import debug
+    from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.program.position import Position
+    from tui_gru.debugger.program.steps import Level
     from tui_gru.debugger.session.loading import load
     from tui_gru.debugger.session.session import Session
-    from tui_gru.engine.config import Config
+    from tui_gru.engine.config import Config, Options
     from tui_gru.engine.errors import TuiGruError
+    from tui_gru.engine.running.sampling import Sample
+    from tui_gru.interop.found import FoundGRU
     from tui_gru.interop.inspection import inspect
-    from tui_gru.interop.recording.recorder import record
-
-    debug: Callable[..., Session | None]  # defined in tui_gru.cli, which lower packages must not import, not even for types
+    from tui_gru.interop.recording.recorder import Recorder, record
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "debug", "inspect", "load", "record"]
+__all__ = [
+    "Config", "Finding", "FoundGRU", "Level", "Options", "Position", "Recorder", "Sample", "Session", "TuiGruError", "__version__",
+    "debug", "inspect", "load", "record",
+]  # fmt: skip
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
+    "Finding": "tui_gru.debugger.analysis.findings.finding",
+    "FoundGRU": "tui_gru.interop.found",
+    "Level": "tui_gru.debugger.program.steps",
+    "Options": "tui_gru.engine.config",
+    "Recorder": "tui_gru.interop.recording.recorder",
+    "Sample": "tui_gru.engine.running.sampling",
     "Position": "tui_gru.debugger.program.position",
     "Session": "tui_gru.debugger.session.session",
     "TuiGruError": "tui_gru.engine.errors",
@@ -41,13 +51,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take any name for one of the package
 
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:

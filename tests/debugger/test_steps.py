@@ -79,7 +79,7 @@ def test_a_place_some_steps_away_is_where_these_steps_lead(level):
             assert session.seek(away) == there
 
 
-@pytest.mark.parametrize("level", ["", "ops", "Batch", "line"])
+@pytest.mark.parametrize("level", ["", "ops", "Batch", "lines"])
 def test_a_level_that_there_is_not(level):
     with pytest.raises(TuiGruError, match="op, timestep, phase, batch, epoch"):
         check_level(level)

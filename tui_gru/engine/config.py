@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict, Unpack, get_args
 
 from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, alike, as_string, checked, counted
@@ -22,18 +22,59 @@ if TYPE_CHECKING:
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
 TUTORIAL_VOCABULARY = "hatM"
-CARRIES = ("detach", "reset", "notebook")
-RESETS = ("before", "after")
-DTYPES = ("float32", "float64")
-SAMPLERS = ("fed-back", "tutorial")
+Carry = Literal["detach", "reset", "notebook"]
+Reset = Literal["before", "after"]
+Dtype = Literal["float32", "float64"]
+Sampler = Literal["fed-back", "tutorial"]
+Init = Literal["tutorial", "torch"]
+Layout = Literal["tutorial", "contiguous"]
+CARRIES: tuple[Carry, ...] = get_args(Carry)
+RESETS: tuple[Reset, ...] = get_args(Reset)
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 OPTIMIZERS = ("sgd", "momentum", "adam")
-INITS = ("tutorial", "torch")
+INITS: tuple[Init, ...] = get_args(Init)
 FROM_FILE = "file"  # the initial weights come from a model file, as `tui_gru.load` sets it
-LAYOUTS = ("tutorial", "contiguous")
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 MOST_LAYERS = 16
 #: Defaults for any text but the tutorial's, chosen so that the model learns it. The tutorial's text has the tutorial's defaults.
 OWN_TEXT = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
 _CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `Config` by keyword, as type checkers read them, without those that `tui_gru.load` takes from a model file."""
+
+    hidden_size: SupportsIndex
+    batch_size: SupportsIndex
+    seq_length: SupportsIndex
+    seed: SupportsIndex
+    learning_rate: float
+    carry: Carry
+    dtype: Dtype
+    cell: str
+    cell_text: str
+    layers: SupportsIndex
+    bidirectional: bool
+    optimizer: str
+    optimizer_text: str
+    clip: float
+    init: Init
+    layout: Layout
+
+
+class ModelOptions(RunOptions, total=False):
+    """All options of `Config` by keyword but the text."""
+
+    reset: Reset
+    embedding: SupportsIndex
+
+
+class Options(ModelOptions, total=False):
+    """All options of `Config` by keyword. A text and a vocabulary are strings, or sequences of tokens."""
+
+    text: str | Sequence[str] | None
+    vocabulary: str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +112,13 @@ class Config:
     layout: str = "tutorial"
 
     @classmethod
-    def of(cls, *, text: Any = None, vocabulary: Any = None, **options: Any) -> Config:
+    def of(
+        cls,
+        *,
+        text: str | Sequence[str] | None = None,
+        vocabulary: str | Sequence[str] | None = None,
+        **options: Unpack[ModelOptions],
+    ) -> Config:
         """Return a checked config; missing options get the defaults for the text.
 
         The text is a string, or a sequence of tokens; a string is cut into tokens if the vocabulary is a sequence of longer ones.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.tensors import Array, Tensor
 
 ORDERS = tuple("".join(order) for order in permutations("rzn"))
-RESETS = ("after", "before")
-Z_MEANINGS = ("keeps", "takes")
+Reset = Literal["after", "before"]
+ZMeaning = Literal["keeps", "takes"]
+Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_6"]
+RESETS: tuple[Reset, ...] = get_args(Reset)
+Z_MEANINGS: tuple[ZMeaning, ...] = get_args(ZMeaning)
 #: The gate functions: σ; clip(0.2 a + 0.5), of Keras 1 and 2 and of ONNX; clip(a/6 + 0.5), of Keras 3 and torch.
-GATE_FUNCTIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
+GATE_FUNCTIONS: tuple[Gate, ...] = get_args(Gate)
 
 BlockSource: TypeAlias = Callable[[], Blocks]
 

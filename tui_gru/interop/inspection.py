@@ -10,7 +10,7 @@ from pathlib import Path
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.formats.table import FORMATS
-from tui_gru.interop.found import Findings, FoundGRU, checked_convention
+from tui_gru.interop.found import Findings, FoundGRU, Gate, Reset, ZMeaning, checked_convention
 from tui_gru.interop.recording.folder import holds_a_recording
 
 READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
@@ -20,9 +20,9 @@ def inspect(
     path: str | PathLike[str],
     *,
     order: str | None = None,
-    reset: str | None = None,
-    z: str | None = None,
-    gate: str | None = None,
+    reset: Reset | None = None,
+    z: ZMeaning | None = None,
+    gate: Gate | None = None,
 ) -> list[FoundGRU]:
     """Return the GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
 
@@ -39,9 +39,9 @@ def survey(
     path: str | PathLike[str],
     *,
     order: str | None = None,
-    reset: str | None = None,
-    z: str | None = None,
-    gate: str | None = None,
+    reset: Reset | None = None,
+    z: ZMeaning | None = None,
+    gate: Gate | None = None,
 ) -> Findings:
     """Return what `inspect` returns, and a line for each network that is not opened. Raises `ModelFileError` if the file cannot be
     read."""

@@ -9,18 +9,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
-LEVELS = ("op", "timestep", "phase", "batch", "epoch")
+Level = Literal["op", "line", "timestep", "phase", "batch", "epoch"]
+LEVELS: tuple[Level, ...] = ("op", "timestep", "phase", "batch", "epoch")  # a line is an op
 
 
-def check_level(level: str) -> str:
-    if not isinstance(level, str) or level not in LEVELS:
-        raise TuiGruError(f"there is no level {arguments.shown(level)} to step by; there are {', '.join(LEVELS)}")
-    return level
+def check_level(level: Level) -> Level:
+    """Return one of `LEVELS`. Raises `TuiGruError` for anything else than these and `line`."""
+    if not isinstance(level, str) or level not in (*LEVELS, "line"):
+        raise TuiGruError(f"there is no level {arguments.shown(level)} to step by; there are line, {', '.join(LEVELS)}")
+    return "op" if level == "line" else level
 
 
 def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]:

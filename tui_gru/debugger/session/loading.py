@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine.config import Reset, RunOptions
 from tui_gru.engine.data.given import Given, GivenConfig
 from tui_gru.engine.errors import TuiGruError
 
@@ -13,6 +14,8 @@ from tui_gru.engine.errors import TuiGruError
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.optim import Optimizer
+
+    from tui_gru.interop.found import Gate, ZMeaning
 
 _OTHER = {"before": "after", "after": "before", "keeps": "takes", "takes": "keeps"}
 
@@ -25,15 +28,15 @@ def load(
     lengths: Any = None,
     expect: Any = None,
     order: str | None = None,
-    reset: str | None = None,
-    z: str | None = None,
-    gate: str | None = None,
+    reset: Reset | None = None,
+    z: ZMeaning | None = None,
+    gate: Gate | None = None,
     embedding: Any = None,
     head: Any = None,
     text: str | None = None,
     vocabulary: Any = None,
     tokens: str | PathLike[str] | None = None,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> Session:
     """Open a session on the GRU called `name` in the file at `path`; the name can be omitted if the file has only one.
 
@@ -65,7 +68,7 @@ def load(
     if other := next((option for option, value in others.items() if value is not None), None):
         raise TuiGruError(f"{other} is for a run on inputs; a run on a text begins with zero: leave it out", option=other)
     reads = Reads(head, embedding, text, inputs, vocabulary, tokens)
-    config, weights, notice = on_text(path, name, convention, reads, options)
+    config, weights, notice = on_text(path, name, convention, reads, dict(options))
     session = Session.on(config, weights=weights)
     session.notice = notice
     return session

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, in_words
+from tui_gru.debugger.program.steps import Level
 from tui_gru.debugger.session import picture
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.questions import Questions
@@ -24,7 +25,7 @@ from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
 from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.debugger.timeline.timeline import Anchor
 from tui_gru.engine import arguments
-from tui_gru.engine.config import Config, check_options
+from tui_gru.engine.config import Config, Options, Sampler, check_options
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -79,7 +80,12 @@ class Session:
     """
 
     def __init__(
-        self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, state: State | None = None, **options: Any
+        self,
+        *,
+        epochs: int | None = None,
+        history_memory: int = HISTORY_MEMORY,
+        state: State | None = None,
+        **options: Unpack[Options],
     ) -> None:
         if state is None:
             check_options(options, "epochs", "history_memory")
@@ -241,7 +247,7 @@ class Session:
         ahead = batch - timeline.computed
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
 
-    def tick_after(self, level: str, count: int) -> int:
+    def tick_after(self, level: Level, count: int) -> int:
         """Return the tick to which `step` would go if nothing stopped it, to pass to `seek`, which ignores stops."""
         return travel.tick_after(self._run, level, count)
 
@@ -261,8 +267,10 @@ class Session:
     # Moving in time
 
     @verb
-    def step(self, level: str = "timestep", count: int = 1, *, progress: Progress | None = None) -> Position:
-        """Step `count` ops, timesteps, phases, batches or epochs; a negative count steps back in time. Returns the position.
+    def step(self, level: Level = "timestep", count: int = 1, *, progress: Progress | None = None) -> Position:
+        """Step `count` lines (`line` or `op`), timesteps, phases, batches or epochs, back in time if `count` is negative.
+
+        Returns the position.
 
         A step goes to the end of its level: `batch` to the end of the batch. Stepping back returns to the positions before the
         steps forward. Stops at breakpoints. Raises `TuiGruError` for an unknown level.
@@ -619,7 +627,7 @@ class Session:
         primer: str,
         length: int = 10,
         *,
-        sampler: str = "fed-back",
+        sampler: Sampler = "fed-back",
         temperature: float = 1.0,
         seed: int = 0,
         progress: Progress | None = None,

@@ -43,7 +43,7 @@ def character_run(
     weight, bias = _head(head, len(found.directions) * found.hidden_size)
     known = _tokens(found, weight.shape[1], table, text, vocabulary)
     cell, cell_text = cell_in(found.convention)
-    of_the_file = {
+    of_the_file: dict[str, Any] = {
         "hidden_size": found.hidden_size,
         "layers": found.layers,
         "bidirectional": found.bidirectional,

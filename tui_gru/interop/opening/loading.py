@@ -29,7 +29,7 @@ from tui_gru.interop.tensors import Array
 FilePath = str | PathLike[str]
 #: The convention of a file as the user gives it: order, reset, z and gate. Of what is None or missing, the file decides, or the
 #: proof by its output.
-Convention = Mapping[str, str | None]
+Convention = Mapping[str, Any]
 
 
 def on_numbers(path: FilePath, name: str | None, convention: Convention, given: Mapping[str, Any]) -> tuple[Given, str]:

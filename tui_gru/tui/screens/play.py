@@ -10,6 +10,7 @@ from tui_gru.tui import answers
 from tui_gru.tui.verbs.verb import with_keys
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.program.steps import Level
     from tui_gru.tui.screens.main import MainScreen
 
 SPEEDS = (1, 2, 5, 10, 20, 50)  # steps per second
@@ -21,7 +22,7 @@ class Play:
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._last = ("timestep", 1)  # the level and direction of the last step
+        self._last: tuple[Level, int] = ("timestep", 1)  # the level and direction of the last step
         self._timer: Timer | None = None
         self.speed = 2
 
@@ -30,7 +31,7 @@ class Play:
         """True while steps are repeated automatically."""
         return self._timer is not None
 
-    def walk(self, level: str, count: int) -> None:
+    def walk(self, level: Level, count: int) -> None:
         """Step `count` times. `repeat` and play take single steps of the same level and direction afterwards."""
         self._last = (level, 1 if count > 0 else -1)
         session, snapshot = self._screen.session, self._screen.snapshot

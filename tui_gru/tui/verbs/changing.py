@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.config import SAMPLERS, Sampler
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
 from tui_gru.tui.verbs.analysing import look_for_findings
@@ -119,13 +119,15 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
     primer, sampler, length, temperature = None, None, None, None
     while reader.left:
         word = reader.next_word
+        known = next((each for each in SAMPLERS if each == word), None)
         number = is_number(word) and (word[0] in "0123456789." or primer is not None)  # a text may contain -1 and nan
         if number and length is None and word.isdecimal():
             length = reader.whole("a length")
         elif number and temperature is None:
             temperature = reader.number("a temperature")
-        elif sampler is None and word in SAMPLERS:
-            sampler = reader.word()
+        elif sampler is None and known is not None:
+            reader.word()
+            sampler = known
         elif primer is None:
             primer = reader.word()
         else:
@@ -139,7 +141,7 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
     )
 
 
-def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: float, sampler: str | None) -> None:
+def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: float, sampler: Sampler | None) -> None:
     """Sample text with a new seed; without a sampler, with both, so that they can be compared."""
     session, samplers = screen.session, (sampler,) if sampler else SAMPLERS
     seed = 1 + max((sample.seed for sample in session.samples), default=-1)

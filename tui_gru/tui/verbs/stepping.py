@@ -11,18 +11,19 @@ from tui_gru.tui.screens.pending import LARGEST_COUNT
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.program.steps import Level
     from tui_gru.debugger.program.typed import Reader
     from tui_gru.tui.panels.program.listing import Listing
     from tui_gru.tui.panels.time.time_line import TimeLine
     from tui_gru.tui.screens.main import MainScreen
 
-LEVELS = {
+LEVELS: dict[str, Level] = {
     "o": "op", "op": "op", "line": "op", "s": "timestep", "t": "timestep", "timestep": "timestep", "f": "phase", "phase": "phase",
     "n": "batch", "b": "batch", "batch": "batch", "e": "epoch", "epoch": "epoch",
 }  # fmt: skip
 
 
-def step_by(screen: MainScreen, rest: Arguments, *, level: str, direction: int) -> None:
+def step_by(screen: MainScreen, rest: Arguments, *, level: Level, direction: int) -> None:
     """Step, as many times as the count typed before the key."""
     screen.play.walk(level, direction * screen.pending.take_count())
 
@@ -36,7 +37,7 @@ def step(screen: MainScreen, rest: Arguments) -> None:
     screen.play.walk(_level(reader, "timestep"), count)
 
 
-def _level(reader: Reader, default: str) -> str:
+def _level(reader: Reader, default: Level) -> Level:
     """Read a level, or return the default if nothing is left to read. Raises an error if there is no such level."""
     name = reader.left or default
     if name not in LEVELS:

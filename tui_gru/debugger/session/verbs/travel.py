@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
-from tui_gru.debugger.program.steps import StepMemory, check_level
+from tui_gru.debugger.program.steps import Level, StepMemory, check_level
 from tui_gru.debugger.session.guards import Progress, either
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.state import by_branch
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 FAR = 10**15  # ticks, or steps of any level; more than any run reaches
 
 
-def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome:
+def step(run: Run, level: Level, count: int, progress: Progress | None) -> Outcome:
     """Step `count` times to the end of `level`, back in time if `count` is negative. Stepping back undoes the steps before it."""
     before, here = run.state.stride, run.state.tick
-    index = run.timeline.step_index(check_level(level))
+    level = check_level(level)
+    index = run.timeline.step_index(level)
     count = max(-FAR, min(FAR, arguments.whole("count", count)))
     stride = before.onwards(level, here, count)
     target, cut = stride.target(index, count)
@@ -51,9 +52,10 @@ def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome
     return run.outcome
 
 
-def tick_after(run: Run, level: str, count: int) -> int:
+def tick_after(run: Run, level: Level, count: int) -> int:
     """Return the tick at which the `count`-th step of `level` from here ends, back in time if `count` is negative."""
-    stride = StepMemory.begin(check_level(level), run.state.tick)
+    level = check_level(level)
+    stride = StepMemory.begin(level, run.state.tick)
     return stride.target(run.timeline.step_index(level), arguments.whole("count", count))[0]
 
 
