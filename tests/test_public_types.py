@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import tui_gru
 
@@ -128,3 +129,50 @@ def test_the_levels_are_those_that_a_session_takes():
     line = session.step("line", 2)
     session.step("op", -2)
     assert session.step("op", 2) == line
+
+
+def test_every_public_object_says_in_a_line_what_it_is(tmp_path):
+    session = tui_gru.Session()
+    at_the_start = repr(session)
+    session.learning = True
+    session.step("batch", 2)
+    session.sample("Ma", 5)
+    module = torch.nn.GRU(3, 4, num_layers=2)
+    torch.save({"encoder": module}["encoder"].state_dict(), tmp_path / "model.pt")
+    (gru,) = tui_gru.inspect(tmp_path / "model.pt")
+    said = [
+        (at_the_start, "<Session on gru (V 4 H 2 B 2 T 3): at the start, on main>"),
+        (session, "<Session on gru (V 4 H 2 B 2 T 3): epoch 1, batch 2, t 3, update, on main, loss 1.41573>"),
+        (session.position, "Position(tick=204, epoch=0, batch=1, t=2, phase='update')"),
+        (session.config, "Config()"),
+        (tui_gru.Config.of(hidden_size=3, text="MathMathMathMathMath"), "Config(hidden_size=3)"),
+        (session.explain("h", (0, 1)), "<h[row 1, unit 2] = -0.90502"),
+        (session.samples[0], "<sample 'Ma"),
+        (session.findings()[0], "<finding rows-do-not-continue: rows do not continue where they ended"),
+        (session.check(), "<check of batch 2 of epoch 1: all 47 arrays agree: "),
+        (session.what_if("Wz", (0, 1), 0.5), "<what if Wz[0, 1] were 0.5, not 0.267031: the loss 1.41425, not 1.41573>"),
+        (
+            session.summary("Wz"),
+            "<summary of 8 entries from -1.523 to 0.6617, mean -0.01859: 0 saturated, 1 near",
+        ),
+        (session.units("h"), "<h over a text: 20 characters, 2 units>"),
+        (session.units("h", row=1), "<h over row 2: 3 characters, 2 units>"),
+        (session.influence(0, 1), "<influence of 6 inputs of row 1 on the prediction after input 5>"),
+        (session.influence_of_rows(0, 1), "<influence of 2 rows on row 1: 0 from others>"),
+        (session.losses(), "<losses of 6 characters, mean 1.41573 nats>"),
+        (session.report(), "<report on a run: 1 finding, 3 samples>"),
+        (session.state, "<state at tick 204 on main of Config()>"),
+        (session.snapshot(), "<snapshot at Position(tick=204, "),
+        (session.program, "<program of GRU, the reset gate before the product"),
+        (gru, "<GRU '"),
+    ]
+    for public, words in said:
+        written = public if isinstance(public, str) else repr(public)
+        assert written.startswith(words)
+        assert len(written) < 250
+        assert "\n" not in written
+    assert repr(gru).endswith(" of model.pt: 2 layers, forward, 3 inputs, 4 units; reset after, z keeps, sigmoid>")
+    with tui_gru.record(tmp_path / "run.gru", module, every=10, last=2) as recorder:
+        assert repr(recorder).endswith("run.gru: every 10, last 2, on 'nan or loss > 3*mean(loss)'; 0 steps written>")
+    long = tui_gru.Session(text="abcab" * 5000)
+    assert len(repr(long.config)) < 200

@@ -111,6 +111,12 @@ class Config:
     init: str = "tutorial"
     layout: str = "tutorial"
 
+    def __repr__(self) -> str:
+        """Return the options that differ from the tutorial's."""
+        given = {name: value for name, value in vars(self).items() if name in Config.__dataclass_fields__}
+        own = [f"{name}={arguments.shown(value)}" for name, value in given.items() if value != getattr(Config, name)]
+        return f"{type(self).__name__}({', '.join(own)})"
+
     @classmethod
     def of(
         cls,

@@ -71,6 +71,11 @@ class FoundGRU:
     h0: Tensor | None = field(default=None, repr=False, compare=False)
     lengths: Tensor | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        ways = "both directions" if self.bidirectional else self.directions[0]
+        sizes = f"{self.layers} layer{'s' * (self.layers > 1)}, {ways}, {self.input_size} inputs, {self.hidden_size} units"
+        return f"<GRU {self.name!r} of {self.path.name}: {sizes}; reset {self.reset}, z {self.z}, {self.gate}>"
+
     @property
     def bidirectional(self) -> bool:
         return len(self.directions) == 2

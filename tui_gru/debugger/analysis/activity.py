@@ -56,6 +56,10 @@ class Activity:
     text: Text
     row: int | None = None
 
+    def __repr__(self) -> str:
+        of = "a text" if self.row is None else f"row {self.row + 1}"
+        return f"<{self.name} over {of}: {len(self.values)} characters, {self.units} units>"
+
     @property
     def units(self) -> int:
         return int(self.values.shape[1])

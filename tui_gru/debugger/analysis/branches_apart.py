@@ -113,6 +113,9 @@ class Apart:
     samples: Samples | None
     reached: bool = True
 
+    def __repr__(self) -> str:
+        return f"<{self.name} and {self.other}, equal up to tick {self.parted}{'' if self.first else ' and after it'}>"
+
 
 def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monitor | None = None) -> First | None:
     """Return the first difference of two timelines of a session up to the tick `upto`, which both have reached, or None.

@@ -67,6 +67,9 @@ class Influence:
     states: Mapping[str, Wide]
     backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
 
+    def __repr__(self) -> str:
+        return f"<influence of {len(self.gradient)} inputs of row {self.row + 1} on the prediction after input {self.at + 1}>"
+
     def reach(self, of: str = "gradient") -> Reach:
         """Return the reach of `gradient`, of `occlusion`, or of a state, by name."""
         if of in ("gradient", "occlusion"):
@@ -154,6 +157,9 @@ class RowInfluence:
     gradient: Wide
     occlusion: Wide
     together: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<influence of {len(self.gradient)} rows on row {self.row + 1}: {self.others:.3g} from others>"
 
     @property
     def others(self) -> float:

@@ -43,6 +43,9 @@ class Losses:
     t: NDArray[np.intp] | None = None
     row: NDArray[np.intp] | None = None
 
+    def __repr__(self) -> str:
+        return f"<losses of {len(self.values)} characters, mean {self.mean:.6g} nats>"
+
     @property
     def mean(self) -> float:
         """The mean loss per character, in nats; NaN if there are none."""

@@ -46,6 +46,12 @@ class Summary:
     edges: NDArray[np.float64]
     limits: Limits | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<summary of {self.entries} entries from {self.smallest:.4g} to {self.largest:.4g}, mean {self.mean:.4g}: "
+            f"{self.saturated} saturated, {self.near_zero} near 0, {self.dead} units dead, {self.entries - self.finite} not finite>"
+        )
+
     @property
     def saturated(self) -> int:
         return self.low + self.high

@@ -83,6 +83,11 @@ class WhatIf:
     then: Moment
     differences: tuple[Difference, ...]
 
+    def __repr__(self) -> str:
+        entry = f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
+        before, after = self.losses
+        return f"<what if {entry} were {self.value:.6g}, not {self.was:.6g}: the loss {after:.6g}, not {before:.6g}>"
+
     @property
     def losses(self) -> tuple[float, float]:
         """The loss as it is and as it would be."""

@@ -74,6 +74,9 @@ class Node:
     exact: bool = False
     latex: str = ""
 
+    def __repr__(self) -> str:
+        return f"<{self.label} = {self.value:.9g}>"
+
     @cached_property
     def derivation(self) -> Derivation:
         return self.expand()

@@ -157,6 +157,9 @@ class Program:
 
     # Names
 
+    def __repr__(self) -> str:
+        return f"<program of {self.model.title}: {len(self.rows)} rows, {self.ticks} ticks a batch>"
+
     @cached_property
     def readable(self) -> tuple[str, ...]:
         """Every name that a condition, a watch or `Session.value` can read."""

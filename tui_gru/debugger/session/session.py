@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
@@ -95,6 +96,15 @@ class Session:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         self._run = Run(state)
         self._questions = Questions(self._run)
+
+    def __repr__(self) -> str:
+        config, at = self.config, self.position
+        sizes = " ".join(f"{axis} {size}" for axis, size in config.sizes.items())
+        place = in_words(at.epoch, at.batch, at.t, at.phase) if at.tick else "at the start"
+        loss = ""
+        with suppress(TuiGruError):  # a recording that cannot be read any more
+            loss = "" if self.loss is None else f", loss {self.loss:.6g}"
+        return f"<Session on {config.cell} ({sizes}): {place}, on {self.branch}{loss}>"
 
     @classmethod
     def on(cls, config: Config, *, weights: Weights | None = None, history_memory: int = HISTORY_MEMORY) -> Self:

@@ -79,6 +79,9 @@ class Snapshot:
     findings: tuple[Finding, ...] = ()
     machine: MachineReport | None = None
 
+    def __repr__(self) -> str:
+        return f"<snapshot at {self.position!r} on {self.branch}>"
+
     @property
     def position(self) -> Position:
         return self.moment.position

@@ -48,6 +48,9 @@ class State:
     kept: Mapping[str, Any] = field(default_factory=dict)
     hit_counts: Mapping[Key, HitCounts] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<state at tick {self.tick} on {self.branch} of {self.config!r}>"
+
     @property
     def timeline(self) -> Timeline:
         """The timeline of the current branch."""

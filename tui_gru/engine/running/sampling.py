@@ -52,6 +52,9 @@ class Sample:
     tick: int | None = None
     between: str = ""
 
+    def __repr__(self) -> str:
+        return f"<sample {arguments.shown(self.text)}: {self.sampler}, temperature {self.temperature:g}, seed {self.seed}>"
+
     @property
     def tokens(self) -> tuple[str, ...]:
         """The characters or tokens of the primer and the sampled ones after it."""

@@ -74,6 +74,10 @@ class Recorder:
             self._capture.close()
             raise
 
+    def __repr__(self) -> str:
+        written = f"{len(self.kept)} steps written" if len(self.kept) != 1 else "1 step written"
+        return f"<recorder into {self.folder}: every {self._every}, last {self._last}, on {self._trigger.source!r}; {written}>"
+
     def step(self, loss: float | Tensor | None = None) -> None:
         """End a step of training, after optimizer.step(). Raises `CaptureError` if `loss` is not one number."""
         if self._capture.closed:

@@ -14,7 +14,7 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken, spoken_index
-from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.program.position import Position, batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
@@ -77,6 +77,9 @@ class Report:
     copied: bool
     entries: int
     seed: int
+
+    def __repr__(self) -> str:
+        return f"<check of {batch_in_words(self.position.epoch, self.position.batch)}: {self.summary}>"
 
     @property
     def agrees(self) -> bool:

@@ -25,6 +25,9 @@ class Expected:
     whole: Difference
     tolerance: float
 
+    def __repr__(self) -> str:
+        return f"<comparison with the expected output: {self.sentence}>"
+
     @property
     def agrees(self) -> bool:
         """True if the outputs agree up to rounding, one step at a time.

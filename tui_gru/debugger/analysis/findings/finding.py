@@ -30,6 +30,9 @@ class Finding:
     evidence: tuple[Evidence, ...]
     tick: int | None = None
 
+    def __repr__(self) -> str:
+        return f"<finding {self.name}: {self.title}; cure: {self.cure}>"
+
 
 def counted(count: int, what: str) -> str:
     """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""

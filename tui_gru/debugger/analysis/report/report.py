@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.findings.finding import Finding
+from tui_gru.debugger.analysis.findings.finding import Finding, counted
 from tui_gru.debugger.analysis.loss_places import Share
 from tui_gru.engine.data.tokens import Text
 
@@ -44,3 +44,6 @@ class Report:
     hardest: tuple[tuple[tuple[str, str, str], float], ...] = ()
     samples: tuple[tuple[str, str], ...] = ()
     of: str = "batches"
+
+    def __repr__(self) -> str:
+        return f"<report on {self.title}: {counted(len(self.findings), 'finding')}, {counted(len(self.samples), 'sample')}>"
