@@ -231,8 +231,8 @@ def assert_stops(session, stops):
 
 
 CHANGED_WITHIN = [
-    (0, 0.2, "learning"), (2, 0.6, "Wy"), (3, 0.02, "learning"), (5, 0.27, "once"), (7, 0.01, "learning"), (8, 0.0, "rate"),
-    (9, 0.1, "state"),
+    (0, 0.2, "learning"), (2, 0.3, "state"), (2, 0.6, "Wy"), (3, 0.02, "learning"), (5, 0.27, "once"), (7, 0.01, "learning"),
+    (8, 0.0, "rate"), (9, 0.1, "state"),
 ]  # fmt: skip
 CONDITIONS = {
     "gru": (*conditions_for(CONFIGS["gru"]), "not (prev(grad_norm) > 0.1)", "epoch == 2 and not (prev(grad_norm) > 0.1)"),

@@ -568,3 +568,27 @@ def test_rows_that_continue_are_told_from_rows_that_do_not():
     assert not titles(still(**two, layout="tutorial", carry="reset"), "rows-do-not-continue")
     found = words(still(**two, layout="tutorial"), "rows-do-not-continue")
     assert "row 1 of batch 2 reads “abcde” from character 11 on, with the state after “abcde”, which ends at character 5" in found
+
+
+def test_an_epoch_of_one_batch_has_no_rows_that_do_not_continue():
+    session = still(cycle(10), 3, batch_size=2, seq_length=5, layout="tutorial", cell_text=FORGETFUL)
+    assert session.config.num_batches == 1
+    assert not titles(session, "rows-do-not-continue")
+
+
+@pytest.mark.parametrize(("rate", "same"), [(0.0, True), (0.1, False)])
+def test_a_character_that_the_text_does_not_have(rate, same):
+    session = still(cycle(9, "abc"), 2, vocabulary="abcd", seq_length=3, learning_rate=rate, cell_text=FORGETFUL)
+    (found,) = [found for found in session.findings() if found.name == "character-never-seen"]
+    assert (found.title, found.tick) == ("the text has no “d”", session.position.tick)
+    assert found.evidence[0].words == "1 of 4 characters of the vocabulary: “d”"
+    reads = session.parameter("Wh")[3, 0]
+    assert found.evidence[1].value == reads
+    assert found.evidence[1].words.endswith(f"reads it, and is {rounded(reads)}" + ", as at the beginning" * same)
+
+
+@pytest.mark.parametrize(("factor", "found"), [("0", False), ("0.001", True)])
+def test_rows_that_influence_each_other(factor, found):
+    cell = f"reads x\nstate h : H\nparameters Wh\nh = tanh(x Wh + h_prev + {factor} ⊙ (mean h_prev over rows))"
+    session = still(cycle(60), 2, batch_size=3, seq_length=5, cell_text=cell)
+    assert bool(titles(session, "rows-know-each-other")) == found
