@@ -324,6 +324,16 @@ def test_a_vanishing_gradient(session, begins):
         assert f"{T - begins} timestep{'s' * (T - begins > 1)} earlier" in found[0]
 
 
+@pytest.mark.parametrize(("back", "found"), [(7.9, True), (8.1, False)])
+def test_a_gradient_that_returns_has_not_vanished(back, found):
+    """Its factor depends on the character: in three timesteps it falls to an eighth of a thousandth, and once it rises again."""
+    factors = [1.0, back, 1.0, 0.05, 0.05, 0.05]
+    cell = "reads x\nstate h : H\nparameters Wf Wh\nh = (x Wf) ⊙ h_prev + x Wh"
+    weights = {"Wf": [[factor] * 4 for factor in factors]}
+    session = still(cycle(60, LETTERS[:6]), 1, weights, cell_text=cell, carry="reset", seq_length=6)
+    assert bool(titles(session, "vanishing-gradient")) == found
+
+
 @pytest.mark.parametrize(
     ("session", "times", "begins"),
     [
