@@ -19,7 +19,14 @@ from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.terminal import keyboard
 
-NAMES = {":": "colon", "?": "question_mark", " ": "space", "[": "left_square_bracket", "]": "right_square_bracket"}
+NAMES = {
+    ":": "colon",
+    ";": "semicolon",
+    "?": "question_mark",
+    " ": "space",
+    "[": "left_square_bracket",
+    "]": "right_square_bracket",
+}
 SIGNS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "right": None, "down": None, "backspace": "\x7f"}
 
 
@@ -81,6 +88,40 @@ async def test_a_key_comes_to_what_the_key_before_it_has_opened() -> None:
         await settled(d)
         assert d.pilot.app.screen is d.screen
         assert not d.screen.query(BranchList)
+        assert d.session.position.tick == 2
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 21])
+@pytest.mark.parametrize("key", [";", "J"])
+async def test_a_held_key_that_opens_and_closes_a_panel(key: str, count: int) -> None:
+    """Each press is obeyed, also one that arrives while the panel of the one before is still being mounted."""
+    async with driving() as d:
+        burst(d, key * count)
+        await settled(d)
+        assert (d.screen.overlay is not None) is bool(count % 2)
+        assert len(d.screen.query(".-overlay")) == count % 2
+        assert d.screen.focused is d.screen.overlay
+        assert d.screen.has_class("-overlaid") is bool(count % 2)
+        burst(d, "escape", "o")
+        await settled(d)
+        assert d.screen.overlay is None
+        assert d.session.position.tick == 1
+
+
+async def test_a_panel_that_cannot_be_mounted_leaves_the_keys_alive(
+    monkeypatch: pytest.MonkeyPatch, expected_reports: None
+) -> None:
+    async with driving() as d:
+        board = d.screen.panels.board
+        assert board is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(board, "mount", lambda panel: 1 / 0)
+            burst(d, ";")
+            await settled(d)
+        assert "internal error" in d.says
+        burst(d, "o", ";", "o")
+        await settled(d)
+        assert d.screen.overlay is not None
         assert d.session.position.tick == 2
 
 

@@ -40,6 +40,7 @@ USED = {
         "Screen._refresh_layout",
         "Screen._screen_resized",
         "kind._set_dirty",
+        "node._pruning",
         "self.app._notifications",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},

@@ -25,7 +25,7 @@ from tui_gru.tui.screens.pending import Pending
 from tui_gru.tui.screens.play import Play
 from tui_gru.tui.screens.runner import Finished, Progressed, Runner, problem_of
 from tui_gru.tui.screens.tour import Tour
-from tui_gru.tui.terminal.guarded import GuardedScreen
+from tui_gru.tui.terminal.guarded import GuardedScreen, being_removed
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
 from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb, key_sign, sign_of_key, with_keys
@@ -353,8 +353,8 @@ class MainScreen(GuardedScreen):
         return widget, region
 
     def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
-        """Set the focus as Textual does, unless the widget has been removed."""
-        if widget is None or widget.is_attached:
+        """Set the focus as Textual does, unless the widget has been removed, or is about to be."""
+        if widget is None or (widget.is_attached and not being_removed(widget)):
             super().set_focus(widget, scroll_visible, from_app_focus)
             self.bottom.refresh()
 

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 from textual.worker import WorkerFailed
 
 V = TypeVar("V", bound=ScrollView)
@@ -136,6 +137,11 @@ def guarded(kind: type[V]) -> type[V]:
 
     kind._dispatch_message, kind._set_dirty = dispatch_and_report, forget_lines  # type: ignore[assignment]
     return kind
+
+
+def being_removed(widget: Widget) -> bool:
+    """Return True if a widget, or one that it is in, is being removed. It is still attached, but ignores keys."""
+    return any(node._pruning for node in widget.ancestors_with_self)
 
 
 def doing(message: Message) -> str:

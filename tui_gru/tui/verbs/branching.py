@@ -22,10 +22,7 @@ def branches(screen: MainScreen, rest: Arguments) -> None:
     """Show the list of branches, or hide it if it is shown."""
     from tui_gru.tui.panels.lists.branch_list import BranchList  # imported late: not needed for the first screen
 
-    if isinstance(screen.overlay, BranchList):
-        screen.overlays.lift()
-    else:
-        screen.overlays.cover(BranchList())
+    screen.overlays.toggle(BranchList)
 
 
 def known(screen: MainScreen, name: str) -> str:

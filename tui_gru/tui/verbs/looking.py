@@ -116,10 +116,7 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
     """Show the legend of colours and signs over the blackboard, or hide it if it is shown."""
     from tui_gru.tui.panels.lists.legend import Legend  # imported late: not needed for the first screen
 
-    if isinstance(screen.overlay, Legend):
-        screen.overlays.lift()
-    else:
-        screen.overlays.cover(Legend())
+    screen.overlays.toggle(Legend)
 
 
 def tour(screen: MainScreen, rest: Arguments) -> None:
