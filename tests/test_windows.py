@@ -71,7 +71,8 @@ def test_the_program_runs_without_what_windows_lacks(tmp_path):
 
 
 def test_a_closed_console_ends_the_program_in_order(monkeypatch):
-    monkeypatch.delattr(signal, "SIGHUP")
+    for name in ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU"):
+        monkeypatch.delattr(signal, name)
     monkeypatch.setattr(signal, "SIGBREAK", 21, raising=False)
     assert ending.ending_signals() == [signal.SIGTERM, signal.SIGINT, 21]
 
@@ -79,7 +80,7 @@ def test_a_closed_console_ends_the_program_in_order(monkeypatch):
 async def test_a_terminal_that_is_gone_ends_the_program_without_sighup(monkeypatch):
     monkeypatch.delattr(signal, "SIGHUP")
     app, taken = make_app(Config.of()), []
-    monkeypatch.setattr(app, "_signals", SimpleNamespace(take=taken.append, close=lambda: None))
+    monkeypatch.setattr(app, "ending", SimpleNamespace(take=taken.append, close=lambda: None))
     async with headless(app, (80, 24)):
         app.on_terminal_gone()
     assert taken == [signal.SIGTERM]
@@ -92,10 +93,11 @@ def test_a_program_that_is_stuck_leaves_the_console_as_it_was(monkeypatch, tmp_p
     with (tmp_path / "console").open("w+b") as console:
         monkeypatch.setattr(sys, "__stdin__", console)
         monkeypatch.setattr(ending.os, "_exit", ended.append)
-        signals = ending.EndingSignals()
+        signals = ending.EndingSignals(lambda number: None)
+        monkeypatch.setattr(ending, "ending_signals", list)
 
         async def take():
-            signals.handle((), lambda number: None)
+            signals.handle()
             signals.take(signal.SIGTERM)
             while not ended:
                 await asyncio.sleep(0)

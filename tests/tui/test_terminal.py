@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import closing
 
@@ -52,7 +53,7 @@ def terminal(one_program):
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["idle", "running"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1])
 def test_a_signal_to_end_restores_the_terminal(start, number, running):
     terminal = start()
     if running:
@@ -60,6 +61,36 @@ def test_a_signal_to_end_restores_the_terminal(start, number, running):
         terminal.wait("esc stops")
     terminal.process.send_signal(number)
     assert terminal.wait_for_the_end() == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_end_before_anything_is_drawn(number):
+    with closing(Terminal()) as terminal:
+        terminal.wait(lambda: b"\x1b[?1049h" in terminal.output)
+        terminal.process.send_signal(number)
+        assert terminal.wait_for_the_end() == 128 + number
+
+
+@pytest.mark.parametrize(
+    "numbers", [["CONT"], ["STOP", "CONT"], ["TSTP", "CONT"], ["TSTP", "CONT", "CONT", "STOP", "CONT"]], ids="-".join
+)
+def test_a_stop_and_what_follows_it(start, numbers):
+    """As by `kill`, or by a shell's `fg`: the program takes the terminal again, draws everything, and reads each key once."""
+    terminal = start()
+    for name in numbers:
+        seen = len(terminal.output)
+        terminal.process.send_signal(signal.Signals[f"SIG{name}"])
+        if name == "CONT":
+            terminal.wait(lambda seen=seen: b"training loop" in terminal.output[seen:])
+        else:
+            terminal.wait(lambda: os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED | os.WNOHANG)[1]))
+            assert terminal.restored() is (name == "TSTP")
+    terminal.type("s")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.type("ns")
+    terminal.wait("epoch 1 · batch 2/3 · t 1/3 · forward")
+    terminal.type("q")
+    assert terminal.wait_for_the_end() == 0
 
 
 def test_a_run_can_be_interrupted_and_left(start):

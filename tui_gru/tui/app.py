@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -30,7 +29,7 @@ from tui_gru.tui.look.characters import PlainLines, SafeLines
 from tui_gru.tui.look.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.terminal.ending import EndingSignals, ending_signals
+from tui_gru.tui.terminal.ending import EndingSignals
 from tui_gru.tui.terminal.guarded import GuardedApp
 from tui_gru.tui.terminal.keyboard import Fence, Keyboard
 
@@ -56,7 +55,9 @@ class TuiGruApp(GuardedApp):
         self.session = session
         self.main: MainScreen | None = None  # its session may differ from `self.session`
         self.keyboard = Keyboard(self, super().on_event, self.failed)
-        self._signals = EndingSignals()
+        self.ending = EndingSignals(self._leave)
+        self._ready_to_leave = False  # True once the screen is complete
+        self._signalled = 0  # the signal to end that came before that
         self._problems: list[float] = []  # the times of recent errors
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
         self.own_keys = dict(own_keys or {})
@@ -95,15 +96,22 @@ class TuiGruApp(GuardedApp):
         return self.main
 
     def on_mount(self) -> None:
-        """Handle signals that end the process, such that the terminal is restored."""
-        in_terminal = not self.is_headless and threading.current_thread() is threading.main_thread()
-        if in_terminal:
-            self._signals.handle(ending_signals(), self._leave)
+        """Handle the signals that end the process, if the driver does not do so already."""
+        if not self.is_headless:
+            self.ending.handle()
+
+    def on_driver_signal_resume(self) -> None:
+        """Draw everything again after a stop, since the terminal has been someone else's."""
+        self.refresh(layout=True)
 
     def on_terminal_gone(self) -> None:
-        self._signals.take(getattr(signal, "SIGHUP", signal.SIGTERM))
+        self.ending.take(getattr(signal, "SIGHUP", signal.SIGTERM))
 
     def _leave(self, number: int) -> None:
+        """Exit on a signal. While the screen is being put together, wait until it is complete: its parts look for each other."""
+        if not self._ready_to_leave:
+            self._signalled = number
+            return
         for screen in self.screen_stack:
             if isinstance(screen, MainScreen):
                 screen.session.interrupt()
@@ -154,11 +162,13 @@ class TuiGruApp(GuardedApp):
 
     def on_unmount(self) -> None:
         self.keyboard.close()
-        self._signals.close()
 
     def on_ready(self) -> None:
         gc.freeze()
         gc.enable()
+        self._ready_to_leave = True
+        if self._signalled:
+            self._leave(self._signalled)
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         from tui_gru.tui.look.svg import mend  # imported late: few take pictures
@@ -248,7 +258,10 @@ def _configured(name: str) -> Path | None:
 def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) -> None:
     """Run the debugger on a session in this terminal until it is quit."""
     app = make_app(session, theme=theme, ascii=ascii, keys=keys)
-    app.run()
+    try:
+        app.run()
+    finally:
+        app.ending.close()
     _put_away(app.session if app.main is None else app.main.session)
     if app.return_code:
         raise SystemExit(app.return_code)

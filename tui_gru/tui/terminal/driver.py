@@ -8,13 +8,16 @@ import selectors
 import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from textual.constants import ESCAPE_DELAY
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
 from tui_gru.tui.terminal.input_parser import InputParser
+
+if TYPE_CHECKING:
+    from tui_gru.tui.app import TuiGruApp
 
 IDLE = 0.1  # seconds between checks whether the input thread has to end
 LATER = 0.002  # seconds added to the delay, such that it is over for the parser
@@ -32,19 +35,59 @@ class PromptDriver(LinuxDriver):
     signal handler, which the next signal may interrupt, so that the older size is reported after the newer one. Here the event
     loop reads the sizes, one after another.
 
+    The signals that end the program are handled from before the first mode of the terminal is set. It stops on SIGTSTP and goes on
+    after SIGCONT in the event loop as well: `LinuxDriver` does so in the signal handlers, where the queue of the output may be
+    locked by what they interrupt. It also takes every SIGCONT for the end of its own stop: it remembers the modes of a terminal
+    that is raw already as those to restore, and starts a second thread that reads it.
+
     Bytes that are no text and sequences that are no keys are ignored. If the terminal is gone, `TerminalGone` is posted.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, app: TuiGruApp, *args: Any, **options: Any) -> None:
+        super().__init__(app, *args, **options)
+        self._ending = app.ending
         self._file: TextIO = _Terminal(self._file, self._gone)  # type: ignore[assignment]
         self._gone_posted = False
+        self._has_terminal = False  # True while the terminal is in the modes of the program
+        self._stopped = False  # True from SIGTSTP to SIGCONT
+        for number in (signal.SIGTSTP, signal.SIGCONT):  # Textual has handled them until here
+            signal.signal(number, signal.SIG_DFL)
 
     def start_application_mode(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ending.handle()
+        loop.add_signal_handler(signal.SIGTSTP, self._stop)
+        loop.add_signal_handler(signal.SIGCONT, self._go_on)
+        self._has_terminal = True
         super().start_application_mode()  # type: ignore[no-untyped-call]
         tell = signal.getsignal(signal.SIGWINCH)
         assert callable(tell)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, tell, signal.SIGWINCH, None)
+        loop.add_signal_handler(signal.SIGWINCH, tell, signal.SIGWINCH, None)
+
+    def stop_application_mode(self) -> None:
+        if self._has_terminal:
+            self._has_terminal = False
+            super().stop_application_mode()
+
+    def _stop(self) -> None:
+        """Give the terminal back, and stop the process as SIGTSTP does by default."""
+        if self._has_terminal:
+            self._stopped = True
+            self.suspend_application_mode()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _go_on(self) -> None:
+        """Take the terminal after a stop. After SIGSTOP, which gave the program no time to give it back, do that first.
+
+        In between a shell may have written on the screen and changed the modes, so everything is drawn again.
+        """
+        if self._has_terminal:
+            self.suspend_application_mode()
+        elif not self._stopped:  # the program is ending
+            return
+        self._stopped = False
+        self.resume_application_mode()
+        self.process_message(self.SignalResume())
 
     def run_input_thread(self) -> None:
         parser = InputParser(self._debug)

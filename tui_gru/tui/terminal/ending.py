@@ -9,39 +9,46 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 PATIENCE = 3.0  # seconds for an exit in order
 LEAVE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"  # as Textual ends
+#: The signals that end a process by default and that others send it: shells, batch systems, a terminal that closes, limits. Windows
+#: sends SIGBREAK where the console is closed, and has few of the others.
+ENDING = ("SIGTERM", "SIGHUP", "SIGINT", "SIGBREAK", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU")
 
 
 class EndingSignals:
-    """Handlers of signals. They run in the main thread, whatever it waits for, and ask the event loop to exit.
+    """Handlers of signals. They run in the main thread, whatever it waits for, and ask the event loop to exit by `leave`.
 
     A loop that waits for a blocked terminal or for a computing thread would never exit, so a thread ends the process after
     `PATIENCE`. The work is in the session's file then, as after a kill.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave: Callable[[int], None]) -> None:
+        self._leave = leave
         self._before: dict[int, Any] = {}
-        self._leave: Callable[[int], None] = lambda number: None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._modes: list[Any] | None = None  # of the terminal, as a shell expects them
 
-    def handle(self, numbers: Iterable[int], leave: Callable[[int], None]) -> None:
-        """Call `leave` in this event loop on one of the signals, and end the process if exiting takes longer than `PATIENCE`."""
-        self._loop, self._leave = asyncio.get_running_loop(), leave
-        self._before = {number: signal.signal(number, self._handler) for number in numbers}
+    def handle(self) -> None:
+        """Call `leave` in this event loop on a signal, and end the process if exiting takes longer than `PATIENCE`."""
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        self._loop, self._modes = asyncio.get_running_loop(), modes_of_terminal()
+        self._before = {number: signal.signal(number, self._handler) for number in ending_signals()}
 
     def take(self, number: int) -> None:
         """Exit as on this signal."""
         if self._loop is None:
             self._leave(number)
             return
-        threading.Thread(target=_end_anyway, args=(128 + number,), daemon=True, name="ending").start()
-        self._loop.call_soon_threadsafe(self._leave, number)
+        threading.Thread(target=_end_anyway, args=(128 + number, self._modes), daemon=True, name="ending").start()
+        with suppress(RuntimeError):  # the loop has ended, and the rest of the program is about to
+            self._loop.call_soon_threadsafe(self._leave, number)
 
     def close(self) -> None:
         """Restore the previous handlers."""
@@ -54,27 +61,34 @@ class EndingSignals:
 
 
 def ending_signals() -> list[int]:
-    """Return the signals that end a program: Windows sends SIGBREAK where the console is closed, and has no SIGHUP."""
-    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+    """Return the signals of `ENDING` that this system has."""
+    return [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
 
 
-def _end_anyway(code: int) -> None:
+def modes_of_terminal() -> list[Any] | None:
+    """Return the modes of the terminal, None if there is none."""
+    with suppress(Exception):  # no terminal, or Windows, where the console has no such modes
+        import termios
+
+        return termios.tcgetattr(sys.__stdin__.fileno())  # type: ignore[union-attr]
+    return None
+
+
+def _end_anyway(code: int, modes: list[Any] | None) -> None:
     time.sleep(PATIENCE)
     with suppress(Exception):
-        _restore_terminal((sys.__stdin__ if os.name == "posix" else sys.__stdout__).fileno())  # type: ignore[union-attr]
+        _restore_terminal((sys.__stdin__ if os.name == "posix" else sys.__stdout__).fileno(), modes)  # type: ignore[union-attr]
     os._exit(code)
 
 
-def _restore_terminal(terminal: int) -> None:
-    """Restore the modes of a terminal that a shell expects, if the terminal can still be written."""
+def _restore_terminal(terminal: int, modes: list[Any] | None) -> None:
+    """Restore the modes of a terminal, and leave its other screen if it can still be written."""
     try:
         import termios
-    except ImportError:  # on Windows, where the console has no such modes, and writing to it does not block
+    except ImportError:  # on Windows, where writing to the console does not block
         os.write(terminal, LEAVE)
         return
-    attributes = termios.tcgetattr(terminal)
-    attributes[0] |= termios.ICRNL | termios.IXON
-    attributes[3] |= termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG
-    termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+    if modes is not None:
+        termios.tcsetattr(terminal, termios.TCSANOW, modes)
     if select.select([], [terminal], [], 0)[1]:
         os.write(terminal, LEAVE)
