@@ -128,6 +128,28 @@ async def test_a_large_model_is_a_heat_map_at_a_time(board, moment):
         assert len(str(matrix.border_title)) <= 34
 
 
+async def test_the_number_under_the_cursor_of_a_large_model_is_named_as_what_it_is(board, moment):
+    """A gradient or a change is not called by the name of the weight."""
+    weights, snapshot = Weights(), moment("large")
+    async with board(weights).run_test(size=(60, 13)) as pilot:
+        weights.show(snapshot, View())
+        await pilot.pause()
+        matrix = weights.query_one(ParameterMatrix)
+        weights.chosen = "bh"
+        named = []
+        for mode, read in (("weights", snapshot.parameter), ("gradients", snapshot.gradient), ("changes", snapshot.last_step)):
+            weights.mode = mode
+            weights.show(snapshot, View())
+            matrix.focus()
+            matrix.cursor = (0, 11)
+            await pilot.pause()
+            name, _, number = matrix.subheading.partition(", unit 12 = ")
+            array = read("bh")
+            assert number == (numbers.exact(array[11]) if array is not None else "·")
+            named.append(name)
+        assert named == ["bh", "dbh", "Δbh"]
+
+
 @pytest.mark.parametrize("name", ["after", "in update"])
 async def test_what_the_line_has_just_computed_is_picked_out(board, moment, name):
     weights, snapshot = Weights(), moment(name)

@@ -162,7 +162,7 @@ class ParameterMatrix(MatrixView):
         super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:
-        return f"{self.parameter}, {self.place_of(row, column)}"
+        return f"{self._sign}{self.parameter}, {self.place_of(row, column)}"
 
     def place_of(self, row: int, column: int) -> str:
         counted = self._program.names[self.parameter].counted
