@@ -6,11 +6,12 @@ from functools import cache
 
 import pytest
 
-from tests.tui.test_main_screen import driving
+from tests.tui.test_main_screen import driving, driving_app
 from tests.tui.test_surviving import command
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branches import BranchInfo
+from tui_gru.tui.app import make_app
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.panels.lists.branch_list import BranchList, tree
 from tui_gru.tui.pilot import headless
@@ -146,6 +147,33 @@ async def test_the_command_asks_too():
         assert "y/n" in d.says
         await d.type("y")
         assert d.session.branches == ("main",)
+
+
+@pytest.mark.parametrize(
+    ("main", "left_at", "on_it", "of_main", "of_branch"),
+    [
+        (("batch", 3), "e1 b2 t1", ("batch", 2), "its 3 batches", "its 2 batches"),
+        (("batch", 1), "e1 b1 t2", ("op", 2), "its batch", "its part of a batch"),
+        (("timestep", 2), "e1 b1 t1", ("batch", 1), "its part of a batch", "its part of a batch"),
+        (("epoch", 400), "e1 b2", ("batch", 1), "its 1,200 batches", "its batch"),
+        (("batch", 2), "e1 b1 t3", ("op", 0), "its 2 batches", "nothing run on it"),
+    ],
+)
+async def test_the_question_counts_every_batch_that_was_run_on_a_branch(main, left_at, on_it, of_main, of_branch):
+    """Also the first one, and those that are cut by its beginning or by its newest place."""
+    session = Session()
+    session.learning = True
+    session.step(*main)
+    session.seek(left_at)
+    session.edit("Wz", (0, 1), 0.5)
+    session.step(*on_it)
+    async with driving_app(make_app(session)) as d:
+        await command(d, "delete-branch main")
+        assert f"delete main with {of_main}? " in d.says
+        await d.type("n")
+        await command(d, "branch main")
+        await command(d, "delete-branch main~1")
+        assert f"delete main~1 with {of_branch}? " in d.says
 
 
 async def test_a_click_singles_out_a_branch():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.program.position import position_of
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
 from tui_gru.tui.verbs.stepping import go_to
@@ -13,6 +14,7 @@ from tui_gru.tui.verbs.verb import Arguments, sign_of_key
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart
     from tui_gru.debugger.program.line_table import Program
+    from tui_gru.debugger.timeline.branches import BranchInfo
     from tui_gru.tui.panels.lists.branch_list import BranchList
     from tui_gru.tui.panels.lists.branches_apart import BranchesApart
     from tui_gru.tui.screens.main import MainScreen
@@ -62,11 +64,19 @@ def delete(screen: MainScreen, rest: Arguments) -> None:
     fork = next(fork for fork in snapshot.forks if fork.name == name)
     if name == snapshot.branch:
         raise TuiGruError(f"{name} is the current branch and cannot be deleted; switch to another branch first")
-    batches = max(fork.newest - 1, 0) // snapshot.program.ticks - max(fork.tick - 1, 0) // snapshot.program.ticks
-    what = {0: "its part of a batch", 1: "its batch"}.get(batches, f"its {batches:,} batches")
     screen.play.pause()
-    screen.say(f"delete {name} with {what}? This cannot be undone. y/n", warning=True)
+    screen.say(f"delete {name} with {_own_batches(snapshot.program, fork)}? This cannot be undone. y/n", warning=True)
     screen.pending.ask(lambda: _delete(screen, name), otherwise=f"{name} is not deleted")
+
+
+def _own_batches(program: Program, fork: BranchInfo) -> str:
+    """Say how many batches a branch has that its source does not have, each of them whole or in part."""
+    if fork.newest == fork.tick:
+        return "nothing run on it"
+    first, last = position_of(program, fork.tick + 1), position_of(program, fork.newest)
+    batches = last.number - first.number + 1
+    whole = first.offset == 1 and last.offset == program.ticks
+    return f"its {batches:,} batches" if batches > 1 else "its batch" if whole else "its part of a batch"
 
 
 def _delete(screen: MainScreen, name: str) -> None:
@@ -121,7 +131,6 @@ def compare_with(screen: MainScreen, name: str | None) -> None:
 def _first_of(apart: Apart, program: Program) -> str:
     """Describe where two branches first differ."""
     from tui_gru.debugger.program.naming import spoken
-    from tui_gru.debugger.program.position import position_of
     from tui_gru.tui.widgets.plots.time_scale import place_name
 
     first = apart.first
