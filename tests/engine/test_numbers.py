@@ -1,4 +1,5 @@
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -15,6 +16,32 @@ def test_widths_never_vary(x):
     assert len(numbers.wide(x)) == numbers.WIDE
     assert len(numbers.compact(x)) == numbers.COMPACT
     assert len(numbers.unit(x)) == numbers.UNIT
+    assert len(numbers.compact_unit(x)) == numbers.COMPACT_UNIT
+
+
+@pytest.mark.parametrize("write", [numbers.wide, numbers.compact, numbers.unit, numbers.compact_unit])
+@given(x=anything.filter(math.isfinite))
+def test_no_digit_is_cut_or_made_up(write, x):
+    """What is written differs from the number by at most half a unit of the last digit, and has its sign. Only 0 looks like 0."""
+    written = write(x).strip()
+    assert written.startswith("-") is (x < 0)
+    if written.endswith("big"):
+        assert abs(x) >= 1e6
+        return
+    assert abs(Decimal(written) - Decimal(x)) <= Decimal(10) ** Decimal(written).as_tuple().exponent / 2
+    assert (Decimal(written) == 0 and not written.endswith(".")) is (x == 0)
+    assert (written == "1") is (x == 1 and write in (numbers.unit, numbers.compact_unit))
+
+
+@pytest.mark.parametrize(
+    ("x", "written"),
+    [
+        (-0.0002, " -0."), (123.4, " 123"), (-0.76, "-0.8"), (7e-9, "7e-9"), (0.9999999, "1.00"), (1.0, "1   "), (0.0, "0   "),
+        (0.43, "0.43"), (0.004, "4e-3"), (12.34, "12.3"), (-12.34, " -12"), (12345.0, " 1e4"), (-1e10, "-big"),
+    ],
+)  # fmt: skip
+def test_forms_in_four_cells(x, written):
+    assert numbers.compact_unit(x) == written
 
 
 @given(anything.filter(lambda x: abs(x) < 1e300))
@@ -40,6 +67,7 @@ def test_points_align(x):
     [
         (0.7565, "+0.7565", "+0.76", "0.7565"),
         (-123.456, "-123.46", " -123", "-123.5"),
+        (-0.0002, "-0.0002", "-2e-4", " -2e-4"),
         (0.0, " 0     ", " 0   ", "0     "),
         (-0.0, " 0     ", " 0   ", "0     "),
         (1.0, "+1.0000", "+1.00", "1     "),

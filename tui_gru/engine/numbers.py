@@ -1,6 +1,7 @@
 """Formatting of numbers, and equality of numbers with NaN.
 
-`wide`, `compact` and `unit` return text of a fixed width, so that columns align and a changing digit does not move its neighbours.
+`wide`, `compact`, `unit` and `compact_unit` return text of a fixed width, so that columns align and a changing digit does not move
+its neighbours.
 The other functions are for numbers in sentences.
 """
 
@@ -9,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any, SupportsFloat
 
-#: Widths in cells: `+0.7565`, `+0.76`, `0.4342`.
-WIDE, COMPACT, UNIT = 7, 5, 6
+#: Widths in cells: `+0.7565`, `+0.76`, `0.4342`, `0.43`.
+WIDE, COMPACT, UNIT, COMPACT_UNIT = 7, 5, 6, 4
 
 
 def wide(x: SupportsFloat) -> str:
@@ -34,6 +35,14 @@ def unit(x: SupportsFloat) -> str:
     A number outside of that range (in a diverged run) is also shown in 6 cells, including a minus sign.
     """
     return _fitted(float(x), UNIT, signed=False)
+
+
+def compact_unit(x: SupportsFloat) -> str:
+    """Format a number as `unit` in 4 cells: `0.43`, `7e-9`, `-0.8`, ` 123`; exactly 0 and 1 are `0   ` and `1   `.
+
+    A magnitude for which there is no room is `-0.` below 0.05 and `-big` from 1e6 on.
+    """
+    return _fitted(float(x), COMPACT_UNIT, signed=False)
 
 
 def given(x: SupportsFloat, digits: int = 6) -> str:
@@ -104,7 +113,7 @@ def _fitted(x: float, width: int, *, signed: bool) -> str:
     lead = 1 if signed else 0
     if x == 0 or (x == 1 and not signed):
         return (" " * lead + f"{x:.0f}".lstrip("-")).ljust(width)  # exact, so without decimals
-    decimals = width - 2 - lead
+    decimals = width - 2 - (1 if signed or x < 0 else 0)
     if abs(x) >= 0.5 * 10**-decimals:  # otherwise a number that is not 0 would be rounded to 0
         # A wide column shows at least one decimal, because a whole number would look exact; a compact one has no room for it.
         for places in range(decimals, 0 if width > COMPACT else -1, -1):

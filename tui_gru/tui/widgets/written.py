@@ -35,7 +35,7 @@ ENTRIES: dict[tuple[Kind, bool], Entry] = {
     ("signed", False): Entry(numbers.WIDE, numbers.wide),
     ("signed", True): Entry(numbers.COMPACT, numbers.compact),
     ("unit", False): Entry(numbers.UNIT, numbers.unit),
-    ("unit", True): Entry(4, lambda x: f"{x:.2f}" if 0 <= x <= 1 else numbers.compact(x)[:4]),
+    ("unit", True): Entry(numbers.COMPACT_UNIT, numbers.compact_unit),
     ("onehot", False): Entry(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
     ("onehot", True): Entry(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
 }
