@@ -31,6 +31,7 @@ from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.ending import EndingSignals
 from tui_gru.tui.terminal.guarded import GuardedApp
+from tui_gru.tui.terminal.input_parser import Typed
 from tui_gru.tui.terminal.keyboard import Fence, Keyboard
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
@@ -145,7 +146,7 @@ class TuiGruApp(GuardedApp):
         """
         if isinstance(event, events.InputEvent) and not self.screen_stack:  # the program is ending
             return
-        if not isinstance(event, (events.Key, events.Paste)) or event.is_forwarded:
+        if not isinstance(event, (events.Key, events.Paste, Typed)) or event.is_forwarded:
             await super().on_event(event)
             return
         self.app_focus = True

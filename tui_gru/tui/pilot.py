@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from textual.app import App
-from textual.events import Key
-from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.pilot import Pilot
 
 from tui_gru.tui.terminal.drawn import at_rest, draw_changes, drawn_later, drawn_once
+from tui_gru.tui.terminal.keyboard import key_event
 
 Result = TypeVar("Result")
 
@@ -63,14 +61,6 @@ class PromptPilot(Pilot[Result]):
                 break
             if looked > SPINS:
                 await asyncio.sleep(AGAIN)
-
-
-def key_event(key: str) -> Key:
-    """Return the event of a key, given by its name or its character."""
-    if len(key) == 1 and not key.isalnum():
-        name = unicodedata.name(key, key).lower().replace("-", "_").replace(" ", "_")
-        key = KEY_NAME_REPLACEMENTS.get(name, name)
-    return Key(key, key_to_character(REPLACED_KEYS.get(key, key)))
 
 
 @asynccontextmanager

@@ -1,4 +1,5 @@
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine import numbers
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.widgets.snapshot_panel import View
 
@@ -97,6 +98,6 @@ async def test_zoomed_every_sample_has_its_numbers(board):
         shown = samples.plain_text()
         for sample in session.samples:
             for draw in sample.draws:
-                assert f"{draw.uniform:.2f}" in shown
+                assert numbers.compact_unit(draw.uniform) in shown
         assert shown.count("\np ") == shown.count("\nu ") == 9 * -(-200 // ((56 - 2) // 5))
         assert samples.show_vertical_scrollbar

@@ -11,13 +11,15 @@ from textual._xterm_parser import XTermParser
 from textual.message import Message
 
 from tui_gru.tui.terminal import input_parser
-from tui_gru.tui.terminal.input_parser import InputParser
+from tui_gru.tui.terminal.input_parser import InputParser, Typed
+from tui_gru.tui.terminal.keyboard import key_event
 
 
 def words(messages: list[Message]) -> list[str]:
     """Return keys by name, pastes by text, and other events by type."""
     named = {events.Key: "key", events.Paste: "text"}
-    return [str(getattr(each, named.get(type(each), ""), type(each).__name__)) for each in messages]
+    single = [key for each in messages for key in (map(key_event, each.text) if isinstance(each, Typed) else (each,))]
+    return [str(getattr(each, named.get(type(each), ""), type(each).__name__)) for each in single]
 
 
 def read(data: bytes) -> list[str]:
@@ -29,6 +31,23 @@ def test_every_known_sequence_is_read_as_textual_reads_it() -> None:
     for sequence in ANSI_SEQUENCES_KEYS:
         parser = XTermParser()
         assert read(sequence.encode()) == words([*parser.feed(sequence), *parser.feed("")]), repr(sequence)
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8))
+def test_characters_that_come_at_once_are_the_keys_that_they_are_one_by_one(text: str) -> None:
+    parser = XTermParser()
+    if "\x1b" not in text:
+        assert read(text.encode()) == words([message for char in text for message in parser.feed(char)])
+
+
+def test_a_thousand_characters_are_one_message() -> None:
+    parser, text = InputParser(), "set Wz[0,1] 日本 " * 70
+    (typed,) = parser.feed(text.encode())
+    assert isinstance(typed, Typed)
+    assert typed.text == text
+    keys, typed = parser.feed(b"\x1b[A" + b"sNow\r")[:2], parser.feed(b"s" * 1000)[0]
+    assert words(list(keys)) == ["up", "s"]
+    assert isinstance(typed, Typed)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.terminal import keyboard
+from tui_gru.tui.terminal.input_parser import Typed
+from tui_gru.tui.verbs import line
 
 NAMES = {
     ":": "colon",
@@ -132,6 +134,39 @@ async def test_a_command_is_done_before_the_key_behind_it() -> None:
         assert d.where == (0, 0, 2, "loss")
         assert not d.screen.query(StopsList)
         assert d.screen.query_one(CommandLine).history == ["go e3 b2 t1", "stops", "go e1 b1 t1"]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one piece", "key by key"])
+async def test_what_is_typed_at_once_is_put_on_the_line_at_once(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand characters are completed and drawn a few times, not a thousand times; the keys behind them are handled as keys."""
+    text, completed = "set Wz[0,1] 0.5 [red] 日本 " * 40, []
+    complete = line.complete
+    monkeypatch.setattr(line, "complete", lambda screen, typed: completed.append(typed) or complete(screen, typed))
+    async with driving() as d:
+        burst(d, ":")
+        if at_once:
+            d.pilot.app.post_message(Typed(text))
+        else:
+            burst(d, *text)
+        await settled(d)
+        command = d.screen.query_one(CommandLine)
+        assert command.value == text
+        assert command.cursor_position == len(text)
+        assert len(completed) < 5
+        burst(d, "backspace", *"x", "escape", ":", *"go e2", "enter", "o")
+        await settled(d)
+        assert d.session.position.tick == d.session.program.ticks * 3 + 1
+
+
+async def test_characters_typed_at_once_are_keys_where_there_is_no_line() -> None:
+    async with driving() as d:
+        d.pilot.app.post_message(Typed("oo2s:go e2 b1 t1"))
+        d.pilot.app.post_message(events.Key("enter", "\r"))
+        d.pilot.app.post_message(Typed("OO"))
+        await settled(d)
+        there = d.session.position.tick
+        d.session.seek("e2 b1 t1")
+        assert there == d.session.position.tick - 2
 
 
 async def test_tab_and_what_is_typed_behind_it() -> None:

@@ -16,7 +16,6 @@ _WHOLE = re.compile(r"[+\-−]?[0-9]+")
 _NUMBER = re.compile(r"[+\-−]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+\-−]?[0-9]+)?|[+\-−]?(?:inf|nan)")
 _NAME = re.compile(r"[^\s\[\]=,]+")
 _WORD = re.compile(r"\S+")
-_QUOTED = re.compile(r"""(?P<quote>['"])(?:\\.{1,9}|.)+(?P=quote)""")
 _SHOWN = 20  # characters of the input shown in a message
 
 
@@ -120,15 +119,15 @@ class Reader:
         text, self._at = self.left, len(self._text)
         if len(text) == 1 or text in tokens:
             return text
-        if _QUOTED.fullmatch(text):
+        if len(text) > 2 and text[0] in "'\"" and text[-1] == text[0]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Python warns about escapes such as `\q`
                 try:
                     value = ast.literal_eval(text)
-                except (ValueError, SyntaxError):  # an invalid escape
+                except (ValueError, SyntaxError, RecursionError, MemoryError):  # an invalid escape, or no string
                     value = ""
-            if len(value) == 1 or value in tokens:
-                return str(value)
+            if isinstance(value, str) and (len(value) == 1 or value in tokens):
+                return value
         self._at -= len(text)
         if tokens:
             raise self.error(f"a token is typed as it is, or in quotes, and {self._shown} is not in the vocabulary")

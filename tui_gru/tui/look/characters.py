@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from rich.cells import cell_len
@@ -71,28 +71,37 @@ def cut(text: str, width: int, glyphs: Glyphs) -> str:
     return kept + transliterate("…", glyphs) if width > 0 else ""
 
 
-def folded(content: str, width: int) -> list[str]:
-    """Break a text into lines of at most `width` cells between words; longer words are broken at the end of the line."""
+def folded(content: str, width: int, most: int | None = None) -> list[str]:
+    """Break a text into lines of at most `width` cells between words; longer words are broken at the end of the line.
+
+    No more than `most` lines are returned. The time grows with the length of the text, not with its square.
+    """
     lines: list[str] = []
+    used = 0  # cells of the last line
     for word in content.split():
-        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+        cells = cell_len(word)
+        if lines and used + 1 + cells <= width:
             lines[-1] += f" {word}"
+            used += 1 + cells
             continue
-        while cell_len(word) > width > 1:
-            part, word = split(word, width)
+        for part in _broken(word, width) if cells > width > 1 else [word]:
+            if len(lines) == most:
+                return lines
             lines.append(part)
-        lines.append(word)
+        used = cell_len(lines[-1])
     return lines
 
 
-def split(text: str, width: int) -> tuple[str, str]:
-    """Split a text into the part that fits into `width` cells and the rest."""
-    used = 0
-    for i, char in enumerate(text):
-        used += cell_len(char)
-        if used > width:
-            return text[: max(i, 1)], text[max(i, 1) :]
-    return text, ""
+def _broken(word: str, width: int) -> Iterator[str]:
+    """Yield the parts of a word that are at most `width` cells wide, or a single character."""
+    begins = used = 0
+    for i, char in enumerate(word):
+        cells = cell_len(char)
+        if used + cells > width and i > begins:
+            yield word[begins:i]
+            begins, used = i, 0
+        used += cells
+    yield word[begins:]
 
 
 def fitting(hints: Sequence[str], width: int) -> str:

@@ -17,10 +17,19 @@ LARGEST = 10_000  # columns and rows of a terminal
 PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
 
 
+class Typed(events.InputEvent):
+    """Several printable characters that were typed at once, in the place of as many keys."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
 class InputParser:
     """A wrapper of Textual's parser (8.2), which would turn an unknown sequence into keys, and fail on some numbers.
 
-    A control sequence is an escape, `[`, numbers, and a final character. An unknown one is ignored as a whole.
+    A control sequence is an escape, `[`, numbers, and a final character. An unknown one is ignored as a whole. Characters that come
+    at once become one message, since each message costs more than all else that happens to a character.
     """
 
     def __init__(self, debug: bool = False) -> None:
@@ -30,10 +39,25 @@ class InputParser:
         self._sequence = ""  # the part of a control sequence received so far
         self._skipping = False  # True up to the end of a sequence that is too long
         self._pasted: list[str] | None = None  # the part of a paste received so far, None outside of one
+        self._plain = True  # True if the next character begins nothing but itself
 
     def feed(self, data: bytes) -> list[Message]:
         """Return the messages that are complete after these bytes."""
-        return [message for char in self._decode(data) for message in self._of(char)]
+        text, at = self._decode(data), 0
+        messages: list[Message] = []
+        while at < len(text):
+            end = at
+            while self._plain and end < len(text) and text[end].isprintable():
+                end += 1
+            if end - at > 1:
+                messages.append(Typed(text[at:end]))
+                at = end
+                continue
+            found = self._of(text[at])
+            messages += found
+            self._plain = len(found) == 1 and isinstance(found[0], events.Key) and found[0].character == text[at]
+            at += 1
+        return messages
 
     def tick(self) -> list[Message]:
         """Return the messages of a single escape, once its delay is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,11 +12,14 @@ from typing import Any, NamedTuple
 
 from textual import events
 from textual.app import App
+from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.screen import Screen
+from textual.widgets import Input
 
 from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.terminal.input_parser import Typed
 
 SLICE = 0.03  # seconds of handling keys after which the screen is drawn
 AGAIN = 0.005  # seconds between checks whether a waiting key can be handled
@@ -34,7 +38,7 @@ class Fence(Message):
         self.passed = asyncio.Event()
 
 
-class _Typed(NamedTuple):
+class _Waiting(NamedTuple):
     """A key or a paste, with whether it was held down, and the total time that keys had waited for runs when it was typed."""
 
     event: events.Key | events.Paste
@@ -48,7 +52,8 @@ class Keyboard:
     Textual passes a key from queue to queue, to the focused widget and up to the app, and meanwhile accepts the next one. So a key
     could arrive before the panel that an earlier key opens, or during the run that it starts, and be lost. Here, a key that does
     not apply during a run waits for its end. A key that stops the run is handled at once and discards the waiting ones. Repeats of
-    a held key that would be executed long after its release are dropped. An error of a key is passed to `failed`, with a
+    a held key that would be executed long after its release are dropped. Characters for an input line that wait together are put
+    there together. An error of a key is passed to `failed`, with a
     description of what was being done, and the next key is handled.
     """
 
@@ -56,7 +61,7 @@ class Keyboard:
         self, app: App[Any], hand_on: Callable[[events.Event], Awaitable[None]], failed: Callable[[Exception, str], None]
     ) -> None:
         self._app, self._hand_on, self._failed = app, hand_on, failed
-        self._typed: deque[_Typed] = deque()
+        self._typed: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         self._newest = ("", 0.0)  # the newest key and its time
         self._last = ""  # the key handled last
@@ -73,21 +78,21 @@ class Keyboard:
         """True if a key waits or is being handled."""
         return self._task is not None and not self._task.done()
 
-    def put(self, event: events.Key | events.Paste) -> None:
-        """Add a key or a paste to the queue, or stop a run at once if the key does that."""
-        screen = self._app.screen
-        if isinstance(event, events.Key):
-            if isinstance(screen, MainScreen) and screen.running and self._stops(event.key):
+    def put(self, event: events.Key | events.Paste | Typed) -> None:
+        """Add keys or a paste to the queue. A key that stops a run does that at once, and discards the keys before it."""
+        screen, stopping = self._app.screen, self._stopping()
+        for each in map(key_event, event.text) if isinstance(event, Typed) else (event,):
+            if isinstance(each, events.Key) and each.key in stopping and isinstance(screen, MainScreen):
                 self._typed.clear()
                 screen.session.interrupt()
-                return
-            now = time.monotonic()
-            held = self._newest[0] == event.key and now - self._newest[1] < REPEAT
-            self._newest = event.key, now
-            self._typed.append(_Typed(event, held, self._waited))
-        else:
-            self._typed.append(_Typed(event, False, self._waited))
-        if not self.busy:
+                continue
+            held = False
+            if isinstance(each, events.Key):
+                now = time.monotonic()
+                held = self._newest[0] == each.key and now - self._newest[1] < REPEAT
+                self._newest = each.key, now
+            self._typed.append(_Waiting(each, held, self._waited))
+        if self._typed and not self.busy:
             self._task = asyncio.create_task(self._handle_all(), name="keyboard")
 
     def close(self) -> None:
@@ -106,10 +111,11 @@ class Keyboard:
                 typed = self._typed.popleft()
                 if typed.held and self._waited - typed.waited > LAG:
                     continue
+                event = self._together(typed.event)
                 try:
-                    await self._handle(typed.event)
+                    await self._handle(event)
                 except Exception as error:
-                    self._failed(error, f"handling {typed.event!r}")
+                    self._failed(error, f"handling {event!r}")
                 if time.perf_counter() - begun > SLICE:
                     await asyncio.sleep(0)
                     begun = time.perf_counter()
@@ -147,9 +153,27 @@ class Keyboard:
         bound = self._app.screen.active_bindings.get(event.key)
         return bound is None or bound.enabled
 
-    def _stops(self, key: str) -> bool:
-        bound = self._app.screen.active_bindings.get(key)
-        return bound is not None and bound.binding.id in STOPPING
+    def _stopping(self) -> frozenset[str]:
+        """Return the keys that stop the run, none without a run."""
+        screen = self._app.screen
+        if not (isinstance(screen, MainScreen) and screen.running):
+            return frozenset()
+        return frozenset(key for key, bound in screen.active_bindings.items() if bound.binding.id in STOPPING)
+
+    def _together(self, event: events.Key | events.Paste) -> events.Key | events.Paste:
+        """Return a key, or a paste of it and of the keys behind it as far as an input line has the focus and takes them as text."""
+        line = self._app.focused
+        if not (isinstance(line, Input) and isinstance(event, events.Key) and event.is_printable):
+            return event
+        bound = {key for key, each in self._app.screen.active_bindings.items() if each.node is line or each.binding.priority}
+        text = []
+        following: events.Key | events.Paste | None = event
+        while isinstance(following, events.Key) and following.is_printable and following.key not in bound:
+            text.append(following.character or "")
+            if len(text) > 1:
+                self._typed.popleft()
+            following = self._typed[0].event if self._typed else None
+        return event if len(text) < 2 else events.Paste("".join(text))
 
     async def _handle(self, event: events.Key | events.Paste) -> None:
         """Pass a key to Textual, and wait until the key and the messages that it caused have been handled."""
@@ -172,3 +196,11 @@ class Keyboard:
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await fence.passed.wait()
+
+
+def key_event(key: str) -> events.Key:
+    """Return the event of a key, given by its name or its character."""
+    if len(key) > 1:
+        return events.Key(key, key_to_character(REPLACED_KEYS.get(key, key)))
+    name = key if key.isalnum() else unicodedata.name(key, key).lower().replace("-", "_").replace(" ", "_")
+    return events.Key(KEY_NAME_REPLACEMENTS.get(name, name), key)

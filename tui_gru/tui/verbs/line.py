@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 NAMED = {name: verb for verb in VERBS for name in verb.names}
 MOST_FILES = 500  # read from a folder
-_NAME = re.compile(r"[^\W\d]\w*$")
-_WORD = re.compile(r"\S*$")
 
 
 def execute(screen: MainScreen, typed: str) -> None:
@@ -97,13 +94,29 @@ def _about(screen: MainScreen, verb: Verb, arguments: Arguments) -> Candidate:
 
 def completed(screen: MainScreen, kind: str, typed: str) -> Completion:
     """Return the completions of the last argument, which is of this kind; in an expression, those of the name at its end."""
-    pattern = _NAME if kind in EXPRESSIONS else _WORD
-    match = pattern.search(typed)
-    begins = len(typed) if match is None else match.start()
+    begins = (_name_begins if kind in EXPRESSIONS else _word_begins)(typed)
     word = typed[begins:]
     path = kind == "file" or (kind == "session" and ("/" in word or os.sep in word))
     candidates = _files(word) if path else COMPLETIONS[kind](screen)
     return _of(begins, word, candidates)
+
+
+def _word_begins(typed: str) -> int:
+    """Return the column at which the word at the end begins. A regular expression would try every column of a long word."""
+    begins = len(typed)
+    while begins and not typed[begins - 1].isspace():
+        begins -= 1
+    return begins
+
+
+def _name_begins(typed: str) -> int:
+    """Return the column at which the name at the end begins: letters, digits and _, but no digit first."""
+    begins = len(typed)
+    while begins and (typed[begins - 1].isalnum() or typed[begins - 1] == "_"):
+        begins -= 1
+    while begins < len(typed) and typed[begins].isdecimal():
+        begins += 1
+    return begins
 
 
 def _of(begins: int, word: str, candidates: Iterable[Candidate]) -> Completion:

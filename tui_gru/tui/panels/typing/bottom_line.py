@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -14,10 +15,11 @@ from textual.widget import Widget
 
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.look.characters import folded
-from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.glyphs import Glyphs, transliterate
 from tui_gru.tui.look.themes import palette_of
 
 MOST_LINES = 4
+MOST_CHARACTERS = 10_000  # of a message, more than `MOST_LINES` lines of the largest terminal show
 
 
 class Hint(NamedTuple):
@@ -27,6 +29,13 @@ class Hint(NamedTuple):
     label: str
     applies: bool = True
     rank: int = -1
+
+
+@lru_cache(maxsize=8)
+def _lines(message: str, room: int, glyphs: Glyphs) -> tuple[str, ...]:
+    """Fold a message into at most one line more than can be shown."""
+    written = transliterate(message, glyphs)
+    return (written,) if cell_len(written) <= room else tuple(folded(written, max(room - 1, 1), MOST_LINES + 1))
 
 
 class BottomLine(Widget):
@@ -49,9 +58,10 @@ class BottomLine(Widget):
         self._all_hints = hints
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message until `say('')`, in as many lines as it needs at this width."""
+        """Show a message until `say('')`, in as many lines as it needs at this width, at most `MOST_LINES`."""
         self.warning = warning
-        self.message = safe_text(" ".join(message.split()))
+        written = " ".join(message.split())
+        self.message = safe_text(written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}…")
         self._make_room()
 
     def watch_prefix(self) -> None:
@@ -65,10 +75,9 @@ class BottomLine(Widget):
         if self.styles.height is None or self.styles.height.value != lines:
             self.styles.height = lines
 
-    def _lines(self) -> list[str]:
-        room = self.app.size.width - 1 - self._margin
-        message = transliterate(self.message, palette_of(self.app).glyphs)
-        return [message] if cell_len(message) <= room else folded(message, max(room - 1, 1))
+    def _lines(self) -> tuple[str, ...]:
+        """Return the lines of the message that can be shown, and one more if there are more."""
+        return _lines(self.message, self.app.size.width - 1 - self._margin, palette_of(self.app).glyphs)
 
     @property
     def _margin(self) -> int:
