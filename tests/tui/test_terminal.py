@@ -230,6 +230,15 @@ def test_a_storm_of_sizes_is_survived_while_it_runs(terminal):
     terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
 
 
+@pytest.mark.parametrize("variables", [{"COLUMNS": "999999999"}, {"COLUMNS": "99999", "LINES": "99999"}], ids=["wide", "both"])
+def test_an_absurd_size_in_the_environment_is_drawn_in_part(variables):
+    with closing(Terminal(**variables)) as terminal:
+        terminal.wait(lambda: b"training loop" in terminal.output)
+        terminal.type("sq")
+        assert terminal.wait_for_the_end() == 0
+        assert len(terminal.output) < 10**7
+
+
 # Sessions
 
 

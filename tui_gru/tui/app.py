@@ -20,6 +20,7 @@ from textual.app import App
 from textual.constants import COLOR_SYSTEM, LOG_FILE
 from textual.driver import Driver
 from textual.filter import LineFilter
+from textual.geometry import Size
 from textual.screen import Screen
 
 from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
@@ -37,6 +38,9 @@ from tui_gru.tui.terminal.keyboard import Fence, Keyboard
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 
 TOO_MANY = 20  # errors in one second, which end the program
+#: The largest part of a window that is drawn, in cells. A terminal or its environment may report any size, and drawing takes time
+#: and memory in proportion.
+LARGEST = Size(1000, 1000)
 
 
 class TuiGruApp(GuardedApp):
@@ -96,6 +100,11 @@ class TuiGruApp(GuardedApp):
         self.main = MainScreen(self.session)
         return self.main
 
+    @property
+    def size(self) -> Size:
+        """The size of the terminal, or of the part of it that is drawn."""
+        return drawn_size(super().size)
+
     def on_mount(self) -> None:
         """Handle the signals that end the process, if the driver does not do so already."""
         if not self.is_headless:
@@ -146,6 +155,9 @@ class TuiGruApp(GuardedApp):
         """
         if isinstance(event, events.InputEvent) and not self.screen_stack:  # the program is ending
             return
+        if isinstance(event, events.Resize):
+            size = drawn_size(event.size)
+            event = events.Resize(size, size, pixel_size=event.pixel_size if size == event.size else None)
         if not isinstance(event, (events.Key, events.Paste, Typed)) or event.is_forwarded:
             await super().on_event(event)
             return
@@ -189,6 +201,11 @@ def _check_environment() -> None:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise TuiGruError(f"TEXTUAL_LOG is {LOG_FILE!r}, which cannot be written: {why}; unset it, or name a file") from None
+
+
+def drawn_size(size: Size) -> Size:
+    """Return the part of a window of this size that is drawn."""
+    return Size(min(size.width, LARGEST.width), min(size.height, LARGEST.height))
 
 
 def new_session(config: Config, *, learn: bool = False, record: bool = False, history_memory: int | None = None) -> Session:
