@@ -6,15 +6,20 @@ import re
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.look.characters import fitting, folded, split
+from tui_gru.tui.app import LARGEST
+from tui_gru.tui.look import characters
+from tui_gru.tui.look.characters import fitting, folded
 from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.time.header import Header
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screens.help import HelpPanel
+from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.verbs.verb import example
 from tui_gru.tui.widgets.panel import Panel
@@ -34,9 +39,58 @@ def test_text_is_folded_between_words_and_long_words_where_a_line_ends() -> None
     assert folded("one two three", 7) == ["one two", "three"]
     assert folded("abcdefghij kl", 4) == ["abcd", "efgh", "ij", "kl"]
     assert folded("日本語", 4) == ["日本", "語"]
-    assert split("日本語", 3) == ("日", "本語")
+    assert folded("日本語 x", 3) == ["日", "本", "語", "x"]
+    assert folded("one two three four", 7, 2) == ["one two", "three"]
+    assert folded("abcdefghij kl", 4, 2) == ["abcd", "efgh"]
     assert fitting(("a", "bc", "d"), 6) == "a · bc"
     assert fitting(("abcdef",), 2) == "abcdef"
+
+
+async def test_of_an_absurd_window_a_part_is_drawn() -> None:
+    async with driving() as d:
+        for size in ((20_000, 20_000), (10**9, 10), (10, 10**9)):
+            await d.pilot.resize_terminal(*size)
+            drawn = min(size[0], LARGEST.width), min(size[1], LARGEST.height)
+            assert d.pilot.app.size == d.screen.size == drawn
+            assert len(drawn_lines(d.screen)) == drawn[1]
+        await d.pilot.resize_terminal(160, 50)
+        await d.type("s")
+        assert "training loop" in drawn_lines(d.screen)[1].text
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of characters whose width has been measured. More than 50 million are an error."""
+    count = [0]
+
+    def counting(text: str) -> int:
+        count[0] += len(text)
+        assert count[0] < 5 * 10**7
+        return cell_len(text)
+
+    monkeypatch.setattr(characters, "cell_len", counting)
+    return count
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, "日" * 100_000, "ab " * 50_000], ids=["word", "wide", "words"])
+def test_a_long_text_is_folded_in_a_time_that_grows_with_its_length(text: str, measured: list[int]) -> None:
+    lines = folded(text, 40)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert all(cell_len(line) <= 40 for line in lines)
+    assert measured[0] <= 4 * len(text)
+
+
+async def test_a_message_and_a_mark_of_a_million_characters_are_drawn(measured: list[int]) -> None:
+    async with driving(TINY) as d:
+        bottom = d.screen.query_one(BottomLine)
+        for typed in ("x" * 10**6, "mark a " + "x" * 10**6):
+            d.screen.post_message(CommandLine.Entered(typed))
+            await d.pilot.pause()
+            assert rows(bottom)[-1].endswith("⋯")
+            assert bottom.size.height == 4
+        await d.type("o", "O", "B")
+        assert d.screen.overlay is not None
+        assert "x" * 10 in words(" ".join(rows(d.screen.overlay)))
 
 
 async def test_a_long_message_takes_as_many_rows_as_it_needs() -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.tui.terminal.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.drawn import drawn_once
+from tui_gru.tui.verbs.line import complete, execute
 from tui_gru.tui.verbs.table import VERBS
 
 HUGE, LONG = "9" * 400, "9" * 5000
@@ -29,7 +34,7 @@ REFUSED = (
     f"delete #{LONG}", "delete #", f"enable {LONG}", f"disable {LONG}", "enable ²", f"break #{LONG} z", f"watch #{LONG} z",
     "jump 1", "mark ab", "export ~nosuchuser/x.txt", "export \0.txt", "export \ud800.txt", f"export {LONG}.txt",
     "open ~nosuchuser/x copy", "open \ud800", "open \0", f"save {LONG}", f"save {LONG}/x", "save \ud800", "save ~nosuchuser/x",
-    "compare \ud800", "branch \0", "theme \x1b[31m",
+    "compare \ud800", "branch \0", "theme \x1b[31m", f"set text[0] 'a'{'+-' * 20_000}'b'", "x" * 300_000,
 )  # fmt: skip
 
 
@@ -60,6 +65,35 @@ async def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, monkey
             await d.type("escape")
         assert d.session.branches == ("main",)
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "repeated", "end", "sizes"),
+    [
+        ("why ", "x", " ", (2000, 32000)),
+        ("why ", "x", "!", (2000, 32000)),
+        ("compare ", "x", " ", (2000, 32000)),
+        ("watch a", " ", "b", (2000, 32000)),
+        ("set text[3] '", "\\", "", (12, 24)),
+        ("set text[3] '", "\\", "'", (13, 25)),
+    ],
+)
+async def test_a_long_argument_takes_a_time_that_grows_with_its_length(
+    command: str, repeated: str, end: str, sizes: tuple[int, int]
+) -> None:
+    """It is completed and refused; a pattern that tries every beginning, or every division, would take 256 times as long."""
+
+    def seconds(screen: MainScreen, count: int) -> float:
+        typed = command + count * repeated + end
+        begun = time.process_time()
+        complete(screen, typed)
+        with suppress(TuiGruError):
+            execute(screen, typed)
+        return time.process_time() - begun
+
+    async with driving((80, 24)) as d:
+        short, long = (min(seconds(d.screen, count) for _ in range(5)) for count in sizes)
+        assert long < 60 * short
 
 
 async def test_what_an_argument_should_be_is_said() -> None:

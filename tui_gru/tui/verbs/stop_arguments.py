@@ -37,9 +37,10 @@ def watch_of(session: Session, rest: str) -> tuple[int | None, str, bool]:
     Raises `TuiGruError` if there is no expression or it cannot be compiled.
     """
     id, start = _id(session, rest, Watch)
-    match = re.fullmatch(r"(?s)(.*?)(?:\s+(stop))?", rest[start:])
-    assert match is not None
-    expression, stops = match[1], match[2] is not None
+    typed = rest[start:]
+    before = typed.removesuffix("stop")
+    stops = before != typed and before[-1:].isspace()
+    expression = before.rstrip() if stops else typed
     if not expression or expression == "stop":
         raise TuiGruError(example(session.program, "type an expression to watch: loss, max(abs($h)), or $z[0,1] stop"))
     _check(session, {"expression": expression}, {"expression": start})
