@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import tui_gru
+from tests.interop.recording.runs import trained
 from tests.process import PROGRAM
 from tui_gru.cli import completion, output
 from tui_gru.cli.program import main
@@ -187,3 +188,17 @@ async def test_files_are_completed_behind_a_backslash(windows, monkeypatch, tmp_
     async with headless(app, (80, 24)):
         windows(line, **there)
         assert [each.text for each in line.completed(app.main, "file", "runs\\o").candidates] == ["runs\\own.cell"]
+
+
+def test_a_recording_has_the_same_bytes_as_elsewhere(monkeypatch, tmp_path):
+    def opened(*arguments, newline=None, **options):
+        return open(*arguments, newline="\r\n" if newline is None and "b" not in arguments[1] else newline, **options)
+
+    trained(tmp_path / "elsewhere.gru", steps=3, every=1)
+    monkeypatch.setattr("tui_gru.interop.recording.recorder.open", opened, raising=False)
+    trained(tmp_path / "windows.gru", steps=3, every=1)
+    for path in (tmp_path / "windows.gru").glob("*.json*"):
+        assert b"\r" not in path.read_bytes()
+    session = tui_gru.Session.open(tmp_path / "windows.gru")
+    other = tui_gru.Session.open(tmp_path / "elsewhere.gru")
+    assert (session.steps, session.notice) == (other.steps, other.notice)

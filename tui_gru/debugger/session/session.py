@@ -178,7 +178,7 @@ class Session:
 
     @property
     def epochs(self) -> int | None:
-        """The number of epochs after which the run ends; None if it has no end."""
+        """The number of epochs after which the run ends; None if it has no end. Less than 1 raises `TuiGruError`."""
         return self._run.state.epochs
 
     @epochs.setter
@@ -258,7 +258,10 @@ class Session:
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
 
     def tick_after(self, level: Level, count: int) -> int:
-        """Return the tick to which `step` would go if nothing stopped it, to pass to `seek`, which ignores stops."""
+        """Return the tick to which `step` would go if nothing stopped it, to pass to `seek`, which ignores stops.
+
+        Raises `TuiGruError` for an unknown level.
+        """
         return travel.tick_after(self._run, level, count)
 
     def anchor(self, tick: int | None = None) -> Anchor:
@@ -298,7 +301,10 @@ class Session:
 
     @verb
     def sgd(self, count: int = 1, *, progress: Progress | None = None) -> Position:
-        """Do `count` SGD steps: finish the current batch, with backward and update even if learning is off. Ignores breakpoints."""
+        """Do `count` SGD steps: finish the current batch, with backward and update even if learning is off. Ignores breakpoints.
+
+        Raises `TuiGruError` if `count` is negative, or the run cannot be trained.
+        """
         return travel.sgd(self._run, count, progress).position
 
     @verb
@@ -327,12 +333,19 @@ class Session:
 
     @verb
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
-        """Run forward to where a condition holds, tested whenever a value that it reads is computed. True if it stopped there."""
+        """Run forward to where a condition holds, tested whenever a value that it reads is computed. True if it stopped there.
+
+        In a condition, `epoch`, `batch` and `t` count as the screen does. Raises `ConditionError`, with the column, for a text that
+        cannot be parsed, and at the place where it cannot be evaluated.
+        """
         return _matched(places.search(self._run, condition, True, progress))
 
     @verb
     def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
-        """Go back to the last place before the position where a condition holds: True. Otherwise go to the beginning: False."""
+        """Go back to the last place before the position where a condition holds: True. Otherwise go to the beginning: False.
+
+        Raises `ConditionError` as `run_until` does.
+        """
         return _matched(places.search(self._run, condition, False, progress))
 
     @verb
@@ -466,7 +479,10 @@ class Session:
 
     @property
     def learning(self) -> bool:
-        """True if batches end with backward and update. Setting it in the past forks a branch."""
+        """True if batches end with backward and update. Setting it in the past forks a branch.
+
+        Raises `TuiGruError` for anything but True and False.
+        """
         return self._run.settings.learning
 
     @learning.setter
@@ -476,7 +492,10 @@ class Session:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate. Setting it in the past forks a branch."""
+        """The learning rate. Setting it in the past forks a branch.
+
+        Raises `TuiGruError` if it is negative or not finite.
+        """
         return self._run.settings.rule["learning_rate"]
 
     @learning_rate.setter
@@ -500,7 +519,7 @@ class Session:
     def adopt(self, what: WhatIf) -> Position:
         """Apply a what-if: go to just after the line that computed the number, and edit it there.
 
-        In the past, this forks a branch.
+        In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there.
         """
         return changes.adopt(self._run, what).position
 
@@ -588,16 +607,22 @@ class Session:
         return self._questions.value(name, t)
 
     def parameter(self, name: str) -> Array:
-        """Return a parameter at the position, read-only."""
+        """Return a parameter at the position, read-only, in the shape of its equation: Wz (V, H), Uz (H, H), bz (H), Wy (H, V).
+
+        Raises `TuiGruError` for an unknown name.
+        """
         return self._questions.parameter(name)
 
     def gradient(self, name: str) -> Array | None:
-        """Return the gradient of a parameter at the position, read-only; None if it has not been computed yet."""
+        """Return the gradient of the loss with respect to a parameter, in its shape, read-only; None if not computed yet.
+
+        Raises `TuiGruError` for an unknown name.
+        """
         return self._questions.gradient(name)
 
     @property
     def loss(self) -> float | None:
-        """The loss of this batch; None until its line has been executed."""
+        """The loss of this batch, with the built-in loss the mean over its characters in nats; None until it has been computed."""
         value: float | None = self._run.moment.value("loss")
         return value
 
@@ -609,7 +634,7 @@ class Session:
     def recorded_gradient(self, name: str) -> Array | None:
         """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
 
-        None if it was not recorded.
+        None if it was not recorded. Raises `TuiGruError` for an unknown name.
         """
         return self._questions.recorded_gradient(name)
 
@@ -707,7 +732,10 @@ class Session:
         return self._questions.findings(held_out or self.held_out, progress)
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: Progress | None = None) -> Report:
-        """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`."""
+        """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
+
+        Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
+        """
         return self._questions.report(title, held_out or self.held_out, progress)
 
     def units(
@@ -746,7 +774,11 @@ class Session:
         return self._questions.influence_of_rows(row, t)
 
     def losses(self, *, text: Text | None = None, progress: Progress | None = None) -> Losses:
-        """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
+        """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the
+        current weights.
+
+        Raises `TuiGruError` if the text does not fit the vocabulary, or the model has no loss of characters.
+        """
         return self._questions.losses(text, progress)
 
     # Files

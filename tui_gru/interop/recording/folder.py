@@ -128,7 +128,7 @@ def _count(value: Any) -> int:
 def write_run(folder: Path, about: Mapping[str, Any]) -> None:
     """Write run.json atomically. Raises `OSError`."""
     beside = folder / f"{RUN}.{os.getpid()}.part"
-    beside.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", encoding="utf-8")
+    beside.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", encoding="utf-8", newline="\n")
     os.replace(beside, folder / RUN)
 
 

@@ -193,7 +193,7 @@ class Recorder:
                     raise CaptureError(f"{shown} holds the recording of another run; name another folder", option="folder")
             else:
                 write_run(self.folder, run)
-            return open(self.folder / lines_name(self.rank), "x", encoding="utf-8")
+            return open(self.folder / lines_name(self.rank), "x", encoding="utf-8", newline="\n")
         except FileExistsError:
             raise CaptureError(
                 f"{shown} holds a recording of rank {self.rank} already; name another folder, or delete it",
