@@ -109,7 +109,7 @@ def test_the_first_loss(V, share, loss, title):
 
 def rising(bias: float, rate: float, batches: int = 16) -> Session:
     """Every update makes the weights `rate` larger, and with them the loss; each of the eight characters is equally frequent."""
-    text = cycle(8 * batches, LETTERS[:8])
+    text = cycle(8 * 16, LETTERS[:8])
     return still(text, batches, {"by": first_bias(bias, 8)}, learning_rate=rate, seq_length=8)
 
 
@@ -132,6 +132,19 @@ def test_a_rate_is_too_large_only_if_the_loss_rises(times, found):
     bias = solved(lambda b: risen_by(b, 0.105), times, 0.5, 5.0)
     assert risen_by(bias, 0.105) == pytest.approx(times)
     assert bool(titles(rising(bias, 0.105), "rate-too-large")) == found
+
+
+@pytest.mark.parametrize(("rates", "step", "batch"), [((0.2, 0.0), 20, 1), ((0.0, 0.2), 20, 16), ((0.0, 0.09), None, None)])
+def test_a_rate_is_too_large_in_the_first_steps_or_in_the_last(rates, step, batch):
+    """The loss rises with the weights; where they no longer change, the first step has raised it."""
+    session = rising(3.0, rates[0], 8)
+    session.learning_rate = rates[1]
+    session.step("batch", 8)
+    assert bool(titles(session, "rate-too-large")) == (step is not None)
+    if step is not None:
+        found = words(session, "rate-too-large")
+        assert f"a step changes the weights by {step} %" in found
+        assert f"‖ΔW‖ / ‖W‖ over all weights is 0.2 in batch {batch} of epoch 1" in found
 
 
 @pytest.mark.parametrize(
@@ -167,13 +180,14 @@ def test_a_rate_is_too_small_if_the_loss_hardly_falls(rate, batches, then, found
         (1.06, 19, 27, ""),
         (1.06, 20, 24, ""),
         (1.06, 21, 24, "single characters"),
+        (1.06, 20.28, 25, "single characters"),  # of the last epoch, 7 batches
     ],
 )
 def test_a_table_of_characters(loss, epochs, batches, title):
     """Every character is equally frequent, so that the table loses log V; the character before gives the next one away."""
     text = cycle(8 * batches, LETTERS[:8])
     bias = solved(lambda b: losing(b, 8, 1 / 8), loss * math.log(8), 0.0, 9.0)
-    session = still(text, epochs * batches, {"by": first_bias(bias, 8)}, seq_length=8)
+    session = still(text, round(epochs * batches), {"by": first_bias(bias, 8)}, seq_length=8)
     assert titles(session, "worse-than-a-table") == ([f"the loss has settled above that of a table of {title}"] if title else [])
 
 

@@ -78,6 +78,8 @@ def test_the_hardest_places():
     assert [place.at for place in losses.hardest()] == [7, 2, 3, 8, 1]
     assert [place.at for place in losses.hardest(3, apart=2)] == [7, 2]
     assert [place.at for place in losses.hardest(1)] == [7]
+    many = Losses(np.arange(12.0), np.arange(1, 13), "a" * 13)
+    assert [place.at for place in many.hardest()] == list(range(12, 2, -1))
 
 
 def test_a_class_without_characters():
