@@ -292,8 +292,8 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "a round's memory read after it": (scheduling, "or operation.loop < 0 or elsewhere", "or operation.loop < 0"),
     "a cycle is all that it reads": (
         segments,
-        "on = {other for other in reached[target] if target in reached[other]}",
-        "on = set(reached[target])",
+        "target, on = names[group[0]], {names[i] for i in group}",
+        "target, on = names[group[0]], {names[group[0]], *reads[names[group[0]]]}",
     ),
     "segments in another order": (
         segments,

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
@@ -320,15 +321,39 @@ class _Derivation:
         last = len(self._steps), 0
         gradients = {f"d{name}" for name in self._page.parameters}
         waiting = {name: formula for name, formula in self._formulas.items() if name not in gradients}
-        reads = {name: [n for n in formula.names() if n in waiting] for name, formula in waiting.items()}
+        missing = {name: {n for n in formula.names() if n in waiting} for name, formula in waiting.items()}
+        readers: dict[str, list[str]] = {name: [] for name in waiting}
+        for name, reads in missing.items():
+            for read in reads:
+                readers[read].append(name)
+        number = {name: i for i, name in enumerate(waiting)}
+        # The ready lines that belong to a line and a layer, to a line, to a layer, and all: the first that has one gives the next.
+        ready: dict[tuple[int | None, str | None], list[tuple[tuple[int, int], int, str]]] = {}
+
+        def make_ready(name: str) -> None:
+            at, layer = place.get(name, last), split(name)[1]
+            for group in ((at[0], layer), (at[0], None), (None, layer), (None, None)):
+                heappush(ready.setdefault(group, []), (at, number[name], name))
+
+        for name in [name for name in waiting if not missing[name]]:
+            make_ready(name)
         order: list[str] = []
         current, layer = -1, ""
         while waiting:
-            ready = [name for name in waiting if not any(read in waiting for read in reads[name])]
-            name = min(ready, key=lambda n: (place.get(n, last)[0] != current, split(n)[1] != layer, place.get(n, last)))
+            for group in ((current, layer), (current, None), (None, layer), (None, None)):
+                heap = ready.get(group, [])
+                while heap and heap[0][2] not in waiting:
+                    heappop(heap)
+                if heap:
+                    break
+            _, _, name = heappop(heap)
             current, layer = place.get(name, last)[0], split(name)[1]
             order.append(name)
             del waiting[name]
+            for reader in readers[name]:
+                missing[reader].discard(name)
+                if not missing[reader]:
+                    make_ready(reader)
         deltas = tuple(Line(name, self._whole(self._formulas[name])) for name in order)
         adds = [f"d{name}" for name in self._page.parameters if f"d{name}" in self._formulas]
         return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)

@@ -1,5 +1,6 @@
 """Sessions on a GRU from a file: the computed numbers, and every command of the debugger."""
 
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -35,6 +36,34 @@ def outputs(session, name="out_l1"):
 def assert_same(ours, theirs):
     theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
     assert np.abs(ours - theirs).max() <= EXACT * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_work_of_opening_grows_in_proportion_to_the_layers(tmp_path, bidirectional):
+    """Counted in executed lines of the project: a weight file may have hundreds of layers."""
+
+    def lines(layers):
+        executed, path = 0, tmp_path / f"{layers}.pt"
+        torch.save(torch.nn.GRU(INPUTS, H, layers, bidirectional=bidirectional).state_dict(), path)
+
+        def trace(frame, event, argument):
+            nonlocal executed
+            if "tui_gru" not in frame.f_code.co_filename:
+                return None
+            executed += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            tui_gru.load(path)
+        finally:
+            sys.settrace(before)
+        return executed
+
+    lines(1)  # imports, and what is computed once
+    few, more, many = map(lines, (6, 12, 24))
+    assert many - more < 2.1 * (more - few)
 
 
 def test_a_stack_in_both_directions_computes_what_torch_does(encoder):

@@ -8,6 +8,7 @@ which restores the values from before that point.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from keyword import iskeyword
@@ -85,9 +86,10 @@ class Emission:
             if guarded and operation.timed and operation.memory.whole and finished:
                 body.append(f"{indent}{'if first: ' if loop >= 0 else ''}keep({number})")
         text = "\n".join(body)
-        for number in self.code.loops:
-            unpacked = [local for (_, _, at), local in self._locals.items() if at == number]
-            text = text.replace(f"for %{number}% in", f"for {', '.join(unpacked)}, in")
+        unpacked = defaultdict[int, list[str]](list)
+        for (_, _, at), local in self._locals.items():
+            unpacked[at].append(local)
+        text = re.sub(r"for %(\d+)% in", lambda found: f"for {', '.join(unpacked[int(found[1])])}, in", text)
         head = []
         for source in self.code.views:
             whole = [local for (own, _, at), local in self._locals.items() if own == source and at < 0]

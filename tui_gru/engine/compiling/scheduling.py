@@ -13,7 +13,7 @@ from functools import cached_property
 
 from tui_gru.engine.compiling.lowering import Lowering
 from tui_gru.engine.compiling.operations import ELEMENTWISE, Operation, Slot
-from tui_gru.engine.compiling.segments import Segment, loops_of, segments_of
+from tui_gru.engine.compiling.segments import Segment, components, loops_of, segments_of
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.backward import Backward
 from tui_gru.equations.names import with_word
@@ -90,7 +90,7 @@ def _order(operations: Sequence[Operation]) -> None:
     """Set the stage, the loop and the depth of each operation."""
     index = {operation: i for i, operation in enumerate(operations)}
     reads = [sorted({index[r] for a in o.args for r in (a.carried or a,) if r in index}) for o in operations]
-    groups = _components(reads)
+    groups = components(reads)
     loops = sorted(group for group in groups if len(group) > 1 or group[0] in reads[group[0]])
     loop_of = {i: number for number, group in enumerate(loops) for i in group}
     stages: dict[int, int] = {}  # the first stage in which a reader of the operation can run
@@ -104,47 +104,6 @@ def _order(operations: Sequence[Operation]) -> None:
             before = [index[a] for a in operation.args if a in index] if i in loop_of else reads[i]
             same = (operations[j] for j in before if (operations[j].stage, operations[j].loop) == (own, operation.loop))
             operation.depth = max((other.depth + 1 for other in same), default=0)
-
-
-def _components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Return the strongly connected components (Tarjan), each after the components that it reads."""
-    indices: dict[int, int] = {}
-    low: dict[int, int] = {}
-    stack: list[int] = []
-    on_stack: set[int] = set()
-    found: list[tuple[int, ...]] = []
-    for root in range(len(reads)):
-        if root in indices:
-            continue
-        work = [(root, iter(reads[root]))]
-        indices[root] = low[root] = len(indices)
-        stack.append(root)
-        on_stack.add(root)
-        while work:
-            node, rest = work[-1]
-            for child in rest:
-                if child not in indices:
-                    indices[child] = low[child] = len(indices)
-                    stack.append(child)
-                    on_stack.add(child)
-                    work.append((child, iter(reads[child])))
-                    break
-                if child in on_stack:
-                    low[node] = min(low[node], indices[child])
-            else:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
-                if low[node] == indices[node]:
-                    members = []
-                    while True:
-                        member = stack.pop()
-                        on_stack.discard(member)
-                        members.append(member)
-                        if member == node:
-                            break
-                    found.append(tuple(sorted(members)))
-    return found
 
 
 def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:

@@ -6,6 +6,7 @@ that are executed once. A line that reads values of the other direction needs th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,14 +57,21 @@ def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> di
         return inside.get(name, name)
 
     reads = {line.target: {source(name) for name in line.formula.names()} & targets for line in lines}
-    reached = {target: _reached(target, reads) for target in reads}
+    number = {target: i for i, target in enumerate(reads)}
+    names = list(reads)
+    groups = components([sorted(number[name] for name in reads[target]) for target in reads])
+    labels_in, read_in = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)  # by the line that computes them
+    for label, target in inside.items():
+        labels_in[target].append(label)
+    for name in states:
+        read_in[source(name)].append(name)
     found: dict[str, Loop] = {}
-    for target in (target for target in reads if target in reached[target]):
-        if target in found:
+    for group in sorted(groups):  # in the order of their first lines
+        target, on = names[group[0]], {names[i] for i in group}
+        if len(on) == 1 and target not in reads[target]:
             continue
-        on = {other for other in reached[target] if target in reached[other]}
-        labels = {label for label, line in inside.items() if line in on}
-        read = {name: way for name, (line, way) in states.items() if inside.get(line, line) in on}
+        labels = {label for line in on for label in labels_in[line]}
+        read = {name: states[name][1] for line in on for name in read_in[line]}
         ways = set(read.values())
         if len(ways) > 1:
             message = f"{target} depends on a state of the timestep before and on one of the timestep after"
@@ -84,14 +92,45 @@ def _check_sums(line: Line, loop: Loop) -> None:
             raise EquationError(message, node.span or line.span)
 
 
-def _reached(start: str, reads: Mapping[str, set[str]]) -> set[str]:
-    seen: set[str] = set()
-    waiting = [start]
-    while waiting:
-        new = reads[waiting.pop()] - seen
-        seen |= new
-        waiting += new
-    return seen
+def components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return the strongly connected components (Tarjan), each after the components that it reads."""
+    indices: dict[int, int] = {}
+    low: dict[int, int] = {}
+    stack: list[int] = []
+    on_stack: set[int] = set()
+    found: list[tuple[int, ...]] = []
+    for root in range(len(reads)):
+        if root in indices:
+            continue
+        work = [(root, iter(reads[root]))]
+        indices[root] = low[root] = len(indices)
+        stack.append(root)
+        on_stack.add(root)
+        while work:
+            node, rest = work[-1]
+            for child in rest:
+                if child not in indices:
+                    indices[child] = low[child] = len(indices)
+                    stack.append(child)
+                    on_stack.add(child)
+                    work.append((child, iter(reads[child])))
+                    break
+                if child in on_stack:
+                    low[node] = min(low[node], indices[child])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == indices[node]:
+                    members = []
+                    while True:
+                        member = stack.pop()
+                        on_stack.discard(member)
+                        members.append(member)
+                        if member == node:
+                            break
+                    found.append(tuple(sorted(members)))
+    return found
 
 
 def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[str, Axes], default: int) -> tuple[Segment, ...]:
@@ -101,6 +140,10 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
     """
     inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
     by_target = {line.target: line for line in lines}
+    groups = defaultdict[int, list[Line]](list)  # the lines of each loop, by its identity: loops are compared by their names
+    for line in lines:
+        if line.target in loops:
+            groups[id(loops[line.target])].append(line)
     places: dict[str, tuple[int, int]] = {}
 
     def way_of(line: Line) -> int:
@@ -111,8 +154,7 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
     def place(target: str) -> tuple[int, int]:
         """Return the level of a line (the number of changes of direction before it) and its direction."""
         if target not in places:
-            loop = loops.get(target)
-            group = [line for line in lines if loop is not None and loops.get(line.target) == loop] or [by_target[target]]
+            group = groups[id(loops[target])] if target in loops else [by_target[target]]
             names = {line.target for line in group}
             before = {inside.get(name, name) for line in group for name in line.formula.names()} & by_target.keys()
             found = [place(name) for name in sorted(before - names)]
@@ -124,4 +166,7 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
         return places[target]
 
     order = sorted({place(line.target) for line in lines}, key=lambda at: (at[0], at[1] != default, at[1]))
-    return tuple(Segment(at[1], tuple(line for line in lines if places[line.target] == at)) for at in order)
+    inside_of = defaultdict[tuple[int, int], list[Line]](list)
+    for line in lines:
+        inside_of[places[line.target]].append(line)
+    return tuple(Segment(at[1], tuple(inside_of[at])) for at in order)
