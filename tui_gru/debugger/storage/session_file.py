@@ -30,6 +30,8 @@ from tui_gru.debugger.storage.session_errors import (
     NotASessionError,
     OlderSessionError,
     SessionFileError,
+    SessionInUseError,
+    UnreadableSessionError,
     UnwritableSessionError,
     damaged,
     in_use,
@@ -51,6 +53,8 @@ SCHEMA = (
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
 )
 BUSY_SECONDS = 1.0
+MOST_FACT, MOST_ARRAY = 2**27, 2**29  # bytes of an entry; the longest are the text that a model is trained on, and its weights
+MOST_CHECKED = 2**28  # bytes of a file whose structure is checked
 FREE_SHARE = 0.1  # of the pages of a file that may be free after a recording
 PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds between attempts to replace a file that another program has open
 
@@ -74,15 +78,43 @@ class SessionFile:
 
     def __init__(self, path: Path, connection: sqlite3.Connection, log: LogState | None = None) -> None:
         self.path, self._connection, self.log = path, connection, log or LogState()
+        self._process, self._sizes = os.getpid(), (0, 0)
 
     def end_recording(self, inode: Inode) -> None:
         """Close the file, and merge the log into it unless another connection reads it. `inode` is the result of `replace`."""
+        if not self.is_own():
+            return  # it is open in the process that this one is a copy of
+        if self.is_changed_outside():
+            if hasattr(self._connection, "setconfig"):  # from Python 3.12 on: nothing is merged into what is there now
+                self._connection.setconfig(vars(sqlite3)["SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE"], True)
+            self._connection.close()
+            sqlite_files.recorded_here.pop(inode, None)
+            return
         with suppress(sqlite3.Error, MemoryError):
             leave_wal_mode(self._connection)
             if self._free_share() > FREE_SHARE:
                 self._connection.execute("VACUUM")
         self._connection.close()
-        sqlite_files.recorded_here.discard(inode)
+        sqlite_files.recorded_here.pop(inode, None)
+
+    def is_own(self) -> bool:
+        """Return False in a copy (fork) of the process that has opened the file: SQLite files must not be used in both."""
+        return os.getpid() == self._process
+
+    def is_changed_outside(self) -> bool:
+        """Return True if another program has changed the length of the file, or cut its log, since the last `note_sizes`.
+
+        Only this connection writes to them. The file cannot be read to compare it: closing it would release SQLite's locks.
+        """
+        try:
+            size, log = sqlite_files.sizes(self.path)
+        except OSError:
+            return False  # the file is gone, or in another place, which has errors of its own
+        return self._sizes != (0, 0) and (size != self._sizes[0] or log < self._sizes[1])
+
+    def note_sizes(self) -> None:
+        with suppress(OSError):
+            self._sizes = sqlite_files.sizes(self.path)
 
     def release(self) -> None:
         """Close the connection, and with it release the lock."""
@@ -134,17 +166,44 @@ class SessionFile:
             raise
 
     def put_fact(self, key: str, json: str) -> None:
+        _check_size(key, len(json), MOST_FACT)
         self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (key, json, seal(key, 0, json.encode())))
 
     def put_arrays(self, key: str, entries: Iterable[tuple[int, bytes]]) -> None:
-        rows = ((key, at, data, seal(key, at, data)) for at, data in entries)
-        self._connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows)
+        def rows() -> Iterator[tuple[str, int, bytes, bytes]]:
+            for at, data in entries:
+                _check_size(key, len(data), MOST_ARRAY)
+                yield key, at, data, seal(key, at, data)
+
+        self._connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows())
 
     def drop_arrays(self, key: str) -> None:
         self._connection.execute("DELETE FROM arrays WHERE key = ?", (key,))
 
+    def check_sizes(self) -> None:
+        """Raise `DamagedSessionError` for an entry that is larger than any that is written.
+
+        SQLite reads such an entry whole for every key that it looks up beside it; the lengths alone it knows without.
+        """
+        usual = self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_FACT)
+        try:
+            self._connection.execute("SELECT MAX(LENGTH(json)) FROM facts").fetchone()
+        except sqlite3.DataError:
+            raise damaged(self.path, f"an entry of more than {MOST_FACT} bytes") from None
+        finally:
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, usual)
+        largest = self._connection.execute("SELECT MAX(LENGTH(data)) FROM arrays WHERE typeof(data) = 'blob'").fetchone()[0]
+        if largest is not None and largest > MOST_ARRAY:
+            raise damaged(self.path, f"an array of {largest} bytes")
+
     def check_pages(self) -> None:
-        """Raise `DamagedSessionError` if SQLite finds the structure of the file damaged."""
+        """Raise `DamagedSessionError` if SQLite finds the structure of the file damaged.
+
+        A very large file is not read twice: its entries have hashes of their own, and those that are missing are noticed.
+        """
+        pages, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        if pages * size > MOST_CHECKED:
+            return
         if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise damaged(self.path, "its pages")
 
@@ -230,8 +289,10 @@ def recording(path: Path, inode: Inode) -> SessionFile:
         except BaseException:
             connection.close()
             raise
-        sqlite_files.recorded_here.add(inode)
-        return SessionFile(path, connection)
+        sqlite_files.recorded_here[inode] = path
+        file = SessionFile(path, connection)
+        file.note_sizes()
+        return file
 
 
 def is_at(path: Path, inode: Inode) -> bool:
@@ -310,14 +371,27 @@ def _let_go(session: SessionFile | None, work: Callable[[], None]) -> None:
 
 
 def _log_state(path: Path) -> LogState:
-    foreign = sqlite_files.has_foreign_log(path)
-    return LogState(sqlite_files.log_missing(path), sqlite_files.log_damage(path), foreign=foreign)
+    if (other := sqlite_files.other_name(path)) is not None:
+        raise SessionInUseError(f"{path} is another name (a hard link) of {other}, which is being recorded; open that one")
+    is_missing = sqlite_files.log_missing(path)
+    if is_missing and sqlite_files.has_hard_links(path):
+        raise UnreadableSessionError(
+            f"{path} has another name (a hard link), and its newest changes are in the log beside that one; open it by that name"
+        )
+    return LogState(is_missing, sqlite_files.log_damage(path), foreign=sqlite_files.has_foreign_log(path))
 
 
 def _checked(path: Path, connection: sqlite3.Connection, log: LogState) -> SessionFile:
     if tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
         raise damaged(path, "its layout")
-    return SessionFile(path, connection, log)
+    file = SessionFile(path, connection, log)
+    file.check_sizes()
+    return file
+
+
+def _check_size(key: str, size: int, most: int) -> None:
+    if size > most:
+        raise UnwritableSessionError(f"{key} has {size} bytes, more than {most} in a session file; use a smaller model or text")
 
 
 def _identification(path: Path, mode: str) -> tuple[int, int]:

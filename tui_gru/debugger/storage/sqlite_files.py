@@ -18,7 +18,7 @@ LOG, INDEX = "-wal", "-shm"
 LOG_HEADER = 32  # bytes; a log of this size or less is empty
 LIVE = 128  # the byte of the index that every connection keeps locked
 
-recorded_here: set[Inode] = set()  # the main files that this process is writing to
+recorded_here: dict[Inode, Path] = {}  # the main files that this process is writing to, by the name that they were opened by
 
 
 @contextmanager
@@ -53,6 +53,23 @@ def is_recorded(path: Path) -> bool:
             return not _can_lock(index.fileno())
     except OSError:
         return False
+
+
+def other_name(path: Path) -> Path | None:
+    """Return the name by which this process records to a file, if it is not `path` but another hard link to the file."""
+    name = recorded_here.get(inode_of(path))
+    is_other = name is not None and os.path.realpath(name) != os.path.realpath(path) and name.exists()
+    return name if is_other else None
+
+
+def has_hard_links(path: Path) -> bool:
+    return path.stat().st_nlink > 1
+
+
+def sizes(path: Path) -> tuple[int, int]:
+    """Return the sizes of a database and of its log, in bytes."""
+    log = _beside(path, LOG)
+    return path.stat().st_size, log.stat().st_size if log.exists() else 0
 
 
 def log_missing(path: Path) -> bool:

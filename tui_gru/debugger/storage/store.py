@@ -293,16 +293,24 @@ class RecordedFile:
 
     def _try(self, write: Callable[[StateWriter], None]) -> str:
         with self._lock:
+            if not self._file.is_own():
+                return self._ended("this process is a copy (fork) of the one that records it")
             writer = self._writer
             self._writer = StateWriter(writer.written)  # after an error or interrupt, everything is written again
             try:
                 if not session_file.is_at(self.path, self._inode):
                     raise FileNotFoundError(None, "another file has taken its place")
-                write(writer)
-            except (sqlite3.Error, OSError, MemoryError) as error:
+                if self._file.is_changed_outside():
+                    raise OSError(None, "another program has changed the file")
+                try:
+                    write(writer)
+                finally:  # also what was interrupted may have changed the file
+                    self._file.note_sizes()
+            except (sqlite3.Error, OSError, MemoryError, SessionFileError) as error:
                 self.close()
-                return (
-                    f"no longer recorded to {self.path}: {reason(error)}; the session continues in memory only, save it elsewhere"
-                )
+                return self._ended(reason(error))
             self._writer = writer
             return ""
+
+    def _ended(self, why: str) -> str:
+        return f"no longer recorded to {self.path}: {why}; the session continues in memory only, save it elsewhere"
