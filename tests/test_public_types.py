@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -174,5 +175,9 @@ def test_every_public_object_says_in_a_line_what_it_is(tmp_path):
     assert repr(gru).endswith(" of model.pt: 2 layers, forward, 3 inputs, 4 units; reset after, z keeps, sigmoid>")
     with tui_gru.record(tmp_path / "run.gru", module, every=10, last=2) as recorder:
         assert repr(recorder).endswith("run.gru: every 10, last 2, on 'nan or loss > 3*mean(loss)'; 0 steps written>")
+    loaded = tui_gru.load(tmp_path / "model.pt", inputs=np.zeros((5, 2, 3)))
+    assert repr(loaded) == "<Session on gru-reset-after (H 4 B 2 T 5 I 3): at the start, on main>"
+    assert repr(loaded.config) == f"<config of {gru.name} of model.pt: 1 batch of 5 timesteps>"
+    assert repr(session.explain("h", (0, 1)).derivation).startswith("<sum of <")
     long = tui_gru.Session(text="abcab" * 5000)
     assert len(repr(long.config)) < 200

@@ -42,6 +42,10 @@ class Derivation:
     formula: str = ""
     tick: int | None = None
 
+    def __repr__(self) -> str:
+        scale = "" if self.scale == 1 else f", times {self.scale:.6g}"
+        return f"<{self.kind} of {', '.join(map(repr, self.terms[:8]))}{', …' * (len(self.terms) > 8)}{scale}>"
+
     @property
     def near(self) -> bool:
         """True if its terms are available without replaying another batch."""

@@ -85,6 +85,10 @@ class GivenConfig(Config):
 
     source: Given | None = None
 
+    def __repr__(self) -> str:
+        batches = "1 batch" if self.num_batches == 1 else f"{self.num_batches} batches"
+        return f"<config of {self.given.title}: {batches} of {self.seq_length} timesteps>"
+
     @classmethod
     def of_given(cls, source: Given) -> GivenConfig:
         """Create it from given batches. Raises `TuiGruError` if the equations do not fit the sizes, or a batch does not fit into
