@@ -14,13 +14,11 @@ from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.debugger.deriving import combined
 from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
 from tests.interop.capture.test_scripts import captured
+from tests.rounding import of_session
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.debugging import INSTEAD, WATCHING
 from tui_gru.engine.data.given import GivenConfig
 from tui_gru.interop.opening.module import captured_run, forget
-
-RELATIVE = 5e-7
-EXACT = 1e-12
 
 
 @pytest.fixture
@@ -60,7 +58,7 @@ def test_every_kind_of_script_is_computed_again(script):
     s = Session.on(GivenConfig.of_given(given))
     assert s.learning
     s.seek(s.end)
-    bound = HALF.get(names(script), EXACT if given.dtype == "float64" else RELATIVE)
+    bound = HALF.get(names(script), of_session(s))
     assert s.expected.whole.worst <= max(bound * s.expected.whole.largest, bound)
     assert s.expected.agrees
     everything = len({call.module.name for call in steps[-1].calls}) == 1
@@ -135,7 +133,7 @@ def test_before_the_optimizer_and_after_a_forward_pass_alone(model):
     s = tui_gru.debug(model, optimizer, screen=False)
     s.seek(s.end)
     worst = max(np.abs(s.gradient(name) - s.recorded_gradient(name)).max() for name in s.parameter_names)
-    assert worst < RELATIVE
+    assert worst < of_session(s)
 
 
 def test_the_gradient_from_outside_is_a_line_of_its_own(model):

@@ -12,6 +12,7 @@ from tests.debugger.acting import altered, assert_every_level_leads_through_and_
 from tests.debugger.machines import MARS, elsewhere, renamed
 from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
+from tests.rounding import of_session
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.checkpoints.divergence import this_machine
 from tui_gru.debugger.session.loading import on_recording
@@ -22,8 +23,6 @@ from tui_gru.interop.opening import recorded
 from tui_gru.interop.opening.recorded import RecordedBatches
 from tui_gru.interop.recording.reading import open_recording
 from tui_gru.interop.recording.recorder import record
-
-RELATIVE = 5e-7
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def assert_as_recorded(session):
     assert session.expected.agrees
     for name in session.parameter_names:
         ours, theirs = session.gradient(name), session.recorded_gradient(name)
-        assert np.abs(ours - theirs).max() <= RELATIVE * max(1, np.abs(theirs).max()), name
+        assert np.abs(ours - theirs).max() <= of_session(session) * max(1, np.abs(theirs).max()), name
 
 
 def test_kept_steps_are_the_batches(run):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.interop.running import prove, run
+from tests.rounding import of_found
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS
 from tui_gru.interop.inspection import inspect
@@ -38,7 +39,7 @@ def test_every_one_of_the_72_readings_can_be_proved(found, random, reading):
     proof = prove(gru, x, y)
     assert proof.settled
     assert (proof.found.order, proof.found.reset, proof.found.z, proof.found.gate) == reading
-    assert proof.readings[0].error < 1e-6
+    assert proof.readings[0].error < of_found(gru, x)
     assert proof.readings[1].error > 1e-3
     assert len({r.convention for r in proof.readings}) == len(proof.readings) == 72
     assert "proved by an input and its output: off by" in proof.found.evidence
@@ -53,7 +54,7 @@ def test_untrained_weights_of_torch_are_enough(tmp_path, random):
     x = torch.randn(8, 3, 24)
     proof = prove(found, x.numpy(), gru(x)[0].detach().numpy())
     assert proof.settled
-    assert proof.readings[0].error < 3e-7
+    assert proof.readings[0].error < of_found(found, x.numpy())
     assert proof.readings[1].error > 1e-2
 
 
@@ -69,7 +70,7 @@ def test_stacks_in_both_directions_with_lengths_and_a_start(tmp_path, layers):
     proof = prove(found.read_as("zrn", "before", "takes"), x.numpy(), y, h0.numpy(), lengths.numpy())
     assert proof.settled
     assert proof.found.convention == found.convention
-    assert proof.readings[0].error < 1e-6
+    assert proof.readings[0].error < of_found(found, x.numpy(), h0.numpy())
 
 
 def test_a_start_that_is_not_given_is_not_held_against_a_reading(found, random):
@@ -78,7 +79,7 @@ def test_a_start_that_is_not_given_is_not_held_against_a_reading(found, random):
     y = run(gru, x, h0)
     assert prove(gru, x, y).settled
     assert prove(gru, x, y, h0).settled
-    assert prove(gru, x, y, h0[0]).readings[0].error < 1e-6
+    assert prove(gru, x, y, h0[0]).readings[0].error < of_found(gru, x, h0)
 
 
 def test_one_row_may_be_given_without_its_axis_and_a_start_may_be_a_state(found, random):
@@ -102,7 +103,7 @@ def test_a_chaotic_gru_is_proved_one_step_at_a_time(found, random):
     assert np.abs(run(loud, x) - y).max() > 0.1
     proof = prove(loud, x, np.stack(y))
     assert proof.settled
-    assert proof.readings[0].error < 1e-5
+    assert proof.readings[0].error < of_found(loud, x[:1])
 
 
 def test_what_cannot_be_told_apart_is_said(found, random):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tests.interop.running import named, run
+from tests.rounding import of_found
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.inspection import inspect, survey
 
@@ -48,7 +49,7 @@ def test_an_nn_gru_is_found_and_computes_what_torch_does(saved, layers, bidirect
     assert (found.name, found.dtype, found.biases) == ("gru", "float32", "two" if bias else "none")
     x, h0 = torch.randn(6, 2, 3), torch.randn(layers * (1 + bidirectional), 2, 5)
     y = gru(x, h0)[0].detach().numpy()
-    np.testing.assert_allclose(run(found, x.numpy(), h0.numpy()), y, atol=5e-7)
+    np.testing.assert_allclose(run(found, x.numpy(), h0.numpy()), y, rtol=0, atol=of_found(found, x.numpy(), h0.numpy()))
 
 
 def test_every_block_is_the_number_that_torch_has(saved):
@@ -70,7 +71,8 @@ def test_a_gru_cell_is_found(saved):
     (found,) = inspect(saved(nn.ModuleDict({"decoder": cell}).state_dict()))
     assert (found.name, found.layers, found.bidirectional) == ("decoder", 1, False)
     x, h = torch.randn(1, 2, 3), torch.randn(2, 5)
-    np.testing.assert_allclose(run(found, x.numpy(), h.numpy()[None])[0], cell(x[0], h).detach().numpy(), atol=5e-7)
+    ours, theirs = run(found, x.numpy(), h.numpy()[None])[0], cell(x[0], h).detach().numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=of_found(found, x.numpy(), h.numpy()))
 
 
 @pytest.mark.parametrize("new", [False, True], ids=["weight_g and weight_v", "parametrizations"])
@@ -90,7 +92,7 @@ def test_weight_norm_is_composed(saved, new, dim):
     (found,) = inspect(saved(nn.ModuleDict({"encoder": gru}).state_dict()))
     assert (found.name, found.layers) == ("encoder", 2)
     assert "weight_norm" in found.evidence
-    np.testing.assert_allclose(run(found, x.numpy()), y, atol=5e-7)
+    np.testing.assert_allclose(run(found, x.numpy()), y, rtol=0, atol=of_found(found, x.numpy()))
 
 
 def test_another_parametrization_is_refused_with_the_cure(saved):
@@ -143,7 +145,7 @@ def test_a_trainers_checkpoint_is_read_past_what_is_not_known(saved):
     assert [line.split(",")[0] for line in found.refused] == ["memory: it is an LSTM", "plain: it is a plain RNN"]
     x = torch.randn(4, 2, 3)
     y = model.encoder(x)[0].detach().numpy()
-    np.testing.assert_allclose(run(found.found[0], x.numpy()), y, atol=5e-7)
+    np.testing.assert_allclose(run(found.found[0], x.numpy()), y, rtol=0, atol=of_found(found.found[0], x.numpy()))
 
 
 def test_two_state_dicts_with_the_same_names_are_told_apart(saved):
@@ -174,7 +176,7 @@ def test_views_of_one_storage_are_read(saved):
     views["weight_ih_l0"] = views["weight_ih_l0"].T.contiguous().T  # by columns
     (found,) = inspect(saved(views))
     x = torch.randn(4, 2, 3)
-    np.testing.assert_allclose(run(found, x.numpy()), gru(x)[0].detach().numpy(), atol=5e-7)
+    np.testing.assert_allclose(run(found, x.numpy()), gru(x)[0].detach().numpy(), rtol=0, atol=of_found(found, x.numpy()))
 
 
 def test_parameters_and_tensors_with_attributes_are_read(saved):

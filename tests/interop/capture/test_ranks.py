@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.interop.recomputed import compare_gradients, compare_outputs
+from tests.rounding import of_call, of_step
 from tui_gru.interop.recomputing.models import recompute
 
 
@@ -24,10 +25,10 @@ def test_sharded_ranks_show_the_gradients_of_their_own_calls(folder_of_ranks):
         for step in steps:
             (call,) = step.calls
             assert (step.notes, step.gradients, len(call.weights.gradients)) == ((), {}, 8)
-            assert max(one.worst for one in compare_outputs(call, recompute(call))) <= 5e-7
+            assert max(one.worst for one in compare_outputs(call, recompute(call))) <= of_call(call)
             compared = compare_gradients(step)
             assert (compared.cause, len(compared.differences)) == ("equal", 8)
-            assert compared.error <= 5e-7
+            assert compared.error <= of_step(step)
 
 
 def test_two_ranks_have_the_mean_of_their_gradients(ranks):
@@ -35,10 +36,10 @@ def test_two_ranks_have_the_mean_of_their_gradients(ranks):
         assert [(step.rank, step.ranks) for step in together] == [(0, 2), (1, 2)]
         for step in together:
             for call in step.calls:
-                assert max(one.worst for one in compare_outputs(call, recompute(call))) <= 5e-7
+                assert max(one.worst for one in compare_outputs(call, recompute(call))) <= of_call(call)
         compared = compare_gradients(together)
         assert (compared.cause, len(compared.differences)) == ("equal", 8)
-        assert compared.error <= 5e-7
+        assert compared.error <= of_step(together)
 
 
 def test_one_rank_alone_checks_its_outputs_and_not_its_gradients(ranks):

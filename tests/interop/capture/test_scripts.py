@@ -8,11 +8,9 @@ import torch
 
 from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
 from tests.interop.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
+from tests.rounding import of_call, of_step
 from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.recomputing.models import recompute, torch_gradients
-
-RELATIVE = 5e-7
-EXACT = 1e-12  # of float64
 
 
 class Nothing:
@@ -59,11 +57,11 @@ def test_everything_is_computed_again_from_the_capture_alone(script):
         assert step.updated
         assert np.isfinite(step.loss)
         for call in step.calls:
-            bound = HALF.get(names(script), EXACT if call.dtype == "float64" else RELATIVE)
+            bound = HALF.get(names(script), of_call(call))
             assert call.learned
             for difference in (*compare_outputs(call, recompute(call)), one_step_at_a_time(call)):
                 assert difference.worst <= bound, (difference.name, difference.worst)
-        compared = compare_gradients(step, own_gradients)
+        compared, bound = compare_gradients(step, own_gradients), HALF.get(names(script), of_step(step))
         assert compared.differences
         assert compared.error <= bound, (compared.cause, compared.error)
         assert (compared.cause, compared.factor, compared.ignored, compared.added) == ("equal", 1, 0, False)

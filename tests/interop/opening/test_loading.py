@@ -13,10 +13,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import tui_gru
 from tests.debugger.deriving import combined
 from tests.interop.onnx_models import gru_model
+from tests.rounding import of_session
 from tui_gru import TuiGruError
 
 T, B, INPUTS, H = 6, 3, 3, 4
-EXACT = 5e-7  # of the largest number, in float32
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def outputs(session, name="out_l1"):
     return np.stack([session.value(name, t=t) for t in range(session.config.seq_length)])
 
 
-def assert_same(ours, theirs):
+def assert_same(session, ours, theirs):
     theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
-    assert np.abs(ours - theirs).max() <= EXACT * np.abs(theirs).max()
+    assert np.abs(ours - theirs).max() <= of_session(session) * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -70,9 +70,9 @@ def test_a_stack_in_both_directions_computes_what_torch_does(encoder):
     path, gru, x, h0 = encoder
     s = tui_gru.load(path, "encoder", inputs=x, h0=h0)
     y, hn = gru(x, h0)
-    assert_same(outputs(s), y)
+    assert_same(s, outputs(s), y)
     assert s.value("h_l0_reverse", t=3).shape == (B, H)
-    assert_same(s.value("h_l1_reverse", t=0), hn[3])
+    assert_same(s, s.value("h_l1_reverse", t=0), hn[3])
     assert np.array_equal(s.value("h_prev_l0", t=0), h0[0].numpy())
     assert np.array_equal(s.value("x", t=2), x[2].numpy())
     assert (s.config.dtype, s.loss) == ("float32", None)
@@ -83,7 +83,7 @@ def test_rows_of_different_lengths(encoder):
     lengths = [4, 6, 1]
     s = tui_gru.load(path, inputs=x.numpy(), h0=h0.numpy(), lengths=lengths)
     packed, _ = gru(pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False), h0)
-    assert_same(outputs(s, "out"), pad_packed_sequence(packed)[0])
+    assert_same(s, outputs(s, "out"), pad_packed_sequence(packed)[0])
     assert tui_gru.load(path, inputs=x, lengths=[T] * B).program_text() == tui_gru.load(path, inputs=x).program_text()
 
 
@@ -170,12 +170,12 @@ def test_what_if_and_edits_stay_inside(encoder):
         gru.weight_hh_l0[H + 1, 2] = 0.75  # torch's rows: r, z, n
     found = s.what_if("Uz_l0", (2, 1), 0.75)
     assert found.differences
-    assert_same(found.then.value("out_l1", T - 1), gru(x, h0)[0][T - 1])
+    assert_same(s, found.then.value("out_l1", T - 1), gru(x, h0)[0][T - 1])
     assert np.array_equal(s.value("out_l1"), before)
     s.seek(0)
     s.edit("Uz_l0", (2, 1), 0.75)
     assert len(s.branches) == 2
-    assert_same(outputs(s)[-1], gru(x, h0)[0][T - 1])
+    assert_same(s, outputs(s)[-1], gru(x, h0)[0][T - 1])
     s.undo()
     assert np.array_equal(outputs(s)[-1], before)
 
@@ -228,7 +228,7 @@ def test_whole_numbers_pick_rows_of_an_embedding(encoder, random):
     table = random.normal(size=(7, INPUTS)).astype(np.float32)
     tokens = random.integers(0, 7, (T, B))
     s = tui_gru.load(path, inputs=tokens, embedding=table)
-    assert_same(outputs(s), gru(torch.tensor(table[tokens]))[0])
+    assert_same(s, outputs(s), gru(torch.tensor(table[tokens]))[0])
     assert np.array_equal(s.parameter("E"), table)
 
 
@@ -239,7 +239,7 @@ def test_the_embedding_may_be_a_tensor_of_the_file(encoder, random, tmp_path):
     torch.save(tensors, tmp_path / "model.pt")
     tokens = random.integers(0, 7, (T, B))
     s = tui_gru.load(tmp_path / "model.pt", inputs=tokens, embedding="embed")
-    assert_same(outputs(s), gru(table[tokens])[0])
+    assert_same(s, outputs(s), gru(table[tokens])[0])
     with pytest.raises(TuiGruError, match="there is no tensor 'embd' in the file; did you mean embed"):
         tui_gru.load(tmp_path / "model.pt", inputs=tokens, embedding="embd")
 
@@ -248,7 +248,7 @@ def test_arrays_may_be_files(encoder, tmp_path):
     path, gru, x, _ = encoder
     np.save(tmp_path / "x.npy", x.numpy())
     s = tui_gru.load(path, inputs=tmp_path / "x.npy")
-    assert_same(outputs(s), gru(x)[0])
+    assert_same(s, outputs(s), gru(x)[0])
     assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: x.npy"
 
 
@@ -360,8 +360,8 @@ def test_an_input_can_be_another_one(encoder):
     x[2, 1, 0] = 0.75
     y = gru(x, h0)[0]
     found = s.what_if("x", (1, 0), 0.75, t=2)
-    assert_same(found.then.value("out_l1", 0), y[0])  # through the direction that reads backwards
-    assert_same(found.then.value("out_l1", T - 1), y[T - 1])
+    assert_same(s, found.then.value("out_l1", 0), y[0])  # through the direction that reads backwards
+    assert_same(s, found.then.value("out_l1", T - 1), y[T - 1])
     assert np.array_equal(s.value("out_l1", t=0), before)
     for keep in (lambda: s.adopt(found), lambda: s.edit("x", (1, 0), 0.75)):
         with pytest.raises(TuiGruError, match="x is a given input and cannot be edited"):

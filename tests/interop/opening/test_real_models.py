@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 import tui_gru
+from tests.rounding import of_found, of_session
 from tui_gru.interop.inspection import inspect, survey
 
 
@@ -23,12 +24,12 @@ def test_g2p_en_reads_a_word(installed, g2p):
         package.encode("activationist"), len(letters), package.enc_w_ih, package.enc_w_hh, package.enc_b_ih, package.enc_b_hh
     ).transpose(1, 0, 2)
     s = tui_gru.load(path, "enc", inputs=np.array(letters)[:, None], embedding=package.enc_emb, expect=wanted)
-    assert np.abs(outputs(s) - wanted).max() < 2e-6
+    assert np.abs(outputs(s) - wanted).max() < of_session(s)
     assert s.expected.agrees
     state = wanted[-1]
     step = tui_gru.load(path, "dec", inputs=package.dec_emb[[[2]]], h0=state[None])
     h = package.grucell(package.dec_emb[[2]], state, package.dec_w_ih, package.dec_w_hh, package.dec_b_ih, package.dec_b_hh)
-    assert np.abs(outputs(step)[0] - h).max() < 2e-6
+    assert np.abs(outputs(step)[0] - h).max() < of_session(step)
 
 
 def test_gtcrn_at_every_one_of_its_nodes(gtcrn):
@@ -36,9 +37,9 @@ def test_gtcrn_at_every_one_of_its_nodes(gtcrn):
     for gru in inspect(path):
         x, h0, Y = nodes[gru.name]
         s = tui_gru.load(path, gru.name, inputs=x, h0=h0, expect=Y)
-        # In float32, each of the two differs from float64 by at most 5e-7.
-        assert s.expected.one_step.worst < 1e-6, gru.name
-        assert s.expected.whole.worst < 1e-6, gru.name
+        allowed = 2 * of_found(gru, x, h0)  # each of the two differs from exact numbers
+        assert s.expected.one_step.worst < allowed, gru.name
+        assert s.expected.whole.worst < allowed, gru.name
 
 
 def test_a_public_keras_model_layer_by_layer(installed, keras, random):
@@ -49,7 +50,7 @@ def test_a_public_keras_model_layer_by_layer(installed, keras, random):
         found = model.get_layer(gru.name)(np.ascontiguousarray(x.transpose(1, 0, 2)))
         y = (found[0] if isinstance(found, (list, tuple)) else found).detach().numpy().transpose(1, 0, 2)
         s = tui_gru.load(path, gru.name, inputs=x, expect=y)
-        assert np.abs(outputs(s) - y).max() < 2e-6
+        assert np.abs(outputs(s) - y).max() < 2 * of_found(gru, x)
         assert s.expected.agrees
 
 
@@ -76,6 +77,6 @@ def test_the_test_vectors_of_onnx(installed, tmp_path, vector):
     s = tui_gru.load(tmp_path / "model.onnx", inputs=inputs)
     ours = outputs(s)
     if batchwise:  # the others give the last state only
-        assert np.abs(ours - wanted[:, :, 0].transpose(1, 0, 2)).max() < 1e-6
+        assert np.abs(ours - wanted[:, :, 0].transpose(1, 0, 2)).max() < of_session(s)
     else:
-        assert np.abs(s.value("h", t=len(ours) - 1) - wanted[0]).max() < 1e-6
+        assert np.abs(s.value("h", t=len(ours) - 1) - wanted[0]).max() < of_session(s)

@@ -19,7 +19,8 @@ from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Co
 from tui_gru.interop.opening.numbers import Numbers
 from tui_gru.interop.tensors import Array, precision_of
 
-#: The largest difference allowed for the right reading: of outputs in float32, in half precision, or of stacked layers.
+#: The largest difference allowed for the right reading: of outputs in float32, in half precision, or of stacked layers. Of large
+#: weights, rounding in float32 alone gives more.
 TOLERANCE, HALF_TOLERANCE, STACK_TOLERANCE = 1e-5, 1e-2, 1e-3
 MARGIN = 4  # how many times worse the next best reading must be
 SCREENED = 16  # steps on which every reading is tried; the best readings are then tried on all steps
@@ -95,7 +96,23 @@ def prove(found: FoundGRU, numbers: Numbers) -> Proof:
         best = {reading.convention for reading in screened[:FINALISTS]} | {found.convention}
         final = sorted(_readings(found, blocks, recorded, None, best), key=lambda reading: reading.error)
     readings = (*final, *(reading for reading in screened if reading.convention not in best))
-    return _judged(found, readings, _tolerance(found, numbers.y))
+    return _judged(found, readings, max(_tolerance(found, numbers.y), _rounding(blocks[-1], recorded)))
+
+
+def _rounding(blocks: Sequence[Blocks], recorded: Recorded) -> float:
+    """Return the difference that rounding in float32 explains in one step of the last layer, whose states are recorded.
+
+    A gate sums up products. Each rounding is at most half an ε of the sum of their sizes, and the signs are independent.
+    """
+    found = 0.0
+    for cell, y in zip(blocks, recorded.y, strict=True):
+        states = np.abs(np.where(recorded.live[..., None], y, 0)).max(axis=(0, 1))
+        reads, units = cell.W.shape[1:]
+        # In a stack, the last layer reads states of the layer below, which are not recorded; they are at most 1.
+        inputs = np.abs(recorded.x).max(axis=(0, 1), initial=0.0) if recorded.x.shape[2] == reads else np.ones(reads)
+        sizes = inputs @ np.abs(cell.W) + states @ np.abs(cell.U) + np.abs(cell.b) + np.abs(cell.b_h)
+        found = max(found, float(np.finfo(np.float32).eps / 2 * np.sqrt(reads + units + 2) * sizes.max()))
+    return found
 
 
 def _wide(blocks: Blocks) -> Blocks:
