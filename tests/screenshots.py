@@ -129,18 +129,19 @@ def typed(command: str) -> str:
 
 SPEECH = {"text": speech(12_000), "hidden_size": 48, "batch_size": 8, "seq_length": 32}
 TRAINED = "15e"  # characters of the text; after so many batches, numbers depend on the machine's matrix products
+EXACT = {"dtype": "float64"}  # in float32, the last digit of a number in the picture depends on the machine
 PICTURES = (
     Picture("main", "p l 40n s 6o"),
     Picture("backward", "l n n s s s 12o"),
     Picture("trained", f"l 900e {typed('sample Ma 10 0.0')}"),
-    Picture("origin", "l n n s o o o o enter"),
+    Picture("origin", "l n n s o o o o enter", options=EXACT),
     Picture("change", f"l n {typed('why Wz[3,0]')} down down down down enter > down enter"),
-    Picture("check", "l 2n k"),
+    Picture("check", "l 2n k", rounded=True),
     Picture("findings", f"l 900e {typed('sample Ma 10 0.0')} !"),
     Picture("units", f"l 8e h {typed('class in-quotes')} {'right ' * 20} z", options=SPEECH),
     Picture("influence", "l 8e 2n 22s y", (110, 24), options=SPEECH),
     Picture("stops", f"{typed('watch max(abs(h))')} {typed('break h if any(h > 0.95)')} l c c m a 5n"),
-    Picture("branches", f"l 40e {typed('go e20')} {typed('set Wh[2,0] -1')} 20e ="),
+    Picture("branches", f"l 40e {typed('go e20')} {typed('set Wh[2,0] -1')} 20e =", options=EXACT),
     Picture("narrow", "s s o o o", (80, 24)),
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
