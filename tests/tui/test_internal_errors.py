@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from collections.abc import Callable
@@ -11,15 +12,20 @@ from typing import Any
 
 import pytest
 from textual import events
+from textual.theme import Theme
 
 from tests.tui.terminal.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage import error_reports
+from tui_gru.engine.config import Config
 from tui_gru.tui import app as app_module
+from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.pilot import headless
+from tui_gru.tui.screenshot import type_keys
 from tui_gru.tui.verbs.line import execute
 
 Reports = Callable[[], list[str]]
@@ -151,6 +157,18 @@ async def test_what_goes_wrong_again_and_again_ends_it_with_one_line(
         await run()
     assert "internal error (ZeroDivisionError: a planted fault); report: " in "".join(capsys.readouterr().err.split("\n"))
     assert len(expected_reports()) == 1
+
+
+async def test_a_pilot_ends_when_its_app_ends(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
+    """An app that fails at its start leaves widgets with messages that nothing handles."""
+    monkeypatch.setattr(Theme, "to_color_system", fail)
+
+    async def type_a_key() -> None:
+        async with headless(make_app(Config.of())) as pilot:
+            await type_keys(pilot, ["s"])
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(type_a_key(), 60)
 
 
 # The reports

@@ -36,12 +36,14 @@ class PromptPilot(Pilot[Result]):
             await self.pause()
 
     async def pause(self, delay: float | None = None) -> None:
-        """Wait `delay` seconds, or until no widget has a message left and everything is drawn."""
+        """Wait `delay` seconds, or until no widget has a message left and everything is drawn, or the app has ended."""
         if delay is not None:
             await super().pause(delay)
             return
         while True:
             await self._rest()
+            if not self.app.is_running:
+                break
             draw_changes(self.app.screen)
             if at_rest(self.app):
                 break

@@ -53,19 +53,21 @@ async def type_keys(pilot: Pilot[None], tokens: Iterable[str]) -> None:
 
 
 async def until_idle(pilot: Pilot[None]) -> None:
-    """Wait until no key waits and no run is active."""
+    """Wait until no key waits and no run is active, or the app has ended."""
 
     def busy() -> bool:
         app = pilot.app
-        return (isinstance(app, TuiGruApp) and app.keyboard.busy) or (isinstance(app.screen, MainScreen) and app.screen.running)
+        return app.is_running and (
+            (isinstance(app, TuiGruApp) and app.keyboard.busy) or (isinstance(app.screen, MainScreen) and app.screen.running)
+        )
 
     await _while(busy)
 
 
 async def until_checked(pilot: Pilot[None]) -> None:
-    """Wait until a running check has ended."""
-    screen = pilot.app.screen
-    await _while(lambda: isinstance(screen, MainScreen) and checking(screen))
+    """Wait until a running check, or the app, has ended."""
+    app = pilot.app
+    await _while(lambda: app.is_running and isinstance(app.screen, MainScreen) and checking(app.screen))
 
 
 async def _while(busy: Callable[[], bool]) -> None:

@@ -61,7 +61,8 @@ class Slopes:
         loss = self._loss(_Probes(self._weights, leaves))
         tensors = [leaf.tensor for leaf in leaves.values()]
         found = torch.autograd.grad(loss.tensor, tensors, allow_unused=True, materialize_grads=True)
-        return {name: gradient.numpy() for name, gradient in zip(places, found, strict=True)}
+        # Of a place without influence, older versions return zeros that require a gradient themselves.
+        return {name: gradient.detach().numpy() for name, gradient in zip(places, found, strict=True)}
 
     def measured(self, where: Mapping[str, Sequence[tuple[int, ...]]], steepest: float) -> dict[str, NDArray[np.float64]]:
         """Return entries of gradients by central finite differences: for each entry the slope and its expected error.

@@ -45,8 +45,11 @@ def drawn_once(app: App[Any]) -> Iterator[None]:
 
 
 def at_rest(app: App[Any]) -> bool:
-    """Return True if the app and the widgets of its screen have no message, and none is being handled."""
-    return not any(map(_busy, (app, *app.screen.walk_children(with_self=True))))
+    """Return True if the app and the widgets of its screen have no message, and none is being handled.
+
+    Widgets of an app that has ended may have messages that nothing will handle.
+    """
+    return not app.is_running or not any(map(_busy, (app, *app.screen.walk_children(with_self=True))))
 
 
 def _busy(node: MessagePump) -> bool:
