@@ -1,15 +1,21 @@
+import contextlib
+import hashlib
 import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import types
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from platformdirs import user_cache_path
 
 ROOT = Path(__file__).parents[2]
+MODELS = Path(__file__).with_name("models.txt")
 
 
 @pytest.fixture
@@ -17,14 +23,47 @@ def random():
     return np.random.default_rng(11)
 
 
+@pytest.fixture(scope="session")
+def model_packages():
+    """Put the packages of `models.txt` on the path, which contain real models.
+
+    What the environment does not have is installed, without its dependencies, into a folder that later runs use as well.
+    """
+    named = [line for line in MODELS.read_text().splitlines() if line and not line.startswith("#")]
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        if [f"{name}=={metadata.version(name)}" for name in (line.partition("==")[0] for line in named)] == named:
+            return
+    version = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
+    folder = user_cache_path("tui-gru", appauthor=False) / f"model-packages-{version}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as room:
+            options = ["--no-deps", "--ignore-requires-python", "--no-compile", "--quiet", "--disable-pip-version-check"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                *options,
+                "--target",
+                f"{room}/packages",
+                "--requirement",
+                str(MODELS),
+            ]
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert ran.returncode == 0, f"the models of the tests could not be downloaded:\n{ran.stderr}"
+            with contextlib.suppress(OSError):  # another worker was sooner
+                os.rename(f"{room}/packages", folder)
+    sys.path.append(str(folder))
+    importlib.invalidate_caches()
+
+
 @pytest.fixture
-def installed():
+def installed(model_packages):
     """Return the folder of an installed package without importing it."""
 
     def folder(package):
-        spec = importlib.util.find_spec(package)
-        assert spec is not None, "run: pip install --no-deps -r tests/interop/models.txt"
-        return Path(spec.submodule_search_locations[0])
+        return Path(importlib.util.find_spec(package).submodule_search_locations[0])
 
     return folder
 
@@ -73,7 +112,7 @@ def keras(tmp_path_factory):
 
 
 @pytest.fixture
-def g2p(monkeypatch):
+def g2p(monkeypatch, model_packages):
     """The package g2p-en, whose NumPy code runs its GRUs; its dictionaries are not loaded."""
     for name, members in {
         "nltk": {"pos_tag": None, "data": types.SimpleNamespace(find=lambda name: None)},
