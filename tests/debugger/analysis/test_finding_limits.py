@@ -518,6 +518,15 @@ def test_a_gate_that_is_shut_by_training_alone_or_in_a_short_run_is_not_found():
     assert not titles(session, "gate-never-opens")
 
 
+@pytest.mark.parametrize(
+    ("kept", "found"), [("z ⊙ h_prev", True), ("h_prev ⊙ z", True), ("h_prev ⊙ z ⊙ z", False), ("z ⊙ (h_prev + 0)", False)]
+)
+def test_a_gate_is_what_the_old_state_is_multiplied_by(kept, found):
+    cell = GATED.replace("z ⊙ h_prev", kept)
+    session = still(cycle(64, LETTERS[:8]), 8, {"Wz": 0.0, "bz": 9.0, "bh": 0.0}, seq_length=8, cell_text=cell)
+    assert bool(titles(session, "gate-never-opens")) == found
+
+
 def varying(spans: Sequence[float], batches: int = 8) -> Session:
     """Return a session on ababab… whose states vary by these spans."""
     weights = [[math.atanh(sign * span / 2) for span in spans] for sign in (1, -1)]
