@@ -40,7 +40,7 @@ KINDS = {
     "lstm": {**SMALL, "cell": "lstm", "layers": 2, "history_memory": 2**19},
     "notebook": {"carry": "notebook", "history_memory": 20_000},
     "amplifying": {**SMALL, **SGD, "seq_length": 32, "learning_rate": 0.01, "history_memory": 2**19},
-    "exploding": {**SMALL, **SGD, "cell_text": RELU, "learning_rate": 1.0, "seed": 4, "history_memory": 2**19},
+    "exploding": {**SMALL, **SGD, "cell_text": RELU, "learning_rate": 2.0, "seed": 5, "history_memory": 2**19},
 }
 TAME = {"tutorial": 1e-4, "float64": 1e-12, "adam": 1e-4, "lstm": 1e-4, "notebook": 1e-4}
 BATCHES = 100
@@ -64,15 +64,17 @@ def run_of(kind, folder):
             weights[name][...] *= 24
     session = Session.on(config, weights=weights, history_memory=memory)
     session.step("batch", 3)
+    session.sample(config.vocabulary[:2], 5, seed=1)
     session.learning = True
     session.step("batch", BATCHES)
-    session.sample(config.vocabulary[:2], 5, seed=1)
     state = next(iter(session.program.model.page.states))
     if state == "h":
         # Each threshold is a value that h takes, so that the last digit decides on a hit there.
         for batch in (7, 20, 33, 46, 61):
             session.seek((batch + 1) * session.program.ticks)
-            session.break_at("h", condition=CONDITION.format(float(session.value("h")[0, 0])), hits="%37")
+            threshold = float(session.value("h")[0, 0])
+            if np.isfinite(threshold):
+                session.break_at("h", condition=CONDITION.format(threshold), hits="%37")
     session.seek(session.newest)
     session.mark("a", "the end")
     stops_of(session)  # counts all hits
@@ -145,10 +147,12 @@ def check_searches(session):
     losses = timeline_of(session).column("loss", 0, 10**9)
     finite = losses[np.isfinite(losses)]
     low = float(np.sort(finite)[len(finite) // 10])
-    session.seek(0)
     ahead, newest = [], session.newest
-    while session.run_until(f"loss <= {low!r} and t >= 0") and session.position <= newest and len(ahead) < 200:
+    session.epochs = newest.epoch + 1  # so that a search for what never comes ends
+    session.seek(0)
+    while session.run_until(f"loss <= {low!r} and t >= 0"):
         ahead.append(session.position.number)
+    session.epochs = None
     session.seek(newest)
     back = []
     while session.run_back_until(f"loss <= {low!r}"):
@@ -184,7 +188,7 @@ def worked_on(session, path):
     again = Session.open(path)
     mine, theirs = portrait(session), portrait(again)
     for key in mine.keys() - {"values", "record"}:
-        assert mine[key] == theirs[key], key
+        assert repr(mine[key]) == repr(theirs[key]), key  # a loss may be NaN
     return again
 
 

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from rich.cells import cell_len
 
+from tui_gru.debugger.checkpoints.divergence import MachineReport
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
@@ -55,6 +58,17 @@ def test_a_branch_is_named_once_there_are_two():
     session.step("batch", -1)
     session.learning = True
     assert f"branch {session.branch}" in line(session.snapshot())
+
+
+def test_the_difference_to_the_machine_that_recorded_has_a_place_on_every_width(moment):
+    tame = MachineReport("recorded on another machine: numbers differ by up to 3e-7", "other machine: 3e-7", False)
+    chaotic = MachineReport("…", "rounding amplified from epoch 3, batch 2", True)
+    for width in (80, 120, 160):
+        assert "other machine: 3e-7" in line(replace(moment("sgd"), machine=tame), width)
+        assert "rounding amplified from epoch 3, batch 2" in line(replace(moment("sgd"), machine=chaotic), width)
+    assert "machine" not in line(moment("sgd"))
+    (badge,) = [each for each in header(P, replace(moment("sgd"), machine=chaotic), 160) if "amplified" in each.text]
+    assert badge.style == P.warning
 
 
 def test_what_is_not_finite_is_a_badge(moment):

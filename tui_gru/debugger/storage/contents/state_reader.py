@@ -244,7 +244,8 @@ class _Reader:
         self._memory.machines = tuple(dict.fromkeys((*self._machines, here)))
         if here == recorded:
             self._memory.restored.numbers(0, record, segment.checkpoints.numbers(0))
-            self._memory.records.clear()
+            if record is not segment.record(0)[1]:
+                self._memory.records.clear()
             self._memory.by_size = BySize(self._config.num_batches, self._config.dtype)
 
     @cached_property
