@@ -29,7 +29,7 @@ FIXED = (
     "edit a value in a step to see its effect within the step"
 )
 CACHED_STEPS = 3  # steps that are cached
-CHECKED = 1 << 28  # bytes of numbers that are compared with their checksums at once, in 0.3 s; others when they are read
+CHECKED = 1 << 26  # bytes of numbers that are compared with their checksums at once, in 0.05 s; others when they are read
 READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
 
 
