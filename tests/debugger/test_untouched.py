@@ -85,6 +85,19 @@ def test_a_log_that_is_empty_is_as_one_that_is_missing(left):
         assert LOST in Session.open(path).notice
 
 
+def test_a_process_that_is_killed_before_the_first_change_has_lost_nothing(tmp_path):
+    session = Session()
+    (tmp_path / "left").mkdir()
+    with closing(session):
+        session.record_to(tmp_path / "math.tui-gru")
+        for each in tmp_path.glob("math*"):
+            shutil.copy(each, tmp_path / "left")
+    with untouched(tmp_path / "left" / "math.tui-gru"):
+        again = Session.open(tmp_path / "left" / "math.tui-gru")
+    assert_same(session, again)
+    assert LOST not in again.notice
+
+
 def test_a_session_at_rest_leaves_no_trace_and_says_nothing(tmp_path):
     session = Session()
     session.save(tmp_path / "math.tui-gru")

@@ -65,6 +65,7 @@ def logs(folder: Path, seed: int, chance: random.Random) -> None:
     session = acted(seed, 0, **{name: chance.choice(values) for name, values in OPTIONS.items()})
     with closing(session):
         session.record_to(folder / "live" / "a.tui-gru")
+        session.step("batch")  # so that there is a log
         for _ in range(chance.choice([3, 30, 300])):
             act(session, chance)
         shutil.copytree(folder / "live", folder / "left")

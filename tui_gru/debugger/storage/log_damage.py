@@ -144,7 +144,8 @@ def damage_of(path: Path, log_path: Path, index: Path) -> LogDamage | None:
     log = _Log(data, page)
     rest = log.frames[log.committed :]
     fitting = [frame for frame in rest if frame.fits(log.salts)]
-    ends, indexed = [frame for frame in fitting if frame.size], _indexed(index, log.salts)
+    ends, found = [frame for frame in fitting if frame.size], frames_indexed(index)
+    indexed = found[0] if found is not None and found[1] == log.salts else None
     if indexed is not None and log.committed >= indexed and log.is_sound and log.starts and ends == fitting[-1:]:
         ends = []  # the last frame was being written over an old one when the process ended
     is_lost = (
@@ -157,8 +158,8 @@ def damage_of(path: Path, log_path: Path, index: Path) -> LogDamage | None:
     return LogDamage(path, len(ends), log) if is_lost else None
 
 
-def _indexed(index: Path, salts: bytes) -> int | None:
-    """Return the number of frames according to the index; None if it is missing, damaged, or of another log."""
+def frames_indexed(index: Path) -> tuple[int, bytes] | None:
+    """Return the number of frames according to the index, and the salts of their log; None if it is missing or damaged."""
     try:
         with index.open("rb") as file:
             first, second = file.read(INDEX_HEADER.size), file.read(INDEX_HEADER.size)
@@ -168,7 +169,7 @@ def _indexed(index: Path, salts: bytes) -> int | None:
         return None
     version, _, _, is_begun, _, _, frames, *_, own, one, two = INDEX_HEADER.unpack(first)
     is_sound = _chained((0, 0), *_sums(first[:40], NATIVE), 5) == (one, two)
-    return int(frames) if version == VERSION and is_begun and own == salts and is_sound else None
+    return (int(frames), bytes(own)) if version == VERSION and is_begun and is_sound else None
 
 
 # SQLite's checksum: for each pair of words, first += word + second, then second += next word + first, modulo 2**32. It is linear,

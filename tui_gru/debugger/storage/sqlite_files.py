@@ -74,7 +74,12 @@ def sizes(path: Path) -> tuple[int, int]:
 
 def log_missing(path: Path) -> bool:
     """Return True if the database was written with a log that is missing: it was copied without the log, or the log was deleted."""
-    return not is_recorded(path) and _in_wal_mode(path) and not _has_entries(_beside(path, LOG))
+    if is_recorded(path) or not _in_wal_mode(path) or _has_entries(_beside(path, LOG)):
+        return False
+    from tui_gru.debugger.storage.log_damage import frames_indexed  # imported late: only needed after a crash
+
+    indexed = frames_indexed(_beside(path, INDEX))
+    return indexed is None or indexed[0] > 0  # otherwise the process was killed before the first change
 
 
 def log_damage(path: Path) -> LogDamage | None:
