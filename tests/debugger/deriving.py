@@ -85,11 +85,33 @@ def rounding(node):
 
 
 def size(node):
-    """Return the sum of the absolute values that are added up in a value; for a rounded number, the number itself."""
-    if node.exact or not node.terms or not node.derivation.adds:
+    """Return the rounding error of a value in units in the last place of 1, at most: for a recorded number, the number itself; for
+    one computed in float64 here and in another dtype by the engine, what its terms can add."""
+    if node.exact or not node.terms:
         return abs(node.value)
-    own = abs(node.value) if node.derivation.kind in FUNCTIONS else 0.0
-    return own + math.fsum(map(size, node.terms))
+    derivation, sizes = node.derivation, [size(term) for term in node.terms]
+    match derivation.kind:
+        case "product" | "quotient" | "power":
+            return abs(node.value) + in_product(derivation, sizes)
+        case "exp":
+            return abs(node.value) * (1 + math.fsum(sizes))
+        case "log" | "sqrt":
+            total = abs(total_of([term.contribution for term in node.terms]))
+            return abs(node.value) + math.fsum(sizes) / max(total if derivation.kind == "log" else abs(node.value), 1e-30)
+    own = abs(node.value) if derivation.kind in FUNCTIONS else 0.0
+    return own + math.fsum(sizes) * (1.0 if derivation.kind in FUNCTIONS else abs(derivation.scale))
+
+
+def in_product(derivation, sizes):
+    """Return what the errors `sizes` of the terms add to a product, a quotient or a power of them."""
+    values = [abs(term.value) for term in derivation.terms]
+    if derivation.kind == "product":
+        each = (math.prod(sizes[i] if i == k else value for i, value in enumerate(values)) for k in range(len(values)))
+        return abs(derivation.scale) * math.fsum(each)
+    left, right = values
+    if derivation.kind == "quotient":
+        return abs(derivation.scale) * (sizes[0] + sizes[1] * left / right) / right if right else 0.0
+    return abs(derivation.scale) * right * sizes[0] * left ** (right - 1) if left else 0.0
 
 
 def allowed(node, dtype):
@@ -100,9 +122,8 @@ def allowed(node, dtype):
         return 16 * eps * max(1.0, *sizes)
     if kind == "sqrt":
         return 16 * eps * math.fsum(sizes) / max(abs(node.value), 1e-30)
-    if kind in ("product", "quotient", "power", "min", "max"):
-        cancelled = sum(size(term) / abs(term.value) for term in node.terms if term.value)
-        return 16 * eps * cancelled * abs(node.value) + 1e-36
+    if kind in ("product", "quotient", "power"):
+        return 16 * eps * (abs(node.value) + in_product(node.derivation, sizes)) + 1e-36
     return 16 * eps * (math.fsum(sizes) * abs(node.derivation.scale) + 1e-30)
 
 

@@ -344,3 +344,61 @@ def test_a_gradient_that_is_the_same_for_all_units_is_explained():
             node = s.explain(name, index)
             assert_adds_up(node, 2, "float64")
             assert node.value == value[index]
+
+
+OWN = {
+    "a softmax inside a line": ("V W", "h = tanh(softmax(h_prev + x V) + x W)"),
+    "a softmax of a product": ("V W U", "h = tanh(h_prev ⊙ softmax(h_prev U + x V) + x W)"),
+    "the input before the state": ("Wf Wg", "f = σ([x, h_prev] Wf)\nh = f ⊙ h_prev + (1 − f) ⊙ tanh([x, h_prev] Wg)"),
+    "the state before the input": ("Wf Wg", "f = σ([h_prev, x] Wf)\nh = f ⊙ h_prev + (1 − f) ⊙ tanh([h_prev, x] Wg)"),
+    "a joined line": ("W U(H H)", "j = [x, h_prev, (p: h_prev U)]\nh = tanh(j W)"),
+    "a weight in a sum over rows": ("W U b", "m = Σ (h_prev + b) over rows\nh = tanh(x W + h_prev U + m)"),
+    "a weight in a sum over rows, and as it is": ("W U b", "h = tanh(x W + h_prev U + b + Σ (h_prev ⊙ b) over rows)"),
+    "a mean of a matrix": ("W U", "h = tanh(x W + h_prev U + mean W over the vocabulary)"),
+    "a mean over the timesteps": ("W U P", "m = mean x over timesteps\nh = tanh(x W + h_prev U + m P)"),
+    "a sum over the timesteps of an expression": ("W P", "h = tanh(x W + h_prev + (Σ (x ⊙ x) over timesteps) P)"),
+    "weights alone, read twice": ("W U b", "a = x W + (p: b ⊙ b)\nh = tanh(a + h_prev U ⊙ p + b)"),
+    "a vector times a matrix": ("W U P", "m = mean h_prev over rows\nh = tanh(x W + h_prev U + m P)"),
+    "a product of weights": ("W(V H) P(H H) U", "h = tanh(x (W P) + h_prev U)"),
+    "a transposed product": ("W P(H H) U(H H)", "h = tanh(x W + h_prev (U P)ᵀ)"),
+}
+
+
+def own(case, **options):
+    parameters, lines = OWN[case]
+    text = f"state h : H\nparameters {parameters}\n{lines}\n"
+    return learning(text=TEXT, cell="own.cell", cell_text=text, **{"seq_length": 3, "learning_rate": 0.3, **options})
+
+
+@pytest.mark.parametrize(
+    ("case", "sizes"), [*((case, (2, 2)) for case in OWN), ("a softmax inside a line", (3, 2)), ("a softmax inside a line", (2, 3))]
+)
+def test_the_lines_of_own_cells_add_up(case, sizes):
+    """Softmaxes inside lines, joins both ways, sums over any axis, gradients that are added once for all timesteps."""
+    session, chance = own(case, hidden_size=sizes[0], batch_size=sizes[1], dtype="float64"), random.Random(case)
+    session.step("batch", 2)
+    for name in (*session.program.deltas, *session.program.values, *(f"d{name}" for name in session.program.parameters)):
+        shape = np.shape(session.value(name))
+        for index in (tuple(0 for _ in shape), tuple(map(chance.randrange, shape))):
+            assert_adds_up(session.explain(name, index), 2, "float64")
+    session.step("op", -session.program.ticks // 3)
+    for name in (name for name in explained(session) if name[0] == "d" and session.value(name) is not None):
+        assert_adds_up(session.explain(name, (0,) * np.ndim(session.value(name))), 2, "float64")
+
+
+def test_a_column_of_a_join_is_called_what_it_counts():
+    session = own("the input before the state", hidden_size=2)
+    session.step("timestep")
+    assert session.explain("Wf", (0, 1)).label == "Wf[“a”, unit 2]"
+    assert session.explain("Wf", (len(session.config.vocabulary) + 1, 0)).label == "Wf[unit 2, unit 1]"
+    (product,) = session.explain("f", (0, 0)).terms
+    assert product.derivation.note == "over characters and units"
+    assert [term.label.rpartition(" at ")[2] for term in product.terms] == ["“a”", "“b”", "“c”", "unit 1", "unit 2"]
+    session = own("the state before the input", hidden_size=2)
+    session.step("timestep")
+    assert [session.explain("Wf", (row, 0)).label for row in (1, 2)] == ["Wf[unit 2, unit 1]", "Wf[“a”, unit 1]"]
+    session = own("a joined line", hidden_size=2)
+    session.step("timestep")
+    assert [session.explain("j", (0, k)).label for k in (2, 3, 4, 5, 6)] == [
+        "j[row 1, “c”]", "j[row 1, unit 1]", "j[row 1, unit 2]", "j[row 1, unit 3]", "j[row 1, unit 4]",
+    ]  # fmt: skip

@@ -6,7 +6,8 @@ import random
 
 
 def random_cell(seed: int) -> str:
-    """The text of a cell with up to two states, lines that read each other, labelled parts, and parameters wherever they fit."""
+    """The text of a cell with up to three states, lines that read each other, parts with and without a name, softmaxes inside
+    lines, joins both ways, sums and means over rows and units, and parameters wherever they fit. Its output can be no state."""
     return _Writer(random.Random(seed)).text()
 
 
@@ -17,23 +18,30 @@ class _Writer:
 
     def text(self) -> str:
         draw = self._draw
-        states = ["h", "c"][: 1 + (draw.random() < 0.4)]
+        states = ["h", "c", "s"][: 1 + (draw.random() < 0.4) + (draw.random() < 0.15)]
         self._values += [f"{state}_prev" for state in states[1:]]
         lines = []
         for i in range(draw.randint(1, 4)):
             label = draw.choice(["", f"way{i}: "])
             lines.append(f"{label}v{i} = h_prev ⊙ 0.5 + {self._sum(2)}")
             self._values.append(f"v{i}")
-        if "c" in states:
-            lines.append(f"keep: c = tanh(c_prev + {self._sum(2)})")
-            self._values.append("c")
+        for state in states[1:]:
+            lines.append(f"keep{state}: {state} = tanh({state}_prev + {self._sum(2)})")
+            self._values.append(state)
         lines.append(f"carry: h = tanh({' + '.join(self._values)} + {self._sum(2)} + {self._weight('x', 'W')})")
+        if draw.random() < 0.35:
+            self._values.append("h")
+            lines.append(f"out: y1 = h + {self._sum(2)}")
         declared = f"parameters {' '.join(self._parameters)}"
         return "\n".join(["reads x", f"state {', '.join(f'{state} : H' for state in states)}", declared, *lines, ""])
 
     def _weight(self, left: str, letter: str) -> str:
         self._parameters.append(f"{letter}{len(self._parameters)}")
         return f"{left} {self._parameters[-1]}"
+
+    def _vector(self) -> str:
+        self._parameters.append(f"b{len(self._parameters)}")
+        return self._parameters[-1]
 
     def _sum(self, depth: int) -> str:
         draw = self._draw
@@ -57,7 +65,7 @@ class _Writer:
         if depth <= 0:
             return draw.choice(self._values)
         less = depth - 1
-        match draw.choices(range(11), [35, 7, 8, 5, 20, 5, 3, 3, 4, 3, 7])[0]:
+        match draw.choices(range(15), [35, 7, 8, 5, 20, 5, 3, 3, 4, 3, 7, 6, 3, 4, 4])[0]:
             case 0:
                 return draw.choice(self._values)
             case 1:
@@ -65,8 +73,7 @@ class _Writer:
             case 2:
                 return self._weight(self._bracket(less), "U")
             case 3:
-                self._parameters.append(f"b{len(self._parameters)}")
-                return self._parameters[-1]
+                return self._vector()
             case 4:
                 return f"{draw.choice(['σ', 'tanh', 'softmax', 'relu', 'clamp', 'tanh', 'σ'])}({self._sum(less)})"
             case 5:
@@ -79,4 +86,23 @@ class _Writer:
                 return f"{self._bracket(less)} / (2 + σ({self._sum(less)}))"
             case 9:
                 return f"(1 − {self._bracket(less)})"
+            case 11:
+                joined = ["x", draw.choice(self._values), *([self._bracket(less)] if draw.random() < 0.3 else [])]
+                draw.shuffle(joined)
+                return self._weight(f"[{', '.join(joined)}]", "J")
+            case 12:
+                inner = f"({draw.choice(self._values)} + {self._vector()})"
+                return f"{draw.choice(['Σ', 'mean'])} {inner} over {draw.choice(['rows', 'units'])}"
+            case 13:  # read by the backward pass, and not recorded under a name
+                return f"{draw.choice(self._values)} ⊙ ({draw.choice(self._values)} {self._matrix()}) ⊙ {self._vector()}"
+            case 14:
+                if draw.random() < 0.5:
+                    return draw.choice(
+                        [f"{draw.choice(self._values)} / (3 + {self._vector()})", f"{self._vector()} / (2 + σ({self._sum(less)}))"]
+                    )
+                return f"softmax({self._vector()} ⊙ {draw.choice(self._values)}) ⊙ σ({self._vector()})"
         return self._bracket(less)
+
+    def _matrix(self) -> str:
+        self._parameters.append(f"M{len(self._parameters)}(H H)")
+        return self._parameters[-1].partition("(")[0]

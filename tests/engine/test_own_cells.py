@@ -26,6 +26,7 @@ CELLS = {
         "a = x W + h_prev U\ne = a − mean a over rows\nv = mean (e ⊙ e) over rows\nh = tanh(e / sqrt(v + 0.1) ⊙ b)"
     ),
     "layer normalization": "a = x W + h_prev U\ne = a − mean a over units\nh = tanh(e / sqrt(mean (e^2) over units + 0.1) ⊙ b)",
+    "a weight in a sum over the rows": "m = Σ (h_prev + b) over rows\nh = tanh(x W + h_prev U + m)",
     "a mean over the timesteps of what is not in the loop": "m = mean x over timesteps\nh = tanh(x W + m P + h_prev U)",
     "a state that nothing in its own line makes": "state c : H\nc = tanh(x W)\nh = tanh(c_prev + h_prev U + c)",
     "a state read twice so that it cancels": "state c : H\nc = tanh(c_prev + x W − c_prev)\nh = tanh(h_prev U + c_prev + c)",
@@ -35,6 +36,9 @@ CELLS = {
     "a weight that is read twice": "z = σ(x W + h_prev U + b)\nh = z ⊙ h_prev + tanh(x W + (z ⊙ h_prev) U + b)",
     "a weight that is squared": "h = tanh(x W + (h_prev U) ⊙ b ⊙ b + b)",
     "a product of weights": "h = tanh(x W + h_prev U + x P)\nk = h (U + U)",
+    "a matrix that is a product of weights": "h = tanh(x W + h_prev (U Q))",
+    "a transposed product of weights": "h = tanh(x W + h_prev (U Q)ᵀ)",
+    "a vector of weights through a matrix, alone": "h = tanh(x W + h_prev U + b Q)",
     "a vector of weights through a matrix": "h = tanh(x W + h_prev U + σ(b) U)",
     "a mean of a matrix of weights": "h = tanh(x W + h_prev U + mean W over the vocabulary)",
     "a vector of weights in a sum over the units": "h = tanh(x W + h_prev U + Σ (b − tanh(h_prev)) over units)",
@@ -78,7 +82,8 @@ CELLS = {
 def cell(lines: str) -> str:
     """Return the text of a cell with a state h and the weights that the lines read."""
     read = [name for name in ("W", "U", "P", "Q", "b") if re.search(rf"\b{name}\b", lines.replace("ᵀ", ""))]
-    axes = {"U": "U(H H)"} if "(p: h_prev U)" in lines or "s = a U" in lines else {}
+    unclear = "(p: h_prev U)", "s = a U", "(U Q)", "b Q"
+    axes = {"U": "U(H H)", "Q": "Q(H H)"} if any(each in lines for each in unclear) else {}
     return f"state h : H\nparameters {' '.join(axes.get(name, name) for name in read)}\n{lines}\n"
 
 
@@ -122,6 +127,26 @@ def test_a_cycle_through_both_directions_is_refused():
         EquationError, match=r"^mine.cell:4:1: s depends on a state of the timestep before and on one of the timestep after$"
     ):
         own(cell(lines))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "softmax(mean h_prev over units)",
+            "3:10: a softmax is taken along the units, but mean hₜ₋₁ over the units is (B) and has no",
+        ),
+        ("softmax(mean mean h_prev over rows over units)", "over the units is a number and has no units"),
+        (
+            "h_prev (P ⊙ U)",
+            "3:17: U is (H), P is (H, H); which H is meant is ambiguous: write the axes of its parameters, as in U(H H)",
+        ),
+    ],
+)
+def test_what_has_no_clear_axis_is_refused(line, message):
+    with pytest.raises(EquationError) as error:
+        own(f"state h : H\nparameters W P(H H) U\nh = tanh({line} + x W + h_prev P + U)")
+    assert message in str(error.value)
 
 
 def test_an_axis_without_a_size_is_refused():

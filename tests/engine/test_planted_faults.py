@@ -300,7 +300,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         "key=lambda at: (at[0], at[1] != default, at[1])",
         "key=lambda at: (-at[0], at[1] != default, at[1])",
     ),
-    "a segment never ends": (segments, "(above + (other != way) for above, other in found)", "(above for above, other in found)"),
+    "a segment never ends": (segments, "above + (other != way or name in complete)", "above"),
     # the code
     "operands change places": (
         emission,

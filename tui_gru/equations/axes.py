@@ -175,6 +175,12 @@ class _Inference:
                 return (*inner[0][:-1], "+".join(last))
             case e.Slice(argument=argument, axes=axes):
                 return (*self._infer(argument)[:-1], "+".join(axes))
+            case e.Apply(function="softmax", parts=(argument,)):
+                axes = self._infer(argument)
+                if not axes or axes[-1] in ("T", "B"):
+                    what = f"{self._text(argument)} is {self._axes(axes)} and has no units"
+                    raise self._error(node, f"a softmax is taken along the units, but {what}")
+                return axes
         return self._elementwise(node, [(child, self._infer(child)) for child in node.children])
 
     def _named(self, node: Expression, name: str, matrix: bool) -> Axes:
@@ -227,6 +233,11 @@ class _Inference:
             rest = iter(together)
             if not all(self._root(axis) in rest for axis in axes):  # the axes are in another order, as in (V, H) and (H, V)
                 raise self._misfit(node, (operand, axes, ""), (widest, of_widest, ""))
+            known = [self._root(axis) for axis in axes]
+            if known and (twice := next((axis for axis in known if known.count(axis) < together.count(axis)), None)) is not None:
+                what = f"{self._text(operand)} is {self._axes(axes)}, {self._text(widest)} is {self._axes(of_widest)}"
+                cure = f"write the axes of its parameters, as in U({twice} {twice})"
+                raise self._error(node, f"{what}; which {twice} is meant is ambiguous: {cure}")
         return together
 
     def _reduced(self, node: Expression, inner: Axes, over: str) -> Axes:

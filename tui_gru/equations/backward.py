@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -78,6 +78,16 @@ def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
     return _Derivation(page, axes).backward if page.lines else Backward((), (), {})
 
 
+def of_each_timestep(node: Expression, named: Callable[[str], Axes]) -> bool:
+    """Return True if a term of a gradient is the contribution of one timestep, False if it is the whole sum."""
+    return any(
+        part.all_timesteps
+        if isinstance(part, e.Reduce)
+        else isinstance(part, e.Product) and isinstance(part.left, e.Transpose) and "T" in axes_of(part.left.argument, named)
+        for part in node.walk()
+    )
+
+
 def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]]:
     """Return the lines and their labelled parts as steps, in the order of computation, and the complete labelled parts by label."""
     steps: list[Step] = []
@@ -98,6 +108,25 @@ def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]
         formula = taken_apart(line.formula, number, whole=True)
         steps.append(Step(line.target, formula, number, False))
     return steps, parts
+
+
+def mixed(page: Page, axis: str) -> frozenset[str]:
+    """Return the names whose value in one row (axis B), or at one timestep (T), depends on other rows, or on all timesteps."""
+    formulas = {step.name: step.formula for step in steps_of(page.lines)[0]}
+    reads = {name: {*formula.names()} for name, formula in formulas.items()}
+    reads |= {page.before(state): {state} for state in page.states}
+
+    def mixes(node: Expression) -> bool:
+        if axis == "B" and isinstance(node, e.Product):
+            return any(name not in page.parameters for name in node.right.names())
+        return isinstance(node, e.Reduce) and node.over == axis
+
+    found = {name for name, formula in formulas.items() if any(map(mixes, formula.walk()))}
+    size = -1
+    while size < len(found):
+        size = len(found)
+        found |= {name for name, read in reads.items() if not found.isdisjoint(read)}
+    return frozenset(found)
 
 
 class _Derivation:
@@ -218,20 +247,31 @@ class _Derivation:
         """
         passed: list[tuple[str, Expression]] = []
 
+        def as_computed(part: Expression) -> Expression:
+            # With carry `notebook` an earlier batch is differentiated at the values that it computed, while a weight itself is
+            # today's. So a part that reads weights must not be computed again.
+            if isinstance(part, Name) or not any(name in self._page.parameters for name in part.names()):
+                return part
+            if isinstance(part, e.Transpose):
+                return e.Transpose(as_computed(part.argument))
+            return part if self._is_weight(part) else e.Activation(part, self._axes_of(part))
+
         def propagate(node: Expression, a: Expression, value: Expression) -> None:
             if isinstance(node, Name):
                 if node.name not in self._constant:
                     passed.append((node.name, a))
                 return
             if (fused := self._log_of_softmax(node, a)) is not None:
-                propagate(*fused)
+                under, given = fused
+                propagate(under, given, as_computed(under))
                 return
             own = self._axes_of(node)
-            for child, given in zip(node.children, self._rule(step, node, a, value, own), strict=True):
+            operands = node.with_children(tuple(map(as_computed, node.children))) if node.children else node
+            for child, given in zip(node.children, self._rule(step, operands, a, value, own), strict=True):
                 if any(name not in self._constant for name in child.names()):
                     elementwise = not isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce)
                     lacking = [axis for axis in own if axis not in self._axes_of(child)] if elementwise else []
-                    propagate(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), child)
+                    propagate(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), as_computed(child))
 
         propagate(step.formula, gradient, Name(step.name))
         return passed
@@ -251,6 +291,9 @@ class _Derivation:
                 return tuple(slices)
             case e.Product() | e.Transpose():
                 a = self._spread(a, own)
+            case e.Quotient(left=left, right=right) if self._is_weight(left) or self._is_weight(right):
+                # Not from the quotient, which an earlier batch computed with another weight (carry `notebook`).
+                return e.Quotient(a, right), e.Negative(e.Quotient(e.Times((a, left)), e.Power(right, e.number(2))))
         found = handed_back(node, a, value)
         if found is None:
             word = getattr(node, "function", type(node).__name__.lower())
@@ -258,9 +301,8 @@ class _Derivation:
             raise EquationError(f"{word} has no derivative here, so the backward pass cannot be derived", node.span or line.span)
         return found
 
-    def _log_of_softmax(self, node: Expression, a: Expression) -> tuple[Expression, Expression, Expression] | None:
-        """Return, for the log of a softmax, the argument of the softmax, its gradient (rule 3), and its value; None for any other
-        node."""
+    def _log_of_softmax(self, node: Expression, a: Expression) -> tuple[Expression, Expression] | None:
+        """Return, for the log of a softmax, the argument of the softmax and its gradient (rule 3); None for any other node."""
         if not isinstance(node, e.Apply) or node.function != "log" or not isinstance(node.argument, Name):
             return None
         step = self._step.get(node.argument.name)
@@ -268,7 +310,7 @@ class _Derivation:
             return None
         total = self._total(a, self._axes[step.name][-1])
         under = step.formula.argument
-        return under, e.Sum((a, e.Negative(e.Times((node.argument, total))))), under
+        return under, e.Sum((a, e.Negative(e.Times((node.argument, total)))))
 
     def _total(self, a: Expression, axis: str) -> Expression:
         """Return the sum of a gradient over an axis; a one-hot row sums to 1."""
@@ -288,7 +330,8 @@ class _Derivation:
             a = e.Reduce(a, "sum", "B", all_timesteps=True)
             lacking = [axis for axis in lacking if axis not in ("T", "B")]
         for axis in lacking:
-            a = self._sum_over(a, axis)
+            whole = is_weight and axis == "T" and axis in self._axes_of(a)
+            a = e.Reduce(a, "sum", axis, all_timesteps=True) if whole else self._sum_over(a, axis)
         return a
 
     def _sum_over(self, a: Expression, axis: str) -> Expression:
@@ -303,6 +346,12 @@ class _Derivation:
 
     def _only_parameters(self, node: Expression) -> bool:
         return all(name in self._page.parameters for name in node.names())
+
+    def _is_weight(self, node: Expression) -> bool:
+        """Return True for a weight, also a negated one."""
+        while isinstance(node, e.Negative):
+            node = node.argument
+        return isinstance(node, Name) and node.name in self._page.parameters
 
     def _axes_of(self, node: Expression) -> Axes:
         return axes_of(node, self._axes_of_name)

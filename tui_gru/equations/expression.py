@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -131,7 +131,8 @@ class Slice(_One):
 
 @dataclass(frozen=True)
 class Reduce(_One):
-    """A sum or mean along one axis. With `all_timesteps` it sums over the rows of all timesteps."""
+    """A sum or mean along one axis. With `all_timesteps` it also sums over the timesteps, which is not written: a gradient is
+    written as the contribution of one timestep."""
 
     kind: str
     over: str
@@ -143,6 +144,12 @@ class Spread(_One):
     """A value broadcast to more axes. The text of the formula does not show the broadcast."""
 
     axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Activation(Spread):
+    """A part of a forward line that reads weights and has no name, as the backward pass reads it: with the value that the forward
+    pass computed. `axes` are its own axes."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,11 @@ class Apply(_Many):
         return self.parts[0]
 
 
+def is_unwritten(node: Expression) -> bool:
+    """Return True for the sum over the timesteps that `+=` stands for."""
+    return isinstance(node, Reduce) and node.over == "T" and node.all_timesteps
+
+
 def apply(function: str, *arguments: Expression) -> Apply:
     """Return a function applied to its arguments."""
     return Apply(arguments, function)
@@ -208,6 +220,13 @@ def transpose(node: Expression) -> Expression:
 def unlabelled(node: Expression) -> Expression:
     """Return the same tree without labels."""
     return plain(node).with_children(tuple(map(unlabelled, node.children))) if node.children else plain(node)
+
+
+def written_out(node: Expression, parts: Mapping[str, Expression]) -> Expression:
+    """Return the same tree without labels, and with each of `parts`, by label, in the place of its name."""
+    if isinstance(node, Name) and node.name in parts:
+        node = parts[node.name]
+    return plain(node).with_children(tuple(written_out(child, parts) for child in node.children)) if node.children else plain(node)
 
 
 def plain(node: Expression) -> Expression:

@@ -26,8 +26,8 @@ def latex_text(words: str) -> str:
 
 def binds(node: Expression) -> int:
     """Return the precedence of a node, from 1 (a sum) to 4 (a name)."""
-    if isinstance(node, e.Spread):
-        return binds(node.argument)
+    if isinstance(node, e.Spread) or e.is_unwritten(node):
+        return binds(node.children[0])
     return _BINDS.get(type(node), 4)
 
 
@@ -103,6 +103,8 @@ class Writer:
             case e.Slice(argument=argument, before=before, axes=axes):
                 start = "+".join(before)
                 return f"{self._inside(argument, 4)}[{start or '0'}:{'+'.join((*before, *axes))}]"
+            case e.Reduce(argument=argument) if e.is_unwritten(node):
+                return self.text(argument)
             case e.Reduce(argument=argument, kind=kind, over=over):
                 return f"{'Σ' if kind == 'sum' else 'mean'} {self._inside(argument, 3)} over {over_words(over)}"
             case e.Apply(parts=parts, function=function):
@@ -140,6 +142,8 @@ class Writer:
                 return r"\left[" + r",\; ".join(map(self.latex, parts)) + r"\right]"
             case e.Slice(argument=argument, before=before, axes=axes):
                 return rf"{{{self._inside(argument, 4, latex=True)}}}_{{[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]}}"
+            case e.Reduce(argument=argument) if e.is_unwritten(node):
+                return self.latex(argument)
             case e.Reduce(argument=argument, kind=kind, over=over):
                 sign = r"\sum" if kind == "sum" else r"\operatorname{mean}"
                 return rf"{sign}_{{\text{{{over_words(over)}}}}} {self._inside(argument, 3, latex=True)}"

@@ -33,7 +33,7 @@ CACHED_BATCHES = 2  # batches whose deltas are cached; a gradient flows from one
 
 class CarriedGradient:
     """The earlier batches of one batch. `here` is the moment at which its gradient is complete; `node` gives the node of a number,
-    `part` the derivation of a recorded part of a line.
+    `part` the derivation of a recorded part of a line, `activation` that of a part of a forward line without a name.
 
     Of each earlier batch, only the gradients that enter it, (B, ·), are kept; its deltas are computed on demand.
     """
@@ -44,13 +44,14 @@ class CarriedGradient:
         here: Moment,
         node: Callable[[ValueRef, int], Node],
         part: Callable[[Expression, str, Index, int, int], Derivation],
+        activation: Callable[[Expression, Index, int, int], Derivation],
         monitor: Monitor | None = None,
     ) -> None:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
         self._stored = timeline.earlier(here.position.number, monitor)
         self._flows: list[list[Array]] = []  # by batch: the gradients of its states
         self._moment_of = lru_cache(maxsize=CACHED_BATCHES)(self._compute_moment)
-        self._lines = TermBuilder(here.program, self._moment_at, self._term, part)
+        self._lines = TermBuilder(here.program, self._moment_at, self._term, part, activation)
 
     def terms(self, line: str, index: Index) -> tuple[Node, ...]:
         """Return the contribution of each earlier batch to entry `index` of the gradient `line` (dUz), latest batch first.
@@ -79,17 +80,10 @@ class CarriedGradient:
         """Return the contributions of the timesteps of one earlier batch, last timestep first."""
         formula, text = self._program.made_by(line)
 
-        def share(t: int) -> Node:
-            value = float(self._lines.numbers(self._end(batch), t).value(formula, index))
-            return Node(
-                f"t {t + 1}",
-                value,
-                lambda: replace(self._lines.formula(formula, index, self._end(batch), t), formula=text),
-                latex=rf"\left({self._program.writer.latex(formula)}\right)_{{t={t + 1}}}",
-            )
-
         def shares() -> tuple[Node, ...]:
-            return tuple(share(t) for t in reversed(range(self._program.seq_length)))
+            timesteps = reversed(range(self._program.seq_length))
+            made = self._lines.shares(formula, index, self._end(batch), timesteps, lambda own, _: replace(own, formula=text))
+            return tuple(made)
 
         return Derivation("sum", shares, note="from its recorded values and the current weights")
 
@@ -138,6 +132,9 @@ class CarriedGradient:
             next(gains_of_earlier(self._here.record, self._flows[k], Earlier([stored], scratch)))
         record = stored.copy()
         record.take_deltas(scratch)
+        for name in self._program.names_of(Kind.DELTA):
+            if record.compiled.is_zero_in_earlier(name):  # not computed; its memory can hold a part of its line
+                record.array(name).fill(0)
         record.before = self._here.record.before
         return Moment(self._program, position_of(self._program, self._end(batch)), record, self._here.vocabulary)
 

@@ -49,8 +49,8 @@ def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
     """
     match node:
         case e.Sum(parts=parts):
-            return _listed("sum", *(_signed(part, node, index, numbers) for part in parts))
-        case e.Negative(argument=e.Reduce() as inner):
+            return _listed("sum", *(signed(part, node, index, numbers) for part in parts))
+        case e.Negative(argument=e.Reduce() as inner) if not e.is_unwritten(inner):
             made = _reduced(inner, index, numbers)
             return made._replace(scale=-made.scale)
         case e.Negative(argument=argument):
@@ -66,9 +66,11 @@ def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
         case e.Product(left=e.Transpose(argument=Name(name=name)), right=right) if numbers.is_one_hot(name):
             rows = [int(row) for row in np.flatnonzero(numbers.read(name)[:, index[0]])]
             return Terms("sum", len(rows), lambda k: (Factor(right, (rows[k], index[1])),), "rows that read it")
+        case e.Product(left=e.Transpose(argument=left), right=right) if numbers.is_vector(left):
+            return _listed("product", Factor(left, index[:1]), Factor(right, index[1:]))
         case e.Product(left=left, right=right):
             count = numbers.shape(right)[0]
-            return Terms("sum", count, lambda k: (Factor(left, (index[0], k)), Factor(right, (k, index[1]))), "an axis")
+            return Terms("sum", count, lambda k: (Factor(left, (*index[:-1], k)), Factor(right, (k, index[-1]))), "an axis")
         case e.Transpose(argument=argument):
             return terms_of(argument, index[::-1], numbers)
         case e.Spread(argument=argument):
@@ -79,11 +81,12 @@ def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
             start = sum(numbers.size(axis) for axis in before)
             return _listed("copy", Factor(argument, (*index[:-1], index[-1] + start)))
         case e.Apply(function="softmax", parts=(argument,)):
-            return Terms("softmax", numbers.shape(argument)[-1], lambda k: (Factor(argument, (*index[:-1], k)),), "the vocabulary")
+            over = over_words(numbers.axes(argument)[-1])
+            return Terms("softmax", numbers.shape(argument)[-1], lambda k: (Factor(argument, (*index[:-1], k)),), over)
         case e.Apply(function=("min" | "max") as function, parts=parts):
             return _listed(function, *(Factor(part, numbers.index_of(part, node, index)) for part in parts))
         case e.Apply(function=function, parts=(argument,)):
-            return _listed(function, *(_signed(part, node, index, numbers) for part in argument.terms))
+            return _listed(function, *(signed(part, node, index, numbers) for part in argument.terms))
         case e.Reduce():
             return _reduced(node, index, numbers)
         case e.Number() | e.Size():
@@ -93,7 +96,8 @@ def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
     raise TypeError(node)
 
 
-def _signed(part: Expression, node: Expression, index: Index, numbers: Numbers) -> Factor:
+def signed(part: Expression, node: Expression, index: Index, numbers: Numbers) -> Factor:
+    """Return the entry of a term of a sum, which can lack axes of the sum `node`, with its sign."""
     at = numbers.index_of(part, node, index)
     return Factor(part.argument, at, -1) if isinstance(part, e.Negative) and not part.label else Factor(part, at)
 
@@ -115,11 +119,14 @@ def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Fa
 
 def _reduced(node: e.Reduce, index: Index, numbers: Numbers) -> Terms:
     argument, over = node.argument, node.over
-    count = numbers.program.seq_length if over == "T" else numbers.shape(argument)[0 if over == "B" else -1]
+    if e.is_unwritten(node):
+        return terms_of(argument, index, numbers)
+    at = 0 if over == "T" else numbers.axes(argument).index(over)
+    count = numbers.program.seq_length if over == "T" else numbers.shape(argument)[at]
 
     def term(k: int) -> Term:
         if over == "T":
             return (Factor(argument, index, t=k),)
-        return (Factor(argument, (k, *index) if over == "B" else (*index, k)),)
+        return (Factor(argument, (*index[:at], k, *index[at:])),)
 
     return Terms("sum", count, term, over_words(over), 1 / (1 if node.kind == "sum" else count))

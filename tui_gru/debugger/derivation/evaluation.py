@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.engine.running.weights import Array
@@ -55,7 +56,10 @@ class Numbers:
             return self.moment.record.before.updates + 1
         if name == GRADIENTS:  # of all parameters: their norms, whose squares sum to the square of the whole norm
             return self._norms
-        return self.moment.value(name, self.t if t is None else t)
+        value = self.moment.value(name, self.t if t is None else t)
+        if value is None and self.program.names[name].kind is Kind.INPUT:  # in a sum over the timesteps, before its own begins
+            value = self.moment.record.array(name)[self.t if t is None else t]
+        return value
 
     @cached_property
     def _norms(self) -> Array:
@@ -90,6 +94,10 @@ class Numbers:
 
         return tuple(axis for axis in axes_of(node, named) if axis != "T")
 
+    def is_vector(self, node: Expression) -> bool:
+        """Return True if an expression has one axis at one timestep, so that its transpose times a vector is no sum."""
+        return len(self.axes(node)) == 1
+
     def shape(self, node: Expression) -> tuple[int, ...]:
         """Return the shape of an expression's value at one timestep."""
         return tuple(map(self.size, self.axes(node)))
@@ -115,8 +123,10 @@ class Numbers:
                 return float(math.prod(map(self.size, axes)))
             case e.Transpose(argument=argument):
                 return np.transpose(self.value(argument, index[::-1]))
+            case e.Product(left=e.Transpose(argument=left), right=right) if self.is_vector(left):
+                return np.multiply.outer(self.value(left, index[:1]), self.value(right, index[1:]))
             case e.Product(left=left, right=right):
-                return self.value(left, (index[0], EVERY)) @ self.value(right, (EVERY, index[1]))
+                return self.value(left, (*index[:-1], EVERY)) @ self.value(right, (EVERY, index[-1]))
             case e.Negative(argument=argument):
                 return -self.value(argument, index)
             case e.Reduce():
@@ -128,10 +138,12 @@ class Numbers:
                 start = sum(map(self.size, before))
                 whole = self.value(argument, (*index[:-1], EVERY))
                 return whole[..., start : start + sum(map(self.size, axes))][..., index[-1]]
-            case e.Apply(function="softmax", parts=(argument,)):
+            case e.Activation(argument=argument):
+                return self.value(argument, index) if argument.label else self._at(self._activation(argument), index)
+            case e.Apply(function="softmax", parts=(argument,)):  # of each row
                 logits = np.asarray(self.value(argument, (*index[:-1], EVERY)))
-                powers = np.exp(logits - logits.max())
-                return (powers / powers.sum())[index[-1]]
+                powers = np.exp(logits - logits.max(-1, keepdims=True))
+                return (powers / powers.sum(-1, keepdims=True))[..., index[-1]]
         values = [self.value(child, self.index_of(child, node, index)) for child in node.children]
         if any(isinstance(i, slice) for i in index):
             values = self._aligned(node, values, index)
@@ -173,10 +185,19 @@ class Numbers:
         return np.asarray(found, np.float64) if isinstance(found, np.ndarray) else float(found)
 
     def _reduced(self, node: e.Reduce, index: Index) -> Any:
+        if e.is_unwritten(node):
+            return self.value(node.argument, index)
         if node.over == "T":
-            assert isinstance(node.argument, Name)
-            terms = np.array([self.read(node.argument.name, t) for t in range(self.program.seq_length)], np.float64)
+            terms = np.array([Numbers(self.moment, t).value(node.argument, index) for t in range(self.program.seq_length)])
+            axis = 0
         else:
-            terms = np.asarray(self.value(node.argument, (EVERY, *index) if node.over == "B" else (*index, EVERY)))
-        axis = 0 if node.over == "B" else -1
+            at = self.axes(node.argument).index(node.over)
+            terms = np.asarray(self.value(node.argument, (*index[:at], EVERY, *index[at:])))
+            axis = sum(isinstance(i, slice) for i in index[:at])
         return terms.sum(axis) if node.kind == "sum" else terms.mean(axis)
+
+    def _activation(self, part: Expression) -> Any:
+        """Return the stored value of a part of a forward line that has no name."""
+        operation = self.program.config.compiled.schedule.activation(part)
+        array = self.moment.record.slot(operation.memory, operation.half)
+        return array[self.t] if operation.timed else array

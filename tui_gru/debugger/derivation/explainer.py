@@ -14,7 +14,6 @@ from tui_gru.debugger.derivation.evaluation import Index
 from tui_gru.debugger.derivation.manual_edits import ManualEdits
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given, total_of
 from tui_gru.debugger.derivation.term_builder import TermBuilder
-from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.program.naming import no_entry, shown_char, spoken
 from tui_gru.debugger.program.position import in_words
@@ -43,9 +42,9 @@ class Explainer:
         self._after = lru_cache(maxsize=16)(partial(timeline.moment, monitor=monitor))
         self._before = lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
-        self._lines = TermBuilder(timeline.program, self._before, self._node_as_read, self._part_as_read)
+        self._lines = TermBuilder(timeline.program, self._before, self._node_as_read, self._part_as_read, self._activation)
         # Reads numbers as of a tick; for a line of the update, the tick before it.
-        self._after_lines = TermBuilder(timeline.program, self._after, self._not_updated, self._part)
+        self._after_lines = TermBuilder(timeline.program, self._after, self._not_updated, self._part, self._activation)
 
     def explain(self, number: ValueRef) -> Node:
         """Return the derivation of a number. Raises `TuiGruError` if the number does not exist at that place."""
@@ -85,7 +84,8 @@ class Explainer:
     def _value(self, number: ValueRef) -> Any:
         moment = self._moment(number)
         value = moment.value(number.name, number.t)
-        if value is None and self._program.names[number.name].kind is Kind.STATE:  # edited before the timestep that reads it begins
+        # A state that is edited before the timestep that reads it begins; an input of a sum over the timesteps.
+        if value is None and self._program.names[number.name].kind in (Kind.STATE, Kind.INPUT):
             value = moment.record.array(number.name)[self._t(number)]
         return value
 
@@ -176,6 +176,15 @@ class Explainer:
         if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
         return self._lines.formula(part if part.children else e.plain(part), number.index, tick, self._t(number))
+
+    def _activation(self, part: Expression, index: Index, tick: int, t: int) -> Derivation:
+        """Return the derivation of a part of a forward line that has no name, from what the line read when it was executed."""
+        schedule = self._program.config.compiled.schedule
+        line = schedule.phases["forward"].lines[schedule.activation(part).line]
+        offset = self._program.tick_of(line.target, t)
+        assert offset is not None
+        at = self._batch_of(tick) * self._program.ticks + offset
+        return replace(self._lines.formula(part, index, at, t), tick=at)
 
     def _computed_at(self, number: ValueRef) -> int:
         """Return the tick at which the line of a number was executed."""
@@ -286,7 +295,16 @@ class Explainer:
         if program.earlier and offset >= program.backward_end:
             tick = complete
             earlier = self._earlier(tick).terms(number.name, number.index)
-        terms = [self._share(line, number.index, tick, block.timestep(step)) for step in range(done)]
+        assert line.formula is not None
+        if not block.way and not earlier:
+            return replace(
+                self._lines.formula(line.formula, number.index, tick, program.seq_length - 1), tick=tick, formula=line.text
+            )
+
+        def expanded(made: Derivation, t: int) -> Derivation:
+            return replace(made, tick=batch * program.ticks + (program.tick_of(line.target, t) or 0), formula=line.text)
+
+        terms = self._lines.shares(line.formula, number.index, tick, map(block.timestep, range(done)), expanded)
         if earlier:
             every = Derivation("sum", earlier, note="the gradient continues through the epoch's earlier batches")
             label = "earlier batches"
@@ -294,20 +312,10 @@ class Explainer:
             terms.append(Node(label, value, lambda: every, latex=rf"\text{{{label}}}"))
         return Derivation("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
 
-    def _share(self, line: Line, index: Index, tick: int, t: int) -> Node:
-        assert line.formula is not None
-        value = float(self._lines.numbers(tick, t).value(line.formula, index))
-        at = self._batch_of(tick) * self._program.ticks + (self._program.tick_of(line.target, t) or 0)
-
-        def expand() -> Derivation:
-            assert line.formula is not None
-            return replace(self._lines.formula(line.formula, index, tick, t), tick=at, formula=line.text)
-
-        return Node(f"t {t + 1}", value, expand, latex=rf"\left({self._program.writer.latex(line.formula)}\right)_{{t={t + 1}}}")
-
     def _earlier_batches(self, tick: int) -> CarriedGradient:
         """Return the earlier batches of the batch whose gradient is complete at `tick`."""
-        return CarriedGradient(self._timeline, self._before(tick), self._node_of_earlier, self._part, self._monitor)
+        here = self._before(tick)
+        return CarriedGradient(self._timeline, here, self._node_of_earlier, self._part, self._activation, self._monitor)
 
     def _node_of_earlier(self, number: ValueRef, sign: int) -> Node:
         """Return a number of an earlier batch as of its end; of the batch whose gradient continues, as the line read it."""

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 
-from tui_gru.debugger.derivation.entries import Term, terms_of
+from tui_gru.debugger.derivation.entries import Term, signed, terms_of
 from tui_gru.debugger.derivation.evaluation import EVERY, Index, Numbers
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
-from tui_gru.debugger.program.naming import character, index_in_words
+from tui_gru.debugger.program.names import Kind, counted
+from tui_gru.debugger.program.naming import axis_index_in_words, character
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.equations import expression as e
+from tui_gru.equations.backward import of_each_timestep
 from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.writing import over_words
 
 
 class TermBuilder:
     """Builds terms from the formulas of the program. `moment` gives the moment at a tick, `node` the node of a number with a sign.
 
-    `part` gives the derivation of an entry of a labelled part, from the part, its name, the index, the tick and the timestep.
+    `part` gives the derivation of an entry of a labelled part, from the part, its name, the index, the tick and the timestep;
+    `activation` that of a part of a forward line without a name, which a line of the backward pass reads.
     """
 
     def __init__(
@@ -31,8 +34,10 @@ class TermBuilder:
         moment: Callable[[int], Moment],
         node: Callable[[ValueRef, int], Node],
         part: Callable[[Expression, str, Index, int, int], Derivation],
+        activation: Callable[[Expression, Index, int, int], Derivation],
     ) -> None:
-        self._program, self._moment, self._node, self._part = program, moment, node, part
+        self._program, self._moment, self._node = program, moment, node
+        self._part, self._activation = part, activation
         self._writer, self._vocabulary = program.writer, program.config.vocabulary
 
     def numbers(self, tick: int, t: int) -> Numbers:
@@ -43,19 +48,54 @@ class TermBuilder:
         """Return the derivation of one entry of an expression."""
         numbers = self.numbers(tick, t)
         match node:
+            case e.Activation(argument=argument) if not node.label:
+                return self.formula(argument, index, tick, t) if argument.label else self._activation(argument, index, tick, t)
             case e.Apply(function="softmax"):
                 return self._softmax(node, index, tick, t)
             case e.Apply(function="log", parts=(Name(name=name),)) if self._softmax_of(name) is not None:
                 return self._log_of_softmax(node, name, index, tick, t)
         made = terms_of(node, index, numbers)
-        terms = tuple(self._term(node, made.term(k), k, tick, t) for k in range(made.size))
+        terms = tuple(self._term(node, made.term(k), k, numbers, tick) for k in range(made.size))
         return self._noted(node, index, Derivation(made.kind, terms, made.scale), numbers)
 
-    def _term(self, node: Expression, term: Term, k: int, tick: int, t: int) -> Node:
-        nodes = [self.entry(part.formula, part.at, tick, t if part.t is None else part.t, part.sign) for part in term]
+    def shares(
+        self,
+        formula: Expression,
+        index: Index,
+        tick: int,
+        timesteps: Iterable[int],
+        expanded: Callable[[Derivation, int], Derivation],
+    ) -> list[Node]:
+        """Return what each timestep adds to one entry of a gradient, then what is added once for all timesteps.
+
+        `expanded` completes the derivation of the share of a timestep.
+        """
+        named = self._program.config.compiled.schedule.named
+        timed, once = list[Expression](), list[Expression]()
+        for term in (formula,) if formula.label else formula.terms:
+            (timed if of_each_timestep(term, lambda name: named[name].axes) else once).append(term)
+        each = e.Sum(tuple(timed)) if len(timed) > 1 else next(iter(timed), formula)
+
+        def share(t: int) -> Node:
+            numbers = self.numbers(tick, t)
+            at = numbers.index_of(each, formula, index)
+            latex = rf"\left({self._writer.latex(each)}\right)_{{t={t + 1}}}"
+            value = float(numbers.value(each, at))
+            return Node(f"t {t + 1}", value, lambda: expanded(self.formula(each, at, tick, t), t), latex=latex)
+
+        last = self._program.seq_length - 1
+        whole = [signed(term, formula, index, self.numbers(tick, last)) for term in once]
+        return [
+            *(share(t) for t in (timesteps if timed else ())),
+            *(self.entry(part.formula, part.at, tick, last, part.sign) for part in whole),
+        ]
+
+    def _term(self, node: Expression, term: Term, k: int, numbers: Numbers, tick: int) -> Node:
+        nodes = [self.entry(part.formula, part.at, tick, numbers.t if part.t is None else part.t, part.sign) for part in term]
         if len(nodes) == 2:
-            assert isinstance(node, e.Product)
-            return _times((nodes[0], nodes[1]), f"{self._writer.text(node)} at {self._said(self._inner(node.left), k)}")
+            while not isinstance(node, e.Product):  # a transposed product
+                (node,) = node.children
+            return _times((nodes[0], nodes[1]), f"{self._writer.text(node)} at {self._said(node.left, k, numbers)}")
         return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
     def _noted(self, node: Expression, index: Index, made: Derivation, numbers: Numbers) -> Derivation:
@@ -64,15 +104,16 @@ class TermBuilder:
             case e.Transpose(argument=argument):
                 return self._noted(argument, index[::-1], made, numbers)
             case e.Product(left=Name(name=name), right=right) if numbers.is_one_hot(name):
-                pick = made.terms[0].number
-                assert pick is not None
-                char = character(pick.index[0], self._vocabulary)
-                return replace(made, note=f"{char} picks row {pick.index[0] + 1} of {self._writer.text(right)}")
+                pick = int(numbers.read(name)[index[0]].argmax())
+                picks = f"{character(pick, self._vocabulary)} picks row {pick + 1} of {self._writer.text(right)}"
+                return replace(made, note=picks)
             case e.Product(left=e.Transpose(argument=Name(name=name))) if numbers.is_one_hot(name):
                 return made if made.terms else given(f"no row reads {character(index[0], self._vocabulary)} at this timestep")
-            case e.Product(left=left):
-                return replace(made, note=f"over {self._inner(left)}s")
-            case e.Reduce(kind=kind):
+            case e.Product(left=left) if made.kind == "sum":
+                return replace(made, note=f"over {self._counted(left, numbers)}")
+            case e.Reduce(kind=kind, argument=argument):
+                if e.is_unwritten(node):
+                    return self._noted(argument, index, made, numbers)
                 return replace(made, note=f"{kind} over {terms_of(node, index, numbers).over}")
             case e.Number():
                 return given("")
@@ -89,6 +130,8 @@ class TermBuilder:
         numbers = self.numbers(tick, t)
         if isinstance(node, e.Transpose) and not node.label:
             return self.entry(node.argument, index[::-1], tick, t, sign)
+        if isinstance(node, e.Activation) and node.argument.label:
+            return self.entry(node.argument, index, tick, t, sign)
         name = node.name if isinstance(node, Name) else node.label
         if name in self._program.names and (isinstance(node, Name) or self._is_shown_by_name(name)):
             timed = self._program.names[name].timed
@@ -99,22 +142,19 @@ class TermBuilder:
             return Node(text, value, lambda: given(note), sign=sign, exact=True, latex=latex)
         if node.label:
             return Node(text, value, lambda: self._part(node, node.label, index, tick, t), sign=sign, exact=True, latex=latex)
-        return Node(text, value, lambda: self.formula(node, index, tick, t), sign=sign, latex=latex)
+        stored = isinstance(node, e.Activation)
+        return Node(text, value, lambda: self.formula(node, index, tick, t), sign=sign, exact=stored, latex=latex)
 
     def _is_shown_by_name(self, name: str) -> bool:
         """Return True if a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
         return self._program.names[name].kind is not Kind.VALUE or name in self._program.preactivations
 
-    def _inner(self, left: Expression) -> str:
-        """Return the word for what a matrix product sums over: unit, character or row."""
-        if isinstance(left, e.Transpose):
-            return "row"
-        name = left.name if isinstance(left, Name) else left.label
-        named = self._program.names.get(name)
-        return named.counted[-1] if named is not None else "unit"
+    def _counted(self, left: Expression, numbers: Numbers) -> str:
+        """Return what a matrix product sums over in words: units, characters, rows, characters and units."""
+        return " and ".join(dict.fromkeys(f"{counted(axis)}s" for axis in numbers.axes(left)[-1].split("+")))
 
-    def _said(self, axis: str, k: int) -> str:
-        return index_in_words(axis, k, self._vocabulary)
+    def _said(self, left: Expression, k: int, numbers: Numbers) -> str:
+        return axis_index_in_words(self._program, numbers.axes(left)[-1], k)
 
     def _softmax_of(self, name: str) -> e.Apply | None:
         """Return the softmax that a line computes; None for any other name."""
@@ -134,7 +174,8 @@ class TermBuilder:
             return Node(f"exp({o.label} − max)", value, lambda: Derivation("exp", (o, largest)), latex=rf"\exp({o.latex} - \max)")
 
         powers = tuple(map(power, range(len(logits))))
-        over = Derivation("sum", powers, note="over the vocabulary")
+        words = over_words(self.numbers(tick, t).axes(node)[-1])
+        over = Derivation("sum", powers, note=f"over {words}")
         total = Node("Σ exp", math.fsum(p.value for p in powers), lambda: over, latex=r"\sum \exp")
         return Derivation("quotient", (powers[chosen], total))
 

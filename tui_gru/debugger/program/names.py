@@ -26,6 +26,11 @@ CHARACTERS = ("char", "target")
 _COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "input"}
 
 
+def counted(axis: str) -> str:
+    """Return what an axis counts, in words."""
+    return _COUNTED.get(axis, f"{axis} ")
+
+
 class Spellings(dict[str, str]):
     """Every spelling of a readable name, and the name in code; `tokens` are those of a vocabulary that are longer than a
     character."""
@@ -65,8 +70,9 @@ class Named:
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """The meaning of each axis in words: row (of the batch), unit, character."""
-        return tuple(_COUNTED.get(axis.partition("+")[0], f"{axis} ") for axis in self.axes)
+        """The meaning of each axis in words: row (of the batch), unit, character; column for one that joins different ones."""
+        words = [dict.fromkeys(map(counted, axis.split("+"))) for axis in self.axes]
+        return tuple("column" if len(every) > 1 else next(iter(every)) for every in words)
 
 
 def named_values(

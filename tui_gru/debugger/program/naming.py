@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tui_gru.engine.data.tokens import Text
 from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.names import counted
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡", "\xa0": "⍽"}
 _CONTROLS = "".join(chr(0x2400 + code) for code in range(0x20))
@@ -40,14 +42,33 @@ def no_entry(name: str, shape: Sequence[int], index: Sequence[int]) -> str:
 
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:
     """Return an index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar."""
-    counted = program.names[name].counted
-    return ", ".join(index_in_words(axis, i, program.config.vocabulary) for axis, i in zip(counted, index, strict=True))
+    return ", ".join(axis_index_in_words(program, axis, i) for axis, i in zip(program.names[name].axes, index, strict=True))
 
 
 def spoken(program: Program, name: str, index: Sequence[int]) -> str:
     """Return one entry in words, counted from 1: `h[row 2, unit 1]`."""
     where = spoken_index(program, name, index)
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
+
+
+def along(program: Program, axis: str, i: int) -> tuple[str, int]:
+    """Return what an index along an axis counts, and its number among those, 0-based: V+H counts characters, then units."""
+    parts = axis.split("+")
+    if len(parts) == 1 or i < 0:
+        return (counted(axis) if len(parts) == 1 else "column"), i
+    before: Counter[str] = Counter()
+    for part in parts:
+        word, size = counted(part), program.config.compiled.sizes[part]
+        if i < size:
+            return word, i if word == "character" else before[word] + i
+        before[word] += size
+        i -= size
+    raise IndexError(axis)
+
+
+def axis_index_in_words(program: Program, axis: str, i: int) -> str:
+    """Return one index (0-based) along an axis in words: `row 2`, `“M”`; a negative index as typed."""
+    return index_in_words(*along(program, axis, i), program.config.vocabulary)
 
 
 def index_in_words(axis: str, i: int, vocabulary: Text) -> str:

@@ -202,6 +202,8 @@ def flat_cutter(name: str, views: Sequence[View], places: Mapping[Slot, tuple[in
     words = []
     for view in views:
         at, shape = places[view.slot]
+        if len(shape) == 1 and view.form.startswith("rows"):
+            shape = (1, *shape)
         word = f"flat[{at}:{at + int(np.prod(shape))}]" + (f".reshape{shape}" if len(shape) != 1 else "")
-        words.append(word + (".T" if view.form == "turned" else ""))
+        words.append(word + (".T" if view.form.endswith("turned") else ""))
     return f"def {name}(flat):\n    return ({''.join(word + ', ' for word in words)})"

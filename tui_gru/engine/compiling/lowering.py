@@ -7,6 +7,7 @@ a row; log(softmax(o)) is o − max − log Σ exp(o − max), which stays finit
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from tui_gru.engine.compiling.operations import Operation, Slot
@@ -31,7 +32,11 @@ class Lowering:
         self._known: dict[tuple[object, ...], Operation] = {}
         self._key: dict[Operation, tuple[object, ...]] = {}
         self._of_states: set[Operation] = set()  # unnamed operations that read a state
+        self._of_weights: set[Operation] = set()  # unnamed operations that read a weight
         self._softmax: dict[Operation, Operation] = {}  # softmax → its argument
+        self._parts: dict[str, Expression] = {}  # by label
+        self._computed: list[tuple[Expression, Operation]] = []  # the parts of the forward lines
+        self._activations: dict[Expression, list[Operation]] = defaultdict(list)  # the same, by the part written out
         self._phase, self._line, self._on_cycle, self._is_gradient = "", 0, frozenset[str](), False
 
     def leaf(self, name: str, kind: str, axes: Axes) -> Operation:
@@ -52,7 +57,7 @@ class Lowering:
             self._phase, self._line, self._is_gradient = phase, number, line.target in gradients
             self._on_cycle = loop.names if loop is not None else frozenset()
             operation = self._value(line.formula)
-            if operation.name or not operation.args:  # the line only copies another value
+            if operation.name or not operation.args or self._is_of_other_line(operation):  # the line only copies another value
                 operation = self._made("copy", operation)
             operation.name = line.target
             self._keep(line.target, operation)
@@ -65,18 +70,34 @@ class Lowering:
         if node.label and node.label in self.named:
             return self._read(node.label)
         operation = self._lowered(node)
+        if self._phase == "forward" and node.children:
+            self._computed.append((node, operation))
         if node.label:
-            if operation.kind in ("leaf", "constant"):
+            self._parts[node.label] = node
+            if operation.kind in ("leaf", "constant") or self._is_of_other_line(operation):
                 operation = self._made("copy", operation)
             operation.name = operation.name or node.label
             self._keep(node.label, operation)
         return operation
+
+    def _is_of_other_line(self, operation: Operation) -> bool:
+        """Return True for an operation of a line before, whose value must not change when the name of this one is edited."""
+        return bool(operation.args) and (operation.phase, operation.line) != (self._phase, self._line)
+
+    def activation(self, part: Expression) -> Operation:
+        """Return the operation of the forward pass that computed a part without a name."""
+        if not self._activations:
+            for node, operation in self._computed:
+                self._activations[e.written_out(node, self._parts)].append(operation)
+        found = self._activations[e.written_out(part, self._parts)]
+        return next((operation for operation in found if not operation.name), found[0])
 
     def _keep(self, name: str, operation: Operation) -> None:
         """Name an operation. A named value can be edited, so other lines must read it by name."""
         self.named[name] = operation
         self._known.pop(self._key.get(operation, ()), None)
         self._of_states.discard(operation)
+        self._of_weights.discard(operation)
 
     def _read(self, name: str) -> Operation:
         operation = self.named[name]
@@ -85,8 +106,11 @@ class Lowering:
 
     def _made(self, kind: str, *args: Operation, axes: Axes | None = None, over: str = "") -> Operation:
         reads_state = any(arg in self._of_states or (arg.slot is not None and arg.slot.kind == "state") for arg in args)
-        # A state can be edited between two lines that read it.
-        key = (kind, args, over, *((self._phase, self._line) if reads_state else ()))
+        reads_weight = any(
+            arg in self._of_weights or (not arg.args and arg.slot is not None and arg.slot.kind == "parameter") for arg in args
+        )
+        # A state can be edited between two lines that read it, and a weight can change between two passes (carry `notebook`).
+        key = (kind, args, over, *((self._phase, self._line) if reads_state else (self._phase,) if reads_weight else ()))
         if kind != "copy" and (known := self._known.get(key)) is not None:
             known.crosses |= known.phase != self._phase
             return known
@@ -95,6 +119,8 @@ class Lowering:
         self._known[key], self._key[operation] = operation, key
         if reads_state:
             self._of_states.add(operation)
+        if reads_weight:
+            self._of_weights.add(operation)
         self.every.append(operation)
         return operation
 
@@ -122,6 +148,12 @@ class Lowering:
                 return self._sum(parts)
             case e.Negative(argument=e.Reduce(argument=argument, kind="mean", over=over)):  # one division
                 return self._made("div", self._reduced("sum", self._value(argument), over), self._constant(-self._sizes[over]))
+            case e.Activation(argument=argument):
+                if argument.label:
+                    return self._value(argument)
+                operation = self.activation(argument)
+                operation.crosses = True
+                return operation
             case e.Spread(argument=argument, axes=axes):
                 narrow = self._value(argument)
                 return narrow if narrow.axes == axes else self._made("copy", narrow, axes=axes)
@@ -135,7 +167,7 @@ class Lowering:
                 return self._made("power", self._value(left), self._value(right))
             case e.Product(left=left, right=right):
                 return self._product(left, right)
-            case e.Reduce(argument=argument, all_timesteps=True):
+            case e.Reduce(argument=argument, over="B", all_timesteps=True):
                 each = self._value(argument)
                 return self._made("rows", each, axes=tuple(axis for axis in each.axes if axis not in ("T", "B")))
             case e.Reduce(argument=argument, kind=kind, over=over):

@@ -40,12 +40,12 @@ class Phase:
 
 
 class Schedule:
-    """All operations of a model: `named` by name, `phases` by pass."""
+    """All operations of a model: `named` by name, `phases` by pass; `activation` gives that of a part without a name."""
 
     def __init__(self, page: Page, axes: Mapping[str, Axes], backward: Backward, sizes: Mapping[str, int]) -> None:
         self.page = page
         lowering = Lowering(sizes)
-        self.named = lowering.named
+        self.named, self.activation = lowering.named, lowering.activation
         self._leaves(lowering, page, axes)
         states = {page.before(state): (state, -1 if page.states[state].backwards else 1) for state in page.states}
         forward = page.lines

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tui_gru.equations.axes import Axes
+from tui_gru.equations.backward import of_each_timestep
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Reduce
 from tui_gru.equations.page import Line
@@ -133,6 +134,12 @@ def components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     return found
 
 
+def _needed_at_all_timesteps(line: Line) -> set[str]:
+    """Return the names in the sums over the timesteps that a line contains."""
+    sums = (node for node in line.formula.walk() if isinstance(node, Reduce) and node.over == "T" and not node.all_timesteps)
+    return {name for node in sums for name in node.names()}
+
+
 def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[str, Axes], default: int) -> tuple[Segment, ...]:
     """Return the lines of one phase as segments, in the order of execution.
 
@@ -149,7 +156,9 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
     def way_of(line: Line) -> int:
         if line.target in loops:
             return loops[line.target].way
-        return default if line.op == "+=" or "T" in axes[line.target] else 0
+        if line.op == "+=":  # otherwise it reads only values of the whole batch
+            return default if of_each_timestep(line.formula, axes.__getitem__) else 0
+        return default if "T" in axes[line.target] else 0
 
     def place(target: str) -> tuple[int, int]:
         """Return the level of a line (the number of changes of direction before it) and its direction."""
@@ -157,11 +166,12 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
             group = groups[id(loops[target])] if target in loops else [by_target[target]]
             names = {line.target for line in group}
             before = {inside.get(name, name) for line in group for name in line.formula.names()} & by_target.keys()
-            found = [place(name) for name in sorted(before - names)]
+            found = {name: place(name) for name in sorted(before - names)}
             way = way_of(by_target[target])
-            if group[0].op == "+=" and found:  # a gradient is added up in the direction of its last operand
-                way = max(found)[1] or default
-            level = max((above + (other != way) for above, other in found), default=0)
+            if group[0].op == "+=" and found and way:  # a gradient is added up in the direction of its last operand
+                way = max(found.values())[1] or default
+            complete = {inside.get(name, name) for line in group for name in _needed_at_all_timesteps(line)}
+            level = max((above + (other != way or name in complete) for name, (above, other) in found.items()), default=0)
             places.update(dict.fromkeys(sorted(names), (level, way)))
         return places[target]
 

@@ -3,7 +3,8 @@
 A number can be added to a value, or to one reading of it. Every computed value is corrected by the difference between the stored
 value and its formula at the stored operands, which is usually rounding. So each line is evaluated at the stored values, and
 autograd differentiates the batch as it was computed, without drift. For the earlier batches of carry `notebook`, whose values come
-from older weights, this gives the required gradient: at the stored values, through the current weights.
+from older weights, this gives the required gradient: at the stored values, through the current weights. There the parts of a line
+that have no name are corrected as well, to what they were with the older weights.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from tui_gru.engine.reference.torch_formulas import COPIES, Value, evaluated, stacked
+from tui_gru.engine.reference.torch_formulas import COPIES, Keep, Value, evaluated, stacked
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.equations import expression as e
-from tui_gru.equations.backward import Reading, steps_of
+from tui_gru.equations.backward import Reading, mixed, steps_of
+from tui_gru.equations.expression import Expression
 from tui_gru.equations.page import Page
 
 if TYPE_CHECKING:
@@ -93,7 +95,6 @@ def plan_of(page: Page, length: int) -> Plan:
     reads |= {name: [] for name in page.wanted}
     tasks = tuple(_ordered(page, length, states, reads))
     leading = _dependencies(page.states, reads)
-    mixing = {name for name, formula in formulas.items() if any(_mixes_rows(page, node) for node in formula.walk())}
     return Plan(
         page,
         formulas,
@@ -103,14 +104,8 @@ def plan_of(page: Page, length: int) -> Plan:
         length,
         tasks,
         leading=tuple(task for task in tasks if task.name in leading),
-        mixed=frozenset(name for name in reads if mixing & _dependencies([name], reads)),
+        mixed=mixed(page, "B"),
     )
-
-
-def _mixes_rows(page: Page, node: e.Expression) -> bool:
-    if isinstance(node, e.Product):
-        return any(name not in page.parameters for name in node.right.names())
-    return isinstance(node, e.Reduce) and node.over == "B"
 
 
 def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[str, Sequence[str]]) -> Iterator[Task]:
@@ -160,11 +155,14 @@ def _earlier(page: Page, state: str, t: int) -> int:
 
 
 class Stored:
-    """A record as float64 tensors, and the difference between each stored value and its formula with given weights."""
+    """A record as float64 tensors, and the difference between each stored value and its formula with given weights.
 
-    def __init__(self, record: BatchRecord, plan: Plan, weights: Mapping[str, Value]) -> None:
+    `is_earlier` says that the record was computed with other weights, its own `before`.
+    """
+
+    def __init__(self, record: BatchRecord, plan: Plan, weights: Mapping[str, Value], *, is_earlier: bool) -> None:
         self.plan, self._record, self._axes = plan, record, record.compiled.model.axes
-        self._values = dict(weights)
+        self._values, self._is_earlier = dict(weights), is_earlier
 
     def value(self, name: str, t: int | None = None) -> Value:
         """Return the recorded value, at one timestep or at all of them; or a parameter."""
@@ -175,7 +173,58 @@ class Stored:
     @cached_property
     def computed(self) -> dict[str, Value]:
         """Every value, computed by its formula from the stored operands."""
-        return {name: evaluated(formula, self.value, self.plan.softmaxes) for name, formula in self.plan.formulas.items()}
+        return {
+            name: evaluated(formula, self.value, self.plan.softmaxes, self.keeper(name))
+            for name, formula in self.plan.formulas.items()
+        }
+
+    def keeper(self, name: str, t: int | None = None) -> Keep | None:
+        """Return what corrects the parts of the formula of a name in one evaluation, at one timestep or at all of them; None where
+        nothing is to be corrected."""
+        if not self._is_earlier:
+            return None
+        corrections = iter(self._corrections[name])
+
+        def keep(part: Expression, value: Value, is_argument: bool) -> Value:
+            correction = next(corrections)
+            if correction is None:
+                return value
+            return Value(value.tensor + (correction if t is None else correction.at(t)).tensor, value.axes)
+
+        return keep
+
+    @cached_property
+    def _corrections(self) -> dict[str, list[Value | None]]:
+        """For each formula, its operations in the order of their evaluation: the value with the weights of that batch minus the
+        value with today's; None for what reads no weight, and for a weight, also negated or transposed, which is today's.
+
+        A weight that is the argument of a function is that of the batch: derivatives of functions are read off their results, which
+        are stored.
+        """
+        weights = {name: Value(tensor_of(value), self._axes[name]) for name, value in self._record.before.items()}
+        return {name: self._corrections_of(formula, weights) for name, formula in self.plan.formulas.items()}
+
+    def _corrections_of(self, formula: Expression, weights: Mapping[str, Value]) -> list[Value | None]:
+        values: list[Value] = []
+
+        def kept(_: Expression, value: Value, is_argument: bool) -> Value:
+            values.append(value)
+            return value
+
+        evaluated(formula, lambda name: weights.get(name) or self.value(name), self.plan.softmaxes, kept)
+        found: list[Value | None] = []
+
+        def correct(part: Expression, value: Value, is_argument: bool) -> Value:
+            then, inner = values[len(found)], part
+            while isinstance(inner, e.Negative | e.Transpose):
+                inner = inner.argument
+            is_weight = isinstance(inner, e.Name) and not is_argument
+            reads_weights = any(name in weights for name in part.names())
+            found.append(Value(then.tensor - value.tensor, then.axes) if reads_weights and not is_weight else None)
+            return then if found[-1] is not None else value
+
+        evaluated(formula, self.value, self.plan.softmaxes, correct)
+        return found
 
     @cached_property
     def _missing(self) -> dict[str, Value]:
@@ -287,7 +336,7 @@ class Pass:
             value = self.whole(other, t, value) if name in self._plan.mixed else self.row(other, value)
             return self._additions.add(reading, t, value)
 
-        tensor, axes = evaluated(self._plan.formulas[name], read, self._plan.softmaxes)
+        tensor, axes = evaluated(self._plan.formulas[name], read, self._plan.softmaxes, self._stored.keeper(name, t))
         missing = self.row(name, self._stored.missing(name, t)).tensor
         return Value(tensor + missing, axes)
 

@@ -43,18 +43,34 @@ class Value(NamedTuple):
 
 
 Read = Callable[[str], Value]
+Keep = Callable[[Expression, Value, bool], Value]  # the bool says whether it is the argument of a function
 
 
-def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression]) -> Value:
+def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression], keep: Keep | None = None) -> Value:
     """Return the value of a formula.
 
     `read` is called for every name in it, from left to right. `softmaxes` has the argument of each name that is a softmax; the log
-    of a softmax is computed from that argument, so that it stays finite where the softmax is 0.
+    of a softmax is computed from that argument, so that it stays finite where the softmax is 0. `keep` receives the value of every
+    operation, operands first, then that of every argument of a function, and returns the value to continue with.
     """
 
     def value(part: Expression) -> Value:
-        return evaluated(part, read, softmaxes)
+        return evaluated(part, read, softmaxes, keep)
 
+    def argument(part: Expression) -> Value:
+        return value(part) if keep is None else keep(part, value(part), True)
+
+    found = _applied(node, read, softmaxes, value, argument)
+    return found if keep is None or isinstance(node, e.Name) else keep(node, found, False)
+
+
+def _applied(
+    node: Expression,
+    read: Read,
+    softmaxes: Mapping[str, Expression],
+    value: Callable[[Expression], Value],
+    argument_of: Callable[[Expression], Value],
+) -> Value:
     match node:
         case e.Name(name=name):
             return read(name)
@@ -83,10 +99,10 @@ def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression])
         case e.Join(parts=parts):
             return _joined(list(map(value, parts)))
         case e.Apply(function="log", parts=(e.Name(name=name),)) if name in softmaxes:
-            tensor, axes = value(softmaxes[name])
+            tensor, axes = argument_of(softmaxes[name])
             return Value(tensor.log_softmax(-1), axes)
         case e.Apply(function=function, parts=parts):
-            return _elementwise(_functions()[function], list(map(value, parts)))
+            return _elementwise(_functions()[function], list(map(value if function == "log" else argument_of, parts)))
     raise TypeError(node)
 
 

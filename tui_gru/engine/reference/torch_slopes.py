@@ -37,7 +37,9 @@ class Slopes:
         self._plan, self._rows = plan_of(self._page, record.compiled.sizes["T"]), record.compiled.sizes["B"]
         self._position = {task: i for i, task in enumerate(self._plan.tasks)}
         self._weights = {name: Value(tensor_of(value), model.axes[name]) for name, value in record.before.items()}
-        self._chain = [Stored(each, self._plan, self._weights) for each in (*reversed(earlier), record)]
+        self._chain = [
+            Stored(each, self._plan, self._weights, is_earlier=each is not record) for each in (*reversed(earlier), record)
+        ]
         self._given = {name: tensor_of(record.array(with_word(f"d{name}", "given"))) for name in self._page.outputs}
         self._axes = {name: operation.axes for name, operation in record.compiled.schedule.named.items()}
         self._ahead = {self._page.ahead(state): state for state in self._page.states}

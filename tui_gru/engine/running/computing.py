@@ -261,7 +261,13 @@ def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None
         """Return the timesteps of a value for which a line has been executed, (·, B, ·)."""
         array = record.slot(operation.memory, operation.half)
         segment, k = phase.place(line)
-        done = T if segment < at.segment else at.step + (k < at.done) if segment == at.segment else 0
+        done = (
+            T
+            if segment < at.segment or not phase.segments[segment].way
+            else at.step + (k < at.done)
+            if segment == at.segment
+            else 0
+        )
         return array[:done] if phase.segments[segment].way > 0 else array[T - done :]
 
     def value(operation: Operation, line: int) -> Array:

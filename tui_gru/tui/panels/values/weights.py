@@ -12,7 +12,7 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.program.naming import along, spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
 from tui_gru.tui.look.characters import written_char
@@ -165,22 +165,22 @@ class ParameterMatrix(MatrixView):
         return f"{self._sign}{self.parameter}, {self.place_of(row, column)}"
 
     def place_of(self, row: int, column: int) -> str:
-        counted = self._program.names[self.parameter].counted
-        index = (row, column)[2 - len(counted) :]
-        words = [self._short(axis, i) for axis, i in zip(counted, index, strict=True)]
-        return " → ".join(word if axis == "character" else f"{axis} {word}" for axis, word in zip(counted, words, strict=True))
+        axes = self._program.names[self.parameter].axes
+        index = (row, column)[2 - len(axes) :]
+        words = [(along(self._program, axis, i)[0], self._short(axis, i)) for axis, i in zip(axes, index, strict=True)]
+        return " → ".join(word if counted == "character" else f"{counted} {word}" for counted, word in words)
 
     def name_row(self, row: int) -> str:
-        counted = self._program.names[self.parameter].counted
-        return self._short(counted[0], row) if len(counted) > 1 else ""
+        axes = self._program.names[self.parameter].axes
+        return self._short(axes[0], row) if len(axes) > 1 else ""
 
     def name_column(self, column: int) -> str:
-        return self._short(self._program.names[self.parameter].counted[-1], column)
+        return self._short(self._program.names[self.parameter].axes[-1], column)
 
     def _short(self, axis: str, i: int) -> str:
         """Return a character, or the 1-based number of a unit."""
-        vocabulary = self._program.config.vocabulary
-        return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
+        vocabulary, (counted, at) = self._program.config.vocabulary, along(self._program, axis, i)
+        return written_char(vocabulary[at], self.palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
 
 
 class Weights(PanelGroup):
