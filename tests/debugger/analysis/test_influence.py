@@ -13,6 +13,7 @@ from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis.influence import Reach, influence, influence_of_rows, reach
 from tui_gru.debugger.analysis.reading import StoppedError
+from tui_gru.debugger.analysis.unrolled import Differentiable, prediction
 from tui_gru.engine.model import Model
 
 #: Rows that depend on each other, which no layer of a network should do.
@@ -204,3 +205,18 @@ def test_it_can_be_stopped():
         of(session, 2, 1, stop=lambda: True)
     with pytest.raises(StoppedError):
         influence_of_rows(session.snapshot().moment, 2, 1, stop=lambda: True)
+
+
+def test_the_influence_on_a_row_that_reads_the_others_is_that_in_the_batch():
+    session = stopped_at(cell="mixing.cell", cell_text=MIXING_CELL, batch_size=3, seq_length=4, dtype="float64")
+    record, moment = session.snapshot().record, session.snapshot().moment
+    whole, found = influence_of_rows(moment, 3, 1), of(session, 3, 1, back=0)
+    assert found.value == pytest.approx(np.log(record.array("y_hat")[3, 1].max()), rel=1e-12)
+    assert np.sqrt(np.square(found.gradient).sum()) == pytest.approx(whole.gradient[1], rel=1e-12)
+    reader = Differentiable(session.program, record.before, 4, 3, session.config.vocab_size)
+    states = {"h": record.border("h", end=False)}
+    for t in range(4):
+        x = record.array("x").copy()
+        x[t, 1] = 0
+        without = prediction(session.program, reader.forward(x, states)[3, 1], found.character)[0]
+        assert found.occlusion[t] == pytest.approx(found.value - without, rel=1e-9, abs=1e-12)

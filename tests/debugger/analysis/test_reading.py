@@ -168,3 +168,24 @@ def test_more_than_the_memory_holds_is_refused(monkeypatch):
     monkeypatch.setattr(reading, "machine_memory", lambda: 2**16)
     with pytest.raises(TuiGruError, match=r"h, z after each of 4,400 characters would take 0\.0 GiB; give a part of the text"):
         read_text(session.config, weights, LONG, ["h", "z"])
+
+
+#: A mean over the rows, and one over the timesteps: a text read in parallel, or in longer pieces, would give other values.
+OF_OTHERS = {
+    "rows": "h = tanh(x W + h_prev U + mean h_prev over rows)",
+    "timesteps": "m = mean x over timesteps\nh = tanh(x W + h_prev U + m P)",
+}
+
+
+@pytest.mark.parametrize("of", OF_OTHERS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_window_of_a_text_does_not_change_another(of, bidirectional):
+    lines, axes = OF_OTHERS[of], "P" if of == "timesteps" else ""
+    cell = f"state h : H\nparameters W U {axes}\n{lines}\n"
+    session, weights = trained(LONG[:1700], cell="own.cell", cell_text=cell, bidirectional=bidirectional, dtype="float64")
+    name = session.program.main_state
+    T = session.config.seq_length
+    expected = as_one_row(session, weights, [name, "term2"], T)
+    found = {name: session.units(name).values, "term2": -session.losses(text=LONG[:1700]).values}
+    assert len(expected[name]) > 1600
+    same(found, expected, "float64")

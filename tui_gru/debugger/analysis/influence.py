@@ -8,7 +8,7 @@ zeros. Both are computed in float64.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.model import model_of
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
+from tui_gru.equations.backward import mixed
 
 BACK = 64  # inputs before the prediction that are examined by default
 TENTH = 0.1  # of the largest influence; smaller influences do not count
@@ -107,7 +109,8 @@ def influence(
 
     `character` selects the probability, by default the most likely character. At least `back` earlier inputs are examined, as far
     as the epoch has them and the state is carried, from the start of their batch on. Inputs before this batch are computed again
-    with its weights, so the prediction can differ slightly from that of the run. Without `occlusion`, which takes most of the
+    with its weights, so the prediction can differ slightly from that of the run. The other rows are read along if the row depends
+    on them; if it depends on all timesteps of its batch, only that batch is examined. Without `occlusion`, which takes most of the
     time, only gradients are computed.
 
     Replays the batches of that window. Raises `TuiGruError` for arguments out of range, `StoppedError` if `stop` returns True.
@@ -116,26 +119,30 @@ def influence(
     row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
     t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
     back = arguments.whole("how far back", back, least=0)
-    window = _Window.of_row(timeline, moment, row, max(0, -(-(back - t) // program.seq_length)))
-    at = len(window.x) - program.seq_length + t
-    reader = Differentiable(program, moment.record.before, len(window.x), 1)
+    page = program.model.page
+    without_loss = model_of(replace(program.config.structure, loss="")).page
+    depends_on_rows, depends_on_timesteps = (not mixed(without_loss, axis).isdisjoint(without_loss.outputs) for axis in "BT")
+    alone = not depends_on_rows
+    batches = 0 if depends_on_timesteps else max(0, -(-(back - t) // program.seq_length))
+    window = _Window.of_rows(timeline, moment, slice(row, row + 1) if alone else slice(None), batches)
+    at, here = len(window.x) - program.seq_length + t, 0 if alone else row
+    reader = Differentiable(program, moment.record.before, len(window.x), window.x.shape[1])
     with NUMPY_SETTINGS:
-        value, chosen = reader.run(window.x[:, None], window.states, at, 0, character)
+        value, chosen = reader.run(window.x, window.states, at, here, character)
         record = reader.record
-        read = record.array(reader.reads)[:, 0]
-        slopes = record.array(f"d{reader.reads}")[:, 0]
-        states = {state: _norms(record.array(f"d{state}")[:, 0]) for state in record.compiled.states}
+        read = record.array(reader.reads)
+        slopes = record.array(f"d{reader.reads}")[:, here]
+        states = {state: _norms(record.array(f"d{state}")[:, here]) for state in record.compiled.states}
         without = np.full(len(read), np.nan)
         if occlusion:
             last = len(read) if program.config.bidirectional else at + 1
-            without[:last] = value - _occluded(program, moment.record.before, read, window.states, at, chosen, last, stop)
-    page = program.model.page
+            without[:last] = value - _occluded(program, moment.record.before, read, window.states, (at, here), chosen, last, stop)
     return Influence(
         row,
         at,
         chosen,
         value,
-        window.text(program),
+        window.text(program, here),
         window.batch,
         window.t,
         gradient=_norms(slopes),
@@ -200,7 +207,7 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Inputs of one row, in the order of time, (S) indices or (S, I) numbers, and the states before the first of them."""
+    """Inputs of some rows, in the order of time, (S, B) indices or (S, B, I) numbers, and the states before the first of them."""
 
     x: NDArray[Any]
     states: Mapping[str, Wide]
@@ -208,22 +215,22 @@ class _Window:
     t: NDArray[np.intp]
 
     @classmethod
-    def of_row(cls, timeline: Timeline, moment: Moment, row: int, batches: int) -> _Window:
-        """Return the inputs of a row of this batch and of up to `batches` batches before it, as far as the state was carried."""
+    def of_rows(cls, timeline: Timeline, moment: Moment, rows: slice, batches: int) -> _Window:
+        """Return the inputs of rows of this batch and of up to `batches` batches before it, as far as the state was carried."""
         program, here = moment.program, moment.position
         carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
         number = here.number
         numbers = range(number - min(batches, carried), number + 1)
         records = [moment.record if n == number else timeline.record(n) for n in numbers]
         first = records[0]
-        states = {s: np.asarray(first.border(s, end=False)[row : row + 1], np.float64) for s in first.compiled.states}
-        x = np.concatenate([given_to(program, record)[:, row] for record in records])
+        states = {s: np.asarray(first.border(s, end=False)[rows], np.float64) for s in first.compiled.states}
+        x = np.concatenate([given_to(program, record)[:, rows] for record in records])
         T = program.seq_length
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
-    def text(self, program: Program) -> Text:
-        """Return the characters of the window."""
-        return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
+    def text(self, program: Program, row: int) -> Text:
+        """Return the characters of a row of the window."""
+        return picked(self.x[:, row], program.config.vocabulary) if self.x.ndim == 2 else ""
 
 
 def _occluded(
@@ -231,23 +238,29 @@ def _occluded(
     weights: Weights,
     read: Array,
     states: Mapping[str, Array],
-    at: int,
+    at: tuple[int, int],
     chosen: int,
     count: int,
     stop: Stop | None,
 ) -> Wide:
-    """Return the prediction after input `at` with each of the first `count` inputs omitted, (count)."""
-    group = min(_GROUP, count)
-    plain = Differentiable(program, weights, len(read), group, read.shape[-1])
-    begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
+    """Return the prediction at timestep and row `at` with each of the first `count` inputs of the row omitted, (count).
+
+    `read` has the inputs, (S, B, I). One row alone is copied, so that several inputs are omitted at once.
+    """
+    t, row = at
+    alone = read.shape[1] == 1
+    group = min(_GROUP, count) if alone else 1
+    plain = Differentiable(program, weights, len(read), group if alone else read.shape[1], read.shape[-1])
+    begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}  # of rows that are not alone, once
     found = np.empty(count)
     for first in range(0, count, group):
         _check_stop(stop)
-        x = np.repeat(read[:, None], group, axis=1)
-        chosen_inputs = range(first, min(first + group, count))
-        x[chosen_inputs, range(len(chosen_inputs))] = 0
-        outputs = plain.forward(x, begin)[at]
-        for i, s in enumerate(chosen_inputs):
+        x = np.repeat(read, group, axis=1)
+        inputs = range(first, min(first + group, count))
+        rows = range(len(inputs)) if alone else [row]
+        x[inputs, rows] = 0
+        outputs = plain.forward(x, begin)[t]
+        for s, i in zip(inputs, rows, strict=True):
             found[s] = prediction(program, outputs[i], chosen)[0]
     return found
 

@@ -4,13 +4,16 @@ One row is slow, so a long text is cut into pieces that are read in parallel, as
 and is then read again from the last state of the piece before it, until its states equal those of the first reading: a network
 forgets its initial state. A network that does not is read as one row.
 
-For a bidirectional model, the text is cut into windows of the training's timesteps, each from zero states.
+For a bidirectional model, the text is cut into windows of the training's timesteps, each from zero states. A value that depends on
+other rows of its batch, such as a mean over the rows, is read as one row; one that depends on all timesteps, in windows of the
+training's timesteps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,7 @@ from tui_gru.engine.numbers import gib
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
+from tui_gru.equations.backward import mixed
 from tui_gru.equations.errors import did_you_mean
 
 PIECES = 16  # read in parallel
@@ -82,7 +86,7 @@ def read_text(
     with NUMPY_SETTINGS:
         if config.bidirectional:
             return reader.windows(config.seq_length)
-        count = max(1, min(PIECES, len(ids) // SHORTEST))
+        count = max(1, min(PIECES, len(ids) // SHORTEST)) if reader.in_parallel and not reader.in_windows else 1
         return (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
 
 
@@ -128,6 +132,17 @@ class _Reader:
         self._total, self._done = len(ids), 0
         layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough if no other name is read
         self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
+        self._model = model_of(self._structure)
+
+    @cached_property
+    def in_parallel(self) -> bool:
+        """True if the rows of a batch do not depend on each other."""
+        return mixed(self._model.page, "B").isdisjoint(self._names)
+
+    @cached_property
+    def in_windows(self) -> bool:
+        """True if a value depends on all timesteps of its batch."""
+        return not mixed(self._model.page, "T").isdisjoint(self._names)
 
     def forgets(self, pieces: int) -> bool:
         """Return True if rows with different initial states converge within the part of a piece that may be read again.
@@ -170,7 +185,8 @@ class _Reader:
     def one_row(self) -> dict[str, Array]:
         """Read as one row."""
         inputs, targets = self._shifted()
-        record, values = self._record(1, min(8 * CHUNK, len(self._ids))), self._values(1, len(self._ids))
+        length = min(self._config.seq_length if self.in_windows else 8 * CHUNK, len(self._ids))
+        record, values = self._record(1, length), self._values(1, len(self._ids))
         states = [np.zeros_like(begin) for begin, _ in record.borders]
         for first in range(0, len(self._ids), length := self._length(record)):
             if len(self._ids) - first < length:  # the rest, without padding
@@ -187,7 +203,8 @@ class _Reader:
         count, rest = divmod(len(self._ids), length)
         inputs, targets = self._shifted()
         values = self._values(1, len(self._ids))
-        whole = [(first, min(first + PIECES, count), length) for first in range(0, count, PIECES)]
+        pieces = PIECES if self.in_parallel else 1
+        whole = [(first, min(first + pieces, count), length) for first in range(0, count, pieces)]
         for first, last, size in [*whole, *([(count, count + 1, rest)] if rest else [])]:
             record, at = self._record(last - first, size), slice(first * length, first * length + (last - first) * size)
             states = [np.zeros_like(begin) for begin, _ in record.borders]
