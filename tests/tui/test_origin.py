@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.sequence import Sequence
@@ -219,3 +221,24 @@ async def test_a_number_is_asked_by_its_name() -> None:
         assert "write it as h[1,0]" in d.says
         await d.type(":why h[1,9]")
         assert "no entry [1, 9]" in d.says
+
+
+async def test_the_old_number_that_a_line_of_the_update_replaces_is_explained_as_it_was() -> None:
+    async with driving(text="abcacbabcbacbabcaabc", cell="rnn", optimizer="momentum", hidden_size=2, seq_length=3) as d:
+        line = d.session.program.tick_of("m_Wh")
+        assert line is not None
+        await d.type("l", "2a", f"{d.session.program.ticks - line}O")
+        assert d.session.position.line is not None
+        assert d.session.position.line.target == "m_Wh"
+        work = d.screen.query_one(CurrentLine)
+        old = next(spot.ref for spot in work.spots if spot.ref.before)
+        new = next(spot.ref for spot in work.spots if spot.ref == replace(old, before=False))
+        for ref, tick in ((old, d.session.position.tick - 1), (new, d.session.position.tick)):
+            work.focus()
+            work.pointed = ref
+            value = float(work.read(ref)[ref.index])
+            await d.type("enter")
+            assert asked(d) == ValueRef("m_Wh", ref.index, None, tick)
+            assert panel(d).leaf.root.value == value
+            await d.type("escape")
+        assert work.read(old)[old.index] != work.read(new)[new.index]

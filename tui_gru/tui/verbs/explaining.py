@@ -29,14 +29,14 @@ def why(screen: MainScreen, rest: Arguments) -> None:
 
 
 def number_asked(screen: MainScreen, event: NumberAsked) -> None:
-    ask_about(screen, event.ref.name, event.ref.index, event.ref.t)
+    ask_about(screen, event.ref.name, event.ref.index, event.ref.t, before=event.ref.before)
 
 
-def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> None:
-    """Show where a number of this moment comes from."""
+def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None, *, before: bool = False) -> None:
+    """Show where a number of this moment comes from; with `before`, of the moment before the line just executed."""
     from tui_gru.debugger.derivation.origin import ValueRef  # imported late: not needed for the first screen
 
-    screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick))
+    screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick - before))
 
 
 def explain(screen: MainScreen) -> None:

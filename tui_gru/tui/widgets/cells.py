@@ -54,6 +54,8 @@ class CellPanel(SnapshotPanel):
 
     def read(self, ref: Ref) -> Any:
         """Return the array or number that contains `ref`, None if it is not computed yet."""
+        if ref.before:
+            return self.snapshot.moment_read.value(ref.name, ref.t)
         return self.snapshot.last_step(ref.name) if ref.change else self.snapshot.value(ref.name, ref.t)
 
     @property
@@ -73,7 +75,7 @@ class CellPanel(SnapshotPanel):
                 x += segment.cell_length
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
-        refs = {(spot.ref.name, spot.ref.t, spot.ref.change): spot.ref for spot in self.spots}
+        refs = {replace(spot.ref, index=()): spot.ref for spot in self.spots}
         return [(ref, value) for ref in refs.values() if (value := self.read(ref)) is not None]
 
     @property

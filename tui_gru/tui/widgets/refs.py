@@ -15,13 +15,15 @@ from tui_gru.debugger.program.line_table import Program
 class Ref:
     """A number of the shown moment: entry `index` (0-based) of `name` at timestep `t`, None for the current timestep.
 
-    If `change` is True, it is the change of that entry of a parameter in the last SGD step.
+    If `change` is True, it is the change of that entry of a parameter in the last SGD step; if `before` is True, the number that
+    the line just executed read and replaced.
     """
 
     name: str
     index: tuple[int, ...] = ()
     t: int | None = None
     change: bool = False
+    before: bool = False
 
 
 Refs = Callable[[int, int], Ref]

@@ -85,7 +85,11 @@ class Operands:
         if named.timed and not named.axes and not program.blocks[self.line.block].way:  # the values of all timesteps
             every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
             return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
-        return self._operand(name, self.numbers.read(name))
+        operand = self._operand(name, self.numbers.read(name))
+        if name != self.line.target or operand.refs is None:
+            return operand
+        at = operand.refs  # the line replaces what it reads: m = β1⊙m + …
+        return replace(operand, refs=lambda i, j: replace(at(i, j), before=True))
 
     def _operand(self, name: str, value: Any) -> Operand:
         program = self.snapshot.program
