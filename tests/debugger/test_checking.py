@@ -373,3 +373,19 @@ def test_of_a_gradient_that_is_a_sum_of_sums_the_whole_is_checked(monkeypatch):
     assert session.notice == ""
     assert session.checked.batches == 6
     assert {row.name for row in session.check().rows} <= set(session.program.readable)
+
+
+@pytest.mark.parametrize(("carry", "spoilt"), [("detach", ""), ("notebook", "bg was changed in the middle of an earlier batch")])
+def test_a_weight_in_a_part_without_a_name_that_was_changed_in_the_middle_is_named(carry, spoilt):
+    cell = "state h : H\nparameters Wf Wg Uf bg\nf = σ(x Wf + h_prev Uf)\ng = tanh(x Wg + bg)\nh = f ⊙ h_prev + (1 − f) ⊙ g\n"
+    session = learning(0, cell="own.cell", cell_text=cell, carry=carry, dtype="float64")
+    session.seek("e1 b1 t2")
+    session.edit("bg", 0, 1.7)
+    session.step("batch")
+    report = session.check(entries=0)
+    assert report.agrees, report.summary
+    assert report.notes == ("bg was changed in the middle of this batch, so dWg, dbg, g cannot agree",)
+    session.step("batch")
+    report = session.check(entries=0)
+    assert report.agrees, report.summary
+    assert report.notes == ((f"{spoilt}, so dWg, dbg cannot agree",) if spoilt else ())

@@ -22,7 +22,8 @@ from tui_gru.engine.numbers import scientific
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import Point
 from tui_gru.engine.running.trainer import Trainer
-from tui_gru.equations.expression import Apply, Expression, Name
+from tui_gru.equations.backward import steps_of
+from tui_gru.equations.expression import Apply, Expression, Name, Power, Product, Quotient, Times
 
 if TYPE_CHECKING:
     from tui_gru.engine.reference.torch_reference import Comparison
@@ -205,7 +206,15 @@ def prepare_check(timeline: Timeline, here: Moment) -> Check:
                 record = before.record(number)[1]  # everything that is compared was computed before the change
                 break
             changes += [(offset, name) for name in segment.edited]
-    return Check(here.position, here.program, record, timeline.earlier(number), trainer, _excuses(here.program, changes))
+    earlier = timeline.earlier(number)
+    begun = begin - len(earlier) * here.program.ticks
+    changed_before = [
+        name
+        for segment in timeline.segments
+        if begun < segment.start < begin and segment.start % here.program.ticks
+        for name in segment.edited
+    ]
+    return Check(here.position, here.program, record, earlier, trainer, _excuses(here.program, changes, changed_before))
 
 
 def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
@@ -215,22 +224,38 @@ def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
     return offset >= end and not set(edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
 
 
-def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:
+def _excuses(program: Program, changes: Sequence[tuple[int, str]], changed_before: Sequence[str]) -> Callable[[str], str]:
     """Return a function that gives the reason why a name cannot agree in a batch that was changed at these ticks; empty if it can.
 
     Derivatives are computed at the stored values, so all derivatives stay comparable after a change of a value or weight; only
-    values computed before the change do not follow from the current weights. After a change during the backward pass, or of a
-    value that the derivative of its own formula uses, derivatives are not comparable.
+    values computed before the change do not follow from the current weights. After a change during the backward pass, of a value
+    that the derivative of its own formula uses, or of a weight in a part without a name, derivatives are not comparable; the last
+    also after a change in the middle of an earlier batch that the gradient continues into.
     """
-    absorbed = {*program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)} - _in_own_derivative(program)
+    unnamed = _in_unnamed_parts(program)
+    absorbed = {*program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)} - _in_own_derivative(program) - unnamed
     spoilt = any(offset > program.loss_tick or name not in absorbed for offset, name in changes)
     reason = f"{program.writer.name(changes[0][1])} was changed in the middle of this batch" if changes else ""
+    before = next((program.writer.name(name) for name in changed_before if name in unnamed), "")
 
     def excuse(name: str) -> str:
         derivative = program.names[name].kind in (Kind.DELTA, Kind.GRADIENT)
-        return reason if spoilt or not derivative else ""
+        if reason and (spoilt or not derivative):
+            return reason
+        return f"{before} was changed in the middle of an earlier batch" if before and derivative else ""
 
     return excuse
+
+
+def _in_unnamed_parts(program: Program) -> set[str]:
+    """Return the weights and states in parts without a name whose values a derivative uses: arguments of functions, factors."""
+    page, found = program.model.page, set[str]()
+    operations = (Apply, Times, Quotient, Power, Product)
+    for step in steps_of(page.lines)[0]:
+        for node in step.formula.walk():
+            if isinstance(node, operations):
+                found |= {name for part in node.children if part.children for name in part.names()}
+    return found & {*page.parameters, *map(page.before, page.states)}
 
 
 def _in_own_derivative(program: Program) -> set[str]:
