@@ -113,8 +113,10 @@ def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]
 def mixed(page: Page, axis: str) -> frozenset[str]:
     """Return the names whose value in one row (axis B), or at one timestep (T), depends on other rows, or on all timesteps."""
     formulas = {step.name: step.formula for step in steps_of(page.lines)[0]}
-    reads = {name: {*formula.names()} for name, formula in formulas.items()}
-    reads |= {page.before(state): {state} for state in page.states}
+    readers: dict[str, list[str]] = {state: [page.before(state)] for state in page.states}
+    for name, formula in formulas.items():
+        for read in formula.names():
+            readers.setdefault(read, []).append(name)
 
     def mixes(node: Expression) -> bool:
         if axis == "B" and isinstance(node, e.Product):
@@ -122,10 +124,11 @@ def mixed(page: Page, axis: str) -> frozenset[str]:
         return isinstance(node, e.Reduce) and node.over == axis
 
     found = {name for name, formula in formulas.items() if any(map(mixes, formula.walk()))}
-    size = -1
-    while size < len(found):
-        size = len(found)
-        found |= {name for name, read in reads.items() if not found.isdisjoint(read)}
+    waiting = list(found)
+    while waiting:
+        new = {*readers.get(waiting.pop(), ())} - found
+        found |= new
+        waiting += new
     return frozenset(found)
 
 
