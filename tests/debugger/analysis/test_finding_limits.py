@@ -603,10 +603,11 @@ def test_rows_that_continue_are_told_from_rows_that_do_not():
     assert "row 1 of batch 2 reads “abcde” from character 11 on, with the state after “abcde”, which ends at character 5" in found
 
 
-def test_an_epoch_of_one_batch_has_no_rows_that_do_not_continue():
-    session = still(cycle(10), 3, batch_size=2, seq_length=5, layout="tutorial", cell_text=FORGETFUL)
-    assert session.config.num_batches == 1
-    assert not titles(session, "rows-do-not-continue")
+@pytest.mark.parametrize(("batches", "found"), [(1, False), (2, True)])
+def test_rows_of_an_epoch_of_one_batch_have_nowhere_to_continue(batches, found):
+    session = still(cycle(10 * batches), 3, batch_size=2, seq_length=5, layout="tutorial", cell_text=FORGETFUL)
+    assert session.config.num_batches == batches
+    assert bool(titles(session, "rows-do-not-continue")) == found
 
 
 @pytest.mark.parametrize(("rate", "same"), [(0.0, True), (0.1, False)])
