@@ -81,7 +81,7 @@ def test_the_long_description_is_the_readme_without_relative_pictures(metadata):
 
 
 def test_with_the_address_of_the_repository_every_picture_is_absolute():
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / ".hatch_build.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
     text, pictures = hook.long_description(README, "https://host.example/owner/name/raw/HEAD"), PICTURE.findall(README)
@@ -103,5 +103,5 @@ def test_the_source_archive_can_be_tested(built):
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml", "hatch_build.py", "tests/test_package.py", "screenshots/main.svg"} <= names
+    assert {"LICENSE", "README.md", "pyproject.toml", ".hatch_build.py", "tests/test_package.py", "screenshots/main.svg"} <= names
     assert not [name for name in names if name.startswith((".venv", ".git/")) or "__pycache__" in name]
