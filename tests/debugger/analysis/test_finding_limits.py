@@ -269,6 +269,9 @@ def test_the_loss_on_a_held_out_text_has_risen(rise, letters, found):
     assert not titles(session, "overfitting")
     if found:
         assert "go back to batch 1 of epoch 1" in words(session, "overfitting", held_out)
+    if letters == "a":
+        assert titles(session, "overfitting", "ab")  # there is one character to be predicted
+        assert not titles(session, "overfitting", "b")
 
 
 # Gradients
