@@ -40,6 +40,20 @@ def test_a_watch_shows_its_value_and_what_it_was_before():
     assert wrong.value is None
 
 
+def test_a_watched_weight_was_before_what_the_last_update_left():
+    """Until the update of a batch, that is the value that it still has."""
+    session, computed = learning(), []
+    session.watch("Wz[0, 0]")
+    for _ in range(3 * session.program.ticks):
+        session.step("op")
+        if session.program.line_at((session.position.tick - 1) % session.program.ticks + 1)[0].target == "Wz":
+            computed.append((session.position.number, session.parameter("Wz")[0, 0]))
+        (weight,) = session.snapshot().watched
+        assert weight.value == session.parameter("Wz")[0, 0]
+        earlier = [value for batch, value in computed if batch < session.position.number]
+        assert weight.before == (earlier[-1] if earlier else None)
+
+
 def test_what_was_watched_before_is_found_behind_batches_that_have_none_of_it():
     session = learning()
     session.watch("dz[0, 0]")
