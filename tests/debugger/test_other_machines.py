@@ -254,6 +254,28 @@ def test_a_hit_that_was_counted_stays_where_it_was(path):
     assert machines.stops_of(Session.open(path)) == [stop for stop in stops if "breakpoint 1" in stop[1]]
 
 
+def test_a_line_of_the_log_stays_until_its_log_point_is_changed(path):
+    session = Session.open(path)
+    session.break_at("loss", log="{h[0, 0]:.9f} {loss:.9f}")
+    session.seek(0)
+    session.continue_()
+    lines = [line.text for line in session.snapshot().log]
+    assert len(lines) == 78
+    session.save(path)
+    changed_checkpoints(to_mars(path), lambda row: np.multiply(row[2:], np.float32(1.01), out=row[2:]))
+    again = Session.open(path)
+    for _ in range(2):
+        again.seek(0)
+        again.continue_()
+        assert [line.text for line in again.snapshot().log] == lines
+    again.change_stop(1, log="{h[0, 0]:.9f}")
+    again.seek(0)
+    again.continue_()
+    now = [line.text for line in again.snapshot().log]
+    assert all(" " not in line for line in now)
+    assert [line.split()[0] for line in lines] != now
+
+
 def test_no_weight_changes_between_batches_that_do_not_learn(path):
     changed_checkpoints(to_mars(path), lambda row: np.multiply(row[2:], np.float32(1 + 1e-4), out=row[2:]))
     session = Session.open(path)

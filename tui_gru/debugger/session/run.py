@@ -48,6 +48,7 @@ class Run:
         self.interrupts = Interrupts()
         self.checks = BatchChecks()
         self.stops = StopCache(self.program, state)
+        self.first_stops = frozenset(state.stops.breakpoints)  # which wrote the lines that are in the log
         self.tree = BranchTree()
         self.recorder = Recorder(self._state_to_write, lambda words: self.say(words, warning=True))
         self._updating = RLock()

@@ -312,4 +312,8 @@ def _write(run: Run, before: int, progress: Progress | None) -> None:
     active = [each for each in run.stops.active(run.state.stops) if each.log is not None]
     tested = [each for each in active if each.tested_between(before, here, run.program.ticks)]
     lines = lines_between(tested, run.timeline, run.stops.hits, before, here, run.monitor(None, progress), MOST_LINES)
-    run.update(**by_branch.with_log(run.state, merged(old, lines, MOST_LINES)))
+    kept = []  # lines with the numbers of another machine, where this one would write others
+    if not run.timeline.last.own:
+        same = {stop.id for stop in run.state.stops.breakpoints if stop in run.first_stops}
+        kept = [line for line in old if line.id in same and not run.timeline.is_exact(run.timeline.position(line.tick).number)]
+    run.update(**by_branch.with_log(run.state, merged(old, [*lines, *kept], MOST_LINES)))
