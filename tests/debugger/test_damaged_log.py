@@ -16,7 +16,7 @@ from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.session import opening
 from tui_gru.debugger.session.session import EARLIER, REOPENED
-from tui_gru.debugger.storage import session_file, sqlite_files
+from tui_gru.debugger.storage import library, session_file, sqlite_files, store
 
 HEADER, FRAME, PAGE = 32, 24 + 4096, 4096  # bytes of SQLite's log: its header, a frame with its header, and a page
 DAMAGED = "math.tui-gru-wal is damaged: "
@@ -203,6 +203,9 @@ def test_what_was_lost_is_named_by_its_place(tmp_path):
     log.write_bytes(flipped(log.read_bytes(), begun + 50))
     again = Session.open(tmp_path / "math.tui-gru")
     assert again.position.number == 1
+    shutil.copytree(tmp_path, store.sessions_folder(), ignore=shutil.ignore_patterns("live*", "tui-gru"), dirs_exist_ok=True)
+    (math,) = library.listed()
+    assert math.place == "epoch 1, batch 2, t 3, later changes lost in a damaged log"
     assert (
         f"{DAMAGED}3 later changes are lost, which reached epoch 9, batch 1, t 2 at least; the files are not changed"
         in again.notice

@@ -114,4 +114,5 @@ def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
     names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
     if here["branch"] not in names or here["tick"] > here["newest"]:
         raise damaged(file.path, "the place where it was left")
-    return written_in(file) / 1e6, place_in(file), (here["branch"], *(name for name in names if name != here["branch"]))
+    place = place_in(file) + (", later changes lost in a damaged log" if file.log.damage is not None else "")
+    return written_in(file) / 1e6, place, (here["branch"], *(name for name in names if name != here["branch"]))

@@ -69,7 +69,7 @@ class _Reader:
     def __init__(self) -> None:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        self._owner, self._is_late = 0, False
 
     def ask(self, source: Source, dataset: str | None = None, expected: int = 0) -> tuple[dict[str, Any], bytes]:
         """Return the structure of a file, or a dataset with its bytes, of which `expected` are expected. Raises
@@ -90,7 +90,7 @@ class _Reader:
                 if (code := self._end()) != 0:
                     break
         if answer is None:
-            late = code in (-24, -9)  # SIGXCPU, and the signal that is sent after the time by the clock
+            late = self._is_late or code == -24  # SIGXCPU: the time of the processor is over
             how = f"reading it did not end in {seconds} seconds" if late else "it crashes the HDF5 library"
             raise ModelFileError(f"its HDF5 structure is damaged: {how}; get the file again")
         if "error" in answer[0]:
@@ -102,7 +102,13 @@ class _Reader:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
-        end = Timer(seconds, process.kill)
+        self._is_late = False
+
+        def give_up() -> None:
+            self._is_late = True
+            process.kill()
+
+        end = Timer(seconds, give_up)
         end.daemon = True
         end.start()
         try:
