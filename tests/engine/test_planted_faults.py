@@ -64,6 +64,7 @@ def check_values() -> None:
     hold_to_a_layer(learned(deep))
     _check_order(deep)
     _check_against_autograd(deep)
+    _check_earlier(fresh(Structure(cell="mine.cell", cell_text="state h : H\nparameters W U\nh = tanh(x W + h_prev ⊙ (h_prev U))")))
 
 
 def check_passes() -> None:
@@ -228,6 +229,11 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "nothing from the future": (backward, "if name in self._page.states else []", "if False else []"),
     "not summed over what an operand lacks": (backward, "for axis in lacking:", "for axis in ():"),
     "the second half of a join is the first": (backward, "before = (*before, axis)", "before = ()"),
+    "a part without a name computed again": (
+        backward,
+        "return part if self._is_weight(part) else e.Activation(part, self._axes_of(part))",
+        "return part",
+    ),
     "the last use alone": (backward, "for of_use in terms for term in of_use", "for of_use in terms[:1] for term in of_use"),
     "a sum over the rows is one over the timesteps, too": (
         backward,
