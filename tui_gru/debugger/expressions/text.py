@@ -55,6 +55,13 @@ _SLIPS = {
 
 #: Letters to their wide forms. Python reads a name in them as the same name, but never as a word of its own: ｉｎ is a name.
 _WIDE = {ord(letter): ord(letter) + 0xFEE0 for letter in ascii_letters}
+#: From Python 3.13 on, the parser also refuses these as wide names. They get a letter that is not in their name.
+_CONSTANTS, _MARK = frozenset({"None", "True", "False"}), "ˑ"
+
+
+def _as_name(word: str) -> str:
+    """Return a word of Python so that Python reads it as a name."""
+    return word + _MARK if word in _CONSTANTS else word.translate(_WIDE)
 
 
 def _is_word_of_python(name: str) -> bool:
@@ -144,7 +151,7 @@ class ExpressionText:
             token = None if name is not None else _TOKENS.match(self._text, at)
             if name is not None:
                 meant = self._names[name[0]]
-                yield at, name.end(), meant.translate(_WIDE) if _is_word_of_python(meant) else meant
+                yield at, name.end(), _as_name(meant) if _is_word_of_python(meant) else meant
             elif token is not None and token["slip"]:
                 raise self._error(_SLIPS[token["slip"]], at)
             elif token is not None and token["sign"]:
@@ -155,7 +162,7 @@ class ExpressionText:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Python warns about spellings such as 1or 2
-                return ast.parse(python, mode="eval").body
+                tree = ast.parse(python, mode="eval").body
         except SyntaxError as error:
             # The parser adds suggestions after a full stop ("Perhaps you forgot a comma?"), which are about programs.
             reason = (error.msg or "invalid syntax").split(". ")[0]
@@ -164,6 +171,10 @@ class ExpressionText:
             raise self._error(reason, self._origins[error.offset - 1]) from None
         except (RecursionError, MemoryError):
             raise self._error("nested too deeply", 0) from None
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id.removesuffix(_MARK) in _CONSTANTS:
+                node.id = node.id.removesuffix(_MARK)
+        return tree
 
     def _refuse_deep_nesting(self) -> None:
         level = [self.tree]
