@@ -239,6 +239,17 @@ def test_an_absurd_size_in_the_environment_is_drawn_in_part(variables):
         assert len(terminal.output) < 10**7
 
 
+def test_an_absurd_delay_in_the_environment_leaves_the_keys_alive():
+    with closing(Terminal(ESCDELAY="99999999999")) as terminal:
+        terminal.wait("training loop")
+        terminal.type("\x1b")
+        terminal.rest(0.3)
+        terminal.type("[C")  # the rest of an arrow
+        terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+        terminal.type("q")
+        assert terminal.wait_for_the_end() == 0
+
+
 # Sessions
 
 

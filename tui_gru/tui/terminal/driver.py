@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 IDLE = 0.1  # seconds between checks whether the input thread has to end
 LATER = 0.002  # seconds added to the delay, such that it is over for the parser
+LONGEST = 60.0  # seconds; systems refuse to wait for the longest delays that the variable ESCDELAY can set
 READ = 4096  # bytes
 
 
@@ -106,7 +107,7 @@ class PromptDriver(LinuxDriver):
                         break
                     self._process(parser.feed(data))
                     if data.endswith(b"\x1b"):
-                        wait = ESCAPE_DELAY + LATER
+                        wait = min(ESCAPE_DELAY + LATER, LONGEST)
                 self._process(parser.tick())
         self._process(parser.end())
 
