@@ -71,6 +71,8 @@ def test_a_thousand_characters_are_one_message() -> None:
         (b"\x1b[12;40Rs", ["CursorPosition", "s"]),
         (b"\x1b[?2026;2$ys", ["TerminalSupportsSynchronizedOutput", "s"]),
         (b"\x1bs", ["alt+s"]),
+        (b"\x1b\x1b[Ass", ["escape", "up", "s", "s"]),
+        (b"\x1b\x1bOPss", ["escape", "f1", "s", "s"]),
         (b"\x1b", ["escape"]),
         (b"\x1b[200~n\n\x1b[31mq\0\x1b[201~s", ["n\n\x1b[31mq", "s"]),
         (b"\x1b[200~\x1b[201~s", ["", "s"]),

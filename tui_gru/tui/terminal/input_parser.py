@@ -55,7 +55,8 @@ class InputParser:
                 continue
             found = self._of(text[at])
             messages += found
-            self._plain = len(found) == 1 and isinstance(found[0], events.Key) and found[0].character == text[at]
+            same = len(found) == 1 and isinstance(found[0], events.Key) and found[0].character == text[at]
+            self._plain = same and text[at] != "\x1b"  # the key may be the escape before this one, which begins another sequence
             at += 1
         return messages
 
