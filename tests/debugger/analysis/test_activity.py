@@ -87,6 +87,17 @@ def test_a_unit_that_never_varies_goes_with_nothing(dtype):
     assert np.count_nonzero(activity.class_correlations(class_of("digits"))[:-1]) == 0
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_unit_that_varies_in_its_last_digit_goes_with_nothing(dtype):
+    values = np.array([[sign * value for value in (0.1, 0.7, 777.7) for sign in (1, -1)]] * 3000, dtype)
+    values[::2] = np.nextafter(values[::2], dtype(0))
+    values = np.concatenate([values, np.arange(3000)[:, None] % 4], axis=1, dtype=dtype)
+    activity = Activity("h", values, TEXT)
+    assert np.count_nonzero(activity.deviations) == values.shape[1]
+    assert np.count_nonzero(activity.pairs) == 1  # the last unit with itself
+    assert np.count_nonzero(activity.class_correlations(class_of("digits"))[:-1]) == 0
+
+
 def test_units_like_one_and_what_each_goes_with():
     assert [each.what for each in ACTIVITY.like(1, 1)] == [2]
     assert ACTIVITY.like(1)[0].r == pytest.approx(1)
