@@ -3,6 +3,7 @@
 import gc
 import random
 import tracemalloc
+import weakref
 from contextlib import closing
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from tests.debugger.acting import assert_same, timeline_of
 from tests.debugger.models import MODELS
 from tests.extent import SOAK
+from tests.without_terminal import run_without_terminal
 from tui_gru import Session
 from tui_gru.debugger.checkpoints.record_cache import size_at_hand
 from tui_gru.engine.config import Config
+from tui_gru.engine.numbers import mib
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.trainer import Trainer
 
@@ -102,6 +105,95 @@ def test_a_change_keeps_what_was_changed_not_the_batch(deed):
     assert kept(work) < bound
     assert kept(undo) < bound
     assert kept(session.redo) < bound
+
+
+def all_held(session):
+    """Return a function that returns the most bytes of all records and checkpoints that existed at once since the last call."""
+    live, most = weakref.WeakSet([session.state.timeline.record(0)]), [0]
+    begin = BatchRecord.__init__
+
+    def noted(record, compiled):
+        begin(record, compiled)
+        live.add(record)
+        checkpoints = {id(each.checkpoints): each.checkpoints.nbytes for each in session.state.timeline.segments}
+        most[0] = max(most[0], sum(each.nbytes for each in live) + sum(checkpoints.values()))
+
+    def held():
+        found, most[0] = most[0], 0
+        return found
+
+    return noted, held
+
+
+def walk_everywhere(session):
+    """Step, seek, search and change, each with the snapshot that a screen holds until the next."""
+    shown = []
+
+    def do(work, *arguments):
+        work(*arguments)
+        shown[:] = [session.snapshot()]
+        session.state.timeline.previous(session.position.number)
+
+    session.learning = True
+    for _ in range(12):
+        do(session.step, "batch")
+    for _ in range(4):
+        do(session.step, "batch", -1)
+        do(session.step, "timestep", -1)
+    do(session.step, "batch", 10)
+    for part in (0, 0.9, 0.4):
+        do(session.seek, int(part * session.newest.tick))
+    do(session.run_until, "any(abs(h) > 2) or epoch == 3")
+    do(session.run_back_until, "any(abs(h) > 2)")
+    for i in range(6):
+        do(session.edit, "Wz", (0, 1), i / 7)
+    do(session.step, "batch", 3)
+    for _ in range(6):
+        do(session.undo)
+    for _ in range(3):
+        do(session.redo)
+    do(session.run_back_until, "any(abs(h) > 2)")
+
+
+@pytest.mark.parametrize("batches", [7, 9, 12, 20, 28, 29, 40])
+def test_the_limit_holds_for_all_records_and_checkpoints(batches, monkeypatch):
+    """The pool and what is in use count. The limits are those of so many batches of the model, which is large for some of them."""
+    options = {**LARGE, "hidden_size": 64, "text": LARGE["text"][:4200]}
+    size = size_at_hand(Config.of(**options))
+    session = Session(**options, history_memory=batches * size)
+    noted, held = all_held(session)
+    monkeypatch.setattr(BatchRecord, "__init__", noted)
+    assert session.memory_notice == ""
+    walk_everywhere(session)
+    assert 2 * size < held() <= 1.5 * batches * size
+
+
+def test_a_model_too_large_for_the_limit_takes_little_and_says_it(monkeypatch):
+    options = {**LARGE, "hidden_size": 64, "text": LARGE["text"][:4200]}
+    size = size_at_hand(Config.of(**options))
+    session = Session(**options, history_memory=size // 2)
+    noted, held = all_held(session)
+    monkeypatch.setattr(BatchRecord, "__init__", noted)
+    assert f"takes {mib(session.config.record_bytes)}" in session.memory_notice
+    walk_everywhere(session)
+    assert held() <= 8.5 * size
+    code, seen = run_without_terminal("--no-record", "--history-memory", "1K", keys="q")
+    assert code == 0
+    assert "its history takes up to" in seen
+
+
+def test_large_records_give_the_same_numbers():
+    """With copies of the weights, and with few cached batches."""
+    options = {**LARGE, "text": LARGE["text"][:4200]}
+    few, many = Session(**options, history_memory=2**16), Session(**options, history_memory=2**28)
+    for session in (few, many):
+        walk_everywhere(session)
+        session.switch("main")
+    ticks = random.Random(2).sample(range(many.newest.tick), 12)
+    for tick in ticks:
+        few.seek(tick)
+        many.seek(tick)
+        assert bits(few) == bits(many)
 
 
 @pytest.mark.parametrize("deed", DEEDS)

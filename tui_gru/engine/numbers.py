@@ -96,6 +96,11 @@ def gib(size: float) -> str:
     return f"{size / 2**30:,.1f} GiB"
 
 
+def mib(size: float) -> str:
+    """Format a number of bytes: `1,024.0 MiB`."""
+    return f"{size / 2**20:,.1f} MiB"
+
+
 def same(a: Any, b: Any) -> Any:
     """Return True if two numbers are equal or both NaN; for arrays that broadcast together, an array of bools."""
     return (a == b) | ((a != a) & (b != b))

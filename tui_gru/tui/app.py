@@ -276,6 +276,8 @@ def _configured(name: str) -> Path | None:
 def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) -> None:
     """Run the debugger on a session in this terminal until it is quit."""
     app = make_app(session, theme=theme, ascii=ascii, keys=keys)
+    if words := session.memory_notice:
+        session.add_notice(words)
     try:
         app.run()
     finally:

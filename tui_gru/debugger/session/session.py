@@ -28,6 +28,7 @@ from tui_gru.debugger.timeline.timeline import Anchor
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config, Options, Sampler, check_options
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import mib
 from tui_gru.engine.running.weights import Array, Weights
 
 if TYPE_CHECKING:
@@ -223,6 +224,14 @@ class Session:
         """Append a message to that of the last verb, or prepend it if `first` is True."""
         one = Notice(text, warning)
         self._run.notice = joined(one, self._run.notice) if first else joined(self._run.notice, one)
+
+    @property
+    def memory_notice(self) -> str:
+        """What the stored past takes, if that is much more than `history_memory`; otherwise an empty string."""
+        budget, batch = self.state.timeline.memory.budget, self.config.record_bytes
+        if budget.is_enough:
+            return ""
+        return f"a batch of this model takes {mib(batch)}: its history takes up to {mib(budget.needed)}, not {mib(budget.limit)}"
 
     # Position
 

@@ -84,7 +84,7 @@ def _read(file: SessionFile, history_memory: int | None) -> Opened:
 
     state, unreadable = read_state(file)
     if history_memory is not None:
-        state.branches.timeline.memory.budget.bound(history_memory)
+        state.branches.timeline.memory.bound(history_memory)
     trouble = _log_trouble(file) + [f"the entry {name} cannot be read and is left out" for name in unreadable]
     return Opened(file.path, state, written_in(file), "; ".join(trouble), is_earlier=file.log.damage is not None)
 

@@ -74,6 +74,10 @@ class Trainers:
         self._first = Trainer(config, corpus_of(config))
         self._made: OrderedDict[Letter, Trainer] = OrderedDict()
 
+    def keep_records(self, most: int) -> None:
+        """Set how many records are kept for reuse."""
+        self._first.pool.most = most
+
     def of(self, letters: Letter | None) -> Trainer:
         """Return the trainer for the text with these characters edited."""
         if letters is None:

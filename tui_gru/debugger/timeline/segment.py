@@ -16,7 +16,16 @@ import numpy as np
 from tui_gru.debugger.checkpoints.budget import Budget
 from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
 from tui_gru.debugger.checkpoints.divergence import BitForBit, BySize, Comparison, Machine, Reached, largest_difference
-from tui_gru.debugger.checkpoints.record_cache import LEAST, LEAST_GIVEN, CachedBatch, RecordCache, size_at_hand
+from tui_gru.debugger.checkpoints.record_cache import (
+    IN_USE,
+    IN_USE_LARGE,
+    LEAST,
+    LEAST_GIVEN,
+    LEAST_LARGE,
+    CachedBatch,
+    RecordCache,
+    size_at_hand,
+)
 from tui_gru.debugger.checkpoints.scalars import Rows, Scalars
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
@@ -44,16 +53,18 @@ Machines = tuple[tuple[int, Machine | None], ...]
 
 
 class Memory:
-    """The data that all segments of a session share. `limit` bounds its memory, in bytes."""
+    """The data that all segments of a session share. `limit` bounds its memory, in bytes.
+
+    If records are `large`, each batch begins with a copy of the weights, so that it does not hold the record of the batch before
+    it, and fewer are cached.
+    """
 
     def __init__(self, config: Config, limit: int) -> None:
         self.program, self.trainers = program_of(config), Trainers(config)
         self.notebook = config.carry == "notebook"
-        self.budget = Budget(min(limit, MOST_BYTES), config.num_batches if self.notebook else 1)
-        self.records, self.scalars = (
-            RecordCache(self.budget, size_at_hand(config), LEAST if config.given is None else LEAST_GIVEN),
-            Scalars(self.budget),
-        )
+        self.budget = Budget(limit, config.num_batches if self.notebook else 1)
+        self.records, self.scalars = RecordCache(self.budget, size_at_hand(config)), Scalars(self.budget)
+        self.bound(limit)
         self.chains = Chains(self.program)
         self.numbers = None if config.given is None else config.given.numbers
         self.ahead = Ahead[BatchRecord]()  # the next batch of a recording
@@ -64,6 +75,19 @@ class Memory:
         self.machines: tuple[Machine, ...] = ()  # of the file that the session was read from; then this one, if it is another
         self.here: Machine | None = None  # this machine, once a file has been read
         self.cached_at = self.budget.spacing  # the spacing of the checkpoints from which cached records were computed
+
+    def bound(self, limit: int) -> None:
+        """Set another limit, and apply it immediately."""
+        config, limit = self.program.config, min(limit, MOST_BYTES)
+        size, given = size_at_hand(config), config.given is not None
+        # Beyond this, the records that are usually in use would leave too little for the checkpoints.
+        self.large = not given and not self.notebook and (LEAST + IN_USE) * size > limit * 5 // 8
+        cached = LEAST_GIVEN if given else LEAST_LARGE if self.large else LEAST
+        in_use = (IN_USE_LARGE if self.large or given else IN_USE) + (config.num_batches if self.notebook else 0)
+        self.records.least = cached
+        self.budget.bound(limit, (cached + in_use) * size)
+        # As many as a step needs, so that records are recycled; what a change or a search needs besides ends with it.
+        self.trainers.keep_records(cached + 2 if self.large else self.records.most + in_use)
 
 
 class Segment:
@@ -220,7 +244,7 @@ class Segment:
         return partial(self.trainer.run_given, record, number, learn=self.settings.learns(batch))
 
     def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
-        route, at, found = self._route(batch, margin)
+        route, at, *found = self._route(batch, margin)
         with NUMPY_SETTINGS:
             return self._follow(route, at, found, batch, self._memory.records.run, monitor)
 
@@ -233,8 +257,8 @@ class Segment:
             stopped = batch >= first and visit(batch, record)
             return stopped
 
-        route, at, found = self._route(first, 0)
-        if not (isinstance(found, CachedBatch) and len(route) == 1 and see(at, found.record)):
+        route, at, *found = self._route(first, 0)
+        if not (isinstance(found[0], CachedBatch) and len(route) == 1 and see(at, found[0].record)):
             with NUMPY_SETTINGS:
                 self._follow(route, at, found, last, 0, see)
         return stopped
@@ -287,26 +311,33 @@ class Segment:
         return self.checkpoints.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
 
     def _follow(
-        self, route: Sequence[Segment], at: int, found: CachedBatch | bytes, to: int, keep: int, monitor: Monitor | None
+        self, route: Sequence[Segment], at: int, begins: list[CachedBatch | bytes], to: int, keep: int, monitor: Monitor | None
     ) -> tuple[int, CachedBatch]:
         """Replay from the result of `_route` to the end of batch `to`, or until `monitor` stops it. Returns the last batch.
 
-        The last `keep` + 2 batches of each segment are cached; earlier records are reused.
+        The state to begin with is taken out of `begins`, since a caller that held it would hold a record. The last `keep` + 2
+        batches of each segment are cached; earlier records are reused.
         """
         segment = route[0]
         groups = [list(group) for _, group in groupby(route[1:], key=attrgetter("start"))]
         for i, taking_over in enumerate(groups):
             goal = taking_over[0].first_batch
+            found = begins[0]
             if not isinstance(found, CachedBatch) or at < goal:
-                at, found = segment._run(at, found, goal, keep, _before(goal, monitor))
+                del found
+                at, found = segment._run(at, begins, goal, keep, _before(goal, monitor))
                 if at < goal:
                     return at, found
             segment = taking_over[-1]
             at, found = goal, segment._taken_over(taking_over, found)
+            begins[:] = [found]
             final = i + 1 == len(groups) or groups[i + 1][0].first_batch > at
             if final and monitor is not None and monitor(at, found.record):
                 return at, found
-        return (at, found) if isinstance(found, CachedBatch) and at == to else segment._run(at, found, to, keep, monitor)
+            del found
+        if isinstance(begins[0], CachedBatch) and at == to:
+            return at, begins[0]
+        return segment._run(at, begins, to, keep, monitor)
 
     def _taken_over(self, taking_over: Sequence[Segment], kept: CachedBatch) -> CachedBatch:
         """Return the first batch: that of the segment before, with all changes at this tick applied, and the rest computed."""
@@ -314,7 +345,9 @@ class Segment:
 
         program, number = self._memory.program, self.first_batch
         here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
-        record, rest = kept.record.copy(), program.point_after(here.position.offset)
+        if self._memory.large:
+            self._memory.records.make_room()
+        record, rest = kept.record.copy(self.trainer.new_record()), program.point_after(here.position.offset)
         record.settings = self.settings.rule
         learns = here.position.offset > program.loss_tick or self.settings.learns(number)
         for segment in taking_over:
@@ -327,18 +360,27 @@ class Segment:
         self._memory.records.keep(self.number, number, taken_over)
         return taken_over
 
-    def _run(self, at: int, start: CachedBatch | bytes, to: int, keep: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
+    def _run(
+        self, at: int, begins: list[CachedBatch | bytes], to: int, keep: int, monitor: Monitor | None
+    ) -> tuple[int, CachedBatch]:
         """Compute batches of this segment, from the end of batch `at` or the checkpoint at its start, to the end of batch `to`."""
         memory, trainer = self._memory, self.trainer
+        # The batch before the last one, which a monitor may still read.
+        behind: deque[BatchRecord] = deque(maxlen=1 if monitor is not None else 0)
+        start = begins.pop()
         if isinstance(start, CachedBatch):
-            batch, weights, state = at + 1, start.record.after, start.record.states(end=True)
+            behind.append(start.record)
+            batch, weights, state = at + 1, self._weights_after(start.record), start.record.states(end=True)
             earlier = self._earlier(batch, start.record, start.earlier)
         else:
             batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
+        del start
         recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=keep + 2)
         while True:
             if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
-                recent.popleft()
+                behind.append(recent.popleft()[1])
+                if memory.large:
+                    memory.records.clear()  # it is left behind
             record = None  # so that the trainer can reuse it
             record = self._computed(batch) if trainer.is_given else self._trained(batch, weights, state, earlier)
             self._note(batch, record)
@@ -346,7 +388,7 @@ class Segment:
             recent.append((batch, record, earlier))
             if (monitor is not None and monitor(batch, record)) or batch == to:
                 break
-            batch, weights, state = batch + 1, record.after, record.states(end=True)
+            batch, weights, state = batch + 1, self._weights_after(record), record.states(end=True)
             if memory.notebook:
                 earlier = self._earlier(batch, record, earlier)
         for number, one, before in recent:
@@ -360,6 +402,8 @@ class Segment:
         Where another machine computed batches, it begins with its checkpoint, if there is one.
         """
         trainer, checkpoints, in_epoch = self.trainer, self.checkpoints, batch % self._memory.program.num_batches
+        if self._memory.large:
+            self._memory.records.make_room()
         record, state = trainer.new_record(), trainer.carried(in_epoch, state)
         if checkpoints.is_due(batch):
             checkpoints.keep(batch, checkpoint_of(weights, state))
@@ -368,6 +412,10 @@ class Segment:
         learn, settings = self.settings.learns(batch), self.settings.rule
         trainer.run(record, in_epoch, weights, state, learn=learn, settings=settings, earlier=earlier)
         return record
+
+    def _weights_after(self, record: BatchRecord) -> Weights:
+        """Return the weights for the batch after a record. A view would hold all of a large record in memory."""
+        return record.after.copy() if self._memory.large else record.after
 
     def _earlier(self, batch: int, before: BatchRecord, earlier: Sequence[BatchRecord]) -> Sequence[BatchRecord]:
         """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `before` is that of the batch before

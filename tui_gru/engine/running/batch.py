@@ -240,9 +240,9 @@ class BatchRecord:
         rounds = [list(zip(*map(timesteps, views), strict=True))[:: phase.ways[loop]] for loop, views in code.loops.items()]
         return tuple(map(cut_view, code.views["R"])), rounds
 
-    def copy(self) -> BatchRecord:
-        """Return a new record with the same contents. It shares `before`, which is never changed in place."""
-        twin = BatchRecord(self.compiled)
+    def copy(self, into: BatchRecord | None = None) -> BatchRecord:
+        """Return a record with the same contents: `into`, or a new one. It shares `before`, which is never changed in place."""
+        twin = BatchRecord(self.compiled) if into is None else into
         twin.block[...] = self.block
         for slot, ids in self._ids.items():
             twin._ids[slot][...] = ids
@@ -283,11 +283,12 @@ class RecordPool:
     """Records of one compiled model. A record is reused when no caller holds it, since allocating memory for a batch takes as long
     as computing it.
 
-    Reference counts show which records are free.
+    Reference counts show which records are free. The pool keeps at most `most` records; others exist as long as a caller holds
+    them.
     """
 
-    def __init__(self, compiled: Compiled) -> None:
-        self._compiled = compiled
+    def __init__(self, compiled: Compiled, most: int = sys.maxsize) -> None:
+        self._compiled, self.most = compiled, most
         self._records: list[BatchRecord] = []  # least recently used first
 
     def take(self) -> BatchRecord:
@@ -301,6 +302,7 @@ class RecordPool:
                     del records[i]
                     break
         else:
+            del records[: len(records) - self.most + 1 if len(records) >= self.most else 0]
             record = BatchRecord(self._compiled)
         records.append(record)
         return record
