@@ -145,7 +145,8 @@ def test_an_unfinished_change_is_no_damage(crashed, left):
     end = frames[-1] + FRAME
     unfinished = log[frames[0] : frames[0] + 4] + bytes(4) + log[16:24] + bytes(8)
     rest = log[end:]
-    for more in (unfinished, unfinished + rest[24:], unfinished + log[frames[0] + 24 : frames[0] + FRAME] + unfinished):
+    broken_off = (unfinished + bytes(4096))[: -end % 4096]  # the system ends a write at one of its own pages
+    for more in (unfinished, broken_off, unfinished + rest[24:], unfinished + log[frames[0] + 24 : frames[0] + FRAME] + unfinished):
         left(log)
         with untouched(path := left(log[:end] + more)):
             again = Session.open(path)

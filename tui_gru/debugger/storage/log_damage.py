@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 HEADER, FRAME_HEADER, INDEX_HEADER = struct.Struct(">8I"), struct.Struct(">2I8s2I"), struct.Struct("=3I2BH4I8s2I")
 MAGIC, VERSION = 0x377F0682, 3007000  # the last bit of the magic number: checksums are of big-endian words
+SYSTEM_PAGE = 4096  # bytes; larger ones are multiples of it
 NATIVE = sys.byteorder == "big"
 Checksum = tuple[int, int]
 
@@ -95,10 +96,10 @@ class _Log:
         return any(self.follows(before, page_number + size + rest, frame.checksum) for size in sizes)
 
     def is_cut(self) -> bool:
-        """Return True if the log ends within a page. A process that is killed can leave the header of a frame alone, since SQLite
-        writes it first, and then the page at once."""
+        """Return True if the log ends within a page, at a place where a process that is killed does not end it: SQLite writes the
+        header of a frame, then the page, and the system breaks off a write only at a multiple of its own pages."""
         last = self.frames[-1]
-        return not last.is_whole and len(self.data) - last.at > FRAME_HEADER.size
+        return not last.is_whole and len(self.data) - last.at > FRAME_HEADER.size and len(self.data) % SYSTEM_PAGE != 0
 
 
 @dataclass(frozen=True)
