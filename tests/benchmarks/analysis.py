@@ -21,7 +21,7 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.weights import Weights
+from tui_gru.tui.panels.values.weights import WeightsPanel
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.analysing import MANY_BATCHES
 from tui_gru.tui.verbs.line import execute
@@ -94,16 +94,16 @@ async def measure() -> None:
         app.screen.show_now()
         await until_idle(pilot)
         screen = app.screen
-        for kind in (Sequence, Gates, Weights):
+        for kind in (Sequence, Gates, WeightsPanel):
             panel = screen.query_one(kind)
             print(f"{kind.__name__:10} redrawn in {1000 * redrawn(panel):.1f} ms")
-        screen.query_one(Weights).chosen = "Uz"
+        screen.query_one(WeightsPanel).chosen = "Uz"
         for words, press in {
             "largest": lambda: execute(screen, "largest"),
             "largest gradient": lambda: execute(screen, "largest-gradient"),
             "sorted by size": lambda: execute(screen, "sort"),
         }.items():
-            moved = median(cpu(lambda press=press: (press(), draw(screen.query_one(Weights)))) for _ in range(ROUNDS))
+            moved = median(cpu(lambda press=press: (press(), draw(screen.query_one(WeightsPanel)))) for _ in range(ROUNDS))
             print(f"{words:16} {1000 * moved:.1f} ms, drawn")
         weights = session.parameter("Uz")
         print(

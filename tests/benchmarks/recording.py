@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from tui_gru.interop.recording.encoding import encoded
-from tui_gru.interop.recording.folder import Line, lines_name, shard_name
+from tui_gru.interop.recording.folder import StepRecord, lines_name, shard_name
 from tui_gru.interop.recording.reading import open_recording
 from tui_gru.interop.recording.recorder import record
 from tui_gru.interop.recording.shards import write_shard
@@ -162,7 +162,7 @@ def make(folder: Path) -> None:
             loss, norm, rate = 1 / (1 + number), 1 + 1 / number, 1e-3 * 0.999**number
             arrays, about = encoded(replace(step, number=number, loss=loss, settings={**step.settings, "lr": rate}))
             write_shard(folder / shard_name(number, 0), arrays, {**about, "why": "every", "norm": norm})
-            lines.write(Line(number, "every", loss, norm, (loss,)).written())
+            lines.write(StepRecord(number, "every", loss, norm, (loss,)).written())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 
 from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.equations import expression as e
-from tui_gru.equations.page import Line
+from tui_gru.equations.page import Equation
 
 FUNCTIONS = {
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
@@ -37,7 +37,7 @@ class Executed(NamedTuple):
     number: int
     name: str
     t: int
-    line: Line | None
+    line: Equation | None
     labels: tuple[str, ...] = ()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.debugger import models
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.branches_apart import Samples
+from tui_gru.debugger.analysis.branches_apart import BranchSamples
 from tui_gru.engine.running.sampling import sample
 
 MODELS = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
@@ -130,7 +130,7 @@ def test_samples_are_of_the_weights_of_this_moment():
     assert found.primer + found.mine == drawn.text
     assert found.first is not None
     assert found.count == sum(one != other for one, other in zip(found.mine, found.theirs, strict=True))
-    assert Samples("a", "bc", "bc").first is None
+    assert BranchSamples("a", "bc", "bc").first is None
 
 
 def test_asking_changes_nothing_and_says_what_is_no_branch():

@@ -13,7 +13,7 @@ from tests.debugger.acting import pack_record, portrait, timeline_of
 from tests.debugger.models import SGD
 from tests.extent import spread
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.timeline.edits import changeable
 from tui_gru.engine.config import CARRIES, DTYPES, RESETS
 
@@ -49,7 +49,7 @@ def plant(monkeypatch, session, fault):
 
 def assert_all_agrees(session):
     program, start = session.program, session.position.tick
-    derived, computed = program.names_of(Kind.DELTA, Kind.GRADIENT), (*program.names_of(Kind.VALUE), "loss")
+    derived, computed = program.names_of(ValueKind.VALUE_GRADIENT, ValueKind.GRADIENT), (*program.names_of(ValueKind.VALUE), "loss")
     for ticks in (0, 1, program.loss_tick + 7, program.backward_end + 2):
         session.seek(start + ticks)
         before = portrait(session)
@@ -189,7 +189,7 @@ def test_whatever_value_is_changed_all_agrees_but_what_cannot(model):
     session.learning = True
     session.step("batch", 2)
     program = session.program
-    for name in set(program.names_of(Kind.VALUE)) & set(changeable(program)):
+    for name in set(program.names_of(ValueKind.VALUE)) & set(changeable(program)):
         session.seek(program.ticks + program.tick_of(name, 0))
         session.edit(name, (0,) * len(program.names[name].axes), 0.7)
         session.seek(2 * program.ticks)

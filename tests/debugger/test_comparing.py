@@ -6,7 +6,7 @@ import pytest
 from tests.debugger import models
 from tests.debugger.acting import altered
 from tests.debugger.deriving import UNEXPLAINED
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.differences import Differences, difference, differences
 from tui_gru.engine.errors import TuiGruError
@@ -57,7 +57,7 @@ def test_differences_are_exactly_the_differences(model):
                 assert (d is None) == (mine is None)
                 assert d is None or np.array_equal(d, mine.astype(float) - read(there))
     of_states = [name for state in program.model.page.states for name in (state, f"d{state}")]
-    kept = program.names_of(Kind.KEPT, Kind.STEP)
+    kept = program.names_of(ValueKind.OPTIMIZER_STATE, ValueKind.UPDATE_VALUE)
     assert {*of_states, *kept, "y_hat", "dlogits", "loss", "grad_norm", "Wy", "dWy"} <= seen
 
 

@@ -9,7 +9,7 @@ from tests.debugger.deriving import combined, rounding
 from tui_gru import Session
 from tui_gru.debugger.derivation.latex import as_latex
 from tui_gru.debugger.derivation.origin import Derivation, Node, given
-from tui_gru.debugger.derivation.written import MOST, Form, as_text, first_opened, laid_out
+from tui_gru.debugger.derivation.written import MOST_TERMS, Form, as_text, first_opened, laid_out
 from tui_gru.debugger.program.naming import joined
 from tui_gru.engine.numbers import short
 from tui_gru.equations.writing import latex_text
@@ -90,8 +90,10 @@ def test_a_long_sum_shows_the_largest_first_and_the_rest_in_one_row():
     values = [(-1) ** i * i / 8 for i in range(1, 41)]
     root = total(*values)
     rows = laid_out(root, frozenset())
-    assert [decimal(row.written) for row in rows[1 : MOST + 1]] == sorted(map(Decimal, values), key=abs, reverse=True)[:MOST]
-    assert rows[-1].label == f"… {40 - MOST} smaller terms"
+    assert [decimal(row.written) for row in rows[1 : MOST_TERMS + 1]] == sorted(map(Decimal, values), key=abs, reverse=True)[
+        :MOST_TERMS
+    ]
+    assert rows[-1].label == f"… {40 - MOST_TERMS} smaller terms"
     assert add_up(rows) == decimal(rows[0].written)
     assert len(laid_out(root, frozenset({(-1,)}))) == 41
 

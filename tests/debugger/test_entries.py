@@ -11,7 +11,7 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import learning
 from tests.debugger.models import TEXT
 from tui_gru.debugger.derivation.entries import terms_of
-from tui_gru.debugger.derivation.evaluation import Numbers
+from tui_gru.debugger.derivation.evaluation import MomentNumbers
 
 FUNCTIONS = {
     "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "tanh": math.tanh, "log": math.log, "sqrt": math.sqrt, "relu": lambda a: max(a, 0),
@@ -53,7 +53,7 @@ def test_the_terms_of_every_entry_make_what_its_formula_does(model, dtype):
         before = program.tick_of(line.target) - 1 if line.phase == "update" else program.backward_end
         moment = timeline_of(session).moment(program.ticks + before)  # with the value that the line of the update reads
         for t in range(session.config.seq_length) if line.phase in ("forward", "backward") else (session.config.seq_length - 1,):
-            numbers = Numbers(moment, t)
+            numbers = MomentNumbers(moment, t)
             every = list(np.ndindex(*numbers.shape(line.formula)))
             for index in chance.sample(every, min(3, len(every))):
                 made = terms_of(line.formula, index, numbers)
@@ -67,7 +67,7 @@ def test_the_terms_of_every_entry_make_what_its_formula_does(model, dtype):
 def test_of_a_long_sum_only_the_terms_that_are_asked_for_are_made():
     session = learning(text=TEXT, hidden_size=200)
     session.step("batch")
-    numbers = Numbers(timeline_of(session).moment(session.position.tick), 0)
+    numbers = MomentNumbers(timeline_of(session).moment(session.position.tick), 0)
     made = terms_of(session.program.lines["dz"].formula, (0, 0), numbers)
     assert (made.kind, made.size, made.over) == ("product", 2, "")
     made = terms_of(session.program.lines["dh"].formula.terms[0], (0, 0), numbers)

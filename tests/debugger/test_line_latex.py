@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.snapshots.line_latex import MOST, line_latex, values_latex
+from tui_gru.debugger.snapshots.line_latex import MOST_LATEX_ENTRIES, line_latex, values_latex
 
 LINES = ("z", "r", "h_tilde", "h", "logits", "dh", "dz", "daz", "dh_prev")
 
@@ -56,16 +56,16 @@ def test_values_are_written_whole():
     ]
 
 
-@pytest.mark.parametrize("rows", [1, MOST, MOST + 1, 40])
-@pytest.mark.parametrize("columns", [1, MOST, MOST + 1, 40])
+@pytest.mark.parametrize("rows", [1, MOST_LATEX_ENTRIES, MOST_LATEX_ENTRIES + 1, 40])
+@pytest.mark.parametrize("columns", [1, MOST_LATEX_ENTRIES, MOST_LATEX_ENTRIES + 1, 40])
 def test_a_large_matrix_is_its_first_entries_and_dots(rows, columns):
     array = np.arange(float(rows * columns)).reshape(rows, columns)
     written = entries(values_latex(Session().snapshot(), [("A", array)]))
-    assert len(written) == min(rows, MOST)
-    assert {len(row) for row in written} == {min(columns, MOST)}
-    across, down = columns > MOST, rows > MOST
+    assert len(written) == min(rows, MOST_LATEX_ENTRIES)
+    assert {len(row) for row in written} == {min(columns, MOST_LATEX_ENTRIES)}
+    across, down = columns > MOST_LATEX_ENTRIES, rows > MOST_LATEX_ENTRIES
     if down:
-        assert written.pop() == [r"\vdots"] * min(columns, MOST)
+        assert written.pop() == [r"\vdots"] * min(columns, MOST_LATEX_ENTRIES)
     for row, numbers in zip(written, array, strict=False):
         assert (row[-1] == r"\cdots") is across
-        assert [float(x) for x in row[: MOST - across]] == list(numbers[: MOST - across])
+        assert [float(x) for x in row[: MOST_LATEX_ENTRIES - across]] == list(numbers[: MOST_LATEX_ENTRIES - across])

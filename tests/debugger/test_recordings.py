@@ -17,7 +17,7 @@ from tui_gru import Session, TuiGruError
 from tui_gru.debugger.checkpoints.divergence import this_machine
 from tui_gru.debugger.session.loading import on_recording
 from tui_gru.debugger.storage.session_errors import SessionFileError
-from tui_gru.engine.running.ahead import Ahead
+from tui_gru.engine.running.ahead import Prefetch
 from tui_gru.interop.errors import RecordingError
 from tui_gru.interop.opening import recorded
 from tui_gru.interop.opening.recorded import RecordedBatches
@@ -249,8 +249,8 @@ def test_only_a_step_that_is_deleted_while_it_is_open_is_refused(run):
 
 def test_the_next_step_is_computed_while_the_user_looks_at_one(run, monkeypatch):
     begun = []
-    begin = Ahead.begin
-    monkeypatch.setattr(Ahead, "begin", lambda ahead, key, compute: begun.append(key) or begin(ahead, key, compute))
+    begin = Prefetch.begin
+    monkeypatch.setattr(Prefetch, "begin", lambda ahead, key, compute: begun.append(key) or begin(ahead, key, compute))
     stepped, sought = Session.open(run), Session.open(run)
     for batch in range(6):
         stepped.step("batch")

@@ -10,7 +10,7 @@ from tests.debugger import models
 from tests.debugger.models import MODELS
 from tests.extent import SOAK
 from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.names import CHARACTERS, COUNTERS, Kind
+from tui_gru.debugger.program.names import CHARACTERS, COUNTERS, ValueKind
 from tui_gru.debugger.storage.trace import Trace
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
@@ -55,7 +55,7 @@ def test_a_timestep_has_every_name_and_its_shape():
 def test_everything_that_the_debugger_shows_is_written(model):
     config = Config.of(**model)
     program, batch = program_of(config), as_json(config)["batches"][0]
-    on_the_way = program.names_of(Kind.STEP)  # of the update, which can be computed from the written numbers
+    on_the_way = program.names_of(ValueKind.UPDATE_VALUE)  # of the update, which can be computed from the written numbers
     shown = set(program.readable) - {*COUNTERS, *CHARACTERS, *on_the_way, *program.config.settings, "max_weight"}
     written = {*batch, *batch["timesteps"][0], *batch["parameters"], *(f"d{name}" for name in batch["gradients"])}
     assert shown - written - set(batch.get("optimizer", ())) == set()
@@ -91,7 +91,9 @@ def test_json_holds_the_engines_numbers(options):
             np.testing.assert_equal(float(batch[name]), float(computed))
         same_bits(batch["gradients"], dict(record.gradients.items()), config)
         same_bits(batch["parameters"], dict(record.after.items()), config)
-        same_bits(batch.get("optimizer", {}), {name: record.after[name] for name in program.names_of(Kind.KEPT)}, config)
+        same_bits(
+            batch.get("optimizer", {}), {name: record.after[name] for name in program.names_of(ValueKind.OPTIMIZER_STATE)}, config
+        )
         for t, timestep in enumerate(batch["timesteps"]):
             assert timestep.pop("t") == t
             timed = [name for name in (*program.values, *program.deltas) if program.names[name].timed]

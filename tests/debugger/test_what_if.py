@@ -13,7 +13,7 @@ from tests.debugger.acting import assert_same, bits, pack_record, portrait
 from tests.debugger.plain import Plain
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of
 
 FEW = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
@@ -55,7 +55,10 @@ def test_the_same_number_changes_nothing_and_the_run_is_untouched(options):
     before = portrait(session)
     for name, t, index in some(session, examples(14, soak=200)):
         same = session.what_if(name, index, np.asarray(session.snapshot().value(name, t))[index], t)
-        if session.program.names[name].kind not in (Kind.PARAMETER, Kind.KEPT):  # asked for with their values before the update
+        if session.program.names[name].kind not in (
+            ValueKind.PARAMETER,
+            ValueKind.OPTIMIZER_STATE,
+        ):  # asked for with their values before the update
             assert same.differences == (), (name, t)
             assert pack_record(same.then.record) == pack_record(same.now.record)
         other = session.what_if(name, index, 0.3, t)

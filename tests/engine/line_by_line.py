@@ -16,7 +16,7 @@ from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.expression import Expression
-from tui_gru.equations.page import Line
+from tui_gru.equations.page import Equation
 
 Value = tuple[NDArray[np.float64], Axes]
 PHASES = ("forward", "backward")
@@ -104,7 +104,7 @@ class Turn(NamedTuple):
 
     place: tuple[int, int, int, int]
     phase: str
-    line: Line
+    line: Equation
     t: int
     parts: tuple[str, ...]
 

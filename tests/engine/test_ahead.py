@@ -2,12 +2,12 @@
 
 import threading
 
-from tui_gru.engine.running.ahead import Ahead
+from tui_gru.engine.running.ahead import Prefetch
 
 
 def test_what_was_computed_ahead_is_taken_once():
     done = []
-    ahead = Ahead()
+    ahead = Prefetch()
     assert ahead.take(3) is None
     ahead.begin(3, lambda: done.append(threading.current_thread().name) or "item 3")
     assert ahead.take(2) is None
@@ -18,7 +18,7 @@ def test_what_was_computed_ahead_is_taken_once():
 
 def test_one_is_computed_at_a_time():
     go_on, done = threading.Event(), []
-    ahead = Ahead()
+    ahead = Prefetch()
     ahead.begin(3, lambda: done.append(3) or (go_on.wait(10) and 3))
     ahead.begin(4, lambda: done.append(4))
     go_on.set()
@@ -28,7 +28,7 @@ def test_one_is_computed_at_a_time():
 
 def test_the_same_is_not_computed_twice():
     done = []
-    ahead = Ahead()
+    ahead = Prefetch()
     for _ in range(3):
         ahead.begin(3, lambda: done.append(3) or 3)
     assert ahead.take(3) == 3
@@ -36,6 +36,6 @@ def test_the_same_is_not_computed_twice():
 
 
 def test_an_error_is_left_to_whoever_computes_it_again():
-    ahead = Ahead()
+    ahead = Prefetch()
     ahead.begin(3, lambda: 1 // 0)
     assert ahead.take(3) is None

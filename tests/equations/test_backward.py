@@ -10,7 +10,7 @@ import pytest
 from tests.equations.reading import said
 from tui_gru.engine.model import Model, Structure, model_of, names_of
 from tui_gru.equations import expression as e
-from tui_gru.equations.backward import Reading, steps_of
+from tui_gru.equations.backward import NameRead, steps_of
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.names import split
 
@@ -48,11 +48,11 @@ def test_the_listing_is_the_one_written_by_hand(cell, kind):
 def test_the_ways_of_a_gru_to_the_state_before():
     model = model_of(Structure(cell="gru"))
     assert dict(model.backward.paths) == {
-        "dh_output": Reading("h", "logits", 0),
-        "dh_carry": Reading("h_prev", "h", 0),
-        "dh_candidate": Reading("h_prev", "rh", 0),
-        "dh_update": Reading("h_prev", "hUz", 0),
-        "dh_reset": Reading("h_prev", "hUr", 0),
+        "dh_output": NameRead("h", "logits", 0),
+        "dh_carry": NameRead("h_prev", "h", 0),
+        "dh_candidate": NameRead("h_prev", "rh", 0),
+        "dh_update": NameRead("h_prev", "hUz", 0),
+        "dh_reset": NameRead("h_prev", "hUr", 0),
     }
     assert labels(model, "dh_prev") == ["dh_carry", "dh_candidate", "dh_update", "dh_reset"]
 

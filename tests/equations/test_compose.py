@@ -9,7 +9,7 @@ from tui_gru.engine.model import Model, Structure, shipped
 from tui_gru.equations.compose import compose
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.names import Symbols
-from tui_gru.equations.page import State
+from tui_gru.equations.page import CarriedState
 from tui_gru.equations.writing import Writer
 
 RNN = "state h : H\nparameters W U\ncarry: h = tanh(a: x W + h_prev U)"
@@ -57,7 +57,7 @@ def test_layers_and_directions_have_suffixes_as_in_pytorch():
         "h_l1_reverse = tanh(out_l0 W_l1_reverse + hₜ₊₁_l1_reverse U_l1_reverse)",
         "out_l1 = [h_l1, h_l1_reverse]",
     ]
-    assert model.page.states["h_l0_reverse"] == State("H", backwards=True)
+    assert model.page.states["h_l0_reverse"] == CarriedState("H", backwards=True)
     assert model.axes["W_l1"] == ("H+H", "H")
     assert (model.page.outputs, model.page.output) == (("out_l1",), "out_l1")
     assert [layer.name for layer in model.composed.layers] == ["layer 1", "layer 1 ←", "layer 2", "layer 2 ←"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.equations.reading import page, refused
-from tui_gru.equations.errors import EquationError, File, Span
-from tui_gru.equations.page import LONGEST, MOST_LINES, Input, State
+from tui_gru.equations.errors import EquationError, File, SourceSpan
+from tui_gru.equations.page import LONGEST, MOST_LINES, CarriedState, Input
 
 WHOLE = """# A cell of everything
 reads u
@@ -28,7 +28,7 @@ b=z
 def test_every_declaration():
     read = page(WHOLE)
     assert (read.title, read.source, read.reads) == ("A cell of everything", "mine.cell", "u")
-    assert read.states == {"h": State("H"), "b": State("H", backwards=True)}
+    assert read.states == {"h": CarriedState("H"), "b": CarriedState("H", backwards=True)}
     assert read.inputs == {
         "x": Input("V", one_hot=True),
         "live": Input(""),
@@ -52,7 +52,7 @@ def test_a_page_without_lines_hands_on_its_input():
 
 def test_names_have_their_places():
     read = page(WHOLE)
-    assert read.places["bz"] == Span(File("mine.cell", tuple(WHOLE.split("\n"))), 6, 14, 16)
+    assert read.places["bz"] == SourceSpan(File("mine.cell", tuple(WHOLE.split("\n"))), 6, 14, 16)
     assert read.places["z"].line == 12
     assert read.lines[1].span.start == 2
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tui_gru.interop.opening.numbers import Numbers
+from tui_gru.interop.opening.numbers import LayerInputs
 from tui_gru.interop.opening.proof import Proof, gru_step
 from tui_gru.interop.opening.proof import prove as prove_numbers
 
@@ -31,7 +31,7 @@ def run(found, x, h0=None, lengths=None):
 
 def prove(found, x, y, h0=None, lengths=None) -> Proof:
     """Prove the convention of a GRU by an input and its output."""
-    return prove_numbers(found, Numbers.of(found, inputs=x, expect=y, h0=h0, lengths=lengths))
+    return prove_numbers(found, LayerInputs.of(found, inputs=x, expect=y, h0=h0, lengths=lengths))
 
 
 def named(found, name):

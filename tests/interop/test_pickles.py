@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tui_gru.interop.containers.pickled_values import NAMED_OPERATIONS, DamagedPickleError, Machine, Named, Unknown
+from tui_gru.interop.containers.pickled_values import NAMED_OPERATIONS, DamagedPickleError, PickledName, PickleReader, Unknown
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.inspection import inspect
 
@@ -25,7 +25,7 @@ VALUES = [
 
 
 def read(data):
-    return Machine(data, {}, lambda reference: reference).value()
+    return PickleReader(data, {}, lambda reference: reference).value()
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -46,7 +46,7 @@ def test_what_a_pickle_calls_is_only_named():
     value = read(pickle.dumps({"a": Harm()}))["a"]
     assert isinstance(value, Unknown)
     assert (value.of, value.parts) == (f"{os.system.__module__}.system", ["exit 1"])
-    assert read(pickle.dumps(os.getcwd)) == Named(f"{os.getcwd.__module__}.getcwd")
+    assert read(pickle.dumps(os.getcwd)) == PickledName(f"{os.getcwd.__module__}.getcwd")
 
 
 def torch_file(path, data, members=()):

@@ -29,7 +29,7 @@ from tui_gru.tui.panels.analysis.units_map import UnitsMap
 from tui_gru.tui.panels.lists.origin import OriginPanel
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.weights import Overview, Weights
+from tui_gru.tui.panels.values.weights import Overview, WeightsPanel
 from tui_gru.tui.pilot import headless
 
 TEXT = (
@@ -321,7 +321,7 @@ async def test_the_next_saturated_unit() -> None:
 
 async def test_keys_to_what_matters_in_a_matrix() -> None:
     async with started(LARGE, "l 1e *") as (app, pilot):
-        weights, session = app.screen.query_one(Weights), app.screen.session
+        weights, session = app.screen.query_one(WeightsPanel), app.screen.session
         matrix = weights.matrix
         values = np.atleast_2d(session.parameter(matrix.refs(0, 0).name))  # of the parameter that the current line updates
         first, second = np.argsort(-np.abs(values).ravel())[:2]
@@ -366,7 +366,7 @@ async def test_the_next_saturated_unit_of_a_gate() -> None:
             await press(pilot, "~")
             assert matrix.cursor[1] == unit
             assert said(app) == f"unit {unit + 1} is saturated in nearly all rows"
-        app.screen.set_focus(app.screen.query_one(Weights).matrix)
+        app.screen.set_focus(app.screen.query_one(WeightsPanel).matrix)
         await press(pilot, "~")
         assert "have no limits" in said(app)
 

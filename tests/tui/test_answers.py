@@ -12,7 +12,7 @@ from tui_gru import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.weights import Weights
+from tui_gru.tui.panels.values.weights import WeightsPanel
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 
@@ -138,7 +138,7 @@ async def test_what_keys_show_is_said(size: tuple[int, int]) -> None:
             await d.type("r")
             assert seen(d) == said
         await d.type("a", "x")
-        assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
+        assert seen(d) == f"weights panel: {d.screen.query_one(WeightsPanel).mode}"
 
 
 async def test_a_warning_is_not_hidden_by_an_answer() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.analysis.checks.checking import Check, Report
+from tui_gru.debugger.analysis.checks.checking import Check, CheckResult
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.tui.panels.lists.check_report import CheckReport
@@ -23,7 +23,7 @@ class Gate:
         self._open, self.runs = threading.Event(), 0
         run = Check.run
 
-        def held(check: Check, **options: Any) -> Report:
+        def held(check: Check, **options: Any) -> CheckResult:
             self.runs += 1
             assert self._open.wait(30)
             return run(check, **options)
@@ -46,7 +46,7 @@ def text_of(d: Driver) -> str:
     return "\n".join(strip.text for strip in panel.drawn)
 
 
-async def report_in(d: Driver) -> Report:
+async def report_in(d: Driver) -> CheckResult:
     """Wait for the report."""
     for _ in range(1500):
         report = panel_of(d).report
@@ -108,7 +108,7 @@ async def test_a_report_for_a_panel_that_was_lifted_is_dropped(monkeypatch: pyte
 
 
 async def test_why_nothing_came_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(check: Check, **options: Any) -> Report:
+    def refused(check: Check, **options: Any) -> CheckResult:
         raise TuiGruError("this batch has NaN or Inf in its loss or gradients")
 
     monkeypatch.setattr(Check, "run", refused)

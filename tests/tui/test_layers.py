@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.tui.test_main_screen import driving
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.screens.kept import Layout
+from tui_gru.tui.screens.kept import ScreenLayout
 
 
 async def test_a_key_goes_through_layers_and_directions_and_back_to_the_one_at_work() -> None:
@@ -36,13 +36,13 @@ async def test_a_model_of_one_layer_says_so() -> None:
 async def test_the_layer_is_kept_with_the_layout() -> None:
     async with driving(layers=2) as d:
         await d.type("L")
-        kept = Layout.of(d.screen)._asdict()
+        kept = ScreenLayout.of(d.screen)._asdict()
         assert kept["layer"] == 0
         await d.type("L", "L")
         assert d.screen.view.layer is None
-        Layout.read(kept).apply(d.screen)
+        ScreenLayout.read(kept).apply(d.screen)
         assert d.screen.view.layer == 0
-        Layout.read({**kept, "layer": 7}).apply(d.screen)
+        ScreenLayout.read({**kept, "layer": 7}).apply(d.screen)
         assert d.screen.view.layer is None
 
 

@@ -12,7 +12,7 @@ from tui_gru.tui.terminal.drawn import drawn_later
 
 WORDS = {
     "Sequence": "sequence", "LossTerms": "loss terms", "CurrentLine": "the current line", "Gates": "gates", "Softmax": "ŷ",
-    "LossCurve": "loss curve", "Weights": "weights", "Samples": "samples", "Watches": "watches", "Log": "log",
+    "LossCurve": "loss curve", "WeightsPanel": "weights", "Samples": "samples", "Watches": "watches", "Log": "log",
 }  # fmt: skip
 SIZES = [(40, 12), (59, 30), (80, 24), (99, 50), (120, 30), (120, 36), (160, 33), (160, 40), (160, 50)]
 

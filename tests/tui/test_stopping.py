@@ -15,7 +15,7 @@ from tui_gru.tui.panels.program.log import Log
 from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.screens.runner import Run
+from tui_gru.tui.screens.runner import RunProgress
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs import stepping, stops
 from tui_gru.tui.verbs.table import BY_ID
@@ -412,7 +412,7 @@ async def test_a_step_that_must_count_hits_first_is_taken_in_a_thread() -> None:
 
 def test_a_run_that_tests_earlier_batches_says_how_far_back_it_is() -> None:
     session = Session()
-    run = Run(session.seek("e4000 b1 t1").number, None, 0.0)
+    run = RunProgress(session.seek("e4000 b1 t1").number, None, 0.0)
     assert run.describe(session.seek("e1000 b1 t1")) == "epoch 1,000 · 9,000 batches back"
     assert run.describe(session.seek("e4500 b1 t1")) == "epoch 4,500 · 1,500 batches"
 

@@ -26,7 +26,7 @@ from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.kept import Layout
+from tui_gru.tui.screens.kept import ScreenLayout
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
 
@@ -74,10 +74,10 @@ async def test_a_session_is_laid_out_as_it_was_left() -> None:
         await d.type("z")
         await command(d, "go e2 b1 t1")
         await command(d, "nonsense")
-        left = Layout.of(d.screen)
+        left = ScreenLayout.of(d.screen)
         assert (left.page, left.row, left.speed, left.weights, left.zoomed) == (2, 1, 3, "changes", "Samples")
     async with driving(Session.open(path), (80, 24)) as d:
-        assert Layout.of(d.screen) == left
+        assert ScreenLayout.of(d.screen) == left
         assert isinstance(d.screen.maximized, Samples)
         assert d.says.startswith("reopened where it was left: epoch 2 · batch 1 · t 1 on main")
         assert not d.screen.play.playing
@@ -113,7 +113,7 @@ async def test_a_layout_that_makes_no_sense_is_no_layout(kept: Any) -> None:
     session.keep("layout", kept)
     session.keep("commands", [1, "s", None] if kept else kept)
     async with driving(session) as d:
-        assert Layout.of(d.screen) == Layout(speed=0 if kept == {"row": 17, "page": 99, "speed": -5} else 2)
+        assert ScreenLayout.of(d.screen) == ScreenLayout(speed=0 if kept == {"row": 17, "page": 99, "speed": -5} else 2)
         await d.type(":", "up")
         assert d.screen.query_one(CommandLine).value == ("s" if kept else "")
 
@@ -194,7 +194,7 @@ async def test_what_is_opened_is_recorded_from_there_on() -> None:
         await d.type("n", "r")
         again = Session.open(session_path("math"))
         assert again.position == d.session.position
-        assert Layout.read(again.kept("layout")).row == 0
+        assert ScreenLayout.read(again.kept("layout")).row == 0
         await command(d, "open math")
         assert "is the session that is open here" in d.says
     assert [path.name for path in session_path("math").parent.iterdir()] == ["math.tui-gru"]
@@ -353,7 +353,7 @@ async def test_a_replay_that_diverges_is_said_with_its_place(monkeypatch: pytest
 async def test_the_screen_shows_other_panels_after_opening_another_model() -> None:
     large = Session(text="abcdefghij" * 9, hidden_size=12, batch_size=3, seq_length=4)
     large.step("batch", 2)
-    large.keep("layout", Layout(row=2, parameter="Wy", zoomed="Gates")._asdict())
+    large.keep("layout", ScreenLayout(row=2, parameter="Wy", zoomed="Gates")._asdict())
     large.save(session_path("large"))
     async with driving() as d:
         await command(d, "open large")

@@ -22,7 +22,7 @@ from tui_gru.engine.safe_text import safe_text
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
-    from tui_gru.interop.found import Findings, FoundGRU, Gate, Reset, ZMeaning
+    from tui_gru.interop.found import Findings, FoundGRU, Gate, ResetPlace, ZMeaning
 
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 
@@ -70,7 +70,7 @@ going_on_options = added(
 )
 @click.argument("path", metavar="FILE", shell_complete=files(*MODEL_FILES))
 @convention_options
-def inspect_command(path: str, order: str | None, reset: Reset | None, z: ZMeaning | None, gate: Gate | None) -> None:
+def inspect_command(path: str, order: str | None, reset: ResetPlace | None, z: ZMeaning | None, gate: Gate | None) -> None:
     """List every GRU in a model file, with its convention and the evidence for it. No framework is loaded, and no code in the file
     is run.
 

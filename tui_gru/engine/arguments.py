@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 from tui_gru.engine.errors import TuiGruError
 
 LARGEST = 2**63 - 1  # the largest signed integer of 8 bytes
 _SHOWN = 60  # characters of a value that a message quotes
+
+FilePath = str | os.PathLike[str]
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, option: str | None = None) -> int:

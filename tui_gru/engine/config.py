@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict, Unpack, get_args
 
 from tui_gru.engine import arguments
-from tui_gru.engine.data.tokens import Text, alike, as_string, checked, counted
+from tui_gru.engine.data.tokens import Text, alike, as_string, checked, token_word
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import gib
 
@@ -347,7 +347,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 def _check_vocabulary(config: Config) -> None:
     if not config.text:
-        words = f"it needs at least {arguments.shown(_needed(config))} {counted(config.vocabulary)}s"
+        words = f"it needs at least {arguments.shown(_needed(config))} {token_word(config.vocabulary)}s"
         raise TuiGruError(f"the text is empty; {words}", option="text")
     seen: dict[str, int] = {}
     for index, char in enumerate(config.vocabulary):
@@ -360,7 +360,7 @@ def _check_vocabulary(config: Config) -> None:
     for index, char in enumerate(config.text):
         if char not in seen:
             raise TuiGruError(
-                f"{counted(config.vocabulary)} {char!r} at position {index + 1} of the text is not in the vocabulary "
+                f"{token_word(config.vocabulary)} {char!r} at position {index + 1} of the text is not in the vocabulary "
                 f"{config.shown_vocabulary}; "
                 "add it to the vocabulary or change the text",
                 option="vocabulary",
@@ -375,7 +375,7 @@ def _check_length(config: Config) -> None:
     if len(config.text) < _needed(config):
         rows, timesteps, needed = map(arguments.shown, (config.batch_size, config.seq_length, _needed(config)))
         raise TuiGruError(
-            f"the text has {len(config.text)} {counted(config.vocabulary)}s; {rows} rows of {timesteps} timesteps need {needed} "
+            f"the text has {len(config.text)} {token_word(config.vocabulary)}s; {rows} rows of {timesteps} timesteps need {needed} "
             "(batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
         )

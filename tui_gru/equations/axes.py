@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from tui_gru.equations import expression as e
-from tui_gru.equations.errors import EquationError, Span, did_you_mean
+from tui_gru.equations.errors import EquationError, SourceSpan, did_you_mean
 from tui_gru.equations.expression import FUNCTIONS, Expression
 from tui_gru.equations.names import Symbols
-from tui_gru.equations.page import Line, Page
+from tui_gru.equations.page import Equation, Page
 from tui_gru.equations.writing import Writer
 
 Axes = tuple[str, ...]
@@ -69,7 +69,7 @@ class _Inference:
     def __init__(self, page: Page, time: bool) -> None:
         self._page, self._writer, self._time = page, Writer(Symbols(page.symbols)), time
         self._same: dict[str, str] = {}
-        self._because: dict[str, tuple[Span, str]] = {}  # unknown axis: the place and text that determined it
+        self._because: dict[str, tuple[SourceSpan, str]] = {}  # unknown axis: the place and text that determined it
         own = ("T", "B") if time else ()
         self._of: dict[str, Axes] = {}
         for name, given in page.inputs.items():
@@ -88,7 +88,7 @@ class _Inference:
         self.axes = {name: tuple(map(self._root, axes)) for name, axes in self._of.items()}
         self._check_known()
 
-    def _read(self, line: Line) -> None:
+    def _read(self, line: Equation) -> None:
         if line.op != "=" and (self._time or line.op != "-=" or line.target not in (*self._page.parameters, *self._page.states)):
             message = f"an equation is written {line.target} = formula"
             raise EquationError(f"{message}; only an update rule has W −= formula", line.span, source=self._page.source)
@@ -293,7 +293,7 @@ class _Inference:
         reason = next((found for each in (axis, *own) if (found := self._reason(each)) is not None), None)
         return f" since line {reason[0].line}, where it follows from {reason[1]}" if reason is not None else ""
 
-    def _reason(self, axis: str) -> tuple[Span, str] | None:
+    def _reason(self, axis: str) -> tuple[SourceSpan, str] | None:
         while axis not in self._because and axis in self._same:
             axis = self._same[axis]
         return self._because.get(axis)

@@ -27,7 +27,7 @@ from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import split, with_word
 from tui_gru.equations.normal_form import Term, sum_of, terms_of
-from tui_gru.equations.page import Line, Page
+from tui_gru.equations.page import Equation, Page
 
 
 class Step(NamedTuple):
@@ -40,7 +40,7 @@ class Step(NamedTuple):
     is_part: bool
 
 
-class Reading(NamedTuple):
+class NameRead(NamedTuple):
     """One read of a name: its `nth` occurrence (0-based, from left to right) in the formula of a step.
 
     The log of a softmax reads the argument of the softmax (rule 3).
@@ -54,7 +54,7 @@ class Reading(NamedTuple):
 class Use(NamedTuple):
     """The `term` that one reading adds to the gradient of a name. `line` (0-based) is the line that reads the name."""
 
-    reading: Reading
+    reading: NameRead
     line: int
     term: Expression
 
@@ -68,9 +68,9 @@ class Backward:
     reading of the value that contributes the term.
     """
 
-    deltas: tuple[Line, ...]
-    gradients: tuple[Line, ...]
-    paths: Mapping[str, Reading]
+    deltas: tuple[Equation, ...]
+    gradients: tuple[Equation, ...]
+    paths: Mapping[str, NameRead]
 
 
 def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
@@ -88,7 +88,7 @@ def of_each_timestep(node: Expression, named: Callable[[str], Axes]) -> bool:
     )
 
 
-def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]]:
+def steps_of(lines: tuple[Equation, ...]) -> tuple[list[Step], dict[str, Expression]]:
     """Return the lines and their labelled parts as steps, in the order of computation, and the complete labelled parts by label."""
     steps: list[Step] = []
     parts: dict[str, Expression] = {}
@@ -147,7 +147,7 @@ class _Derivation:
         self._used = self._reserved()
         self._uses: dict[str, list[Use]] = {}
         self._formulas: dict[str, Expression] = {}
-        self._paths: dict[str, Reading] = {}
+        self._paths: dict[str, NameRead] = {}
         self._differentiate()
         self.backward = self._written()
 
@@ -177,7 +177,7 @@ class _Derivation:
         self._nearness[end] = max(self._nearness.values(), default=0) + 1
         seeds: dict[str, Expression] = {name: Name(with_word(f"d{name}", "given")) for name in self._page.outputs}
         for name, seed in (seeds or {self._steps[-1].name: e.ONE}).items():
-            self._uses[name] = [Use(Reading(name, "given", 0), end, seed)]
+            self._uses[name] = [Use(NameRead(name, "given", 0), end, seed)]
         for step in reversed(self._steps):
             gradient = self._gathered(step.name) if step.name not in self._constant else None
             if gradient is None:
@@ -190,7 +190,7 @@ class _Derivation:
                 self._formulas[symbol.name] = self._spread(gradient, self._axes[step.name])
             read: Counter[str] = Counter()
             for name, term in passed:
-                self._uses.setdefault(name, []).append(Use(Reading(name, step.name, read[name]), step.line, term))
+                self._uses.setdefault(name, []).append(Use(NameRead(name, step.name, read[name]), step.line, term))
                 read[name] += 1
         for name in (*self._page.wanted, *self._state_of, *self._page.parameters):
             if (gradient := self._gathered(name)) is None:
@@ -406,9 +406,9 @@ class _Derivation:
                 missing[reader].discard(name)
                 if not missing[reader]:
                     make_ready(reader)
-        deltas = tuple(Line(name, self._whole(self._formulas[name])) for name in order)
+        deltas = tuple(Equation(name, self._whole(self._formulas[name])) for name in order)
         adds = [f"d{name}" for name in self._page.parameters if f"d{name}" in self._formulas]
-        return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)
+        return Backward(deltas, tuple(Equation(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)
 
     def _whole(self, node: Expression) -> Expression:
         """Return a formula with the labelled forward parts written out. A subtree equal to such a part is replaced by that part."""

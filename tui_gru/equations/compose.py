@@ -14,7 +14,7 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import ONE, Expression, Name
 from tui_gru.equations.names import with_word
-from tui_gru.equations.page import Input, Line, Page, State
+from tui_gru.equations.page import CarriedState, Equation, Input, Page
 
 LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
 
@@ -110,7 +110,7 @@ def _layer(piece: Page, number: int, backwards: bool, suffix: str, reads: str) -
 
 def _out(name: str, formula: Expression, note: str) -> Page:
     """Return the page of one line that computes an output from layers."""
-    return Page(lines=(Line(name, formula, note=note),), symbols={"out": ("out", r"\mathit{out}")})
+    return Page(lines=(Equation(name, formula, note=note),), symbols={"out": ("out", r"\mathit{out}")})
 
 
 def _check_cell(cell: Page) -> None:
@@ -135,7 +135,7 @@ def _check_cell(cell: Page) -> None:
 
 def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool = False) -> Page:
     """Return the piece with a suffix on its names, reading `reads`; with `backwards` it reads its states from the next timestep."""
-    states = {name + suffix: State(state.axis, state.backwards != backwards) for name, state in piece.states.items()}
+    states = {name + suffix: CarriedState(state.axis, state.backwards != backwards) for name, state in piece.states.items()}
     new = Page(states=states)
     change = {piece.before(name): new.before(name + suffix) for name in piece.states}
     if reads:
@@ -168,7 +168,7 @@ def renamed(node: Expression, name: Any) -> Expression:
 
 def _masked(piece: Page) -> Page:
     """Return a layer whose states stay unchanged after the end of a row: `h = live ⊙ h_new + (1 − live) ⊙ h_prev`."""
-    lines: list[Line] = []
+    lines: list[Equation] = []
     live = Name(LIVE)
     for line in piece.lines:
         if line.target in piece.states:
@@ -176,7 +176,7 @@ def _masked(piece: Page) -> Page:
             lines.append(replace(line, target=new))
             kept = e.Times((e.Sum((ONE, e.Negative(live))), Name(piece.before(line.target))))
             formula = e.Sum((e.Times((live, Name(new))), kept))
-            line = Line(line.target, formula, label="held", note="the new state, or the old one after the end of a row")
+            line = Equation(line.target, formula, label="held", note="the new state, or the old one after the end of a row")
         lines.append(line)
     return replace(piece, lines=tuple(lines))
 
@@ -185,7 +185,7 @@ def _dropout(reads: str, axis: str, suffix: str) -> Page:
     """Return the page that multiplies the input of the next layer by a dropout mask."""
     mask = f"mask{suffix}"
     note = "the value after dropout: 0, or the value / (1 − p)"
-    line = Line(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note=note)
+    line = Equation(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note=note)
     return Page(inputs={mask: Input(axis)}, lines=(line,))
 
 

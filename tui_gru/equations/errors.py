@@ -19,7 +19,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Span:
+class SourceSpan:
     """A place in a file: a line (1-based), and the columns `start` to `stop` − 1 (0-based)."""
 
     file: File
@@ -27,7 +27,7 @@ class Span:
     start: int
     stop: int
 
-    def to(self, other: Span | None) -> Span:
+    def to(self, other: SourceSpan | None) -> SourceSpan:
         """Return the place from the start of this one to the end of another on the same line; this place if the other is on another
         line."""
         return self if other is None or other.line != self.line else replace(self, stop=max(self.stop, other.stop))
@@ -39,7 +39,7 @@ class EquationError(ValueError):
     `str()` is one line, `mine.cell:7:15: message`; `shown` adds the line of the file and marks the place.
     """
 
-    def __init__(self, message: str, span: Span | None = None, *, source: str = "") -> None:
+    def __init__(self, message: str, span: SourceSpan | None = None, *, source: str = "") -> None:
         self.message, self.span = message, span
         place = f"{span.file.name}:{span.line}:{span.start + 1}" if span is not None else source
         super().__init__(f"{place}: {message}" if place else message)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from tui_gru.equations.errors import Span
+from tui_gru.equations.errors import SourceSpan
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Expression:
     place in a file."""
 
     label: str = field(default="", kw_only=True)
-    span: Span | None = field(default=None, kw_only=True, compare=False, repr=False)
+    span: SourceSpan | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
     def children(self) -> tuple[Expression, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
-from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
+from tui_gru.equations.errors import EquationError, File, SourceSpan, did_you_mean
 from tui_gru.equations.expression import Expression
 from tui_gru.equations.names import AXES, code_name, with_word
 from tui_gru.equations.parser import REDUCTIONS, Parser, Token, constant, name_of, tokens_of
@@ -26,7 +26,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class State:
+class CarriedState:
     """A value carried to the next timestep, (B, axis); with `backwards`, carried to the previous timestep."""
 
     axis: str
@@ -34,7 +34,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Line:
+class Equation:
     """A line of the form `target op formula`. `label` names the gradient's path through the line; `note` explains the line in a
     sentence."""
 
@@ -43,7 +43,7 @@ class Line:
     op: str = "="
     label: str = ""
     note: str = ""
-    span: Span | None = field(default=None, compare=False)
+    span: SourceSpan | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class Page:
     source: str = ""
     reads: str = "x"
     inputs: Mapping[str, Input] = field(default_factory=dict)
-    states: Mapping[str, State] = field(default_factory=dict)
+    states: Mapping[str, CarriedState] = field(default_factory=dict)
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Equation, ...] = ()
     outputs: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
     symbols: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
-    places: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
+    places: Mapping[str, SourceSpan] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def output(self) -> str:
@@ -103,16 +103,16 @@ class _Reader:
     def __init__(self, file: File) -> None:
         self._file, self._page = file, Page(source=file.name)
         self._inputs: dict[str, Input] = {}
-        self._states: dict[str, State] = {}
+        self._states: dict[str, CarriedState] = {}
         self._parameters: dict[str, tuple[str, ...]] = {}
         self._settings: dict[str, float] = {}
         self._meanings: dict[str, str] = {}
         self._symbols: dict[str, tuple[str, str]] = {}
         self._behind: dict[str, str] = {}  # symbol -> the name it stands for
-        self._lines: list[Line] = []
+        self._lines: list[Equation] = []
         self._outputs: list[str] = []
-        self._places: dict[str, Span] = {}  # the place where each name is declared or computed
-        self._said: dict[str, Span] = {}  # the places of other declarations: reads, output h, symbol o
+        self._places: dict[str, SourceSpan] = {}  # the place where each name is declared or computed
+        self._said: dict[str, SourceSpan] = {}  # the places of other declarations: reads, output h, symbol o
         self._words: dict[str, Callable[[list[Token]], None]] = {
             "reads": self._reads,
             "input": self._input,
@@ -165,15 +165,15 @@ class _Reader:
             return
         match = _LINE.fullmatch(content.rstrip())
         if match is None:
-            span = Span(self._file, number, len(content) - len(content.lstrip()), len(content.rstrip()))
+            span = SourceSpan(self._file, number, len(content) - len(content.lstrip()), len(content.rstrip()))
             hint = did_you_mean(word, self._words)
             raise EquationError(f"this is neither an equation, name = formula, nor a declaration: {hint}", span)
         self._equation(match, number, comment)
 
     def _equation(self, match: re.Match[str], number: int, comment: str) -> None:
         if len(self._lines) == MOST_LINES:
-            raise EquationError(f"more than {MOST_LINES} equations in one file", Span(self._file, number, 0, 1))
-        span = Span(self._file, number, match.start("target"), match.end("target"))
+            raise EquationError(f"more than {MOST_LINES} equations in one file", SourceSpan(self._file, number, 0, 1))
+        span = SourceSpan(self._file, number, match.start("target"), match.end("target"))
         token = tokens_of(match["target"], self._file, number, match.start("target"), self._behind)
         if len(token) != 2 or token[0].kind != "name":
             raise EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span)
@@ -191,12 +191,12 @@ class _Reader:
                 self._declare(node.label, node.span or span)
         if isinstance(formula, Expression) and formula.label:
             raise EquationError(f"the whole line already has the name {target}, so it cannot be labelled {formula.label}", span)
-        self._lines.append(Line(target, formula, op, match["label"] or "", comment, span))
+        self._lines.append(Equation(target, formula, op, match["label"] or "", comment, span))
 
     def _name(self, token: Token) -> str:
         return name_of(token, self._behind)
 
-    def _declare(self, name: str, span: Span) -> None:
+    def _declare(self, name: str, span: SourceSpan) -> None:
         if name in REDUCTIONS:
             raise EquationError(f"{name} is a word of formulas, as in {name} x over rows; choose another name", span)
         if name in self._places:
@@ -231,7 +231,7 @@ class _Reader:
             if len(axes) != 1:
                 raise EquationError(f"the state {name} has one axis: {name} : H", span)
             self._declare(name, span)
-            self._states[name] = State(axes[0], backwards)
+            self._states[name] = CarriedState(axes[0], backwards)
             self._declare(with_word(name, "next" if backwards else "prev"), span)
 
     def _parameter_list(self, tokens: list[Token]) -> None:
@@ -265,9 +265,9 @@ class _Reader:
         self._behind[normalize("NFC", behind[0])] = name
         self._said[f"symbol {behind[0]}"] = tokens[0].span
 
-    def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], Span]]:
+    def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], SourceSpan]]:
         """Parse `x : one-hot V, h : H backwards` or `Wz E(V D)`. Returns each name, the words after it, and its place."""
-        found: list[tuple[str, tuple[str, ...], Span]] = []
+        found: list[tuple[str, tuple[str, ...], SourceSpan]] = []
         at = 0
         while tokens[at].kind != "end":
             token = tokens[at]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from unicodedata import normalize
 
-from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
+from tui_gru.equations.errors import EquationError, File, SourceSpan, did_you_mean
 from tui_gru.equations.expression import (
     FUNCTIONS,
     WRITTEN,
@@ -57,7 +57,7 @@ class Token:
 
     kind: str
     text: str
-    span: Span
+    span: SourceSpan
 
 
 def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterable[str] = ()) -> list[Token]:
@@ -70,14 +70,14 @@ def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterab
     own = "|".join(re.escape(symbol) for symbol in symbols if not symbol.isalnum())
     for match in re.finditer(f"(?P<symbol>{own})|{_TOKEN.pattern}", text) if own else _TOKEN.finditer(text):
         kind = {"symbol": "name"}.get(match.lastgroup or "", match.lastgroup or "sign")
-        token = Token(kind, match[0], Span(file, line, column + match.start(), column + match.end()))
+        token = Token(kind, match[0], SourceSpan(file, line, column + match.start(), column + match.end()))
         if kind == "name" and len(token.text) > LONGEST_NAME:
             raise EquationError(f"a name has at most {LONGEST_NAME} characters", token.span)
         if len(found) == MOST_TOKENS:
             raise EquationError(f"a formula has at most {MOST_TOKENS:,} names, numbers and signs; write several lines", token.span)
         found.append(token)
     end = column + len(text.rstrip())
-    return [*found, Token("end", "", Span(file, line, end, end + 1))]
+    return [*found, Token("end", "", SourceSpan(file, line, end, end + 1))]
 
 
 def constant(token: Token) -> Fraction:
@@ -127,7 +127,7 @@ class Parser:
         found = "the line ends" if self._next.kind == "end" else f"there is {self._next.text!r}"
         return EquationError(f"{found} where {expected} is expected", self._next.span)
 
-    def _too_deep(self, span: Span | None) -> EquationError:
+    def _too_deep(self, span: SourceSpan | None) -> EquationError:
         return EquationError(f"more than {DEEPEST} nested operations; write parts on lines of their own", span)
 
     def _sum(self) -> Expression:
@@ -263,6 +263,6 @@ def _depth(tree: Expression) -> int:
     return deepest
 
 
-def _spanned(parts: list[Expression] | tuple[Expression, ...]) -> Span | None:
+def _spanned(parts: list[Expression] | tuple[Expression, ...]) -> SourceSpan | None:
     first, last = parts[0].span, parts[-1].span
     return first.to(last) if first is not None else None

@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 #: One layer in one direction in canonical form. Inputs multiply from the left (x W), and z keeps the old state: Wz Wr Wh (I, H), Uz
 #: Ur Uh (H, H), bz br bh (H). If the reset gate acts after the product, also bhz bhr bhn (H).
-Cell: TypeAlias = Mapping[str, Array]
+Cell: TypeAlias = Mapping[str, AnyArray]
 
 GATES = "zrn"  # update, reset, candidate ("new"), with the letters of `order`
 LETTERS = {"z": "z", "r": "r", "n": "h"}  # with the letters of the weights, whose candidate is h
@@ -26,19 +26,19 @@ class Blocks:
     b_h is the bias of h_prev U; it is zero if the file has none.
     """
 
-    W: Array
-    U: Array
-    b: Array
-    b_h: Array
+    W: AnyArray
+    U: AnyArray
+    b: AnyArray
+    b_h: AnyArray
 
 
-def canonical(blocks: Blocks, order: str, reset: str, z: str) -> dict[str, Array]:
+def canonical(blocks: Blocks, order: str, reset: str, z: str) -> dict[str, AnyArray]:
     """Return `blocks`, read in one convention, as a `Cell` of contiguous arrays.
 
     A z that takes the new state is 1 minus a z that keeps the old one. Since σ(−a) = 1 − σ(a) for every gate function, negating the
     weights of z converts one into the other.
     """
-    cell: dict[str, Array] = {}
+    cell: dict[str, AnyArray] = {}
     for k, gate in enumerate(order):
         sign = partial(np.negative if gate == "z" and z == "takes" else np.array, order="C")  # both calls copy
         letter = LETTERS[gate]

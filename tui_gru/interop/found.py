@@ -11,15 +11,15 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from tui_gru.interop.blocks import GATES, Blocks, Cell, canonical
-from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.containers.opened import OpenedFile
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.tensors import Array, Tensor
+from tui_gru.interop.tensors import AnyArray, Tensor
 
 ORDERS = tuple("".join(order) for order in permutations("rzn"))
-Reset = Literal["after", "before"]
+ResetPlace = Literal["after", "before"]
 ZMeaning = Literal["keeps", "takes"]
 Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_6"]
-RESETS: tuple[Reset, ...] = get_args(Reset)
+RESETS: tuple[ResetPlace, ...] = get_args(ResetPlace)
 Z_MEANINGS: tuple[ZMeaning, ...] = get_args(ZMeaning)
 #: The gate functions: σ; clip(0.2 a + 0.5), of Keras 1 and 2 and of ONNX; clip(a/6 + 0.5), of Keras 3 and torch.
 GATE_FUNCTIONS: tuple[Gate, ...] = get_args(Gate)
@@ -28,12 +28,12 @@ BlockSource: TypeAlias = Callable[[], Blocks]
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class LayerWeights:
     """The weights of a GRU in canonical form, and the initial state and row lengths if the file has them."""
 
     cells: tuple[tuple[Cell, ...], ...]  # by layer, then by direction
-    h0: Array | None = None  # (layers · directions, B, H)
-    lengths: Array | None = None  # (B)
+    h0: AnyArray | None = None  # (layers · directions, B, H)
+    lengths: AnyArray | None = None  # (B)
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ class FoundGRU:
                 f"{printable(self.path, 250)}: it cannot be read: {error.strerror or error}; open it again"
             ) from None
 
-    def weights(self) -> Weights:
+    def weights(self) -> LayerWeights:
         """Return the weights in canonical form. Raises `ModelFileError`."""
         blocks = self.blocks()
         with np.errstate(all="ignore"):
             cells = tuple(tuple(canonical(b, self.order, self.reset, self.z) for b in layer) for layer in blocks)
-        return Weights(cells, self.h0.read() if self.h0 else None, self.lengths.read() if self.lengths else None)
+        return LayerWeights(cells, self.h0.read() if self.h0 else None, self.lengths.read() if self.lengths else None)
 
     def read_as(
         self,
@@ -163,12 +163,12 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Format:
+class FileFormat:
     """A file format: `fits` recognises it by its content, and `find` finds the GRUs in it.
 
     `find(file, order)` raises `ModelFileError` if it refuses the file; `order` is the order of gates given by the user, or None.
     """
 
     name: str
-    fits: Callable[[Opened], bool]
-    find: Callable[[Opened, str | None], Findings]
+    fits: Callable[[OpenedFile], bool]
+    find: Callable[[OpenedFile, str | None], Findings]

@@ -10,7 +10,7 @@ from pathlib import Path
 from tui_gru.interop.containers.opened import open_file
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.formats.table import FORMATS
-from tui_gru.interop.found import Findings, FoundGRU, Gate, Reset, ZMeaning, checked_convention
+from tui_gru.interop.found import Findings, FoundGRU, Gate, ResetPlace, ZMeaning, checked_convention
 from tui_gru.interop.recording.folder import holds_a_recording
 
 READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
@@ -20,7 +20,7 @@ def inspect(
     path: str | PathLike[str],
     *,
     order: str | None = None,
-    reset: Reset | None = None,
+    reset: ResetPlace | None = None,
     z: ZMeaning | None = None,
     gate: Gate | None = None,
 ) -> list[FoundGRU]:
@@ -39,7 +39,7 @@ def survey(
     path: str | PathLike[str],
     *,
     order: str | None = None,
-    reset: Reset | None = None,
+    reset: ResetPlace | None = None,
     z: ZMeaning | None = None,
     gate: Gate | None = None,
 ) -> Findings:

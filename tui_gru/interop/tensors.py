@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tui_gru.interop.errors import ModelFileError, printable
 
-Array: TypeAlias = NDArray[Any]
+AnyArray: TypeAlias = NDArray[Any]
 ByteOrder: TypeAlias = Literal["<", ">"]
 
 #: The types that `read` returns as float32 or float64.
@@ -39,7 +39,7 @@ class Tensor:
 
     shape: tuple[int, ...]
     dtype: str
-    read: Callable[[], Array]
+    read: Callable[[], AnyArray]
 
 
 Tensors: TypeAlias = Mapping[str, Tensor]
@@ -57,7 +57,7 @@ def byte_size(shape: Sequence[int], dtype: str) -> int:
     return math.prod(shape) * ITEM_SIZE[dtype]
 
 
-def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_order: ByteOrder = "<") -> Array:
+def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_order: ByteOrder = "<") -> AnyArray:
     """Return the numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes. Half precision becomes float32.
 
     Of the integer types only int64 is read, for row lengths and indices.
@@ -72,7 +72,7 @@ def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_or
     return array.astype(np.float64 if dtype == "float64" else np.float32, copy=False)
 
 
-def precision_of(array: Array) -> str:
+def precision_of(array: AnyArray) -> str:
     """Return the type with the fewest bits that represents every number of an array, such as half precision that was converted."""
     with np.errstate(all="ignore"):
         single = array.astype(np.float32)
@@ -86,7 +86,7 @@ def precision_of(array: Array) -> str:
 def without_numbers(tensor: Tensor) -> Tensor:
     """Return the same tensor with zeros instead of its numbers, which take no memory."""
 
-    def read() -> Array:
+    def read() -> AnyArray:
         if tensor.dtype not in (*FLOATS, "int64"):
             raise ModelFileError(not_float(tensor.dtype))
         return np.ndarray(tensor.shape, "i8" if tensor.dtype == "int64" else "f4", _ZERO, strides=(0,) * len(tensor.shape))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline.journal import JournalEntry
 
 
-def place(snapshot: Snapshot) -> str:
+def place_in_words(snapshot: Snapshot) -> str:
     """Return the place as `at epoch 2 · batch 1 · t 3 · forward`; at the end of a batch, with what follows."""
     at, program = snapshot.position, snapshot.program
     if at == snapshot.last:
@@ -89,7 +89,7 @@ def branched(before: Snapshot, now: Snapshot) -> str:
 
 def moved(before: Snapshot, now: Snapshot) -> str:
     """Return the new place if it has changed; otherwise the empty text."""
-    return "" if now.position == before.position else f" · now {place(now)}"
+    return "" if now.position == before.position else f" · now {place_in_words(now)}"
 
 
 def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:

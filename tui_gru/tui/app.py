@@ -32,8 +32,8 @@ from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.ending import EndingSignals
 from tui_gru.tui.terminal.guarded import GuardedApp
-from tui_gru.tui.terminal.input_parser import Typed
-from tui_gru.tui.terminal.keyboard import Fence, Keyboard
+from tui_gru.tui.terminal.input_parser import TypedText
+from tui_gru.tui.terminal.keyboard import Keyboard, QueueMarker
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 
@@ -158,7 +158,7 @@ class TuiGruApp(GuardedApp):
         if isinstance(event, events.Resize):
             size = drawn_size(event.size)
             event = events.Resize(size, size, pixel_size=event.pixel_size if size == event.size else None)
-        if not isinstance(event, (events.Key, events.Paste, Typed)) or event.is_forwarded:
+        if not isinstance(event, (events.Key, events.Paste, TypedText)) or event.is_forwarded:
             await super().on_event(event)
             return
         self.app_focus = True
@@ -170,7 +170,7 @@ class TuiGruApp(GuardedApp):
     def _no_chord(self, key: str) -> bool:
         return isinstance(self.screen, MainScreen) and key not in self._bound
 
-    def on_fence(self, event: Fence) -> None:
+    def on_fence(self, event: QueueMarker) -> None:
         event.passed.set()
 
     def on_unmount(self) -> None:

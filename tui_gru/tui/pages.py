@@ -21,7 +21,7 @@ from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Weights
+from tui_gru.tui.panels.values.weights import WeightsPanel
 from tui_gru.tui.widgets.snapshot_panel import PanelGroup, SnapshotPanel
 
 Shown = SnapshotPanel | PanelGroup
@@ -60,7 +60,7 @@ def _prediction(snapshot: Snapshot) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class PanelSlot:
     """Where a panel stands: in `frame`, after the panels of earlier rows.
 
     `tiny`, `narrow`, `middle` and `short` are the sizes of a screen that is too small for all panels. Each has the numbers of the
@@ -113,19 +113,19 @@ _PROGRAM = "tui_gru.tui.panels.program"
 
 #: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
 PLACES = (
-    Place(Header, "head"),
-    Place(Listing, "program", tiny="1 2 3 4"),
-    Place(f"{_PROGRAM}.watches.Watches", "program", "watches", tiny="5", narrow="4", needed=_watches),
-    Place(f"{_PROGRAM}.log.Log", "program", "log", tiny="5", narrow="4", needed=_logs),
-    Place(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
-    Place(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1"),
-    Place(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
-    Place(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
-    Place(Softmax, "middle", _prediction, tiny="3", narrow="p 2", middle="v p", short="v p"),
-    Place(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p"),
-    Place(Weights, "bottom", "weights", tiny="w 4", narrow="w 3", middle="w 2", short="w 2"),
-    Place(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2"),
-    Place(TimeLine, "foot"),
+    PanelSlot(Header, "head"),
+    PanelSlot(Listing, "program", tiny="1 2 3 4"),
+    PanelSlot(f"{_PROGRAM}.watches.Watches", "program", "watches", tiny="5", narrow="4", needed=_watches),
+    PanelSlot(f"{_PROGRAM}.log.Log", "program", "log", tiny="5", narrow="4", needed=_logs),
+    PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
+    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1"),
+    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
+    PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
+    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", middle="v p", short="v p"),
+    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p"),
+    PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", middle="w 2", short="w 2"),
+    PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2"),
+    PanelSlot(TimeLine, "foot"),
 )
 #: The frames in a frame, which stand after its panels.
 FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}

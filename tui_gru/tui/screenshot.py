@@ -32,10 +32,10 @@ def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], o
     app = make_app(config, theme=theme)
     app.glyphs = UNICODE
     pressed = list(single_keys(keys))
-    out.write_text(asyncio.run(_picture(app, pressed, size)), encoding="utf-8")
+    out.write_text(asyncio.run(_picture_after_keys(app, pressed, size)), encoding="utf-8")
 
 
-async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
+async def _picture_after_keys(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
     async with headless(app, size, drawn=False) as pilot:
         await type_keys(pilot, keys)
         await until_checked(pilot)

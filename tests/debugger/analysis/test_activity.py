@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.debugger.models import parametrize
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.activity import APART, Activity, Correlated, Place, context, of_text, over_row
+from tui_gru.debugger.analysis.activity import APART, Activity, Correlated, TextPlace, context, of_text, over_row
 from tui_gru.debugger.analysis.classes import CLASSES, class_of
 from tui_gru.debugger.analysis.reading import read_text
 
@@ -71,7 +71,7 @@ def test_in_a_row_that_is_computed_in_part_each_value_goes_with_its_own_characte
         assert activity.class_correlations(each)[4] == pytest.approx(expected, abs=1e-9)
     assert activity.goes_with()[4].what == "digits"
     best = start + int(np.argmax(VALUES[part, 4]))
-    assert activity.most(4, 1) == [Place(best, VALUES[best, 4])]
+    assert activity.most(4, 1) == [TextPlace(best, VALUES[best, 4])]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -122,7 +122,7 @@ def test_the_most_exciting_places_are_the_highest_that_are_apart(unit, count):
             if not free.any():
                 break
             at = int(np.argmax(np.where(free, own, -np.inf)))
-            expected.append(Place(at, VALUES[at, unit]))
+            expected.append(TextPlace(at, VALUES[at, unit]))
             free[max(at - APART + 1, 0) : at + APART] = False
         assert places == expected
 

@@ -9,7 +9,7 @@ from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.classes import class_of
-from tui_gru.debugger.analysis.loss_places import Losses, loss_of_rows, of_batch
+from tui_gru.debugger.analysis.loss_places import TextLosses, loss_of_rows, of_batch
 from tui_gru.debugger.analysis.reading import read_text
 
 TEXT = "the cat sat on the mat; the rat ran. " * 6
@@ -74,16 +74,16 @@ def test_a_whole_text_by_class():
 
 
 def test_the_hardest_places():
-    losses = Losses(np.array([1.0, 5, 4, np.nan, 4]), np.array([1, 2, 3, 7, 8]), "abcdefghi")
+    losses = TextLosses(np.array([1.0, 5, 4, np.nan, 4]), np.array([1, 2, 3, 7, 8]), "abcdefghi")
     assert [place.at for place in losses.hardest()] == [7, 2, 3, 8, 1]
     assert [place.at for place in losses.hardest(3, apart=2)] == [7, 2]
     assert [place.at for place in losses.hardest(1)] == [7]
-    many = Losses(np.arange(12.0), np.arange(1, 13), "a" * 13)
+    many = TextLosses(np.arange(12.0), np.arange(1, 13), "a" * 13)
     assert [place.at for place in many.hardest()] == list(range(12, 2, -1))
 
 
 def test_a_class_without_characters():
-    found = Losses(np.array([1.0, 2.0]), np.array([1, 2]), "abc").by_class()
+    found = TextLosses(np.array([1.0, 2.0]), np.array([1, 2]), "abc").by_class()
     (found,) = [share for share in found if share.name == "digits"]
     assert (found.count, found.share) == (0, 0)
     assert np.isnan(found.mean)

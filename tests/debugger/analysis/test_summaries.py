@@ -12,7 +12,7 @@ from tests.debugger.models import MODELS, parametrize
 from tests.extent import examples
 from tui_gru import Session
 from tui_gru.debugger.analysis.saturation import (
-    Limits,
+    ValueRange,
     limits_of,
     next_saturated_unit,
     saturating,
@@ -20,7 +20,7 @@ from tui_gru.debugger.analysis.saturation import (
 )
 from tui_gru.debugger.analysis.summaries import by_size, largest_entries, summary
 
-GATE, STATE = Limits(0, 1), Limits(-1, 1)
+GATE, STATE = ValueRange(0, 1), ValueRange(-1, 1)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 numbers = arrays(np.float32, shapes, elements=st.floats(-1, 1, width=32))
 

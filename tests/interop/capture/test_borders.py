@@ -12,7 +12,7 @@ from tests.interop.recomputed import compare_gradients
 from tui_gru.interop.capture.buffers import fresh
 from tui_gru.interop.capture.calls import Note
 from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.capture.open_step import Entry
+from tui_gru.interop.capture.open_step import OpenCall
 from tui_gru.interop.errors import CaptureError
 
 
@@ -33,7 +33,7 @@ def sgd(model):
 
 def entries():
     """Return the number of entries for calls in memory."""
-    return sum(isinstance(each, Entry) for each in gc.get_objects())
+    return sum(isinstance(each, OpenCall) for each in gc.get_objects())
 
 
 def forward(model):

@@ -4,7 +4,7 @@ from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.values.gradient_flow import legend, stacked, table
+from tui_gru.tui.panels.values.gradient_flow import flow_legend, stacked, table
 from tui_gru.tui.panels.values.sequence import Sequence, sequence
 from tui_gru.tui.widgets.snapshot_panel import View
 
@@ -120,8 +120,8 @@ def test_every_line_can_be_drawn():
 
 def test_the_legend_is_as_long_as_there_is_room():
     snapshot = start()
-    assert [len(legend(snapshot, "h", width)) <= width - 6 for width in range(28, 80)] == [True] * 52
-    assert legend(snapshot, "h", 80).startswith("shares")
+    assert [len(flow_legend(snapshot, "h", width)) <= width - 6 for width in range(28, 80)] == [True] * 52
+    assert flow_legend(snapshot, "h", 80).startswith("shares")
 
 
 PICTURES = {

@@ -11,10 +11,10 @@ from tui_gru.engine import numbers
 from tui_gru.tui.look.themes import BLACKBOARD, palette_for
 from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
-from tui_gru.tui.panels.values.gradient_flow import legend, table
+from tui_gru.tui.panels.values.gradient_flow import flow_legend, table
 from tui_gru.tui.panels.values.sequence import Sequence, sequence
 from tui_gru.tui.panels.values.sheets import WEIGHTS, fits, sheet
-from tui_gru.tui.panels.values.weights import Overview, Weights
+from tui_gru.tui.panels.values.weights import Overview, WeightsPanel
 from tui_gru.tui.widgets.snapshot_panel import View
 
 P = palette_for(BLACKBOARD)
@@ -127,7 +127,7 @@ async def test_many_values_stand_in_two_rows_where_there_is_the_height(board, si
 
 
 async def test_weights_are_those_of_the_layer_and_of_no_layer(board, written) -> None:
-    snapshot, weights = at("term3", 1, **BOTH), Weights()
+    snapshot, weights = at("term3", 1, **BOTH), WeightsPanel()
     async with board(weights).run_test(size=(110, 30)) as pilot:
         for view, layer, suffix in ((View(), "layer 2 of 2 →", "_l1"), (View(layer=1), "layer 1 of 2 ←", "_l0_reverse")):
             weights.show(snapshot, view)
@@ -174,12 +174,12 @@ def test_each_state_has_its_norms() -> None:
         norms = [numbers.unit(flow.dh) for flow in snapshot.flow(state=state)[1:]]
         assert line.split() == [f"‖d{state}‖", "┃", "·", *norms]
     assert set("".join(paths.split()[1:])) <= set("┃ifgq")
-    assert legend(snapshot, "h", 80) == "shares by norm: i input · f forget · g candidate · q expose"
+    assert flow_legend(snapshot, "h", 80) == "shares by norm: i input · f forget · g candidate · q expose"
 
 
 def test_a_single_path_is_not_divided() -> None:
     snapshot = at("dc_prev", 1, cell="lstm")
-    assert legend(snapshot, "c", 80) == ""
+    assert flow_legend(snapshot, "c", 80) == ""
     rows = ["".join(segment.text for segment in row) for row in table(P, snapshot, "c", snapshot.flow(state="c"), 140, 20)]
     assert "here" in rows[0]
     assert not any("%" in row for row in rows)

@@ -8,7 +8,7 @@ from tui_gru.tui.panels.time.loss_curve import LossCurve
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Overview, Weights
+from tui_gru.tui.panels.values.weights import Overview, WeightsPanel
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.snapshot_panel import View
@@ -20,7 +20,7 @@ SIZES = [(156, 48), (110, 9), (74, 9), (36, 10), (34, 5), (21, 3), (12, 2), (6, 
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=lambda glyphs: glyphs.name)
 @pytest.mark.parametrize("name", MOMENTS)
 async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
-    weights = Weights()
+    weights = WeightsPanel()
     shown = Softmax(), LossCurve(), Samples(), weights
     async with board(*shown, glyphs=glyphs).run_test(size=(40, 12)) as pilot:
         for panel in shown:
@@ -37,7 +37,7 @@ async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
 
 @pytest.mark.parametrize("name", ["backward", "large"])
 async def test_a_whole_page_at_every_size(board, moment, name):
-    gates, weights, others = Gates(moment(name).program), Weights(), (Softmax(), LossCurve(), Samples())
+    gates, weights, others = Gates(moment(name).program), WeightsPanel(), (Softmax(), LossCurve(), Samples())
     page = board(gates, Horizontal(*others), weights)
     async with headless(page, (160, 50)) as pilot:
         for size in [(160, 50), (80, 24), (40, 12), (20, 6), (10, 2)]:

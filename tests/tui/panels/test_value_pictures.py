@@ -9,7 +9,7 @@ from tui_gru.tui.panels.time.loss_curve import LossCurve
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.panels.values.samples import Samples
 from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Weights
+from tui_gru.tui.panels.values.weights import WeightsPanel
 from tui_gru.tui.widgets.snapshot_panel import View
 
 
@@ -26,7 +26,7 @@ def page(board):
         """
 
         def __init__(self, snapshot, view, **options):
-            self.panels = Header(), Gates(snapshot.program), Softmax(), LossCurve(), Weights(), Samples()
+            self.panels = Header(), Gates(snapshot.program), Softmax(), LossCurve(), WeightsPanel(), Samples()
             top, gates, *others = self.panels
             super().__init__(top, gates, Horizontal(*others[:2]), Horizontal(*others[2:]), **options)
             self.snapshot, self.view = snapshot, view

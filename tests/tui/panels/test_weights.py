@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.values.weights import Overview, ParameterMatrix, Weights
+from tui_gru.tui.panels.values.weights import Overview, ParameterMatrix, WeightsPanel
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import View
@@ -17,7 +17,7 @@ def words(text):
 
 
 async def test_all_weights_of_a_small_model_as_they_are_before_the_first_step(board, moment, written):
-    weights, snapshot = Weights(), moment("computed")
+    weights, snapshot = WeightsPanel(), moment("computed")
     async with board(weights).run_test(size=(78, 13)) as pilot:
         weights.show(snapshot, View())
         await pilot.pause()
@@ -32,7 +32,7 @@ async def test_all_weights_of_a_small_model_as_they_are_before_the_first_step(bo
 
 
 async def test_gradients_and_changes_come_where_there_is_room(board, moment, written):
-    weights, snapshot = Weights(), moment("sgd")
+    weights, snapshot = WeightsPanel(), moment("sgd")
     async with board(weights).run_test(size=(78, 42)) as pilot:
         weights.show(snapshot, View())
         await pilot.pause()
@@ -51,7 +51,7 @@ async def test_gradients_and_changes_come_where_there_is_room(board, moment, wri
 
 
 async def test_a_gradient_that_is_not_there_yet_is_dots(board, moment, written):
-    weights, snapshot = Weights(), moment("backward")
+    weights, snapshot = WeightsPanel(), moment("backward")
     weights.mode = "gradients"
     async with board(weights).run_test(size=(90, 13)) as pilot:
         weights.show(snapshot, View())
@@ -62,7 +62,7 @@ async def test_a_gradient_that_is_not_there_yet_is_dots(board, moment, written):
 
 
 async def test_the_mode_goes_round(board, moment):
-    weights = Weights()
+    weights = WeightsPanel()
     async with board(weights).run_test(size=(78, 13)) as pilot:
         weights.show(moment("sgd"), View())
         overview = weights.query_one(Overview)
@@ -78,7 +78,7 @@ async def test_the_mode_goes_round(board, moment):
 
 async def test_the_mode_goes_on_to_what_the_border_names(board, moment):
     for name, note in (("past", "x: weights"), ("in update", "x: gradients"), ("next", "x: last change")):
-        weights = Weights()
+        weights = WeightsPanel()
         async with board(weights).run_test(size=(78, 8)) as pilot:
             weights.show(moment(name), View())
             overview = weights.query_one(Overview)
@@ -90,7 +90,7 @@ async def test_the_mode_goes_on_to_what_the_border_names(board, moment):
 
 
 async def test_a_cursor_goes_from_number_to_number_over_all_matrices(board, moment):
-    weights, snapshot = Weights(), moment("sgd")
+    weights, snapshot = WeightsPanel(), moment("sgd")
     asked = []
 
     class Page(board):
@@ -114,7 +114,7 @@ async def test_a_cursor_goes_from_number_to_number_over_all_matrices(board, mome
 
 
 async def test_a_large_model_is_a_heat_map_at_a_time(board, moment):
-    weights = Weights()
+    weights = WeightsPanel()
     async with board(weights).run_test(size=(40, 13)) as pilot:
         weights.show(moment("large"), View())
         await pilot.pause()
@@ -130,7 +130,7 @@ async def test_a_large_model_is_a_heat_map_at_a_time(board, moment):
 
 async def test_the_number_under_the_cursor_of_a_large_model_is_named_as_what_it_is(board, moment):
     """A gradient or a change is not called by the name of the weight."""
-    weights, snapshot = Weights(), moment("large")
+    weights, snapshot = WeightsPanel(), moment("large")
     async with board(weights).run_test(size=(60, 13)) as pilot:
         weights.show(snapshot, View())
         await pilot.pause()
@@ -152,7 +152,7 @@ async def test_the_number_under_the_cursor_of_a_large_model_is_named_as_what_it_
 
 @pytest.mark.parametrize("name", ["after", "in update"])
 async def test_what_the_line_has_just_computed_is_picked_out(board, moment, name):
-    weights, snapshot = Weights(), moment(name)
+    weights, snapshot = WeightsPanel(), moment(name)
     async with board(weights).run_test(size=(160, 40)) as pilot:
         weights.show(snapshot, View())
         await pilot.pause()

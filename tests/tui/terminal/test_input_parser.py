@@ -11,14 +11,14 @@ from textual._xterm_parser import XTermParser
 from textual.message import Message
 
 from tui_gru.tui.terminal import input_parser
-from tui_gru.tui.terminal.input_parser import InputParser, Typed
+from tui_gru.tui.terminal.input_parser import InputParser, TypedText
 from tui_gru.tui.terminal.keyboard import key_event
 
 
 def words(messages: list[Message]) -> list[str]:
     """Return keys by name, pastes by text, and other events by type."""
     named = {events.Key: "key", events.Paste: "text"}
-    single = [key for each in messages for key in (map(key_event, each.text) if isinstance(each, Typed) else (each,))]
+    single = [key for each in messages for key in (map(key_event, each.text) if isinstance(each, TypedText) else (each,))]
     return [str(getattr(each, named.get(type(each), ""), type(each).__name__)) for each in single]
 
 
@@ -43,11 +43,11 @@ def test_characters_that_come_at_once_are_the_keys_that_they_are_one_by_one(text
 def test_a_thousand_characters_are_one_message() -> None:
     parser, text = InputParser(), "set Wz[0,1] 日本 " * 70
     (typed,) = parser.feed(text.encode())
-    assert isinstance(typed, Typed)
+    assert isinstance(typed, TypedText)
     assert typed.text == text
     keys, typed = parser.feed(b"\x1b[A" + b"sNow\r")[:2], parser.feed(b"s" * 1000)[0]
     assert words(list(keys)) == ["up", "s"]
-    assert isinstance(typed, Typed)
+    assert isinstance(typed, TypedText)
 
 
 @pytest.mark.parametrize(

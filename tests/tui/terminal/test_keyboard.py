@@ -18,7 +18,7 @@ from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.terminal import keyboard
-from tui_gru.tui.terminal.input_parser import Typed
+from tui_gru.tui.terminal.input_parser import TypedText
 from tui_gru.tui.verbs import line
 
 NAMES = {
@@ -145,7 +145,7 @@ async def test_what_is_typed_at_once_is_put_on_the_line_at_once(at_once: bool, m
     async with driving() as d:
         burst(d, ":")
         if at_once:
-            d.pilot.app.post_message(Typed(text))
+            d.pilot.app.post_message(TypedText(text))
         else:
             burst(d, *text)
         await settled(d)
@@ -160,9 +160,9 @@ async def test_what_is_typed_at_once_is_put_on_the_line_at_once(at_once: bool, m
 
 async def test_characters_typed_at_once_are_keys_where_there_is_no_line() -> None:
     async with driving() as d:
-        d.pilot.app.post_message(Typed("oo2s:go e2 b1 t1"))
+        d.pilot.app.post_message(TypedText("oo2s:go e2 b1 t1"))
         d.pilot.app.post_message(events.Key("enter", "\r"))
-        d.pilot.app.post_message(Typed("OO"))
+        d.pilot.app.post_message(TypedText("OO"))
         await settled(d)
         there = d.session.position.tick
         d.session.seek("e2 b1 t1")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.debugger.analysis.saturation import Limits
+from tui_gru.debugger.analysis.saturation import ValueRange
 from tui_gru.debugger.analysis.summaries import summary
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.look.glyphs import ASCII
@@ -165,9 +165,9 @@ async def test_a_large_matrix_says_what_is_in_it(board):
         matrix.show_array(values)
         await pilot.pause()
         assert "1 not finite" in rows(matrix)[0]
-        matrix.show_array(np.nan_to_num(values), limits=Limits(-1, 1))
+        matrix.show_array(np.nan_to_num(values), limits=ValueRange(-1, 1))
         await pilot.pause()
-        what = summary(np.nan_to_num(values), Limits(-1, 1))
+        what = summary(np.nan_to_num(values), ValueRange(-1, 1))
         said = [f"{100 * what.share(n):.0f} % {word}" for n, word in ((what.saturated, "saturated"), (what.near_zero, "near 0"))]
         assert f"{said[0]} · {said[1]} · 1 dead unit · largest -2.40 at [5, 7]" in rows(matrix)[0]
         assert rows(matrix)[0][:16].strip(" ") == rows(matrix)[0][:16]  # the histogram
@@ -180,12 +180,12 @@ async def test_a_panel_too_low_for_a_map_shows_the_histogram_and_shares(board):
     matrix = view(height=4, width=30)
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         z = (np.abs(LARGE) / 2.2).astype(np.float32)
-        matrix.show_array(z, kind="unit", limits=Limits(0, 1))
+        matrix.show_array(z, kind="unit", limits=ValueRange(0, 1))
         await pilot.pause()
         shares = [round(100 * float(part.mean())) for part in (z < 0.1, z > 0.9)]
         assert rows(matrix)[1].strip() == f"≈0 {shares[0]}%  ≈1 {shares[1]}%  mean {z.mean():.2f}"
         assert not matrix.show_vertical_scrollbar
-        matrix.show_array(z, kind="unit", limits=Limits(0, 1), row=0)
+        matrix.show_array(z, kind="unit", limits=ValueRange(0, 1), row=0)
         await pilot.pause()
         assert rows(matrix)[1].split()[1] == f"{round(100 * float((z[0] < 0.1).mean()))}%"
         matrix.focus()
@@ -219,7 +219,7 @@ async def test_saturated_units_one_after_the_other(board):
         z[:, [3, 17]] = 0.99, 0.01
         matrix.show_array(z, kind="unit")
         assert not matrix.go_to_saturated()  # without limits
-        matrix.show_array(z, kind="unit", limits=Limits(0, 1))
+        matrix.show_array(z, kind="unit", limits=ValueRange(0, 1))
         seen = []
         for _ in range(3):
             assert matrix.go_to_saturated()

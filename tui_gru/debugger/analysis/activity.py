@@ -18,9 +18,7 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.weights import Array
-
-Wide = NDArray[np.float64]
+from tui_gru.engine.running.weights import Array, Float64Array
 
 BEFORE, AFTER = 12, 8  # characters of the text that are shown around a place
 APART = 10  # characters between two places at which a unit is highest
@@ -28,7 +26,7 @@ _ROWS = 2**13  # timesteps summed in the array's dtype before the sum is added t
 
 
 @dataclass(frozen=True)
-class Place:
+class TextPlace:
     """A character (0-based) of the text, and the unit's value after it."""
 
     at: int
@@ -78,12 +76,12 @@ class Activity:
         return self.values if there.all() else self.values[there]
 
     @cached_property
-    def means(self) -> Wide:
+    def means(self) -> Float64Array:
         """The mean of each unit, (units)."""
         return _means(self._there)
 
     @cached_property
-    def deviations(self) -> Wide:
+    def deviations(self) -> Float64Array:
         """The standard deviation of each unit, (units)."""
         squares = np.zeros(self.units)
         for i in range(0, len(self._there), _ROWS):
@@ -92,16 +90,16 @@ class Activity:
 
     # Correlations
 
-    def correlations(self, unit: int) -> Wide:
+    def correlations(self, unit: int) -> Float64Array:
         """Return Pearson's correlation of a unit with every unit, (units)."""
         if "pairs" in vars(self):
-            pair: Wide = self.pairs[self._checked(unit)]
+            pair: Float64Array = self.pairs[self._checked(unit)]
             return pair
-        found: Wide = self._with(self._there[:, self._checked(unit), None])[0]
+        found: Float64Array = self._with(self._there[:, self._checked(unit), None])[0]
         return found
 
     @cached_property
-    def pairs(self) -> Wide:
+    def pairs(self) -> Float64Array:
         """Pearson's correlation of every unit with every unit, (units, units). Once it is computed, `correlations` reads it.
 
         For a long text, it takes as long as the correlations of fifty units one by one.
@@ -114,12 +112,12 @@ class Activity:
         order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
         return [Correlated(other, float(found[other])) for other in order[:count]]
 
-    def class_correlations(self, chosen: CharacterClass) -> Wide:
+    def class_correlations(self, chosen: CharacterClass) -> Float64Array:
         """Return Pearson's correlation of every unit with the membership of the character read in a class, (units).
 
         Raises `TuiGruError` for a model that reads no characters.
         """
-        found: Wide = self._with_classes([chosen])[0]
+        found: Float64Array = self._with_classes([chosen])[0]
         return found
 
     def goes_with(self) -> list[Correlated]:
@@ -129,7 +127,7 @@ class Activity:
         best = np.abs(found).argmax(axis=0)
         return [Correlated(chosen[k].name, float(found[k, unit])) for unit, k in enumerate(best.tolist())]
 
-    def _with_classes(self, classes: Sequence[CharacterClass]) -> Wide:
+    def _with_classes(self, classes: Sequence[CharacterClass]) -> Float64Array:
         if not self.text:
             raise TuiGruError("this model reads numbers, not characters, so it has no classes of them")
         masks = np.zeros((len(self.text), len(classes)))
@@ -137,7 +135,7 @@ class Activity:
             masks[:, k] = chosen.mask(self.text)
         return self._with(masks[np.isfinite(self.values).all(axis=1)])
 
-    def _with(self, others: Array) -> Wide:
+    def _with(self, others: Array) -> Float64Array:
         """Return Pearson's correlation of each column of `others` (n, k) with every unit, (k, units)."""
         if not len(others):
             return np.zeros((others.shape[1], self.units))
@@ -154,40 +152,40 @@ class Activity:
         own = np.sqrt(squares / len(others))
         varies = self._vary(own, mean)[:, None] & self._vary(self.deviations, self.means)
         scales = own[:, None] * self.deviations * len(others)
-        found: Wide = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1)
+        found: Float64Array = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1)
         return found
 
-    def _vary(self, deviations: Wide, means: Wide) -> NDArray[np.bool_]:
+    def _vary(self, deviations: Float64Array, means: Float64Array) -> NDArray[np.bool_]:
         """Return True for each column that varies by more than the rounding of its mean."""
         tiny = np.finfo(self.values.dtype).eps * np.maximum(1e-30, np.abs(means))
         return np.asarray(deviations > tiny)
 
     # Extremes
 
-    def most(self, unit: int, count: int = 10) -> list[Place]:
+    def most(self, unit: int, count: int = 10) -> list[TextPlace]:
         """Return the places at which a unit is highest, in descending order.
 
         No two of them are less than `APART` characters away from each other.
         """
         return self._extremes(unit, count, 1)
 
-    def least(self, unit: int, count: int = 10) -> list[Place]:
+    def least(self, unit: int, count: int = 10) -> list[TextPlace]:
         """Return the places at which a unit is lowest, in ascending order, under the same condition."""
         return self._extremes(unit, count, -1)
 
-    def _extremes(self, unit: int, count: int, sign: int) -> list[Place]:
+    def _extremes(self, unit: int, count: int, sign: int) -> list[TextPlace]:
         values = np.where(np.isfinite(own := self.unit(unit)), sign * own, -np.inf)
         enough = min(len(values), count * (2 * APART + 1))  # each place excludes its neighbours
-        found: list[Place] = []
+        found: list[TextPlace] = []
         least = np.partition(values, -enough)[-enough] if enough else np.inf  # ten times faster than sorting a long text
         candidates = np.flatnonzero(values >= least)
         for at in candidates[np.argsort(-values[candidates], kind="stable")][:enough].tolist():
             if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= APART for place in found):
-                found.append(Place(at, float(own[at])))
+                found.append(TextPlace(at, float(own[at])))
         return found
 
 
-def _means(values: Array) -> Wide:
+def _means(values: Array) -> Float64Array:
     """Return the mean of each column of (n, k), (k); 0 if there are no rows."""
     if not len(values):
         return np.zeros(values.shape[1])
@@ -195,7 +193,7 @@ def _means(values: Array) -> Wide:
     first, total = values[0].astype(np.float64), np.zeros(values.shape[1])
     for i in range(0, len(values), _ROWS):
         total += (values[i : i + _ROWS] - first).sum(axis=0)
-    found: Wide = first + total / len(values)
+    found: Float64Array = first + total / len(values)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.timeline.changes import offset_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import computed_in_order, largest_difference, recorded
@@ -27,7 +27,7 @@ SAMPLED, PRIMER = 12, 2
 
 
 @dataclass(frozen=True)
-class Entry:
+class DifferingEntry:
     """An array that differs, and its entry with the largest difference: `mine` on this branch, `theirs` on the other.
 
     `name` is the array at timestep `t` (0-based; None for a value of the whole batch); `entries` of its entries differ. `tick` is
@@ -52,18 +52,18 @@ class First:
     """
 
     batch: int
-    found: Entry | None
-    computed: Entry | None
+    found: DifferingEntry | None
+    computed: DifferingEntry | None
     learns: str = ""
 
     @property
-    def entry(self) -> Entry | None:
+    def entry(self) -> DifferingEntry | None:
         """The earlier one of both."""
         return self.found or self.computed
 
 
 @dataclass(frozen=True)
-class Losses:
+class BatchLosses:
     """The losses of one batch (0-based, over the run) on both branches, in nats."""
 
     batch: int
@@ -76,7 +76,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Samples:
+class BranchSamples:
     """Samples of both branches after the same characters, with the most likely character each time."""
 
     primer: Text
@@ -96,7 +96,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Apart:
+class BranchComparison:
     """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are equal.
 
     `first` is None if there is no difference in the batches that both have computed; `here` and `furthest` are None if no batch
@@ -108,9 +108,9 @@ class Apart:
     other: str
     parted: int
     first: First | None
-    here: Losses | None
-    furthest: Losses | None
-    samples: Samples | None
+    here: BatchLosses | None
+    furthest: BatchLosses | None
+    samples: BranchSamples | None
     reached: bool = True
 
     def __repr__(self) -> str:
@@ -134,12 +134,12 @@ def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monit
     return None
 
 
-def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Losses | None:
+def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> BatchLosses | None:
     """Return the batch of `first` … `last` with the largest difference of losses. None if there is no batch.
 
     If only one of the losses of a batch is NaN, the first such batch is returned.
     """
-    furthest: Losses | None = None
+    furthest: BatchLosses | None = None
     for low, high in mine.blocks(first, last):
         one, other = (timeline.column("loss", low, high) for timeline in (mine, theirs))
         count = min(len(one), len(other))
@@ -151,13 +151,13 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
         apart = np.where(broken, np.inf, np.nan_to_num(apart, nan=0.0, posinf=np.inf))
         at = int(np.argmax(apart))
         if furthest is None or apart[at] > abs(furthest.apart):
-            furthest = Losses(low + at, float(one[at]), float(other[at]))
+            furthest = BatchLosses(low + at, float(one[at]), float(other[at]))
         if math.isinf(apart[at]):
             break
     return furthest
 
 
-def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
+def samples_apart(mine: Moment, theirs: Moment) -> BranchSamples | None:
     """Return samples of both branches after the start of the text, with the most likely characters.
 
     None if the model cannot be sampled.
@@ -170,7 +170,7 @@ def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
         one, other = (sample(config, moment.weights, config.as_string(primer), SAMPLED, temperature=0) for moment in (mine, theirs))
     except TuiGruError:
         return None
-    return Samples(primer, *(as_text((draw.char for draw in each.draws), primer) for each in (one, other)))
+    return BranchSamples(primer, *(as_text((draw.char for draw in each.draws), primer) for each in (one, other)))
 
 
 def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:
@@ -190,8 +190,8 @@ def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterato
 def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchRecord) -> First | None:
     """Return the first differences in a batch: in its initial values or inputs, and in its computed values."""
     begin = batch * program.ticks
-    found: Entry | None = None
-    for name in program.names_of(Kind.PARAMETER, Kind.KEPT):
+    found: DifferingEntry | None = None
+    for name in program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
         entry = _entry(name, None, mine.before[name], theirs.before[name], begin)
         found = found or entry
     for name, t in computed_in_order(program, learned=mine.learned and theirs.learned):
@@ -211,14 +211,14 @@ def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchReco
 
 def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a value exists."""
-    if program.names[name].kind is Kind.GRADIENT:
+    if program.names[name].kind is ValueKind.GRADIENT:
         return offset_of(program, name, None)
     return program.there_at(name, t) or 0
 
 
-def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> Entry | None:
+def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> DifferingEntry | None:
     found = largest_difference(mine, theirs)
     if found is None:
         return None
     index, entries = found
-    return Entry(name, t, index, float(mine[index]), float(theirs[index]), entries, tick)
+    return DifferingEntry(name, t, index, float(mine[index]), float(theirs[index]), entries, tick)

@@ -103,7 +103,7 @@ def flow(moment: Moment, state: str, row: int | None = None) -> tuple[Flow | Non
     steps = range(moment.program.seq_length)
     if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
         return (None,) * len(steps)
-    norms = _norms(moment.record, names, row)
+    norms = _delta_norms(moment.record, names, row)
 
     def at(t: int) -> Flow | None:
         if not moment.executed(names.delta, t):
@@ -120,7 +120,7 @@ _OWN = "own"  # the part of a gradient that comes from its own timestep
 _known: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[str, list[float]]]] = WeakKeyDictionary()
 
 
-def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
+def _delta_norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
     """Return the norm of each delta at each timestep; cached per record, since it is slow for large records."""
     found = _known.setdefault(record, {})
     if (names, row) not in found:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.reading import Stop, StoppedError
-from tui_gru.debugger.analysis.unrolled import Differentiable, Wide, given_to, prediction
+from tui_gru.debugger.analysis.reading import StoppedError, StopRequested
+from tui_gru.debugger.analysis.unrolled import Differentiable, given_to, prediction
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -24,7 +24,7 @@ from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
-from tui_gru.engine.running.weights import Array, Weights
+from tui_gru.engine.running.weights import Array, Float64Array, Weights
 from tui_gru.equations.backward import mixed
 
 BACK = 64  # inputs before the prediction that are examined by default
@@ -64,9 +64,9 @@ class Influence:
     text: Text
     batch: NDArray[np.intp]
     t: NDArray[np.intp]
-    gradient: Wide
-    occlusion: Wide
-    states: Mapping[str, Wide]
+    gradient: Float64Array
+    occlusion: Float64Array
+    states: Mapping[str, Float64Array]
     backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class Influence:
         return reach(self.states[of], self.at, way=1 if of in self.backwards else -1)
 
 
-def reach(values: Wide, at: int, way: int = -1) -> Reach:
+def reach(values: Float64Array, at: int, way: int = -1) -> Reach:
     """Return how far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
     away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
     largest = float(np.nanmax(np.abs(values), initial=0.0))
@@ -103,7 +103,7 @@ def influence(
     character: int | None = None,
     back: int = BACK,
     occlusion: bool = True,
-    stop: Stop | None = None,
+    stop: StopRequested | None = None,
 ) -> Influence:
     """Return the influence on the prediction of `row` after timestep `t` (both 0-based), with the weights of this batch.
 
@@ -132,7 +132,7 @@ def influence(
         record = reader.record
         read = record.array(reader.reads)
         slopes = record.array(f"d{reader.reads}")[:, here]
-        states = {state: _norms(record.array(f"d{state}")[:, here]) for state in record.compiled.states}
+        states = {state: _timestep_norms(record.array(f"d{state}")[:, here]) for state in record.compiled.states}
         without = np.full(len(read), np.nan)
         if occlusion:
             last = len(read) if program.config.bidirectional else at + 1
@@ -145,7 +145,7 @@ def influence(
         window.text(program, here),
         window.batch,
         window.t,
-        gradient=_norms(slopes),
+        gradient=_timestep_norms(slopes),
         occlusion=without,
         states=states,
         backwards=frozenset(state for state in states if page.states[state].backwards),
@@ -161,8 +161,8 @@ class RowInfluence:
     """
 
     row: int
-    gradient: Wide
-    occlusion: Wide
+    gradient: Float64Array
+    occlusion: Float64Array
     together: float = 0.0
 
     def __repr__(self) -> str:
@@ -175,7 +175,7 @@ class RowInfluence:
         return float(max(both.max(initial=0.0), abs(self.together)))
 
 
-def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: Stop | None = None) -> RowInfluence:
+def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: StopRequested | None = None) -> RowInfluence:
     """Return the influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
 
     Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
@@ -210,7 +210,7 @@ class _Window:
     """Inputs of some rows, in the order of time, (S, B) indices or (S, B, I) numbers, and the states before the first of them."""
 
     x: NDArray[Any]
-    states: Mapping[str, Wide]
+    states: Mapping[str, Float64Array]
     batch: NDArray[np.intp]
     t: NDArray[np.intp]
 
@@ -241,8 +241,8 @@ def _occluded(
     at: tuple[int, int],
     chosen: int,
     count: int,
-    stop: Stop | None,
-) -> Wide:
+    stop: StopRequested | None,
+) -> Float64Array:
     """Return the prediction at timestep and row `at` with each of the first `count` inputs of the row omitted, (count).
 
     `read` has the inputs, (S, B, I). One row alone is copied, so that several inputs are omitted at once.
@@ -265,12 +265,12 @@ def _occluded(
     return found
 
 
-def _norms(array: Array) -> Wide:
+def _timestep_norms(array: Array) -> Float64Array:
     """Return the norm of each timestep, (T, ·) to (T)."""
-    found: Wide = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
+    found: Float64Array = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
     return found
 
 
-def _check_stop(stop: Stop | None) -> None:
+def _check_stop(stop: StopRequested | None) -> None:
     if stop is not None and stop():
         raise StoppedError("stopped before every input had been occluded once")

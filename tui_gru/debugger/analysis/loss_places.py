@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.activity import Place
+from tui_gru.debugger.analysis.activity import TextPlace
 from tui_gru.debugger.analysis.classes import CLASSES
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
@@ -30,7 +30,7 @@ class Share:
 
 
 @dataclass(frozen=True, eq=False)
-class Losses:
+class TextLosses:
     """The loss of every predicted character, in nats.
 
     `values` (n) are in the order of `places` (n), the indices in `text` of the predicted characters (0-based). `t` and `row` (n),
@@ -63,15 +63,15 @@ class Losses:
         """Return the loss by row of the batch."""
         return self._by(self.row, "row")
 
-    def hardest(self, count: int = 10, *, apart: int = 1) -> list[Place]:
+    def hardest(self, count: int = 10, *, apart: int = 1) -> list[TextPlace]:
         """Return the places in the text (0-based) with the largest losses, largest first, at least `apart` characters apart."""
-        found: list[Place] = []
+        found: list[TextPlace] = []
         for i in np.argsort(-np.nan_to_num(self.values, nan=np.inf), kind="stable").tolist():
             at = int(self.places[i])
             if len(found) == count:
                 break
             if all(abs(at - place.at) >= apart for place in found):
-                found.append(Place(at, float(self.values[i])))
+                found.append(TextPlace(at, float(self.values[i])))
         return found
 
     def _by(self, groups: NDArray[np.intp] | None, word: str) -> list[Share]:
@@ -97,7 +97,7 @@ def loss_of_rows(program: Program, values: Array) -> NDArray[np.float64]:
     return np.asarray(-values if isinstance(below, e.Negative) else values, np.float64)
 
 
-def of_batch(moment: Moment, corpus: Corpus) -> Losses:
+def of_batch(moment: Moment, corpus: Corpus) -> TextLosses:
     """Return the losses of the batch of a moment, for the rows and timesteps that are computed."""
     program, record = moment.program, moment.record
     values = loss_of_rows(program, record.array(program.loss_names.row or program.input))
@@ -108,10 +108,10 @@ def of_batch(moment: Moment, corpus: Corpus) -> Losses:
     return _sorted(values[there].ravel(), places[there].ravel(), corpus.text, t.ravel(), row.ravel())
 
 
-def of_text(found: Mapping[str, Array], program: Program, text: Text) -> Losses:
+def of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
     """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row`."""
     values = loss_of_rows(program, found[program.loss_names.row])
-    return Losses(values[:-1], np.arange(1, len(text)), text)
+    return TextLosses(values[:-1], np.arange(1, len(text)), text)
 
 
 def _places(corpus: Corpus, batch: int, T: int, B: int) -> NDArray[np.intp]:
@@ -122,6 +122,6 @@ def _places(corpus: Corpus, batch: int, T: int, B: int) -> NDArray[np.intp]:
 
 def _sorted(
     values: NDArray[np.float64], places: NDArray[np.intp], text: Text, t: NDArray[np.intp], row: NDArray[np.intp]
-) -> Losses:
+) -> TextLosses:
     order = np.argsort(places, kind="stable")
-    return Losses(values[order], places[order], text, t[order], row[order])
+    return TextLosses(values[order], places[order], text, t[order], row[order])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.data.given import weights_for
-from tui_gru.engine.data.tokens import Text, counted, index_of
+from tui_gru.engine.data.tokens import Text, index_of, token_word
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
 from tui_gru.engine.numbers import gib
@@ -37,8 +37,8 @@ CHUNK = 32  # timesteps computed at once; a reading can be stopped between chunk
 PATIENCE = 0.5  # share of a piece within which its states must converge; otherwise the text is read as one row
 ROUNDINGS = 16  # units in the last place by which equal states may differ
 
-Progress = Callable[[int, int], object]  # characters read, and characters to read (more if it starts again)
-Stop = Callable[[], bool]
+ReadingProgress = Callable[[int, int], object]  # characters read, and characters to read (more if it starts again)
+StopRequested = Callable[[], bool]
 
 
 class StoppedError(TuiGruError):
@@ -52,7 +52,7 @@ def indices_of(config: Config, text: Text) -> NDArray[np.intp]:
     """
     index = index_of(config.vocabulary)
     if not text:
-        raise TuiGruError(f"the text is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="text")
+        raise TuiGruError(f"the text is empty; give at least one {token_word(config.vocabulary)} of the vocabulary", option="text")
     if (strange := next((i for i, char in enumerate(text) if char not in index), None)) is not None:
         raise TuiGruError(
             f"character {text[strange]!r} at position {strange + 1} of the text is not in the vocabulary {config.shown_vocabulary}",
@@ -67,8 +67,8 @@ def read_text(
     text: Text,
     names: Sequence[str],
     *,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
+    progress: ReadingProgress | None = None,
+    stop: StopRequested | None = None,
 ) -> dict[str, Array]:
     """Return the values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
 
@@ -123,8 +123,8 @@ class _Reader:
         weights: Weights,
         ids: NDArray[np.intp],
         names: Sequence[str],
-        progress: Progress,
-        stop: Stop,
+        progress: ReadingProgress,
+        stop: StopRequested,
     ) -> None:
         self._config, self._weights, self._ids, self._names = config, weights, ids, names
         self._progress, self._stop = progress, stop

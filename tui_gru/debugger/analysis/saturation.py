@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply
 
@@ -22,7 +22,7 @@ _MOSTLY = 0.9  # a unit is saturated if at least this share of its entries is
 
 
 @dataclass(frozen=True)
-class Limits:
+class ValueRange:
     """The limits of a value; an entry within `edge` of the range from a limit is saturated."""
 
     low: float
@@ -48,34 +48,38 @@ class Limits:
         return self.is_low(values) | self.is_high(values)
 
 
-def limits_of(program: Program, name: str) -> Limits | None:
+def limits_of(program: Program, name: str) -> ValueRange | None:
     """Return the limits of a value that can be saturated: of σ, tanh or clamp, or of a bounded state; None for others.
 
     A probability may be near 0 or 1 without being saturated, so a softmax has no limits.
     """
-    if name in program.names and program.names[name].kind is Kind.STATE:
+    if name in program.names and program.names[name].kind is ValueKind.STATE:
         name = program.names[name].read_in
     made = program.lines[name].formula if name in program.lines else program.parts.get(name)
     flat = isinstance(made, Apply) and made.function in SATURATING
-    if name not in program.names or program.names[name].kind is not Kind.VALUE or not (flat or name in program.model.page.states):
+    if (
+        name not in program.names
+        or program.names[name].kind is not ValueKind.VALUE
+        or not (flat or name in program.model.page.states)
+    ):
         return None
     low, high = program.ranges[name]
-    return Limits(low, high) if np.isfinite(high - low) else None
+    return ValueRange(low, high) if np.isfinite(high - low) else None
 
 
 def saturating(program: Program) -> tuple[str, ...]:
     """Return the values that can be saturated, in the order of the equations."""
-    return tuple(name for name in program.names_of(Kind.VALUE) if limits_of(program, name) is not None)
+    return tuple(name for name in program.names_of(ValueKind.VALUE) if limits_of(program, name) is not None)
 
 
-def unit_shares(values: Array, limits: Limits) -> Array:
+def unit_shares(values: Array, limits: ValueRange) -> Array:
     """Return the share of saturated entries of each unit, (units), of values (…, units)."""
     rows = values.reshape(-1, values.shape[-1])
     share: Array = np.count_nonzero(limits.saturated(rows), axis=0) / len(rows)
     return share
 
 
-def next_saturated_unit(values: Array, limits: Limits, after: int = -1) -> int | None:
+def next_saturated_unit(values: Array, limits: ValueRange, after: int = -1) -> int | None:
     """Return the next unit after `after` that is saturated, starting again at the first after the last.
 
     `values` is (…, units); None if no unit is.

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.saturation import Limits
+from tui_gru.debugger.analysis.saturation import ValueRange
+from tui_gru.debugger.timeline.changes import Index
 from tui_gru.engine.running.weights import Array
 
 NEAR_ZERO = 0.05  # of the largest possible or actual magnitude; too small to see on a colour scale
 DEAD = 1e-3  # of the same; a unit that varies by less is dead
 BINS = 24
 _ROUNDING, _LARGE = 1e-5, 1e30
-
-Index = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ class Summary:
     first_bad: Index | None
     counts: NDArray[np.intp]
     edges: NDArray[np.float64]
-    limits: Limits | None = None
+    limits: ValueRange | None = None
 
     def __repr__(self) -> str:
         return (
@@ -61,7 +60,7 @@ class Summary:
         return count / self.entries if self.entries else 0.0
 
 
-def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS) -> Summary:
+def summary(values: Array, limits: ValueRange | None = None, *, bins: int = BINS) -> Summary:
     """Return the summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
     whole = not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))  # a NaN anywhere makes both NaN
     good = None if whole else np.isfinite(values)

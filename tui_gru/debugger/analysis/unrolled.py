@@ -15,11 +15,9 @@ from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.data.given import weights_for
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
-from tui_gru.engine.running.weights import Array, Weights
+from tui_gru.engine.running.weights import Array, Float64Array, Weights
 from tui_gru.equations.expression import Apply
 from tui_gru.equations.names import with_word
-
-Wide = NDArray[np.float64]
 
 
 class Differentiable:
@@ -93,7 +91,7 @@ def prediction(program: Program, output: Array, character: int | None) -> tuple[
     return float(wide[chosen] - top - np.log(np.exp(wide - top).sum())), chosen
 
 
-def prediction_slope(program: Program, output: Array, chosen: int) -> Wide:
+def prediction_slope(program: Program, output: Array, chosen: int) -> Float64Array:
     """Return the gradient of a prediction with respect to the output (·)."""
     slope = np.zeros(len(output))
     slope[chosen] = 1

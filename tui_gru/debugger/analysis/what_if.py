@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.program.names import ValueKind, unknown_name
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
 from tui_gru.debugger.timeline.edits import Edit, check_index, checked_number
@@ -27,7 +27,7 @@ from tui_gru.engine.running.weights import Array
 
 
 @dataclass(frozen=True)
-class Difference:
+class LargestDifference:
     """The largest difference of an array: `name` of timestep `t` (None: of the whole batch) is `before` at `index` and would be
     `after`.
 
@@ -81,7 +81,7 @@ class WhatIf:
     tick: int
     now: Moment
     then: Moment
-    differences: tuple[Difference, ...]
+    differences: tuple[LargestDifference, ...]
 
     def __repr__(self) -> str:
         entry = f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
@@ -114,9 +114,9 @@ class WhatIf:
         return Prediction(-row, -t, target, before[-t, -row], after[-t, -row]) if change > 0 else None
 
     @property
-    def most_changed(self) -> tuple[Difference, ...]:
+    def most_changed(self) -> tuple[LargestDifference, ...]:
         """The largest difference of each name, in descending order of size; numbers that become NaN first."""
-        largest: dict[str, Difference] = {}
+        largest: dict[str, LargestDifference] = {}
         for each in sorted(self.differences, key=lambda each: -each.size):
             largest.setdefault(each.name, each)
         return tuple(largest.values())
@@ -180,7 +180,7 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
     """
     page = program.model.page
-    if program.names[what.name].kind is Kind.INPUT:
+    if program.names[what.name].kind is ValueKind.INPUT:
         raise TuiGruError(f"{what.name} is a given input and cannot be edited; what-if only shows the effect of another value")
     state = next((state for state in page.states if what.name in (page.before(state), page.ahead(state))), None)
     if state is None:
@@ -211,7 +211,7 @@ def _timestep(t: int, program: Program) -> int:
 
 
 def _check_name(program: Program, name: str) -> None:
-    if name in program.names_of(Kind.SETTING):
+    if name in program.names_of(ValueKind.SETTING):
         raise TuiGruError(f"{name} is a setting of the update rule and changes nothing before the update; use set or edit")
     known = changeable(program)
     if name not in known:
@@ -222,12 +222,12 @@ def _check_name(program: Program, name: str) -> None:
 def _array(here: Moment, name: str, t: int | None) -> Array:
     """Return the array with the number to change, as shown on screen."""
     kind = here.program.names[name].kind
-    if kind in (Kind.PARAMETER, Kind.KEPT):
+    if kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
         return here.record.before[name]
     value = here.value(name, t)
     if value is None:
         raise TuiGruError(f"{name} has not been computed here yet; step over its line first")
-    if kind is Kind.GRADIENT and here.position.offset < here.program.backward_end:
+    if kind is ValueKind.GRADIENT and here.position.offset < here.program.backward_end:
         raise TuiGruError(f"{name} is not complete yet; step to the end of the backward pass first")
     return np.asarray(value)
 
@@ -240,11 +240,11 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
             raise TuiGruError("a number was edited in this batch after that line; undo the edit, or choose a later number")
 
 
-def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[Difference]:
+def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[LargestDifference]:
     """Yield every array that would differ, in the order in which the batch computes them."""
     for name, t in computed_in_order(program, learned=now.learned and then.learned):
         before, after = (recorded(program, record, name, t) for record in (now, then))
         found = largest_difference(before, after)
         if found is not None:
             index, entries = found
-            yield Difference(name, t, index, float(before[index]), float(after[index]), entries)
+            yield LargestDifference(name, t, index, float(before[index]), float(after[index]), entries)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tui_gru.debugger.expressions.conditions import Condition
-from tui_gru.debugger.expressions.parser import Expression
-from tui_gru.debugger.expressions.values import Array
+from tui_gru.debugger.expressions.parser import CompiledExpression
+from tui_gru.debugger.expressions.values import AnyArray
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.recorded import recorded
@@ -29,19 +29,19 @@ class BatchView:
 
 
 # The values of a name at the places of one batch: (n, …), or (1, …) if they are all the same.
-Column = Callable[[BatchView], Array]
+Column = Callable[[BatchView], AnyArray]
 
 
 @dataclass(frozen=True, eq=False)
 class BatchColumns:
     """The ticks of a batch at which all values that a condition reads are computed, and how to read its columns from records."""
 
-    ticks: Array
+    ticks: AnyArray
     now: Mapping[str, Column]
     before: Mapping[str, Column]
 
     @classmethod
-    def of(cls, condition: Expression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
+    def of(cls, condition: CompiledExpression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
         """Create the columns for all batches that learn, or do not learn, like that of `like` and the one before.
 
         None if not possible.
@@ -63,11 +63,11 @@ class BatchColumns:
             return None
         return cls(np.array(there, int), _known(now.items()), _known(before.items()))
 
-    def take(self, batch: BatchView) -> list[Array]:
+    def take(self, batch: BatchView) -> list[AnyArray]:
         """Return the columns of one batch, copied: the current values, then those for `prev()`."""
         return [column(batch).copy() for column in (*self.now.values(), *self.before.values())]
 
-    def holds(self, condition: Condition, taken: Sequence[Sequence[Array]]) -> Array:
+    def holds(self, condition: Condition, taken: Sequence[Sequence[AnyArray]]) -> AnyArray:
         """Return True for each tick of each of the batches `taken` at which the condition holds, (batches, ticks).
 
         Raises `ConditionError` if it cannot be evaluated at one of them, without saying at which.
@@ -75,7 +75,7 @@ class BatchColumns:
         shape = len(taken), len(self.ticks)
         return np.broadcast_to(condition.over_columns(*self._columns(taken)), shape[0] * shape[1]).reshape(shape)
 
-    def values(self, expression: Expression, taken: Sequence[Sequence[Array]]) -> Array:
+    def values(self, expression: CompiledExpression, taken: Sequence[Sequence[AnyArray]]) -> AnyArray:
         """Return the values at all ticks of the batches `taken`, one batch after the other, (batches · ticks, …).
 
         Raises `ConditionError` if it cannot be evaluated at one of them, `UnevenSliceError` if its shape varies.
@@ -84,12 +84,12 @@ class BatchColumns:
         values = expression.evaluate(expression.moments(*self._columns(taken), count))
         return np.broadcast_to(values, (count, *values.shape[1:]))
 
-    def _columns(self, taken: Sequence[Sequence[Array]]) -> tuple[dict[str, Array], dict[str, Array]]:
+    def _columns(self, taken: Sequence[Sequence[AnyArray]]) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
         columns = [self._joined(pieces) for pieces in zip(*taken, strict=True)]
         now = dict(zip(self.now, columns, strict=False))
         return now, dict(zip(self.before, columns[len(self.now) :], strict=True))
 
-    def _joined(self, pieces: Sequence[Array]) -> Array:
+    def _joined(self, pieces: Sequence[AnyArray]) -> AnyArray:
         """Join the columns of all batches into one with a row for each tick."""
         joined = np.concatenate(pieces)
         return joined if len(joined) == len(pieces) * len(self.ticks) else np.repeat(joined, len(self.ticks), axis=0)
@@ -105,11 +105,11 @@ def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
     if over_time is not None:
         return lambda batch: over_time(batch.record)[rows]
     match program.names[name].kind:
-        case Kind.PARAMETER | Kind.KEPT:
+        case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
             return _weight(name, ticks, program)
-        case Kind.GRADIENT:
+        case ValueKind.GRADIENT:
             return _gradient(name, ticks, program)
-        case Kind.STEP | Kind.VALUE | Kind.DELTA:
+        case ValueKind.UPDATE_VALUE | ValueKind.VALUE | ValueKind.VALUE_GRADIENT:
             return lambda batch: recorded(program, batch.record, name)[np.newaxis]
     return _number(name, program)
 
@@ -131,7 +131,7 @@ def _previous(batch: BatchView) -> BatchRecord:
     return batch.previous
 
 
-def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
+def _rows(ticks: Sequence[int], program: Program) -> AnyArray | slice:
     """Return the timesteps of `ticks`, as a slice if they are consecutive."""
     ts = [program.line_at(k)[1] for k in ticks]
     if ts and ts == list(range(ts[0], ts[-1] + 1)):
@@ -139,10 +139,10 @@ def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
     return np.array(ts, int)
 
 
-def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None:
+def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], AnyArray] | None:
     """Return a function that returns the values of a name at all timesteps, (T, …); None if the name has no value per timestep."""
     program, named = like.program, like.program.names[name]
-    if named.kind is Kind.CHARACTER:
+    if named.kind is ValueKind.CHARACTER:
         letters, source = np.array(tuple(like.vocabulary)), program.tokens_of(name)
         return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":
@@ -158,7 +158,7 @@ def _number(name: str, program: Program) -> Column | None:
 
     max_weight is not constant, because the update changes it.
     """
-    if program.names[name].kind is Kind.SETTING:
+    if program.names[name].kind is ValueKind.SETTING:
         return lambda batch: np.array([batch.record.settings[name]])
     if name in ("loss", "grad_norm"):
         return lambda batch: np.array([getattr(batch.record, name)])
@@ -193,7 +193,7 @@ def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | Non
 class BatchReader:
     """Prepares the test of a condition in batches of a timeline; `ticks` are the places in a batch, by whether it learns."""
 
-    def __init__(self, condition: Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
+    def __init__(self, condition: CompiledExpression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
         self._condition, self._ticks, self._timeline = condition, ticks, timeline
         self._vocabulary = timeline.program.config.vocabulary
         self._whole: dict[bool, BatchColumns | None] = {}

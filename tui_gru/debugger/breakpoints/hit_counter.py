@@ -21,7 +21,7 @@ from tui_gru.engine.running.batch import BatchRecord
 MOST_READ = 16  # columns
 
 
-class Columns:
+class ScalarCache:
     """A cache of the scalars that conditions read, so that several stops read those of the same batches only once."""
 
     def __init__(self, timeline: Timeline) -> None:
@@ -49,7 +49,7 @@ class Columns:
 class ColumnCounter:
     """Counts the hits of one stop in computed batches from their scalars, if `possible`."""
 
-    def __init__(self, stop: ResolvedStop, timeline: Timeline, columns: Columns) -> None:
+    def __init__(self, stop: ResolvedStop, timeline: Timeline, columns: ScalarCache) -> None:
         self._timeline, self._condition, self._columns = timeline, stop.condition, columns
         condition, program = stop.condition, timeline.program
         self.plain = stop.plain
@@ -110,7 +110,7 @@ class HitCounter:
     `counts` is True if they can be counted from scalars of the timeline, without testing batches.
     """
 
-    def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, columns: Columns, *, matters: bool) -> None:
+    def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, columns: ScalarCache, *, matters: bool) -> None:
         self.stop, self.hits, self.matters = stop, hits, matters
         self._timeline, self._columns = timeline, ColumnCounter(stop, timeline, columns)
         self._finder: HitFinder | None = None

@@ -12,7 +12,7 @@ from tui_gru.debugger.breakpoints.batch_columns import BatchColumns, BatchReader
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.watching import equal_values, last_computed
 from tui_gru.debugger.expressions.text import ConditionError
-from tui_gru.debugger.expressions.values import Array, UnevenSliceError
+from tui_gru.debugger.expressions.values import AnyArray, UnevenSliceError
 from tui_gru.debugger.state.hit_counts import Hits
 from tui_gru.debugger.timeline.moment import value_before
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -32,7 +32,7 @@ class HitFinder:
         self._reader = BatchReader(reads, stop.ticks, timeline)
         self._waiting: BatchColumns | None = None
         self._numbers: list[int] = []
-        self._taken: list[list[Array]] = []
+        self._taken: list[list[AnyArray]] = []
         self._together = 1  # the number of batches to test at once; it grows, so that a near hit is found early
         self._last: tuple[int, Any] = -2, None  # a batch, and the watched value at its end
 
@@ -73,7 +73,7 @@ class HitFinder:
         ticks = np.array(numbers)[:, np.newaxis] * self._timeline.program.ticks + whole.ticks
         return [Hits(batch, tuple(ticks[i][held[i]].tolist())) for i, batch in enumerate(numbers)]
 
-    def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
+    def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[AnyArray]]) -> AnyArray:
         """Return True for each tick of each batch at which the stop is hit, (batches, ticks)."""
         if self._stop.condition is not None:
             return whole.holds(self._stop.condition, taken)
@@ -127,7 +127,7 @@ class HitFinder:
         return Hits(batch, tuple(ticks), tuple(errors))
 
 
-def _differ(one: Array, other: Array) -> Array:
+def _differ(one: AnyArray, other: AnyArray) -> AnyArray:
     """Return True for each row in which two arrays differ, (rows); NaN equals NaN."""
     differ = ~np.asarray(same(one, other))
     return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
+from tui_gru.debugger.breakpoints.hit_counter import HitCounter, ScalarCache
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.stop_search import StopSearch
 from tui_gru.debugger.expressions.text import ConditionError
@@ -23,7 +23,7 @@ def lines_between(
 ) -> list[LogLine]:
     """Return the last `most` lines that log points write at places after `after`, up to `upto`, in order."""
     passed: list[tuple[int, int, ResolvedStop]] = []
-    columns = Columns(timeline)
+    columns = ScalarCache(timeline)
     for stop in stops:
         counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), columns, matters=True)
         ticks = StopSearch(timeline, [counter], monitor).latest(counter, after, upto, most)

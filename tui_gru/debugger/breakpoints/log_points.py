@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tui_gru.debugger.expressions.parser import Expression, Read, compile_expression
+from tui_gru.debugger.expressions.parser import CompiledExpression, Read, compile_expression
 from tui_gru.debugger.expressions.text import QUOTED, ConditionError, refuse_unreadable
-from tui_gru.debugger.expressions.values import Array
+from tui_gru.debugger.expressions.values import AnyArray
 from tui_gru.debugger.program.naming import printable
 
 NOT_COMPUTED = "·"
@@ -32,7 +32,7 @@ _MARKS = re.compile(rf"{QUOTED}|[()\[\]{{}}:]")
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ValueFormat:
     """The format of one value. The fields are those of Python's format specifications; `layout` is fill and alignment."""
 
     layout: str
@@ -43,7 +43,7 @@ class Format:
     type: str
 
     @classmethod
-    def parse(cls, text: str, column: int) -> "Format":
+    def parse(cls, text: str, column: int) -> "ValueFormat":
         """Parse a format such as `+8.3f`, typed at `column`. Raises `ConditionError` if it is invalid or too wide."""
         form = _FORMAT.fullmatch(text)
         if form is None:
@@ -52,7 +52,7 @@ class Format:
             raise ConditionError(f"a format is at most {MAX_WIDTH} wide, with {MAX_PRECISION} decimals", column)
         return cls(**form.groupdict(default=""))
 
-    def apply(self, value: Array | float | str | None) -> str:
+    def apply(self, value: AnyArray | float | str | None) -> str:
         """Format a value. A value that does not fit the type of the format uses its fill, alignment and width only."""
         if isinstance(value, np.ndarray):
             return self._array(value)
@@ -62,7 +62,7 @@ class Format:
             return format("".join(map(printable, str(value))), self.layout + self.width)
         return self._number(value)
 
-    def _array(self, array: Array) -> str:
+    def _array(self, array: AnyArray) -> str:
         shown = [self.apply(item.item() if item.ndim == 0 else item) for item in map(np.asarray, _ends(array))]
         if len(array) > len(shown):
             shown.insert(EDGE, "…")
@@ -78,8 +78,8 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    expression: Expression
-    format: Format
+    expression: CompiledExpression
+    format: ValueFormat
 
     def render(self, read: Read, read_previous: Read | None) -> str:
         return self.format.apply(self.expression.value(read, read_previous))
@@ -141,7 +141,7 @@ def _pieces(template: str, names: Collection[str]) -> Iterator[str | _Field]:
 
 def _field(template: str, start: int, end: int, after: int, names: Collection[str]) -> _Field:
     expression = compile_expression(template[start:end], names, first_column=start + 1)
-    return _Field(expression, Format.parse(template[end + 1 : after - 1], end + 2))
+    return _Field(expression, ValueFormat.parse(template[end + 1 : after - 1], end + 2))
 
 
 def _field_ends(template: str, start: int) -> tuple[int, int]:
@@ -162,5 +162,5 @@ def _field_ends(template: str, start: int) -> tuple[int, int]:
     raise ConditionError("{ is never closed; write {{ for a brace", start)
 
 
-def _ends(array: Array) -> Array:
+def _ends(array: AnyArray) -> AnyArray:
     return array if len(array) <= 2 * EDGE else np.concatenate([array[:EDGE], array[-EDGE:]])

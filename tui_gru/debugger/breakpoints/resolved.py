@@ -11,10 +11,10 @@ from functools import cached_property, lru_cache
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.breakpoints.log_points import LogPoint
 from tui_gru.debugger.expressions.conditions import Condition, compile_condition
-from tui_gru.debugger.expressions.parser import Expression, compile_expression
+from tui_gru.debugger.expressions.parser import CompiledExpression, compile_expression
 from tui_gru.debugger.expressions.text import ConditionError
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Watch
 from tui_gru.engine.errors import TuiGruError
@@ -34,7 +34,7 @@ class ResolvedStop:
     key: tuple[str, ...]
     ticks: Mapping[bool, tuple[int, ...]]
     condition: Condition | None = None
-    watched: Expression | None = None
+    watched: CompiledExpression | None = None
     count: HitCount | None = None
     log: LogPoint | None = None
 
@@ -144,21 +144,21 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
     ticks: set[int | None] = set()
     for name in names:
         match program.names[name].kind:
-            case Kind.INPUT | Kind.CHARACTER:
+            case ValueKind.INPUT | ValueKind.CHARACTER:
                 ticks.update(begins)
-            case Kind.PARAMETER | Kind.KEPT if not learns or not program.update:
+            case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE if not learns or not program.update:
                 ticks.add(last)
-            case Kind.NUMBER if name == "max_weight":
+            case ValueKind.NUMBER if name == "max_weight":
                 ticks.add(last)
-            case Kind.NUMBER if name == "loss" and name not in program.lines:  # the loss is given, not computed
+            case ValueKind.NUMBER if name == "loss" and name not in program.lines:  # the loss is given, not computed
                 ticks.add(program.loss_tick)
-            case Kind.NUMBER if name == "grad_norm" and name not in program.lines:
+            case ValueKind.NUMBER if name == "grad_norm" and name not in program.lines:
                 ticks.add(program.backward_end)
-            case Kind.GRADIENT:
+            case ValueKind.GRADIENT:
                 ticks.add(program.complete_at(name))
-            case Kind.COUNTER | Kind.SETTING:
+            case ValueKind.COUNTER | ValueKind.SETTING:
                 pass
-            case Kind.STATE | Kind.DELTA:
+            case ValueKind.STATE | ValueKind.VALUE_GRADIENT:
                 ticks.update(program.there_at(name, t) for t in range(T))
             case _:
                 ticks.update(program.tick_of(name, t) for t in range(T))

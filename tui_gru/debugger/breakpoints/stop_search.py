@@ -15,7 +15,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.running.batch import BatchRecord
 
 CHUNK = 32  # at least so many batches are replayed together, in the order of time, by a search backwards
-BLOCK = 2**14  # batches whose counts are searched at once
+SEARCH_BLOCK = 2**14  # batches whose counts are searched at once
 COUNTED_TOGETHER = 64  # the most batches that are counted at once while they are computed
 QUIET = 32  # batches in a row that have been counted before, after which the search continues in the counts
 
@@ -52,7 +52,7 @@ class StopSearch:
         broken = False
         while first <= last:
             if first <= self._timeline.computed:
-                high = min(first + BLOCK - 1, self._timeline.computed, last)
+                high = min(first + SEARCH_BLOCK - 1, self._timeline.computed, last)
                 batch = next(self._candidates(first, high), None)
                 if batch is None:
                     first = high + 1
@@ -84,7 +84,7 @@ class StopSearch:
                 if found := self._stop_in(batch, begin - 1, tick - 1, latest=True):
                     return found
                 last -= 1
-            elif self._count_back(max(first, last - BLOCK + 1), last):
+            elif self._count_back(max(first, last - SEARCH_BLOCK + 1), last):
                 return SearchEnd(min(tick, self._timeline.end_of(last)), broken_off=True)
         return SearchEnd(begin)
 
@@ -99,7 +99,7 @@ class StopSearch:
             if counter.known(batch):
                 found += [tick for tick, _ in reversed(counter.stops_in(batch)) if after < tick <= upto]
                 last -= 1
-            elif self._count_back(max(first, last - BLOCK + 1), last):
+            elif self._count_back(max(first, last - SEARCH_BLOCK + 1), last):
                 break
         return found
 
@@ -144,7 +144,7 @@ class StopSearch:
     def _last_candidate(self, first: int, last: int) -> int | None:
         """Return the last of the batches `first` … `last` in which a stop is hit or possible; None if there is none."""
         while last >= first:
-            low = max(first, last - BLOCK + 1)
+            low = max(first, last - SEARCH_BLOCK + 1)
             if (batch := next(self._candidates(low, last, latest=True), None)) is not None:
                 return batch
             last = low - 1

@@ -10,7 +10,7 @@ from operator import itemgetter
 import numpy as np
 
 from tui_gru.debugger.checkpoints.budget import Budget
-from tui_gru.debugger.checkpoints.scalars import Rows, Scalars
+from tui_gru.debugger.checkpoints.scalars import ScalarRows, Scalars
 
 POINTERS = 96  # bytes that a checkpoint uses besides its contents
 _BATCH = itemgetter(0)
@@ -80,7 +80,7 @@ class Checkpoints:
         """Add the scalars of the next batch, in the order of `COLUMNS`."""
         self._added(self._scalars.add(numbers), 1)
 
-    def add_all(self, numbers: Rows) -> None:
+    def add_all(self, numbers: ScalarRows) -> None:
         """Add the scalars of the next batches, (n, 3)."""
         self._added(self._scalars.add_all(numbers), len(numbers))
 
@@ -94,7 +94,7 @@ class Checkpoints:
         """Return the scalars of a computed batch, in the order of `COLUMNS`."""
         return self._scalars.row(self._row(batch - self.first))
 
-    def column(self, name: str, first: int, last: int) -> Rows:
+    def column(self, name: str, first: int, last: int) -> ScalarRows:
         """Return one of `COLUMNS` for the computed batches `first` … `last`, (last + 1 − first)."""
         parts = [self._scalars.column(name, row, count) for row, count in self._between(first - self.first, last + 1 - self.first)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -117,7 +117,7 @@ def largest_difference(was: Reached, now: Reached, record: BatchRecord) -> float
     return max(map(relative, was.arrays(record), now.arrays(record)), default=0.0)
 
 
-class Comparison(Protocol):
+class ReplayComparison(Protocol):
     """Compares a replay with what was recorded of the same batches. Batches are counted through all epochs."""
 
     def numbers(self, batch: int, record: BatchRecord, was: Sequence[float]) -> None:

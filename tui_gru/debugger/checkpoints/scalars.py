@@ -20,7 +20,7 @@ BLOCK = 1024  # rows that are written to the file together
 READ = 8  # blocks of the file that are cached
 BLOCK_BYTES = 8 * len(COLUMNS) * BLOCK
 
-Rows = NDArray[np.float64]
+ScalarRows = NDArray[np.float64]
 
 
 class Scalars:
@@ -32,8 +32,8 @@ class Scalars:
     def __init__(self, budget: Budget) -> None:
         self.count = 0
         self._budget, self._lock = budget, threading.Lock()
-        self._new: dict[int, Rows] = {}  # blocks not yet in the file, by number
-        self._read: OrderedDict[int, Rows] = OrderedDict()
+        self._new: dict[int, ScalarRows] = {}  # blocks not yet in the file, by number
+        self._read: OrderedDict[int, ScalarRows] = OrderedDict()
         self._file: IO[bytes] | None = None
         self._filed, self._process = 0, os.getpid()  # number of blocks in the file; only this process writes it
 
@@ -45,7 +45,7 @@ class Scalars:
             self.count += 1
             return self.count - 1
 
-    def add_all(self, rows: Rows) -> int:
+    def add_all(self, rows: ScalarRows) -> int:
         """Add rows (n, 3). Returns the number of the first one."""
         with self._lock:
             first = self.count
@@ -56,7 +56,7 @@ class Scalars:
                 self.count += len(part)
             return first
 
-    def _newest(self) -> tuple[Rows, int]:
+    def _newest(self) -> tuple[ScalarRows, int]:
         """Return the block that the next row belongs to, and its place in it."""
         number, at = divmod(self.count, BLOCK)
         if at == 0:
@@ -70,7 +70,7 @@ class Scalars:
             row: list[float] = self._block(at // BLOCK)[at % BLOCK].tolist()
             return row
 
-    def column(self, name: str, first: int, count: int) -> Rows:
+    def column(self, name: str, first: int, count: int) -> ScalarRows:
         """Return `count` numbers of a column from row `first` on, (count)."""
         into, done, which = np.empty(count), 0, COLUMNS.index(name)
         with self._lock:
@@ -81,7 +81,7 @@ class Scalars:
                 done += len(part)
         return into
 
-    def _block(self, number: int) -> Rows:
+    def _block(self, number: int) -> ScalarRows:
         if number in self._new:
             return self._new[number]
         if number not in self._read:
@@ -91,7 +91,7 @@ class Scalars:
         self._read.move_to_end(number)
         return self._read[number]
 
-    def _from_file(self, number: int) -> Rows:
+    def _from_file(self, number: int) -> ScalarRows:
         assert self._file is not None
         try:
             data = _read(self._file, number * BLOCK_BYTES)

@@ -13,10 +13,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from tui_gru.debugger.derivation.evaluation import Index
+from tui_gru.debugger.derivation.evaluation import AnyIndex
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.derivation.term_builder import TermBuilder
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.timeline.moment import Moment
@@ -43,8 +43,8 @@ class CarriedGradient:
         timeline: Timeline,
         here: Moment,
         node: Callable[[ValueRef, int], Node],
-        part: Callable[[Expression, str, Index, int, int], Derivation],
-        activation: Callable[[Expression, Index, int, int], Derivation],
+        part: Callable[[Expression, str, AnyIndex, int, int], Derivation],
+        activation: Callable[[Expression, AnyIndex, int, int], Derivation],
         monitor: Monitor | None = None,
     ) -> None:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
@@ -53,7 +53,7 @@ class CarriedGradient:
         self._moment_of = lru_cache(maxsize=CACHED_BATCHES)(self._compute_moment)
         self._lines = TermBuilder(here.program, self._moment_at, self._term, part, activation)
 
-    def terms(self, line: str, index: Index) -> tuple[Node, ...]:
+    def terms(self, line: str, index: AnyIndex) -> tuple[Node, ...]:
         """Return the contribution of each earlier batch to entry `index` of the gradient `line` (dUz), latest batch first.
 
         Empty for a gradient that depends only on the losses of its own batch.
@@ -70,13 +70,13 @@ class CarriedGradient:
                 self._flows.append(flows_out_of(scratch))
         return tuple(terms)
 
-    def _batch_term(self, line: str, index: Index, batch: int, value: float) -> Node:
+    def _batch_term(self, line: str, index: AnyIndex, batch: int, value: float) -> Node:
         at = position_of(self._program, self._end(batch))
         label = in_words(at.epoch, at.batch, between=" · ")
         latex = rf"\text{{{in_words(at.epoch, at.batch)}}}"
         return Node(label, value, partial(self._shares, line, index, batch), exact=True, latex=latex)
 
-    def _shares(self, line: str, index: Index, batch: int) -> Derivation:
+    def _shares(self, line: str, index: AnyIndex, batch: int) -> Derivation:
         """Return the contributions of the timesteps of one earlier batch, last timestep first."""
         formula, text = self._program.made_by(line)
 
@@ -89,10 +89,10 @@ class CarriedGradient:
 
     def _term(self, number: ValueRef, sign: int) -> Node:
         """Return the node of a name read by a line in an earlier batch: a delta computed here, or a number of the run."""
-        if self._program.names[number.name].kind in (Kind.PARAMETER, Kind.KEPT):
+        if self._program.names[number.name].kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
             return self._node(replace(number, tick=self._here.position.tick), sign)
         batch = self._batch(number.tick)
-        if self._program.names[number.name].kind is not Kind.DELTA:
+        if self._program.names[number.name].kind is not ValueKind.VALUE_GRADIENT:
             return self._node(replace(number, tick=self._timeline.end_of(batch)), sign)
         assert number.t is not None
         value = self._lines.numbers(number.tick, number.t).entry(number.name, number.index)
@@ -132,7 +132,7 @@ class CarriedGradient:
             next(gains_of_earlier(self._here.record, self._flows[k], Earlier([stored], scratch)))
         record = stored.copy()
         record.take_deltas(scratch)
-        for name in self._program.names_of(Kind.DELTA):
+        for name in self._program.names_of(ValueKind.VALUE_GRADIENT):
             if record.compiled.is_zero_in_earlier(name):  # not computed; its memory can hold a part of its line
                 record.array(name).fill(0)
         record.before = self._here.record.before

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.derivation.evaluation import Index, Numbers
+from tui_gru.debugger.derivation.evaluation import AnyIndex, MomentNumbers
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.writing import over_words
@@ -20,12 +20,12 @@ class Factor(NamedTuple):
     """One entry of a part of a line; `sign` is its sign in a sum; `t` (0-based) is its timestep if it is not the line's."""
 
     formula: Expression
-    at: Index
+    at: AnyIndex
     sign: int = 1
     t: int | None = None
 
 
-Term = tuple[Factor, ...]  # a product of factors
+FactorTerm = tuple[Factor, ...]  # a product of factors
 
 
 class Terms(NamedTuple):
@@ -37,12 +37,12 @@ class Terms(NamedTuple):
 
     kind: str
     size: int = 0
-    term: Callable[[int], Term] = lambda k: ()
+    term: Callable[[int], FactorTerm] = lambda k: ()
     over: str = ""
     scale: float = 1.0
 
 
-def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
+def terms_of(node: Expression, index: AnyIndex, numbers: MomentNumbers) -> Terms:
     """Return the terms of entry `index` of an expression.
 
     `numbers` gives the characters that rows read, and the lengths of sums.
@@ -96,7 +96,7 @@ def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
     raise TypeError(node)
 
 
-def signed(part: Expression, node: Expression, index: Index, numbers: Numbers) -> Factor:
+def signed(part: Expression, node: Expression, index: AnyIndex, numbers: MomentNumbers) -> Factor:
     """Return the entry of a term of a sum, which can lack axes of the sum `node`, with its sign."""
     at = numbers.index_of(part, node, index)
     return Factor(part.argument, at, -1) if isinstance(part, e.Negative) and not part.label else Factor(part, at)
@@ -106,7 +106,7 @@ def _listed(kind: str, *parts: Factor) -> Terms:
     return Terms(kind, len(parts), lambda k: (parts[k],))
 
 
-def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Factor:
+def _joined(parts: tuple[Expression, ...], index: AnyIndex, numbers: MomentNumbers) -> Factor:
     """Return the entry of the joined part that contains a column."""
     column = index[-1]
     for part in parts:
@@ -117,14 +117,14 @@ def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Fa
     raise IndexError(index)
 
 
-def _reduced(node: e.Reduce, index: Index, numbers: Numbers) -> Terms:
+def _reduced(node: e.Reduce, index: AnyIndex, numbers: MomentNumbers) -> Terms:
     argument, over = node.argument, node.over
     if e.is_unwritten(node):
         return terms_of(argument, index, numbers)
     at = 0 if over == "T" else numbers.axes(argument).index(over)
     count = numbers.program.seq_length if over == "T" else numbers.shape(argument)[at]
 
-    def term(k: int) -> Term:
+    def term(k: int) -> FactorTerm:
         if over == "T":
             return (Factor(argument, index, t=k),)
         return (Factor(argument, (*index[:at], k, *index[at:])),)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
 from tui_gru.engine.running.weights import Array
@@ -21,7 +21,7 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, axes_of
 from tui_gru.equations.expression import Expression, Name
 
-Index = tuple[Any, ...]  # of whole numbers and slices, one for each axis
+AnyIndex = tuple[Any, ...]  # of whole numbers and slices, one for each axis
 EVERY = slice(None)
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -39,7 +39,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-class Numbers:
+class MomentNumbers:
     """The numbers of one moment, as read by a line executed for timestep `t`."""
 
     def __init__(self, moment: Moment, t: int) -> None:
@@ -57,7 +57,7 @@ class Numbers:
         if name == GRADIENTS:  # of all parameters: their norms, whose squares sum to the square of the whole norm
             return self._norms
         value = self.moment.value(name, self.t if t is None else t)
-        if value is None and self.program.names[name].kind is Kind.INPUT:  # in a sum over the timesteps, before its own begins
+        if value is None and self.program.names[name].kind is ValueKind.INPUT:  # in a sum over the timesteps, before its own begins
             value = self.moment.record.array(name)[self.t if t is None else t]
         return value
 
@@ -72,7 +72,7 @@ class Numbers:
         array = self.moment.record.array(name)
         return array[self.t] if self.program.names[name].timed else array
 
-    def entry(self, name: str, index: Index, t: int | None = None) -> float:
+    def entry(self, name: str, index: AnyIndex, t: int | None = None) -> float:
         """Return one entry of a name, exact."""
         return float(np.asarray(self.read(name, t))[index])
 
@@ -102,12 +102,12 @@ class Numbers:
         """Return the shape of an expression's value at one timestep."""
         return tuple(map(self.size, self.axes(node)))
 
-    def index_of(self, child: Expression, node: Expression, index: Index) -> Index:
+    def index_of(self, child: Expression, node: Expression, index: AnyIndex) -> AnyIndex:
         """Return the index of an operand of an elementwise operation, which can lack axes: a bias has no rows, a mask no units."""
         own, every = self.axes(child), self.axes(node)
         return index if own == every else tuple(index[every.index(axis)] for axis in own)
 
-    def value(self, node: Expression, index: Index) -> Any:
+    def value(self, node: Expression, index: AnyIndex) -> Any:
         """Return the value of an expression at `index`, in float64: recorded, or else computed from its parts.
 
         `index` has an entry or a slice for each axis.
@@ -169,7 +169,7 @@ class Numbers:
                 return _FUNCTIONS[function](*map(np.asarray, values))
         raise TypeError(node)
 
-    def _aligned(self, node: Expression, values: list[Any], index: Index) -> list[Any]:
+    def _aligned(self, node: Expression, values: list[Any], index: AnyIndex) -> list[Any]:
         """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""
         every = self.axes(node)
         kept = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]
@@ -180,15 +180,15 @@ class Numbers:
             found.append(np.asarray(value)[form] if np.ndim(value) else value)
         return found
 
-    def _at(self, value: Any, index: Index) -> Any:
+    def _at(self, value: Any, index: AnyIndex) -> Any:
         found = np.asarray(value)[index]
         return np.asarray(found, np.float64) if isinstance(found, np.ndarray) else float(found)
 
-    def _reduced(self, node: e.Reduce, index: Index) -> Any:
+    def _reduced(self, node: e.Reduce, index: AnyIndex) -> Any:
         if e.is_unwritten(node):
             return self.value(node.argument, index)
         if node.over == "T":
-            terms = np.array([Numbers(self.moment, t).value(node.argument, index) for t in range(self.program.seq_length)])
+            terms = np.array([MomentNumbers(self.moment, t).value(node.argument, index) for t in range(self.program.seq_length)])
             axis = 0
         else:
             at = self.axes(node.argument).index(node.over)

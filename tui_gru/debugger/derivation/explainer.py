@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.derivation.carried_gradient import CarriedGradient
-from tui_gru.debugger.derivation.evaluation import Index
+from tui_gru.debugger.derivation.evaluation import AnyIndex
 from tui_gru.debugger.derivation.manual_edits import ManualEdits
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given, total_of
 from tui_gru.debugger.derivation.term_builder import TermBuilder
-from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.program.names import ValueKind, unknown_name
 from tui_gru.debugger.program.naming import no_entry, shown_char, spoken
 from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
@@ -53,8 +53,8 @@ class Explainer:
 
     def _check(self, number: ValueRef) -> None:
         names = self._program.names
-        if number.name not in names or names[number.name].kind in (Kind.COUNTER, Kind.CHARACTER):
-            explained = [name for name, named in names.items() if named.kind not in (Kind.COUNTER, Kind.CHARACTER)]
+        if number.name not in names or names[number.name].kind in (ValueKind.COUNTER, ValueKind.CHARACTER):
+            explained = [name for name, named in names.items() if named.kind not in (ValueKind.COUNTER, ValueKind.CHARACTER)]
             raise TuiGruError(unknown_name(number.name, explained))
         value = self._moment(number).value(number.name, number.t)
         if value is None:
@@ -77,7 +77,7 @@ class Explainer:
     def _not_updated(self, number: ValueRef, sign: int = 1) -> Node:
         """Return a number as a line of the update rule reads it: the target of the line has its old value."""
         node, update = self._node(number, sign), self._program.tick_of(number.name)
-        if self._program.names[number.name].kind is Kind.KEPT and update == self._place(number)[1] + 1:
+        if self._program.names[number.name].kind is ValueKind.OPTIMIZER_STATE and update == self._place(number)[1] + 1:
             return replace(node, label=f"prev({node.label})")
         return node
 
@@ -85,7 +85,7 @@ class Explainer:
         moment = self._moment(number)
         value = moment.value(number.name, number.t)
         # A state that is edited before the timestep that reads it begins; an input of a sum over the timesteps.
-        if value is None and self._program.names[number.name].kind in (Kind.STATE, Kind.INPUT):
+        if value is None and self._program.names[number.name].kind in (ValueKind.STATE, ValueKind.INPUT):
             value = moment.record.array(number.name)[self._t(number)]
         return value
 
@@ -109,12 +109,12 @@ class Explainer:
             return None
         value, own = float(np.asarray(self._value(number))[number.index]), None
         kind = self._program.names[number.name].kind
-        if kind is Kind.STATE and found.kind == "copy":  # from the batch before, after which a checkpoint follows
+        if kind is ValueKind.STATE and found.kind == "copy":  # from the batch before, after which a checkpoint follows
             own = found.terms[0].value
-        elif kind in (Kind.PARAMETER, Kind.KEPT, Kind.NUMBER):
+        elif kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE, ValueKind.NUMBER):
             record = self._after(number.tick if found.tick is None else found.tick).record
             results = record.own_results
-            if results is not None and kind is Kind.NUMBER:
+            if results is not None and kind is ValueKind.NUMBER:
                 own = getattr(results, number.name, None)
             elif results is not None and results.after is not None:
                 own = float(Weights(record.compiled.layout, results.after)[number.name][number.index])
@@ -125,19 +125,19 @@ class Explainer:
         if (source := self._config.given) is not None and (found := self._given(number, source)) is not None:
             return found
         match self._program.names[name].kind:
-            case Kind.PARAMETER | Kind.KEPT:
+            case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
                 return self._weight(number)
-            case Kind.GRADIENT:
+            case ValueKind.GRADIENT:
                 return self._gradient(number)
-            case Kind.INPUT:
+            case ValueKind.INPUT:
                 return self._character(number)
-            case Kind.STATE:
+            case ValueKind.STATE:
                 return self._state_before(number, self._program.names[name].read_in)
-            case Kind.SETTING:
+            case ValueKind.SETTING:
                 return given(self._edits.setting(number) or "a setting of the update rule, with the value that the run began with")
-            case Kind.NUMBER if name == "grad_norm":
+            case ValueKind.NUMBER if name == "grad_norm":
                 return self._gradient_norm(number)
-            case Kind.NUMBER if name == "max_weight":
+            case ValueKind.NUMBER if name == "max_weight":
                 return self._largest_weight(number)
         state = self._program.state_ahead(name)
         return self._computed(number) if state is None else self._from_next(number, state)
@@ -147,9 +147,9 @@ class Explainer:
         name, batch = number.name, self._batch(number)
         kind, at = self._program.names[name].kind, f" at step {source.steps[batch]:,}" if source.steps else ""
         begin = batch * self._program.ticks
-        if kind is Kind.INPUT:
+        if kind is ValueKind.INPUT:
             return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
-        if kind is Kind.PARAMETER:
+        if kind is ValueKind.PARAMETER:
             return self._edits.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
         if name in {line.target for line in self._program.outside}:
             return self._edits.derivation(number, begin) or given(f"the gradient from outside{at}: your head and loss", tick=begin)
@@ -163,11 +163,11 @@ class Explainer:
         formula, text = self._program.made_by(number.name)
         return replace(self._lines.formula(formula, number.index, tick, self._t(number)), tick=tick, formula=text)
 
-    def _part(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
+    def _part(self, part: Expression, name: str, index: AnyIndex, tick: int, t: int) -> Derivation:
         """Return the derivation of a recorded part, from the first line that contains it, or from an edit."""
         return self._part_of(part, ValueRef(name, index, t, tick))
 
-    def _part_as_read(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
+    def _part_as_read(self, part: Expression, name: str, index: AnyIndex, tick: int, t: int) -> Derivation:
         """Return the same, as the line at a tick reads it."""
         return self._part_of(part, ValueRef(name, index, t, tick, before=self._edits.at(tick)))
 
@@ -177,7 +177,7 @@ class Explainer:
             return edit
         return self._lines.formula(part if part.children else e.plain(part), number.index, tick, self._t(number))
 
-    def _activation(self, part: Expression, index: Index, tick: int, t: int) -> Derivation:
+    def _activation(self, part: Expression, index: AnyIndex, tick: int, t: int) -> Derivation:
         """Return the derivation of a part of a forward line that has no name, from what the line read when it was executed."""
         schedule = self._program.config.compiled.schedule
         line = schedule.phases["forward"].lines[schedule.activation(part).line]
@@ -262,7 +262,7 @@ class Explainer:
         return Derivation("sum", partial(self._update, number, tick), tick=tick, formula=text, note=note)
 
     def _initial(self, name: str) -> str:
-        if self._program.names[name].kind is Kind.KEPT:
+        if self._program.names[name].kind is ValueKind.OPTIMIZER_STATE:
             return f"{self._program.writer.name(name)} begins at 0"
         if self._config.init == FROM_FILE:
             return "a weight of the file that was opened"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tui_gru.debugger.derivation.origin import Node
-from tui_gru.debugger.derivation.written import DIGITS, Path, laid_out
+from tui_gru.debugger.derivation.written import FLOAT32_DIGITS, Path, laid_out
 from tui_gru.equations.expression import FUNCTIONS
 from tui_gru.equations.writing import applied_latex, latex_text
 
@@ -47,7 +47,7 @@ def _number(value: float) -> str:
     """Return a number in LaTeX, with the digits of a float32."""
     if not math.isfinite(value):
         return {math.inf: r"\infty", -math.inf: r"-\infty"}.get(value, r"\mathrm{NaN}")
-    mantissa, _, exponent = f"{value:.{DIGITS}g}".partition("e")
+    mantissa, _, exponent = f"{value:.{FLOAT32_DIGITS}g}".partition("e")
     return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
 
 

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tui_gru.debugger.derivation.evaluation import Index
+from tui_gru.debugger.derivation.evaluation import AnyIndex
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.changes import changeable
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import recorded
-from tui_gru.debugger.timeline.segment import Segment
+from tui_gru.debugger.timeline.segment import HistorySegment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import numbers
 from tui_gru.equations.expression import Expression, Name
@@ -27,11 +27,11 @@ class ManualEdits:
     """
 
     def __init__(
-        self, timeline: Timeline, node: Callable[[ValueRef], Node], line: Callable[[Expression, Index, int, int], Derivation]
+        self, timeline: Timeline, node: Callable[[ValueRef], Node], line: Callable[[Expression, AnyIndex, int, int], Derivation]
     ) -> None:
         self._timeline, self._node, self._line = timeline, node, line
         program = timeline.program
-        self._weights = frozenset(program.names_of(Kind.PARAMETER, Kind.KEPT))
+        self._weights = frozenset(program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE))
         self._changeable = frozenset(changeable(program)) - self._weights
         self._starts = frozenset(segment.start for segment in timeline.segments if segment.action.kind != "begin")
 
@@ -39,7 +39,7 @@ class ManualEdits:
         """Return True if a change was made at a tick, so that values before and after it differ."""
         return tick in self._starts
 
-    def change(self, number: ValueRef, since: int) -> Segment | None:
+    def change(self, number: ValueRef, since: int) -> HistorySegment | None:
         """Return the segment of the last edit of a number since tick `since`; None if there was none."""
         at = self._timeline.position(number.tick)
         number = replace(number, t=at.t if number.t is None else number.t)
@@ -108,17 +108,17 @@ class ManualEdits:
         where = f"at {in_words(at.epoch, at.batch, at.t)}" if tick else "before the first line"
         return f"set by hand {where}; it was {was}"
 
-    def _upto(self, number: ValueRef) -> Iterator[Segment]:
+    def _upto(self, number: ValueRef) -> Iterator[HistorySegment]:
         """Return the segments that began at or before the tick of a number, latest first."""
         last = number.tick - number.before
         return (segment for segment in reversed(self._timeline.segments) if segment.start <= last)
 
-    def _pairs(self, number: ValueRef) -> Iterator[tuple[Segment, Segment | None]]:
+    def _pairs(self, number: ValueRef) -> Iterator[tuple[HistorySegment, HistorySegment | None]]:
         """Return the same, each with the segment before it; None for the first."""
         segments = list(self._upto(number))
         return zip(segments, [*segments[1:], None], strict=True)
 
-    def _differs(self, number: ValueRef, segment: Segment) -> bool:
+    def _differs(self, number: ValueRef, segment: HistorySegment) -> bool:
         before, after = self._timeline.moment_before(segment.start), self._timeline.moment(segment.start)
         was, now = self._value(number, before), self._value(number, after)
         return not numbers.same(was, now)
@@ -128,7 +128,11 @@ class ManualEdits:
         name, record, program = number.name, moment.record, self._timeline.program
         if name in self._weights:
             return float(moment.weights[name][number.index])
-        if not record.learned and program.names[name].kind in (Kind.DELTA, Kind.GRADIENT, Kind.STEP):
+        if not record.learned and program.names[name].kind in (
+            ValueKind.VALUE_GRADIENT,
+            ValueKind.GRADIENT,
+            ValueKind.UPDATE_VALUE,
+        ):
             return math.nan
         t = number.t if program.names[name].timed else None
         return float(recorded(program, record, name, t)[number.index])

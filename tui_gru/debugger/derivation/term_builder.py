@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tui_gru.debugger.derivation.entries import Term, signed, terms_of
-from tui_gru.debugger.derivation.evaluation import EVERY, Index, Numbers
+from tui_gru.debugger.derivation.entries import FactorTerm, signed, terms_of
+from tui_gru.debugger.derivation.evaluation import EVERY, AnyIndex, MomentNumbers
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind, counted
+from tui_gru.debugger.program.names import ValueKind, counted
 from tui_gru.debugger.program.naming import axis_index_in_words, character
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.equations import expression as e
@@ -33,18 +33,18 @@ class TermBuilder:
         program: Program,
         moment: Callable[[int], Moment],
         node: Callable[[ValueRef, int], Node],
-        part: Callable[[Expression, str, Index, int, int], Derivation],
-        activation: Callable[[Expression, Index, int, int], Derivation],
+        part: Callable[[Expression, str, AnyIndex, int, int], Derivation],
+        activation: Callable[[Expression, AnyIndex, int, int], Derivation],
     ) -> None:
         self._program, self._moment, self._node = program, moment, node
         self._part, self._activation = part, activation
         self._writer, self._vocabulary = program.writer, program.config.vocabulary
 
-    def numbers(self, tick: int, t: int) -> Numbers:
+    def numbers(self, tick: int, t: int) -> MomentNumbers:
         """Return the numbers that a line reads that was executed at or before `tick` for timestep `t`."""
-        return Numbers(self._moment(tick), t)
+        return MomentNumbers(self._moment(tick), t)
 
-    def formula(self, node: Expression, index: Index, tick: int, t: int) -> Derivation:
+    def formula(self, node: Expression, index: AnyIndex, tick: int, t: int) -> Derivation:
         """Return the derivation of one entry of an expression."""
         numbers = self.numbers(tick, t)
         match node:
@@ -61,7 +61,7 @@ class TermBuilder:
     def shares(
         self,
         formula: Expression,
-        index: Index,
+        index: AnyIndex,
         tick: int,
         timesteps: Iterable[int],
         expanded: Callable[[Derivation, int], Derivation],
@@ -90,7 +90,7 @@ class TermBuilder:
             *(self.entry(part.formula, part.at, tick, last, part.sign) for part in whole),
         ]
 
-    def _term(self, node: Expression, term: Term, k: int, numbers: Numbers, tick: int) -> Node:
+    def _term(self, node: Expression, term: FactorTerm, k: int, numbers: MomentNumbers, tick: int) -> Node:
         nodes = [self.entry(part.formula, part.at, tick, numbers.t if part.t is None else part.t, part.sign) for part in term]
         if len(nodes) == 2:
             while not isinstance(node, e.Product):  # a transposed product
@@ -98,7 +98,7 @@ class TermBuilder:
             return _times((nodes[0], nodes[1]), f"{self._writer.text(node)} at {self._said(node.left, k, numbers)}")
         return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
-    def _noted(self, node: Expression, index: Index, made: Derivation, numbers: Numbers) -> Derivation:
+    def _noted(self, node: Expression, index: AnyIndex, made: Derivation, numbers: MomentNumbers) -> Derivation:
         """Return the derivation with a note on what its terms do not show."""
         match node:
             case e.Transpose(argument=argument):
@@ -125,7 +125,7 @@ class TermBuilder:
                 )
         return made
 
-    def entry(self, node: Expression, index: Index, tick: int, t: int, sign: int = 1) -> Node:
+    def entry(self, node: Expression, index: AnyIndex, tick: int, t: int, sign: int = 1) -> Node:
         """Return the node of one entry of a part of a line: a number of the run if named, else a value with its own terms."""
         numbers = self.numbers(tick, t)
         if isinstance(node, e.Transpose) and not node.label:
@@ -147,13 +147,13 @@ class TermBuilder:
 
     def _is_shown_by_name(self, name: str) -> bool:
         """Return True if a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
-        return self._program.names[name].kind is not Kind.VALUE or name in self._program.preactivations
+        return self._program.names[name].kind is not ValueKind.VALUE or name in self._program.preactivations
 
-    def _counted(self, left: Expression, numbers: Numbers) -> str:
+    def _counted(self, left: Expression, numbers: MomentNumbers) -> str:
         """Return what a matrix product sums over in words: units, characters, rows, characters and units."""
         return " and ".join(dict.fromkeys(f"{counted(axis)}s" for axis in numbers.axes(left)[-1].split("+")))
 
-    def _said(self, left: Expression, k: int, numbers: Numbers) -> str:
+    def _said(self, left: Expression, k: int, numbers: MomentNumbers) -> str:
         return axis_index_in_words(self._program, numbers.axes(left)[-1], k)
 
     def _softmax_of(self, name: str) -> e.Apply | None:
@@ -162,7 +162,7 @@ class TermBuilder:
         formula = line.formula if line is not None else None
         return formula if isinstance(formula, e.Apply) and formula.function == "softmax" else None
 
-    def _softmax(self, node: e.Apply, index: Index, tick: int, t: int) -> Derivation:
+    def _softmax(self, node: e.Apply, index: AnyIndex, tick: int, t: int) -> Derivation:
         *row, chosen = index
         logits = np.asarray(self.numbers(tick, t).value(node.argument, (*row, EVERY)))
         top = int(logits.argmax())
@@ -179,7 +179,7 @@ class TermBuilder:
         total = Node("Σ exp", math.fsum(p.value for p in powers), lambda: over, latex=r"\sum \exp")
         return Derivation("quotient", (powers[chosen], total))
 
-    def _log_of_softmax(self, node: e.Apply, name: str, index: Index, tick: int, t: int) -> Derivation:
+    def _log_of_softmax(self, node: e.Apply, name: str, index: AnyIndex, tick: int, t: int) -> Derivation:
         """Return the derivation of log ŷ; from the logits if ŷ is too small for a float, as the engine computes it."""
         numbers = self.numbers(tick, t)
         y_hat = self.entry(node.argument, index, tick, t)

@@ -16,14 +16,14 @@ from tui_gru.equations.expression import FUNCTIONS
 
 Path = tuple[int, ...]  # indices of terms, from the root down
 
-MOST = 12  # terms of a sum that are shown in order; of more, the largest are shown, and the rest is one row
+MOST_TERMS = 12  # terms of a sum that are shown in order; of more, the largest are shown, and the rest is one row
 FEW = 4  # the most terms of a value that is opened at first
-DIGITS = 7  # significant digits of a float32
+FLOAT32_DIGITS = 7  # significant digits of a float32
 SIGNS = {"sum": "+", "product": "·", "quotient": "/", "power": "^", "min": ",", "max": ","}
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class DerivationRow:
     """One row of the tree. `written` is the value with the digits of its group; `share` is its share of the sum.
 
     `made` shows how it is computed, in numbers. `node` is None for the rest of a long sum (`path` ends with −1) and for rounding.
@@ -52,11 +52,11 @@ class Form:
         """Create a format with enough digits for the largest value; all share one exponent, so that they add up as shown."""
         largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
         if largest == 0:
-            return cls(DIGITS)
+            return cls(FLOAT32_DIGITS)
         magnitude = math.floor(math.log10(largest))
-        if -4 <= magnitude < DIGITS:
-            return cls(DIGITS - max(magnitude, 0))
-        return cls(DIGITS - 1, magnitude)
+        if -4 <= magnitude < FLOAT32_DIGITS:
+            return cls(FLOAT32_DIGITS - max(magnitude, 0))
+        return cls(FLOAT32_DIGITS - 1, magnitude)
 
     def write(self, value: float) -> str:
         """Return the value, signed."""
@@ -76,9 +76,9 @@ class Form:
         return round(Decimal(value).scaleb(-self.exponent), self.decimals)
 
 
-def laid_out(root: Node, opened: frozenset[Path]) -> tuple[Row, ...]:
+def laid_out(root: Node, opened: frozenset[Path]) -> tuple[DerivationRow, ...]:
     """Return the rows of a derivation with the terms at `opened` open. A path that ends with −1 shows all terms of a long sum."""
-    rows = [Row((), "", root.label, Form.of([root.value]).write(root.value), _made(root), node=root, opened=True)]
+    rows = [DerivationRow((), "", root.label, Form.of([root.value]).write(root.value), _made(root), node=root, opened=True)]
     _grow(rows, root, (), "", opened)
     return tuple(rows)
 
@@ -98,7 +98,7 @@ def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
                 break
             opened.add(path)
         inner = inner or (node.number is not None and bool(path))
-        for i, term in enumerate(node.terms if len(node.terms) <= MOST else ()):
+        for i, term in enumerate(node.terms if len(node.terms) <= MOST_TERMS else ()):
             same = term.number and (replace(term.number, tick=0), term.value)
             if same in seen:
                 continue
@@ -109,14 +109,14 @@ def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
     return frozenset(opened)
 
 
-def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozenset[Path]) -> None:
+def _grow(rows: list[DerivationRow], node: Node, path: Path, guides: str, opened: frozenset[Path]) -> None:
     terms = list(enumerate(node.terms))
     shares = node.shares
     hidden: list[tuple[int, Node]] = []
-    if len(terms) > MOST and node.derivation.adds:
+    if len(terms) > MOST_TERMS and node.derivation.adds:
         terms.sort(key=lambda item: -abs(item[1].value) if math.isfinite(item[1].value) else -math.inf)
         if (*path, -1) not in opened:
-            terms, hidden = terms[:MOST], terms[MOST:]
+            terms, hidden = terms[:MOST_TERMS], terms[MOST_TERMS:]
     scale = node.derivation.scale
     adds = node.derivation.kind == "sum" and scale == 1
     rest = math.fsum(term.contribution for _, term in hidden)
@@ -129,7 +129,7 @@ def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozense
         is_open = here in opened
         branch, below = ("└ ", "  ") if at == last else ("├ ", "│ ")
         rows.append(
-            Row(
+            DerivationRow(
                 here,
                 guides + branch,
                 term.label,
@@ -146,9 +146,9 @@ def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozense
     if hidden:
         share = math.fsum(shares[i] for i, _ in hidden)
         branch = "└ " if not lacks else "├ "
-        rows.append(Row((*path, -1), guides + branch, f"… {len(hidden)} smaller terms", form.write(rest), "", share))
+        rows.append(DerivationRow((*path, -1), guides + branch, f"… {len(hidden)} smaller terms", form.write(rest), "", share))
     if lacks:
-        rows.append(Row((*path, -2), guides + "└ ", "rounding", form.write(lacks), "of the sum, and of the digits shown"))
+        rows.append(DerivationRow((*path, -2), guides + "└ ", "rounding", form.write(lacks), "of the sum, and of the digits shown"))
 
 
 def _sign(parent: Node, term: Node, at: int) -> str:

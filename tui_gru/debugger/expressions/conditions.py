@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tui_gru.debugger.expressions.parser import Expression, Read, compile_expression
-from tui_gru.debugger.expressions.values import Array, Moments, UnevenSliceError
+from tui_gru.debugger.expressions.parser import CompiledExpression, Read, compile_expression
+from tui_gru.debugger.expressions.values import AnyArray, Moments, UnevenSliceError
 
 
 @dataclass(frozen=True)
-class Condition(Expression):
+class Condition(CompiledExpression):
     """A compiled condition, created by `compile_condition`: an expression with one truth value per moment."""
 
     def scalar(self, scalars: frozenset[str]) -> bool:
@@ -29,7 +29,7 @@ class Condition(Expression):
         moments = self.moment(read, read_previous)
         return moments is not None and bool(self.evaluate(moments)[0])
 
-    def over_columns(self, columns: Mapping[str, Array], previous: Mapping[str, Array] | None = None) -> Array:
+    def over_columns(self, columns: Mapping[str, AnyArray], previous: Mapping[str, AnyArray] | None = None) -> AnyArray:
         """Return True for each of n moments at which the condition holds, (n,): the result of `test` at each moment.
 
         `columns` has the values of each name at all moments, (n,) for a number and (n, B, H) for a matrix, or with a first axis
@@ -46,7 +46,7 @@ class Condition(Expression):
         except UnevenSliceError:
             return self._one_by_one(moments)
 
-    def _one_by_one(self, moments: Moments) -> Array:
+    def _one_by_one(self, moments: Moments) -> AnyArray:
         each = (moments.where(np.arange(moments.count) == moment) for moment in range(moments.count))
         return np.concatenate([self.evaluate(moment) for moment in each])
 
@@ -59,6 +59,6 @@ def compile_condition(source: str, names: Collection[str]) -> Condition:
     return Condition(**vars(compile_expression(source, names, test=True)))
 
 
-def _count(columns: Iterable[Array]) -> int:
+def _count(columns: Iterable[AnyArray]) -> int:
     counts = {len(column) for column in columns}
     return 0 if 0 in counts else max(counts, default=0)

@@ -16,11 +16,11 @@ import numpy as np
 
 from tui_gru.debugger.expressions import values as values
 from tui_gru.debugger.expressions.text import ConditionError, ExpressionText
-from tui_gru.debugger.expressions.values import Array, Moments, Operation, UnevenSliceError, Verdict
+from tui_gru.debugger.expressions.values import AnyArray, Moments, Operation, UnevenSliceError, Verdict
 from tui_gru.debugger.program.names import CHARACTERS, Spellings
 from tui_gru.equations.errors import did_you_mean
 
-Evaluate: TypeAlias = Callable[[Moments], Array]
+Evaluate: TypeAlias = Callable[[Moments], AnyArray]
 Read: TypeAlias = Callable[[str], object]
 """Returns the value of a name: a read-only array, a number or a string; None if it is not computed yet."""
 
@@ -71,7 +71,7 @@ _REFUSED: Mapping[type[ast.AST], str] = {
 
 
 @dataclass(frozen=True)
-class Expression:
+class CompiledExpression:
     """A compiled expression: its `source`, all `names` it reads, and those it reads as of the moment and through `prev()`."""
 
     source: str
@@ -80,7 +80,7 @@ class Expression:
     current: frozenset[str] = field(repr=False, compare=False)
     _evaluate: Evaluate = field(repr=False, compare=False)
 
-    def value(self, read: Read, read_previous: Read | None = None) -> Array | float | str | None:
+    def value(self, read: Read, read_previous: Read | None = None) -> AnyArray | float | str | None:
         """Return the value at one moment: a new read-only array, or a single number, truth value or character.
 
         None if one of the names is not computed yet. Raises ConditionError if the expression cannot be evaluated.
@@ -95,7 +95,7 @@ class Expression:
         value.flags.writeable = False
         return value
 
-    def evaluate(self, moments: Moments) -> Array:
+    def evaluate(self, moments: Moments) -> AnyArray:
         """Return the values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
         with np.errstate(all="ignore"):
             return self._evaluate(moments)
@@ -115,12 +115,12 @@ class Expression:
             return None
         return Moments(1, _single(now), _single(before))
 
-    def moments(self, now: Mapping[str, Array], before: Mapping[str, Array], count: int) -> Moments:
+    def moments(self, now: Mapping[str, AnyArray], before: Mapping[str, AnyArray], count: int) -> Moments:
         """Return the moments of columns (n, …)."""
         return Moments(count, {name: now[name] for name in self.current}, {name: before[name] for name in self.previous})
 
 
-def compile_expression(source: str, names: Collection[str], *, test: bool = False, first_column: int = 1) -> Expression:
+def compile_expression(source: str, names: Collection[str], *, test: bool = False, first_column: int = 1) -> CompiledExpression:
     """Compile `source`, which may read `names`; with `test`, to one truth value per moment.
 
     `names` can map every spelling of a name, in code and on screen, to its code spelling. Columns in errors are counted from
@@ -131,10 +131,10 @@ def compile_expression(source: str, names: Collection[str], *, test: bool = Fals
     compiler = _Compiler(text, spellings)
     evaluate = compiler.truth(text.tree) if test else compiler.value(text.tree)
     now, before = frozenset(compiler.now), frozenset(compiler.before)
-    return Expression(source, now | before, before, now, evaluate)
+    return CompiledExpression(source, now | before, before, now, evaluate)
 
 
-def _single(read: Mapping[str, object]) -> dict[str, Array]:
+def _single(read: Mapping[str, object]) -> dict[str, AnyArray]:
     return {name: np.asarray(value)[np.newaxis] for name, value in read.items()}
 
 
@@ -225,7 +225,7 @@ class _Compiler:
         """Compile `and` or `or`: each part is evaluated at the moments that the parts before it did not decide."""
         parts, undecided = [self.truth(part) for part in node.values], isinstance(node.op, ast.And)
 
-        def evaluate(moments: Moments) -> Array:
+        def evaluate(moments: Moments) -> AnyArray:
             verdict = Verdict(moments, undecided)
             for part in parts:
                 if verdict.settled:
@@ -243,7 +243,7 @@ class _Compiler:
         """Compile `a < b < c` as `a < b and b < c`, but with each operand evaluated once."""
         first, links, place = self.value(node.left), self._links(node), self._place(node)
 
-        def evaluate(moments: Moments) -> Array:
+        def evaluate(moments: Moments) -> AnyArray:
             verdict = Verdict(moments, undecided=True)
             left = first(moments)
             for operation, operand in links:

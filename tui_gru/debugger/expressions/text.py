@@ -74,7 +74,7 @@ class ConditionError(TypedError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourcePart:
     """A part of an expression: its column (1-based) and its text, as typed."""
 
     column: int
@@ -115,11 +115,11 @@ class ExpressionText:
         self.tree = self._parse(python)
         self._refuse_deep_nesting()
 
-    def place(self, node: ast.expr) -> Place:
+    def place(self, node: ast.expr) -> SourcePart:
         """Return the place of `node` in the typed text."""
         start = self._origin(node.col_offset)
         end = len(self._text) if node.end_col_offset is None else self._origin(node.end_col_offset)
-        return Place(self._first_column + start, self._text[start:end])
+        return SourcePart(self._first_column + start, self._text[start:end])
 
     def _error(self, reason: str, index: int) -> ConditionError:
         return ConditionError(reason, self._first_column + index)

@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tui_gru.debugger.expressions.text import Place
+from tui_gru.debugger.expressions.text import SourcePart
 
-Array: TypeAlias = npt.NDArray[Any]
-Operation: TypeAlias = Callable[[Array, Array], Array]
+AnyArray: TypeAlias = npt.NDArray[Any]
+Operation: TypeAlias = Callable[[AnyArray, AnyArray], AnyArray]
 """An elementwise operation on two arrays."""
 
 _LARGEST_INDEX = 2.0**53
@@ -36,22 +36,22 @@ class Moments:
     """
 
     count: int
-    now: Mapping[str, Array]
-    before: Mapping[str, Array]
-    rows: Array | None = None
+    now: Mapping[str, AnyArray]
+    before: Mapping[str, AnyArray]
+    rows: AnyArray | None = None
 
-    def value(self, name: str) -> Array:
+    def value(self, name: str) -> AnyArray:
         return self._looked_at(self.now[name])
 
-    def previous(self, name: str) -> Array:
+    def previous(self, name: str) -> AnyArray:
         return self._looked_at(self.before[name])
 
-    def where(self, chosen: Array) -> "Moments":
+    def where(self, chosen: AnyArray) -> "Moments":
         """Return the moments for which `chosen` (count,) is true."""
         rows = np.flatnonzero(chosen) if self.rows is None else self.rows[chosen]
         return replace(self, count=len(rows), rows=rows)
 
-    def _looked_at(self, values: Array) -> Array:
+    def _looked_at(self, values: AnyArray) -> AnyArray:
         return values if self.rows is None else where(values, self.rows)
 
 
@@ -63,34 +63,34 @@ class Verdict:
 
     def __init__(self, moments: Moments, undecided: bool) -> None:
         self.moments = moments
-        self.truth: Array = np.full(moments.count, undecided)
+        self.truth: AnyArray = np.full(moments.count, undecided)
         self._undecided = undecided
-        self._open: Array = np.arange(moments.count)
+        self._open: AnyArray = np.arange(moments.count)
 
     @property
     def settled(self) -> bool:
         """True if no moment is undecided; False if there is none, which is a check of all parts."""
         return self.moments.count == 0 < len(self.truth)
 
-    def settle(self, outcome: Array) -> Array:
+    def settle(self, outcome: AnyArray) -> AnyArray:
         """Apply the `outcome` of a part at the undecided moments. Returns which of them remain undecided."""
-        still_open: Array = outcome == self._undecided
+        still_open: AnyArray = outcome == self._undecided
         if np.count_nonzero(still_open) < len(still_open):
             self.truth[self._open[~still_open]] = not self._undecided
             self.moments, self._open = self.moments.where(still_open), self._open[still_open]
         return still_open
 
 
-def where(values: Array, rows: Array) -> Array:
+def where(values: AnyArray, rows: AnyArray) -> AnyArray:
     """Return the values at some of the moments."""
     return values if len(values) == 1 else values[rows]
 
 
-def is_text(value: Array) -> bool:
+def is_text(value: AnyArray) -> bool:
     return value.dtype.kind == "U"
 
 
-def numbers(value: Array, place: Place) -> Array:
+def numbers(value: AnyArray, place: SourcePart) -> AnyArray:
     """Return the value in float64 and C order, which fixes the order of sums. Raises ConditionError if it is text."""
     if is_text(value):
         raise place.error(f"{place} is text; a number is needed here")
@@ -99,7 +99,7 @@ def numbers(value: Array, place: Place) -> Array:
     return np.ascontiguousarray(value, np.float64)
 
 
-def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or all(...)") -> Array:
+def truth(value: AnyArray, count: int, place: SourcePart, advice: str = "use any(...) or all(...)") -> AnyArray:
     """Return one truth value for each of `count` moments.
 
     Raises ConditionError with `advice` if a moment has another number of values.
@@ -113,7 +113,7 @@ def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or
     return single if len(single) == count else np.broadcast_to(single, count)
 
 
-def combine(operation: Operation, left: Array, right: Array, place: Place) -> Array:
+def combine(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
     """Apply an elementwise binary operation; shapes within a moment broadcast as in NumPy."""
     ndim = max(left.ndim, right.ndim)
     try:
@@ -123,7 +123,7 @@ def combine(operation: Operation, left: Array, right: Array, place: Place) -> Ar
         raise place.error(f"{place} combines the shapes {shapes}, which do not fit") from None
 
 
-def compare(operation: Operation, left: Array, right: Array, place: Place) -> Array:
+def compare(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
     """Compare numbers with numbers, or text with text; NaN equals nothing."""
     if is_text(left) != is_text(right):
         raise place.error(f"{place} compares text with a number")
@@ -132,14 +132,14 @@ def compare(operation: Operation, left: Array, right: Array, place: Place) -> Ar
     return combine(operation, left, right, place)
 
 
-def power(base: Array, exponent: Array) -> Array:
+def power(base: AnyArray, exponent: AnyArray) -> AnyArray:
     # Broadcast first: NumPy squares if a single exponent 2 serves all bases, which differs in the last bit from its power. A
     # search over many moments must find what a test at one moment finds.
     full = np.broadcast_arrays(base, exponent)
     return np.asarray(np.power(*map(np.ascontiguousarray, full)))
 
 
-def pick(value: Array, keys: Sequence[tuple[Array | slice, Place]], place: Place) -> Array:
+def pick(value: AnyArray, keys: Sequence[tuple[AnyArray | slice, SourcePart]], place: SourcePart) -> AnyArray:
     """Return the element or block at `keys`, one key per leading axis; an index (n,) can differ between moments."""
     shape = _shape(value)
     if not shape:
@@ -156,7 +156,7 @@ def pick(value: Array, keys: Sequence[tuple[Array | slice, Place]], place: Place
     return np.asarray(value[(np.arange(len(value)), *indices)])
 
 
-def whole(value: Array, place: Place) -> Array:
+def whole(value: AnyArray, place: SourcePart) -> AnyArray:
     """Return indices (n,), one per moment. Raises ConditionError if a value is not a whole number."""
     index = numbers(value, place)
     if index.ndim != 1:
@@ -166,7 +166,7 @@ def whole(value: Array, place: Place) -> Array:
     return np.clip(index, -_LARGEST_INDEX, _LARGEST_INDEX).astype(np.int64)
 
 
-def even_slice(bounds: Sequence[Array | None], place: Place) -> slice:
+def even_slice(bounds: Sequence[AnyArray | None], place: SourcePart) -> slice:
     """Return a slice from start, stop and step, (n,) each.
 
     Raises UnevenSliceError if they differ between moments, or are not known because there is no moment.
@@ -179,10 +179,10 @@ def even_slice(bounds: Sequence[Array | None], place: Place) -> slice:
     return slice(start, stop, step)
 
 
-ELEMENTWISE: Mapping[str, Callable[[Array], Array]] = {"abs": np.abs, "isnan": np.isnan, "isfinite": np.isfinite}
+ELEMENTWISE: Mapping[str, Callable[[AnyArray], AnyArray]] = {"abs": np.abs, "isnan": np.isnan, "isfinite": np.isfinite}
 """Elementwise functions."""
 
-REDUCTIONS: Mapping[str, Callable[[Array], Array]] = {
+REDUCTIONS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
     "any": lambda flat: np.asarray(flat.any(axis=1)),
     "all": lambda flat: np.asarray(flat.all(axis=1)),
     "min": lambda flat: flat.min(axis=1),
@@ -194,7 +194,7 @@ REDUCTIONS: Mapping[str, Callable[[Array], Array]] = {
 """Functions of all numbers of a moment, from (n, k) to (n,)."""
 
 
-def reduce(name: str, value: Array, place: Place) -> Array:
+def reduce(name: str, value: AnyArray, place: SourcePart) -> AnyArray:
     """Apply a function of REDUCTIONS. Raises ConditionError for the min, max or mean of no numbers."""
     flat = _flat(numbers(value, place))
     if flat.shape[1] == 0 and name in ("min", "max", "mean"):
@@ -202,14 +202,14 @@ def reduce(name: str, value: Array, place: Place) -> Array:
     return REDUCTIONS[name](flat)
 
 
-def _shape(value: Array) -> tuple[int, ...]:
+def _shape(value: AnyArray) -> tuple[int, ...]:
     return value.shape[1:]
 
 
-def _flat(value: Array) -> Array:
+def _flat(value: AnyArray) -> AnyArray:
     """Return the values of each moment in one row, (n, k)."""
     return value.reshape(len(value), prod(_shape(value)))
 
 
-def _with_ndim(value: Array, ndim: int) -> Array:
+def _with_ndim(value: AnyArray, ndim: int) -> AnyArray:
     return value if value.ndim == ndim else value.reshape(len(value), *[1] * (ndim - value.ndim), *_shape(value))

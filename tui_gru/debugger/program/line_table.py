@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
 
-from tui_gru.debugger.program.listing import Row, listing
-from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
-from tui_gru.engine.compiling.segments import Segment
+from tui_gru.debugger.program.listing import ListingRow, listing
+from tui_gru.debugger.program.names import ProgramName, Spellings, ValueKind, named_values
+from tui_gru.engine.compiling.segments import LineGroup
 from tui_gru.engine.config import Config
 from tui_gru.engine.running.computing import Point
 from tui_gru.equations import page as equations
@@ -25,7 +25,7 @@ from tui_gru.equations.writing import Writer, bracketed
 
 
 @dataclass(frozen=True)
-class Line:
+class ProgramLine:
     """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. With carry `notebook`, one line has no formula.
 
     `note` explains the line in a sentence; `block` is the number of its block.
@@ -59,7 +59,7 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class LineBlock:
     """Lines that are executed together: `steps` times in a loop over t in the direction `way`, or once (`way` 0).
 
     `start` is the number of ticks of the batch before this block.
@@ -68,7 +68,7 @@ class Block:
     number: int
     phase: str
     way: int
-    lines: tuple[Line, ...]
+    lines: tuple[ProgramLine, ...]
     start: int
     steps: int
 
@@ -107,20 +107,20 @@ class Program:
         self.num_batches, self.seq_length = config.num_batches, config.seq_length
         self.writer = self.model.writer
         schedule = config.compiled.schedule
-        blocks: list[Block] = []
+        blocks: list[LineBlock] = []
 
-        def add(phase: str, way: int, lines: tuple[Line, ...]) -> None:
+        def add(phase: str, way: int, lines: tuple[ProgramLine, ...]) -> None:
             start = blocks[-1].end if blocks else 0
-            blocks.append(Block(len(blocks), phase, way, lines, start, self.seq_length if way else 1))
+            blocks.append(LineBlock(len(blocks), phase, way, lines, start, self.seq_length if way else 1))
 
-        def lines_of(segment_lines: tuple[equations.Line, ...], phase: str) -> tuple[Line, ...]:
+        def lines_of(segment_lines: tuple[equations.Equation, ...], phase: str) -> tuple[ProgramLine, ...]:
             number = len(blocks)
             return tuple(
-                Line(x.target, phase, _shares(x) if x.op == "+=" else x.formula, x.op, x.note, self.writer, number)
+                ProgramLine(x.target, phase, _shares(x) if x.op == "+=" else x.formula, x.op, x.note, self.writer, number)
                 for x in segment_lines
             )
 
-        def add_segments(segments: tuple[Segment, ...], phase: str) -> None:
+        def add_segments(segments: tuple[LineGroup, ...], phase: str) -> None:
             for segment in segments:
                 once = phase == "forward" and not segment.way and segment is segments[-1]
                 add("loss" if once else phase, segment.way, lines_of(segment.lines, "loss" if once else phase))
@@ -130,18 +130,18 @@ class Program:
         given = config.given
         self.goes_back = given is None or given.learns
         self.knows_loss = given is None or given.knows_loss
-        self.outside: tuple[Line, ...] = ()
+        self.outside: tuple[ProgramLine, ...] = ()
         if given is not None and given.learns:
             target = with_word(f"d{self.model.page.outputs[0]}", "given")
             words = f"{self.writer.name(target)} = from your head and loss"
-            self.outside = (Line(target, "backward", note=words, block=len(blocks)),)
+            self.outside = (ProgramLine(target, "backward", note=words, block=len(blocks)),)
             add("backward", 0, self.outside)
         if self.goes_back:
             add_segments(schedule.phases["backward"].segments, "backward")
-        self.earlier: tuple[Line, ...] = ()
+        self.earlier: tuple[ProgramLine, ...] = ()
         if config.carry == "notebook":
             words = "on into the batches before, back to the epoch's first"
-            self.earlier = (Line("earlier", "backward", note=words, block=len(blocks)),)
+            self.earlier = (ProgramLine("earlier", "backward", note=words, block=len(blocks)),)
             add("backward", 0, self.earlier)
         self.backward_end = blocks[-1].end
         self.update = lines_of(self.model.rule.lines_of(self.model.parameters), "update") if given is None else ()
@@ -151,7 +151,7 @@ class Program:
         self.ticks = blocks[-1].end
         self._starts = [block.start for block in blocks]
         self._place = {line.target: (block, i) for block in blocks for i, line in enumerate(block.lines)}
-        self.names: Mapping[str, Named] = named_values(
+        self.names: Mapping[str, ProgramName] = named_values(
             self.model, schedule, self.update, backward=self.goes_back, outside=bool(self.outside)
         )
 
@@ -165,7 +165,7 @@ class Program:
         """Every name that a condition, a watch or `Session.value` can read."""
         return tuple(self.names)
 
-    def names_of(self, *kinds: Kind) -> tuple[str, ...]:
+    def names_of(self, *kinds: ValueKind) -> tuple[str, ...]:
         """Return the names of the given kinds, in the order of the equations."""
         return tuple(name for name, named in self.names.items() if named.kind in kinds)
 
@@ -177,12 +177,12 @@ class Program:
     @cached_property
     def values(self) -> tuple[str, ...]:
         """The names that the forward pass computes or reads at every timestep."""
-        return self.names_of(Kind.INPUT, Kind.STATE, Kind.VALUE)
+        return self.names_of(ValueKind.INPUT, ValueKind.STATE, ValueKind.VALUE)
 
     @cached_property
     def deltas(self) -> tuple[str, ...]:
         """The names of the gradients of values, one per timestep."""
-        return self.names_of(Kind.DELTA)
+        return self.names_of(ValueKind.VALUE_GRADIENT)
 
     def update_step(self, name: str) -> tuple[str, str]:
         """Return the name in the update rule, and the parameter, of an intermediate value: m_hat and Wz for m_hat_Wz.
@@ -209,7 +209,7 @@ class Program:
     # Lines
 
     @cached_property
-    def lines(self) -> Mapping[str, Line]:
+    def lines(self) -> Mapping[str, ProgramLine]:
         """Every line with a formula, by target. A line of the update has the name of its parameter."""
         return {line.target: line for block in self.blocks for line in block.lines if line.formula is not None}
 
@@ -379,7 +379,7 @@ class Program:
 
     # Ticks
 
-    def block_at(self, k: int) -> tuple[Block, int, int]:
+    def block_at(self, k: int) -> tuple[LineBlock, int, int]:
         """Return the block of tick k of a batch (1 ≤ k ≤ ticks), the step in it, and the index of the line in it.
 
         Steps and indices are 0-based.
@@ -388,12 +388,12 @@ class Program:
         step, index = divmod(k - 1 - block.start, len(block.lines))
         return block, step, index
 
-    def line_at(self, k: int) -> tuple[Line, int]:
+    def line_at(self, k: int) -> tuple[ProgramLine, int]:
         """Return the line executed at tick k of a batch, 1 ≤ k ≤ ticks, and its timestep (the last one outside loops over t)."""
         block, step, index = self.block_at(k)
         return block.lines[index], block.timestep(step) if block.way else self.seq_length - 1
 
-    def place_of(self, name: str) -> tuple[Block, int] | None:
+    def place_of(self, name: str) -> tuple[LineBlock, int] | None:
         """Return the block that computes `name`, and the index of the line in it; None for a name that no line computes."""
         return self._place.get(self.written_with.get(name, name))
 
@@ -415,7 +415,7 @@ class Program:
         This is when it is computed, or when the timestep that reads it begins.
         """
         named, t = self.names[name], self.seq_length - 1 if t is None else t
-        if named.kind is Kind.INPUT:
+        if named.kind is ValueKind.INPUT:
             return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
         if named.read_in:
             place = self.place_of(named.read_in)
@@ -423,7 +423,7 @@ class Program:
             return self.begin_of(place[0], t) + 1
         return self.tick_of(name, t)
 
-    def begin_of(self, block: Block, t: int) -> int:
+    def begin_of(self, block: LineBlock, t: int) -> int:
         """Return the number of ticks of a batch before a block begins timestep `t`."""
         return block.start + block.step_of(t) * len(block.lines)
 
@@ -470,12 +470,12 @@ class Program:
         return number if k + 1 >= self.loss_tick else number - 1
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[ListingRow, ...]:
         """The listing, from top to bottom."""
         return listing(self)
 
 
-def _shares(line: equations.Line) -> Expression:
+def _shares(line: equations.Equation) -> Expression:
     """Return the contribution of one timestep to a gradient, without the labels of sums over all timesteps of several lines."""
     path = f"{split(line.target)[0]}_"
     paths = tuple(plain(term) if term.label.startswith(path) else term for term in line.formula.terms)

@@ -16,7 +16,7 @@ from tui_gru.equations.errors import EquationError, did_you_mean
 from tui_gru.equations.names import with_word
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.program.line_table import Line
+    from tui_gru.debugger.program.line_table import ProgramLine
 
 #: Numbers of a batch that exist in every model.
 NUMBERS = ("loss", "grad_norm", "max_weight")
@@ -38,17 +38,17 @@ class Spellings(dict[str, str]):
     tokens: frozenset[str] = frozenset()
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """The kind of a name."""
 
     INPUT = "input"  # read from outside; readable as soon as its timestep begins
     STATE = "state"  # the state that a timestep reads: h_prev
     VALUE = "value"  # computed by the forward pass
-    DELTA = "delta"  # the gradient of a value
+    VALUE_GRADIENT = "value gradient"  # the gradient of a value
     PARAMETER = "parameter"
     GRADIENT = "gradient"  # of a parameter
-    KEPT = "kept"  # a state of the update rule: m_Wz
-    STEP = "step"  # an intermediate value of the update: m_hat_Wz
+    OPTIMIZER_STATE = "optimizer state"  # a state of the update rule: m_Wz
+    UPDATE_VALUE = "update value"  # an intermediate value of the update: m_hat_Wz
     NUMBER = "number"  # one for the whole batch: loss
     SETTING = "setting"  # of the update rule: learning_rate
     COUNTER = "counter"
@@ -56,14 +56,14 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Named:
+class ProgramName:
     """One name. `axes` are the axes of its value at one timestep; `timed` says whether every timestep has its own value.
 
     `read_in`, for a state that is read or a gradient from the next timestep, is the line that reads it, in the same timestep.
     """
 
     name: str
-    kind: Kind
+    kind: ValueKind
     axes: Axes
     timed: bool = False
     read_in: str = ""
@@ -76,23 +76,23 @@ class Named:
 
 
 def named_values(
-    model: Model, schedule: Schedule, update: Sequence[Line], *, backward: bool = True, outside: bool = False
-) -> Mapping[str, Named]:
+    model: Model, schedule: Schedule, update: Sequence[ProgramLine], *, backward: bool = True, outside: bool = False
+) -> Mapping[str, ProgramName]:
     """Return every name of a model, in the order of the equations; without `backward`, of its forward pass only.
 
     `outside` is True if the program has a line for the gradients from outside. Raises `TuiGruError` if the cell has a name that
     every run has, such as epoch.
     """
-    page, found = model.page, dict[str, Named]()
+    page, found = model.page, dict[str, ProgramName]()
     for name in (*NUMBERS[1:], *COUNTERS, *CHARACTERS):  # the loss is a line of the model
         if name in model.axes:
             error = EquationError(f"{name} is also a name of every run; choose another one here", page.places.get(name))
             raise TuiGruError(str(error), option="cell")
 
-    def add(name: str, kind: Kind, axes: Axes, read_in: str = "") -> None:
-        found.setdefault(name, Named(name, kind, tuple(axis for axis in axes if axis != "T"), "T" in axes, read_in))
+    def add(name: str, kind: ValueKind, axes: Axes, read_in: str = "") -> None:
+        found.setdefault(name, ProgramName(name, kind, tuple(axis for axis in axes if axis != "T"), "T" in axes, read_in))
 
-    def add_lines(phase: str, kind: Kind) -> None:
+    def add_lines(phase: str, kind: ValueKind) -> None:
         gradients = {f"d{name}" for name in page.parameters}
         for line in schedule.phases[phase].lines:
             if line.target in gradients:
@@ -104,34 +104,38 @@ def named_values(
                 add(line.target, kind, schedule.named[line.target].axes)
 
     for name in page.inputs:
-        add(name, Kind.INPUT, model.axes[name])
+        add(name, ValueKind.INPUT, model.axes[name])
     for state in page.states:
-        add(page.before(state), Kind.STATE, model.axes[state], state)
-    add_lines("forward", Kind.VALUE)
+        add(page.before(state), ValueKind.STATE, model.axes[state], state)
+    add_lines("forward", ValueKind.VALUE)
     for output in page.outputs if backward else ():
-        add(with_word(f"d{output}", "given"), Kind.DELTA, model.axes[output], "" if outside else f"d{output}")
+        add(with_word(f"d{output}", "given"), ValueKind.VALUE_GRADIENT, model.axes[output], "" if outside else f"d{output}")
     for state in page.states if backward else ():
-        add(page.ahead(state), Kind.DELTA, model.axes[state], f"d{page.before(state)}")
+        add(page.ahead(state), ValueKind.VALUE_GRADIENT, model.axes[state], f"d{page.before(state)}")
     if backward:
-        add_lines("backward", Kind.DELTA)
+        add_lines("backward", ValueKind.VALUE_GRADIENT)
     for name in page.parameters:
-        add(name, Kind.PARAMETER, model.axes[name])
+        add(name, ValueKind.PARAMETER, model.axes[name])
     for name in page.parameters if backward else ():
-        add(f"d{name}", Kind.GRADIENT, model.axes[name])
+        add(f"d{name}", ValueKind.GRADIENT, model.axes[name])
     rule = model.rule
     targets = dict.fromkeys(line.target for line in rule.lines if rule.is_vector(line.target) and line.target != WEIGHT)
     for target in targets if update else ():
         for name in page.parameters:
-            add(rule.name_for(target, name), Kind.KEPT if target in rule.states else Kind.STEP, model.axes[name])
+            add(
+                rule.name_for(target, name),
+                ValueKind.OPTIMIZER_STATE if target in rule.states else ValueKind.UPDATE_VALUE,
+                model.axes[name],
+            )
     for name in dict.fromkeys((*NUMBERS, *(rule.scalars if update else ()))):
         if backward or name != "grad_norm":
-            add(name, Kind.NUMBER, ())
+            add(name, ValueKind.NUMBER, ())
     for name in rule.settings if update else ():
-        add(name, Kind.SETTING, ())
+        add(name, ValueKind.SETTING, ())
     for name in COUNTERS:
-        add(name, Kind.COUNTER, ())
+        add(name, ValueKind.COUNTER, ())
     for name in CHARACTERS if update and any(given.one_hot for given in page.inputs.values()) else ():
-        add(name, Kind.CHARACTER, ("T", "B"))
+        add(name, ValueKind.CHARACTER, ("T", "B"))
     return found
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.line_table import Program, ProgramLine
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
@@ -24,7 +24,7 @@ class Position:
     batch: int = field(compare=False)
     t: int = field(compare=False)
     phase: str = field(compare=False)
-    line: Line | None = field(compare=False, repr=False)
+    line: ProgramLine | None = field(compare=False, repr=False)
     offset: int = field(compare=False, repr=False)  # ticks since the start of the batch; 0 only at the start of the run
     number: int = field(compare=False, repr=False)  # the batch, counted through all epochs, 0-based
 

@@ -17,7 +17,7 @@ from tui_gru.engine.running.batch import BatchRecord
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checks.checked_run import CheckTotals, CheckWatch
 
-Progress = Callable[[Position | str], None]  # called with the progress of a run, as a position or in words
+SearchProgress = Callable[[Position | str], None]  # called with the progress of a run, as a position or in words
 
 
 class Interrupts:
@@ -75,7 +75,7 @@ class BatchChecks:
         return None
 
 
-def monitor(program: Program, interrupts: Interrupts, watch: TroubleWatch | None, progress: Progress | None) -> Monitor:
+def monitor(program: Program, interrupts: Interrupts, watch: TroubleWatch | None, progress: SearchProgress | None) -> Monitor:
     """Create a monitor that reports every batch to `progress`, and stops the run if it is interrupted or `watch` finds trouble."""
     ticks = program.ticks
 

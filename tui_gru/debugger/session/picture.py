@@ -9,7 +9,7 @@ from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.session.verbs import comparison, stops
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state import by_branch
-from tui_gru.debugger.timeline.timeline import Series
+from tui_gru.debugger.timeline.timeline import ScalarSeries
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.findings.finding import Finding
@@ -27,7 +27,7 @@ def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
         previous=timeline.previous(position.number),
         learning=segment.settings.learning,
         settings=segment.settings.rule,
-        losses=Series(timeline, "loss", _losses_known(run)),
+        losses=ScalarSeries(timeline, "loss", _losses_known(run)),
         newest=timeline.position(branches.newest),
         last=run.end,
         branch=branches.current,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tui_gru.debugger.program.names import unknown_name
-from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.guards import SearchProgress
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.timeline.moment import frozen
 from tui_gru.engine import arguments
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checks.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
-    from tui_gru.debugger.analysis.loss_places import Losses
-    from tui_gru.debugger.analysis.report.report import Report
+    from tui_gru.debugger.analysis.loss_places import TextLosses
+    from tui_gru.debugger.analysis.report.report import RunReport
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tui_gru.engine.running.weights import Array
 
 
-class Questions:
+class Queries:
     """Answers queries on a run at its position. Imports the modules that they need when they are first used."""
 
     def __init__(self, run: Run) -> None:
@@ -101,7 +101,7 @@ class Questions:
         number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self._run.state.tick)
         return Explainer(self._run.timeline).explain(number)
 
-    def origin(self, number: ValueRef, progress: Progress | None) -> Node:
+    def origin(self, number: ValueRef, progress: SearchProgress | None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if it is interrupted."""
         from tui_gru.debugger.derivation.explainer import Explainer
 
@@ -138,7 +138,7 @@ class Questions:
         timeline, found = self._found
         return found if timeline is self._run.timeline else ()
 
-    def findings(self, held_out: str, progress: Progress | None) -> tuple[Finding, ...]:
+    def findings(self, held_out: str, progress: SearchProgress | None) -> tuple[Finding, ...]:
         """Look for training problems in the run up to the position."""
         from tui_gru.debugger.analysis.findings.table import find
 
@@ -158,7 +158,7 @@ class Questions:
             raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
         return self._run.state.config.as_string(self._held_out(text)[:HELD_OUT])
 
-    def report(self, title: str, held_out: str, progress: Progress | None) -> Report:
+    def report(self, title: str, held_out: str, progress: SearchProgress | None) -> RunReport:
         """Gather the contents of a report on the run up to the position."""
         from tui_gru.debugger.analysis.report.gathered import gather
 
@@ -168,7 +168,7 @@ class Questions:
             title=title, held_out=unseen, monitor=self._stop_if_asked, progress=self._between_parts(progress),
         )  # fmt: skip
 
-    def units(self, name: str, row: int | None, text: str | None, progress: Progress | None) -> Activity:
+    def units(self, name: str, row: int | None, text: str | None, progress: SearchProgress | None) -> Activity:
         """Return the value of every unit after every character of a text, or of a row of this batch."""
         from tui_gru.debugger.analysis import activity
 
@@ -200,7 +200,7 @@ class Questions:
         t = run.position.t if t is None else t
         return influence_of_rows(run.moment, t, row, each=False, stop=run.interrupts.asked)
 
-    def losses(self, text: Text | None, progress: Progress | None) -> Losses:
+    def losses(self, text: Text | None, progress: SearchProgress | None) -> TextLosses:
         """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
         from tui_gru.debugger.analysis import loss_places
 
@@ -245,7 +245,7 @@ class Questions:
         vocabulary = self._run.state.config.vocabulary
         return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), vocabulary)
 
-    def _read(self, text: Text, name: str, progress: Progress | None) -> dict[str, Array]:
+    def _read(self, text: Text, name: str, progress: SearchProgress | None) -> dict[str, Array]:
         from tui_gru.debugger.analysis.reading import read_text
 
         run = self._run
@@ -254,7 +254,7 @@ class Questions:
 
     # Interrupts
 
-    def _between_parts(self, progress: Progress | None) -> Callable[[str], None]:
+    def _between_parts(self, progress: SearchProgress | None) -> Callable[[str], None]:
         """Return a progress callback for work in parts; it raises `TuiGruError` if interrupted."""
 
         def between(words: str) -> None:

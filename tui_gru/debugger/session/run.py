@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.line_table import Program, program_of
 from tui_gru.debugger.program.position import Position
-from tui_gru.debugger.session.guards import BatchChecks, Interrupts, Progress, monitor
+from tui_gru.debugger.session.guards import BatchChecks, Interrupts, SearchProgress, monitor
 from tui_gru.debugger.state import by_branch
 from tui_gru.debugger.state.outcome import Notice, Outcome, StopEvent, joined
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Stops
-from tui_gru.debugger.storage.recorder import Recorder
+from tui_gru.debugger.storage.recorder import SessionRecorder
 from tui_gru.debugger.timeline.branches import Branches, BranchTree
-from tui_gru.debugger.timeline.journal import Settings
+from tui_gru.debugger.timeline.journal import TrainingSettings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -28,9 +28,9 @@ from tui_gru.engine.running.weights import Weights
 
 # Conditions are compiled only if there are any: importing their modules takes a tenth of the start time.
 if TYPE_CHECKING:
-    from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
+    from tui_gru.debugger.breakpoints.hit_counter import HitCounter, ScalarCache
     from tui_gru.debugger.breakpoints.resolved import ResolvedStop
-    from tui_gru.debugger.state.hit_counts import HitCache, HitCounts, Key
+    from tui_gru.debugger.state.hit_counts import HitCache, HitCounts, HitKey
 
 
 class Run:
@@ -50,7 +50,7 @@ class Run:
         self.stops = StopCache(self.program, state)
         self.first_stops = frozenset(state.stops.breakpoints)  # which wrote the lines that are in the log
         self.tree = BranchTree()
-        self.recorder = Recorder(self._state_to_write, lambda words: self.say(words, warning=True))
+        self.recorder = SessionRecorder(self._state_to_write, lambda words: self.say(words, warning=True))
         self._updating = RLock()
         self._told = False  # whether it was said that the run amplifies the difference to the machine that recorded it
 
@@ -64,7 +64,7 @@ class Run:
         return self.moment.position
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> TrainingSettings:
         """The settings in force at the position."""
         return self.timeline.segment_at(self.state.tick).settings
 
@@ -131,7 +131,7 @@ class Run:
         """Return a watch for numbers that stop a forward run; None for a reverse run, and if `stop_on_nan` is off."""
         return TroubleWatch(self.timeline, self.position) if ahead and self.state.stop_on_nan else None
 
-    def monitor(self, watch: TroubleWatch | None, progress: Progress | None) -> Monitor:
+    def monitor(self, watch: TroubleWatch | None, progress: SearchProgress | None) -> Monitor:
         """Return a monitor of every batch that is computed on the way; it can stop the run."""
         return monitor(self.program, self.interrupts, watch, progress)
 
@@ -146,7 +146,7 @@ class StopCache:
         self._program = program
         self._resolved: dict[Stop, ResolvedStop] = {}
         self._active: tuple[Stops | None, tuple[ResolvedStop, ...]] = None, ()
-        self._counters: tuple[Timeline, Stops, Columns, dict[ResolvedStop, HitCounter]] | None = None
+        self._counters: tuple[Timeline, Stops, ScalarCache, dict[ResolvedStop, HitCounter]] | None = None
         self._hits: HitCache | None = None
         if state.hit_counts:
             self.hits.put(state.timeline, state.hit_counts)
@@ -181,10 +181,10 @@ class StopCache:
 
     def counter(self, resolved: ResolvedStop, stops: Stops, timeline: Timeline) -> HitCounter:
         """Return the hit counter of a stop on a timeline. It is cached, because creating one takes longer than a step."""
-        from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
+        from tui_gru.debugger.breakpoints.hit_counter import HitCounter, ScalarCache
 
         if self._counters is None or self._counters[:2] != (timeline, stops):
-            self._counters = timeline, stops, Columns(timeline), {}
+            self._counters = timeline, stops, ScalarCache(timeline), {}
         *_, columns, counters = self._counters
         if resolved not in counters:
             hits = self.hits.of(timeline, resolved.key)
@@ -194,17 +194,17 @@ class StopCache:
 
     def temporary(self, condition: str, timeline: Timeline) -> HitCounter:
         """Return the hit counter of a temporary breakpoint on a condition, for one search. Raises `ConditionError`."""
-        from tui_gru.debugger.breakpoints.hit_counter import Columns, HitCounter
+        from tui_gru.debugger.breakpoints.hit_counter import HitCounter, ScalarCache
         from tui_gru.debugger.breakpoints.resolved import resolve
 
         resolved = resolve(Breakpoint(0, condition=condition), self._program)
-        return HitCounter(resolved, timeline, self.hits.of(timeline, resolved.key), Columns(timeline), matters=True)
+        return HitCounter(resolved, timeline, self.hits.of(timeline, resolved.key), ScalarCache(timeline), matters=True)
 
     def forget_counters(self) -> None:
         """Drop the cached counters; after an error, their state is not known."""
         self._counters = None
 
-    def hit_counts(self, state: State) -> Mapping[Key, HitCounts]:
+    def hit_counts(self, state: State) -> Mapping[HitKey, HitCounts]:
         """Return the hit counts of the breakpoints that stop only at some of their hits, as far as they have been counted."""
         if self._hits is None:
             return {}
@@ -218,4 +218,4 @@ def beginning(config: Config, epochs: int | None, history_memory: int, weights: 
     memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
     learning = config.given is not None and config.given.learns
     weights = initial_weights(config) if weights is None else weights
-    return State(config, epochs, Branches.begin(Timeline.begin(Settings(learning, config.settings), weights, memory)))
+    return State(config, epochs, Branches.begin(Timeline.begin(TrainingSettings(learning, config.settings), weights, memory)))

@@ -13,8 +13,8 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.program.steps import Level
 from tui_gru.debugger.session import picture
-from tui_gru.debugger.session.guards import Progress
-from tui_gru.debugger.session.questions import Questions
+from tui_gru.debugger.session.guards import SearchProgress
+from tui_gru.debugger.session.questions import Queries
 from tui_gru.debugger.session.run import Run, beginning
 from tui_gru.debugger.session.verbs import changes, comparison, places, sampling, stops, travel
 from tui_gru.debugger.session.verbs.stops import add_watch
@@ -33,19 +33,19 @@ from tui_gru.engine.running.weights import Array, Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
-    from tui_gru.debugger.analysis.branches_apart import Apart
+    from tui_gru.debugger.analysis.branches_apart import BranchComparison
     from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
     from tui_gru.debugger.analysis.checks.checking import Check
-    from tui_gru.debugger.analysis.checks.checking import Report as CheckReport
+    from tui_gru.debugger.analysis.checks.checking import CheckResult as CheckReport
     from tui_gru.debugger.analysis.checks.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
-    from tui_gru.debugger.analysis.loss_places import Losses
-    from tui_gru.debugger.analysis.report.report import Report
+    from tui_gru.debugger.analysis.loss_places import TextLosses
+    from tui_gru.debugger.analysis.report.report import RunReport
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
-    from tui_gru.debugger.storage.store import FilePath
+    from tui_gru.engine.arguments import FilePath
     from tui_gru.engine.data.tokens import Text
     from tui_gru.engine.running.sampling import Sample
 
@@ -96,7 +96,7 @@ class Session:
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         self._run = Run(state)
-        self._questions = Questions(self._run)
+        self._questions = Queries(self._run)
 
     def __repr__(self) -> str:
         config, at = self.config, self.position
@@ -143,10 +143,10 @@ class Session:
             session = cls.on(GivenConfig.of_given(given), history_memory=memory)
             session.notice = notice
             return session
-        from tui_gru.debugger.storage.store import RecordedFile, load
+        from tui_gru.debugger.storage.store import RecordedFile, read_session
 
         file = RecordedFile.resume(path, history_memory) if record else None
-        opened = load(path, history_memory) if file is None else file.begun
+        opened = read_session(path, history_memory) if file is None else file.begun
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
         begins = EARLIER if opened.is_earlier else REOPENED
@@ -289,7 +289,7 @@ class Session:
     # Moving in time
 
     @verb
-    def step(self, level: Level = "timestep", count: int = 1, *, progress: Progress | None = None) -> Position:
+    def step(self, level: Level = "timestep", count: int = 1, *, progress: SearchProgress | None = None) -> Position:
         """Step `count` lines (`line` or `op`), timesteps, phases, batches or epochs, back in time if `count` is negative.
 
         Returns the position.
@@ -300,7 +300,7 @@ class Session:
         return travel.step(self._run, level, count, progress).position
 
     @verb
-    def seek(self, place: str | Position | int, *, progress: Progress | None = None, along: bool = False) -> Position:
+    def seek(self, place: str | Position | int, *, progress: SearchProgress | None = None, along: bool = False) -> Position:
         """Go to `e3 b2 t1` (counted from 1: just after timestep 1 of batch 2 of epoch 3), to a `Position`, or to a tick.
 
         Runs to a position that has not been reached yet; ignores breakpoints. If `along` is True, the place that `'` jumps back
@@ -309,7 +309,7 @@ class Session:
         return places.seek(self._run, place, progress, along=along).position
 
     @verb
-    def sgd(self, count: int = 1, *, progress: Progress | None = None) -> Position:
+    def sgd(self, count: int = 1, *, progress: SearchProgress | None = None) -> Position:
         """Do `count` SGD steps: finish the current batch, with backward and update even if learning is off. Ignores breakpoints.
 
         Raises `TuiGruError` if `count` is negative, or the run cannot be trained.
@@ -317,7 +317,7 @@ class Session:
         return travel.sgd(self._run, count, progress).position
 
     @verb
-    def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
+    def run_to(self, line: str, *, progress: SearchProgress | None = None) -> Position:
         """Run to the next execution of a line, named by its target, in this timestep, a later one, or the next batch.
 
         Raises `TuiGruError` if there is no such line, or it is not executed because learning is off.
@@ -325,7 +325,7 @@ class Session:
         return travel.run_to(self._run, line, progress).position
 
     @verb
-    def continue_(self, progress: Progress | None = None) -> bool:
+    def continue_(self, progress: SearchProgress | None = None) -> bool:
         """Run until a breakpoint, a watch or a guard stops the run: True. False at the end of the run, or if interrupted.
 
         Raises `ConditionError` at the place where a condition cannot be evaluated.
@@ -333,7 +333,7 @@ class Session:
         return travel.continue_(self._run, progress).stopped_by is not None
 
     @verb
-    def reverse_continue(self, progress: Progress | None = None) -> bool:
+    def reverse_continue(self, progress: SearchProgress | None = None) -> bool:
         """Go back to the last place before the position where a breakpoint or a watch stops the run: True. False at the beginning.
 
         Also False if interrupted. Raises `ConditionError` at the place where a condition cannot be evaluated.
@@ -341,7 +341,7 @@ class Session:
         return travel.reverse_continue(self._run, progress).stopped_by is not None
 
     @verb
-    def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
+    def run_until(self, condition: str, *, progress: SearchProgress | None = None) -> bool:
         """Run forward to where a condition holds, tested whenever a value that it reads is computed. True if it stopped there.
 
         In a condition, `epoch`, `batch` and `t` count as the screen does. Raises `ConditionError`, with the column, for a text that
@@ -350,7 +350,7 @@ class Session:
         return _matched(places.search(self._run, condition, True, progress))
 
     @verb
-    def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
+    def run_back_until(self, condition: str, *, progress: SearchProgress | None = None) -> bool:
         """Go back to the last place before the position where a condition holds: True. Otherwise go to the beginning: False.
 
         Raises `ConditionError` as `run_until` does.
@@ -358,7 +358,7 @@ class Session:
         return _matched(places.search(self._run, condition, False, progress))
 
     @verb
-    def next_match(self, forwards: bool = True, progress: Progress | None = None) -> bool:
+    def next_match(self, forwards: bool = True, progress: SearchProgress | None = None) -> bool:
         """Search for the last condition again. True if it stopped there. Raises `TuiGruError` if there was none."""
         return _matched(places.next_match(self._run, forwards, progress))
 
@@ -368,7 +368,7 @@ class Session:
         return self.state.last_condition
 
     @verb
-    def run_to_not_finite(self, *, progress: Progress | None = None) -> bool:
+    def run_to_not_finite(self, *, progress: SearchProgress | None = None) -> bool:
         """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.
 
         True if there is one; `notice` says which it is.
@@ -471,17 +471,17 @@ class Session:
         """Delete a mark. Raises `TuiGruError` if there is none."""
         places.delete_mark(self._run, letter)
 
-    def jump(self, letter: str, *, progress: Progress | None = None) -> Position:
+    def jump(self, letter: str, *, progress: SearchProgress | None = None) -> Position:
         """Go to a mark on any branch; `'` goes to the position before the last jump, search or switch. Raises `TuiGruError`."""
         return self._jump(*places.destination(self._run, letter), progress)
 
-    def next_mark(self, forwards: bool = True, *, progress: Progress | None = None) -> Position:
+    def next_mark(self, forwards: bool = True, *, progress: SearchProgress | None = None) -> Position:
         """Go to the next mark, or to the one before: in time, then on the next branch. Raises `TuiGruError` if there is none."""
         mark = places.next_mark(self._run, forwards)
         return self._jump(mark.branch, mark.tick, progress)
 
     @verb
-    def _jump(self, branch: str, tick: int, progress: Progress | None) -> Position:
+    def _jump(self, branch: str, tick: int, progress: SearchProgress | None) -> Position:
         return places.jump(self._run, branch, tick, progress).position
 
     # Changing the future
@@ -597,7 +597,7 @@ class Session:
         """
         return comparison.compare(self._run, name)
 
-    def apart(self, name: str = "", *, progress: Progress | None = None) -> Apart:
+    def apart(self, name: str = "", *, progress: SearchProgress | None = None) -> BranchComparison:
         """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
 
         An empty name means the branch compared with, or else the default of `compare`. Raises `TuiGruError` if there is no such
@@ -674,7 +674,7 @@ class Session:
         sampler: Sampler = "fed-back",
         temperature: float = 1.0,
         seed: int = 0,
-        progress: Progress | None = None,
+        progress: SearchProgress | None = None,
     ) -> str:
         """Sample text with the current parameters. Returns the primer and `length` characters. Never changes the training.
 
@@ -693,7 +693,7 @@ class Session:
         """
         return self._questions.explain(name, index, t)
 
-    def origin(self, number: ValueRef, *, progress: Progress | None = None) -> Node:
+    def origin(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
         return self._questions.origin(number, progress)
 
@@ -732,7 +732,7 @@ class Session:
         """
         self.keep("held-out", self._questions.held_out(text), begin=False)
 
-    def findings(self, *, held_out: str = "", progress: Progress | None = None) -> tuple[Finding, ...]:
+    def findings(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
         """Return training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
 
         `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
@@ -740,7 +740,7 @@ class Session:
         """
         return self._questions.findings(held_out or self.held_out, progress)
 
-    def report(self, title: str = "a run", *, held_out: str = "", progress: Progress | None = None) -> Report:
+    def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
         """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
 
         Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
@@ -748,7 +748,7 @@ class Session:
         return self._questions.report(title, held_out or self.held_out, progress)
 
     def units(
-        self, name: str = "", *, row: int | None = None, text: str | None = None, progress: Progress | None = None
+        self, name: str = "", *, row: int | None = None, text: str | None = None, progress: SearchProgress | None = None
     ) -> Activity:
         """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
 
@@ -782,7 +782,7 @@ class Session:
         """
         return self._questions.influence_of_rows(row, t)
 
-    def losses(self, *, text: Text | None = None, progress: Progress | None = None) -> Losses:
+    def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
         """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the
         current weights.
 

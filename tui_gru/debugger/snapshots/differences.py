@@ -10,7 +10,7 @@ import numpy as np
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.timeline import Series
+from tui_gru.debugger.timeline.timeline import ScalarSeries
 from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
@@ -27,7 +27,7 @@ class OtherBranch:
     name: str
     moment: Moment | None
     previous: BatchRecord | None
-    losses: Series
+    losses: ScalarSeries
     parted: int = 0
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.derivation.evaluation import Numbers
-from tui_gru.debugger.program.line_table import Line
+from tui_gru.debugger.derivation.evaluation import MomentNumbers
+from tui_gru.debugger.program.line_table import ProgramLine
 from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import Symbols
 from tui_gru.equations.writing import Writer
 
-MOST = 12  # rows and columns of a matrix that are written, followed by dots if there are more
-DIGITS = 4
+MOST_LATEX_ENTRIES = 12  # rows and columns of a matrix that are written, followed by dots if there are more
+LATEX_DIGITS = 4
 
 
 def line_latex(snapshot: Snapshot) -> str | None:
@@ -55,7 +55,7 @@ def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
     return "\n".join([place, r"\begin{align*}", *rows, r"\end{align*}"]) + "\n"
 
 
-def _before(snapshot: Snapshot, line: Line) -> str:
+def _before(snapshot: Snapshot, line: ProgramLine) -> str:
     """Return the old value of the target of += or −= with the operator.
 
     Empty for =, and before the first contribution to a gradient.
@@ -72,26 +72,26 @@ def _read(snapshot: Snapshot, name: str) -> Any:
     named = program.names.get(name)
     if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # a value of every timestep
         return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
-    return Numbers(snapshot.moment_read, snapshot.position.t).read(name)
+    return MomentNumbers(snapshot.moment_read, snapshot.position.t).read(name)
 
 
 def _matrix(value: Any) -> str:
     if np.ndim(value) == 0:
-        digits, _, exponent = f"{float(value):.{DIGITS + 2}g}".partition("e")
+        digits, _, exponent = f"{float(value):.{LATEX_DIGITS + 2}g}".partition("e")
         return rf"{digits} \cdot 10^{{{int(exponent)}}}" if exponent else digits
     array = np.atleast_2d(np.asarray(value))
     places = _decimals(array)
     rows = [_elided([f"{x:z.{places}f}" for x in row], r"\cdots") for row in array]
-    if len(rows) > MOST:
-        rows = [*rows[: MOST - 1], [r"\vdots"] * len(rows[0])]
+    if len(rows) > MOST_LATEX_ENTRIES:
+        rows = [*rows[: MOST_LATEX_ENTRIES - 1], [r"\vdots"] * len(rows[0])]
     return r"\begin{pmatrix} " + r" \\ ".join(" & ".join(row) for row in rows) + r" \end{pmatrix}"
 
 
 def _decimals(array: Any) -> int:
     """Return the number of decimal places that gives the largest entry `DIGITS` significant digits; used for all entries."""
     largest = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
-    return DIGITS if largest == 0 else max(DIGITS, DIGITS - 1 - math.floor(math.log10(largest)))
+    return LATEX_DIGITS if largest == 0 else max(LATEX_DIGITS, LATEX_DIGITS - 1 - math.floor(math.log10(largest)))
 
 
 def _elided(entries: list[str], dots: str) -> list[str]:
-    return entries if len(entries) <= MOST else [*entries[: MOST - 1], dots]
+    return entries if len(entries) <= MOST_LATEX_ENTRIES else [*entries[: MOST_LATEX_ENTRIES - 1], dots]

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tui_gru.debugger.checkpoints.divergence import MachineReport
-from tui_gru.debugger.derivation.evaluation import EVERY, Numbers
-from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.derivation.evaluation import EVERY, MomentNumbers
+from tui_gru.debugger.program.line_table import Program, ProgramLine
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import LogLine, Stops, Watched
 from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.timeline import Series
+from tui_gru.debugger.timeline.timeline import ScalarSeries
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.running.batch import BatchRecord
@@ -57,7 +57,7 @@ class Snapshot:
     previous: BatchRecord | None
     learning: bool
     settings: Mapping[str, float]
-    losses: Series
+    losses: ScalarSeries
     newest: Position
     last: Position | None
     branch: str
@@ -87,7 +87,7 @@ class Snapshot:
         return self.moment.position
 
     @property
-    def line(self) -> Line | None:
+    def line(self) -> ProgramLine | None:
         """The line just executed; None at the start of the run."""
         return self.position.line
 
@@ -132,7 +132,7 @@ class Snapshot:
         value = self.value(line.target) if line is not None else None
         if value is None or line is None or line.formula is None:
             return None
-        numbers = Numbers(self.moment, self.position.t)
+        numbers = MomentNumbers(self.moment, self.position.t)
         term: Array = numbers.value(unlabelled(line.formula), (EVERY,) * np.ndim(value)).astype(self.config.dtype)
         return term
 
@@ -196,5 +196,5 @@ def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array 
     formula = line.formula
     end = replace(moment, record=record, position=position_of(program, program.ticks))
     with np.errstate(all="ignore"):
-        step = Numbers(end, 0).value(formula, (EVERY,) * len(program.names[name].axes))
+        step = MomentNumbers(end, 0).value(formula, (EVERY,) * len(program.names[name].axes))
     return np.asarray(-step, program.config.dtype)

@@ -30,19 +30,19 @@ def log_here(state: State) -> tuple[LogLine, ...]:
 def with_hit(state: State, tick: int) -> dict[str, Any]:
     """Return the fields of a state that change when a run stops at `tick` of the current branch."""
     others = [each for each in state.hits.get(state.branch, ()) if each != tick]
-    return {"hits": _with(state.hits, state.branch, (*others, tick)[-MOST_HITS:])}
+    return {"hits": _with_branch(state.hits, state.branch, (*others, tick)[-MOST_HITS:])}
 
 
 def with_log(state: State, lines: tuple[LogLine, ...]) -> dict[str, Any]:
     """Return the fields of a state that change when the log of the current branch is replaced by `lines`."""
-    return {"log": _with(state.log, state.branch, lines)}
+    return {"log": _with_branch(state.log, state.branch, lines)}
 
 
 def taken_over(state: State, source: str, target: str, upto: int) -> dict[str, Any]:
     """Return the fields of a state that change when the data of `target` is replaced by that of `source` up to a tick."""
     return {
-        "hits": _with(state.hits, target, tuple(tick for tick in state.hits.get(source, ()) if tick <= upto)),
-        "log": _with(state.log, target, tuple(line for line in state.log.get(source, ()) if line.tick <= upto)),
+        "hits": _with_branch(state.hits, target, tuple(tick for tick in state.hits.get(source, ()) if tick <= upto)),
+        "log": _with_branch(state.log, target, tuple(line for line in state.log.get(source, ()) if line.tick <= upto)),
     }
 
 
@@ -51,8 +51,8 @@ def moved(state: State, old: str, new: str | None) -> dict[str, Any]:
     and, for a new name, the compared branches."""
     changes: dict[str, Any] = {}
     for name, by_branch in (("hits", state.hits), ("log", state.log)):
-        without: Mapping[str, Any] = _with(by_branch, old, ())
-        changes[name] = without if new is None else _with(without, new, by_branch.get(old, ()))
+        without: Mapping[str, Any] = _with_branch(by_branch, old, ())
+        changes[name] = without if new is None else _with_branch(without, new, by_branch.get(old, ()))
     if any(mark.branch == old for mark in state.marks.sorted):
         changes["marks"] = state.marks.with_branch(old, new)
     if state.left is not None and state.left[0] == old:
@@ -62,7 +62,7 @@ def moved(state: State, old: str, new: str | None) -> dict[str, Any]:
     return changes
 
 
-def _with(by_branch: Mapping[str, tuple[T, ...]], branch: str, items: tuple[T, ...]) -> Mapping[str, tuple[T, ...]]:
+def _with_branch(by_branch: Mapping[str, tuple[T, ...]], branch: str, items: tuple[T, ...]) -> Mapping[str, tuple[T, ...]]:
     """Replace the items of a branch; a branch without items has no entry."""
     if items == by_branch.get(branch, ()):
         return by_branch

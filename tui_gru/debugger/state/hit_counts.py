@@ -21,7 +21,7 @@ UNKNOWN = -1
 RECENT = 64
 MOST = 4  # timelines
 
-Key = tuple[str, ...]
+HitKey = tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +150,13 @@ class HitCache:
     """A cache of hit counts, by timeline and key of the stop. Only the timelines used last are kept; others are counted again."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[Timeline, dict[Key, HitCounts]] = OrderedDict()
+        self._of: OrderedDict[Timeline, dict[HitKey, HitCounts]] = OrderedDict()
 
-    def put(self, timeline: Timeline, counts: Mapping[Key, HitCounts]) -> None:
+    def put(self, timeline: Timeline, counts: Mapping[HitKey, HitCounts]) -> None:
         """Store the counts of a timeline."""
         self._of[timeline] = dict(counts)
 
-    def of(self, timeline: Timeline, key: Key) -> HitCounts:
+    def of(self, timeline: Timeline, key: HitKey) -> HitCounts:
         """Return the counts of a stop on a timeline; those of batches shared with a cached timeline are copied from it."""
         if timeline not in self._of:
             self._of[timeline] = self._taken_over(timeline)
@@ -165,7 +165,7 @@ class HitCache:
         self._of.move_to_end(timeline)
         return self._of[timeline].setdefault(key, HitCounts())
 
-    def _taken_over(self, timeline: Timeline) -> dict[Key, HitCounts]:
+    def _taken_over(self, timeline: Timeline) -> dict[HitKey, HitCounts]:
         nearest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
         batches = _in_common(nearest, timeline)
         return {key: each.shared(batches) for key, each in self._of.get(nearest, {}).items()} if batches else {}

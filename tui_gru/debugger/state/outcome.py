@@ -7,7 +7,7 @@ from typing import Literal
 
 from tui_gru.debugger.program.position import Position
 
-Cause = Literal["breakpoint", "condition", "not finite", "growth", "check"]
+StopCause = Literal["breakpoint", "condition", "not finite", "growth", "check"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StopEvent:
     """
 
     tick: int
-    cause: Cause
+    cause: StopCause
     notice: Notice | None = None
 
 

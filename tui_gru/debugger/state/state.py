@@ -14,10 +14,10 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.state.hit_counts import HitCounts, Key
+    from tui_gru.debugger.state.hit_counts import HitCounts, HitKey
     from tui_gru.engine.running.sampling import Sample
 
-Place = tuple[str, int]  # a branch, by name, and a tick
+BranchTick = tuple[str, int]  # a branch, by name, and a tick
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +40,13 @@ class State:
     samples: tuple[Sample, ...] = ()
     stops: Stops = field(default_factory=Stops)
     marks: Marks = field(default_factory=Marks)
-    left: Place | None = None
+    left: BranchTick | None = None
     last_condition: str = ""
     compared: tuple[str, ...] = ()
     hits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     log: Mapping[str, tuple[LogLine, ...]] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
-    hit_counts: Mapping[Key, HitCounts] = field(default_factory=dict)
+    hit_counts: Mapping[HitKey, HitCounts] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<state at tick {self.tick} on {self.branch} of {self.config!r}>"

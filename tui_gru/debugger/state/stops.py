@@ -70,8 +70,8 @@ class Stops:
     def with_stop(self, stop: Stop) -> Stops:
         """Add a stop, or replace the one with the same id."""
         if isinstance(stop, Breakpoint):
-            return replace(self, breakpoints=_with(self.breakpoints, stop), last_id=max(self.last_id, stop.id))
-        return replace(self, watches=_with(self.watches, stop), last_id=max(self.last_id, stop.id))
+            return replace(self, breakpoints=_with_stop(self.breakpoints, stop), last_id=max(self.last_id, stop.id))
+        return replace(self, watches=_with_stop(self.watches, stop), last_id=max(self.last_id, stop.id))
 
     def without(self, id: int) -> Stops:
         """Remove the stop with an id. Raises `TuiGruError` if there is none."""
@@ -122,7 +122,7 @@ def changed(stop: S, changes: Mapping[str, Any]) -> S:
     return replace(stop, **changes)
 
 
-def _with(stops: tuple[S, ...], stop: S) -> tuple[S, ...]:
+def _with_stop(stops: tuple[S, ...], stop: S) -> tuple[S, ...]:
     if all(each.id != stop.id for each in stops):
         return (*stops, stop)
     return tuple([stop if each.id == stop.id else each for each in stops])

@@ -31,7 +31,7 @@ LONGEST = 16  # characters of the text in the name of an automatic recording
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedSession:
     """A session in a list. `place` is the place where it was left, or the error if it cannot be read; it then has no `branches`.
 
     `size` is in bytes, `written` in seconds since 1970.
@@ -88,21 +88,21 @@ def find(name: str) -> Path:
     return newest
 
 
-def listed() -> list[Listed]:
+def listed() -> list[ListedSession]:
     """Return all sessions in the user's folders, newest first."""
     return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
 
 
-def _listed(path: Path) -> Listed:
+def _listed(path: Path) -> ListedSession:
     size = 0
     for each in (path, path.with_name(f"{path.name}-wal")):  # while the session is open, or after a crash, part of it is in the log
         with suppress(OSError):
             size += each.stat().st_size
     try:
         with session_file.glancing(path) as file:
-            return Listed(path, size, *_glance(file))
+            return ListedSession(path, size, *_glance(file))
     except TuiGruError as error:
-        return Listed(path, size, 0.0, str(error).removeprefix(f"{path} "))
+        return ListedSession(path, size, 0.0, str(error).removeprefix(f"{path} "))
 
 
 def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:

@@ -14,7 +14,8 @@ from tui_gru.debugger.state.state import State
 
 # SQLite and JSON are imported when a session is first written or read, since that takes a tenth of the start time.
 if TYPE_CHECKING:
-    from tui_gru.debugger.storage.store import FilePath, Opened, Origin, RecordedFile
+    from tui_gru.debugger.storage.store import FileIdentity, OpenedSession, RecordedFile
+    from tui_gru.engine.arguments import FilePath
 
 ATTEMPTS = 5  # to find a file that another program does not create at the same time
 IN_MEMORY = "not recorded; the session continues in memory only"
@@ -40,7 +41,7 @@ class _Pending:
         return self.due or any(now is not before for now, before in now_and_then)
 
 
-class Recorder:
+class SessionRecorder:
     """Writes the state of a session.
 
     `state` returns it, with hit counts if called with True; `warn` is called with an error message. `idle` is a lock that is held
@@ -53,13 +54,13 @@ class Recorder:
         self.idle = RLock()
         self.unrecorded = False
         self._file: RecordedFile | None = None
-        self._opened: Origin | None = None  # the file that the session was read from
+        self._opened: FileIdentity | None = None  # the file that the session was read from
         self._saved: set[str] = set()  # the files that the session was saved to
         self._pending: _Pending | None = None
         self._verb = 0  # the thread that executes a verb; 0 if none does
         self._lock = RLock()  # `kept` may be written by another thread than the verbs
 
-    def resume(self, opened: Opened, file: RecordedFile | None) -> None:
+    def resume(self, opened: OpenedSession, file: RecordedFile | None) -> None:
         """Record to the file that the session was read from; if `file` is None, do not change that file."""
         self._file = file
         if file is None:

@@ -373,7 +373,7 @@ def _let_go(session: SessionFile | None, work: Callable[[], None]) -> None:
 def _log_state(path: Path) -> LogState:
     if (other := sqlite_files.other_name(path)) is not None:
         raise SessionInUseError(f"{path} is another name (a hard link) of {other}, which is being recorded; open that one")
-    is_missing = sqlite_files.log_missing(path)
+    is_missing = sqlite_files.has_lost_log(path)
     if is_missing and sqlite_files.has_hard_links(path):
         raise UnreadableSessionError(
             f"{path} has another name (a hard link), and its newest changes are in the log beside that one; open it by that name"

@@ -72,7 +72,7 @@ def sizes(path: Path) -> tuple[int, int]:
     return path.stat().st_size, log.stat().st_size if log.exists() else 0
 
 
-def log_missing(path: Path) -> bool:
+def has_lost_log(path: Path) -> bool:
     """Return True if the database was written with a log that is missing: it was copied without the log, or the log was deleted."""
     if is_recorded(path) or not _in_wal_mode(path) or _has_entries(_beside(path, LOG)):
         return False

@@ -20,7 +20,7 @@ from tui_gru.debugger.storage.confinement import is_permitted, own_folder, permi
 from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.debugger.storage.session_errors import SessionFileError, UnwritableSessionError, has_locks, missing, no_locks, reason
 from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.engine.arguments import shown
+from tui_gru.engine.arguments import FilePath, shown
 from tui_gru.engine.errors import TuiGruError
 
 SUFFIX = ".tui-gru"
@@ -29,8 +29,7 @@ UNNAMEABLE = frozenset('<>:"|?*')
 DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))})
 LONGEST_NAME = 200  # bytes of a file name
 
-FilePath = str | os.PathLike[str]
-Origin = tuple[Path, int]  # a file, and the time at which it was written
+FileIdentity = tuple[Path, int]  # a file, and the time at which it was written
 
 
 def sessions_folder() -> Path:
@@ -60,7 +59,7 @@ def session_path(name: FilePath) -> Path:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSession:
     """A session read from a file: the time at which it was written (`written_in`), and a warning about missing data.
 
     `is_earlier` is True if it is not as it was left, since later changes are lost.
@@ -73,20 +72,20 @@ class Opened:
     is_earlier: bool = False
 
 
-def load(path: FilePath, history_memory: int | None = None) -> Opened:
+def read_session(path: FilePath, history_memory: int | None = None) -> OpenedSession:
     """Load the session in a file. Raises `SessionFileError`. The file, and the files next to it, are not changed."""
     with session_file.reading(_real(path)) as file:
         return _read(file, history_memory)
 
 
-def _read(file: SessionFile, history_memory: int | None) -> Opened:
+def _read(file: SessionFile, history_memory: int | None) -> OpenedSession:
     from tui_gru.debugger.storage.contents.state_reader import read_state  # imported late: a new recording reads nothing
 
     state, unreadable = read_state(file)
     if history_memory is not None:
         state.branches.timeline.memory.bound(history_memory)
     trouble = _log_trouble(file) + [f"the entry {name} cannot be read and is left out" for name in unreadable]
-    return Opened(file.path, state, written_in(file), "; ".join(trouble), is_earlier=file.log.damage is not None)
+    return OpenedSession(file.path, state, written_in(file), "; ".join(trouble), is_earlier=file.log.damage is not None)
 
 
 def _log_trouble(file: SessionFile) -> list[str]:
@@ -163,7 +162,7 @@ def is_own(path: Path) -> bool:
     return _real(path).parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
-def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin | None:
+def save(state: State, path: FilePath, opened: FileIdentity | None = None) -> FileIdentity | None:
     """Write a session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`.
 
     `opened` is the file that the session was read from; it is not overwritten if another program has written to it since. Returns
@@ -191,7 +190,7 @@ def _check_permitted(path: Path) -> None:
             raise UnwritableSessionError(str(error)) from None
 
 
-def _check_unchanged(path: Path, file: SessionFile | None, opened: Origin | None) -> None:
+def _check_unchanged(path: Path, file: SessionFile | None, opened: FileIdentity | None) -> None:
     """Raise `SessionFileError` if the file that a session was read from has been written to since."""
     if opened is not None and opened[0] == path and file is not None and written_in(file) != opened[1]:
         raise UnwritableSessionError(f"{path} was written to since it was opened here; save it elsewhere")
@@ -236,7 +235,7 @@ class RecordedFile:
     What has been written survives the end of the process, even a crash; a power cut can lose the last moments, but not the file.
     """
 
-    def __init__(self, path: Path, begin: Callable[[SessionFile | None], Opened]) -> None:
+    def __init__(self, path: Path, begin: Callable[[SessionFile | None], OpenedSession]) -> None:
         _check_permitted(path)
         self.path, newest = path, _newest(path)
 
@@ -254,16 +253,16 @@ class RecordedFile:
         self.close = weakref.finalize(self, self._file.end_recording, self._inode)
 
     @classmethod
-    def begin(cls, state: State, path: FilePath, opened: Origin | None = None) -> Self:
+    def begin(cls, state: State, path: FilePath, opened: FileIdentity | None = None) -> Self:
         """Start recording with the complete `state`; `opened` as in `save`.
 
         Raises `SessionFileError`. Overwrites only session files that are not open elsewhere.
         """
         at = _real(path)
 
-        def given(old: SessionFile | None) -> Opened:
+        def given(old: SessionFile | None) -> OpenedSession:
             _check_unchanged(at, old, opened)
-            return Opened(at, state, opened[1] if opened else 0, "")
+            return OpenedSession(at, state, opened[1] if opened else 0, "")
 
         return cls(at, given)
 
@@ -273,7 +272,7 @@ class RecordedFile:
         at = _real(path)
         session_file.identify(at)
 
-        def left(old: SessionFile | None) -> Opened:
+        def left(old: SessionFile | None) -> OpenedSession:
             if old is None:
                 raise missing(at)
             return _read(old, history_memory)

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from tui_gru.debugger.timeline.journal import JournalEntry
-from tui_gru.debugger.timeline.segment import Segment
+from tui_gru.debugger.timeline.segment import HistorySegment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -28,7 +28,7 @@ class Branch:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Change:
+class BranchChange:
     """A change made at `tick` of the branch `source`, with its result on the branch `target`, a new one if the change forked.
 
     `other` is the branch `target` as it was before the change, None if the change forked. After undo, `other` is `target` as it was
@@ -48,8 +48,8 @@ class Branches:
 
     named: Mapping[str, Branch]
     current: str = MAIN
-    done: tuple[Change, ...] = ()
-    undone: tuple[Change, ...] = ()
+    done: tuple[BranchChange, ...] = ()
+    undone: tuple[BranchChange, ...] = ()
 
     @classmethod
     def begin(cls, timeline: Timeline) -> Branches:
@@ -92,7 +92,7 @@ class Branches:
         """
         forks = tick < self.newest
         target = self._free_name() if forks else self.current
-        change = Change(self.current, target, tick, None if forks else self.named[target], tick)
+        change = BranchChange(self.current, target, tick, None if forks else self.named[target], tick)
         return Branches({**self.named, target: Branch(timeline, tick)}, target, (*self.done, change))
 
     def undo(self, tick: int) -> tuple[Branches, int] | None:
@@ -144,7 +144,7 @@ class Branches:
         def name(was: str) -> str:
             return new if was == old else was
 
-        def changes(were: tuple[Change, ...]) -> tuple[Change, ...]:
+        def changes(were: tuple[BranchChange, ...]) -> tuple[BranchChange, ...]:
             return tuple(replace(change, source=name(change.source), target=name(change.target)) for change in were)
 
         named = {name(each): branch for each, branch in self.named.items()}
@@ -159,7 +159,7 @@ class Branches:
         if name == self.current:
             raise TuiGruError(f"you are on {name}, so it cannot be deleted; switch to another branch first")
 
-        def others(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        def others(changes: tuple[BranchChange, ...]) -> tuple[BranchChange, ...]:
             return tuple(change for change in changes if name not in (change.source, change.target))
 
         named = {each: branch for each, branch in self.named.items() if each != name}
@@ -167,10 +167,10 @@ class Branches:
         return replace(left, done=left.undoable, undone=left.redoable)
 
     @property
-    def undoable(self) -> tuple[Change, ...]:
+    def undoable(self) -> tuple[BranchChange, ...]:
         """The applied changes that undo can revert, one after the other from the last: the branches they need exist."""
         named: dict[str, Branch] = dict(self.named)
-        kept: list[Change] = []
+        kept: list[BranchChange] = []
         for change in reversed(self.done):
             back = change.other if change.source == change.target else named.get(change.source)
             if change.target not in named or back is None or change.tick > back.newest:
@@ -183,10 +183,10 @@ class Branches:
         return tuple(reversed(kept))
 
     @property
-    def redoable(self) -> tuple[Change, ...]:
+    def redoable(self) -> tuple[BranchChange, ...]:
         """The undone changes that redo can apply, one after the other from the last."""
         named: dict[str, Branch] = dict(self.named)
-        kept: list[Change] = []
+        kept: list[BranchChange] = []
         for change in reversed(self.undone):
             if change.source in named and change.other is not None and change.left <= change.other.newest:
                 named[change.target] = change.other
@@ -205,7 +205,7 @@ class Branches:
         return f"{root}~{n}"
 
 
-Origin = tuple[int, int]  # the index of an older branch, and the tick up to which a branch equals it
+BranchOrigin = tuple[int, int]  # the index of an older branch, and the tick up to which a branch equals it
 _TICK = itemgetter(1)
 
 
@@ -229,8 +229,8 @@ class BranchTree:
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._branches: tuple[Branch, ...] = ()
-        self._lasts: list[Segment] = []
-        self._origins: list[Origin] = []
+        self._lasts: list[HistorySegment] = []
+        self._origins: list[BranchOrigin] = []
         self._forks: tuple[BranchInfo, ...] = ()
 
     def of(self, branches: Branches) -> tuple[BranchInfo, ...]:
@@ -250,17 +250,17 @@ class BranchTree:
         return self._forks
 
 
-def _fork(names: Sequence[str], i: int, origin: Origin, branch: Branch) -> BranchInfo:
+def _fork(names: Sequence[str], i: int, origin: BranchOrigin, branch: Branch) -> BranchInfo:
     source, tick = origin
     return BranchInfo(names[i], names[source] if source >= 0 else None, tick, branch.newest, _last_loss(branch))
 
 
-def _origins(lasts: Sequence[Segment]) -> list[Origin]:
+def _origins(lasts: Sequence[HistorySegment]) -> list[BranchOrigin]:
     """Return, for the last segment of each branch, the earlier branch that it shares most with; (−1, 0) if there is none."""
-    seen: dict[Segment, list[Origin]] = {}  # by segment: (branch, last shared tick), ascending in both
-    origins: list[Origin] = []
+    seen: dict[HistorySegment, list[BranchOrigin]] = {}  # by segment: (branch, last shared tick), ascending in both
+    origins: list[BranchOrigin] = []
     for i, last in enumerate(lasts):
-        segment: Segment | None = last
+        segment: HistorySegment | None = last
         until = sys.maxsize  # the tick up to which this branch follows the segment
         while segment is not None and segment not in seen:
             seen[segment] = [(i, until)]

@@ -13,7 +13,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.steps import StepIndex
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.segment import Segment
+    from tui_gru.debugger.timeline.segment import HistorySegment
 
 MOST = 4
 
@@ -26,13 +26,13 @@ class Chain:
     """
 
     program: Program
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[HistorySegment, ...] = ()
     starts: tuple[int, ...] = ()
     first_batches: tuple[int, ...] = ()
     runs: tuple[tuple[int, bool], ...] = ()
     _indices: dict[str, StepIndex] = field(default_factory=dict)
 
-    def then(self, more: Iterable[Segment]) -> Chain:
+    def then(self, more: Iterable[HistorySegment]) -> Chain:
         """Return the chain with more segments, each of which takes over from the one before it."""
         segments, starts, firsts, runs = list(self.segments), list(self.starts), list(self.first_batches), list(self.runs)
         for segment in more:
@@ -44,11 +44,11 @@ class Chain:
             _add(runs, segment, self.program)
         return Chain(self.program, tuple(segments), tuple(starts), tuple(firsts), tuple(runs))
 
-    def at(self, tick: int) -> Segment:
+    def at(self, tick: int) -> HistorySegment:
         """Return the segment in force at a tick: the last one that began at or before it."""
         return self.segments[bisect_right(self.starts, tick) - 1]
 
-    def beginning_at(self, tick: int) -> Segment | None:
+    def beginning_at(self, tick: int) -> HistorySegment | None:
         """Return the segment that begins at a tick; None if there is none."""
         i = bisect_left(self.starts, tick)
         return self.segments[i] if i < len(self.starts) and self.starts[i] == tick else None
@@ -69,7 +69,7 @@ class Chain:
         return bisect_left(range(min(len(mine), len(theirs))), True, key=lambda i: mine[i] is not theirs[i])
 
 
-def _add(runs: list[tuple[int, bool]], segment: Segment, program: Program) -> None:
+def _add(runs: list[tuple[int, bool]], segment: HistorySegment, program: Program) -> None:
     """Add which batches learn from the start of a segment on."""
     batch = max(0, -(-(segment.start - program.loss_tick) // program.ticks))
     while runs and runs[-1][0] >= batch:
@@ -84,9 +84,9 @@ class Chains:
 
     def __init__(self, program: Program) -> None:
         self._none, self._lock = Chain(program), threading.Lock()  # the screen reads losses during a run
-        self._cached: OrderedDict[Segment, Chain] = OrderedDict()
+        self._cached: OrderedDict[HistorySegment, Chain] = OrderedDict()
 
-    def of(self, last: Segment) -> Chain:
+    def of(self, last: HistorySegment) -> Chain:
         """Return the chain that ends with a segment."""
         with self._lock:
             if last not in self._cached:
@@ -94,9 +94,9 @@ class Chains:
             self._cached.move_to_end(last)
             return self._cached[last]
 
-    def _build(self, last: Segment) -> None:
-        missing: list[Segment] = []
-        segment: Segment | None = last
+    def _build(self, last: HistorySegment) -> None:
+        missing: list[HistorySegment] = []
+        segment: HistorySegment | None = last
         while segment is not None and segment not in self._cached:
             missing.append(segment)
             segment = segment.before

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import Point
@@ -16,14 +16,14 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 
 Index = tuple[int, ...]
-_PER_BATCH = (Kind.PARAMETER, Kind.KEPT, Kind.GRADIENT, Kind.STEP)
+_PER_BATCH = (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE, ValueKind.GRADIENT, ValueKind.UPDATE_VALUE)
 
 
 @lru_cache(maxsize=8)
 def changeable(program: Program) -> tuple[str, ...]:
     """Return the names whose numbers can be changed, in the order of the equations."""
-    own = program.names_of(Kind.STATE, Kind.VALUE, Kind.DELTA, *_PER_BATCH)
-    given = program.names_of(Kind.INPUT) if program.config.given is not None else ()
+    own = program.names_of(ValueKind.STATE, ValueKind.VALUE, ValueKind.VALUE_GRADIENT, *_PER_BATCH)
+    given = program.names_of(ValueKind.INPUT) if program.config.given is not None else ()
     numbers = tuple(name for name in given if not program.model.page.inputs[name].one_hot)
     return numbers + tuple(name for name in own if name in _settable_parts(program) or name not in program.parts)
 
@@ -53,7 +53,7 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
     if isinstance(node, e.Product) or not inside:
         return False
     free = all(
-        child.label or not any(program.names[n].kind is Kind.PARAMETER for n in child.names() if n in program.names)
+        child.label or not any(program.names[n].kind is ValueKind.PARAMETER for n in child.names() if n in program.names)
         for child in beside
     )
     return free and all(_rest_is_free(child, label, program) for child in inside)
@@ -67,14 +67,14 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
     """
     named = program.names[name]
     match named.kind:
-        case Kind.PARAMETER | Kind.KEPT:
+        case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
             return 0
-        case Kind.GRADIENT:
+        case ValueKind.GRADIENT:
             return program.backward_end
     offset = program.there_at(name, t)
     assert offset is not None
     first, _ = program.line_at(offset)
-    return offset - 1 if named.kind is Kind.STATE or name in first.reads else offset
+    return offset - 1 if named.kind is ValueKind.STATE or name in first.reads else offset
 
 
 def replace_number(record: BatchRecord, program: Program, name: str, t: int | None, index: Index, value: float) -> Point:
@@ -83,14 +83,14 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
     Setting the existing value changes no bit. Raises `TuiGruError` for a gradient from after the last timestep, which is always 0.
     """
     named = program.names[name]
-    if named.kind in (Kind.PARAMETER, Kind.KEPT):
+    if named.kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
         record.before = record.before.copy()
         record.before[name][index] = value
         return Point("forward")
-    if named.kind is Kind.GRADIENT:
+    if named.kind is ValueKind.GRADIENT:
         record.own_gradients[name[1:]][index] = value
         return Point("update")
-    if named.kind is Kind.STEP:
+    if named.kind is ValueKind.UPDATE_VALUE:
         target, parameter = program.update_step(name)
         record.vector(target)[parameter][index] = value
         return program.point_after(offset_of(program, name, None))

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.program.names import ValueKind, unknown_name
 from tui_gru.debugger.program.naming import brackets, no_entry
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
-from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, TextEdit, TrainingSettings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config, check_setting
-from tui_gru.engine.data.tokens import counted
+from tui_gru.engine.data.tokens import token_word
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import Point
@@ -27,7 +27,7 @@ from tui_gru.engine.running.trainer import Trainer
 from tui_gru.engine.running.weights import Array
 
 # Changes a record that the caller owns, with the trainer that computes the rest. Returns where to continue (None: at the moment).
-Change = Callable[[BatchRecord, Trainer], Point | None]
+BatchEdit = Callable[[BatchRecord, Trainer], Point | None]
 
 
 def nothing(record: BatchRecord, trainer: Trainer) -> None:
@@ -49,7 +49,7 @@ def action(edit: Edit) -> JournalEntry:
     return JournalEntry("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
 
 
-def change_of(action: JournalEntry, here: Moment, settings: Settings) -> Change:
+def change_of(action: JournalEntry, here: Moment, settings: TrainingSettings) -> BatchEdit:
     """Return the change that a journal entry makes to a record at a moment; `settings` are those before it.
 
     Raises `TuiGruError`.
@@ -59,7 +59,7 @@ def change_of(action: JournalEntry, here: Moment, settings: Settings) -> Change:
     return plan(Edit(action.name, action.index, action.value), here, settings)[1]
 
 
-def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
+def plan(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
     """Return the new settings and the change of an edit at a moment.
 
     Raises `TuiGruError` for an edit that is not possible there.
@@ -79,16 +79,16 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
         known = (*changeable(program), *settings.rule, "text")
         raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
     kind = program.names[edit.name].kind
-    if kind is Kind.INPUT:
+    if kind is ValueKind.INPUT:
         raise TuiGruError(f"{edit.name} is a given input and cannot be edited; use what_if to see the effect of another value")
-    if kind in (Kind.PARAMETER, Kind.KEPT):
+    if kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
         return settings, _weight(edit, here)
-    if edit.name in program.model.page.states or kind is Kind.STATE:
+    if edit.name in program.model.page.states or kind is ValueKind.STATE:
         return settings, _state(edit, here)
     return settings, _computed(edit, here)
 
 
-def _weight(edit: Edit, here: Moment) -> Change:
+def _weight(edit: Edit, here: Moment) -> BatchEdit:
     """Return an edit of the current value of a weight or of a state of the update rule."""
     check_index(edit, here.weights[edit.name])
     value = checked_number(edit, here.program.config)
@@ -103,7 +103,7 @@ def _weight(edit: Edit, here: Moment) -> Change:
     return change
 
 
-def _state(edit: Edit, here: Moment) -> Change:
+def _state(edit: Edit, here: Moment) -> BatchEdit:
     """Return an edit of a computed state, or of the state that a timestep reads, before anything has used it."""
     t, program, page = here.position.t, here.program, here.program.model.page
     state = program.names[edit.name].read_in or edit.name
@@ -126,7 +126,7 @@ def _state(edit: Edit, here: Moment) -> Change:
     return change
 
 
-def _computed(edit: Edit, here: Moment) -> Change:
+def _computed(edit: Edit, here: Moment) -> BatchEdit:
     """Return an edit of a value or delta of the timestep, or of a gradient: just after its line, before anything has read it."""
     program, per_batch = here.program, is_per_batch(here.program, edit.name)
     t = None if per_batch else here.position.t
@@ -134,7 +134,7 @@ def _computed(edit: Edit, here: Moment) -> Change:
     if array is None:
         raise TuiGruError(f"{edit.name} has not been computed yet; step over its line first")
     if here.position.offset != offset_of(program, edit.name, t):
-        gradient = program.names[edit.name].kind is Kind.GRADIENT
+        gradient = program.names[edit.name].kind is ValueKind.GRADIENT
         where = "at the end of the backward pass" if gradient else "just after its line"
         raise TuiGruError(f"{edit.name} can only be changed {where}, before it is used; go there first")
     check_index(edit, np.asarray(array))
@@ -146,12 +146,12 @@ def _computed(edit: Edit, here: Moment) -> Change:
     return change
 
 
-def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
+def _text(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
     config = here.program.config
     char = edit.value
     if not isinstance(char, str) or char not in frozenset(config.vocabulary):
         typed = arguments.shown(char)
-        what = counted(config.vocabulary)
+        what = token_word(config.vocabulary)
         raise TuiGruError(f"a {what} of the text must be in the vocabulary {config.shown_vocabulary}, not {typed}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
         raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {brackets(edit.index)}")
@@ -161,7 +161,7 @@ def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Chang
             if not here.begun(t):
                 trainer.load(record, here.position.batch, t)
 
-    return replace(settings, letters=Letter(edit.index[0], char, settings.letters)), change
+    return replace(settings, letters=TextEdit(edit.index[0], char, settings.letters)), change
 
 
 def check_index(edit: Edit, array: Array) -> None:

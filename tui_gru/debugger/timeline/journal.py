@@ -40,25 +40,25 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Letter:
+class TextEdit:
     """An edited character of the text at `place` (0-based), and the one edited before it."""
 
     place: int
     char: str
-    before: Letter | None
+    before: TextEdit | None
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TrainingSettings:
     """The settings of a stretch of training: `rule` has those of the update rule by name. `once` is the batch that learns although
     learning is off (an SGD step)."""
 
     learning: bool
     rule: Mapping[str, float]
     once: int | None = None
-    letters: Letter | None = None
+    letters: TextEdit | None = None
 
-    def with_rule(self, name: str, value: float) -> Settings:
+    def with_rule(self, name: str, value: float) -> TrainingSettings:
         """Return the settings with another value of one setting of the update rule."""
         return replace(self, rule={**self.rule, name: value})
 
@@ -72,13 +72,13 @@ class Trainers:
 
     def __init__(self, config: Config) -> None:
         self._first = Trainer(config, corpus_of(config))
-        self._made: OrderedDict[Letter, Trainer] = OrderedDict()
+        self._made: OrderedDict[TextEdit, Trainer] = OrderedDict()
 
     def keep_records(self, most: int) -> None:
         """Set how many records are kept for reuse."""
         self._first.pool.most = most
 
-    def of(self, letters: Letter | None) -> Trainer:
+    def of(self, letters: TextEdit | None) -> Trainer:
         """Return the trainer for the text with these characters edited."""
         if letters is None:
             return self._first
@@ -90,7 +90,7 @@ class Trainers:
             self._made.popitem(last=False)
         return self._made[letters]
 
-    def _text(self, letters: Letter | None) -> Text:
+    def _text(self, letters: TextEdit | None) -> Text:
         changed: dict[int, str] = {}
         while letters is not None:
             changed.setdefault(letters.place, letters.char)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.program.names import ValueKind, unknown_name
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
@@ -38,7 +38,7 @@ class Moment:
 
     def there(self, name: str, t: int) -> bool:
         """Return True if `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
-        if self.program.names[name].kind is Kind.DELTA and not self.learned:
+        if self.program.names[name].kind is ValueKind.VALUE_GRADIENT and not self.learned:
             return False
         tick = self.program.there_at(name, t)
         return tick is None or tick <= self.position.offset
@@ -58,19 +58,19 @@ class Moment:
         if named is None:
             raise TuiGruError(unknown_name(name, self.program.readable))
         match named.kind:
-            case Kind.COUNTER:
+            case ValueKind.COUNTER:
                 return t if name == "t" else getattr(self.position, name)
-            case Kind.SETTING:
+            case ValueKind.SETTING:
                 return self.record.settings[name]
-            case Kind.NUMBER:
+            case ValueKind.NUMBER:
                 return self._number(name)
-            case Kind.PARAMETER | Kind.KEPT:
+            case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
                 return frozen(self.weights[name])
-            case Kind.GRADIENT:
+            case ValueKind.GRADIENT:
                 return self.gradient(name[1:])
-            case Kind.STEP:
+            case ValueKind.UPDATE_VALUE:
                 return self._update_step(name)
-            case Kind.CHARACTER:
+            case ValueKind.CHARACTER:
                 return self._characters(name, t)
         if not self.there(name, t):
             return None
@@ -107,7 +107,7 @@ class Moment:
         if not self.learned:
             return frozenset()
         reached = max(self.position.offset - self.program.backward_end, 0)
-        own = self.program.names_of(Kind.PARAMETER, Kind.KEPT)
+        own = self.program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE)
         return frozenset(line.target for line in self.program.update[:reached]) & frozenset(own)
 
     @cached_property
@@ -179,7 +179,7 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
     if previous is None:
         return None
     if moment.position.number == 0:
-        own = program.names[name].kind in (Kind.PARAMETER, Kind.KEPT)
+        own = program.names[name].kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE)
         return frozen(previous.before[name]) if own else None
     end = position_of(program, moment.position.number * program.ticks)
     return Moment(program, end, previous, moment.vocabulary).value(name, last)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tui_gru.debugger.program.line_table import Line, Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.line_table import Program, ProgramLine
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.engine.numbers import same
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
@@ -41,28 +41,28 @@ def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str,
         yield from gradients
 
 
-def _computed(line: Line, program: Program) -> Iterator[str]:
+def _computed(line: ProgramLine, program: Program) -> Iterator[str]:
     """Yield the names that a line computes: its labelled parts, inner ones first, and its target. Omits gradients of parameters."""
     if line.formula is None:
         return
     for node in reversed(tuple(line.formula.walk())):
         if node.label and program.written_with[node.label] == line.target:
             yield node.label
-    if line.target in program.names and program.names[line.target].kind is not Kind.GRADIENT:
+    if line.target in program.names and program.names[line.target].kind is not ValueKind.GRADIENT:
         yield line.target
 
 
 def recorded(program: Program, record: BatchRecord, name: str, t: int | None = None) -> Array:
     """Return the value of a name in a complete record: of one timestep, (B, ·), or of the whole batch; () for a scalar."""
     match program.names[name].kind:
-        case Kind.PARAMETER | Kind.KEPT:
+        case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
             return record.after[name]
-        case Kind.GRADIENT:
+        case ValueKind.GRADIENT:
             return record.own_gradients[name[1:]]
-        case Kind.STEP:
+        case ValueKind.UPDATE_VALUE:
             target, parameter = program.update_step(name)
             return record.vector(target)[parameter]
-        case Kind.NUMBER:
+        case ValueKind.NUMBER:
             own = {"loss": record.loss, "grad_norm": record.grad_norm, "max_weight": record.max_weight}
             return np.float64(own[name] if name in own else record.numbers[name])  # type: ignore[return-value]
     array = record.array(name)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tui_gru.debugger.checkpoints.budget import Budget
 from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
-from tui_gru.debugger.checkpoints.divergence import BitForBit, BySize, Comparison, Machine, Reached, largest_difference
+from tui_gru.debugger.checkpoints.divergence import BitForBit, BySize, Machine, Reached, ReplayComparison, largest_difference
 from tui_gru.debugger.checkpoints.record_cache import (
     IN_USE,
     IN_USE_LARGE,
@@ -26,14 +26,14 @@ from tui_gru.debugger.checkpoints.record_cache import (
     RecordCache,
     size_at_hand,
 )
-from tui_gru.debugger.checkpoints.scalars import Rows, Scalars
+from tui_gru.debugger.checkpoints.scalars import ScalarRows, Scalars
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.chain import Chains
-from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
+from tui_gru.debugger.timeline.journal import JournalEntry, Trainers, TrainingSettings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.config import Config, machine_memory
-from tui_gru.engine.running.ahead import Ahead
+from tui_gru.engine.running.ahead import Prefetch
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.trainer import Trainer
@@ -67,7 +67,7 @@ class Memory:
         self.bound(limit)
         self.chains = Chains(self.program)
         self.numbers = None if config.given is None else config.given.numbers
-        self.ahead = Ahead[BatchRecord]()  # the next batch of a recording
+        self.ahead = Prefetch[BatchRecord]()  # the next batch of a recording
         self.works_ahead = config.given is not None and config.record_bytes <= machine_memory() // SHARE_AHEAD
         self.segments = 0  # the number of segments created
         self.bit_for_bit = BitForBit(config.num_batches, restored=False)
@@ -90,7 +90,7 @@ class Memory:
         self.trainers.keep_records(cached + 2 if self.large else self.records.most + in_use)
 
 
-class Segment:
+class HistorySegment:
     """The batches from the change `action` on, which was made just after tick `start`. Batches are counted through all epochs.
 
     A segment takes over from the segment `before` (None for the first one). `base` is the last segment before those that took
@@ -120,9 +120,11 @@ class Segment:
         "start",
     )  # fmt: skip
 
-    def __init__(self, memory: Memory, start: int, settings: Settings, action: JournalEntry, before: Segment | None = None) -> None:
+    def __init__(
+        self, memory: Memory, start: int, settings: TrainingSettings, action: JournalEntry, before: HistorySegment | None = None
+    ) -> None:
         self._memory, self.start, self.settings, self.action, self.before = memory, start, settings, action, before
-        self.base: Segment | None = (
+        self.base: HistorySegment | None = (
             before.base if before is not None and before.base is not None and before.start == start else before
         )
         self.first_batch = position_of(memory.program, start).number
@@ -139,14 +141,14 @@ class Segment:
         self._memory.budget.changes -= 1
 
     @classmethod
-    def begin(cls, memory: Memory, settings: Settings, weights: Weights) -> Segment:
+    def begin(cls, memory: Memory, settings: TrainingSettings, weights: Weights) -> HistorySegment:
         """Return the first segment of a run, with its initial weights."""
         segment = cls(memory, 0, settings, JournalEntry("begin"))
         segment.checkpoints.keep(0, checkpoint_of(weights, segment.trainer.initial_state()))
         segment.record(0)
         return segment
 
-    def restore(self, numbers: Iterable[Rows], checkpoints: Mapping[int, bytes], machines: Machines) -> None:
+    def restore(self, numbers: Iterable[ScalarRows], checkpoints: Mapping[int, bytes], machines: Machines) -> None:
         """Restore the scalars and checkpoints that this segment computed in an earlier process, on `machines`.
 
         On this machine, a replay begins at one of these checkpoints only after an earlier replay has passed it and found it equal.
@@ -196,7 +198,7 @@ class Segment:
     def edited(self) -> tuple[str, ...]:
         """The names of weights, values and gradients that were edited at its start tick, in the order of the edits."""
         names: list[str] = []
-        segment: Segment | None = self
+        segment: HistorySegment | None = self
         while segment is not None and segment.start == self.start:
             if segment.action.kind == "edit" and segment.action.name not in ("text", *self.settings.rule):
                 names.append(segment.action.name)
@@ -267,7 +269,7 @@ class Segment:
         """Return the first batch that is replayed on the way to `batch` if nothing is cached."""
         if self.trainer.is_given:
             return batch
-        segment: Segment = self
+        segment: HistorySegment = self
         while (checkpoint := segment.checkpoints.before(batch)) is None:
             assert segment.before is not None
             batch, segment = segment.first_batch, segment.before
@@ -275,7 +277,7 @@ class Segment:
 
     # Replay, from the nearest stored state in this segment or one before it, through all segments since
 
-    def _route(self, batch: int, margin: int) -> tuple[list[Segment], int, CachedBatch | bytes]:
+    def _route(self, batch: int, margin: int) -> tuple[list[HistorySegment], int, CachedBatch | bytes]:
         """Return the segments to replay up to `batch`, this one last, and the batch and state to begin with in the first of them.
 
         The state is a cached batch, or the checkpoint at the start of a batch, if possible `margin` batches before the goal.
@@ -311,7 +313,13 @@ class Segment:
         return self.checkpoints.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
 
     def _follow(
-        self, route: Sequence[Segment], at: int, begins: list[CachedBatch | bytes], to: int, keep: int, monitor: Monitor | None
+        self,
+        route: Sequence[HistorySegment],
+        at: int,
+        begins: list[CachedBatch | bytes],
+        to: int,
+        keep: int,
+        monitor: Monitor | None,
     ) -> tuple[int, CachedBatch]:
         """Replay from the result of `_route` to the end of batch `to`, or until `monitor` stops it. Returns the last batch.
 
@@ -339,7 +347,7 @@ class Segment:
             return at, begins[0]
         return segment._run(at, begins, to, keep, monitor)
 
-    def _taken_over(self, taking_over: Sequence[Segment], kept: CachedBatch) -> CachedBatch:
+    def _taken_over(self, taking_over: Sequence[HistorySegment], kept: CachedBatch) -> CachedBatch:
         """Return the first batch: that of the segment before, with all changes at this tick applied, and the rest computed."""
         from tui_gru.debugger.timeline.edits import change_of
 
@@ -440,7 +448,7 @@ class Segment:
             if known is not None:
                 checkpoints.add_all(known[batch + 1 :])
             return
-        comparison: Comparison = self._comparison if self.is_exact(batch) else self._memory.by_size
+        comparison: ReplayComparison = self._comparison if self.is_exact(batch) else self._memory.by_size
         comparison.numbers(batch, record, checkpoints.numbers(batch))
 
     def _compare_end(self, batch: int, record: BatchRecord) -> None:
@@ -452,7 +460,7 @@ class Segment:
         proves = self._proves(batch + 1)
         if not proves or checkpoint != checkpoint_of(record.after, state):
             by_size = self._memory.by_size
-            comparison: Comparison = self._comparison if proves else by_size
+            comparison: ReplayComparison = self._comparison if proves else by_size
             comparison.checkpoint(batch + 1, record, Reached(*self._restored(checkpoint)), Reached(record.after, state))
             if by_size.to_explain:
                 by_size.explain(self._effect_of_rounding(batch + 1, record))

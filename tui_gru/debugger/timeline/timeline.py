@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.divergence import MachineReport
-from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
+from tui_gru.debugger.checkpoints.scalars import COLUMNS, ScalarRows
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.debugger.program.steps import StepIndex
 from tui_gru.debugger.timeline.chain import Chain
 from tui_gru.debugger.timeline.changes import changeable
-from tui_gru.debugger.timeline.journal import JournalEntry, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, TrainingSettings
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
+from tui_gru.debugger.timeline.segment import HistorySegment, Memory, Monitor
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import RecordingError
@@ -34,20 +34,20 @@ class Timeline:
     """An immutable chain of segments, identified by the last one. A change at a position gives a new timeline with the same
     past."""
 
-    last: Segment
+    last: HistorySegment
     memory: Memory
 
     @classmethod
-    def begin(cls, settings: Settings, weights: Weights, memory: Memory) -> Timeline:
+    def begin(cls, settings: TrainingSettings, weights: Weights, memory: Memory) -> Timeline:
         """Create a new run, before its first line."""
-        return cls(Segment.begin(memory, settings, weights), memory)
+        return cls(HistorySegment.begin(memory, settings, weights), memory)
 
     @property
     def program(self) -> Program:
         return self.memory.program
 
     @property
-    def beginning(self) -> Segment:
+    def beginning(self) -> HistorySegment:
         """The first segment of the run, before any change."""
         segment = self.last
         while segment.before is not None:
@@ -60,10 +60,10 @@ class Timeline:
         return self.memory.chains.of(self.last)
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[HistorySegment, ...]:
         return self.chain.segments
 
-    def segment_at(self, tick: int) -> Segment:
+    def segment_at(self, tick: int) -> HistorySegment:
         """Return the segment in force at a tick: the last one that began at or before it."""
         return self.chain.at(tick)
 
@@ -183,7 +183,7 @@ class Timeline:
         begin = max(bisect_left(chain.first_batches, first), 1)  # without the first segment, which begins the run
         return chain.first_batches[begin : bisect_right(chain.first_batches, last)]
 
-    def _owner(self, batch: int) -> Segment:
+    def _owner(self, batch: int) -> HistorySegment:
         """Return the last segment in force in a batch."""
         chain = self.chain
         return chain.segments[chain.owner(batch)]
@@ -193,7 +193,7 @@ class Timeline:
         """The names that can be read as a column of many batches."""
         return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
 
-    def column(self, name: str, first: int, last: int) -> Rows:
+    def column(self, name: str, first: int, last: int) -> ScalarRows:
         """Return loss, grad_norm or max_weight of the computed batches among `first` … `last`, (n)."""
         chain, parts = self.chain, []
         i = chain.owner(max(first, 0))
@@ -231,9 +231,9 @@ class Timeline:
         here, there = self.moment(anchor.tick), anchor.timeline.moment(anchor.tick)
         return all(_same(here.value(name), there.value(name)) for name in changeable(self.program))
 
-    def changed(self, at: Position, settings: Settings, action: JournalEntry) -> Timeline:
+    def changed(self, at: Position, settings: TrainingSettings, action: JournalEntry) -> Timeline:
         """Return the timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
-        segment = Segment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
+        segment = HistorySegment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
         segment.record(segment.first_batch)
         return Timeline(segment, self.memory)
 
@@ -245,10 +245,10 @@ class Timeline:
         if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
-        names = (*changeable(self.program), *self.program.names_of(Kind.SETTING))
+        names = (*changeable(self.program), *self.program.names_of(ValueKind.SETTING))
         return frozenset(name for name in names if _differ(before.value(name), here.value(name)))
 
-    def setting(self, name: str, batches: NDArray[np.intp]) -> Rows:
+    def setting(self, name: str, batches: NDArray[np.intp]) -> ScalarRows:
         """Return a setting of the update rule at the end of each of these batches."""
         chain = self.chain
         values = np.array([segment.settings.rule[name] for segment in chain.segments])
@@ -273,7 +273,7 @@ class Anchor:
     tick: int
 
 
-class Series:
+class ScalarSeries:
     """`name` (loss, grad_norm or max_weight) of the first `count` batches, all of which are computed. Slices are arrays.
 
     Numbers are read on access, so that passing it on is free for long runs.
@@ -288,8 +288,8 @@ class Series:
     @overload
     def __getitem__(self, index: int) -> float: ...
     @overload
-    def __getitem__(self, index: slice) -> Rows: ...
-    def __getitem__(self, index: int | slice) -> float | Rows:
+    def __getitem__(self, index: slice) -> ScalarRows: ...
+    def __getitem__(self, index: int | slice) -> float | ScalarRows:
         if isinstance(index, slice):
             start, stop, step = index.indices(self._count)
             if step != 1:
@@ -301,7 +301,7 @@ class Series:
     def __iter__(self) -> Iterator[float]:
         return iter(self[:].tolist())
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Rows:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> ScalarRows:
         return self[:] if dtype is None else self[:].astype(dtype)
 
 

@@ -16,10 +16,10 @@ from tui_gru.engine.compiling.scheduling import Schedule
 from tui_gru.engine.compiling.update import CompiledUpdate
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Model, Structure, model_of
-from tui_gru.engine.running.weights import Array, Layout, Weights
+from tui_gru.engine.running.weights import Array, ParameterLayout, Weights
 from tui_gru.equations.errors import EquationError
 
-Pass = Callable[..., None]
+PassFunction = Callable[..., None]
 
 ALIGNED = 16  # entries, so that every float32 array begins at a multiple of 64 bytes
 LARGEST_IDENTITY = 512  # rows: 1 MB in float32
@@ -35,15 +35,15 @@ class Sizes(dict[str, int]):
 
 
 @dataclass(frozen=True)
-class Function:
+class CompiledPass:
     """A compiled pass: its generated code and the Python function."""
 
     code: Code
-    run: Pass
+    run: PassFunction
 
 
 @dataclass(frozen=True)
-class Block:
+class RecordLayout:
     """The places of a record's arrays in its one block of memory, `size` entries: of slots with their shapes, and of vectors.
 
     `ids` are the slots of integers, which have arrays of their own.
@@ -62,7 +62,7 @@ class Compiled:
         self.model, self.sizes, self.dtype = model, Sizes(sizes), np.dtype(dtype)
         self._check_sizes()
         self.schedule = Schedule(model.page, model.axes, model.backward, self.sizes)
-        self.layout = Layout({name: self.shape(model.axes[name]) for name in model.parameters}, model.rule.states)
+        self.layout = ParameterLayout({name: self.shape(model.axes[name]) for name in model.parameters}, model.rule.states)
         self.update = CompiledUpdate(model.rule, self.layout)
         operations = [o for phase in self.schedule.phases.values() for o in phase.operations]
         slots = dict.fromkeys(o.memory for o in (*self.schedule.named.values(), *operations))
@@ -73,7 +73,7 @@ class Compiled:
         self._space: dict[str, object] = dict(FUNCTIONS)
         T, B = self.sizes["T"], self.sizes["B"]
         self._space["ones"] = np.ones(T * B, self.dtype)
-        self.functions: dict[str, Function] = {}
+        self.functions: dict[str, CompiledPass] = {}
         self._identities: dict[int, Array] = {}
         self._compile(Emission(self.schedule, "forward", "forward"), Emission(self.schedule, "backward", "backward"))
 
@@ -109,9 +109,9 @@ class Compiled:
         exec(compile("\n\n".join(sources), f"<{self.model.page.title}>", "exec"), self._space)
         for emission in emissions:
             name = emission.code.name
-            self.functions[name] = Function(emission.code, self._space[name])  # type: ignore[arg-type]
+            self.functions[name] = CompiledPass(emission.code, self._space[name])  # type: ignore[arg-type]
 
-    def function(self, name: str) -> Function:
+    def function(self, name: str) -> CompiledPass:
         """Return a pass by name, compiled on first use: `forward` and `backward`; `forward_on` and `backward_on`, which continue
         from the middle of a batch; and `earlier`, which carries the gradient into an earlier batch."""
         if name == "earlier" and name not in self.functions:
@@ -164,7 +164,7 @@ class Compiled:
         return self.schedule.named[name] in self.zero_in_earlier
 
     @cached_property
-    def block(self) -> Block:
+    def block(self) -> RecordLayout:
         """The memory of a record."""
         floats = {slot: shape for slot, shape in self.slot_shapes.items() if slot.kind != "ids"}
         vectors = {"gradient": self.layout.count, "after": self.layout.size}
@@ -173,7 +173,7 @@ class Compiled:
         sizes = [*map(math.prod, floats.values()), *vectors.values()]
         starts = [0, *accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes)]
         places = [slice(start, start + size) for start, size in zip(starts, sizes, strict=False)]
-        return Block(
+        return RecordLayout(
             starts[-1],
             tuple((slot, shape, place) for (slot, shape), place in zip(floats.items(), places, strict=False)),
             tuple(zip(vectors, places[len(floats) :], strict=True)),

@@ -30,7 +30,7 @@ _RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones", "__debug
 
 
 @dataclass(frozen=True)
-class View:
+class ArrayView:
     """The array behind a local name of the generated code: the slot, the half of a state's slot, and the form in which it is
     viewed."""
 
@@ -46,8 +46,8 @@ class Code:
 
     name: str
     source: str = ""
-    views: dict[str, list[View]] = field(default_factory=lambda: {"R": [], "P": [], "G": []})
-    loops: dict[int, list[View]] = field(default_factory=dict)
+    views: dict[str, list[ArrayView]] = field(default_factory=lambda: {"R": [], "P": [], "G": []})
+    loops: dict[int, list[ArrayView]] = field(default_factory=dict)
 
 
 class Emission:
@@ -61,7 +61,7 @@ class Emission:
     ) -> None:
         self._zero = zero
         self.constants: dict[str, float] = {}
-        self._locals: dict[tuple[str, View, int], str] = {}
+        self._locals: dict[tuple[str, ArrayView, int], str] = {}
         self._taken: dict[str, int] = {}  # local names in use, with the number of numbered copies of each
         self.code = Code(name)
         body: list[str] = []
@@ -105,7 +105,7 @@ class Emission:
         slot = operation.memory
         source = ("G" if operation.args else "P") if slot.kind == "parameter" else "R"
         stepped = loop >= 0 and slot.whole and source == "R" and operation.timed
-        key = source, View(slot, operation.half, form), loop if stepped else -1
+        key = source, ArrayView(slot, operation.half, form), loop if stepped else -1
         if key not in self._locals:
             self._locals[key] = self._free_name(operation, source, form, stepped)
             (self.code.loops[loop] if stepped else self.code.views[source]).append(key[1])
@@ -197,7 +197,7 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
     raise ValueError(form)
 
 
-def flat_cutter(name: str, views: Sequence[View], places: Mapping[Slot, tuple[int, tuple[int, ...]]]) -> str:
+def flat_cutter(name: str, views: Sequence[ArrayView], places: Mapping[Slot, tuple[int, tuple[int, ...]]]) -> str:
     """Return the source of a function that cuts a flat vector of parameters into the views that a pass reads."""
     words = []
     for view in views:

@@ -16,7 +16,7 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Expression
-from tui_gru.equations.page import Line
+from tui_gru.equations.page import Equation
 
 LEAST_TURNED = 8  # the number of timesteps from which transposing a matrix once is faster
 _FUNCTIONS = {"tanh", "log", "exp", "sqrt"}
@@ -45,7 +45,12 @@ class Lowering:
         return leaf
 
     def lines(
-        self, phase: str, lines: Iterable[Line], loops: Mapping[str, Loop], carried: Mapping[str, str], gradients: frozenset[str]
+        self,
+        phase: str,
+        lines: Iterable[Equation],
+        loops: Mapping[str, Loop],
+        carried: Mapping[str, str],
+        gradients: frozenset[str],
     ) -> None:
         """Lower the lines of one phase.
 

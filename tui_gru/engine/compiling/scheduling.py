@@ -13,19 +13,19 @@ from functools import cached_property
 
 from tui_gru.engine.compiling.lowering import Lowering
 from tui_gru.engine.compiling.operations import ELEMENTWISE, Operation, Slot
-from tui_gru.engine.compiling.segments import Segment, components, loops_of, segments_of
+from tui_gru.engine.compiling.segments import LineGroup, components, loops_of, segments_of
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.backward import Backward
 from tui_gru.equations.names import with_word
-from tui_gru.equations.page import Line, Page
+from tui_gru.equations.page import Equation, Page
 
 
 @dataclass(frozen=True)
 class Phase:
     """One pass: its lines and segments in order, its operations in the order of execution, and the direction of each loop."""
 
-    lines: tuple[Line, ...]
-    segments: tuple[Segment, ...]
+    lines: tuple[Equation, ...]
+    segments: tuple[LineGroup, ...]
     operations: tuple[Operation, ...]
     ways: Mapping[int, int]
 

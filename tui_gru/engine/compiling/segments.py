@@ -14,16 +14,16 @@ from tui_gru.equations.axes import Axes
 from tui_gru.equations.backward import of_each_timestep
 from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Reduce
-from tui_gru.equations.page import Line
+from tui_gru.equations.page import Equation
 
 
 @dataclass(frozen=True)
-class Segment:
+class LineGroup:
     """Lines that are executed together. `way` is 1 for timesteps from first to last, −1 from last to first, 0 for lines that are
     executed once."""
 
     way: int
-    lines: tuple[Line, ...]
+    lines: tuple[Equation, ...]
 
     def timestep(self, step: int, length: int) -> int:
         """Return the timestep of a step, both 0-based, in a batch of `length` timesteps; the last one if the lines are executed
@@ -43,7 +43,7 @@ class Loop:
     way: int
 
 
-def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> dict[str, Loop]:
+def loops_of(lines: Sequence[Equation], states: Mapping[str, tuple[str, int]]) -> dict[str, Loop]:
     """Return the loop of each line on a cycle through a state.
 
     `states` maps the name by which a state is read to the line that computes it for the next timestep, and to the direction. Raises
@@ -84,7 +84,7 @@ def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> di
     return found
 
 
-def _check_sums(line: Line, loop: Loop) -> None:
+def _check_sums(line: Equation, loop: Loop) -> None:
     """Raise `EquationError` for a sum over the timesteps of a value that the loop computes timestep by timestep: each timestep
     would need the complete sum."""
     for node in line.formula.walk():
@@ -134,26 +134,28 @@ def components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     return found
 
 
-def _needed_at_all_timesteps(line: Line) -> set[str]:
+def _needed_at_all_timesteps(line: Equation) -> set[str]:
     """Return the names in the sums over the timesteps that a line contains."""
     sums = (node for node in line.formula.walk() if isinstance(node, Reduce) and node.over == "T" and not node.all_timesteps)
     return {name for node in sums for name in node.names()}
 
 
-def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[str, Axes], default: int) -> tuple[Segment, ...]:
+def segments_of(
+    lines: Sequence[Equation], loops: Mapping[str, Loop], axes: Mapping[str, Axes], default: int
+) -> tuple[LineGroup, ...]:
     """Return the lines of one phase as segments, in the order of execution.
 
     `default` is the direction of lines on no cycle. `axes` has the axes of every target; a line without T is executed once.
     """
     inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
     by_target = {line.target: line for line in lines}
-    groups = defaultdict[int, list[Line]](list)  # the lines of each loop, by its identity: loops are compared by their names
+    groups = defaultdict[int, list[Equation]](list)  # the lines of each loop, by its identity: loops are compared by their names
     for line in lines:
         if line.target in loops:
             groups[id(loops[line.target])].append(line)
     places: dict[str, tuple[int, int]] = {}
 
-    def way_of(line: Line) -> int:
+    def way_of(line: Equation) -> int:
         if line.target in loops:
             return loops[line.target].way
         if line.op == "+=":  # otherwise it reads only values of the whole batch
@@ -176,7 +178,7 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
         return places[target]
 
     order = sorted({place(line.target) for line in lines}, key=lambda at: (at[0], at[1] != default, at[1]))
-    inside_of = defaultdict[tuple[int, int], list[Line]](list)
+    inside_of = defaultdict[tuple[int, int], list[Equation]](list)
     for line in lines:
         inside_of[places[line.target]].append(line)
-    return tuple(Segment(at[1], tuple(inside_of[at])) for at in order)
+    return tuple(LineGroup(at[1], tuple(inside_of[at])) for at in order)

@@ -10,19 +10,19 @@ from functools import partial
 import numpy as np
 
 from tui_gru.engine.compiling.operations import ELEMENTWISE, OUT
-from tui_gru.engine.running.weights import Array, Layout, Weights
+from tui_gru.engine.running.weights import Array, ParameterLayout, Weights
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.compose import renamed
-from tui_gru.equations.errors import EquationError, Span
+from tui_gru.equations.errors import EquationError, SourceSpan
 from tui_gru.equations.expression import Expression, Name
-from tui_gru.equations.page import Input, Line, Page
+from tui_gru.equations.page import Equation, Input, Page
 
 WEIGHT, GRADIENT, COUNT = "W", "dW", "n"
 #: The gradients of all parameters, and the number of updates, in the lines of a program: names that a cell's W and n cannot be.
 GRADIENTS, UPDATES = "all gradients", "number of updates"
 _OF_ALL = {GRADIENT: GRADIENTS, COUNT: UPDATES}
-Keep = Callable[..., float]
+KeepNumber = Callable[..., float]
 _CALLS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "tanh": "tanh", "min": "minimum", "max": "maximum"}
 RATE = "learning_rate"
 
@@ -56,22 +56,22 @@ class UpdateRule:
         )
         self._axes = infer_axes(whole, time=False)
         self.scalars = tuple(line.target for line in self.lines if self._axes[line.target] == ())
-        self._lines_of: dict[tuple[str, ...], tuple[Line, ...]] = {}
+        self._lines_of: dict[tuple[str, ...], tuple[Equation, ...]] = {}
 
     def is_vector(self, name: str) -> bool:
         """Return True if a name of the rule has one entry per weight."""
         return self._axes.get(name) == ("P",)
 
-    def lines_of(self, parameters: Sequence[str]) -> tuple[Line, ...]:
+    def lines_of(self, parameters: Sequence[str]) -> tuple[Equation, ...]:
         """Return the lines in the order of execution: scalars once, vectors for one parameter after the other."""
         key = tuple(parameters)
         if key not in self._lines_of:
             self._lines_of[key] = self._listed(key)
         return self._lines_of[key]
 
-    def _listed(self, parameters: Sequence[str]) -> tuple[Line, ...]:
-        found: list[Line] = []
-        block: list[Line] = []
+    def _listed(self, parameters: Sequence[str]) -> tuple[Equation, ...]:
+        found: list[Equation] = []
+        block: list[Equation] = []
         for line in (*self.lines, None):
             if line is not None and self.is_vector(line.target):
                 block.append(line)
@@ -87,7 +87,7 @@ class UpdateRule:
             return name.replace(WEIGHT, parameter)
         return f"{name}_{parameter}" if self.is_vector(name) else _OF_ALL.get(name, name)
 
-    def _for_parameter(self, line: Line, parameter: str) -> Line:
+    def _for_parameter(self, line: Equation, parameter: str) -> Equation:
         def name(old: str) -> str:
             return self.name_for(old, parameter)
 
@@ -112,7 +112,7 @@ def _check(page: Page) -> None:
             _check_node(node, node.span or line.span, before)
 
 
-def _check_node(node: Expression, span: Span | None, before: Mapping[str, str]) -> None:
+def _check_node(node: Expression, span: SourceSpan | None, before: Mapping[str, str]) -> None:
     """`before` has the names of the states as a cell reads them, such as m_prev."""
     if node.label:
         raise EquationError(f"an update rule has no named parts; write {node.label} = … as a line of its own", span)
@@ -145,9 +145,9 @@ def _check_together(pages: Sequence[Page]) -> None:
             raise EquationError(f"{name} is also a name of {page.source}; choose another one here", last.places[name])
 
 
-def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
+def _chained(pages: Sequence[Page]) -> tuple[Equation, ...]:
     """Return the lines of several pages. Each later page reads the last target of the page before it as its gradient."""
-    lines: list[Line] = []
+    lines: list[Equation] = []
     gradient = GRADIENT
     for page in pages:
         source = {GRADIENT: gradient}
@@ -164,7 +164,7 @@ class CompiledUpdate:
     """Generated NumPy calls on the vectors of all weights. `vectors` has the names of the computed vectors besides W and the
     states."""
 
-    def __init__(self, rule: UpdateRule, layout: Layout) -> None:
+    def __init__(self, rule: UpdateRule, layout: ParameterLayout) -> None:
         self.rule, self.layout = rule, layout
         kept = (WEIGHT, *rule.states)
         self.vectors = tuple(line.target for line in rule.lines if rule.is_vector(line.target) and line.target not in kept)
@@ -202,7 +202,7 @@ class CompiledUpdate:
         after: Weights,
         arrays: Sequence[Array],
         settings: Mapping[str, float],
-        keep: Keep | None = None,
+        keep: KeepNumber | None = None,
     ) -> dict[str, float]:
         """Compute `after` from `before`, and return the scalars by name.
 
@@ -217,7 +217,7 @@ class CompiledUpdate:
 
     # Code
 
-    def _line(self, line: Line) -> None:
+    def _line(self, line: Equation) -> None:
         if not self.rule.is_vector(line.target):
             self._code[-1].append(f"{_local(line.target)} = {self._number(line.formula)}")
             return

@@ -78,7 +78,7 @@ def _has_blank(token: str) -> bool:
     return any(map(str.isspace, token))
 
 
-def counted(vocabulary: Text) -> str:
+def token_word(vocabulary: Text) -> str:
     """Return the word for an entry of a vocabulary, `character` or `token`."""
     return "character" if isinstance(vocabulary, str) else "token"
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from tui_gru.engine.reference.torch_formulas import COPIES, Keep, Value, evaluated, stacked
+from tui_gru.engine.reference.torch_formulas import COPIES, KeepValue, Value, evaluated, stacked
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.equations import expression as e
-from tui_gru.equations.backward import Reading, mixed, steps_of
+from tui_gru.equations.backward import NameRead, mixed, steps_of
 from tui_gru.equations.expression import Expression
 from tui_gru.equations.page import Page
 
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Ahead(NamedTuple):
+class PassedState(NamedTuple):
     """The place where a state passes to the timestep that reads it."""
 
     state: str
 
 
-Place = str | Reading | Ahead  # where a number can be added: a value, one reading of it, or a state passing to the next timestep
+ReadPlace = (
+    str | NameRead | PassedState
+)  # where a number can be added: a value, one reading of it, or a state passing to the next timestep
 
 
 class Task(NamedTuple):
@@ -59,7 +61,7 @@ class Additions(Protocol):
     def touches(self, task: Task) -> bool:
         """Return True if a number is added to the task's value, or to an operand of its formula."""
 
-    def add(self, place: Place, t: int | None, value: Value) -> Value:
+    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
         """Return the value, at one timestep or at all of them (None), plus the number added at a place."""
 
 
@@ -178,7 +180,7 @@ class Stored:
             for name, formula in self.plan.formulas.items()
         }
 
-    def keeper(self, name: str, t: int | None = None) -> Keep | None:
+    def keeper(self, name: str, t: int | None = None) -> KeepValue | None:
         """Return what corrects the parts of the formula of a name in one evaluation, at one timestep or at all of them; None where
         nothing is to be corrected."""
         if not self._is_earlier:
@@ -246,7 +248,7 @@ def tensor_of(array: NDArray) -> Tensor:  # type: ignore[type-arg]
     return torch.tensor(array, dtype=torch.float64)
 
 
-class Pass:
+class Evaluation:
     """One evaluation of a batch. Values that do not depend on an added number or a replaced weight keep their stored numbers.
 
     `borders` has those states at the start of the batch that differ from the stored ones.
@@ -258,7 +260,7 @@ class Pass:
         self._found: dict[Task, Value] = {}  # values that differ from the stored ones
         self._names: set[str] = set()
 
-    def run(self, tasks: Iterable[Task]) -> Pass:
+    def run(self, tasks: Iterable[Task]) -> Evaluation:
         """Compute tasks in order, and return the pass itself."""
         for task in tasks:
             if self._additions.touches(task) or self._reads_what_differs(task):
@@ -330,7 +332,7 @@ class Pass:
         nth: Counter[str] = Counter()
 
         def read(other: str) -> Value:
-            reading = Reading(other, name, nth[other])
+            reading = NameRead(other, name, nth[other])
             nth[other] += 1
             value = self.value(other, t)
             value = self.whole(other, t, value) if name in self._plan.mixed else self.row(other, value)
@@ -347,5 +349,5 @@ class Pass:
         state = self._plan.states[task.name]
         t = _earlier(self._page, state, task.t)
         if 0 <= t < self._plan.length:
-            return self._additions.add(Ahead(state), t, self.row(state, self.value(state, t)))
+            return self._additions.add(PassedState(state), t, self.row(state, self.value(state, t)))
         return self.row(state, self._borders.get(state) or self._stored.value(task.name, task.t))

@@ -43,10 +43,10 @@ class Value(NamedTuple):
 
 
 Read = Callable[[str], Value]
-Keep = Callable[[Expression, Value, bool], Value]  # the bool says whether it is the argument of a function
+KeepValue = Callable[[Expression, Value, bool], Value]  # the bool says whether it is the argument of a function
 
 
-def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression], keep: Keep | None = None) -> Value:
+def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression], keep: KeepValue | None = None) -> Value:
     """Return the value of a formula.
 
     `read` is called for every name in it, from left to right. `softmaxes` has the argument of each name that is a softmax; the log

@@ -13,12 +13,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.reference.torch_batch import Additions, Ahead, Pass, Place, Plan, Stored, Task, plan_of, tensor_of
+from tui_gru.engine.reference.torch_batch import (
+    Additions,
+    Evaluation,
+    PassedState,
+    Plan,
+    ReadPlace,
+    Stored,
+    Task,
+    plan_of,
+    tensor_of,
+)
 from tui_gru.engine.reference.torch_formulas import Value
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.axes import Axes
-from tui_gru.equations.backward import Reading
+from tui_gru.equations.backward import NameRead
 from tui_gru.equations.names import with_word
 
 AT_ONCE = 1 << 13  # entries of a value in all copies; more would not fit into the cache
@@ -55,7 +65,7 @@ class Slopes:
         import torch
 
         places = {name: self._place(name) for name in slopes}
-        leaves: dict[Place, Value] = {}
+        leaves: dict[ReadPlace, Value] = {}
         for name, place in places.items():
             weight = self._weights.get(place) if isinstance(place, str) else None
             start = torch.zeros(slopes[name].shape, dtype=torch.float64) if weight is None else weight.tensor.clone()
@@ -108,29 +118,29 @@ class Slopes:
                     losses[group] = self._loss(additions).tensor.expand(len(group)).numpy()
         return losses
 
-    def _place(self, name: str) -> Place:
+    def _place(self, name: str) -> ReadPlace:
         """Return the place whose gradient has this name in the backward pass."""
         if name in self._paths:
             return self._paths[name]
-        return Ahead(self._ahead[name]) if name in self._ahead else name[1:]
+        return PassedState(self._ahead[name]) if name in self._ahead else name[1:]
 
     def _loss(self, additions: Additions) -> Value:
         borders: dict[str, Value] = {}
         for stored, later in pairwise(self._chain):
-            run = Pass(stored, _OnlyWeights(additions), borders).run(self._plan.leading)
+            run = Evaluation(stored, _OnlyWeights(additions), borders).run(self._plan.leading)
             ends = {state: run.border(state) for state in self._page.states}
             borders = {
                 state: Value(end.tensor + (later.border(state, end=False).tensor - stored.border(state, end=True).tensor), end.axes)
                 for state, end in ends.items()
                 if end is not None
             }
-        run = Pass(self._chain[-1], additions, borders).run(self._plan.tasks)
+        run = Evaluation(self._chain[-1], additions, borders).run(self._plan.tasks)
         if not self._given:
             return run.value(self._page.output)
         terms = [(run.whole(name, None, run.value(name)), given) for name, given in self._given.items()]
         for state, flow in self._flows.items():
             t = 0 if self._page.states[state].backwards else self._plan.length - 1
-            end = additions.add(Ahead(state), t, run.row(state, run.value(state, t)))
+            end = additions.add(PassedState(state), t, run.row(state, run.value(state, t)))
             terms.append((run.whole(state, t, end), flow))
         totals = [(value.tensor * given).flatten(int(value.has_copies)).sum(-1) for value, given in terms]
         return Value(sum(totals[1:], totals[0]), ())
@@ -139,7 +149,7 @@ class Slopes:
 class Nudge(NamedTuple):
     """A number added, in one copy of a batch, to one entry at a place whose value has the axes `axes`."""
 
-    place: Place
+    place: ReadPlace
     entry: tuple[int, ...]
     amount: float
     axes: Axes
@@ -157,10 +167,10 @@ class Nudge(NamedTuple):
     def tasks(self, plan: Plan) -> set[Task]:
         """Return the tasks that it changes directly; none for a weight, whose readers detect the change."""
         steps = 0
-        if isinstance(self.place, Ahead):
+        if isinstance(self.place, PassedState):
             name, steps = plan.page.before(self.place.state), -1 if plan.page.states[self.place.state].backwards else 1
         else:
-            name = self.place.step if isinstance(self.place, Reading) else self.place
+            name = self.place.step if isinstance(self.place, NameRead) else self.place
         if self.timestep is not None:
             return {Task(name, self.timestep + steps), Task(name, None)}
         return {Task(name, t) for t in (None, *range(plan.length))} if name in plan.formulas else set()
@@ -171,7 +181,7 @@ class _Probes:
 
     rows = None
 
-    def __init__(self, weights: Mapping[str, Value], leaves: Mapping[Place, Value]) -> None:
+    def __init__(self, weights: Mapping[str, Value], leaves: Mapping[ReadPlace, Value]) -> None:
         self._weights, self._leaves = weights, leaves
 
     def weight(self, name: str) -> Value | None:
@@ -180,7 +190,7 @@ class _Probes:
     def touches(self, task: Task) -> bool:
         return True
 
-    def add(self, place: Place, t: int | None, value: Value) -> Value:
+    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
         if (leaf := self._leaves.get(place)) is None:
             return value
         return Value(value.tensor + (leaf if t is None else leaf.at(t)).tensor, value.axes)
@@ -194,7 +204,7 @@ class _Nudges:
     ) -> None:
         self._touched, self._count = touched, len(nudges)
         self.rows = [nudge.row or 0 for nudge in nudges] if in_a_row else None
-        self._at: dict[Place, list[tuple[int, Nudge]]] = {}
+        self._at: dict[ReadPlace, list[tuple[int, Nudge]]] = {}
         for copy, nudge in enumerate(nudges):
             self._at.setdefault(nudge.place, []).append((copy, nudge))
         self._weights = {name: self.add(name, None, weight) for name, weight in weights.items() if name in self._at}
@@ -205,7 +215,7 @@ class _Nudges:
     def touches(self, task: Task) -> bool:
         return task in self._touched
 
-    def add(self, place: Place, t: int | None, value: Value) -> Value:
+    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
         nudges_here = [(copy, nudge) for copy, nudge in self._at.get(place, ()) if t is None or nudge.timestep in (None, t)]
         if not nudges_here:
             return value
@@ -230,5 +240,5 @@ class _OnlyWeights:
     def touches(self, task: Task) -> bool:
         return False
 
-    def add(self, place: Place, t: int | None, value: Value) -> Value:
+    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
         return value

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Ahead(Generic[Item]):
+class Prefetch(Generic[Item]):
     """One item, such as the next batch, that is read or computed in a thread while the item before it is in use.
 
     The methods are called by one thread at a time.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.engine.compiling.compiled import Compiled
-from tui_gru.engine.compiling.emission import View, cut
+from tui_gru.engine.compiling.emission import ArrayView, cut
 from tui_gru.engine.compiling.operations import Slot
 from tui_gru.engine.running.weights import Array, Weights
 
@@ -225,14 +225,14 @@ class BatchRecord:
         code = self.compiled.function(name).code
         phase = self.compiled.schedule.phases["forward" if name.startswith("forward") else "backward"]
 
-        def cut_view(view: View) -> Array:
+        def cut_view(view: ArrayView) -> Array:
             owner = deltas if view.slot in written else self
             if view.slot.kind == "ids":
                 return cut(view.form, owner._ids[view.slot])
             array = owner.slot(view.slot, view.half) if view.slot.kind == "state" else owner._slots[view.slot]
             return cut(view.form, array) if view.form else array
 
-        def timesteps(view: View) -> Iterable[Array]:
+        def timesteps(view: ArrayView) -> Iterable[Array]:
             """Return the view of each timestep. Iterating over a 1-D array would give numbers instead of views."""
             array = cut_view(view)
             return array if array.ndim > 1 else (array[t, ...] for t in range(len(array)))

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tui_gru.engine.compiling.compiled import Compiled
 from tui_gru.engine.compiling.operations import ELEMENTWISE, Operation, Slot
-from tui_gru.engine.compiling.update import Keep
+from tui_gru.engine.compiling.update import KeepNumber
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 
-Settings = Mapping[str, float]  # settings of the update rule: learning_rate, beta1 …; never changed in place
+RuleSettings = Mapping[str, float]  # settings of the update rule: learning_rate, beta1 …; never changed in place
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Point:
     parts: frozenset[str] = field(default=frozenset())
 
 
-def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:
+def compute(record: BatchRecord, settings: RuleSettings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:
     """Compute a batch whose inputs, first states and `before` are set.
 
     A model without a loss also needs the gradients from outside to be set: those of its outputs (`dh_given`, named after
@@ -61,13 +61,15 @@ def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earl
     _finish(record, settings, learn)
 
 
-def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:
+def compute_from(
+    record: BatchRecord, at: Point, settings: RuleSettings | None, *, learn: bool, earlier: Earlier = NO_EARLIER
+) -> None:
     """Compute the rest of a batch from `at`, with the weights in `before`. Everything before `at` is unchanged.
 
     The passes run completely, with the same calls on the same shapes, so that they give the same bits; every value from before `at`
     is then restored.
     """
-    keep: Keep | None = None
+    keep: KeepNumber | None = None
     if at.phase == "forward":
         _go_on(record, at)
         if learn:
@@ -100,7 +102,7 @@ def _backward(record: BatchRecord, earlier: Earlier) -> None:
     _run_into_earlier(record, earlier)
 
 
-def _finish(record: BatchRecord, settings: Settings | None, learn: bool, keep: Keep | None = None) -> None:
+def _finish(record: BatchRecord, settings: RuleSettings | None, learn: bool, keep: KeepNumber | None = None) -> None:
     """Compute the update and the scalars of the batch."""
     record.learned, record.settings, record.own_results = learn, settings or {}, None
     if record.loss_array is not None:
@@ -221,7 +223,7 @@ def _executed(record: BatchRecord, at: Point, slot: Slot) -> int:
     return at.step + (line < at.done or slot.name in at.parts)
 
 
-def _executed_updates(record: BatchRecord, done: int) -> Keep:
+def _executed_updates(record: BatchRecord, done: int) -> KeepNumber:
     """Return a callback that restores the result of each executed line of the update rule, for the parameters it was executed
     for."""
     compiled = record.compiled

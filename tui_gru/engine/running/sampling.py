@@ -17,7 +17,7 @@ from tui_gru.engine import arguments
 from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.config import SAMPLERS as SAMPLERS
 from tui_gru.engine.config import Config
-from tui_gru.engine.data.tokens import Text, counted, cut, index_of, separator
+from tui_gru.engine.data.tokens import Text, cut, index_of, separator, token_word
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
 from tui_gru.engine.running.batch import BatchRecord
@@ -157,7 +157,9 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
         )
     known = frozenset(config.vocabulary)
     if not (tokens := cut(arguments.text("the primer", primer, option="primer"), config.vocabulary, "primer")):
-        raise TuiGruError(f"the primer is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="primer")
+        raise TuiGruError(
+            f"the primer is empty; give at least one {token_word(config.vocabulary)} of the vocabulary", option="primer"
+        )
     for i, char in enumerate(tokens):
         if char not in known:
             raise TuiGruError(

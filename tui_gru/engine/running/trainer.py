@@ -13,7 +13,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord, RecordPool
-from tui_gru.engine.running.computing import NO_EARLIER, Earlier, Point, Settings, compute, compute_from
+from tui_gru.engine.running.computing import NO_EARLIER, Earlier, Point, RuleSettings, compute, compute_from
 from tui_gru.engine.running.initial import initial_weights
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
 from tui_gru.engine.running.weights import Array, Weights
@@ -65,7 +65,7 @@ class Trainer:
         state: Array,
         *,
         learn: bool,
-        settings: Settings,
+        settings: RuleSettings,
         earlier: Sequence[BatchRecord] = (),
     ) -> None:
         """Compute batch `batch` (of the epoch) into `record`.

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.floating]
+Float64Array = NDArray[np.float64]
 COUNT_BYTES = 8  # size of the number of updates in `tobytes`
 
 
-class Layout:
+class ParameterLayout:
     """The places of the parameters in a flat vector, (start, shape), followed by the states of the update rule (m, then v).
 
     `count` is the number of weights (P); a vector with the states of an update rule has `size` = P · (1 + states) entries.
@@ -51,7 +52,7 @@ class Weights:
     `parameters`, and each state of the update rule. Weights in a record are never changed; change a `copy`.
     """
 
-    def __init__(self, layout: Layout, flat: Array, updates: int = 0) -> None:
+    def __init__(self, layout: ParameterLayout, flat: Array, updates: int = 0) -> None:
         self.layout, self.flat, self.updates = layout, flat, updates
         self.vectors = tuple(flat[i * layout.count : (i + 1) * layout.count] for i in range(1 + len(layout.states)))
         self.parameters = self.vectors[0]
@@ -59,7 +60,7 @@ class Weights:
         self.cut_views = 0  # the number of those views
 
     @classmethod
-    def zeros(cls, layout: Layout, dtype: str) -> Weights:
+    def zeros(cls, layout: ParameterLayout, dtype: str) -> Weights:
         """Return zero weights of a layout."""
         return cls(layout, np.zeros(layout.size, dtype))
 
@@ -85,7 +86,7 @@ class Weights:
         return b"".join((self.updates.to_bytes(COUNT_BYTES, "little"), self.flat.data, more))
 
     @classmethod
-    def from_bytes(cls, layout: Layout, data: bytes, dtype: DTypeLike) -> tuple[Weights, Array]:
+    def from_bytes(cls, layout: ParameterLayout, data: bytes, dtype: DTypeLike) -> tuple[Weights, Array]:
         """Return read-only weights from the bytes of `tobytes`, and the numbers after them."""
         numbers = np.frombuffer(data, dtype, offset=COUNT_BYTES)
         return cls(layout, numbers[: layout.size], int.from_bytes(data[:COUNT_BYTES], "little")), numbers[layout.size :]

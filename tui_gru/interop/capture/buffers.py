@@ -10,17 +10,17 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 #: (shape, dtype) -> an uninitialised array
-Take: TypeAlias = Callable[[Sequence[int], DTypeLike], Array]
+Take: TypeAlias = Callable[[Sequence[int], DTypeLike], AnyArray]
 
 _UNHELD = 2  # reference count of a buffer that only the pool holds: its list, and the argument of getrefcount
 _PAGE = 4096
 _SMALL = 1 << 16  # bytes; reusing smaller arrays saves no time
 
 
-def fresh(shape: Sequence[int], dtype: DTypeLike) -> Array:
+def fresh(shape: Sequence[int], dtype: DTypeLike) -> AnyArray:
     """Return a new array."""
     return np.empty(tuple(shape), dtype)
 
@@ -29,9 +29,9 @@ class Buffers:
     """A `Take` that reuses its arrays. Reference counts show whether a caller still holds an array."""
 
     def __init__(self) -> None:
-        self._buffers: dict[int, list[Array]] = {}  # by size; within a size, least recently used first
+        self._buffers: dict[int, list[AnyArray]] = {}  # by size; within a size, least recently used first
 
-    def __call__(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike) -> AnyArray:
         dtype = np.dtype(dtype)
         count = math.prod(shape)
         if count * dtype.itemsize < _SMALL:

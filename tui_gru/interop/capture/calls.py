@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 
 class Note(StrEnum):
@@ -96,9 +96,9 @@ class WeightSet:
     """
 
     module: GRUModule
-    values: Mapping[str, Array]
+    values: Mapping[str, AnyArray]
     parameters: Mapping[str, str] = field(default_factory=dict)
-    gradients: Mapping[str, Array] = field(default_factory=dict)
+    gradients: Mapping[str, AnyArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +106,10 @@ class HeadCall:
     """The linear layer that read the whole output of a call: logits (T, B, V), their gradient, weight (V, D·H) and bias (V)."""
 
     name: str
-    logits: Array
-    dlogits: Array | None
-    weight: Array
-    bias: Array | None
+    logits: AnyArray
+    dlogits: AnyArray | None
+    weight: AnyArray
+    bias: AnyArray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,15 +124,15 @@ class GRUCall:
 
     module: GRUModule
     number: int  # index of the call in the step, in the order of the forward passes
-    x: Array
-    h0: Array
-    out: Array
-    hn: Array
+    x: AnyArray
+    h0: AnyArray
+    out: AnyArray
+    hn: AnyArray
     weights: WeightSet
-    dout: Array | None = None
-    dhn: Array | None = None
-    lengths: Array | None = None
-    masks: tuple[Array, ...] = ()
+    dout: AnyArray | None = None
+    dhn: AnyArray | None = None
+    lengths: AnyArray | None = None
+    masks: tuple[AnyArray, ...] = ()
     head: HeadCall | None = None
     dtype: str = "float32"
     autocast: str = ""  # the type that torch.autocast computed in
@@ -167,8 +167,8 @@ class CapturedStep:
 
     number: int
     calls: tuple[GRUCall, ...]
-    gradients: Mapping[str, Array] = field(default_factory=dict)
-    before: Mapping[str, Array] = field(default_factory=dict)
+    gradients: Mapping[str, AnyArray] = field(default_factory=dict)
+    before: Mapping[str, AnyArray] = field(default_factory=dict)
     loss: float | None = None
     updated: bool = False
     settings: Mapping[str, float] = field(default_factory=dict)

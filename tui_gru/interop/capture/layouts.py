@@ -11,14 +11,14 @@ import numpy as np
 
 from tui_gru.interop.capture.buffers import Take
 from tui_gru.interop.capture.calls import GRUModule
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn.utils.rnn import PackedSequence
 
 
-def to_array(tensor: Tensor, take: Take) -> Array:
+def to_array(tensor: Tensor, take: Take) -> AnyArray:
     """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
     exactly."""
     import torch
@@ -34,9 +34,9 @@ class Padded:
     """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
 
     turned: str = ""  # "", "batch first", "no batch"
-    lengths: Array | None = None
+    lengths: AnyArray | None = None
 
-    def array(self, tensor: Tensor, take: Take) -> Array:
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
         """Return the numbers (T, B, ·)."""
         if self.turned == "batch first":
             tensor = tensor.transpose(0, 1)
@@ -44,7 +44,7 @@ class Padded:
             tensor = tensor.unsqueeze(1)
         return to_array(tensor, take)
 
-    def state(self, tensor: Tensor, take: Take) -> Array:
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
         """Return a state (layers · directions, B, H)."""
         return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
 
@@ -55,11 +55,11 @@ class OneTimestep(Padded):
 
     no_batch: bool = False
 
-    def array(self, tensor: Tensor, take: Take) -> Array:
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
         """Return the numbers (1, B, ·)."""
         return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
 
-    def state(self, tensor: Tensor, take: Take) -> Array:
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
         """Return the state (1, B, H), which a cell outputs."""
         return self.array(tensor, take)
 
@@ -68,22 +68,22 @@ class OneTimestep(Padded):
 class Packed:
     """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
 
-    batch_sizes: Array  # batch sizes (T)
-    order: Array  # (B): the script's row at each place
+    batch_sizes: AnyArray  # batch sizes (T)
+    order: AnyArray  # (B): the script's row at each place
 
     @cached_property
-    def lengths(self) -> Array:
+    def lengths(self) -> AnyArray:
         """The row lengths (B), in the script's order of rows."""
         lengths = np.empty(len(self.order), np.int64)
         lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
         return lengths
 
     @cached_property
-    def _places(self) -> tuple[Array, Array]:
+    def _places(self) -> tuple[AnyArray, AnyArray]:
         t = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
         return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
 
-    def array(self, tensor: Tensor, take: Take) -> Array:
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
         """Return the numbers (T, B, ·) of packed data, 0 after the end of a row."""
         data = to_array(tensor, take)
         array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
@@ -91,7 +91,7 @@ class Packed:
         array[self._places] = data
         return array
 
-    def state(self, tensor: Tensor, take: Take) -> Array:
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
         """Return a state (layers · directions, B, H), which is already in the script's order of rows."""
         return to_array(tensor, take)
 

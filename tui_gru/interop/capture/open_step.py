@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tui_gru.interop.capture.calls import CapturedStep, Note
 from tui_gru.interop.capture.pending import PendingCall
 from tui_gru.interop.capture.weights import UsedWeights
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -22,7 +22,7 @@ MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of c
 
 
 @dataclass(eq=False)
-class Entry:
+class OpenCall:
     """An entry for a call. Until the call receives a gradient, only the script's graph holds it; if the graph is freed, the call
     cannot receive one.
 
@@ -49,11 +49,11 @@ class OpenStep:
     number: int
     wanted: bool
     latest: deque[PendingCall]
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[OpenCall] = field(default_factory=list)
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
-    gradients: dict[str, Array] = field(default_factory=dict)
-    before: dict[str, Array] = field(default_factory=dict)
+    gradients: dict[str, AnyArray] = field(default_factory=dict)
+    before: dict[str, AnyArray] = field(default_factory=dict)
     passes: set[int] = field(default_factory=set)
     updated: bool = False
     not_kept: int = 0  # the number of calls whose entries were removed
@@ -62,14 +62,14 @@ class OpenStep:
     notes: dict[Note, None] = field(default_factory=dict)
     token: int = field(default_factory=itertools.count(1).__next__)
 
-    def place(self, part: Module, *, again: bool) -> Entry | None:
+    def place(self, part: Module, *, again: bool) -> OpenCall | None:
         """Return the entry for a call: a new one, or with `again` (a call in a backward pass) that of its first call, which is None
         if the first call had a graph."""
         if again:
             return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
         if len(self.entries) >= MOST_ENTRIES:
             self._forget_dead()
-        self.entries.append(Entry(part))
+        self.entries.append(OpenCall(part))
         return self.entries[-1]
 
     def _forget_dead(self) -> None:
@@ -79,7 +79,7 @@ class OpenStep:
         self.not_kept += len(older) - len(alive)
         self.entries = alive + self.entries
 
-    def take(self, entry: Entry, call: PendingCall) -> None:
+    def take(self, entry: OpenCall, call: PendingCall) -> None:
         """Store the call of an entry."""
         entry.waiting, call.step = weakref.ref(call), self.token
         self.latest.append(call)

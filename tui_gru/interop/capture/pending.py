@@ -15,7 +15,7 @@ from tui_gru.interop.capture.buffers import Take
 from tui_gru.interop.capture.calls import GRUCall, GRUModule, HeadCall, Note
 from tui_gru.interop.capture.layouts import Packed, Padded, Seen, to_array
 from tui_gru.interop.capture.weights import UsedWeights
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,10 +27,10 @@ class PendingHead:
     """The call of the head on the output of a call."""
 
     name: str
-    logits: Array
-    weight: Array
-    bias: Array | None
-    dlogits: Array | None = None
+    logits: AnyArray
+    weight: AnyArray
+    bias: AnyArray | None
+    dlogits: AnyArray | None = None
 
 
 @dataclass(eq=False)
@@ -40,16 +40,16 @@ class PendingCall:
     part: Module
     module: GRUModule
     layout: Padded | Packed
-    x: Array
-    h0: Array
-    out: Array
-    hn: Array
+    x: AnyArray
+    h0: AnyArray
+    out: AnyArray
+    hn: AnyArray
     weights: UsedWeights
     shape: tuple[int, ...]  # the shape of the output in the script
     facts: dict[str, Any]
-    masks: tuple[Array, ...] = ()
-    dout: Array | None = None
-    dhn: Array | None = None
+    masks: tuple[AnyArray, ...] = ()
+    dout: AnyArray | None = None
+    dhn: AnyArray | None = None
     head: PendingHead | None = None
     passes: set[int] = field(default_factory=set)
     notes: dict[Note, None] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class PendingCall:
     def take_head(self, name: str, part: Linear, logits: Tensor, take: Take) -> None:
         """Store the call of the head on the output."""
 
-        def array(tensor: Tensor) -> Array:
+        def array(tensor: Tensor) -> AnyArray:
             return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
 
         def add_gradient(gradient: Tensor) -> None:
@@ -179,7 +179,7 @@ def draws_on_cpu(part: Module) -> bool:
     return next(part.parameters()).device.type == "cpu"
 
 
-def redrawn_masks(state: Tensor, module: GRUModule, output: Tensor, layout: Padded | Packed, take: Take) -> tuple[Array, ...]:
+def redrawn_masks(state: Tensor, module: GRUModule, output: Tensor, layout: Padded | Packed, take: Take) -> tuple[AnyArray, ...]:
     """Return the mask of the output of each layer but the last, (T, B, directions · H): 0, or 1 / (1 − p).
 
     `state` is the state of the CPU's generator before the call. The masks have the shape and type of `output`, the output of the

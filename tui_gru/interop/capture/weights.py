@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.interop.capture.buffers import Take
 from tui_gru.interop.capture.calls import GRUModule, WeightSet
 from tui_gru.interop.capture.layouts import to_array
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,7 @@ class UsedWeights:
         self._seen = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
         self._values = {name: to_array(tensor, take) for name, tensor in zip(module.weight_names, tensors, strict=True)}
         self._parameters: dict[str, str] = {}
-        self._gradients: dict[str, Array] = {}
+        self._gradients: dict[str, AnyArray] = {}
         self._handles = []
         self.frozen: WeightSet | None = None
         for name, tensor in zip(module.weight_names, tensors, strict=True):
@@ -142,7 +142,7 @@ class Parameters:
     def forget_given(self) -> None:
         self._given = {}
 
-    def gradients(self, names: Sequence[str], take: Take) -> dict[str, Array]:
+    def gradients(self, names: Sequence[str], take: Take) -> dict[str, AnyArray]:
         """Return copies of every p.grad that exists and is not 0, by name."""
         found = {}
         for name in names:
@@ -151,7 +151,7 @@ class Parameters:
                 found[name] = to_array(gradient, take)
         return found
 
-    def all_gradients(self, take: Take) -> dict[str, Array]:
+    def all_gradients(self, take: Take) -> dict[str, AnyArray]:
         """Return copies of every p.grad that exists, by name."""
         names = [*self._named, *self._given]
         return {name: to_array(gradient, take) for name in names if (gradient := self._gradient(name)) is not None}
@@ -163,7 +163,7 @@ class Parameters:
             return False
         return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
 
-    def scaled(self, gradients: Mapping[str, Array]) -> bool:
+    def scaled(self, gradients: Mapping[str, AnyArray]) -> bool:
         """Return True if p.grad is now a multiple of the earlier copy, with one factor other than 1 and 0."""
         for name, before in gradients.items():
             gradient = self._gradient(name)

@@ -20,7 +20,7 @@ import numpy as np
 
 from tui_gru.interop.containers.zip_archive import HARMLESS_SIZE, MOST_RATIO, Member
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.tensors import FLOATS, Array, byte_size, checked_shape, not_float
+from tui_gru.interop.tensors import FLOATS, AnyArray, byte_size, checked_shape, not_float
 
 MOST_OBJECTS, MOST_DEPTH = 200_000, 100
 IDLE = 10  # seconds without a request after which the process ends
@@ -176,7 +176,7 @@ def _texts(path: str, group: Any) -> Iterator[tuple[str, str, str]]:
                 yield path, name, text
 
 
-def _numbers(source: Source, path: str) -> Array:
+def _numbers(source: Source, path: str) -> AnyArray:
     """Return the numbers of a dataset as float32, or float64 if they are. Raises `ModelFileError`."""
     with _opened(source) as file:
         dataset = file[path]

@@ -19,7 +19,7 @@ import numpy as np
 
 from tui_gru.interop.containers.zip_archive import Member
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.tensors import FLOATS, Array, Tensor, byte_size, checked_shape, not_float
+from tui_gru.interop.tensors import FLOATS, AnyArray, Tensor, byte_size, checked_shape, not_float
 
 SECONDS = 10  # of the processor, for the structure of a file or an array; more for many bytes
 PATIENCE = 3  # times as long by the clock, since the machine may be busy
@@ -30,7 +30,7 @@ CODE = "import sys; sys.path[:] = {path!r}; from tui_gru.interop.containers.hdf5
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
 
 #: A file by its path, or a member of a zip archive.
-Source = Path | Member
+HDF5Source = Path | Member
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Tree:
     texts: dict[tuple[str, str], str]
 
 
-def read_tree(source: Source) -> Tree:
+def read_tree(source: HDF5Source) -> Tree:
     """Read the groups and datasets of a file. Raises `ModelFileError`, also if h5py is not installed."""
     if find_spec("h5py") is None:
         raise ModelFileError("it is an HDF5 file, and reading those needs h5py: pip install 'tui-gru[keras]'")
@@ -50,11 +50,11 @@ def read_tree(source: Source) -> Tree:
     return Tree(tensors, {(path, name): text for path, name, text in answer["texts"]})
 
 
-def _tensor(source: Source, path: str, shape: tuple[int, ...], dtype: str) -> Tensor:
-    return Tensor(shape, dtype, partial(_numbers, source, path, shape, dtype))
+def _tensor(source: HDF5Source, path: str, shape: tuple[int, ...], dtype: str) -> Tensor:
+    return Tensor(shape, dtype, partial(_numbers_in, source, path, shape, dtype))
 
 
-def _numbers(source: Source, path: str, shape: tuple[int, ...], dtype: str) -> Array:
+def _numbers_in(source: HDF5Source, path: str, shape: tuple[int, ...], dtype: str) -> AnyArray:
     if dtype not in FLOATS:
         raise ModelFileError(not_float(dtype))
     answer, data = READER.ask(source, path, byte_size(shape, dtype))
@@ -71,7 +71,7 @@ class _Reader:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner, self._is_late = 0, False
 
-    def ask(self, source: Source, dataset: str | None = None, expected: int = 0) -> tuple[dict[str, Any], bytes]:
+    def ask(self, source: HDF5Source, dataset: str | None = None, expected: int = 0) -> tuple[dict[str, Any], bytes]:
         """Return the structure of a file, or a dataset with its bytes, of which `expected` are expected. Raises
         `ModelFileError`."""
         path, member = (source, None) if isinstance(source, Path) else (source.path, astuple(source)[1:])

@@ -10,7 +10,7 @@ import numpy as np
 
 from tui_gru.interop.containers.protobuf import Message
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.tensors import ITEM_SIZE, Array, Tensor, byte_size, checked_shape, decode
+from tui_gru.interop.tensors import ITEM_SIZE, AnyArray, Tensor, byte_size, checked_shape, decode
 
 #: The types by their numbers in ONNX, from 0.
 DTYPES = (
@@ -38,7 +38,7 @@ def onnx_tensor(message: Message, path: Path) -> Tensor:
     else:
         source, offset = path, _inside(message, dtype, size)
 
-    def read() -> Array:
+    def read() -> AnyArray:
         with source.open("rb") as file:
             file.seek(offset)
             data = file.read(size)
@@ -49,7 +49,7 @@ def onnx_tensor(message: Message, path: Path) -> Tensor:
     return Tensor(shape, dtype, read)
 
 
-def integers(message: Message) -> Array | None:
+def integers(message: Message) -> AnyArray | None:
     """Return the numbers of an int32 or int64 tensor in the message, as int64; None for another type or a tensor in another
     file."""
     shape, number = checked_shape(message.signed(DIMS)), (message.numbers(DATA_TYPE) or [0])[-1]

@@ -15,7 +15,7 @@ HEAD_SIZE = 512
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedFile:
     """The path of a regular file, its size in bytes and its first bytes."""
 
     path: Path
@@ -28,7 +28,7 @@ class Opened:
         return members(self.path) if self.head.startswith(b"PK\x03\x04") else {}
 
 
-def open_file(path: Path, head_size: int = HEAD_SIZE) -> Opened:
+def open_file(path: Path, head_size: int = HEAD_SIZE) -> OpenedFile:
     """Read the size and the first `head_size` bytes of a file. Raises `ModelFileError` if there is no file to read."""
     try:
         mode = path.stat().st_mode
@@ -43,4 +43,4 @@ def open_file(path: Path, head_size: int = HEAD_SIZE) -> Opened:
         raise ModelFileError(f"it is {'a folder' if S_ISDIR(mode) else 'no file'}; name the file that holds the weights")
     if not head:
         raise ModelFileError("it is empty; get the file again")
-    return Opened(path, size, head)
+    return OpenedFile(path, size, head)

@@ -23,7 +23,7 @@ class DamagedPickleError(ModelFileError):
 
 
 @dataclass(frozen=True)
-class Named:
+class PickledName:
     """A class or function that the pickle names, as "module.name"."""
 
     name: str
@@ -46,7 +46,7 @@ PLAIN_KEYS = (str, int, float, bool, bytes, type(None))
 DAMAGE = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, error)
 
 
-class Machine:
+class PickleReader:
     """Reads one pickle. `persistent` returns the value of a persistent id."""
 
     def __init__(self, data: bytes, builders: Builders, persistent: Callable[[Any], Any]) -> None:
@@ -118,7 +118,7 @@ class Machine:
 
     def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        name = function.name if isinstance(function, Named) else type(function).__name__
+        name = function.name if isinstance(function, PickledName) else type(function).__name__
         build = self.builders.get(name)
         self.stack.append(build(*arguments) if build else Unknown(name, list(arguments)))
 
@@ -128,7 +128,7 @@ class Machine:
             self.stack[-1].parts.append(state)
 
 
-Operation: TypeAlias = Callable[[Machine], Any]
+Operation: TypeAlias = Callable[[PickleReader], Any]
 
 
 def _constant(value: Any) -> Operation:
@@ -168,7 +168,7 @@ def _get(layout: str) -> Operation:
 
 
 def _tuple(count: int) -> Operation:
-    def make(m: Machine) -> None:
+    def make(m: PickleReader) -> None:
         items = tuple(m.stack[-count:])
         if len(items) < count:
             raise DamagedPickleError
@@ -177,29 +177,29 @@ def _tuple(count: int) -> Operation:
     return make
 
 
-def _integer(m: Machine) -> None:
+def _integer(m: PickleReader) -> None:
     line = m.line()
     m.stack.append({"00": False, "01": True}.get(line) if line in ("00", "01") else int(line.removesuffix("L")))
 
 
-def _dict(m: Machine) -> None:
+def _dict(m: PickleReader) -> None:
     items = m.since_mark()
     m.stack.append({})
     m.set_items(items)
 
 
-def _stack_global(m: Machine) -> None:
+def _stack_global(m: PickleReader) -> None:
     name, module = m.stack.pop(), m.stack.pop()
-    m.stack.append(Named(f"{module}.{name}"))
+    m.stack.append(PickledName(f"{module}.{name}"))
 
 
-def _call_with_keywords(m: Machine) -> None:
+def _call_with_keywords(m: PickleReader) -> None:
     keywords = m.stack.pop()
     m.call()
     m.add_state(keywords)
 
 
-def _old_instance(m: Machine) -> None:
+def _old_instance(m: PickleReader) -> None:
     of, *parts = m.since_mark()
     m.stack.append(Unknown(of.name, parts))
 
@@ -210,7 +210,7 @@ NAMED_OPERATIONS: dict[str, Operation] = {
     "\x95 FRAME": lambda m: m.take(8),
     "( MARK": _constant(MARK),
     "0 POP": lambda m: m.stack.pop(),
-    "1 POP_MARK": Machine.since_mark,
+    "1 POP_MARK": PickleReader.since_mark,
     "2 DUP": lambda m: m.stack.append(m.stack[-1]),
     "N NONE": _constant(None),
     "\x88 NEWTRUE": _constant(True),
@@ -251,10 +251,10 @@ NAMED_OPERATIONS: dict[str, Operation] = {
     "d DICT": _dict,
     "s SETITEM": lambda m: m.set_items([m.stack.pop(-2), m.stack.pop()]),
     "u SETITEMS": lambda m: m.set_items(m.since_mark()),
-    "c GLOBAL": lambda m: m.stack.append(Named(f"{m.line()}.{m.line()}")),
+    "c GLOBAL": lambda m: m.stack.append(PickledName(f"{m.line()}.{m.line()}")),
     "\x93 STACK_GLOBAL": _stack_global,
-    "R REDUCE": Machine.call,
-    "\x81 NEWOBJ": Machine.call,  # class.__new__(class, *arguments)
+    "R REDUCE": PickleReader.call,
+    "\x81 NEWOBJ": PickleReader.call,  # class.__new__(class, *arguments)
     "\x92 NEWOBJ_EX": _call_with_keywords,
     "i INST": lambda m: m.stack.append(Unknown(f"{m.line()}.{m.line()}", m.since_mark())),
     "o OBJ": _old_instance,

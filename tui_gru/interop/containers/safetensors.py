@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.containers.opened import OpenedFile
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.tensors import Array, Tensor, byte_size, checked_shape, decode
+from tui_gru.interop.tensors import AnyArray, Tensor, byte_size, checked_shape, decode
 
 MOST_HEADER = 1 << 25
 DTYPES = {
@@ -32,17 +32,17 @@ DTYPES = {
 DAMAGED = "its header is damaged; get the file again"
 
 
-def fits(file: Opened) -> bool:
+def is_safetensors(file: OpenedFile) -> bool:
     return len(file.head) > 8 and file.head[8:9] == b"{" and _header_length(file) <= file.size - 8
 
 
-def _header_length(file: Opened) -> int:
+def _header_length(file: OpenedFile) -> int:
     return int(struct.unpack("<Q", file.head[:8])[0])
 
 
-def header_text(file: Opened) -> bytes:
+def header_text(file: OpenedFile) -> bytes:
     """Return the JSON text of the header. Raises `ModelFileError`."""
-    if not fits(file):
+    if not is_safetensors(file):
         raise ModelFileError("it is not a safetensors file, or it is cut off; get it again")
     length = _header_length(file)
     if length > MOST_HEADER:
@@ -54,7 +54,7 @@ def header_text(file: Opened) -> bytes:
         return opened.read(length)
 
 
-def header(file: Opened) -> dict[str, Any]:
+def safetensors_header(file: OpenedFile) -> dict[str, Any]:
     """Return the parsed header, unchecked. Raises `ModelFileError`."""
     try:
         found = json.loads(header_text(file), object_pairs_hook=_unique)
@@ -65,10 +65,12 @@ def header(file: Opened) -> dict[str, Any]:
     return found
 
 
-def tensors(file: Opened, entries: dict[str, Any] | None = None, checksums: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+def safetensors_tensors(
+    file: OpenedFile, entries: dict[str, Any] | None = None, checksums: Mapping[str, int] | None = None
+) -> dict[str, Tensor]:
     """Return the tensors by name. `entries` is the header if it has been read already; `checksums` are of their bytes (CRC-32).
     Raises `ModelFileError`."""
-    entries = header(file) if entries is None else entries
+    entries = safetensors_header(file) if entries is None else entries
     start = 8 + _header_length(file)
     found, spans = {}, []
     for name, entry in entries.items():
@@ -94,11 +96,11 @@ def _tensor(path: Path, name: str, entry: Any, start: int, checksum: int | None)
     except (TypeError, KeyError, ValueError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
     dtype = DTYPES.get(kind, kind)  # an unknown type is refused when the tensor is read
-    fits = type(begin) is type(end) is int and 0 <= begin <= end
-    if not fits or (kind in DTYPES and end - begin != byte_size(shape, dtype)):
+    is_safetensors = type(begin) is type(end) is int and 0 <= begin <= end
+    if not is_safetensors or (kind in DTYPES and end - begin != byte_size(shape, dtype)):
         raise ModelFileError(f"the size of {printable(name)} in it does not fit its shape; get the file again")
 
-    def read() -> Array:
+    def read() -> AnyArray:
         with path.open("rb") as opened:
             opened.seek(start + begin)
             data = opened.read(end - begin)

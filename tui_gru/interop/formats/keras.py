@@ -7,20 +7,20 @@ import json
 from typing import Any
 
 from tui_gru.interop.containers.hdf5_process import read_tree
-from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.containers.opened import OpenedFile
 from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.found import Findings, Format
+from tui_gru.interop.found import FileFormat, Findings
 from tui_gru.interop.matching.keras_layers import keras_grus
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 MOST_JSON = 1 << 24
 
 
-def _is_archive(file: Opened) -> bool:
+def _is_archive(file: OpenedFile) -> bool:
     return {CONFIG, METADATA} <= set(file.members)
 
 
-def _find_in_archive(file: Opened, order: str | None) -> Findings:
+def _find_in_archive(file: OpenedFile, order: str | None) -> Findings:
     """Find the GRUs in the archive. Raises `ModelFileError`."""
     if WEIGHTS not in file.members:
         raise ModelFileError(f"it has no {WEIGHTS}; save it with model.save, in one file")
@@ -30,7 +30,7 @@ def _find_in_archive(file: Opened, order: str | None) -> Findings:
     return keras_grus(tree, _json(file, CONFIG), version if isinstance(version, str) else "3", ARCHIVE.name, file.path)
 
 
-def _json(file: Opened, name: str) -> Any:
+def _json(file: OpenedFile, name: str) -> Any:
     member = file.members[name]
     if member.size > MOST_JSON:
         raise ModelFileError(f"its {name} has {member.size} bytes, more than {MOST_JSON}; it is not read")
@@ -45,11 +45,11 @@ def _parsed(text: str | bytes, name: str) -> Any:
         raise ModelFileError(f"its {name} is damaged; get the file again") from None
 
 
-def _is_hdf5(file: Opened) -> bool:
+def _is_hdf5(file: OpenedFile) -> bool:
     return file.head.startswith(b"\x89HDF\r\n\x1a\n")
 
 
-def _find_in_hdf5(file: Opened, order: str | None) -> Findings:
+def _find_in_hdf5(file: OpenedFile, order: str | None) -> Findings:
     """Find the GRUs in the file. Raises `ModelFileError`."""
     tree = read_tree(file.path)
     config = tree.texts.get(("", "model_config"))
@@ -57,5 +57,5 @@ def _find_in_hdf5(file: Opened, order: str | None) -> Findings:
     return keras_grus(tree, _parsed(config, "model_config") if config else None, version, HDF5.name, file.path)
 
 
-ARCHIVE = Format("Keras 3 archive", _is_archive, _find_in_archive)
-HDF5 = Format("Keras HDF5", _is_hdf5, _find_in_hdf5)
+ARCHIVE = FileFormat("Keras 3 archive", _is_archive, _find_in_archive)
+HDF5 = FileFormat("Keras HDF5", _is_hdf5, _find_in_hdf5)

@@ -9,15 +9,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.containers.opened import OpenedFile
 from tui_gru.interop.containers.zip_archive import Member
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.found import Findings, Format
+from tui_gru.interop.found import FileFormat, Findings
 from tui_gru.interop.matching.named_arrays import find_by_name
-from tui_gru.interop.tensors import ITEM_SIZE, Array, ByteOrder, Tensor, byte_size, checked_shape, decode
+from tui_gru.interop.tensors import ITEM_SIZE, AnyArray, ByteOrder, Tensor, byte_size, checked_shape, decode
 
 NAME = "npz"
-MOST_HEADER = 1 << 14
+MOST_NPY_HEADER = 1 << 14
 #: The errors of NumPy's parser of headers. It parses Python literals of any kind.
 UNREADABLE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, SyntaxError, OverflowError, RecursionError, MemoryError),
@@ -26,22 +26,22 @@ UNREADABLE = (
 SUFFIX = ".npy"
 
 
-def fits(file: Opened) -> bool:
+def is_npz(file: OpenedFile) -> bool:
     return any(name.endswith(SUFFIX) for name in file.members)
 
 
-def tensors(file: Opened) -> dict[str, Tensor]:
+def npz_tensors(file: OpenedFile) -> dict[str, Tensor]:
     """Return the arrays by name. Raises `ModelFileError`."""
     arrays = {name.removesuffix(SUFFIX): member for name, member in file.members.items() if name.endswith(SUFFIX)}
-    return {name: _tensor(member) for name, member in arrays.items()}
+    return {name: _npy_tensor(member) for name, member in arrays.items()}
 
 
-def _tensor(member: Member) -> Tensor:
-    head = io.BytesIO(member.read_span(0, min(member.size, MOST_HEADER)))
+def _npy_tensor(member: Member) -> Tensor:
+    head = io.BytesIO(member.read_span(0, min(member.size, MOST_NPY_HEADER)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            shape, column_major, dtype = header(head)
+            shape, column_major, dtype = npy_header(head)
     except UNREADABLE:
         raise ModelFileError(f"{printable(member.name)} in it is not a NumPy array, or is damaged; get the file again") from None
     start, shape = head.tell(), checked_shape(shape)
@@ -50,14 +50,14 @@ def _tensor(member: Member) -> Tensor:
         raise ModelFileError(f"the size of {printable(member.name)} in it does not fit its shape; get the file again")
     order: ByteOrder = ">" if dtype.byteorder == ">" else "<"
 
-    def read() -> Array:
+    def read() -> AnyArray:
         data = memoryview(member.read())[start:]
         return decode(data, kind, shape[::-1], order).T if column_major else decode(data, kind, shape, order)
 
     return Tensor(shape, kind, read)
 
 
-def header(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def npy_header(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read the header of an array as numpy.save writes it. Returns the shape, True for column-major order, and the type. Raises one
     of `UNREADABLE`."""
     version = np.lib.format.read_magic(head)
@@ -66,8 +66,8 @@ def header(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_2_0(head)
 
 
-def find(file: Opened, order: str | None) -> Findings:
-    return find_by_name(tensors(file), NAME, file.path, order)
+def find(file: OpenedFile, order: str | None) -> Findings:
+    return find_by_name(npz_tensors(file), NAME, file.path, order)
 
 
-FORMAT = Format(NAME, fits, find)
+FORMAT = FileFormat(NAME, is_npz, find)

@@ -12,12 +12,12 @@ import numpy as np
 
 from tui_gru.interop.blocks import Blocks
 from tui_gru.interop.containers.onnx_tensors import TENSOR_NAME, integers, onnx_tensor
-from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.containers.opened import OpenedFile
 from tui_gru.interop.containers.protobuf import Message, whole_file
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.found import Convention, Findings, Format, FoundGRU
+from tui_gru.interop.found import Convention, FileFormat, Findings, FoundGRU
 from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, check_floats, stack
-from tui_gru.interop.tensors import FLOATS, Array, Tensor
+from tui_gru.interop.tensors import FLOATS, AnyArray, Tensor
 
 NAME = "ONNX"
 IR_VERSION, GRAPH = 1, 7  # fields of a model
@@ -32,7 +32,7 @@ DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, 
 HARD_SIGMOID = (0.2, 0.5)
 
 
-def fits(file: Opened) -> bool:
+def is_onnx(file: OpenedFile) -> bool:
     """Return True if the first fields are those of a model, with the version before the graph. ONNX has no magic number. The graph
     may be cut off."""
     head, at, seen = file.head, 0, set()
@@ -96,7 +96,7 @@ class Attributes:
         return message.floats(NUMBERS) + message.floats(FLOAT) if message else []
 
 
-def find(file: Opened, order: str | None) -> Findings:
+def find(file: OpenedFile, order: str | None) -> Findings:
     """Find the GRU nodes, each as a GRU of one layer. Raises `ModelFileError`."""
     model = whole_file(file.path)
     graphs = model.messages(GRAPH)
@@ -233,8 +233,8 @@ def _h0(name: str, scope: Scope, shape: tuple[int, int], batch_first: bool) -> T
 
 def _lengths(name: str, scope: Scope) -> Tensor | None:
     """Return constant sequence_lens, (B) whole numbers."""
-    values: Array | None = integers(scope.constants[name]) if name in scope.constants else None
+    values: AnyArray | None = integers(scope.constants[name]) if name in scope.constants else None
     return None if values is None else Tensor(values.shape, "int64", lambda: values)
 
 
-FORMAT = Format(NAME, fits, find)
+FORMAT = FileFormat(NAME, is_onnx, find)

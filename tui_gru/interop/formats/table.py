@@ -9,28 +9,28 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tui_gru.interop.containers import safetensors
-from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.containers.opened import OpenedFile
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.formats import keras, npz, onnx, torch_checkpoint
 from tui_gru.interop.formats.torch_checkpoint import SAVE_STATE_DICT
-from tui_gru.interop.found import Findings, Format
+from tui_gru.interop.found import FileFormat, Findings
 from tui_gru.interop.matching.named_arrays import find_by_name
 
 TORCH_BEFORE_1_6 = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
-def _refused(name: str, fits: Callable[[Opened], bool], cure: str) -> Format:
-    def find(file: Opened, order: str | None) -> NoReturn:
+def _refused(name: str, fits: Callable[[OpenedFile], bool], cure: str) -> FileFormat:
+    def find(file: OpenedFile, order: str | None) -> NoReturn:
         raise ModelFileError(f"it is {name}, which is not supported; {cure}")
 
-    return Format(name, fits, find)
+    return FileFormat(name, fits, find)
 
 
-def _starts(*starts: bytes, at: int = 0) -> Callable[[Opened], bool]:
+def _starts(*starts: bytes, at: int = 0) -> Callable[[OpenedFile], bool]:
     return lambda file: file.head[at:].startswith(starts)
 
 
-def _has_member(ending: str) -> Callable[[Opened], bool]:
+def _has_member(ending: str) -> Callable[[OpenedFile], bool]:
     return lambda file: any(name.endswith(ending) for name in file.members)
 
 
@@ -65,14 +65,14 @@ REFUSED = (
 )
 
 
-def _find_in_safetensors(file: Opened, order: str | None) -> Findings:
-    return find_by_name(safetensors.tensors(file), SAFETENSORS.name, file.path, order)
+def _find_in_safetensors(file: OpenedFile, order: str | None) -> Findings:
+    return find_by_name(safetensors.safetensors_tensors(file), SAFETENSORS.name, file.path, order)
 
 
-SAFETENSORS = Format("safetensors", safetensors.fits, _find_in_safetensors)
+SAFETENSORS = FileFormat("safetensors", safetensors.is_safetensors, _find_in_safetensors)
 
 #: ONNX comes last because its files have no magic number.
-FORMATS: tuple[Format, ...] = (
+FORMATS: tuple[FileFormat, ...] = (
     torch_checkpoint.FORMAT,
     keras.ARCHIVE,
     npz.FORMAT,

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.interop.containers.opened import Opened
-from tui_gru.interop.containers.pickled_values import Builders, Machine, Named, Unknown
+from tui_gru.interop.containers.opened import OpenedFile
+from tui_gru.interop.containers.pickled_values import Builders, PickledName, PickleReader, Unknown
 from tui_gru.interop.containers.zip_archive import Member
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.found import Findings, Format
+from tui_gru.interop.found import FileFormat, Findings
 from tui_gru.interop.matching.named_arrays import find_by_name
-from tui_gru.interop.tensors import ITEM_SIZE, Array, ByteOrder, Tensor, checked_shape, decode
+from tui_gru.interop.tensors import ITEM_SIZE, AnyArray, ByteOrder, Tensor, checked_shape, decode
 
 NAME = "torch checkpoint"
 PICKLE = "data.pkl"
@@ -49,7 +49,7 @@ SAVE_STATE_DICT = "in the program that made it, write torch.save(model.state_dic
 TOO_MUCH = f"it has more entries than a model can have; {SAVE_STATE_DICT}"
 
 
-def fits(file: Opened) -> bool:
+def is_torch_checkpoint(file: OpenedFile) -> bool:
     return any(name.split("/")[1:] == [PICKLE] for name in file.members)
 
 
@@ -61,7 +61,7 @@ class Storage:
     dtype: str
 
 
-def tensors(file: Opened) -> tuple[dict[str, Tensor], list[str]]:
+def tensors(file: OpenedFile) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors by name, and a line for each object with tensors that cannot be opened. Raises `ModelFileError`."""
     pickle = next(member for name, member in file.members.items() if name.split("/")[1:] == [PICKLE])
     folder = pickle.name.removesuffix(PICKLE)
@@ -73,13 +73,13 @@ def tensors(file: Opened) -> tuple[dict[str, Tensor], list[str]]:
         raise ModelFileError(f"its {PICKLE} has {pickle.size} bytes, more than {MOST_PICKLE}; {SAVE_STATE_DICT}")
     byteorder = file.members.get(f"{folder}byteorder")
     order: ByteOrder = ">" if byteorder and byteorder.size < 16 and byteorder.read() == b"big" else "<"
-    machine = Machine(pickle.read(), _builders(order), partial(_storage, file, folder))
+    machine = PickleReader(pickle.read(), _builders(order), partial(_storage, file, folder))
     return _named(machine.value())
 
 
-def _storage(file: Opened, folder: str, reference: Any) -> Storage:
+def _storage(file: OpenedFile, folder: str, reference: Any) -> Storage:
     _, kind, key, *_ = reference
-    name = kind.name.rpartition(".")[2] if isinstance(kind, Named) else ""
+    name = kind.name.rpartition(".")[2] if isinstance(kind, PickledName) else ""
     member = file.members.get(f"{folder}data/{key}")
     if member is None:
         raise ModelFileError(f"data/{printable(key, 40)} is not in it; get the file again")
@@ -109,7 +109,7 @@ def _strided(member: Member, dtype: str, order: ByteOrder, offset: Any, size: An
     if (last + 1) * item > member.size or math.prod(shape) > last + 1 - first:
         raise ModelFileError(f"a tensor reaches beyond {printable(member.name)}; get the file again")
 
-    def read() -> Array:
+    def read() -> AnyArray:
         count = last + 1 - first
         whole = count * item == member.size
         data = member.read() if whole else member.read_span(first * item, count * item)
@@ -205,11 +205,11 @@ def _inside(item: Any) -> Iterable[tuple[Any, Any]]:
     return enumerate(item.parts if isinstance(item, Unknown) else item)
 
 
-def find(file: Opened, order: str | None) -> Findings:
+def find(file: OpenedFile, order: str | None) -> Findings:
     """Find the GRUs in the checkpoint. Raises `ModelFileError`."""
     named, refused = tensors(file)
     findings = find_by_name(named, NAME, file.path, order)
     return replace(findings, refused=(*findings.refused, *refused))
 
 
-FORMAT = Format(NAME, fits, find)
+FORMAT = FileFormat(NAME, is_torch_checkpoint, find)

@@ -11,7 +11,7 @@ import numpy as np
 from tui_gru.interop.blocks import Blocks
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import BlockSource, Convention, FoundGRU
-from tui_gru.interop.tensors import FLOATS, Array, Tensor, not_float
+from tui_gru.interop.tensors import FLOATS, AnyArray, Tensor, not_float
 
 KINDS = {1: "a plain RNN", 2: "a unit of two gates", 4: "an LSTM"}
 
@@ -71,7 +71,7 @@ def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_h
     return CellArrays(input_size, hidden, biases, W.dtype, read)
 
 
-def _blocks(matrix: Array, by_rows: bool) -> Array:
+def _blocks(matrix: AnyArray, by_rows: bool) -> AnyArray:
     """Convert (3H, K) or (K, 3H) to (3, K, H)."""
     if by_rows:
         return matrix.reshape(3, -1, matrix.shape[1]).transpose(0, 2, 1)
@@ -95,10 +95,10 @@ def apart_cell(W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | No
             _refuse_fit(tensor, U[0])
     check_floats([*W, *U, *biases])
 
-    def matrices(tensors: Sequence[Tensor]) -> Array:
+    def matrices(tensors: Sequence[Tensor]) -> AnyArray:
         return np.stack([tensor.read() if x_on_the_left else tensor.read().T for tensor in tensors])
 
-    def vectors(tensors: Sequence[Tensor | None]) -> Array:
+    def vectors(tensors: Sequence[Tensor | None]) -> AnyArray:
         return np.stack([np.zeros(hidden, np.float32) if tensor is None else tensor.read().reshape(hidden) for tensor in tensors])
 
     count = sum(tensor is not None for tensor in b_h)

@@ -31,7 +31,7 @@ class Stacked:
 
 
 @dataclass(frozen=True)
-class Apart:
+class SeparateGates:
     """Names for gates in separate matrices: of W, U, b and b_h, each for the gates z, r and n in this order."""
 
     label: str
@@ -67,7 +67,7 @@ def _gates(pattern: str, z: str, r: str, n: str) -> tuple[str, str, str]:
 
 LASAGNE = ("updategate", "resetgate", "hidden_update")
 APART = (
-    Apart(
+    SeparateGates(
         "flax linen's GRUCell",
         _gates("i{}/kernel", *"zrn"),
         _gates("h{}/kernel", *"zrn"),
@@ -75,7 +75,7 @@ APART = (
         _gates("h{}/bias", *"zrn"),
         Convention("zrn", "after"),
     ),
-    Apart(
+    SeparateGates(
         "Lasagne's GRULayer",
         _gates("W_in_to_{}", *LASAGNE),
         _gates("W_hid_to_{}", *LASAGNE),
@@ -83,7 +83,7 @@ APART = (
         ("", "", ""),
         Convention("zrn", "after", "takes"),
     ),
-    Apart(
+    SeparateGates(
         "gates in matrices of their own",
         _gates("W{}", *"zrh"),
         _gates("U{}", *"zrh"),
@@ -92,7 +92,7 @@ APART = (
         Convention("zrn", ""),
         guess="the names do not say what z means",
     ),
-    Apart(
+    SeparateGates(
         "gates in matrices of their own",
         _gates("W_{}", *"zrh"),
         _gates("U_{}", *"zrh"),

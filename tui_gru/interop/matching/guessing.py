@@ -34,14 +34,14 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
             W, U = pairs[0]
             name = printable(prefix) or "gru"
             try:
-                found.append(_gru(name, group, pairs, order))
+                found.append(_guessed_gru(name, group, pairs, order))
             except NotAGRUError as error:
                 both = f"{printable(W)} {group[W].shape} and {printable(U)} {group[U].shape}"
                 refused.append(f"{name}: {both} {error}")
     return Findings(tuple(found), tuple(refused))
 
 
-def _gru(name: str, group: dict[str, Tensor], pairs: Sequence[tuple[str, str]], order: str | None) -> FoundGRU:
+def _guessed_gru(name: str, group: dict[str, Tensor], pairs: Sequence[tuple[str, str]], order: str | None) -> FoundGRU:
     """Return the GRU of the only pair of matrices in a group. Raises `NotAGRUError` with what there is to say about the pair."""
     if len(pairs) > 1:
         raise NotAGRUError(PAIRED)
@@ -51,7 +51,7 @@ def _gru(name: str, group: dict[str, Tensor], pairs: Sequence[tuple[str, str]], 
             "give the order: rzn as in torch, zrn as in Keras and ONNX"
         )
     try:
-        cell = _cell(group, *pairs[0], order)
+        cell = _guessed_cell(group, *pairs[0], order)
     except NotAGRUError as error:
         raise NotAGRUError(f"are a GRU's, but {error}") from None
     reset = "after" if cell.biases == "two" or order == "rzn" else "before"
@@ -106,7 +106,7 @@ def _biases(group: dict[str, Tensor], W: str, U: str) -> list[str]:
     return biases_of(max(group[U].shape), (name for name in group if name not in (W, U)), group)
 
 
-def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays:
+def _guessed_cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays:
     """Return the cell of W and U with the biases of the group. Raises `NotAGRUError` if one is missing that does not fit them."""
     biases = _biases(group, W, U)
     if len(biases) > 2:

@@ -19,7 +19,7 @@ from tui_gru.interop.containers.hdf5_process import Tree
 from tui_gru.interop.errors import printable
 from tui_gru.interop.found import Convention, Findings, FoundGRU
 from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stack, stacked_cell
-from tui_gru.interop.tensors import Array, Tensor
+from tui_gru.interop.tensors import AnyArray, Tensor
 
 ORDER = "zrn"
 KERNELS = ("kernel", "recurrent_kernel", "bias")
@@ -29,7 +29,7 @@ GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
 
 
 @dataclass(frozen=True)
-class Place:
+class CellPath:
     """The place of a cell: its path in the file, its names from the outermost layer to the cell itself, and its arrays."""
 
     path: tuple[str, ...]
@@ -56,7 +56,7 @@ def keras_grus(tree: Tree, config: Any, version: str, format_name: str, path: Pa
 
     `config` is the model's configuration or None; `version` is the version of Keras, or "".
     """
-    layers: dict[tuple[str, ...], list[Place]] = {}
+    layers: dict[tuple[str, ...], list[CellPath]] = {}
     for place in (*_places_3(tree), *_legacy_places(tree)):
         layers.setdefault(place.layer, []).append(place)
     configs = Configs(config, version)
@@ -70,7 +70,7 @@ def keras_grus(tree: Tree, config: Any, version: str, format_name: str, path: Pa
     return Findings(tuple(found), tuple(refused))
 
 
-def _places_3(tree: Tree) -> Iterator[Place]:
+def _places_3(tree: Tree) -> Iterator[CellPath]:
     for name in tree.tensors:
         if not name.endswith("/vars/0"):
             continue
@@ -81,10 +81,10 @@ def _places_3(tree: Tree) -> Iterator[Place]:
         recurrent = any(part == "cell" for part in path) or re.search("gru|lstm|rnn", names[-1])
         if recurrent and arrays[1] and not arrays[3] and len(arrays[0].shape if arrays[0] else ()) == 2:
             skipped = 1 if path[0] in ("layers", "_layer_checkpoint_dependencies") else 0
-            yield Place(path, names[skipped:], tuple(array for array in arrays if array))
+            yield CellPath(path, names[skipped:], tuple(array for array in arrays if array))
 
 
-def _legacy_places(tree: Tree) -> Iterator[Place]:
+def _legacy_places(tree: Tree) -> Iterator[CellPath]:
     for name in tree.tensors:
         group, _, leaf = name.rpartition("/")
         if leaf.removesuffix(":0") != "recurrent_kernel" or name.startswith("optimizer_weights/"):
@@ -93,10 +93,10 @@ def _legacy_places(tree: Tree) -> Iterator[Place]:
         arrays = [tree.tensors.get(f"{group}/{kernel}{suffix}") for kernel in KERNELS]
         path = tuple(part for part in group.split("/") if part != "model_weights")
         if arrays[0]:
-            yield Place(path, path, tuple(array for array in arrays if array))
+            yield CellPath(path, path, tuple(array for array in arrays if array))
 
 
-def _name(place: Place) -> str:
+def _name(place: CellPath) -> str:
     """Return the name of the layer; for one of several cells stacked in a layer, also the name of the cell."""
     outer = place.names[: len(place.names) - (len(place.path) - len(place.layer))] or place.names
     if "cells" in place.path or any(part.startswith("stacked_rnn_cells") for part in place.path):
@@ -116,11 +116,11 @@ class Configs:
         self._order = {name: i for i, name in enumerate(self._named)}
         self._inside: dict[str, list[dict[str, Any]]] = {}
 
-    def rank(self, place: Place) -> int:
+    def rank(self, place: CellPath) -> int:
         """Return the position of the layer in the model."""
         return next((self._order[name] for name in place.names if name in self._order), len(self._order))
 
-    def of(self, place: Place) -> dict[str, Any] | None:
+    def of(self, place: CellPath) -> dict[str, Any] | None:
         """Return the entry of the GRU at `place`: that of the innermost layer whose name is in the configuration; the name of the
         cell itself is tried last."""
         *outer, own = place.names
@@ -160,7 +160,7 @@ def _settings(entry: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _gru(name: str, places: list[Place], configs: Configs) -> FoundGRU:
+def _gru(name: str, places: list[CellPath], configs: Configs) -> FoundGRU:
     cells, readings = {}, []
     for place in places:
         cell = _cell(place)
@@ -177,7 +177,7 @@ def _gru(name: str, places: list[Place], configs: Configs) -> FoundGRU:
     return stack(name, cells, convention, evidence, warning, batch_first=True)
 
 
-def _cell(place: Place) -> CellArrays:
+def _cell(place: CellPath) -> CellArrays:
     kernel, recurrent, *bias = place.arrays
     cell = stacked_cell(kernel, recurrent, bias[0] if bias else None, None, None, ORDER)
     if bias and bias[0].shape == (6 * cell.hidden_size,):
@@ -188,7 +188,7 @@ def _cell(place: Place) -> CellArrays:
 def _from_cudnn(blocks: Blocks) -> Blocks:
     """Convert the layout of CuDNNGRU, which stores each kernel (I, H) with the numbers in the order of (H, I), and U transposed."""
     _, size, hidden = blocks.W.shape
-    W: Array = np.stack([gate.reshape(hidden, size).T for gate in blocks.W])
+    W: AnyArray = np.stack([gate.reshape(hidden, size).T for gate in blocks.W])
     return replace(blocks, W=W, U=blocks.U.transpose(0, 2, 1))
 
 

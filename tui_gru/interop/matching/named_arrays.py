@@ -10,7 +10,7 @@ from pathlib import Path
 from tui_gru.interop.errors import printable
 from tui_gru.interop.found import Convention, Findings, FoundGRU
 from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, apart_cell, stack, stacked_cell
-from tui_gru.interop.matching.families import APART, STACKED, Apart, Stacked
+from tui_gru.interop.matching.families import APART, STACKED, SeparateGates, Stacked
 from tui_gru.interop.matching.guessing import biases_of, guessed
 from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
 from tui_gru.interop.tensors import Tensor, Tensors
@@ -25,7 +25,7 @@ LAYER = r"_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?"
 class Group:
     """The arrays of one GRU: for each layer and direction, the names of the arrays by role."""
 
-    family: Stacked | Apart
+    family: Stacked | SeparateGates
     prefix: str
     cells: dict[tuple[int, bool], dict[str, str]] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
             claimed |= group.names
             name = printable(group.prefix) or "gru"
             try:
-                gru = _gru(group, tensors, name)
+                gru = _named_gru(group, tensors, name)
                 if not other_names:
                     _check_pairs(group)
             except NotAGRUError as error:
@@ -68,7 +68,7 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
     return Findings(tuple(found), tuple(refused))
 
 
-def _groups(family: Stacked | Apart, tensors: Tensors, claimed: set[str]) -> Iterator[Group]:
+def _groups(family: Stacked | SeparateGates, tensors: Tensors, claimed: set[str]) -> Iterator[Group]:
     roles = _roles(family)
     spelled = "|".join(re.escape(name).replace("/", "[./]") for name in roles)
     layered = isinstance(family, Stacked) and family.layered
@@ -91,7 +91,7 @@ def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
     Return what to add to the evidence, and a warning if there are too many to tell which are the biases.
     """
     roles, *more = group.cells.values()
-    if more or isinstance(group.family, Apart) or set(roles) != {"W", "U"} or len(tensors[roles["U"]].shape) != 2:
+    if more or isinstance(group.family, SeparateGates) or set(roles) != {"W", "U"} or len(tensors[roles["U"]].shape) != 2:
         return "", ""
     start = group.prefix and roles["W"][: len(group.prefix) + 1]
     beside = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
@@ -105,7 +105,7 @@ def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
 def _check_pairs(group: Group) -> None:
     """Raise `NotAGRUError` for one bias of a pair. The other would be read as zeros, which gives other states than the model."""
     family = group.family
-    if isinstance(family, Apart) or not family.pairs:
+    if isinstance(family, SeparateGates) or not family.pairs:
         return
     for roles in group.cells.values():
         if ("b" in roles) != ("h" in roles):
@@ -115,7 +115,7 @@ def _check_pairs(group: Group) -> None:
             raise NotAGRUError(f"it has {name} without {other}; save both, with zeros for one that is not used")
 
 
-def _roles(family: Stacked | Apart) -> dict[str, str]:
+def _roles(family: Stacked | SeparateGates) -> dict[str, str]:
     """Return the role of each name of a family: W U b h n for stacked gates, Wz … hn for separate gates."""
     if isinstance(family, Stacked):
         named = {family.W: "W", family.U: "U", family.b: "b", family.b_h: "h", family.b_hn: "n"}
@@ -125,9 +125,9 @@ def _roles(family: Stacked | Apart) -> dict[str, str]:
     return {name: role for name, role in named.items() if name}
 
 
-def _gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
+def _named_gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
     family = group.family
-    cells = {key: _cell(family, cell, tensors) for key, cell in group.cells.items()}
+    cells = {key: _named_cell(family, cell, tensors) for key, cell in group.cells.items()}
     for spelled, role in _roles(family).items():
         if len({role in names for names in group.cells.values()}) > 1:
             raise NotAGRUError(f"{spelled} of one layer or direction is missing; save all of them")
@@ -140,11 +140,11 @@ def _gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
     return stack(name, cells, convention, evidence, warning)
 
 
-def _order_text(family: Stacked | Apart, convention: Convention) -> str:
+def _order_text(family: Stacked | SeparateGates, convention: Convention) -> str:
     return " ".join(convention.order) if isinstance(family, Stacked) else "by name"
 
 
-def _cell(family: Stacked | Apart, names: dict[str, str], tensors: Tensors) -> CellArrays:
+def _named_cell(family: Stacked | SeparateGates, names: dict[str, str], tensors: Tensors) -> CellArrays:
     def of(role: str) -> Tensor | None:
         return tensors[names[role]] if role in names else None
 

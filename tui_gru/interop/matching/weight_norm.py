@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from tui_gru.interop.tensors import Array, Tensor, Tensors
+from tui_gru.interop.tensors import AnyArray, Tensor, Tensors
 
 #: The name of a weight's g in torch.nn.utils.parametrizations; v has 1 in the place of 0. The older names end with _g and _v.
 PARAMETRIZED = re.compile(r"(?s)(.*?)parametrizations\.(.+)\.original0")
@@ -41,7 +41,7 @@ def _fit(g: Tensor, v: Tensor) -> bool:
     return not g.shape or (len(g.shape) == len(v.shape) and all(a in (1, b) for a, b in zip(g.shape, v.shape, strict=True)))
 
 
-def _compose(length: Tensor, direction: Tensor) -> Array:
+def _compose(length: Tensor, direction: Tensor) -> AnyArray:
     g, v = length.read(), direction.read()
     axes = tuple(axis for axis in range(v.ndim) if g.ndim == 0 or g.shape[axis] == 1)
     return np.asarray(v * (g / np.sqrt(np.square(v).sum(axis=axes, keepdims=True, dtype=v.dtype))))

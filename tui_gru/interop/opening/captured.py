@@ -33,7 +33,7 @@ from tui_gru.interop.recomputing.models import (
     torch_gradients,
     weights_of,
 )
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class CallShape:
 
 
 @dataclass(frozen=True)
-class Frame:
+class CapturedModel:
     """The model for all batches of a run, and its sizes."""
 
     module: GRUModule
@@ -66,7 +66,7 @@ class Frame:
     learns: bool
 
     @classmethod
-    def around(cls, steps: Sequence[Sequence[CallShape]], classes: int | None = None) -> Frame:
+    def around(cls, steps: Sequence[Sequence[CallShape]], classes: int | None = None) -> CapturedModel:
         """Return the frame of several steps, each with one or more calls of the same module; `classes` is the width of all heads if
         it is known. Raises `CaptureError` for an empty call."""
         every = [call for calls in steps for call in calls]
@@ -93,7 +93,9 @@ def _same(one: WeightSet, other: WeightSet) -> bool:
     return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())
 
 
-def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], scratch: Scratch | None = None) -> GivenBatch:
+def batch_of(
+    frame: CapturedModel, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], scratch: Scratch | None = None
+) -> GivenBatch:
     """Return the batch of one step, from the calls of the module in one process or in several ranks.
 
     `scratch` is shared by the steps of a recording. Raises `CaptureError` for calls whose inner values cannot be computed.
@@ -138,11 +140,11 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     )
 
 
-def _mask(call: GRUCall, layer: int) -> Array | None:
+def _mask(call: GRUCall, layer: int) -> AnyArray | None:
     return call.masks[layer] if call.masks else None
 
 
-def _outside(call: GRUCall, head: bool) -> Array | None:
+def _outside(call: GRUCall, head: bool) -> AnyArray | None:
     return call.head.dlogits if head and call.head is not None else call.dout
 
 
@@ -173,7 +175,7 @@ class Scratch:
         self.lock = Lock()
         self._record: BatchRecord | None = None
 
-    def gradients(self, call: GRUCall, model: Compiled) -> Mapping[str, Array]:
+    def gradients(self, call: GRUCall, model: Compiled) -> Mapping[str, AnyArray]:
         """Return the gradients of a call, computed by its model, under torch's names. Only under the lock."""
         if self._record is None or self._record.compiled is not model:
             self._record = None  # releases its memory first
@@ -201,7 +203,7 @@ class _About:
                 self._text, self._gradients = sentences(self._steps, self._of), None
             return self._text
 
-    def _of(self, call: GRUCall) -> Mapping[str, Array]:
+    def _of(self, call: GRUCall) -> Mapping[str, AnyArray]:
         """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
         model, own = compiled_for(call), [own for _, calls in self._steps for own in calls]
         if own == [call] and model is self._model and self._gradients is not None:
@@ -209,7 +211,7 @@ class _About:
         return self._scratch.gradients(call, model)
 
 
-def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, Array]]) -> str:
+def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, AnyArray]]) -> str:
     """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
@@ -236,7 +238,7 @@ class _Joined:
             yield call, slice(at, at + call.rows)
             at += call.rows
 
-    def timed(self, read: Callable[[GRUCall], Array | None], width: int, fill: float = 0) -> Array:
+    def timed(self, read: Callable[[GRUCall], AnyArray | None], width: int, fill: float = 0) -> AnyArray:
         """Return (T, B, width), padded with `fill`; the array of the call itself if there is only one call of this shape and
         type."""
         parts = [(read(call), rows) for call, rows in self._rows()]
@@ -249,7 +251,7 @@ class _Joined:
                 joined[: len(part), rows] = part
         return joined
 
-    def states(self, read: Callable[[GRUCall], Array | None]) -> Array:
+    def states(self, read: Callable[[GRUCall], AnyArray | None]) -> AnyArray:
         """Return (layers · directions, B, H), padded with 0."""
         first = self._calls[0].h0
         joined = np.zeros((len(first), self._B, first.shape[2]), self._dtype)
@@ -258,7 +260,7 @@ class _Joined:
                 joined[:, rows] = part
         return joined
 
-    def live(self) -> Array:
+    def live(self) -> AnyArray:
         """Return (T, B), with 1 at the timesteps that a row has."""
         lengths = np.zeros(self._B, np.intp)
         for call, rows in self._rows():

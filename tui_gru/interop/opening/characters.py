@@ -21,14 +21,14 @@ from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.formats import npz, torch_checkpoint
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.opening.running import cell_in, values_of
-from tui_gru.interop.tensors import Array, Tensor
+from tui_gru.interop.tensors import AnyArray, Tensor
 
 
 def character_run(
     found: FoundGRU,
-    head: tuple[Array, Array | None],
-    table: Array | None,
-    text: str | Array,
+    head: tuple[AnyArray, AnyArray | None],
+    table: AnyArray | None,
+    text: str | AnyArray,
     vocabulary: str | Sequence[str] | None,
     options: dict[str, Any],
 ) -> tuple[Config, Weights]:
@@ -62,7 +62,7 @@ def character_run(
 
 
 def _tokens(
-    found: FoundGRU, classes: int, table: Array | None, text: str | Array, vocabulary: str | Sequence[str] | None
+    found: FoundGRU, classes: int, table: AnyArray | None, text: str | AnyArray, vocabulary: str | Sequence[str] | None
 ) -> str | Sequence[str]:
     """Return the vocabulary of the model. Raises `TuiGruError` if it, the embedding and the head do not fit each other."""
     read = found.input_size if table is None else len(table)
@@ -85,7 +85,7 @@ def _tokens(
     return known
 
 
-def _named(ids: Array, known: Sequence[str]) -> list[str]:
+def _named(ids: AnyArray, known: Sequence[str]) -> list[str]:
     if ids.min() < 0 or ids.max() >= len(known):
         raise ModelFileError(
             f"the token ids go from {ids.min()} to {ids.max()}, and the model has 0 to {len(known) - 1}", option="inputs"
@@ -93,7 +93,7 @@ def _named(ids: Array, known: Sequence[str]) -> list[str]:
     return [known[i] for i in ids.tolist()]
 
 
-def _head(head: tuple[Array, Array | None], width: int) -> tuple[Array, Array]:
+def _head(head: tuple[AnyArray, AnyArray | None], width: int) -> tuple[AnyArray, AnyArray]:
     """Return the matrix (directions · H, V) and the bias (V) of the head; the bias is zero if there is none."""
     weight, bias = head
     if weight.ndim != 2 or width not in weight.shape:
@@ -112,16 +112,16 @@ _BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
 def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
     """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
     file = open_file(Path(os.path.expanduser(path)))
-    if torch_checkpoint.fits(file):
+    if torch_checkpoint.is_torch_checkpoint(file):
         return torch_checkpoint.tensors(file)[0]
-    if npz.fits(file):
-        return npz.tensors(file)
-    if safetensors.fits(file):
-        return safetensors.tensors(file)
+    if npz.is_npz(file):
+        return npz.npz_tensors(file)
+    if safetensors.is_safetensors(file):
+        return safetensors.safetensors_tensors(file)
     raise ModelFileError(f"{printable(path, 250)}: tensors can be named in torch, safetensors and npz files only; give arrays")
 
 
-def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array, Array | None]:
+def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[AnyArray, AnyArray | None]:
     """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
     found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
     if found is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tui_gru.engine.arguments import FilePath
 from tui_gru.engine.config import Config
 from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
@@ -20,19 +21,18 @@ from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect
 from tui_gru.interop.opening.characters import character_run, matrix, tensors_of
-from tui_gru.interop.opening.numbers import Numbers, array_of
+from tui_gru.interop.opening.numbers import LayerInputs, array_of
 from tui_gru.interop.opening.proof import prove
 from tui_gru.interop.opening.running import given_run
 from tui_gru.interop.opening.vocabulary import in_order, read_vocabulary
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
-FilePath = str | PathLike[str]
 #: The convention of a file as the user gives it: order, reset, z and gate. Of what is None or missing, the file decides, or the
 #: proof by its output.
-Convention = Mapping[str, Any]
+ConventionOptions = Mapping[str, Any]
 
 
-def on_numbers(path: FilePath, name: str | None, convention: Convention, given: Mapping[str, Any]) -> tuple[Given, str]:
+def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, given: Mapping[str, Any]) -> tuple[Given, str]:
     """Return a run of the GRU called `name` on `given` (inputs, h0, lengths, expect, embedding), and the first message, "" if there
     is none.
 
@@ -48,7 +48,7 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
     found = chosen(every, path, name)
     if given.get("embedding") is not None:
         given = {**given, "embedding": _table(path, given["embedding"])}
-    numbers = Numbers.of(found, **given)
+    numbers = LayerInputs.of(found, **given)
     remark = found.warning
     if numbers.y is not None and not any(convention.values()):
         found, remark = _proved(found, numbers)
@@ -68,7 +68,7 @@ def _not_finite(weights: Weights) -> str:
     return ""
 
 
-def _proved(found: FoundGRU, numbers: Numbers) -> tuple[FoundGRU, str]:
+def _proved(found: FoundGRU, numbers: LayerInputs) -> tuple[FoundGRU, str]:
     """Return the GRU in the reading that gives the expected output, and a message or "". If no reading or several fit, the file
     decides."""
     try:
@@ -104,7 +104,7 @@ class Reads:
 
 
 def on_text(
-    path: FilePath, name: str | None, convention: Convention, reads: Reads, options: dict[str, Any]
+    path: FilePath, name: str | None, convention: ConventionOptions, reads: Reads, options: dict[str, Any]
 ) -> tuple[Config, Weights, str]:
     """Return the config of a run on a text or on token ids, the initial weights, and the first message, "" if there is none.
 
@@ -127,13 +127,13 @@ def on_text(
     return config, weights, "; ".join(filter(None, (found.warning, assumed, added, _not_finite(weights))))
 
 
-def _table(path: FilePath, embedding: Any) -> Array:
+def _table(path: FilePath, embedding: Any) -> AnyArray:
     """Return the table of an embedding: a tensor of the file by name, an array, or one in a .npy file."""
     by_name = isinstance(embedding, str) and not embedding.endswith(".npy")
     return matrix(tensors_of(path), embedding, "embedding")[0] if by_name else array_of(embedding, "embedding")
 
 
-def _ids(value: Any) -> Array:
+def _ids(value: Any) -> AnyArray:
     ids = array_of(value, "inputs")
     ids = ids[:, 0] if ids.ndim == 2 and ids.shape[1] == 1 else ids
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:

@@ -11,7 +11,7 @@ from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, Note
 from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.opening.captured import CallShape, Frame, batch_of, calls_of
+from tui_gru.interop.opening.captured import CallShape, CapturedModel, batch_of, calls_of
 from tui_gru.interop.recomputing.sequences import sequences
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 UNTRAINED = 8  # calls without a gradient that a step stores
-FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
+WHY_CAPTURE_IS_FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
 
 class _Watched:
@@ -92,8 +92,8 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     is none of this name.
     """
     calls = sequences(step)
-    own = _chosen(calls, name, step.notes)
-    frame = Frame.around([[CallShape.of(call) for call in own]])
+    own = _chosen_calls(calls, name, step.notes)
+    frame = CapturedModel.around([[CallShape.of(call) for call in own]])
     batch = batch_of(frame, [(step, own)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
     remarks = batch.remarks()
@@ -107,14 +107,14 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
         sizes=frame.sizes,
         dtype=frame.dtype,
         batches=(batch,),
-        fixed=FIXED,
+        fixed=WHY_CAPTURE_IS_FIXED,
         learns=frame.learns,
         knows_loss=step.loss is not None,
     )
     return given, remarks.strip()
 
 
-def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:
+def _chosen_calls(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:
     """Return the last calls that learned, of one module with one set of weights."""
     names = list(dict.fromkeys(call.module.name for call in calls))
     if not names and Note.NOT_CAPTURED in notes:

@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.formats.npz import UNREADABLE, header
+from tui_gru.interop.formats.npz import UNREADABLE, npy_header
 from tui_gru.interop.found import FoundGRU
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 #: The size and the seed of the random inputs that are used if none are given.
 TIMESTEPS, ROWS, SEED = 8, 2, 0
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
+class LayerInputs:
     """The inputs of a GRU: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if
     all rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
 
-    x: Array
-    h0: Array
-    lengths: Array | None
-    y: Array | None
-    table: Array | None
+    x: AnyArray
+    h0: AnyArray
+    lengths: AnyArray | None
+    y: AnyArray | None
+    table: AnyArray | None
     source: str
     given_h0: bool
 
@@ -44,7 +44,7 @@ class Numbers:
         lengths: Any = None,
         expect: Any = None,
         embedding: Any = None,
-    ) -> Numbers:
+    ) -> LayerInputs:
         """Check arrays, or paths of .npy files. Missing values come from the model file or are zero; missing inputs are random.
 
         Raises a `ModelFileError` that names what does not fit, and what would fit.
@@ -68,18 +68,18 @@ class Numbers:
         )
 
 
-def array_of(value: Any, option: str) -> Array:
+def array_of(value: Any, option: str) -> AnyArray:
     """Return an array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
     if isinstance(value, (str, PathLike)):
         path = Path(os.path.expanduser(value))
         try:
             with path.open("rb") as file, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                shape, _, dtype = header(file)
+                shape, _, dtype = npy_header(file)
                 if math.prod(shape) * dtype.itemsize > os.fstat(file.fileno()).st_size - file.tell():
                     raise ValueError("it is cut off")
                 file.seek(0)
-                array: Array = np.lib.format.read_array(file, allow_pickle=False)
+                array: AnyArray = np.lib.format.read_array(file, allow_pickle=False)
         except OSError as error:
             reason = error.strerror or "it cannot be read"
             raise ModelFileError(f"{printable(path, 250)}: {reason.lower()}; check the name", option=option) from None
@@ -109,7 +109,7 @@ def _named(value: Any, otherwise: str) -> str:
     return Path(value).name if isinstance(value, (str, PathLike)) else otherwise
 
 
-def _random(found: FoundGRU, h0: Any) -> Array:
+def _random(found: FoundGRU, h0: Any) -> AnyArray:
     rows = ROWS
     state = found.h0 if h0 is None else array_of(h0, "h0")
     if state is not None and len(state.shape) > 1:
@@ -118,7 +118,7 @@ def _random(found: FoundGRU, h0: Any) -> Array:
     return generator.standard_normal((TIMESTEPS, rows, found.input_size)).astype(np.float32)
 
 
-def _table(found: FoundGRU, table: Array) -> Array:
+def _table(found: FoundGRU, table: AnyArray) -> AnyArray:
     if table.ndim != 2 or not len(table) or table.shape[1] != found.input_size:
         raise ModelFileError(
             f"the embedding has the shape {table.shape}; {found.name} reads rows of a table (tokens, {found.input_size})",
@@ -127,7 +127,7 @@ def _table(found: FoundGRU, table: Array) -> Array:
     return table
 
 
-def _inputs(found: FoundGRU, x: Array, table: Array | None) -> Array:
+def _inputs(found: FoundGRU, x: AnyArray, table: AnyArray | None) -> AnyArray:
     size = found.input_size
     if table is not None:
         x = x[:, None] if x.ndim == 1 else x
@@ -154,7 +154,7 @@ def _inputs(found: FoundGRU, x: Array, table: Array | None) -> Array:
     return x
 
 
-def _states(found: FoundGRU, h0: Array | None, rows: int) -> Array:
+def _states(found: FoundGRU, h0: AnyArray | None, rows: int) -> AnyArray:
     shape = found.layers * len(found.directions), rows, found.hidden_size
     if h0 is None:
         return np.zeros(shape)
@@ -166,7 +166,7 @@ def _states(found: FoundGRU, h0: Array | None, rows: int) -> Array:
     return h0
 
 
-def _lengths(found: FoundGRU, lengths: Array | None, timesteps: int, rows: int) -> Array | None:
+def _lengths(found: FoundGRU, lengths: AnyArray | None, timesteps: int, rows: int) -> AnyArray | None:
     if lengths is None and found.lengths is not None and found.lengths.shape == (rows,):
         lengths = found.lengths.read()
     if lengths is None:
@@ -177,7 +177,7 @@ def _lengths(found: FoundGRU, lengths: Array | None, timesteps: int, rows: int) 
     return None if (lengths == timesteps).all() else lengths
 
 
-def _outputs(found: FoundGRU, y: Array, timesteps: int, rows: int) -> Array:
+def _outputs(found: FoundGRU, y: AnyArray, timesteps: int, rows: int) -> AnyArray:
     width = len(found.directions) * found.hidden_size
     if y.ndim == 4 and y.shape[1] == len(found.directions):  # as in ONNX: (T, directions, B, H)
         y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
@@ -191,5 +191,5 @@ def _outputs(found: FoundGRU, y: Array, timesteps: int, rows: int) -> Array:
     return y
 
 
-def _type_and_shape(array: Array) -> str:
+def _type_and_shape(array: AnyArray) -> str:
     return f"{array.dtype} {array.shape}"

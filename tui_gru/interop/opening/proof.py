@@ -16,8 +16,8 @@ from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.blocks import Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
-from tui_gru.interop.opening.numbers import Numbers
-from tui_gru.interop.tensors import Array, precision_of
+from tui_gru.interop.opening.numbers import LayerInputs
+from tui_gru.interop.tensors import AnyArray, precision_of
 
 #: The largest difference allowed for the right reading: of outputs in float32, in half precision, or of stacked layers. Of large
 #: weights, rounding in float32 alone gives more.
@@ -27,14 +27,14 @@ SCREENED = 16  # steps on which every reading is tried; the best readings are th
 STACK_ROWS = 2
 FINALISTS = 4
 
-GATES: dict[str, Callable[[Array], Array]] = {
+GATES: dict[str, Callable[[AnyArray], AnyArray]] = {
     "sigmoid": lambda a: 0.5 + 0.5 * np.tanh(0.5 * a),  # this form does not overflow
     "hard_sigmoid": lambda a: np.clip(0.2 * a + 0.5, 0, 1),
     "hard_sigmoid_6": lambda a: np.clip(a / 6 + 0.5, 0, 1),
 }
 
 
-def gru_step(x: Array, h: Array, cell: Cell, reset: str, gate: str) -> Array:
+def gru_step(x: AnyArray, h: AnyArray, cell: Cell, reset: str, gate: str) -> AnyArray:
     """Return the state after one timestep, h (B, H). x is (B, I), h is (B, H)."""
     σ = GATES[gate]
     if reset == "after":
@@ -45,12 +45,12 @@ def gru_step(x: Array, h: Array, cell: Cell, reset: str, gate: str) -> Array:
         z = σ(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"])
         r = σ(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"])
         n = np.tanh(x @ cell["Wh"] + (r * h) @ cell["Uh"] + cell["bh"])
-    new: Array = z * h + (1 - z) * n
+    new: AnyArray = z * h + (1 - z) * n
     return new
 
 
 @dataclass(frozen=True)
-class Reading:
+class TriedConvention:
     """One way to read the numbers, and its largest difference from the output."""
 
     convention: Convention
@@ -62,7 +62,7 @@ class Proof:
     """The readings, best first. `found` is the GRU in the proved reading, or unchanged if `settled` is False."""
 
     found: FoundGRU
-    readings: tuple[Reading, ...]
+    readings: tuple[TriedConvention, ...]
     settled: bool
     message: str
 
@@ -71,10 +71,10 @@ class Proof:
 class Recorded:
     """An input and its output: x (T, B, I), y by direction (T, B, H), h0 by layer and direction (B, H), live (T, B)."""
 
-    x: Array
-    y: tuple[Array, ...]
-    h0: tuple[tuple[Array, ...], ...]
-    live: Array
+    x: AnyArray
+    y: tuple[AnyArray, ...]
+    h0: tuple[tuple[AnyArray, ...], ...]
+    live: AnyArray
     given_h0: bool
 
     def rows(self, count: int) -> Recorded:
@@ -83,7 +83,7 @@ class Recorded:
         return Recorded(self.x[:, :count], tuple(y[:, :count] for y in self.y), h0, self.live[:, :count], self.given_h0)
 
 
-def prove(found: FoundGRU, numbers: Numbers) -> Proof:
+def prove(found: FoundGRU, numbers: LayerInputs) -> Proof:
     """Try every order of gates, place of the reset gate, meaning of z and gate function on inputs and their expected output.
 
     Raises `ModelFileError` if the output is not finite, or there is none.
@@ -125,14 +125,14 @@ def _readings(
     recorded: Recorded,
     most: int | None,
     only: set[Convention] | None = None,
-) -> Iterator[Reading]:
+) -> Iterator[TriedConvention]:
     for order, reset, z in product(ORDERS, RESETS, Z_MEANINGS):
         wanted = [c for gate in GATE_FUNCTIONS if (c := Convention(order, reset, z, gate)) in (only or {c})]
         if not wanted:
             continue
         cells = [[canonical(cell, order, reset, z) for cell in layer] for layer in blocks]
         for convention in wanted:
-            yield Reading(convention, _error(found, cells, recorded, convention, most))
+            yield TriedConvention(convention, _error(found, cells, recorded, convention, most))
 
 
 def _error(found: FoundGRU, cells: Sequence[Sequence[Cell]], recorded: Recorded, convention: Convention, most: int | None) -> float:
@@ -156,7 +156,7 @@ def _error(found: FoundGRU, cells: Sequence[Sequence[Cell]], recorded: Recorded,
     return float(np.nan_to_num(max(errors), nan=np.inf))
 
 
-def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention: Convention) -> Array:
+def _run(x: AnyArray, h: AnyArray, cell: Cell, direction: str, live: AnyArray, convention: Convention) -> AnyArray:
     """Return the outputs of all steps, each computed from the state before it, (T, B, H). After the end of a row, the output is 0
     and the state is unchanged."""
     out = np.zeros((*x.shape[:2], h.shape[1]))
@@ -167,7 +167,7 @@ def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention
     return out
 
 
-def _previous(y: Array, h0: Array, direction: str, live: Array) -> tuple[Array, Array]:
+def _previous(y: AnyArray, h0: AnyArray, direction: str, live: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Return the recorded state before each step (T, B, H), and the steps at which that is h0 (T, B)."""
     previous, first = np.empty_like(y), np.zeros_like(live)
     if direction == "forward":
@@ -180,7 +180,7 @@ def _previous(y: Array, h0: Array, direction: str, live: Array) -> tuple[Array, 
     return previous, first
 
 
-def _recorded(found: FoundGRU, numbers: Numbers) -> Recorded:
+def _recorded(found: FoundGRU, numbers: LayerInputs) -> Recorded:
     assert numbers.y is not None
     D, x = len(found.directions), numbers.x if numbers.table is None else numbers.table[numbers.x]
     T, B = x.shape[:2]
@@ -194,13 +194,13 @@ def _recorded(found: FoundGRU, numbers: Numbers) -> Recorded:
     return Recorded(np.asarray(x, np.float64), outs, by_layer, live, numbers.given_h0)
 
 
-def _tolerance(found: FoundGRU, y: Array | None) -> float:
+def _tolerance(found: FoundGRU, y: AnyArray | None) -> float:
     assert y is not None
     half = "16" in found.dtype or "16" in precision_of(y)
     return HALF_TOLERANCE if half else TOLERANCE if found.layers == 1 else STACK_TOLERANCE
 
 
-def _judged(found: FoundGRU, readings: tuple[Reading, ...], tolerance: float) -> Proof:
+def _judged(found: FoundGRU, readings: tuple[TriedConvention, ...], tolerance: float) -> Proof:
     best, following = readings[:2]
     fitting = [reading for reading in readings if reading.error <= max(tolerance, MARGIN * best.error)]
     if best.error > tolerance:

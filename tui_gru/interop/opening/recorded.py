@@ -13,18 +13,18 @@ from typing import Any, overload
 import numpy as np
 
 from tui_gru.engine.data.given import Given, GivenBatch
-from tui_gru.engine.running.ahead import Ahead
+from tui_gru.engine.running.ahead import Prefetch
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable
-from tui_gru.interop.opening.captured import CallShape, Frame, Scratch, batch_of, calls_of
+from tui_gru.interop.opening.captured import CallShape, CapturedModel, Scratch, batch_of, calls_of
 from tui_gru.interop.recomputing.models import HEAD_TOLERANCE
 from tui_gru.interop.recomputing.sequences import sequences
 from tui_gru.interop.recording.identity import identity_of, recognised
 from tui_gru.interop.recording.listing import KeptStep
 from tui_gru.interop.recording.reading import Recording
 
-FIXED = (
+WHY_RECORDING_IS_FIXED = (
     "this is a recording of single steps, without the script that trained the model, so training cannot continue; "
     "edit a value in a step to see its effect within the step"
 )
@@ -42,7 +42,7 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, 
     folder = printable(recording.folder.name or recording.folder, 200)
     if not recording.steps:
         raise RecordingError(f"{folder}: no step was kept in it; record with every=1, or wait for the first one", option="path")
-    module = _chosen(recording, name, folder)
+    module = _chosen_module(recording, name, folder)
     batches = RecordedBatches(recording, module)
     steps = batches.recording.steps
     numbers = np.full((len(steps), 3), np.nan)
@@ -57,7 +57,7 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, 
         sizes=frame.sizes,
         dtype=frame.dtype,
         batches=batches,
-        fixed=FIXED,
+        fixed=WHY_RECORDING_IS_FIXED,
         learns=frame.learns,
         knows_loss=any(step.loss is not None for step in steps),
         places=_places(batches.recording),
@@ -90,7 +90,7 @@ def recognised_run(identity: Mapping[str, Any], beside: Path | None = None) -> G
     return recorded_run(recognised(identity, beside), identity["name"])[0]
 
 
-def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
+def _chosen_module(recording: Recording, name: str | None, folder: str) -> GRUModule:
     names = [module.name for module in recording.modules]
     if name is not None and name not in names:
         raise RecordingError(f"{folder}: no GRU {name!r} was recorded in it; {did_you_mean(name, names)}", option="name")
@@ -124,7 +124,7 @@ class RecordedBatches(Sequence[GivenBatch]):
     def __init__(self, recording: Recording, module: GRUModule) -> None:
         self.recording, self._module = recording, module
         self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
-        self._last, self._ahead, self._lock = 0, Ahead[GivenBatch](), Lock()
+        self._last, self._ahead, self._lock = 0, Prefetch[GivenBatch](), Lock()
         self._scratch = Scratch()
         self._heads = set[int]()  # the widths of the heads that got a gradient; 0 for calls without one
         self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
@@ -153,7 +153,7 @@ class RecordedBatches(Sequence[GivenBatch]):
             folder = printable(recording.folder.name or recording.folder, 200)
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
-        self.frame = Frame.around(shapes, self._classes() if module.kind == "GRU" else None)
+        self.frame = CapturedModel.around(shapes, self._classes() if module.kind == "GRU" else None)
 
     def __len__(self) -> int:
         return len(self.recording.steps)

@@ -15,9 +15,9 @@ from tui_gru.engine.model import Structure, text_of
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.blocks import canonical
 from tui_gru.interop.found import Convention, FoundGRU
-from tui_gru.interop.opening.numbers import Numbers
+from tui_gru.interop.opening.numbers import LayerInputs
 from tui_gru.interop.recomputing.comparing import TOLERANCES
-from tui_gru.interop.tensors import Array, precision_of
+from tui_gru.interop.tensors import AnyArray, precision_of
 
 _SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
 #: The formula of each gate function, with {} for its argument.
@@ -53,7 +53,7 @@ NO_LOSS = (
 )
 
 
-def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
+def given_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Given:
     """Return a run with the weights of the file and equations in the convention of the file. Raises `ModelFileError`."""
     cell, text = cell_in(found.convention)
     structure = Structure(
@@ -92,7 +92,7 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
     )
 
 
-def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: str | None, y: Array) -> tuple[Given, str]:
+def _again(found: FoundGRU, numbers: LayerInputs, path: Path, reset: str | None, z: str | None, y: AnyArray) -> tuple[Given, str]:
     """Return the same inputs with another reading of the file, compared with the expected output or else with `y`, and a
     message."""
     other = found.read_as(reset=reset, z=z)
@@ -101,7 +101,7 @@ def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: 
     return run, f"read with reset {other.reset}, z {other.z}"
 
 
-def values_of(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
+def values_of(found: FoundGRU, table: AnyArray | None) -> Mapping[str, AnyArray]:
     """Return the parameters by our names. The meaning of z is unchanged, so no weights are negated."""
     values = {} if table is None else {"E": table}
     single = found.layers == 1 and not found.bidirectional

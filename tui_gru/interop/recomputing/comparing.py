@@ -12,7 +12,7 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.computing import compute
 from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 #: The largest rounding error, relative to the largest number, by the type in which the numbers were computed.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e-2}
@@ -24,7 +24,7 @@ def tolerance_of(call: GRUCall) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
+class ArrayDifference:
     """Two arrays that should be equal, `ours` and the `recorded` one.
 
     `worst` is their largest difference, `largest` the largest finite recorded number. `over_time` (T) has the largest difference at
@@ -32,11 +32,11 @@ class Difference:
     """
 
     name: str
-    ours: Array
-    recorded: Array
+    ours: AnyArray
+    recorded: AnyArray
     worst: float
     largest: float
-    over_time: Array | None = None
+    over_time: AnyArray | None = None
 
     @property
     def error(self) -> float:
@@ -44,14 +44,14 @@ class Difference:
         return self.worst / self.largest if self.worst and self.largest else self.worst
 
 
-def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) -> Difference:
+def difference(name: str, ours: AnyArray, recorded: AnyArray, *, timed: bool = False) -> ArrayDifference:
     """Compare two arrays. NaN equals NaN, and infinities equal themselves."""
     with np.errstate(all="ignore"):
         apart = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
     apart = np.nan_to_num(apart, nan=np.inf)
     largest = np.abs(recorded).max(initial=0, where=np.isfinite(recorded))
     over_time = apart.reshape(len(apart), -1).max(axis=1, initial=0) if timed else None
-    return Difference(name, ours, recorded, float(apart.max(initial=0)), float(largest), over_time)
+    return ArrayDifference(name, ours, recorded, float(apart.max(initial=0)), float(largest), over_time)
 
 
 def output_name(record: BatchRecord) -> str:
@@ -66,7 +66,7 @@ def output_name(record: BatchRecord) -> str:
     )
 
 
-def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> Difference:
+def stepwise(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None) -> ArrayDifference:
     """Compare outputs (T, B, directions · H) from elsewhere with those of a record, each computed from the recorded state before
     it, and the first ones from the initial states of the record. `lengths` (B) are the row lengths.
 
@@ -78,7 +78,7 @@ def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> D
     return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
 
 
-def single_steps(record: BatchRecord, out: Array, lengths: Array | None = None) -> list[BatchRecord]:
+def single_steps(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None) -> list[BatchRecord]:
     """Return a record that computes every timestep of every row from the state before it, for each direction of the last layer.
 
     The states before are those that `out` (T, B, directions · H) records. The record has one timestep and T · B rows, the rows of
@@ -107,12 +107,12 @@ def single_steps(record: BatchRecord, out: Array, lengths: Array | None = None) 
     return found
 
 
-def _live(T: int, B: int, lengths: Array | None) -> Array:
+def _live(T: int, B: int, lengths: AnyArray | None) -> AnyArray:
     """Return (T, B), True at the timesteps that each row has."""
     return np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
 
 
-def _states_before(out: Array, h0: Array, live: Array, *, backwards: bool) -> Array:
+def _states_before(out: AnyArray, h0: AnyArray, live: AnyArray, *, backwards: bool) -> AnyArray:
     """Return the recorded state (T, B, H) before each timestep; h0 at the start of a row."""
     if not backwards:
         return np.concatenate([h0[None], out[:-1]])

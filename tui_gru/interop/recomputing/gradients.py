@@ -12,15 +12,15 @@ import numpy as np
 
 from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
-from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.recomputing.comparing import TOLERANCES, ArrayDifference, difference, tolerance_of
+from tui_gru.interop.tensors import AnyArray
 
-Derive: TypeAlias = Callable[[GRUCall], Mapping[str, Array]]  # call -> its gradients, by torch's names
+Derive: TypeAlias = Callable[[GRUCall], Mapping[str, AnyArray]]  # call -> its gradients, by torch's names
 
 SMALLEST_CLIP = 1e-4  # clipping alone seldom gives a smaller factor
 
 
-class Cause(StrEnum):
+class Relation(StrEnum):
     """The relation of p.grad to the derived gradients."""
 
     EQUAL = "equal"
@@ -42,8 +42,8 @@ class GradientComparison:
     not empty before, so that only the added part is compared. `norm` is the norm of all derived gradients together.
     """
 
-    cause: Cause
-    differences: tuple[Difference, ...] = ()
+    cause: Relation
+    differences: tuple[ArrayDifference, ...] = ()
     factor: float = 1.0
     norm: float = math.nan
     ignored: int = 0
@@ -60,21 +60,25 @@ class GradientComparison:
     @property
     def scale(self) -> float:
         """The scale of the GradScaler; 1 if there is none."""
-        return float(2.0 ** round(-math.log2(self.factor))) if self.cause is Cause.UNSCALED else 1.0
+        return float(2.0 ** round(-math.log2(self.factor))) if self.cause is Relation.UNSCALED else 1.0
 
     @property
     def sentence(self) -> str:
         """The result in words."""
         factor, norm, off = given(self.factor), given(self.norm, 4), scientific(self.error)
         return {
-            Cause.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
-            Cause.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
-            Cause.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
-            Cause.SCALED: f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip",
-            Cause.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
-            Cause.NOT_FINITE: "p.grad has NaN or infinities: GradScaler skips such a step, any other script gets NaN weights by it",
-            Cause.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
-            Cause.NOTHING: "no gradient is recorded",
+            Relation.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
+            Relation.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
+            Relation.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
+            Relation.SCALED: (
+                f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip"
+            ),
+            Relation.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
+            Relation.NOT_FINITE: (
+                "p.grad has NaN or infinities: GradScaler skips such a step, any other script gets NaN weights by it"
+            ),
+            Relation.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
+            Relation.NOTHING: "no gradient is recorded",
         }[self.cause]
 
 
@@ -89,9 +93,9 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
     calls = [[(call, derive(call)) for call in step.calls if _counts(call)] for step in steps]
     computed = tuple(_computed(calls))
     if not recorded and not computed:
-        return GradientComparison(Cause.NOTHING)
+        return GradientComparison(Relation.NOTHING)
     if recorded and len(steps) < first.ranks:
-        return GradientComparison(Cause.INCOMPLETE, computed)
+        return GradientComparison(Relation.INCOMPLETE, computed)
     tolerance = max((tolerance_of(call) for share in calls for call, _ in share), default=TOLERANCES["float32"])
     finite = all(np.isfinite(value).all() for value in recorded.values())
     tried: list[GradientComparison] = []
@@ -103,11 +107,11 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
                 break
             factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
             found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
-            cause, norm = _cause(factor, tolerance) if finite else Cause.NOT_FINITE, _norm(total, computed)
+            cause, norm = _cause(factor, tolerance) if finite else Relation.NOT_FINITE, _norm(total, computed)
             tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance))
             if tried[-1].error <= tolerance:
                 return tried[-1]
-    return replace(min(tried, key=lambda comparison: comparison.error), cause=Cause.DIFFERENT if finite else Cause.NOT_FINITE)
+    return replace(min(tried, key=lambda comparison: comparison.error), cause=Relation.DIFFERENT if finite else Relation.NOT_FINITE)
 
 
 def _counts(call: GRUCall) -> bool:
@@ -121,31 +125,31 @@ def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def _sum(share: Sequence[tuple[GRUCall, Mapping[str, Array]]]) -> dict[str, Array]:
+def _sum(share: Sequence[tuple[GRUCall, Mapping[str, AnyArray]]]) -> dict[str, AnyArray]:
     """Return the sum of the derived gradients of several calls, by parameter."""
-    total: dict[str, Array] = {}
+    total: dict[str, AnyArray] = {}
     for call, gradients in share:
         for weight, name in call.weights.parameters.items():
             total[name] = total[name] + gradients[weight] if name in total else gradients[weight]
     return total
 
 
-def _mean(shares: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+def _mean(shares: Sequence[Mapping[str, AnyArray]]) -> dict[str, AnyArray]:
     names = dict.fromkeys(name for share in shares for name in share)
     return {name: np.sum([share[name] for share in shares if name in share], axis=0) / len(shares) for name in names}
 
 
-def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, Array]]]]) -> Iterator[Difference]:
+def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, AnyArray]]]]) -> Iterator[ArrayDifference]:
     """Return the weights that are computed from parameters, separately for each set, summed over the calls that used it."""
     for share in calls:
         sets = {id(call.weights): call.weights for call, _ in share}
         for used in sets.values():
             for weight, gradient in used.gradients.items():
-                ours: Array = np.sum([derived[weight] for call, derived in share if call.weights is used], axis=0)
+                ours: AnyArray = np.sum([derived[weight] for call, derived in share if call.weights is used], axis=0)
                 yield difference(f"{used.module.name}.{weight}", ours, gradient)
 
 
-def _factor(pairs: Sequence[tuple[Array, Array]], tolerance: float) -> float:
+def _factor(pairs: Sequence[tuple[AnyArray, AnyArray]], tolerance: float) -> float:
     """Return the factor of the derived gradients; 1 if that fits as well, or if the factor cannot be determined."""
     across = sum(float(np.vdot(ours, recorded)) for ours, recorded in pairs)
     own = sum(float(np.vdot(ours, ours)) for ours, _ in pairs)
@@ -153,14 +157,14 @@ def _factor(pairs: Sequence[tuple[Array, Array]], tolerance: float) -> float:
     return factor if factor > 0 and abs(factor - 1) > tolerance else 1.0
 
 
-def _cause(factor: float, tolerance: float) -> Cause:
+def _cause(factor: float, tolerance: float) -> Relation:
     if factor == 1:
-        return Cause.EQUAL
+        return Relation.EQUAL
     if factor < 1 and abs(factor * 2.0 ** round(-math.log2(factor)) - 1) <= tolerance:
-        return Cause.UNSCALED
-    return Cause.CLIPPED if SMALLEST_CLIP < factor < 1 else Cause.SCALED
+        return Relation.UNSCALED
+    return Relation.CLIPPED if SMALLEST_CLIP < factor < 1 else Relation.SCALED
 
 
-def _norm(total: Mapping[str, Array], computed: Sequence[Difference]) -> float:
+def _norm(total: Mapping[str, AnyArray], computed: Sequence[ArrayDifference]) -> float:
     arrays = [*total.values(), *(one.ours for one in computed)]
     return math.sqrt(sum(float(np.vdot(array, array)) for array in arrays))

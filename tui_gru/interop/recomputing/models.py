@@ -19,7 +19,7 @@ from tui_gru.equations.names import with_word
 from tui_gru.interop.blocks import LETTERS, Blocks, canonical
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 ORDER = "rzn"  # the order of gates in torch
 HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that came through the head
@@ -106,7 +106,7 @@ def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> We
     return _canonical(call.module, {**used.gradients, **found}, model, np.nan)
 
 
-def _canonical(module: GRUModule, arrays: Mapping[str, Array], model: Compiled, missing: float) -> Weights:
+def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compiled, missing: float) -> Weights:
     """Return arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.nan
@@ -114,7 +114,7 @@ def _canonical(module: GRUModule, arrays: Mapping[str, Array], model: Compiled, 
     for suffix, layer in zip(module.suffixes, model.model.composed.layers, strict=True):
         width = len(weights[f"Wz{layer.suffix}"])
         shapes = {"weight_ih": (3, H, width), "weight_hh": (3, H, H), "bias_ih": (3, H), "bias_hh": (3, H)}
-        parts: list[Array] = []
+        parts: list[AnyArray] = []
         for role, shape in shapes.items():
             absent = 0.0 if role.startswith("bias") and not module.bias else missing
             array = arrays.get(role + suffix)
@@ -125,9 +125,9 @@ def _canonical(module: GRUModule, arrays: Mapping[str, Array], model: Compiled, 
     return weights
 
 
-def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, Array]:
+def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, AnyArray]:
     """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
-    found: dict[str, Array] = {}
+    found: dict[str, AnyArray] = {}
     for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
         own = layer.suffix
         rows = {

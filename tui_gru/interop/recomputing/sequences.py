@@ -10,7 +10,7 @@ import numpy as np
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.models import recompute
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 ROUNDING = 1e-6  # relative to the largest gradient; smaller gradients are rounding errors, not gradients from outside
 
@@ -53,7 +53,7 @@ def _joined(run: Sequence[GRUCall]) -> GRUCall:
     )
 
 
-def _from_outside(run: Sequence[GRUCall]) -> Array:
+def _from_outside(run: Sequence[GRUCall]) -> AnyArray:
     """Return the captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as
     rows."""
     whole = np.concatenate([np.zeros_like(call.out) if call.dout is None else call.dout for call in run])

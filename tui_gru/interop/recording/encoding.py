@@ -9,15 +9,15 @@ from typing import Any
 
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, Note, WeightSet
 from tui_gru.interop.errors import ModelFileError, printable
-from tui_gru.interop.tensors import Array, Tensor
+from tui_gru.interop.tensors import AnyArray, Tensor
 
 _CALL = ("dtype", "autocast", "h0_given", "h0_attached", "training", "backward_passes")
 _STEP = ("number", "updated", "rank", "ranks", "not_kept")
 
 
-def encoded(step: CapturedStep) -> tuple[dict[str, Array], dict[str, Any]]:
+def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     """Return the arrays of a step by name, `calls.0.x`, and a JSON object with the rest."""
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, AnyArray] = {}
     modules, sets = list[GRUModule](), list[WeightSet]()
     calls = []
     for i, call in enumerate(step.calls):
@@ -157,11 +157,11 @@ class _Decoder:
                     raise ModelFileError(f"{printable(kind + parameter)} has the shape {tensor.shape}, not {shapes[weight]}")
         return WeightSet(module, values, parameters, gradients)
 
-    def _named(self, prefix: str) -> dict[str, Array]:
+    def _named(self, prefix: str) -> dict[str, AnyArray]:
         return {name.removeprefix(prefix): tensor.read() for name, tensor in self._tensors.items() if name.startswith(prefix)}
 
-    def _reader(self, prefix: str) -> Callable[..., Array | None]:
-        def read(name: str, shape: tuple[int, ...], optional: bool = False) -> Array | None:
+    def _reader(self, prefix: str) -> Callable[..., AnyArray | None]:
+        def read(name: str, shape: tuple[int, ...], optional: bool = False) -> AnyArray | None:
             tensor = self._tensors.get(prefix + name)
             if tensor is None and optional:
                 return None
@@ -194,7 +194,7 @@ def weight_shapes(module: GRUModule) -> dict[str, tuple[int, ...]]:
     return {name: shapes[name] for name in module.weight_names}
 
 
-def _there(array: Array | None) -> Array:
+def _there(array: AnyArray | None) -> AnyArray:
     assert array is not None
     return array
 

@@ -69,7 +69,7 @@ def step_in(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any])
 
 
 @dataclass(frozen=True)
-class Line:
+class StepRecord:
     """A kept step; `why` is "every", "trigger", or "before" a trigger. `losses` has the losses of all steps since the line
     before, up to this one; None for steps without a loss."""
 
@@ -85,7 +85,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RecordingProgress:
     """The number of steps so far, with the losses since the line before. `closed` is True if the recording has ended."""
 
     steps: int
@@ -103,7 +103,7 @@ def _sealed(entry: Mapping[str, Any]) -> str:
     return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'
 
 
-def read_line(text: str) -> Line | Progress:
+def read_line(text: str) -> StepRecord | RecordingProgress:
     """Parse one line of steps.rankN.jsonl, without its `losses`. Raises `ModelFileError` for an invalid or incomplete line."""
     try:
         entry = json.loads(text)
@@ -113,8 +113,8 @@ def read_line(text: str) -> Line | Progress:
         if not entry.keys() <= {"step", "why", "loss", "norm", "losses", "steps", "closed", "crc"}:
             raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
         if "step" not in entry:
-            return Progress(_count(entry["steps"]), closed=entry["closed"] is True)
-        return Line(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]))
+            return RecordingProgress(_count(entry["steps"]), closed=entry["closed"] is True)
+        return StepRecord(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
 

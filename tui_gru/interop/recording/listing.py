@@ -11,8 +11,8 @@ from pathlib import Path
 from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.recording.encoding import number
 from tui_gru.interop.recording.folder import (
-    Line,
-    Progress,
+    RecordingProgress,
+    StepRecord,
     lines_name,
     rank_of_lines,
     read_line,
@@ -34,7 +34,7 @@ class KeptStep:
 
 
 @dataclass(frozen=True)
-class Listing:
+class RecordingContents:
     """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording."""
 
     steps: tuple[KeptStep, ...]
@@ -48,13 +48,13 @@ class Listing:
 class _Lines:
     """The contents of the file of lines of one rank."""
 
-    steps: dict[int, Line] = field(default_factory=dict)
+    steps: dict[int, StepRecord] = field(default_factory=dict)
     total: int = 0
     closed: bool = False
     damaged: int = 0
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path) -> RecordingContents:
     """List a folder. Raises `OSError` if it cannot be read."""
     shards: dict[int, list[int]] = defaultdict(list)
     ranks = set[int]()
@@ -67,7 +67,7 @@ def list_folder(folder: Path) -> Listing:
     damaged: list[str] = []
     lines = {rank: _lines(folder, rank, damaged) for rank in sorted(ranks)}
     steps = tuple(_kept(folder, step, tuple(sorted(of)), lines, damaged) for step, of in sorted(shards.items()))
-    return Listing(
+    return RecordingContents(
         steps,
         max([steps[-1].number + 1 if steps else 0, *(of.total for of in lines.values())]),
         frozenset(ranks.union(*shards.values())),
@@ -86,7 +86,7 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
     except OSError as error:
         damaged.append(f"{lines_name(rank)} in it cannot be read: {error.strerror or error}; the steps themselves are not affected")
         return found
-    entries: list[Line | Progress] = []
+    entries: list[StepRecord | RecordingProgress] = []
     for line in text.split("\n")[:-1]:  # the text after the last line break is an unfinished line
         try:
             entries.append(read_line(line))
@@ -94,9 +94,9 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
             found.damaged += 1
     if found.damaged:
         damaged.append(f"{lines_name(rank)}: {found.damaged} lines of it are damaged; the steps themselves are not")
-    found.steps = {entry.step: entry for entry in entries if isinstance(entry, Line)}
-    found.total = max((entry.steps if isinstance(entry, Progress) else entry.step + 1 for entry in entries), default=0)
-    found.closed = any(isinstance(entry, Progress) and entry.closed for entry in entries)
+    found.steps = {entry.step: entry for entry in entries if isinstance(entry, StepRecord)}
+    found.total = max((entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1 for entry in entries), default=0)
+    found.closed = any(isinstance(entry, RecordingProgress) and entry.closed for entry in entries)
     return found
 
 

@@ -25,14 +25,14 @@ _DIFFERENT = re.compile(
 )
 _NUMBER = re.compile(rb'\\"number\\": (%s)[,}]' % _COUNT)
 
-Key = tuple[bytes | int | None, ...]  # the header without its numbers, and the size of what follows it
+OutlineKey = tuple[bytes | int | None, ...]  # the header without its numbers, and the size of what follows it
 
 
 class Outlines:
     """The outlines of the steps of one recording. Steps with the same calls and shapes share one."""
 
     def __init__(self) -> None:
-        self._known: dict[Key, CapturedStep] = {}
+        self._known: dict[OutlineKey, CapturedStep] = {}
 
     def read(self, path: Path) -> CapturedStep:
         """Return the outline of a step, whose number, loss and settings may be those of another step. Raises `ModelFileError` if

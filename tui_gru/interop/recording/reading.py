@@ -16,7 +16,7 @@ from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import module_of
 from tui_gru.interop.recording.folder import RUN, RecordingVersionError, read_run, shard_name, step_in
-from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
+from tui_gru.interop.recording.listing import KeptStep, RecordingContents, list_folder
 from tui_gru.interop.recording.outlines import Outlines
 from tui_gru.interop.recording.shards import check_shard, read_shard
 
@@ -141,7 +141,7 @@ def _opened(folder: Path) -> Recording:
     )
 
 
-def _of_steps(folder: Path, listing: Listing) -> tuple[tuple[GRUModule, ...], int]:
+def _of_steps(folder: Path, listing: RecordingContents) -> tuple[tuple[GRUModule, ...], int]:
     """Return the modules and the number of ranks from a step, if run.json does not have them."""
     last = listing.steps[-1]
     step = _load(folder / shard_name(last.number, last.ranks[0]))

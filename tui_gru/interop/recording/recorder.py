@@ -21,10 +21,10 @@ from tui_gru.interop.capture.calls import CapturedStep
 from tui_gru.interop.capture.capturing import Capture
 from tui_gru.interop.errors import CaptureError, ModelFileError, printable
 from tui_gru.interop.recording.encoding import encoded, plain
-from tui_gru.interop.recording.folder import RUN, Line, Progress, lines_name, read_run, shard_name, write_run
+from tui_gru.interop.recording.folder import RUN, RecordingProgress, StepRecord, lines_name, read_run, shard_name, write_run
 from tui_gru.interop.recording.shards import write_shard
 from tui_gru.interop.recording.trigger import Trigger
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import AnyArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ class Recorder:
         self._capture.close()
         if not self._is_own():
             return
-        self._append(Progress(self._capture.ended, self._losses_up_to(self._capture.ended), closed=True))
+        self._append(RecordingProgress(self._capture.ended, self._losses_up_to(self._capture.ended), closed=True))
         self._ring.clear()
         self._lines.close()
 
@@ -135,7 +135,7 @@ class Recorder:
         else:
             self._ring.append((step, norm))
         if len(self._losses) >= MOST_LOSSES:
-            self._append(Progress(step.number + 1, self._losses_up_to(step.number + 1)))
+            self._append(RecordingProgress(step.number + 1, self._losses_up_to(step.number + 1)))
 
     def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
         """Write a step, first its file and then its line. A full disk does not stop the training; it is reported once."""
@@ -148,7 +148,7 @@ class Recorder:
             self._warn("disk", f"step {step.number} is not recorded: {error.strerror or error}; training continues")
             return
         self.kept.append(step.number)
-        self._append(Line(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+        self._append(StepRecord(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
 
     def _is_own(self) -> bool:
         """Return False in a copy (fork) of the process that records, such as a worker that loads data: both have the same files."""
@@ -205,7 +205,7 @@ class Recorder:
             reason = getattr(error, "strerror", None) or str(error)
             raise CaptureError(f"{shown} cannot be written: {reason}; name another folder", option="folder") from None
 
-    def _append(self, line: Line | Progress) -> None:
+    def _append(self, line: StepRecord | RecordingProgress) -> None:
         try:
             self._lines.write(line.written())
             self._lines.flush()
@@ -273,7 +273,7 @@ def is_finite(step: CapturedStep, norm: float | None) -> bool:
     return all(math.isfinite(_square(array)) or bool(np.isfinite(array).all()) for array in outside)
 
 
-def _gradients(step: CapturedStep) -> Iterator[Array]:
+def _gradients(step: CapturedStep) -> Iterator[AnyArray]:
     yield from step.gradients.values()
     yield from (
         gradient
@@ -282,7 +282,7 @@ def _gradients(step: CapturedStep) -> Iterator[Array]:
     )
 
 
-def _square(array: Array) -> float:
+def _square(array: AnyArray) -> float:
     """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
     flat = array.reshape(-1)
     with np.errstate(all="ignore"):

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from tui_gru.interop.containers import safetensors
-from tui_gru.interop.containers.opened import Opened, open_file
+from tui_gru.interop.containers.opened import OpenedFile, open_file
 from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.tensors import Array, Tensor
+from tui_gru.interop.tensors import AnyArray, Tensor
 
 KEY, CHECKSUMS = "tui_gru", "checksums"  # the keys of the metadata; the first is of a JSON object
 DAMAGED = "its header does not match its checksum; get the file again"
@@ -30,7 +30,7 @@ _WRITTEN = re.compile(rb'"%s":"([0-9a-f ]*)"' % CHECKSUMS.encode())
 _TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 
 
-def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, Any], *, half: bool = False) -> int:
+def write_shard(path: Path, arrays: Mapping[str, AnyArray], about: Mapping[str, Any], *, half: bool = False) -> int:
     """Write arrays and a JSON object, and return the size in bytes.
 
     `half` writes numbers that are exact in bfloat16 as bfloat16. If the process is killed at any time, the file is complete or
@@ -60,7 +60,7 @@ def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, Any
     return 8 + len(text) + at
 
 
-def _encoded(array: Array, half: bool) -> tuple[str, Array]:
+def _encoded(array: AnyArray, half: bool) -> tuple[str, AnyArray]:
     array = np.ascontiguousarray(array)
     if half and array.dtype == np.float32 and not (bits := array.view(np.uint32) & 0xFFFF).any():
         del bits
@@ -73,7 +73,7 @@ def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return described(open_shard(path))
 
 
-def open_shard(path: Path) -> Opened:
+def open_shard(path: Path) -> OpenedFile:
     """Open a file of a step, and read as many bytes as its header usually has. Raises `ModelFileError`, and `FileNotFoundError` if
     it has been deleted."""
     try:
@@ -83,15 +83,15 @@ def open_shard(path: Path) -> Opened:
         raise
 
 
-def described(file: Opened) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def described(file: OpenedFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON object and the arrays of an open file. Arrays are compared with their checksums when they are read. Raises
     `ModelFileError`."""
-    header = safetensors.header(file)
+    header = safetensors.safetensors_header(file)
     about, names = _about(header), [name for name in header if name != "__metadata__"]
     checksums = checked_header(safetensors.header_text(file))
     if CHECKSUMS in header["__metadata__"] and len(checksums) != len(names):
         raise ModelFileError(DAMAGED)
-    return about, safetensors.tensors(file, header, dict(zip(names, checksums, strict=False)))
+    return about, safetensors.safetensors_tensors(file, header, dict(zip(names, checksums, strict=False)))
 
 
 def check_shard(path: Path) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import tui_gru.tui.panels as panels
-from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.line_table import Program, ProgramLine
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.numbers import exact
@@ -22,7 +22,7 @@ from tui_gru.tui.explanations.values import about
 from tui_gru.tui.widgets.refs import Ref
 
 #: What is explained, and the sentence.
-Row = tuple[str, str]
+HelpText = tuple[str, str]
 #: Replaces verbs in angle brackets by the keys bound to them.
 Keys = Callable[[str], str]
 #: The words by which panels are known on the screen and in commands, where they are not the name of the class.
@@ -35,7 +35,7 @@ WORDS = {
 }  # fmt: skip
 
 
-def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[Row]:
+def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[HelpText]:
     """Yield the explanations of what has the focus: the number `ref`, the panel, the current line, the signs of the panel."""
     if ref is not None and ref.name in snapshot.program.names:
         yield _number(snapshot, ref), _sentence(_value(snapshot.program, ref))
@@ -48,7 +48,7 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
         yield sign.sign.strip(), _sentence(keys(sign.meaning))
 
 
-def every_row(program: Program, keys: Keys) -> Iterator[Row]:
+def every_row(program: Program, keys: Keys) -> Iterator[HelpText]:
     """Yield the explanations of all values, panels and signs."""
     for name in program.names:
         yield program.writer.name(name), _sentence(about(program, name))
@@ -59,7 +59,7 @@ def every_row(program: Program, keys: Keys) -> Iterator[Row]:
         yield from ((sign.sign.strip(), _sentence(keys(sign.meaning))) for sign in signs)
 
 
-def about_line(program: Program, line: Line) -> str:
+def about_line(program: Program, line: ProgramLine) -> str:
     """Explain a line of the listing by its comment in the file of the model, otherwise by the value that it computes."""
     if line.note or line.target not in program.names:
         return line.note

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.equations.expression import Apply, Expression, Name, Product
 
 #: The names that every program has, independent of its equations.
@@ -49,34 +49,34 @@ def about(program: Program, name: str) -> str:
     """Return the explanation of a name, a sentence without a full stop. Raises `KeyError` if the program has no such name."""
     kind = program.names[name].kind
     line = program.lines.get(name)
-    if kind is not Kind.PARAMETER and line is not None and line.note:
+    if kind is not ValueKind.PARAMETER and line is not None and line.note:
         return line.note
     sentence = next(_by_role(program, name, kind), "")
     return sentence or COMMON.get(name, "")
 
 
-def _by_role(program: Program, name: str, kind: Kind) -> Iterator[str]:
+def _by_role(program: Program, name: str, kind: ValueKind) -> Iterator[str]:
     """Yield the explanations that apply, best first."""
     shown, page = program.writer.name, program.model.page
     match kind:
-        case Kind.INPUT:
+        case ValueKind.INPUT:
             role = "wanted" if page.inputs[name].target else "read" if page.inputs[name].one_hot else "given"
             yield ROLES[role]
-        case Kind.STATE:
+        case ValueKind.STATE:
             state = next((state for state in page.states if page.before(state) == name), name)
             yield ROLES["before"].format(shown(state))
-        case Kind.PARAMETER:
+        case ValueKind.PARAMETER:
             yield from _parameter(program, name)
-        case Kind.GRADIENT:
+        case ValueKind.GRADIENT:
             yield ROLES["gradient"].format(shown(name.removeprefix("d")))
-        case Kind.DELTA:
+        case ValueKind.VALUE_GRADIENT:
             yield from _delta(program, name)
-        case Kind.KEPT | Kind.STEP:
+        case ValueKind.OPTIMIZER_STATE | ValueKind.UPDATE_VALUE:
             parameter = next((p for p in sorted(program.parameters, key=len, reverse=True) if name.endswith(f"_{p}")), name)
-            yield ROLES["kept" if kind is Kind.KEPT else "step"].format(shown(parameter))
-        case Kind.SETTING:
+            yield ROLES["kept" if kind is ValueKind.OPTIMIZER_STATE else "step"].format(shown(parameter))
+        case ValueKind.SETTING:
             yield program.model.rule.meanings[name]
-        case Kind.VALUE | Kind.NUMBER:
+        case ValueKind.VALUE | ValueKind.NUMBER:
             yield from _part(program, name)
 
 

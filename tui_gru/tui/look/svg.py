@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from rich.cells import cell_len
 
 _LOW = "ₜ₋₁"  # subscripts reach below their line
-_TEXT = re.compile(r'<text ([^>]*?)x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"( clip-path="[^"]*")?>([^<]*)</text>')
+_TEXT_ELEMENT = re.compile(r'<text ([^>]*?)x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"( clip-path="[^"]*")?>([^<]*)</text>')
 # ASCII words with single spaces between them, lines of a frame, or one other character
 _ASCII = r"[!-~](?![\u0300-\u036f])"
 _PIECE = re.compile(rf"{_ASCII}(?:\xa0?{_ASCII})*|[\u2500-\u259f]{{1,16}}|\S[\u0300-\u036f]*")
@@ -23,7 +23,7 @@ def mend(svg: str) -> str:
     combining characters have no width, and clips it to its line, which cuts off a tilde above a tall letter and the foot of a
     subscript.
     """
-    return _TEXT.sub(lambda text: "".join(_pieces(text)), svg)
+    return _TEXT_ELEMENT.sub(lambda text: "".join(_pieces(text)), svg)
 
 
 def _pieces(text: re.Match[str]) -> Iterator[str]:

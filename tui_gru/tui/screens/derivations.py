@@ -10,7 +10,7 @@ from tui_gru.debugger.program.position import position_of
 
 if TYPE_CHECKING:
     from tui_gru.debugger.derivation.origin import Node, ValueRef
-    from tui_gru.debugger.session.guards import Progress
+    from tui_gru.debugger.session.guards import SearchProgress
     from tui_gru.tui.panels.lists.origin import Leaf, OriginPanel
     from tui_gru.tui.screens.main import MainScreen
 
@@ -42,7 +42,7 @@ class Derivations:
 
         session = self._screen.session
 
-        def derive(progress: Progress | None) -> Leaf:
+        def derive(progress: SearchProgress | None) -> Leaf:
             root = session.origin(number, progress=progress)
             while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
                 # A value that is only copied is followed to the line that computed it.

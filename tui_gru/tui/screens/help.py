@@ -30,10 +30,10 @@ HINTS = [
 ]
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
-Row = tuple[str, str]  # a title, and an explanation
+TitledText = tuple[str, str]  # a title, and an explanation
 
 
-class Entry(NamedTuple):
+class HelpEntry(NamedTuple):
     """A row of a table: what is typed, what it does, and its verb."""
 
     typed: str
@@ -56,7 +56,7 @@ class HelpScreen(ModalScreen[Verb]):
         *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
     ]
 
-    def __init__(self, program: Program, here: Sequence[Row], explained: Callable[[], Iterable[Row]]) -> None:
+    def __init__(self, program: Program, here: Sequence[TitledText], explained: Callable[[], Iterable[TitledText]]) -> None:
         """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search."""
         super().__init__()
         self._panel = HelpPanel(program, here, explained)
@@ -88,7 +88,7 @@ class HelpPanel(Panel):
     explanations that do.
     """
 
-    def __init__(self, program: Program, here: Sequence[Row], explained: Callable[[], Iterable[Row]]) -> None:
+    def __init__(self, program: Program, here: Sequence[TitledText], explained: Callable[[], Iterable[TitledText]]) -> None:
         super().__init__()
         self._program, self._here, self._explanations = program, here, cache(lambda: tuple(explained()))
         self.sought, self._at = "", 0
@@ -114,11 +114,11 @@ class HelpPanel(Panel):
         return None if self._chosen is None else self._chosen.verb
 
     @property
-    def _entries(self) -> tuple[Entry, ...]:
+    def _entries(self) -> tuple[HelpEntry, ...]:
         return (*chain.from_iterable(map(self._keys, GROUPS)), *self._commands())
 
     @property
-    def _chosen(self) -> Entry | None:
+    def _chosen(self) -> HelpEntry | None:
         return next(iter(self._entries[self._at :]), None) if self.sought else None
 
     def on_resize(self) -> None:
@@ -151,7 +151,7 @@ class HelpPanel(Panel):
             self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
 
     def _content(
-        self, explained: Sequence[Row], groups: Sequence[tuple[str, list[Entry]]], commands: list[Entry], width: int
+        self, explained: Sequence[TitledText], groups: Sequence[tuple[str, list[HelpEntry]]], commands: list[HelpEntry], width: int
     ) -> Box:
         above = [self._explained("Here", explained, width)] if explained else []
         below = [self._table("Command line", commands, width)] if commands else []
@@ -162,25 +162,25 @@ class HelpPanel(Panel):
             return vstack(*above, columns(*shortest, gap=4), *below, gap=1)
         return vstack(*above, *(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
 
-    def _keys(self, group: str) -> list[Entry]:
+    def _keys(self, group: str) -> list[HelpEntry]:
         verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
         return self._matching((self._key(verb), verb.help, verb) for verb in verbs)
 
-    def _commands(self) -> list[Entry]:
+    def _commands(self) -> list[HelpEntry]:
         return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in VERBS if verb.names)
 
     def _key(self, verb: Verb) -> str:
         return " ".join(key_signs(keys_of(self, verb.id)))
 
-    def _matching(self, rows: Iterable[tuple[str, str, Verb]]) -> list[Entry]:
+    def _matching(self, rows: Iterable[tuple[str, str, Verb]]) -> list[HelpEntry]:
         """Return the rows that match the search text, with placeholders replaced by names of the model."""
-        entries = (Entry(example(self._program, typed), example(self._program, words), verb) for typed, words, verb in rows)
+        entries = (HelpEntry(example(self._program, typed), example(self._program, words), verb) for typed, words, verb in rows)
         return [entry for entry in entries if self._fits(entry[:2])]
 
-    def _fits(self, row: Row) -> bool:
+    def _fits(self, row: TitledText) -> bool:
         return all(word in " ".join(row).lower() for word in self.sought.lower().split())
 
-    def _explained(self, title: str, rows: Sequence[Row], width: int) -> Box:
+    def _explained(self, title: str, rows: Sequence[TitledText], width: int) -> Box:
         """Return a box with explanations, each below what it explains."""
         p = self.palette
         lines: list[list[Segment]] = []
@@ -190,7 +190,7 @@ class HelpPanel(Panel):
             lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
         return vstack(text(p, title, p.strong), from_rows(lines))
 
-    def _table(self, title: str, entries: list[Entry], width: int, *, least: int = 0) -> Box:
+    def _table(self, title: str, entries: list[HelpEntry], width: int, *, least: int = 0) -> Box:
         """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""
         p, chosen = self.palette, self._chosen
         rows = [(transliterate(entry.typed, p.glyphs), transliterate(entry.words, p.glyphs), entry == chosen) for entry in entries]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from textual import events
 
-from tui_gru.tui.panels.values.weights import MODES, Weights
+from tui_gru.tui.panels.values.weights import MODES, WeightsPanel
 from tui_gru.tui.verbs import stops
 from tui_gru.tui.verbs.verb import sign_of_key
 from tui_gru.tui.widgets.panel import Panel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_COMMANDS = 200
 
 
-class Layout(NamedTuple):
+class ScreenLayout(NamedTuple):
     """What is singled out, shown and zoomed.
 
     `row` is 0-based, None if no row is singled out. `zoomed` is the name of the class of a panel, empty if none is zoomed. `layer`
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, screen: MainScreen) -> Self:
         """Return the current layout of the screen."""
-        weights, zoomed = screen.query_one(Weights), screen.maximized
+        weights, zoomed = screen.query_one(WeightsPanel), screen.maximized
         return cls(
             screen.panels.page,
             screen.view.row,
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
 
     def apply(self, screen: MainScreen) -> None:
         """Apply the layout to the screen, as far as the session allows."""
-        config, weights = screen.snapshot.config, screen.query_one(Weights)
+        config, weights = screen.snapshot.config, screen.query_one(WeightsPanel)
         if weights.mode != self.weights and self.weights in MODES:
             weights.mode = self.weights
         if self.parameter in screen.snapshot.program.parameters:
@@ -83,7 +83,7 @@ class KeptWithSession:
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
         self._laid_out: Session | None = None  # the session that `_layout` belongs to
-        self._layout = Layout()
+        self._layout = ScreenLayout()
 
     # The layout
 
@@ -97,7 +97,7 @@ class KeptWithSession:
         self._laid_out = self._screen.session
         kept = self._laid_out.kept("layout")
         if kept is not None:
-            self._layout = Layout.read(kept)
+            self._layout = ScreenLayout.read(kept)
             self._layout.apply(self._screen)
         self.recall_commands()
         stops.offer_marks(self._screen)
@@ -106,7 +106,7 @@ class KeptWithSession:
         """Save the layout in the session if it has changed."""
         if self.is_other or not self._screen.is_mounted:
             return
-        layout = Layout.of(self._screen)
+        layout = ScreenLayout.of(self._screen)
         if layout != self._layout:
             self._layout = layout
             self._keep("layout", layout._asdict())

@@ -11,7 +11,7 @@ from textual.reactive import Reactive
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.pages import FRAMES, PLACES, Following, Place, Shown, following, pages_of, size_of
+from tui_gru.tui.pages import FRAMES, PLACES, Following, PanelSlot, Shown, following, pages_of, size_of
 from tui_gru.tui.panels.program.current_line import CurrentLine
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.verbs.verb import with_keys
@@ -26,7 +26,7 @@ LOW = 20  # rows; a screen with fewer is low
 LAID_OUT_BY = frozenset({*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following)})
 
 
-class Frame(Container):
+class PanelContainer(Container):
     """A container of panels that draws nothing itself."""
 
     BLANK = True  # Textual's name for it
@@ -39,8 +39,8 @@ class PanelHost:
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
         self.page = 1
-        self._panels: dict[Place, Shown] = {}
-        self._frames: dict[str, Frame] = {}
+        self._panels: dict[PanelSlot, Shown] = {}
+        self._frames: dict[str, PanelContainer] = {}
         self._arranged: object = None  # what the panels on screen were last chosen for
         self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
 
@@ -51,9 +51,9 @@ class PanelHost:
         self._arrange(update=False)
         yield from (*head, body, *foot)
 
-    def _frame(self, name: str) -> Frame:
+    def _frame(self, name: str) -> PanelContainer:
         inside = [*self._made(name), *(self._frame(frame) for frame in FRAMES.get(name, ()))]
-        self._frames[name] = Frame(*inside, id=name)
+        self._frames[name] = PanelContainer(*inside, id=name)
         if any(isinstance(panel, Gates) and panel.many for panel in inside):
             self._frames[name].add_class("-many", update=False)
         return self._frames[name]
@@ -70,7 +70,7 @@ class PanelHost:
         return made
 
     @property
-    def board(self) -> Frame | None:
+    def board(self) -> PanelContainer | None:
         """The frame that overlays cover; None before the screen is composed."""
         return self._frames.get("blackboard")
 

@@ -44,7 +44,7 @@ class Play:
         def say(_: object) -> None:
             """Say which end of the run this is, if there was no step to take."""
             if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
-                self._screen.answer(answers.place(snapshot))
+                self._screen.answer(answers.place_in_words(snapshot))
 
         self._screen.do(lambda progress: session.step(level, count, progress=progress), batches=expected, then=say)
 

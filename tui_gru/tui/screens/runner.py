@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from textual.message import Message
 
 from tui_gru.debugger.program.position import Position
-from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.guards import SearchProgress
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.verbs.verb import sign_of_key
 
@@ -23,7 +23,7 @@ REPORT_EVERY = 0.1  # seconds between reports of progress
 # times per key, and would otherwise wait each time for a thread of many small array operations.
 YIELD_EVERY, YIELD_FOR = 0.01, 0.001
 
-Verb = Callable[[Progress | None], object]
+RunFunction = Callable[[SearchProgress | None], object]
 Then = Callable[[Any], object]
 AT_ONCE = 0.05  # seconds; verbs that take no longer run in the UI thread
 FADING = 0.8  # the factor by which the estimate of the time of a batch decays, since a slow batch may be due to the machine
@@ -46,7 +46,7 @@ class Finished(Message):
 
 
 @dataclass
-class Run:
+class RunProgress:
     """The progress of a run: its first batch, its number of batches (None if unknown), and the time of its start."""
 
     first: int
@@ -95,7 +95,7 @@ class Runner:
 
     def __init__(self, screen: MainScreen, after_run: Callable[[int], None], waiting: Callable[[], int]) -> None:
         self._screen, self._after_run, self._waiting = screen, after_run, waiting
-        self._run: Run | None = None
+        self._run: RunProgress | None = None
         self._then: Then | None = None
         self._opens = False
         self._batch_seconds = 0.0  # the estimate of the time of a batch: a decaying maximum
@@ -110,7 +110,7 @@ class Runner:
         """True during a run that opens something that the next key may be meant for."""
         return self.running and self._opens
 
-    def do(self, verb: Verb, *, batches: int | None = 1, then: Then | None = None, opens: bool = False) -> None:
+    def do(self, verb: RunFunction, *, batches: int | None = 1, then: Then | None = None, opens: bool = False) -> None:
         """Execute a verb of the session, unless another is running.
 
         `batches` is the approximate number of batches that it computes, 0 if it is quick, None if unknown. `then` is called with
@@ -127,7 +127,7 @@ class Runner:
         if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
             self._do_at_once(verb, batches)
         else:
-            self._run = Run(screen.session.position.number, batches, time.monotonic())
+            self._run = RunProgress(screen.session.position.number, batches, time.monotonic())
             screen.refresh_bindings()
             screen.run_worker(partial(self._work, verb), thread=True, exclusive=True, exit_on_error=True)
 
@@ -135,7 +135,7 @@ class Runner:
         """Expect the next batch to take this many seconds."""
         self._batch_seconds = max(self._batch_seconds, seconds)
 
-    def _do_at_once(self, verb: Verb, batches: int) -> None:
+    def _do_at_once(self, verb: RunFunction, batches: int) -> None:
         begun, result = time.perf_counter(), None
         try:
             result = verb(None)
@@ -146,7 +146,7 @@ class Runner:
             self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / batches)
         self._show(result)
 
-    def _work(self, verb: Verb) -> None:
+    def _work(self, verb: RunFunction) -> None:
         """Execute a verb in this thread, and post its progress and its end."""
         screen, session = self._screen, self._screen.session
         last = yielded = time.monotonic()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
 
 
-class Stop(NamedTuple):
+class TourStep(NamedTuple):
     """A step of the tour: the verb whose key is awaited, and words about the result of the last key and the effect of this one."""
 
     verb: str
@@ -20,16 +20,16 @@ class Stop(NamedTuple):
 
 
 STOPS = (
-    Stop("step.line", "<step.line> executes one line of the program · any other key ends the tour"),
-    Stop("explain", "the line with its numbers, and the computation of one of them · <explain> shows where it comes from"),
-    Stop("stop", "its terms with their shares; each can be followed · <stop> closes the panel"),
-    Stop("step.timestep", "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
-    Stop("learn.sgd", "bars: predictions; ▸: targets · <learn.sgd> executes the backward pass and updates all weights"),
-    Stop("largest.change", "<largest.change> goes to the largest change of a weight"),
-    Stop("learn.toggle", "<learn.toggle> turns learning on"),
-    Stop("step.epoch", "<step.epoch> trains for an epoch; typed after 9 0 0, for 900 epochs"),
-    Stop("sample", "<sample> samples text with the current weights"),
-    Stop("back.epoch", "capital letters go back in time, with all numbers: <back.epoch> goes back an epoch"),
+    TourStep("step.line", "<step.line> executes one line of the program · any other key ends the tour"),
+    TourStep("explain", "the line with its numbers, and the computation of one of them · <explain> shows where it comes from"),
+    TourStep("stop", "its terms with their shares; each can be followed · <stop> closes the panel"),
+    TourStep("step.timestep", "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
+    TourStep("learn.sgd", "bars: predictions; ▸: targets · <learn.sgd> executes the backward pass and updates all weights"),
+    TourStep("largest.change", "<largest.change> goes to the largest change of a weight"),
+    TourStep("learn.toggle", "<learn.toggle> turns learning on"),
+    TourStep("step.epoch", "<step.epoch> trains for an epoch; typed after 9 0 0, for 900 epochs"),
+    TourStep("sample", "<sample> samples text with the current weights"),
+    TourStep("back.epoch", "capital letters go back in time, with all numbers: <back.epoch> goes back an epoch"),
 )
 END = "the end of the tour · <go.newest> goes to the newest moment · <help> lists all keys; <legend> explains the signs"
 

@@ -17,7 +17,7 @@ LARGEST = 10_000  # columns and rows of a terminal
 PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
 
 
-class Typed(events.InputEvent):
+class TypedText(events.InputEvent):
     """Several printable characters that were typed at once, in the place of as many keys."""
 
     def __init__(self, text: str) -> None:
@@ -50,7 +50,7 @@ class InputParser:
             while self._plain and end < len(text) and text[end].isprintable():
                 end += 1
             if end - at > 1:
-                messages.append(Typed(text[at:end]))
+                messages.append(TypedText(text[at:end]))
                 at = end
                 continue
             found = self._of(text[at])

@@ -19,7 +19,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.terminal.input_parser import Typed
+from tui_gru.tui.terminal.input_parser import TypedText
 
 SLICE = 0.03  # seconds of handling keys after which the screen is drawn
 AGAIN = 0.005  # seconds between checks whether a waiting key can be handled
@@ -30,7 +30,7 @@ PATIENCE = 0.5  # seconds to wait for messages that a panel has sent
 STOPPING = frozenset({"stop", "interrupt"})  # verbs that end a run
 
 
-class Fence(Message):
+class QueueMarker(Message):
     """A message that reaches the app after all messages that its sender has sent before."""
 
     def __init__(self) -> None:
@@ -78,10 +78,10 @@ class Keyboard:
         """True if a key waits or is being handled."""
         return self._task is not None and not self._task.done()
 
-    def put(self, event: events.Key | events.Paste | Typed) -> None:
+    def put(self, event: events.Key | events.Paste | TypedText) -> None:
         """Add keys or a paste to the queue. A key that stops a run does that at once, and discards the keys before it."""
         screen, stopping = self._app.screen, self._stopping()
-        for each in map(key_event, event.text) if isinstance(event, Typed) else (event,):
+        for each in map(key_event, event.text) if isinstance(event, TypedText) else (event,):
             if isinstance(each, events.Key) and each.key in stopping and isinstance(screen, MainScreen):
                 self._typed.clear()
                 screen.session.interrupt()
@@ -191,7 +191,7 @@ class Keyboard:
 
     async def _fence(self, node: MessagePump, patience: float = PATIENCE) -> None:
         """Wait until the app has handled every message that this node has sent so far."""
-        fence = Fence()
+        fence = QueueMarker()
         if node.is_attached and node.post_message(fence):
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience):

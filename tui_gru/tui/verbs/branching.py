@@ -12,7 +12,7 @@ from tui_gru.tui.verbs.stepping import go_to
 from tui_gru.tui.verbs.verb import Arguments, sign_of_key
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.branches_apart import Apart
+    from tui_gru.debugger.analysis.branches_apart import BranchComparison
     from tui_gru.debugger.program.line_table import Program
     from tui_gru.debugger.timeline.branches import BranchInfo
     from tui_gru.tui.panels.lists.branch_list import BranchList
@@ -41,7 +41,7 @@ def switch(screen: MainScreen, rest: Arguments) -> None:
     name = known(screen, rest)
 
     def say(_: object) -> None:
-        screen.answer(f"on branch {screen.snapshot.branch} · {answers.place(screen.snapshot)}")
+        screen.answer(f"on branch {screen.snapshot.branch} · {answers.place_in_words(screen.snapshot)}")
 
     screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
 
@@ -56,7 +56,7 @@ def rename(screen: MainScreen, rest: Arguments) -> None:
     screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda _: screen.answer(f"renamed {old} to {new}"))
 
 
-def delete(screen: MainScreen, rest: Arguments) -> None:
+def delete_branch(screen: MainScreen, rest: Arguments) -> None:
     """Ask whether to delete a branch; the next key is the answer. Raises `TuiGruError` if the branch cannot be deleted."""
     if screen.running:
         return
@@ -80,11 +80,11 @@ def _own_batches(program: Program, fork: BranchInfo) -> str:
 
 
 def _delete(screen: MainScreen, name: str) -> None:
-    def delete(_: object) -> None:
+    def delete_branch(_: object) -> None:
         screen.session.delete_branch(name)
         screen.note(f"{name} is deleted")
 
-    screen.do(delete)
+    screen.do(delete_branch)
 
 
 async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
@@ -95,7 +95,7 @@ async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
     elif event.verb == "rename":
         await screen.open_line(f"rename {event.name} ")
     else:
-        delete(screen, Arguments(event.name))
+        delete_branch(screen, Arguments(event.name))
 
 
 # Comparing
@@ -109,12 +109,12 @@ def compare(screen: MainScreen, rest: Arguments) -> None:
 def compare_with(screen: MainScreen, name: str | None) -> None:
     """Compare with the branch `name`, or with the nearest if `name` is empty; None ends the comparison."""
 
-    def compare(_: object) -> Apart | None:
+    def compare(_: object) -> BranchComparison | None:
         other = screen.session.compare(name)
         screen.view = replace(screen.view, differences=True)
         return None if other is None else screen.session.apart(other)
 
-    def say(apart: Apart | None) -> None:
+    def say(apart: BranchComparison | None) -> None:
         compared = screen.snapshot.other
         if apart is None or compared is None:
             screen.say("compared with no other branch")
@@ -128,7 +128,7 @@ def compare_with(screen: MainScreen, name: str | None) -> None:
     screen.do(compare, then=say)
 
 
-def _first_of(apart: Apart, program: Program) -> str:
+def _first_of(apart: BranchComparison, program: Program) -> str:
     """Describe where two branches first differ."""
     from tui_gru.debugger.program.naming import spoken
     from tui_gru.tui.widgets.plots.time_scale import place_name
@@ -160,7 +160,7 @@ def apart(screen: MainScreen, rest: Arguments) -> None:
 
 
 def show_apart(screen: MainScreen, name: str) -> None:
-    def show(apart: Apart) -> None:
+    def show(apart: BranchComparison) -> None:
         from tui_gru.tui.panels.lists.branches_apart import BranchesApart  # imported late: not needed for the first screen
 
         screen.overlays.cover(BranchesApart(apart, screen.session.program))

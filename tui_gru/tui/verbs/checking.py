@@ -15,7 +15,7 @@ from tui_gru.tui.verbs.verb import Arguments
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checks.checking import Check, Report
+    from tui_gru.debugger.analysis.checks.checking import Check, CheckResult
     from tui_gru.tui.panels.lists.check_report import CheckReport
     from tui_gru.tui.screens.main import MainScreen
 
@@ -34,7 +34,7 @@ class Checked(Message):
     """Posted when a check has ended; `problem` says why there is no report."""
 
     panel: CheckReport
-    report: Report | None
+    report: CheckResult | None
     problem: str = ""
 
 

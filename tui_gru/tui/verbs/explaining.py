@@ -151,7 +151,7 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 
 async def suppose(screen: MainScreen) -> None:
     """Open the `:` line with the command that replaces the number under the cursor."""
-    from tui_gru.debugger.program.names import Kind
+    from tui_gru.debugger.program.names import ValueKind
     from tui_gru.debugger.program.naming import typed_entry
 
     ref = under_cursor(screen)
@@ -160,7 +160,7 @@ async def suppose(screen: MainScreen) -> None:
         screen.say(with_keys(screen, words), warning=True)
         return
     snapshot = screen.snapshot
-    is_input, given = snapshot.program.names[ref.name].kind is Kind.INPUT, snapshot.config.given
+    is_input, given = snapshot.program.names[ref.name].kind is ValueKind.INPUT, snapshot.config.given
     if is_input and given is not None and snapshot.program.model.page.inputs[ref.name].one_hot:
         screen.say("tokens are input and cannot be changed; change the row of the embedding table instead", warning=True)
         return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from tui_gru.debugger.expressions.parser import FUNCTIONS
-from tui_gru.debugger.program.names import Kind, Named
+from tui_gru.debugger.program.names import ProgramName, ValueKind
 from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.program.typed import TypedError, shortened
 from tui_gru.debugger.storage.confinement import is_permitted, permitted
@@ -138,12 +138,12 @@ def _words(*pairs: tuple[str, str]) -> Callable[[MainScreen], Iterator[Candidate
     return lambda screen: iter(Candidate(*pair) for pair in pairs)
 
 
-def _named(screen: MainScreen, belongs: Callable[[Named], bool] = lambda named: True) -> Iterator[Candidate]:
+def _named(screen: MainScreen, belongs: Callable[[ProgramName], bool] = lambda named: True) -> Iterator[Candidate]:
     program = screen.session.program
     for name, named in program.names.items():
         if belongs(named):
             axes = " and ".join(axis.strip() for axis in named.counted)
-            words = program.model.rule.meanings[name] if named.kind is Kind.SETTING else named.kind.value
+            words = program.model.rule.meanings[name] if named.kind is ValueKind.SETTING else named.kind.value
             yield Candidate(name, f"{words}, by {axes}" if axes else words)
 
 
@@ -153,7 +153,7 @@ def _in_expressions(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _changeable(screen: MainScreen) -> Iterator[Candidate]:
-    yield from _named(screen, lambda named: named.kind in (Kind.PARAMETER, Kind.STATE, Kind.SETTING))
+    yield from _named(screen, lambda named: named.kind in (ValueKind.PARAMETER, ValueKind.STATE, ValueKind.SETTING))
     yield Candidate("text", "a character of the text, by its index")
 
 

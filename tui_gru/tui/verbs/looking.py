@@ -39,9 +39,9 @@ def layer(screen: MainScreen, rest: Arguments) -> None:
 
 
 def weights(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.panels.values.weights import Weights
+    from tui_gru.tui.panels.values.weights import WeightsPanel
 
-    panel = screen.query_one(Weights)
+    panel = screen.query_one(WeightsPanel)
     panel.action_cycle_mode()
     screen.say(f"weights panel: {panel.mode}")  # the panel may be on another page
 
@@ -175,11 +175,11 @@ def quit_(screen: MainScreen, rest: Arguments) -> None:
 
 def _matrix(screen: MainScreen) -> MatrixView | None:
     """Return the matrix in focus, otherwise that of the weights after focusing it; None, with a message, if neither is in view."""
-    from tui_gru.tui.panels.values.weights import Weights
+    from tui_gru.tui.panels.values.weights import WeightsPanel
     from tui_gru.tui.widgets.matrix import MatrixView
 
     focused = screen.focused
-    found = focused if isinstance(focused, MatrixView) else screen.query_one(Weights).matrix
+    found = focused if isinstance(focused, MatrixView) else screen.query_one(WeightsPanel).matrix
     if found is None or not found.region:
         screen.say(with_keys(screen, "no matrix is in focus; <panel.next> goes from panel to panel"))
         return None
@@ -200,9 +200,9 @@ def largest(screen: MainScreen, rest: Arguments) -> None:
 
 def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
     """Go to the largest of all gradients or changes of the weights."""
-    from tui_gru.tui.panels.values.weights import Weights
+    from tui_gru.tui.panels.values.weights import WeightsPanel
 
-    screen.say(screen.query_one(Weights).go_to_largest(sheet))
+    screen.say(screen.query_one(WeightsPanel).go_to_largest(sheet))
 
 
 def saturated(screen: MainScreen, rest: Arguments) -> None:

@@ -72,7 +72,7 @@ def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
 
     def say(_: object) -> None:
         if screen.session.outcome.stopped_by is None:  # otherwise the outcome says why the place was not reached
-            screen.answer(answers.place(screen.snapshot))
+            screen.answer(answers.place_in_words(screen.snapshot))
 
     batches = screen.session.batches_to(place) if isinstance(place, int) else None
     screen.do(lambda progress: screen.session.seek(place, progress=progress, along=along), batches=batches, then=say)
@@ -139,7 +139,7 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
 def _say_held(screen: MainScreen, condition: str) -> None:
     """Show where a condition holds, unless a notice says why the run ended elsewhere."""
     if screen.notice is None:
-        screen.answer(f"{condition} holds {answers.place(screen.snapshot)}")
+        screen.answer(f"{condition} holds {answers.place_in_words(screen.snapshot)}")
 
 
 def _not_held(screen: MainScreen, condition: str, where: str, forwards: bool) -> str:

@@ -111,7 +111,7 @@ def delete_stop(screen: MainScreen, id: int) -> None:
     screen.say(f"deleted; set it again with :{command}")
 
 
-def delete(screen: MainScreen, rest: Arguments) -> None:
+def delete_stops(screen: MainScreen, rest: Arguments) -> None:
     """Delete breakpoints and watches by number, and marks by letter."""
     from tui_gru.tui.verbs.stop_arguments import names_of, number_of
 
@@ -257,7 +257,7 @@ def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
 
     def say(_: object) -> None:
         if screen.session.outcome.stopped_by is None:
-            screen.answer(answers.place(screen.snapshot) + answers.branched(before, screen.snapshot))
+            screen.answer(answers.place_in_words(screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(verb, batches=screen.session.batches_to(), then=say)
 

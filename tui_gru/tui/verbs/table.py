@@ -222,7 +222,7 @@ VERBS = (
     Verb(
         "delete",
         "",
-        stops.delete,
+        stops.delete_stops,
         "delete a breakpoint or watch by its number, a mark by its letter",
         _STOP,
         Typed("delete d", "delete 3", completes=("stop or mark",)),
@@ -394,7 +394,7 @@ VERBS = (
     Verb(
         "delete.branch",
         "",
-        branching.delete,
+        branching.delete_branch,
         "delete a branch, after confirmation",
         _LOOK,
         Typed(

@@ -79,7 +79,7 @@ def bars(
     return from_rows(rows)
 
 
-def columns(palette: Palette, parts: Array, width: int = 1) -> str:
+def column_signs(palette: Palette, parts: Array, width: int = 1) -> str:
     """Return a column for each part (0 to 1, NaN as 0), each `width` cells wide."""
     signs = palette.glyphs.column
     levels = np.clip(np.rint(np.nan_to_num(parts) * (len(signs) - 1)), 0, len(signs) - 1).astype(int)

@@ -15,7 +15,7 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.refs import Cell
 
-Row = tuple[Segment, ...]
+SegmentRow = tuple[Segment, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Box:
     `axis` is the row on which neighbours are aligned, like fraction bars and plus signs in print.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[SegmentRow, ...]
     width: int
     axis: int = 0
 
@@ -67,7 +67,7 @@ def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
     return Box(tuple((*row, *_space(width - w)) for row, w in zip(kept, widths, strict=True)), width, axis)
 
 
-def _space(width: int) -> Row:
+def _space(width: int) -> SegmentRow:
     return (Segment(" " * width),) if width > 0 else ()
 
 
@@ -101,7 +101,7 @@ def vstack(*boxes: Box, gap: int = 0) -> Box:
     if not shown:
         return EMPTY
     width = max(box.width for box in shown)
-    rows: list[Row] = []
+    rows: list[SegmentRow] = []
     for index, box in enumerate(shown):
         rows += pad(box, right=width - box.width, top=gap if index else 0).rows
     return Box(tuple(rows), width, shown[0].axis)
@@ -154,7 +154,7 @@ def clip(palette: Palette, box: Box, width: int, height: int) -> Box:
     return from_rows((_cut(row, width, mark) for row in rows), box.axis)
 
 
-def _cut(row: Row, width: int, mark: Segment) -> Row:
+def _cut(row: SegmentRow, width: int, mark: Segment) -> SegmentRow:
     strip = Strip(row)
     if cell_len(strip.text.rstrip()) <= width:
         return tuple(strip.crop(0, width))

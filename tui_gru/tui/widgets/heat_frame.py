@@ -17,7 +17,7 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.heatmap import CELL
-from tui_gru.tui.widgets.written import Kind
+from tui_gru.tui.widgets.written import NumberScale
 
 BINS = 48  # of a summary; the columns of the widest histogram
 _COLUMNS = 16  # cells of the histogram in a summary line, at most
@@ -36,7 +36,7 @@ def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
     return Segment("".join(signs[level] * (each + (i < more)) for i, level in enumerate(levels)), palette.gate)
 
 
-def summary_strip(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int) -> Strip:
+def summary_strip(palette: Palette, summary: Summary | None, kind: NumberScale, where: Where, width: int) -> Strip:
     """Draw the summary of a matrix in a line: histogram, range, shares, and the largest entry with its place."""
     if summary is None:
         return Strip([Segment(cut("not computed yet", width, palette.glyphs), palette.blank)]).adjust_cell_length(width)
@@ -51,7 +51,7 @@ def summary_strip(palette: Palette, summary: Summary | None, kind: Kind, where: 
     return Strip(row).adjust_cell_length(width)
 
 
-def strips(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int, height: int) -> Sequence[Strip]:
+def strips(palette: Palette, summary: Summary | None, kind: NumberScale, where: Where, width: int, height: int) -> Sequence[Strip]:
     """Draw the summary of a matrix for a panel without room for its rows: the histogram, and the shares below it."""
     if summary is None:
         return [Strip([Segment(palette.glyphs.blank * width, palette.blank)], width)] * min(height, 1)
@@ -79,7 +79,7 @@ def _range(summary: Summary) -> str:
     return f"{low} … {high}"
 
 
-def _words(summary: Summary, kind: Kind, where: Where, *, short: bool) -> Iterator[str]:
+def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) -> Iterator[str]:
     """Yield the shares of entries, the mean of a gate and the largest entry, the most important first."""
     limits = summary.limits
     if limits is not None and limits.low == 0:

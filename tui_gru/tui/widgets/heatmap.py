@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui_gru.tui.look.themes import LEVELS, Palette
-from tui_gru.tui.widgets.written import Array, Kind
+from tui_gru.tui.widgets.written import AnyArray, NumberScale
 
 #: Cells per entry.
 CELL = 2
@@ -22,7 +22,7 @@ _CHOICES = ("", "rows", "columns", "rows and columns")
 
 
 @lru_cache(maxsize=32)
-def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
+def _segments(palette: Palette, kind: NumberScale) -> tuple[Segment, ...]:
     """Return a segment for every code: LEVELS colours × three signs (0, +, −) × ten digits, then not finite, blank, hidden."""
     segments = []
     faint = Style(color=palette.dim.color)  # small entries are dimmed, such that the large ones stand out
@@ -37,14 +37,14 @@ def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def levels(values: Array, scale: float, *, signed: bool) -> tuple[Array, Array, Array]:
+def levels(values: AnyArray, scale: float, *, signed: bool) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Return, for each value, whether it is finite, its part of the scale, and the index of its colour."""
     finite = np.isfinite(values)
     part = np.clip(np.where(finite, values, 0) / scale, -1 if signed else 0, 1)
     return finite, part, np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
 
 
-def _codes(values: Array, kind: Kind, scale: float, least: float = 0.0) -> Array:
+def _codes(values: AnyArray, kind: NumberScale, scale: float, least: float = 0.0) -> AnyArray:
     """Return the code of each entry, from its colour, sign and tenths of the scale: values (C,) -> int (C,)."""
     signed = kind == "signed"
     finite, part, level = levels(values, scale if signed else 1.0, signed=signed)
@@ -56,10 +56,10 @@ def _codes(values: Array, kind: Kind, scale: float, least: float = 0.0) -> Array
 
 def heat_row(
     palette: Palette,
-    values: Array | None,
+    values: AnyArray | None,
     count: int,
     *,
-    kind: Kind,
+    kind: NumberScale,
     scale: float,
     cursor: int | None,
     quiet: bool,
@@ -91,7 +91,7 @@ class Ordering:
         self.by = ""
         self._orders: list[Sequence[int] | None] = [None, None]  # of rows and columns; None if not sorted
 
-    def next(self, values: Array | None) -> None:
+    def next(self, values: AnyArray | None) -> None:
         """Switch between rows, columns, both and neither sorted by the size of these values; without values, sort neither."""
         from tui_gru.debugger.analysis.summaries import by_size  # imported late: not needed at the start
 

@@ -12,16 +12,16 @@ from textual.geometry import Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, from_rows
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel
 
 _MARK = "▸ "
 
 
-class Line(NamedTuple):
+class ListRow(NamedTuple):
     """A row of a list. `entry` is the number of its entry, from 0, None for a row of no entry. Entries may have several rows."""
 
-    row: Row
+    row: SegmentRow
     entry: int | None = None
 
 
@@ -45,9 +45,9 @@ class ListOverlay(SnapshotPanel):
     def __init__(self) -> None:
         super().__init__()
         self.cursor = 0
-        self._lines: Sequence[Line] = ()
+        self._lines: Sequence[ListRow] = ()
 
-    def lines(self, width: int) -> Sequence[Line]:
+    def lines(self, width: int) -> Sequence[ListRow]:
         """Return the rows for this width, which excludes the mark of the cursor."""
         raise NotImplementedError
 

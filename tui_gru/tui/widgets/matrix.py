@@ -20,13 +20,13 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, Ordering, heat_row
-from tui_gru.tui.widgets.panel import NOTHING, Panel, Rows
+from tui_gru.tui.widgets.panel import NOTHING, Panel, PanelRows
 from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.snapshot_panel import contents
-from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
+from tui_gru.tui.widgets.written import ENTRIES, AnyArray, NumberScale, matrix, scale_of
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.saturation import Limits
+    from tui_gru.debugger.analysis.saturation import ValueRange
     from tui_gru.debugger.analysis.summaries import Summary
 
 #: Rows above a heat map (summary and column names), and the least height of a heat map.
@@ -60,12 +60,12 @@ class MatrixView(Panel):
         super().__init__(id=id, classes=classes)
         self.title = name
         self.refs: Refs | None = None
-        self.values: Array | None = None
+        self.values: AnyArray | None = None
         self.shape = (1, 1)
-        self.kind: Kind = "signed"
+        self.kind: NumberScale = "signed"
         self.row: int | None = None
         self.scale = 1.0
-        self.limits: Limits | None = None
+        self.limits: ValueRange | None = None
         self.near_zero_shown = True
         self._captioned = ""
         self._shown_array: object = None  # what `show_array` was last given
@@ -76,14 +76,14 @@ class MatrixView(Panel):
 
     def show_array(
         self,
-        values: Array | None,
+        values: AnyArray | None,
         *,
-        kind: Kind = "signed",
+        kind: NumberScale = "signed",
         shape: tuple[int, int] | None = None,
         scale: float | None = None,
         fresh: bool = False,
         row: int | None = None,
-        limits: Limits | None = None,
+        limits: ValueRange | None = None,
         named: Hashable = None,
     ) -> None:
         """Show this array. None is a value that is not computed yet, drawn as dots in `shape` (by default the last one shown).
@@ -202,7 +202,7 @@ class MatrixView(Panel):
             self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
         return self._widest_name
 
-    def _built(self) -> Rows:
+    def _built(self) -> PanelRows:
         form = self.form
         if form != self._captioned:
             self.call_next(self._caption)  # the content size may change without a resize of the panel
@@ -219,7 +219,7 @@ class MatrixView(Panel):
             self.call_next(self._set_virtual_size, wanted)
         if form == "strips":
             rows = self._summary_rows(width, height)
-            return Rows(len(rows), width, lambda y: tuple(rows[y]))
+            return PanelRows(len(rows), width, lambda y: tuple(rows[y]))
         return NOTHING  # a heat map is drawn line by line on demand
 
     def render_line(self, y: int) -> Strip:

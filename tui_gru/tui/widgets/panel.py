@@ -16,16 +16,16 @@ from tui_gru.tui.look.characters import fitting, folded
 from tui_gru.tui.look.glyphs import ASCII, transliterate
 from tui_gru.tui.look.themes import Palette, palette_of
 from tui_gru.tui.terminal.guarded import KeptLines, guarded
-from tui_gru.tui.widgets.boxes import Box, Row, from_rows
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
 
-class Rows(Sequence[Strip]):
+class PanelRows(Sequence[Strip]):
     """Content of `count` rows, at most `width` cells wide. `draw` is called for a row when it first comes into view."""
 
-    def __init__(self, count: int, width: int, draw: Callable[[int], Row]) -> None:
+    def __init__(self, count: int, width: int, draw: Callable[[int], SegmentRow]) -> None:
         self.width, self._draw = width, draw
-        self._cells: list[Row | None] = [None] * count
+        self._cells: list[SegmentRow | None] = [None] * count
         self._strips: list[Strip | None] = [None] * count
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Rows(Sequence[Strip]):
             strip = self._strips[index] = Strip(self.cells(index % len(self)))
         return strip
 
-    def cells(self, index: int) -> Row:
+    def cells(self, index: int) -> SegmentRow:
         """Return what a row shows, an empty row after the last one."""
         if index >= len(self):
             return ()
@@ -53,7 +53,7 @@ class Rows(Sequence[Strip]):
         return row
 
 
-NOTHING = Rows(0, 0, lambda _: ())
+NOTHING = PanelRows(0, 0, lambda _: ())
 
 
 @guarded
@@ -123,7 +123,7 @@ class Panel(ScrollView, can_focus=True):
         wanted = content()
         return Size(max(width, wanted.width), max(height, wanted.height))
 
-    def build(self, width: int, height: int) -> Box | Rows:
+    def build(self, width: int, height: int) -> Box | PanelRows:
         """Return the content for a panel of this inner size, in cells. It may be larger (scrolled) or smaller (padded)."""
         raise NotImplementedError
 
@@ -272,7 +272,7 @@ class Panel(ScrollView, can_focus=True):
         if regions:
             self.refresh(*regions)
 
-    def _built(self) -> Rows:
+    def _built(self) -> PanelRows:
         """Return the rows of the content, drawn for the present space, and set what can be scrolled."""
         room = self.content_size
         rows = self.draw(room.width, room.height)
@@ -309,7 +309,7 @@ class Panel(ScrollView, can_focus=True):
             top = min(max(self.scroll_offset.y, last + 1 - height), first)
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
-    def _content_or_problem(self, width: int, height: int) -> Box | Rows:
+    def _content_or_problem(self, width: int, height: int) -> Box | PanelRows:
         """Return the content, or an error message if building fails, so that the other panels are still drawn."""
         try:
             content = self.build(width, height)
@@ -322,9 +322,9 @@ class Panel(ScrollView, can_focus=True):
             lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in lines])
 
-    def draw(self, width: int, height: int) -> Rows:
+    def draw(self, width: int, height: int) -> PanelRows:
         """Return the content for this inner size, in cells."""
         content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
-            return Rows(content.height, content.width, content.rows.__getitem__)
+            return PanelRows(content.height, content.width, content.rows.__getitem__)
         return content

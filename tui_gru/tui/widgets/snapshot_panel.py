@@ -15,7 +15,7 @@ from tui_gru.debugger.program.listing import layer_at
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.widgets.boxes import EMPTY, Box
-from tui_gru.tui.widgets.panel import Panel, Rows
+from tui_gru.tui.widgets.panel import Panel, PanelRows
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.timeline import Anchor
@@ -86,7 +86,7 @@ class SnapshotPanel(Panel):
         """Return True if the line just executed has computed what the panel shows."""
         return False
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | Rows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
         """Return the content for a panel of this inner size, as `build` does."""
         raise NotImplementedError
 
@@ -117,7 +117,7 @@ class SnapshotPanel(Panel):
         if self._snapshot is not None and self.is_attached:
             self.set_titles(*self.titles(self._snapshot))
 
-    def build(self, width: int, height: int) -> Box | Rows:
+    def build(self, width: int, height: int) -> Box | PanelRows:
         return EMPTY if self._snapshot is None else self.content(self._snapshot, width, height)
 
     def on_resize(self) -> None:

@@ -14,34 +14,34 @@ from rich.style import Style
 from tui_gru.engine import numbers
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
-from tui_gru.tui.widgets.boxes import Box, Row, bracket, from_rows
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, bracket, from_rows
 from tui_gru.tui.widgets.refs import Cell, Refs
 
-Array = np.ndarray[Any, np.dtype[Any]]
+AnyArray = np.ndarray[Any, np.dtype[Any]]
 
 #: The kind of an array, which decides its format and colours: signed numbers, numbers from 0 to 1 (gates, probabilities),
 #: or one-hot rows.
-Kind = Literal["signed", "unit", "onehot"]
+NumberScale = Literal["signed", "unit", "onehot"]
 
 
-class Entry(NamedTuple):
+class EntryFormat(NamedTuple):
     """The format of an entry of one kind: its width in cells and the function that writes it."""
 
     width: int
     write: Callable[[float], str]
 
 
-ENTRIES: dict[tuple[Kind, bool], Entry] = {
-    ("signed", False): Entry(numbers.WIDE, numbers.wide),
-    ("signed", True): Entry(numbers.COMPACT, numbers.compact),
-    ("unit", False): Entry(numbers.UNIT, numbers.unit),
-    ("unit", True): Entry(numbers.COMPACT_UNIT, numbers.compact_unit),
-    ("onehot", False): Entry(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
-    ("onehot", True): Entry(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
+ENTRIES: dict[tuple[NumberScale, bool], EntryFormat] = {
+    ("signed", False): EntryFormat(numbers.WIDE, numbers.wide),
+    ("signed", True): EntryFormat(numbers.COMPACT, numbers.compact),
+    ("unit", False): EntryFormat(numbers.UNIT, numbers.unit),
+    ("unit", True): EntryFormat(numbers.COMPACT_UNIT, numbers.compact_unit),
+    ("onehot", False): EntryFormat(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
+    ("onehot", True): EntryFormat(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
 }
 
 
-def scale_of(values: Array | None) -> float:
+def scale_of(values: AnyArray | None) -> float:
     """Return the magnitude of the strongest colour: the largest finite |x|, rounded up to 1, 1.5, 2, 3, 5, 7 or 10.
 
     Rounding prevents colours from flickering while a number changes. The scale depends only on the values, not on earlier ones, so
@@ -58,7 +58,7 @@ def scale_of(values: Array | None) -> float:
     return next((step * power for step in (1, 1.5, 2, 3, 5, 7) if largest <= step * power), 10 * power)
 
 
-def entry_style(palette: Palette, kind: Kind, value: float, scale: float) -> Style:
+def entry_style(palette: Palette, kind: NumberScale, value: float, scale: float) -> Style:
     """Return the style of an entry by its value."""
     if kind == "onehot":
         return palette.strong if value else palette.dim
@@ -90,9 +90,9 @@ def kept(count: int, limit: int | None, focus: int | None = None) -> list[int | 
 
 def matrix(
     palette: Palette,
-    values: Array | None,
+    values: AnyArray | None,
     *,
-    kind: Kind = "signed",
+    kind: NumberScale = "signed",
     shape: tuple[int, int] | None = None,
     scale: float | None = None,
     fresh: bool = False,
@@ -138,7 +138,7 @@ def matrix(
         return Cell.of(entry.write(value).rjust(width), style, None if refs is None else refs(i, j))
 
     gap = Segment(" ")
-    lines: list[Row] = []
+    lines: list[SegmentRow] = []
     for i in shown_rows:
         line: list[Segment] = []
         for j in shown_columns:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.naming import spoken, spoken_index
 from tui_gru.debugger.program.position import Position, batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
@@ -33,7 +33,7 @@ FORWARD, AUTOGRAD, DIFFERENCES = "forward pass", "autograd", "finite differences
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class CheckRow:
     """The comparisons of one name: the whole array with PyTorch, and for gradients and deltas some entries with finite differences.
 
     `excuse` says why the name cannot agree, because the batch was changed halfway; empty otherwise.
@@ -65,7 +65,7 @@ def severity(comparison: Comparison) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class CheckResult:
     """The result for the batch of `position`, where the check was requested. Rows are gradients, then deltas, then values.
 
     `copied` is True if the batch does not learn, so that a copy of it ran a backward pass. `entries` of each array, drawn with
@@ -74,7 +74,7 @@ class Report:
 
     position: Position
     program: Program
-    rows: tuple[Row, ...]
+    rows: tuple[CheckRow, ...]
     copied: bool
     entries: int
     seed: int
@@ -87,7 +87,7 @@ class Report:
         return not any(row.wrong for row in self.rows)
 
     @cached_property
-    def worst(self) -> Row:
+    def worst(self) -> CheckRow:
         """The row for the summary: the one furthest beyond rounding, or, if all agree, the one with the largest difference."""
         compared = [row for row in self.rows if not row.excuse]
         if self.agrees:
@@ -164,7 +164,7 @@ class Check:
     trainer: Trainer
     excuse: Callable[[str], str]
 
-    def run(self, *, entries: int = ENTRIES, seed: int = SEED) -> Report:
+    def run(self, *, entries: int = ENTRIES, seed: int = SEED) -> CheckResult:
         """Compare everything. Imports torch. Raises `TuiGruError` if a number is not finite."""
         entries = arguments.whole("entries", entries, least=0)
         seed = arguments.whole("seed", seed, least=0)
@@ -175,9 +175,9 @@ class Check:
         found = compared(record, self.program, self.earlier, entries=entries, seed=seed)
         slopes = {c.name: c for c in found if c.against == DIFFERENCES}
         whole = [c for c in found if c.against == AUTOGRAD] + [c for c in found if c.against == FORWARD]
-        rows = [Row(c.name, c, slopes.get(c.name)) for c in whole]
+        rows = [CheckRow(c.name, c, slopes.get(c.name)) for c in whole]
         excused = tuple(row if row.agrees else replace(row, excuse=self.excuse(row.name)) for row in rows)
-        return Report(self.position, self.program, excused, copied, entries, seed)
+        return CheckResult(self.position, self.program, excused, copied, entries, seed)
 
 
 def compared(
@@ -221,7 +221,7 @@ def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
     """Return True if a change comes after everything in the batch that is compared, so that it concerns the next batch."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
-    return offset >= end and not set(edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
+    return offset >= end and not set(edited) & set(program.names_of(ValueKind.GRADIENT, ValueKind.UPDATE_VALUE))
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]], changed_before: Sequence[str]) -> Callable[[str], str]:
@@ -233,13 +233,17 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]], changed_befor
     also after a change in the middle of an earlier batch that the gradient continues into.
     """
     unnamed = _in_unnamed_parts(program)
-    absorbed = {*program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)} - _in_own_derivative(program) - unnamed
+    absorbed = (
+        {*program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE, ValueKind.STATE, ValueKind.VALUE)}
+        - _in_own_derivative(program)
+        - unnamed
+    )
     spoilt = any(offset > program.loss_tick or name not in absorbed for offset, name in changes)
     reason = f"{program.writer.name(changes[0][1])} was changed in the middle of this batch" if changes else ""
     before = next((program.writer.name(name) for name in changed_before if name in unnamed), "")
 
     def excuse(name: str) -> str:
-        derivative = program.names[name].kind in (Kind.DELTA, Kind.GRADIENT)
+        derivative = program.names[name].kind in (ValueKind.VALUE_GRADIENT, ValueKind.GRADIENT)
         if reason and (spoilt or not derivative):
             return reason
         return f"{before} was changed in the middle of an earlier batch" if before and derivative else ""

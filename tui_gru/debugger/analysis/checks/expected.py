@@ -10,7 +10,7 @@ from tui_gru.engine.data.given import GivenBatch
 from tui_gru.engine.numbers import scientific
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.equations.compose import LIVE
-from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, output_name, stepwise
+from tui_gru.interop.recomputing.comparing import TOLERANCES, ArrayDifference, difference, output_name, stepwise
 
 SMALL = 1e-2
 GROWN = 100.0  # rounding errors that only add up stay below it
@@ -21,8 +21,8 @@ class Expected:
     """`one_step` computes each output from the expected state before it, so that rounding does not accumulate; `whole` runs from
     the first state to the end. Each has both outputs, the largest difference, and that of every timestep, `over_time` (T)."""
 
-    one_step: Difference
-    whole: Difference
+    one_step: ArrayDifference
+    whole: ArrayDifference
     tolerance: float
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
+from tui_gru.debugger.checkpoints.scalars import COLUMNS, ScalarRows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -65,7 +65,7 @@ class GrowthWatch:
                         return place, self._words(record, which, known)
         return None
 
-    def _suspected(self, first: int, numbers: Rows) -> Iterator[tuple[int, int, float]]:
+    def _suspected(self, first: int, numbers: ScalarRows) -> Iterator[tuple[int, int, float]]:
         """Yield the candidates among the batches from `first` on, with their scalars (n, 3): batch, column, and the size before.
 
         The size is NaN if unknown.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.segment import Monitor
@@ -87,7 +87,7 @@ def _whole(program: Program, record: BatchRecord, name: str) -> np.ndarray:
 
 def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a number exists."""
-    if program.names[name].kind is Kind.GRADIENT:
+    if program.names[name].kind is ValueKind.GRADIENT:
         return program.complete_at(name)
     offset = program.there_at(name, t)
     return offset if offset is not None else program.ticks

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from tui_gru.debugger.analysis.findings.examined import Examined
+from tui_gru.debugger.analysis.findings.examined import RunFacts
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
 from tui_gru.debugger.analysis.influence import influence_of_rows
 from tui_gru.debugger.analysis.summaries import largest_entry
@@ -24,7 +24,7 @@ from tui_gru.equations import expression as e
 _LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
 
 
-def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
+def sampler_without_feedback(x: RunFacts) -> Iterator[Finding]:
     """Find the newest sample whose characters the model did not read next."""
     for drawn in reversed(x.samples):
         chosen = [draw.char for draw in drawn.draws[:-1]]
@@ -59,7 +59,7 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
         return
 
 
-def _where_it_is_right(x: Examined, drawn: Sample) -> Iterator[Evidence]:
+def _where_it_is_right(x: RunFacts, drawn: Sample) -> Iterator[Evidence]:
     """Yield the probability of the character that the sample repeats, where the training reads the end of the primer."""
     name, read, vocabulary = x.program.loss_names.prediction, x.program.input, x.config.vocabulary
     if name not in x.values or not x.program.model.page.inputs[read].one_hot:
@@ -82,14 +82,14 @@ def _where_it_is_right(x: Examined, drawn: Sample) -> Iterator[Evidence]:
         return
 
 
-def _weights_of(x: Examined, drawn: Sample) -> Weights | None:
+def _weights_of(x: RunFacts, drawn: Sample) -> Weights | None:
     """Return the weights that a sample was drawn with, if this branch has reached them."""
     if drawn.tick is None:
         return x.moment.weights
     return x.timeline.moment(drawn.tick).weights if drawn.tick <= x.end(x.timeline.computed) else None
 
 
-def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
+def rows_do_not_continue(x: RunFacts) -> Iterator[Finding]:
     """Find rows that do not continue in the text where their state comes from."""
     corpus = x.corpus
     carried = x.config.carry != "reset" and x.config.num_batches > 1 and x.count
@@ -121,7 +121,7 @@ def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
     )
 
 
-def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
+def gradient_into_earlier_batches(x: RunFacts) -> Iterator[Finding]:
     """Find the gradient of a batch that continues into batches computed with other weights."""
     learned = x.learned[x.learned % x.program.num_batches > 0] if x.program.earlier else x.learned[:0]
     if not len(learned):
@@ -153,7 +153,7 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
     )
 
 
-def character_never_seen(x: Examined) -> Iterator[Finding]:
+def character_never_seen(x: RunFacts) -> Iterator[Finding]:
     """Find characters of the vocabulary that do not occur in the text."""
     text = set(x.corpus.text)
     unseen = [char for char in x.config.vocabulary if char not in text]
@@ -181,7 +181,7 @@ def character_never_seen(x: Examined) -> Iterator[Finding]:
     )
 
 
-def rows_know_each_other(x: Examined) -> Iterator[Finding]:
+def rows_know_each_other(x: RunFacts) -> Iterator[Finding]:
     """Find a prediction that depends on another row of the batch."""
     over_rows = [
         target
@@ -213,7 +213,7 @@ def rows_know_each_other(x: Examined) -> Iterator[Finding]:
     )
 
 
-def _over_rows(x: Examined, batch: int, name: str) -> Evidence:
+def _over_rows(x: RunFacts, batch: int, name: str) -> Evidence:
     """Return the evidence of a line that reads all rows: its largest number at the last timestep."""
     t = x.program.seq_length - 1
     values = x.record(batch).array(name)[t]

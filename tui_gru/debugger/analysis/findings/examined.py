@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tui_gru.debugger.analysis.checks.expected import Expected, expected_of
 from tui_gru.debugger.analysis.findings.finding import Evidence
 from tui_gru.debugger.analysis.unrolled import Differentiable, given_to, prediction_slope
-from tui_gru.debugger.checkpoints.scalars import Rows
+from tui_gru.debugger.checkpoints.scalars import ScalarRows
 from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
@@ -24,7 +24,7 @@ from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
-from tui_gru.engine.running.weights import Array
+from tui_gru.engine.running.weights import Array, Float64Array
 from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
@@ -36,10 +36,8 @@ RECENT = 8  # batches that are examined completely
 RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
 ENOUGH = 32  # entries of a unit that a finding needs
 
-Wide = NDArray[np.float64]
 
-
-class Examined:
+class RunFacts:
     """A run up to the position of `moment`. Batches are counted through all epochs, 0-based.
 
     Only completed batches are examined. Batches are replayed as needed; `monitor` sees them and may raise an error.
@@ -68,13 +66,13 @@ class Examined:
         """The batches that have learned, in order."""
         return np.flatnonzero(self.timeline.learned(0, self.count - 1))
 
-    def column(self, name: str, first: int = 0, last: int | None = None) -> Rows:
+    def column(self, name: str, first: int = 0, last: int | None = None) -> ScalarRows:
         """Return loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
         last = self.count - 1 if last is None else last
         return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
 
     @cached_property
-    def losses(self) -> Rows:
+    def losses(self) -> ScalarRows:
         """The loss of every completed batch."""
         return self.column("loss")
 
@@ -118,7 +116,7 @@ class Examined:
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
 
     @cached_property
-    def last_prediction(self) -> dict[str, Wide]:
+    def last_prediction(self) -> dict[str, Float64Array]:
         """The norm, over rows and units, of the gradient of the last timestep's loss with respect to each state, by name, (T).
 
         It is that of the last batch, after each of its timesteps. Empty if there is no batch, or no character to be predicted.
@@ -199,4 +197,4 @@ class Examined:
     @property
     def values(self) -> tuple[str, ...]:
         """The values that the forward pass computes at every timestep."""
-        return self.program.names_of(Kind.VALUE)
+        return self.program.names_of(ValueKind.VALUE)

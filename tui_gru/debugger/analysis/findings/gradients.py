@@ -8,31 +8,32 @@ from collections.abc import Iterator
 import numpy as np
 
 from tui_gru.debugger.analysis.checks.not_finite import not_finite_in
-from tui_gru.debugger.analysis.findings.examined import Examined, Wide
+from tui_gru.debugger.analysis.findings.examined import RunFacts
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
 from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.engine.numbers import percent, rounded
 from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Float64Array
 
 _THOUSAND = 1e3
 _SOON = 3  # timesteps within which a vanishing gradient falls below a thousandth; healthy runs take 5 or more
 _CLIPPED = 0.1  # nearly all of a gradient is clipped away if the factor is smaller
-_FEW = 4  # units; a smaller model may have nothing to remember
-_STEPS = 8  # the number of learning batches that a finding needs
-_MOST = 0.5
+_FEW_UNITS = 4  # units; a smaller model may have nothing to remember
+_LEARNED_BATCHES = 8  # the number of learning batches that a finding needs
+_MOST_CLIPPED = 0.5
 
 
-def not_finite(x: Examined) -> Iterator[Finding]:
+def not_finite(x: RunFacts) -> Iterator[Finding]:
     """Find the first number that is NaN or infinite, and the line that computed it."""
     broken = ((batch, not_finite_in(x.program, batch, x.record(batch))) for batch in x.maybe_not_finite.tolist())
     batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
     if first is None:
         return
     record, name, t, index = x.record(batch), first.name, first.t, first.index
-    read = x.program.names[name].kind is Kind.INPUT
+    read = x.program.names[name].kind is ValueKind.INPUT
     line = x.program.there_at(name, t) if read and t is not None else x.program.tick_of(name, t)
     tick = first.tick if first.given else batch * x.program.ticks + line if line is not None else x.end(batch)
     array = record.before[name] if first.given else recorded(x.program, record, name, t)
@@ -40,7 +41,7 @@ def not_finite(x: Examined) -> Iterator[Finding]:
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
     made = not first.given and (name in x.program.lines or name in x.program.parts)
     _, text = x.program.made_by(name) if made else ("", "")
-    number = None if x.program.names[name].kind is Kind.GRADIENT else ValueRef(name, index, t, tick)
+    number = None if x.program.names[name].kind is ValueKind.GRADIENT else ValueRef(name, index, t, tick)
     if read:
         cure = "look for it in the data that the model reads"
     elif first.given or x.config.given is not None:
@@ -63,7 +64,7 @@ def not_finite(x: Examined) -> Iterator[Finding]:
     )
 
 
-def zero_gradient(x: Examined) -> Iterator[Finding]:
+def zero_gradient(x: RunFacts) -> Iterator[Finding]:
     """Find parameters whose gradient is exactly 0 in all of the last batches, grouped by the source of the zeros."""
     learned = x.recently_learned
     if len(learned) < 2:
@@ -96,7 +97,7 @@ def zero_gradient(x: Examined) -> Iterator[Finding]:
         )
 
 
-def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
+def _root_of_zeros(x: RunFacts, name: str, record: BatchRecord) -> str:
     """Return the first all-zero name on the way back from a gradient of zeros that reads no other all-zero name."""
     seen: set[str] = set()
     while True:
@@ -106,7 +107,12 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
         reads = [*parts, *formula.names()] if formula is not None else []
         for read in reads:
             known = x.program.names.get(read)
-            if read in seen or known is None or known.kind not in (Kind.DELTA, Kind.VALUE, Kind.STATE) or not known.timed:
+            if (
+                read in seen
+                or known is None
+                or known.kind not in (ValueKind.VALUE_GRADIENT, ValueKind.VALUE, ValueKind.STATE)
+                or not known.timed
+            ):
                 continue
             if not record.array(read).any() and x.program.state_ahead(read) is None:  # it is always 0 after the last timestep
                 name = read
@@ -115,12 +121,12 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
             return name
 
 
-def vanishing_gradient(x: Examined) -> Iterator[Finding]:
+def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
     """Find a gradient of the last loss that nearly vanishes within a few timesteps, through every state of every layer.
 
     In healthy runs a single layer may have such a gradient, if another layer remembers.
     """
-    flows = _flows(x) if x.config.hidden_size >= _FEW else {}
+    flows = _flows(x) if x.config.hidden_size >= _FEW_UNITS else {}
     gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
     if not flows or any(d is None or d > _SOON for d in gone) or any(n[-1] * _THOUSAND >= n[0] for n in flows.values()):
         return
@@ -139,7 +145,7 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
     )
 
 
-def exploding_gradient(x: Examined) -> Iterator[Finding]:
+def exploding_gradient(x: RunFacts) -> Iterator[Finding]:
     """Find states through which the gradient of the last loss grows a thousandfold."""
     for state, norms in _flows(x).items():
         last = norms[0]
@@ -161,7 +167,7 @@ def exploding_gradient(x: Examined) -> Iterator[Finding]:
         )
 
 
-def _flows(x: Examined) -> dict[str, Wide]:
+def _flows(x: RunFacts) -> dict[str, Float64Array]:
     """Return the norms of each state from the end of its row to the start; empty for a sequence of one timestep."""
     if x.program.seq_length < 2:
         return {}
@@ -177,7 +183,9 @@ def _flows(x: Examined) -> dict[str, Wide]:
     return found
 
 
-def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, meaning: str, cure: str, *more: Evidence) -> Finding:
+def _about_flow(
+    x: RunFacts, state: str, norms: Float64Array, name: str, title: str, meaning: str, cure: str, *more: Evidence
+) -> Finding:
     T, B = x.program.seq_length, x.config.batch_size
     batch, record = x.recent[-1]
     evidence = [
@@ -201,7 +209,7 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
     return Finding(name, title, meaning, cure, (*evidence, *more), x.end(batch))
 
 
-def softmax_underflow(x: Examined) -> Iterator[Finding]:
+def softmax_underflow(x: RunFacts) -> Iterator[Finding]:
     """Find probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
     name = x.program.loss_names.prediction
     if not x.program.target or name not in x.values:
@@ -231,14 +239,14 @@ def softmax_underflow(x: Examined) -> Iterator[Finding]:
         return
 
 
-def mostly_clipped(x: Examined) -> Iterator[Finding]:
+def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
     """Find a gradient that is nearly all clipped away in most steps."""
-    if not x.config.clip or len(x.learned) < _STEPS:
+    if not x.config.clip or len(x.learned) < _LEARNED_BATCHES:
         return
     norms, limits = x.column("grad_norm")[x.learned], x.timeline.setting("limit", x.learned)
     clipped = limits < _CLIPPED * norms
     share = float(clipped.mean())
-    if share <= _MOST:
+    if share <= _MOST_CLIPPED:
         return
     first = int(x.learned[np.argmax(clipped)])
     factor = float(x.record(first).numbers["clip"])

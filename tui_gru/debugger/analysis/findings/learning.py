@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from tui_gru.debugger.analysis.baselines import baselines
-from tui_gru.debugger.analysis.findings.examined import Examined, Wide
+from tui_gru.debugger.analysis.findings.examined import RunFacts
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted
 from tui_gru.debugger.analysis.loss_places import loss_of_rows
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.weights import Weights
+from tui_gru.engine.running.weights import Float64Array, Weights
 
 _FAR = 1.0  # nats above log V
 _FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
-_STEPS = 8  # the number of batches of a mean
+_WINDOW = 8  # the number of batches of a mean
 _LARGE, _SMALL = 1e-1, 1e-5  # relative changes of the weights by a step
 _UP, _DOWN = 1.2, 0.9
 _FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
@@ -29,7 +29,7 @@ _PLACES = 6  # places of the run at which the held-out text is read
 _RISEN = 0.1  # nats
 
 
-def initial_loss(x: Examined) -> Iterator[Finding]:
+def initial_loss(x: RunFacts) -> Iterator[Finding]:
     """Find a first loss that is far from the loss of guessing."""
     if not x.count or not x.program.target:
         return
@@ -66,14 +66,14 @@ def _step_ratio(records: Iterable[BatchRecord]) -> float:
     return float(np.median(found)) if found else math.nan
 
 
-def _windows(x: Examined) -> Wide:
+def _windows(x: RunFacts) -> Float64Array:
     """Return the mean loss of consecutive windows of `_STEPS` batches that have learned, ending with the last batch."""
     losses = x.losses[x.learned]
-    windows: Wide = losses[len(losses) % _STEPS :].reshape(-1, _STEPS).mean(axis=1)
+    windows: Float64Array = losses[len(losses) % _WINDOW :].reshape(-1, _WINDOW).mean(axis=1)
     return windows
 
 
-def rate_too_large(x: Examined) -> Iterator[Finding]:
+def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     """Find steps, among the first or last, that change the weights by more than a tenth while the loss rises."""
     windows = _windows(x)
     if len(windows) < 2:
@@ -93,7 +93,7 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
         "Such large steps overshoot the minimum, and the loss rises.",
         f"--learning-rate {rounded(x.moment.record.settings['learning_rate'] / 10)} or less",
         (
-            Evidence(f"the last {_STEPS} batches lose {rounded(windows[-1])} on average; it has been {rounded(best)}"),
+            Evidence(f"the last {_WINDOW} batches lose {rounded(windows[-1])} on average; it has been {rounded(best)}"),
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
             _grad_norm(x, batch),
         ),
@@ -101,7 +101,7 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
     )
 
 
-def rate_too_small(x: Examined) -> Iterator[Finding]:
+def rate_too_small(x: RunFacts) -> Iterator[Finding]:
     """Find steps that hardly change the weights, while the loss has hardly fallen."""
     if not x.program.update:  # in a recording, each step has its weights before the update only
         return
@@ -120,7 +120,7 @@ def rate_too_small(x: Examined) -> Iterator[Finding]:
         (
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
             Evidence(
-                f"the loss was {rounded(windows[0])} in the first {_STEPS} batches, and is {rounded(windows[-1])} in the last"
+                f"the loss was {rounded(windows[0])} in the first {_WINDOW} batches, and is {rounded(windows[-1])} in the last"
             ),
             _grad_norm(x, batch),
         ),
@@ -128,7 +128,7 @@ def rate_too_small(x: Examined) -> Iterator[Finding]:
     )
 
 
-def _grad_norm(x: Examined, batch: int) -> Evidence:
+def _grad_norm(x: RunFacts, batch: int) -> Evidence:
     norm = float(x.column("grad_norm", batch, batch)[0])
     rate = x.record(batch).settings["learning_rate"]
     parameter = x.program.parameters[0]
@@ -141,7 +141,7 @@ def _grad_norm(x: Examined, batch: int) -> Evidence:
     return Evidence(words, x.entry(batch, parameter, index), value)
 
 
-def worse_than_a_table(x: Examined) -> Iterator[Finding]:
+def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that has settled above that of a unigram or bigram table."""
     N = x.program.num_batches
     epochs = len(x.learned) // N
@@ -175,7 +175,7 @@ def worse_than_a_table(x: Examined) -> Iterator[Finding]:
     )
 
 
-def never_predicted(x: Examined) -> Iterator[Finding]:
+def never_predicted(x: RunFacts) -> Iterator[Finding]:
     """Find a frequent character that the model never predicts after an epoch of learning."""
     name = x.program.loss_names.prediction
     if not x.program.target or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
@@ -211,7 +211,7 @@ def never_predicted(x: Examined) -> Iterator[Finding]:
         )
 
 
-def overfitting(x: Examined) -> Iterator[Finding]:
+def overfitting(x: RunFacts) -> Iterator[Finding]:
     """Find a loss on a held-out text that has risen again while the training loss fell."""
     if len(x.held_out) < 2 or len(x.learned) < _PLACES or not x.program.loss_names.row:
         return
@@ -222,7 +222,7 @@ def overfitting(x: Examined) -> Iterator[Finding]:
     if best == len(held) - 1 or not held[-1] > held[best] + _RISEN:
         return
     then, now = (
-        float(span[max(0, at - _STEPS) : at + 1].mean()) for at in (np.searchsorted(x.learned, places[best]), len(span) - 1)
+        float(span[max(0, at - _WINDOW) : at + 1].mean()) for at in (np.searchsorted(x.learned, places[best]), len(span) - 1)
     )
     if not now < then:
         return
@@ -241,7 +241,7 @@ def overfitting(x: Examined) -> Iterator[Finding]:
     )
 
 
-def held_out_loss(x: Examined, weights: Weights) -> float:
+def held_out_loss(x: RunFacts, weights: Weights) -> float:
     """Return the mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
     text = x.held_out[:HELD_OUT]
     name = x.program.loss_names.row

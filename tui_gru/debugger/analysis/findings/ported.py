@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tui_gru.debugger.analysis.findings.examined import Examined
+from tui_gru.debugger.analysis.findings.examined import RunFacts
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted
 from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.debugger.program.naming import spoken
@@ -25,7 +25,7 @@ _NEAR, _NEARLY_ALL = 0.05, 0.9  # relative difference of step lengths; share of 
 _TINY = 1e-3  # of the largest gradient; below it, ε and rounding change the step length
 
 
-def _about(x: Examined, name: str, title: str, meaning: str, cure: str, variant: str) -> Iterator[Finding]:
+def _about(x: RunFacts, name: str, title: str, meaning: str, cure: str, variant: str) -> Iterator[Finding]:
     """Yield a finding about an output that differs from the expected one. `variant` describes the variant that gives it."""
     expected, fit = x.expected, x.fit
     assert expected is not None
@@ -47,7 +47,7 @@ def _about(x: Examined, name: str, title: str, meaning: str, cure: str, variant:
     yield Finding(name, title, meaning, cure, tuple(evidence), x.end(number))
 
 
-def axes_swapped(x: Examined) -> Iterator[Finding]:
+def axes_swapped(x: RunFacts) -> Iterator[Finding]:
     """Find an input whose batch and time axes were swapped or mixed."""
     axes = x.fit.variant.axes if x.fit is not None else ""
     if axes == "swapped":
@@ -74,7 +74,7 @@ def axes_swapped(x: Examined) -> Iterator[Finding]:
         )
 
 
-def padding_moves_the_state(x: Examined) -> Iterator[Finding]:
+def padding_moves_the_state(x: RunFacts) -> Iterator[Finding]:
     """Find timesteps after the end of a row that change its state."""
     if x.fit is not None and x.fit.variant.padded:
         yield from _about(
@@ -90,7 +90,7 @@ def padding_moves_the_state(x: Examined) -> Iterator[Finding]:
     yield from _padded_without_lengths(x)
 
 
-def _padded_without_lengths(x: Examined) -> Iterator[Finding]:
+def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
     given, number = x.config.given, x.moment.position.number
     if given is None or LIVE in given.batches[number].inputs or "x" not in given.batches[number].inputs:
         return
@@ -131,7 +131,7 @@ def _padded_without_lengths(x: Examined) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _gradient_at(x: Examined, padded: np.ndarray, number: int) -> bool:
+def _gradient_at(x: RunFacts, padded: np.ndarray, number: int) -> bool:
     """Return True if the loss of a script depends on the output at padding."""
     assert x.config.given is not None
     batch = x.config.given.batches[number]
@@ -140,7 +140,7 @@ def _gradient_at(x: Examined, padded: np.ndarray, number: int) -> bool:
     return outside or any(bool(np.asarray(flow)[rows].any()) for flow in batch.flows or () if np.ndim(flow))
 
 
-def gates_mixed_up(x: Examined) -> Iterator[Finding]:
+def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
     """Find gates in another order, or with another activation function."""
     fit = x.fit
     if fit is not None and fit.differs("order"):
@@ -171,7 +171,7 @@ def gates_mixed_up(x: Examined) -> Iterator[Finding]:
         )
 
 
-def reset_mixed_up(x: Examined) -> Iterator[Finding]:
+def reset_mixed_up(x: RunFacts) -> Iterator[Finding]:
     """Find a reset gate that is applied before the product with U instead of after it, or the reverse."""
     fit = x.fit
     if fit is not None and fit.differs("reset"):
@@ -187,7 +187,7 @@ def reset_mixed_up(x: Examined) -> Iterator[Finding]:
         )
 
 
-def z_flipped(x: Examined) -> Iterator[Finding]:
+def z_flipped(x: RunFacts) -> Iterator[Finding]:
     """Find an update gate whose values 0 and 1 have the opposite meaning."""
     fit = x.fit
     if fit is not None and fit.differs("z"):
@@ -203,11 +203,11 @@ def z_flipped(x: Examined) -> Iterator[Finding]:
         )
 
 
-def _changed_biases(x: Examined) -> set[str]:
+def _changed_biases(x: RunFacts) -> set[str]:
     return {x.fit.variant.gates, x.fit.variant.candidate} - {""} if x.fit is not None else set()
 
 
-def _whose(x: Examined) -> str:
+def _whose(x: RunFacts) -> str:
     """Return the gates whose biases are meant, in words."""
     assert x.fit is not None
     variant = x.fit.variant
@@ -220,7 +220,7 @@ def _whose(x: Examined) -> str:
     )
 
 
-def biases_counted_twice(x: Examined) -> Iterator[Finding]:
+def biases_counted_twice(x: RunFacts) -> Iterator[Finding]:
     """Find biases that the file stores twice, or that the other program adds twice."""
     changed = _changed_biases(x)
     if changed & {"first", "second"} and x.fit is not None and x.fit.equal:
@@ -244,7 +244,7 @@ def biases_counted_twice(x: Examined) -> Iterator[Finding]:
         )
 
 
-def bias_left_out(x: Examined) -> Iterator[Finding]:
+def bias_left_out(x: RunFacts) -> Iterator[Finding]:
     """Find a bias that the other program leaves out, one of the two of a gate."""
     kept = _changed_biases(x) & {"first", "second"}
     if kept and x.fit is not None and not x.fit.equal:
@@ -259,7 +259,7 @@ def bias_left_out(x: Examined) -> Iterator[Finding]:
         )
 
 
-def biases_merged(x: Examined) -> Iterator[Finding]:
+def biases_merged(x: RunFacts) -> Iterator[Finding]:
     """Find two biases of a candidate, with the reset gate after the product, that were added up."""
     changed = _changed_biases(x) & {"merged", "separate"}
     if not changed:
@@ -276,7 +276,7 @@ def biases_merged(x: Examined) -> Iterator[Finding]:
     )
 
 
-def output_not_expected(x: Examined) -> Iterator[Finding]:
+def output_not_expected(x: RunFacts) -> Iterator[Finding]:
     """Find an output that differs from the expected one in all conventions."""
     if x.expected is not None and x.fit is None:
         yield from _about(
@@ -290,7 +290,7 @@ def output_not_expected(x: Examined) -> Iterator[Finding]:
         )
 
 
-def adam_uncorrected(x: Examined) -> Iterator[Finding]:
+def adam_uncorrected(x: RunFacts) -> Iterator[Finding]:
     """Find a first step of Adam without bias correction: (1 − β1) / √(1 − β2) times the learning rate, which is more than 3."""
     given = x.config.given
     if given is None or given.steps[:2] != (0, 1):

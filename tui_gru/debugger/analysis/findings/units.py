@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.findings.examined import Examined
+from tui_gru.debugger.analysis.findings.examined import RunFacts
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, listed
-from tui_gru.debugger.analysis.saturation import Limits, limits_of, saturating, unit_shares
+from tui_gru.debugger.analysis.saturation import ValueRange, limits_of, saturating, unit_shares
 from tui_gru.debugger.analysis.summaries import dead_units
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine.numbers import percent, rounded
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 
-_FEW = 4  # units; in a smaller model, most of the units is not significant
-_MOST = 0.5  # of the units
+_FEW_STUCK_UNITS = 4  # units; in a smaller model, most of the units is not significant
+_MOST_STUCK = 0.5  # of the units
 _DEEP, _DEEPLY = 0.01, 0.75  # a share of the range, near a limit; a share of the units, which a trained network can reach
 _ALWAYS = 0.9  # a unit is saturated if at least this share of its entries is
 _SHUT = 0.99  # share of the old state that a shut gate keeps
@@ -28,7 +28,7 @@ _DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy netwo
 _SHORT = 100  # batches; in a shorter run, the first batch is examined as well
 
 
-def saturated_gate(x: Examined) -> Iterator[Finding]:
+def saturated_gate(x: RunFacts) -> Iterator[Finding]:
     """Find values of which most units are nearly always near a limit: with the initial weights, or, very near, in the last batches.
 
     A trained network uses the flat parts of its functions as well: in healthy runs up to 0.8 of the units of a gate are within a
@@ -40,19 +40,21 @@ def saturated_gate(x: Examined) -> Iterator[Finding]:
         if limits is None or not isinstance(made, e.Apply) or not x.count:  # a state without a bounded function
             continue
         first, last, deep = x.record(0).array(name), x.stacked(name), replace(limits, edge=_DEEP)
-        if (stuck := _stuck(first, limits, _MOST)) is not None and first[..., 0].size >= _FEW:
+        if (stuck := _stuck(first, limits, _MOST_STUCK)) is not None and first[..., 0].size >= _FEW_STUCK_UNITS:
             yield _saturated(x, name, limits, first, stuck, 0, 1)
         elif x.varied and made.function != "tanh" and (stuck := _stuck(last, deep, _DEEPLY)) is not None:  # a gate
             yield _saturated(x, name, deep, last, stuck, x.count - 1, len(x.recent))
 
 
-def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | None:
+def _stuck(values: Array, limits: ValueRange, most: float) -> NDArray[np.intp] | None:
     """Return the units that are nearly always saturated; None unless these are more than the share `most` of the units."""
     stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
-    return stuck if values.shape[-1] >= _FEW and len(stuck) > most * values.shape[-1] else None
+    return stuck if values.shape[-1] >= _FEW_STUCK_UNITS and len(stuck) > most * values.shape[-1] else None
 
 
-def _saturated(x: Examined, name: str, limits: Limits, values: Array, stuck: NDArray[np.intp], batch: int, batches: int) -> Finding:
+def _saturated(
+    x: RunFacts, name: str, limits: ValueRange, values: Array, stuck: NDArray[np.intp], batch: int, batches: int
+) -> Finding:
     low, high = limits.is_low(values).mean(), limits.is_high(values).mean()
     least, most = limits.low + limits.edge * limits.span, limits.high - limits.edge * limits.span
     written = x.written(name)
@@ -87,7 +89,7 @@ def kept_by(program: Program) -> Mapping[str, str]:
     return found
 
 
-def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
+def _shut_units(x: RunFacts, state: str, gate: str) -> NDArray[np.intp]:
     """Return the units that keep their old state in the first batch and in the last ones. In a healthy run there are a few."""
     kept, values = x.stacked(gate), x.stacked(state)
     low, high = x.program.ranges[state]
@@ -98,7 +100,7 @@ def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
     return np.flatnonzero(shut & still)
 
 
-def gate_never_opens(x: Examined) -> Iterator[Finding]:
+def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
     """Find units that keep their old state at every timestep."""
     if not x.varied:
         return
@@ -127,7 +129,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
         )
 
 
-def dead_unit(x: Examined) -> Iterator[Finding]:
+def dead_unit(x: RunFacts) -> Iterator[Finding]:
     """Find units of a state that hardly change, whatever the input is, and not because a gate is shut."""
     if not x.varied:
         return

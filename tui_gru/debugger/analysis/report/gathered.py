@@ -13,11 +13,11 @@ from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.activity import Activity, context, of_text
 from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
 from tui_gru.debugger.analysis.findings.table import find
-from tui_gru.debugger.analysis.loss_places import Losses
+from tui_gru.debugger.analysis.loss_places import TextLosses
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.analysis.report.given import of_given
-from tui_gru.debugger.analysis.report.report import Report, UnitNote
-from tui_gru.debugger.checkpoints.scalars import Rows
+from tui_gru.debugger.analysis.report.report import RunReport, UnitNote
+from tui_gru.debugger.checkpoints.scalars import ScalarRows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable
 from tui_gru.debugger.program.position import in_words
@@ -25,7 +25,7 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
-from tui_gru.engine.data.tokens import Text, counted, separator
+from tui_gru.engine.data.tokens import Text, separator, token_word
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.running.sampling import Sample, sample
@@ -36,7 +36,7 @@ UNITS, PLACES, SHOWN = 12, 4, 96  # units that are shown, places of each, and ch
 HARDEST = 6  # characters
 SAMPLES, LENGTH = 5, 60  # samples over the training, and characters of each
 
-Progress = Callable[[str], object]
+ReportProgress = Callable[[str], object]
 
 
 def gather(
@@ -47,8 +47,8 @@ def gather(
     title: str,
     held_out: Text = "",
     monitor: Monitor | None = None,
-    progress: Progress | None = None,
-) -> Report:
+    progress: ReportProgress | None = None,
+) -> RunReport:
     """Return the contents of a report on a run up to a moment.
 
     `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError` if an argument is invalid or it is interrupted.
@@ -64,7 +64,7 @@ def gather(
     activity, read = _read(program, moment, text[:TEXT])
     notes = tuple(_notes(activity, config)) if activity is not None else ()
     say("drawing samples")
-    return Report(
+    return RunReport(
         title=title,
         options=(*_options(config), *_changed_settings(timeline, moment)),
         facts=tuple(_facts(moment, losses)),
@@ -89,7 +89,7 @@ def printable_text(words: str) -> str:
 
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:
-    yield "text", f"{len(config.text):,} {counted(config.vocabulary)}s, of {config.vocab_size} kinds"
+    yield "text", f"{len(config.text):,} {token_word(config.vocabulary)}s, of {config.vocab_size} kinds"
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name not in ("text", "vocabulary", "cell_text", "optimizer_text") and value not in ("", False):
@@ -110,7 +110,7 @@ def _changed_settings(timeline: Timeline, moment: Moment) -> Iterator[tuple[str,
             yield f"{name} changed", "; ".join(found)
 
 
-def _facts(moment: Moment, losses: Rows) -> Iterator[tuple[str, str]]:
+def _facts(moment: Moment, losses: ScalarRows) -> Iterator[tuple[str, str]]:
     at = moment.position
     yield "place", in_words(at.epoch, at.batch)
     yield "batches run", f"{len(losses):,}"
@@ -121,14 +121,14 @@ def _facts(moment: Moment, losses: Rows) -> Iterator[tuple[str, str]]:
         yield "perplexity", rounded(perplexity(last))
 
 
-def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
+def _curve(losses: ScalarRows) -> Iterator[tuple[int, float]]:
     end = 0
     for piece in np.array_split(losses, min(POINTS, len(losses))) if len(losses) else ():
         end += len(piece)
         yield end, float(piece.mean())
 
 
-def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, Losses | None]:
+def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, TextLosses | None]:
     """Return the text read with the current weights; empty if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None

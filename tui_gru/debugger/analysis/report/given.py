@@ -9,8 +9,8 @@ import numpy as np
 
 from tui_gru.debugger.analysis.checks.expected import expected_of
 from tui_gru.debugger.analysis.findings.finding import Finding, counted
-from tui_gru.debugger.analysis.report.report import Report
-from tui_gru.debugger.checkpoints.scalars import Rows
+from tui_gru.debugger.analysis.report.report import RunReport
+from tui_gru.debugger.checkpoints.scalars import ScalarRows
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
@@ -18,7 +18,7 @@ from tui_gru.engine.data.given import Given
 from tui_gru.engine.numbers import rounded
 
 
-def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> Report:
+def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> RunReport:
     """Return the contents of a report without a text.
 
     It has the losses and gradient norms of the steps, and the comparisons of p.grad and of the output of the current batch with
@@ -27,10 +27,10 @@ def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findi
     program, batch = timeline.program, moment.position.batch
     losses, norms = (timeline.column(name, 0, len(given.batches) - 1) for name in ("loss", "grad_norm"))
     known = losses if given.knows_loss else losses[:0]
-    return Report(
+    return RunReport(
         title=title,
-        options=tuple(_options(program.config, given)),
-        facts=(*_facts(given, batch, known, norms), *_compared(moment, given)),
+        options=tuple(_imported_options(program.config, given)),
+        facts=(*_imported_facts(given, batch, known, norms), *_compared(moment, given)),
         curve=tuple((i + 1, float(loss)) for i, loss in enumerate(known)),
         findings=findings,
         name=program.writer.name(program.main_state),
@@ -38,7 +38,7 @@ def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findi
     )
 
 
-def _options(config: Config, given: Given) -> Iterator[tuple[str, str]]:
+def _imported_options(config: Config, given: Given) -> Iterator[tuple[str, str]]:
     structure = given.structure
     yield "cell", structure.cell
     yield "layers", f"{structure.layers}{', both directions' if structure.bidirectional else ''}"
@@ -49,7 +49,7 @@ def _options(config: Config, given: Given) -> Iterator[tuple[str, str]]:
     yield "inputs from", given.inputs_from
 
 
-def _facts(given: Given, batch: int, losses: Rows, norms: Rows) -> Iterator[tuple[str, str]]:
+def _imported_facts(given: Given, batch: int, losses: ScalarRows, norms: ScalarRows) -> Iterator[tuple[str, str]]:
     yield "run", given.title
     if given.steps:
         first, last = given.steps[0], given.steps[-1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.report.gathered import printable_text
-from tui_gru.debugger.analysis.report.report import Report
+from tui_gru.debugger.analysis.report.report import RunReport
 from tui_gru.engine.numbers import rounded
 
 WIDTH, CURVE_HEIGHT = 960, 240
@@ -25,7 +25,7 @@ def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anc
     )
 
 
-def curve(report: Report) -> list[str]:
+def curve(report: RunReport) -> list[str]:
     """Return the mean loss of each piece of the run on a logarithmic scale, and the baselines as lines with their names."""
     points = [(batch, loss) for batch, loss in report.curve if math.isfinite(loss) and loss > 0]
     if not points:
@@ -62,7 +62,7 @@ def curve(report: Report) -> list[str]:
     return found
 
 
-def heat_map(report: Report) -> tuple[list[str], int]:
+def heat_map(report: RunReport) -> tuple[list[str], int]:
     """Return the units of the report over the first characters of its text, and the height of the picture."""
     units, characters = report.values.shape
     left, top = 80, 18
@@ -100,7 +100,7 @@ def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[li
     return found, 18 * len(values)
 
 
-def classes(report: Report) -> tuple[list[str], int]:
+def classes(report: RunReport) -> tuple[list[str], int]:
     """Return the mean loss of each class of characters as bars, sorted by their share of the loss."""
     return bars([(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes])
 

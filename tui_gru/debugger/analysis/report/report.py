@@ -25,7 +25,7 @@ class UnitNote:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class RunReport:
     """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
     characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts.
     """

@@ -11,7 +11,7 @@ from html import escape
 from tui_gru.debugger.analysis.report import pictures
 from tui_gru.debugger.analysis.report.gathered import printable_text
 from tui_gru.debugger.analysis.report.pictures import CURVE_HEIGHT, WIDTH, moved, svg, text
-from tui_gru.debugger.analysis.report.report import Report, UnitNote
+from tui_gru.debugger.analysis.report.report import RunReport, UnitNote
 from tui_gru.engine.numbers import rounded
 
 _STYLE = """\
@@ -28,7 +28,7 @@ _SIGN = "▲"
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def as_html(report: Report) -> str:
+def as_html(report: RunReport) -> str:
     """Return the report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
@@ -45,7 +45,7 @@ def as_html(report: Report) -> str:
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def has_curve(report: Report) -> bool:
+def has_curve(report: RunReport) -> bool:
     """Return True if the run has a loss, or will have one, as every run on a text."""
     return bool(report.curve or report.lines)
 
@@ -63,7 +63,7 @@ def _marked(place: tuple[str, str, str]) -> str:
     return f"{before}<mark>{char}</mark>{after}"
 
 
-def _findings_html(report: Report) -> list[str]:
+def _findings_html(report: RunReport) -> list[str]:
     return [
         f'<div class="finding"><strong>{escape(each.title)}</strong><p>{escape(each.meaning)}</p>'
         f"<ul>{''.join(f'<li>{escape(evidence.words)}</li>' for evidence in each.evidence)}</ul>"
@@ -77,7 +77,7 @@ def _cure(words: str, write: Callable[[str], str], code: str) -> str:
     return "".join(code.format(write(part)) if i % 2 else write(part) for i, part in enumerate(_TYPED.split(words)))
 
 
-def _units_html(report: Report) -> str:
+def _units_html(report: RunReport) -> str:
     drawn, height = pictures.heat_map(report)
     rows = (
         f"<tr><td>unit {note.unit + 1}</td><td>{escape(_correlated(note))}</td>"
@@ -89,7 +89,7 @@ def _units_html(report: Report) -> str:
     return f"{heat}{words}<table>{''.join(rows)}</table>"
 
 
-def _classes_html(report: Report) -> str:
+def _classes_html(report: RunReport) -> str:
     drawn, height = pictures.classes(report)
     rows = (f"<tr><td>{loss:.2f}</td><td>{_marked(place)}</td></tr>" for place, loss in report.hardest)
     words = "<p>Nats by class of the character to be predicted, and its share of the total; then the hardest places.</p>"
@@ -102,7 +102,7 @@ def _correlated(note: UnitNote) -> str:
     return f"{note.goes_with} {note.r:+.2f}"
 
 
-def as_svg(report: Report) -> str:
+def as_svg(report: RunReport) -> str:
     """Return the report as one picture, with curve, findings, units, classes and samples below each other."""
     drawn, y = [text(0, 20, printable_text(report.title), size=18, bold=True)], 44
     for name, value in report.facts:
@@ -149,7 +149,7 @@ def as_svg(report: Report) -> str:
     return svg([background, moved(drawn, 24, 16)], WIDTH + 200, y + 24, label=printable_text(report.title)) + "\n"
 
 
-def as_markdown(report: Report) -> str:
+def as_markdown(report: RunReport) -> str:
     """Return the report as Markdown, with the curve and the units drawn with block characters."""
     out = [f"# {printable_text(report.title)}", "", *_rows(("", ""), report.facts), "", *_curve_markdown(report)]
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
@@ -168,7 +168,7 @@ def as_markdown(report: Report) -> str:
     return "\n".join(out) + "\n"
 
 
-def _curve_markdown(report: Report) -> list[str]:
+def _curve_markdown(report: RunReport) -> list[str]:
     out = ["## Loss", ""] if has_curve(report) else []
     if finite := [loss for _, loss in report.curve if math.isfinite(loss)]:
         step = max(1, len(finite) // 80)
@@ -177,7 +177,7 @@ def _curve_markdown(report: Report) -> list[str]:
     return out
 
 
-def _units_markdown(report: Report) -> list[str]:
+def _units_markdown(report: RunReport) -> list[str]:
     """Return a table of the units, and a line of blocks for each of them below the text."""
     rows = []
     for note in report.units:
@@ -189,7 +189,7 @@ def _units_markdown(report: Report) -> list[str]:
     return [*_rows(("unit", "goes with", "strongest after"), rows), "", text_line, *drawn]
 
 
-def _comparison(report: Report) -> str:
+def _comparison(report: RunReport) -> str:
     return f"For comparison: {', '.join(f'{name} {rounded(value)}' for name, value in report.lines)}." if report.lines else ""
 
 
@@ -206,4 +206,4 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 #: By the ending of the file name.
-WRITERS: Mapping[str, Callable[[Report], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}
+WRITERS: Mapping[str, Callable[[RunReport], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.guards import SearchProgress
 from tui_gru.debugger.session.run import Run
-from tui_gru.debugger.timeline.timeline import Series
+from tui_gru.debugger.timeline.timeline import ScalarSeries
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.batch import BatchRecord
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.branches_apart import Apart
+    from tui_gru.debugger.analysis.branches_apart import BranchComparison
     from tui_gru.debugger.snapshots.differences import OtherBranch
 
 
@@ -41,7 +41,7 @@ def compare(run: Run, name: str | None) -> str | None:
     return name
 
 
-def apart(run: Run, name: str, progress: Progress | None) -> Apart:
+def apart(run: Run, name: str, progress: SearchProgress | None) -> BranchComparison:
     """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
 
     An empty name means the branch compared with, or else the closest relative. Raises `TuiGruError` if there is no such branch or
@@ -64,12 +64,12 @@ def apart(run: Run, name: str, progress: Progress | None) -> Apart:
     other = state.branches.named[name]
     theirs, upto = other.timeline, min(state.branches.newest, other.newest)
     last, at = run.program.last_loss(upto), run.program.last_loss(here)
-    return branches_apart.Apart(
+    return branches_apart.BranchComparison(
         state.branch,
         name,
         mine.parted(theirs),
         branches_apart.first_difference(mine, theirs, upto, monitor),
-        None if at < 0 or at > last else branches_apart.Losses(at, mine.loss(at), theirs.loss(at)),
+        None if at < 0 or at > last else branches_apart.BatchLosses(at, mine.loss(at), theirs.loss(at)),
         branches_apart.losses_apart(mine, theirs, 0, last),
         None if here > other.newest else branches_apart.samples_apart(run.moment, theirs.moment(theirs.place(here))),
         here <= other.newest,
@@ -85,7 +85,7 @@ def other(run: Run) -> OtherBranch | None:
 
     branch, tick = run.state.branches.named[name], run.state.tick
     timeline = branch.timeline
-    losses = Series(timeline, "loss", run.program.last_loss(branch.newest) + 1)
+    losses = ScalarSeries(timeline, "loss", run.program.last_loss(branch.newest) + 1)
     parted = timeline.parted(run.timeline)
     if tick > branch.newest:
         return OtherBranch(name, None, None, losses, parted)

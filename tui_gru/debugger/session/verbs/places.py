@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from tui_gru.debugger.program.position import Position, tick_of
-from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.guards import SearchProgress
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.session.verbs import travel
 from tui_gru.debugger.state.marks import Mark, Marks
@@ -19,7 +19,7 @@ from tui_gru.engine.errors import TuiGruError
 BACK = "'"
 
 
-def seek(run: Run, place: str | Position | int, progress: Progress | None, *, along: bool) -> Outcome:
+def seek(run: Run, place: str | Position | int, progress: SearchProgress | None, *, along: bool) -> Outcome:
     """Go to a place in time. If `along` is True, the place to jump back to stays that of the jump before."""
     tick = tick_of(place, run.position, run.program)
     with nullcontext() if along else leaving(run), run.under_way():
@@ -78,7 +78,7 @@ def destination(run: Run, letter: str) -> tuple[str, int]:
     return where
 
 
-def jump(run: Run, branch: str, tick: int, progress: Progress | None) -> Outcome:
+def jump(run: Run, branch: str, tick: int, progress: SearchProgress | None) -> Outcome:
     """Go to a tick of any branch."""
     with leaving(run), run.under_way():
         if branch != run.state.branch:
@@ -87,7 +87,7 @@ def jump(run: Run, branch: str, tick: int, progress: Progress | None) -> Outcome
     return run.outcome
 
 
-def search(run: Run, condition: str, forwards: bool, progress: Progress | None) -> Outcome:
+def search(run: Run, condition: str, forwards: bool, progress: SearchProgress | None) -> Outcome:
     """Run to where a condition holds, in either direction, and store the condition. Raises `ConditionError`."""
     from tui_gru.debugger.expressions.conditions import compile_condition  # imported late: takes a tenth of the start time
 
@@ -98,14 +98,14 @@ def search(run: Run, condition: str, forwards: bool, progress: Progress | None) 
         return travel.search(run, condition, forwards, progress)
 
 
-def next_match(run: Run, forwards: bool, progress: Progress | None) -> Outcome:
+def next_match(run: Run, forwards: bool, progress: SearchProgress | None) -> Outcome:
     """Search for the last condition again. Raises `TuiGruError` if there is none."""
     if not run.state.last_condition:
         raise TuiGruError("no condition has been searched for yet; t searches for one")
     return search(run, run.state.last_condition, forwards, progress)
 
 
-def first_not_finite(run: Run, progress: Progress | None) -> bool:
+def first_not_finite(run: Run, progress: SearchProgress | None) -> bool:
     """Go to the first number of the run that is not finite, and report it. False if every number is finite."""
     from tui_gru.debugger.analysis.checks.not_finite import first_not_finite
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.guards import SearchProgress
 from tui_gru.debugger.session.run import Run
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -18,7 +18,9 @@ DRAW_BYTES = 320  # memory of a sampled character, in bytes, without its distrib
 LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session stores the probabilities of each
 
 
-def sample(run: Run, primer: str, length: int, sampler: str, temperature: float, seed: int, progress: Progress | None) -> Sample:
+def sample(
+    run: Run, primer: str, length: int, sampler: str, temperature: float, seed: int, progress: SearchProgress | None
+) -> Sample:
     """Draw a sample and store it; if interrupted, store the characters drawn so far. Raises `TuiGruError` for invalid arguments."""
     from tui_gru.engine.running.sampling import sample  # imported late: seldom needed
 

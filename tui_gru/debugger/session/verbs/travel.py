@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.steps import Level, StepMemory, check_level
-from tui_gru.debugger.session.guards import Progress, either
+from tui_gru.debugger.session.guards import SearchProgress, either
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.state import by_branch
 from tui_gru.debugger.state.outcome import Notice, Outcome, StopEvent
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.journal import JournalEntry, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, TrainingSettings
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FAR = 10**15  # ticks, or steps of any level; more than any run reaches
 
 
-def step(run: Run, level: Level, count: int, progress: Progress | None) -> Outcome:
+def step(run: Run, level: Level, count: int, progress: SearchProgress | None) -> Outcome:
     """Step `count` times to the end of `level`, back in time if `count` is negative. Stepping back undoes the steps before it."""
     before, here = run.state.stride, run.state.tick
     level = check_level(level)
@@ -59,7 +59,7 @@ def tick_after(run: Run, level: Level, count: int) -> int:
     return stride.target(run.timeline.step_index(level), arguments.whole("count", count))[0]
 
 
-def sgd(run: Run, count: int, progress: Progress | None) -> Outcome:
+def sgd(run: Run, count: int, progress: SearchProgress | None) -> Outcome:
     """Do `count` SGD steps: finish the current batch with backward and update. Ends early if something stops the run."""
     count = arguments.whole("count", count, least=0)
     check_trains(run)
@@ -81,7 +81,7 @@ def check_trains(run: Run) -> None:
         raise TuiGruError(run.state.config.given.fixed)
 
 
-def run_to(run: Run, line: str, progress: Progress | None) -> Outcome:
+def run_to(run: Run, line: str, progress: SearchProgress | None) -> Outcome:
     """Run to the next execution of a line, named by its target. Raises `TuiGruError` if it is never executed."""
     line = arguments.text("a line", line)
     ticks = {run.program.tick_of(line, t) for t in range(run.program.seq_length)} - {None}
@@ -97,7 +97,7 @@ def run_to(run: Run, line: str, progress: Progress | None) -> Outcome:
     return run.outcome
 
 
-def continue_(run: Run, progress: Progress | None) -> Outcome:
+def continue_(run: Run, progress: SearchProgress | None) -> Outcome:
     """Run until something stops the run, or to its end.
 
     Raises `ConditionError` at the place where a condition cannot be evaluated.
@@ -107,13 +107,13 @@ def continue_(run: Run, progress: Progress | None) -> Outcome:
         return _continued(run, run.timeline.place(FAR) if end is None else end.tick, progress)
 
 
-def reverse_continue(run: Run, progress: Progress | None) -> Outcome:
+def reverse_continue(run: Run, progress: SearchProgress | None) -> Outcome:
     """Go back to the last place before the position where something stops, else to the beginning. Raises `ConditionError`."""
     with run.under_way():
         return _continued(run, 0, progress)
 
 
-def search(run: Run, condition: str, forwards: bool, progress: Progress | None) -> Outcome:
+def search(run: Run, condition: str, forwards: bool, progress: SearchProgress | None) -> Outcome:
     """Run, forwards or backwards, to where a condition holds. Raises `ConditionError` at a place where it cannot be evaluated."""
     here, end = run.state.tick, run.end
     goal = 0 if not forwards else run.timeline.place(FAR) if end is None else max(here, end.tick)
@@ -130,7 +130,7 @@ def search(run: Run, condition: str, forwards: bool, progress: Progress | None) 
 # Running to a tick
 
 
-def go(run: Run, tick: int, progress: Progress | None, stride: StepMemory | None = None) -> None:
+def go(run: Run, tick: int, progress: SearchProgress | None, stride: StepMemory | None = None) -> None:
     """Run or replay to the last executed line at or before `tick`, or to where the run ends or is stopped before that.
 
     If a run backwards is interrupted, the position does not change. `stride` is the step memory if `tick` itself is reached.
@@ -149,7 +149,7 @@ def go(run: Run, tick: int, progress: Progress | None, stride: StepMemory | None
         _arrive(run, reached, trouble or (checked if reached == tick else None), stride if reached == goal else None)
 
 
-def _walk(run: Run, tick: int, progress: Progress | None, stride: StepMemory) -> None:
+def _walk(run: Run, tick: int, progress: SearchProgress | None, stride: StepMemory) -> None:
     """Step to `tick`, or to the first stop before it."""
     if not run.stops.active(run.state.stops):
         return go(run, tick, progress, stride)
@@ -164,7 +164,7 @@ def _walk(run: Run, tick: int, progress: Progress | None, stride: StepMemory) ->
     return None
 
 
-def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
+def _continued(run: Run, tick: int, progress: SearchProgress | None) -> Outcome:
     found = _go_to_stop(run, tick, progress)
     if found is None:
         go(run, tick, progress)
@@ -176,7 +176,7 @@ def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
     return run.outcome
 
 
-def _go_to_stop(run: Run, tick: int, progress: Progress | None) -> SearchEnd | None:
+def _go_to_stop(run: Run, tick: int, progress: SearchProgress | None) -> SearchEnd | None:
     """Search for the first stop on the way to `tick`, and go there if there is one. None if there is no stop to test."""
     here, N, stops, timeline = run.state.tick, run.program.ticks, run.state.stops, run.timeline
     ahead = tick > here
@@ -195,7 +195,7 @@ def _go_to_stop(run: Run, tick: int, progress: Progress | None) -> SearchEnd | N
     return found
 
 
-def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, progress: Progress | None) -> SearchEnd:
+def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, progress: SearchProgress | None) -> SearchEnd:
     """Find the first hit on the way to `tick`, or the place where the run ends. Checks the batches as well, if enabled."""
     from tui_gru.debugger.breakpoints.stop_search import StopSearch
 
@@ -263,7 +263,7 @@ def move_to(run: Run, branches: Branches, tick: int, stride: StepMemory | None =
     run.arrive(branches, tick, stride=StepMemory.begin("", tick) if stride is None else stride, **changes)
 
 
-def change(run: Run, settings: Settings, action: JournalEntry) -> None:
+def change(run: Run, settings: TrainingSettings, action: JournalEntry) -> None:
     """Apply a change at the position. In the past, this forks a branch, which copies the hits and log lines up to there."""
     source, here = run.state.branch, run.position
     timeline = run.timeline.changed(here, settings, action)
@@ -290,7 +290,7 @@ def _arrive(run: Run, tick: int, event: StopEvent | None, stride: StepMemory | N
 
 
 @contextmanager
-def writing(run: Run, progress: Progress | None = None) -> Iterator[None]:
+def writing(run: Run, progress: SearchProgress | None = None) -> Iterator[None]:
     """Run the block; then add to the log what log points write at the places between the old position and a later new one."""
     logs = any(stop.enabled and stop.log for stop in run.state.stops.breakpoints)
     before = run.state.tick
@@ -305,7 +305,7 @@ def writing(run: Run, progress: Progress | None = None) -> Iterator[None]:
                 run.interrupts.forget()
 
 
-def _write(run: Run, before: int, progress: Progress | None) -> None:
+def _write(run: Run, before: int, progress: SearchProgress | None) -> None:
     from tui_gru.debugger.breakpoints.log_lines import MOST_LINES, lines_between, merged
 
     here, old = run.state.tick, run.state.log.get(run.state.branch, ())

@@ -19,14 +19,14 @@ from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import LONGEST_NAME
 from tui_gru.engine.config import SAMPLERS, Config
 
-Check = Callable[[Any], Any]
+FieldCheck = Callable[[Any], Any]
 
 MOST = 2**53  # the largest tick, batch or number of bytes
 NAME = LONGEST_NAME + 20  # characters; the name of a fork is longer by a number
 MACHINE, HASH = 200, 32  # characters
 
 
-def read(file: SessionFile, key: str, check: Check) -> Any:
+def read(file: SessionFile, key: str, check: FieldCheck) -> Any:
     """Read and check the fact under `key`. Raises `DamagedSessionError` if it is missing or invalid."""
     text = file.fact(key)
     try:
@@ -35,7 +35,7 @@ def read(file: SessionFile, key: str, check: Check) -> Any:
         raise damaged(file.path, f"{key}, which {error}") from None
 
 
-def whole(least: int = 0, most: int | None = MOST) -> Check:
+def whole(least: int = 0, most: int | None = MOST) -> FieldCheck:
     """Return a check for an integer in a range; `most` None: no upper limit."""
 
     def check(value: Any) -> Any:
@@ -46,7 +46,7 @@ def whole(least: int = 0, most: int | None = MOST) -> Check:
     return check
 
 
-def number(least: float = -math.inf, below: float = math.inf) -> Check:
+def number(least: float = -math.inf, below: float = math.inf) -> FieldCheck:
     """Return a check for a finite number in a range; an integer stays an integer."""
 
     def check(value: Any) -> Any:
@@ -57,7 +57,7 @@ def number(least: float = -math.inf, below: float = math.inf) -> Check:
     return check
 
 
-def of_type(kind: type, otherwise: str) -> Check:
+def of_type(kind: type, otherwise: str) -> FieldCheck:
     """Return a check for a value of exactly this type; `otherwise` is the error message."""
 
     def check(value: Any) -> Any:
@@ -78,7 +78,7 @@ def tokens(value: Any) -> Any:
     return text(value) if type(value) is not list else listed(text)(value)
 
 
-def line(longest: int) -> Check:
+def line(longest: int) -> FieldCheck:
     """Return a check for a text on one line without control characters."""
 
     def check(value: Any) -> Any:
@@ -96,7 +96,7 @@ def name(value: Any) -> Any:
     return value
 
 
-def one_of(*choices: str) -> Check:
+def one_of(*choices: str) -> FieldCheck:
     def check(value: Any) -> Any:
         if value not in choices or type(value) is not str:
             raise ValueError(f"is not one of {', '.join(map(repr, choices))}")
@@ -105,12 +105,12 @@ def one_of(*choices: str) -> Check:
     return check
 
 
-def optional(check: Check) -> Check:
+def optional(check: FieldCheck) -> FieldCheck:
     """Return a check that accepts null as well."""
     return lambda value: None if value is None else check(value)
 
 
-def listed(check: Check) -> Check:
+def listed(check: FieldCheck) -> FieldCheck:
     """Return a check for a list whose items pass `check`."""
 
     def each(value: Any) -> Any:
@@ -121,12 +121,12 @@ def listed(check: Check) -> Check:
     return each
 
 
-def by_name(check: Check) -> Check:
+def by_name(check: FieldCheck) -> FieldCheck:
     """Return a check for an object whose values pass `check`."""
     return lambda value: {name: check(item) for name, item in mapping(value).items()}
 
 
-def row(*checks: Check) -> Check:
+def row(*checks: FieldCheck) -> FieldCheck:
     """Return a check for a list with one item for each of `checks`."""
 
     def each(value: Any) -> Any:
@@ -137,7 +137,7 @@ def row(*checks: Check) -> Check:
     return each
 
 
-def fields(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None) -> Check:
+def fields(needed: Mapping[str, FieldCheck], more: Mapping[str, FieldCheck] | None = None) -> FieldCheck:
     """Return a check for an object with the fields `needed` and, optionally, those in `more`; no others."""
     known = {**needed, **(more or {})}
 
@@ -168,7 +168,7 @@ def edited(value: Any) -> Any:
 
 SIZE = whole(1)
 RATE = number(0)
-CONFIG: dict[str, Check] = {
+CONFIG: dict[str, FieldCheck] = {
     "text": tokens, "vocabulary": tokens, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
     "learning_rate": RATE, "carry": text, "dtype": text, "reset": text, "cell": text, "cell_text": text, "layers": SIZE,
     "bidirectional": flag, "embedding": whole(), "optimizer": text, "optimizer_text": text, "clip": number(0), "init": text,
@@ -205,7 +205,7 @@ HERE = fields(
 BRANCH = row(whole(), whole())  # the number of the last segment, and the newest tick
 BRANCHES = listed(row(name, whole(), whole()))
 CHANGE = fields({"source": name, "target": name, "tick": whole(), "other": optional(BRANCH), "left": whole()})
-ACTIONS: dict[str, dict[str, Check]] = {
+ACTIONS: dict[str, dict[str, FieldCheck]] = {
     "begin": {},
     "learning": {"value": flag},
     "learning_rate": {"value": RATE},

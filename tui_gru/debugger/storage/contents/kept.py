@@ -14,7 +14,7 @@ from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Stops
 
 
-class Entry(NamedTuple):
+class StateField(NamedTuple):
     """A field of the state: how it is converted to JSON. It is not written if it equals `empty`.
 
     `of_verb` is True if only verbs change the field.
@@ -27,13 +27,13 @@ class Entry(NamedTuple):
 
 
 ENTRIES = {
-    "marked": Entry("marks", Marks(), lambda marks: [asdict(mark) for mark in marks.sorted]),
-    "last_condition": Entry("last_condition", "", of_verb=True),
-    "left": Entry("left", None, of_verb=True),
-    "stops": Entry("stops", Stops(), asdict),
-    "hits": Entry("hits", {}, of_verb=True),
-    "log": Entry("log", {}, of_verb=True),
-    "compared": Entry("compared", (), of_verb=True),
+    "marked": StateField("marks", Marks(), lambda marks: [asdict(mark) for mark in marks.sorted]),
+    "last_condition": StateField("last_condition", "", of_verb=True),
+    "left": StateField("left", None, of_verb=True),
+    "stops": StateField("stops", Stops(), asdict),
+    "hits": StateField("hits", {}, of_verb=True),
+    "log": StateField("log", {}, of_verb=True),
+    "compared": StateField("compared", (), of_verb=True),
 }
 """By the names in the fact. A front end cannot save values under them."""
 

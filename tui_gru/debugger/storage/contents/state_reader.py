@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.divergence import BySize, DivergedError, Machine, fingerprint, this_machine
-from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
+from tui_gru.debugger.checkpoints.scalars import COLUMNS, ScalarRows
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.program.steps import StepMemory
@@ -18,17 +18,17 @@ from tui_gru.debugger.state.marks import Mark, Marks
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Breakpoint, LogLine, Stops, Watch
 from tui_gru.debugger.storage.contents import facts
-from tui_gru.debugger.storage.contents.facts import Check
+from tui_gru.debugger.storage.contents.facts import FieldCheck
 from tui_gru.debugger.storage.contents.given import KEY, given_of
 from tui_gru.debugger.storage.contents.kept import ENTRIES
 from tui_gru.debugger.storage.encoding import unpack
 from tui_gru.debugger.storage.session_errors import OlderSessionError, SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.debugger.timeline.branches import Branch, Branches, Change
+from tui_gru.debugger.timeline.branches import Branch, BranchChange, Branches
 from tui_gru.debugger.timeline.edits import Edit, plan
-from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, TextEdit, TrainingSettings
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.debugger.timeline.segment import Memory, Segment, checkpoint_of
+from tui_gru.debugger.timeline.segment import HistorySegment, Memory, checkpoint_of
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config, check_setting
 from tui_gru.engine.data.given import GivenConfig
@@ -39,7 +39,7 @@ from tui_gru.engine.running.sampling import Draw, Sample
 from tui_gru.engine.running.weights import Weights
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.state.hit_counts import HitCounts, Key
+    from tui_gru.debugger.state.hit_counts import HitCounts, HitKey
 
 LOOKED_AT, LOOKED_AT_BYTES = 32, 2**28  # batches of another machine that are replayed at first, and bytes of their records
 
@@ -78,7 +78,7 @@ class _Reader:
             )
         self._machines = [Machine(*each) for each in run.get("machines", [[run["machine"], run["first_batch"]]])]
         self._require(self._machines[:1] == [(run["machine"], run["first_batch"])], "run")
-        self._segments: dict[int, Segment] = {}
+        self._segments: dict[int, HistorySegment] = {}
 
     def state(self) -> tuple[State, list[str]]:
         here = self._fact("here", facts.HERE)
@@ -106,7 +106,7 @@ class _Reader:
             return GivenConfig.of_given(recognised_run(run["recording"], self._file.path.parent))
         return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
 
-    def _fact(self, key: str, check: Check) -> Any:
+    def _fact(self, key: str, check: FieldCheck) -> Any:
         return facts.read(self._file, key, check)
 
     def _require(self, holds: bool, what: str) -> None:
@@ -140,9 +140,9 @@ class _Reader:
             raise damaged(self._file.path, key)
         return unpack(entries[0])
 
-    def _change(self, key: str) -> Change:
+    def _change(self, key: str) -> BranchChange:
         fact = self._fact(key, facts.CHANGE)
-        return Change(**{**fact, "other": fact["other"] and self._branch(fact["other"])})
+        return BranchChange(**{**fact, "other": fact["other"] and self._branch(fact["other"])})
 
     def _branch(self, fact: list[int]) -> Branch:
         number, newest = fact
@@ -152,7 +152,7 @@ class _Reader:
         self._require(there and timeline.last.start <= newest <= reached, "how far a branch has come")
         return Branch(timeline, newest)
 
-    def _segment(self, number: int) -> Segment:
+    def _segment(self, number: int) -> HistorySegment:
         """Return the segment with a number in the file; creates the segments before it first."""
         chain: list[tuple[int, dict[str, Any]]] = []
         at: int | None = number
@@ -165,14 +165,14 @@ class _Reader:
             self._segments[at] = self._create_segment(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
         return self._segments[number]
 
-    def _create_segment(self, at: int, fact: dict[str, Any], before: Segment | None) -> Segment:
+    def _create_segment(self, at: int, fact: dict[str, Any], before: HistorySegment | None) -> HistorySegment:
         action, start = JournalEntry.of(**fact["action"]), fact["start"]
         self._check(at, action, start, before)
         letters = None if before is None else before.settings.letters
         if action.kind == "edit" and action.name == "text":
-            letters = Letter(action.index[0], action.value, letters)
-        settings = Settings(fact["learning"], self._rule(at, fact), fact["once"], letters)
-        segment = Segment(self._memory, start, settings, action, before)
+            letters = TextEdit(action.index[0], action.value, letters)
+        settings = TrainingSettings(fact["learning"], self._rule(at, fact), fact["once"], letters)
+        segment = HistorySegment(self._memory, start, settings, action, before)
         self._restore_history(at, segment)
         return segment
 
@@ -187,7 +187,7 @@ class _Reader:
                 raise damaged(self._file.path, f"segment/{at}") from None
         return rule
 
-    def _check(self, at: int, action: JournalEntry, start: int, before: Segment | None) -> None:
+    def _check(self, at: int, action: JournalEntry, start: int, before: HistorySegment | None) -> None:
         """Check that a segment starts within the segment before it, with a change that is possible there."""
         here = position_of(self._program, start)
         if before is None:
@@ -208,7 +208,7 @@ class _Reader:
         """A record for testing which changes are possible at a position; its numbers do not matter."""
         return BatchRecord(self._config.compiled)
 
-    def _restore_history(self, at: int, segment: Segment) -> None:
+    def _restore_history(self, at: int, segment: HistorySegment) -> None:
         fact, spacing = self._fact(f"history/{at}", facts.HISTORY), segment.first_batch
         starts, pieces = self._entries(f"columns/{at}", COLUMNS)
         numbers = [np.stack([piece[name] for name in COLUMNS], axis=1) for piece in pieces]
@@ -232,7 +232,7 @@ class _Reader:
             segment.restore(numbers, checkpoints, ())
         segment.computed_by(tuple((batch, None if machine == self._memory.here else machine) for batch, machine in machines))
 
-    def _begin(self, segment: Segment, numbers: list[Rows], checkpoints: dict[int, bytes], recorded: Machine) -> None:
+    def _begin(self, segment: HistorySegment, numbers: list[ScalarRows], checkpoints: dict[int, bytes], recorded: Machine) -> None:
         """Restore the beginning of the run, and compute its first batch to see whether this machine recorded it.
 
         Its name alone does not prove that: machines of the same name can compute different bits.
@@ -261,14 +261,14 @@ class _Reader:
         self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
         return [at for at, _ in entries], [arrays for _, arrays in entries]
 
-    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, HitCounts]:
+    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[HitKey, HitCounts]:
         """Return the hit counts of the timeline that ends with the segment `counted`, as far as `timeline` shares its batches."""
         if counted is None:
             return {}
         from tui_gru.debugger.state.hit_counts import HitCache, HitCounts
 
         fact, before, cache = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
-        known: dict[Key, HitCounts] = {}
+        known: dict[HitKey, HitCounts] = {}
         entries = [unpack(data) for _, data in self._file.arrays("counts")]
         for key, arrays, doubtful in zip(fact["keys"], entries, fact["doubtful"], strict=True):
             self._require(self._is_counted(arrays, before), "counts")

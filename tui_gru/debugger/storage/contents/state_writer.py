@@ -29,8 +29,8 @@ from tui_gru.debugger.storage.contents import kept
 from tui_gru.debugger.storage.contents.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.encoding import pack, to_json
 from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.debugger.timeline.branches import Branch, Branches, Change
-from tui_gru.debugger.timeline.segment import Segment
+from tui_gru.debugger.timeline.branches import Branch, BranchChange, Branches
+from tui_gru.debugger.timeline.segment import HistorySegment
 from tui_gru.engine.data.tokens import as_text
 
 if TYPE_CHECKING:
@@ -60,15 +60,17 @@ class StateWriter:
         self._numbers_of: dict[Machine | None, int] = {}  # of the machines in the file; None is this one
         self._machines: dict[int, list[list[int]]] = {}  # by segment: the machine that computed the batches from each batch on
         self._spacing = 1  # of the checkpoints in the file, in batches
-        self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
+        self._changes: dict[str, Sequence[BranchChange]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
-        self._named: tuple[tuple[str, Branch | Segment], ...] = ()  # the branches in the file; the current one by its last segment
+        self._named: tuple[
+            tuple[str, Branch | HistorySegment], ...
+        ] = ()  # the branches in the file; the current one by its last segment
         self._kept: tuple[Any, ...] | None = None  # the fields from which the fact `kept` in the file was computed
         self._verb: State | None = None  # the state after the last verb
         self._counted: int | None = None
         self._here: dict[str, Any] = {}
-        self._grown: set[Segment] = set()
+        self._grown: set[HistorySegment] = set()
 
     def write(self, file: SessionFile, state: State) -> None:
         """Update the file to this state, in one transaction. After an error, the writer must not be used again."""
@@ -168,17 +170,17 @@ class StateWriter:
                 if change.other is not None:
                     yield change.other
 
-    def _write_segments(self, file: SessionFile, last: Segment) -> None:
+    def _write_segments(self, file: SessionFile, last: HistorySegment) -> None:
         """Write a segment, and those before it that are not written yet."""
-        missing: list[Segment] = []
-        segment: Segment | None = last
+        missing: list[HistorySegment] = []
+        segment: HistorySegment | None = last
         while segment is not None and segment.number not in self._lengths:
             missing.append(segment)
             segment = segment.before
         for segment in reversed(missing):
             self._write_segment(file, segment)
 
-    def _write_segment(self, file: SessionFile, segment: Segment) -> None:
+    def _write_segment(self, file: SessionFile, segment: HistorySegment) -> None:
         settings = segment.settings
         fact: dict[str, Any] = {
             "before": segment.before and segment.before.number,
@@ -196,7 +198,7 @@ class StateWriter:
         self._lengths[segment.number] = 0
         self._grown.add(segment)
 
-    def _write_history(self, file: SessionFile, segment: Segment) -> None:
+    def _write_history(self, file: SessionFile, segment: HistorySegment) -> None:
         number, length = segment.number, segment.checkpoints.length
         written, (count, _) = self._lengths[number], self._checkpoints.get(number, _NONE)
         if written < length:
@@ -209,7 +211,7 @@ class StateWriter:
         if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
             self._write_size(file, number)
 
-    def _write_checkpoints(self, file: SessionFile, segment: Segment) -> None:
+    def _write_checkpoints(self, file: SessionFile, segment: HistorySegment) -> None:
         """Write the new checkpoints of a segment. If the file has too many, every second one is removed, as in memory."""
         number, spacing = segment.number, self._spacing
         count, last = self._checkpoints.get(number, _NONE)
@@ -225,9 +227,9 @@ class StateWriter:
 
     def _first_spacing(self, state: State) -> int:
         """Return the spacing of the checkpoints of a whole session. More are not written, since the file would keep their pages."""
-        segments: set[Segment] = set()
+        segments: set[HistorySegment] = set()
         for branch in self._branches(state):
-            segment: Segment | None = branch.timeline.last
+            segment: HistorySegment | None = branch.timeline.last
             while segment is not None and segment not in segments:
                 segments.add(segment)
                 segment = segment.before
@@ -253,7 +255,7 @@ class StateWriter:
             size["machines"] = self._machines[number]
         file.put_fact(f"history/{number}", to_json(size))
 
-    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[Change]) -> None:
+    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[BranchChange]) -> None:
         for i in range(_same(self._changes[stack], changes), len(changes)):
             change = changes[i]
             fact = {
@@ -294,7 +296,7 @@ def _most_checkpoints(row: bytes) -> int:
     return max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(row)))
 
 
-def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
+def _same(old: Sequence[BranchChange], new: Sequence[BranchChange]) -> int:
     """Return the number of changes that two versions of a stack share. A stack changes only at its top."""
     count = min(len(old), len(new))
     while count and old[count - 1] is not new[count - 1]:
@@ -306,7 +308,7 @@ def _branch(branch: Branch) -> tuple[int, int]:
     return branch.timeline.last.number, branch.newest
 
 
-def _columns(segment: Segment, first: int) -> bytes:
+def _columns(segment: HistorySegment, first: int) -> bytes:
     """Return a piece of the scalars of a segment, packed."""
     checkpoints = segment.checkpoints
     begin, end = checkpoints.first + first, checkpoints.first + min(first + PIECE, checkpoints.length)

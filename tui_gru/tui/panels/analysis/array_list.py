@@ -12,7 +12,7 @@ from textual.binding import BindingType
 
 from tui_gru.debugger.analysis.saturation import limits_of, next_saturated_unit
 from tui_gru.debugger.analysis.summaries import Summary, summary
-from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.names import ValueKind
 from tui_gru.debugger.program.naming import spoken_index
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
@@ -23,21 +23,21 @@ from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heat_frame import histogram
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import ListOverlay, ListRow
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import Titles, View, contents
 
 _BINS = 16
-_WIDE = 90  # cells; from this width, the smallest and the largest entry stand beside the histogram
+_WIDE_ARRAYS = 90  # cells; from this width, the smallest and the largest entry stand beside the histogram
 _KINDS = (
-    ("parameters", (Kind.PARAMETER,)),
-    ("gradients", (Kind.GRADIENT,)),
-    ("values at this timestep", (Kind.STATE, Kind.VALUE)),
-    ("their gradients", (Kind.DELTA,)),
+    ("parameters", (ValueKind.PARAMETER,)),
+    ("gradients", (ValueKind.GRADIENT,)),
+    ("values at this timestep", (ValueKind.STATE, ValueKind.VALUE)),
+    ("their gradients", (ValueKind.VALUE_GRADIENT,)),
 )
 _CHANGES = "change of the last step"
 
-Listed = tuple[Ref, Array, Summary]
+ListedArray = tuple[Ref, Array, Summary]
 
 
 class ArrayList(ListOverlay):
@@ -50,9 +50,11 @@ class ArrayList(ListOverlay):
 
     def __init__(self) -> None:
         super().__init__()
-        self._groups: list[tuple[str, list[Listed]]] = []  # the arrays of this snapshot by their titles; empty if not known yet
-        self._shown: list[Listed] = []
-        self._rows: list[Line] = []
+        self._groups: list[
+            tuple[str, list[ListedArray]]
+        ] = []  # the arrays of this snapshot by their titles; empty if not known yet
+        self._shown: list[ListedArray] = []
+        self._rows: list[ListRow] = []
         self._rows_for: tuple[Palette, bool] | None = None  # what they were drawn for
         self._summaries: dict[Ref, tuple[Hashable, Summary]] = {}  # with the contents of the array
         self._after = -1  # the saturated unit shown last
@@ -75,25 +77,25 @@ class ArrayList(ListOverlay):
 
     # Drawing
 
-    def lines(self, width: int) -> Sequence[Line]:
+    def lines(self, width: int) -> Sequence[ListRow]:
         if not self._groups:
             self._groups = [(title, list(self._listed(arrays))) for title, arrays in self._arrays(self.snapshot)]
             self._shown = [each for _, listed in self._groups for each in listed]
-        palette, wide = self.palette, width >= _WIDE
+        palette, wide = self.palette, width >= _WIDE_ARRAYS
         if self._rows_for == (palette, wide):  # a list that is scrolled asks twice, with and without the scroll bar
             return self._rows
-        found, count = list[Line](), itertools.count()
+        found, count = list[ListRow](), itertools.count()
         for title, listed in self._groups:
             if listed:
-                found += [*([Line(())] if found else []), Line((Segment(title, palette.dim),))]
-            found += [Line(tuple(self._row(palette, *each, wide)), next(count)) for each in listed]
+                found += [*([ListRow(())] if found else []), ListRow((Segment(title, palette.dim),))]
+            found += [ListRow(tuple(self._row(palette, *each, wide)), next(count)) for each in listed]
         self._rows, self._rows_for = found, (palette, wide)
         return found
 
     def _arrays(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
         program = snapshot.program
 
-        def read(kinds: Sequence[Kind]) -> Iterator[tuple[Ref, Array | None]]:
+        def read(kinds: Sequence[ValueKind]) -> Iterator[tuple[Ref, Array | None]]:
             for name in program.names_of(*kinds):
                 if program.names[name].axes:
                     value = snapshot.value(name)
@@ -105,10 +107,10 @@ class ArrayList(ListOverlay):
 
         for title, kinds in _KINDS:
             yield title, read(kinds)
-            if kinds == (Kind.GRADIENT,):
+            if kinds == (ValueKind.GRADIENT,):
                 yield _CHANGES, changes()
 
-    def _listed(self, arrays: Iterator[tuple[Ref, Array | None]]) -> Iterator[Listed]:
+    def _listed(self, arrays: Iterator[tuple[Ref, Array | None]]) -> Iterator[ListedArray]:
         """Yield the arrays of numbers with their summaries."""
         for ref, array in arrays:
             if array is not None and array.size and array.dtype.kind == "f":

@@ -14,7 +14,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.verbs.verb import with_keys
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import ListOverlay, ListRow
 from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."
@@ -47,16 +47,16 @@ class FindingsList(ListOverlay):
             hints.insert(0, "enter: go there, or where a number comes from")
         return f"findings: {count or 'none'}", hints
 
-    def lines(self, width: int) -> Sequence[Line]:
+    def lines(self, width: int) -> Sequence[ListRow]:
         palette = self.palette
         if not self.findings:
             early = self.snapshot.position.tick < self.snapshot.program.loss_tick
             return [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
-        found: list[Line] = []
+        found: list[ListRow] = []
         entry = 0
         for each in self.findings:
             if found:
-                found.append(Line(()))
+                found.append(ListRow(()))
             found += [self._line(words, palette.warning, entry, "▲ ") for words in folded(each.title, width - 2)]
             found += [self._line(words, palette.plain, entry, "  ") for words in folded(each.meaning, width - 2)]
             for evidence in each.evidence:
@@ -75,5 +75,5 @@ class FindingsList(ListOverlay):
         finding, evidence = self._entries[self.cursor]
         self.post_message(self.Chosen(finding, evidence))
 
-    def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> Line:
-        return Line((Segment(transliterate(f"{lead}{words}", self.palette.glyphs), ink),), entry)
+    def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> ListRow:
+        return ListRow((Segment(transliterate(f"{lead}{words}", self.palette.glyphs), ink),), entry)

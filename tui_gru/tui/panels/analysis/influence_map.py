@@ -14,16 +14,16 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.analysis.influence import Influence, Reach, RowInfluence
-from tui_gru.debugger.analysis.unrolled import Wide
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.engine.data.tokens import counted
+from tui_gru.engine.data.tokens import token_word
+from tui_gru.engine.running.weights import Float64Array
 from tui_gru.tui.look.characters import folded, one_cell, written_char
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
-from tui_gru.tui.widgets.bars import columns
-from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
+from tui_gru.tui.widgets.bars import column_signs
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
@@ -94,7 +94,7 @@ class InfluenceMap(SnapshotPanel):
             measure: [*self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)]
             for measure in _MEASURES
         }
-        rows: list[Row] = [*self._words(palette, self._prediction(), width), ()]
+        rows: list[SegmentRow] = [*self._words(palette, self._prediction(), width), ()]
         rest = [*self._other_rows(palette, width), (), *self._states(palette, width)]
         both = [row for measure in _MEASURES for row in (*captions[measure], *pictures[measure])]
         if len(rows) + len(both) + len(rest) <= height:
@@ -112,13 +112,13 @@ class InfluenceMap(SnapshotPanel):
             return f"after “{last}” {name} gives “{char}” {np.exp(found.value):.4f}"
         return f"entry {found.character + 1} of {name} is {found.value:+.4f}"
 
-    def _parts(self, measure: str) -> Wide:
+    def _parts(self, measure: str) -> Float64Array:
         """Return the absolute values of a measure, divided by the largest."""
         values = np.abs(np.nan_to_num(getattr(self.influence, measure)))
-        parts: Wide = values / (values.max(initial=0.0) or 1.0)
+        parts: Float64Array = values / (values.max(initial=0.0) or 1.0)
         return parts
 
-    def _text(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
+    def _text(self, palette: Palette, width: int, measure: str) -> Iterator[SegmentRow]:
         """Yield lines of characters, each with its influence below in tenths of the largest, such that colour is not needed."""
         found, parts = self.influence, self._parts(measure)
         tokens = not isinstance(found.text, str)
@@ -139,19 +139,19 @@ class InfluenceMap(SnapshotPanel):
             yield tuple(chars)
             yield (Segment("".join(tenths), palette.dim),)
 
-    def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
+    def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[SegmentRow]:
         """Yield the row for a model that reads numbers: a column per timestep."""
-        yield (Segment(columns(palette, self._parts(measure))[-width:], palette.gate),)
+        yield (Segment(column_signs(palette, self._parts(measure))[-width:], palette.gate),)
 
     def _said(self, reach: Reach) -> str:
-        what = counted(self.influence.text) if self.influence.text else "timestep"
+        what = token_word(self.influence.text) if self.influence.text else "timestep"
         many = f"{reach.steps} {what}{'' if reach.steps == 1 else 's'}"
         if not reach.falls:
             return f"it does not fall below a tenth of its maximum within {many}"
         beyond = [f"{steps} back: {part:.2f}" for steps, part in reach.beyond[:3]]
         return f"falls below a tenth of its maximum after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
 
-    def _other_rows(self, palette: Palette, width: int) -> Iterator[Row]:
+    def _other_rows(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
         """Yield the influence of the other rows of the batch, which should be 0."""
         if len(self.rows.gradient) < 2:
             return
@@ -161,7 +161,7 @@ class InfluenceMap(SnapshotPanel):
         for line in folded(words if good else f"{words}; they should be 0: rows influence each other", width):
             yield (Segment(transliterate(line, palette.glyphs), palette.dim if good else palette.warning),)
 
-    def _states(self, palette: Palette, width: int) -> Iterator[Row]:
+    def _states(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
         """Yield the norm of the gradient with respect to each state after each input, as a row of columns with a description.
 
         The description is beside the columns, or above them if there is no room.
@@ -172,14 +172,14 @@ class InfluenceMap(SnapshotPanel):
             fall = f"below a tenth after {reach.steps}" if reach.falls else f"not below a tenth in {reach.steps}"
             words = transliterate(f"∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
-            curve = Segment(columns(palette, norms / largest)[-max(width, 1) :], palette.gate)
+            curve = Segment(column_signs(palette, norms / largest)[-max(width, 1) :], palette.gate)
             if len(curve.text) + cell_len(words) + 2 <= width:
                 yield (curve, Segment(f"  {words}", palette.dim))
             else:
                 yield (Segment(words, palette.dim),)
                 yield (curve,)
 
-    def _words(self, palette: Palette, words: str, width: int) -> Iterator[Row]:
+    def _words(self, palette: Palette, words: str, width: int) -> Iterator[SegmentRow]:
         for line in folded(words, width):
             yield (Segment(transliterate(line, palette.glyphs), palette.plain),)
 

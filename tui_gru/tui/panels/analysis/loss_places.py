@@ -14,17 +14,17 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from tui_gru.debugger.analysis.baselines import Baselines, bits, perplexity
-from tui_gru.debugger.analysis.loss_places import Losses, Share, of_batch
+from tui_gru.debugger.analysis.loss_places import Share, TextLosses, of_batch
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.data.tokens import counted
+from tui_gru.engine.data.tokens import token_word
 from tui_gru.tui.look.characters import in_context
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.bars import bar
-from tui_gru.tui.widgets.boxes import Row
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.boxes import SegmentRow
+from tui_gru.tui.widgets.list_overlay import ListOverlay, ListRow
 from tui_gru.tui.widgets.snapshot_panel import Titles
 
 _GROUPS = ("class of character", "timestep", "row")
@@ -45,7 +45,7 @@ class LossPlaces(ListOverlay):
 
         at: int
 
-    def __init__(self, losses: Losses, baselines: Baselines, *, of: str) -> None:
+    def __init__(self, losses: TextLosses, baselines: Baselines, *, of: str) -> None:
         """Create a panel. `of` is the moment at which the text was read, in words."""
         super().__init__()
         self._losses, self._baselines, self._of = losses, baselines, of
@@ -66,17 +66,17 @@ class LossPlaces(ListOverlay):
 
     # Drawing
 
-    def lines(self, width: int) -> Sequence[Line]:
+    def lines(self, width: int) -> Sequence[ListRow]:
         palette, mean = self.palette, self._losses.mean
-        text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {counted(self._losses.text)}, perplexity {perplexity(mean):.2f}"
+        text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {token_word(self._losses.text)}, perplexity {perplexity(mean):.2f}"
         found = [self._line(text, palette.strong)]
         known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
-        found += [self._line(f"for comparison: {', '.join(known)}", palette.dim), Line(())]
+        found += [self._line(f"for comparison: {', '.join(known)}", palette.dim), ListRow(())]
         shares = self._shares()
         if not shares:
             found.append(self._line("no loss of this batch has been computed yet", palette.dim))
-        found += [Line(row) for row in self._bars(palette, shares, width)]
-        found += [Line(()), self._line("hardest places", palette.strong)]
+        found += [ListRow(row) for row in self._bars(palette, shares, width)]
+        found += [ListRow(()), self._line("hardest places", palette.strong)]
         for entry, place in enumerate(self._hardest):
             before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
             row = (
@@ -85,7 +85,7 @@ class LossPlaces(ListOverlay):
                 Segment(char, palette.target + Style(reverse=True)),
                 Segment(after, palette.dim),
             )
-            found.append(Line(row, entry))
+            found.append(ListRow(row, entry))
         return found
 
     def _shares(self) -> list[Share]:
@@ -99,7 +99,7 @@ class LossPlaces(ListOverlay):
             return []
         return losses.by_timestep() if self._group == "timestep" else losses.by_row()
 
-    def _bars(self, palette: Palette, shares: Sequence[Share], width: int) -> list[Row]:
+    def _bars(self, palette: Palette, shares: Sequence[Share], width: int) -> list[SegmentRow]:
         largest = max((share.mean for share in shares if np.isfinite(share.mean)), default=1.0) or 1.0
         name_width = max((len(share.name) for share in shares), default=0) + 1
         length = max(min(width - name_width - 32, _BAR), 0)
@@ -113,5 +113,5 @@ class LossPlaces(ListOverlay):
             for share in shares
         ]
 
-    def _line(self, words: str, ink: Style) -> Line:
-        return Line((Segment(transliterate(words, self.palette.glyphs), ink),))
+    def _line(self, words: str, ink: Style) -> ListRow:
+        return ListRow((Segment(transliterate(words, self.palette.glyphs), ink),))

@@ -24,8 +24,8 @@ from tui_gru.tui.look.characters import cut, in_context, one_cell
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import LEVELS, Palette
 from tui_gru.tui.verbs.verb import with_keys
-from tui_gru.tui.widgets.bars import columns
-from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
+from tui_gru.tui.widgets.bars import column_signs
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, from_rows
 from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import levels
@@ -144,7 +144,7 @@ class UnitsMap(SnapshotPanel):
         self._room = (down, across)
         self._keep_in_view()
         here = slice(self._first, self._first + across)
-        rows: list[Row] = [(Segment(" " * label), *self._characters(palette, here))]
+        rows: list[SegmentRow] = [(Segment(" " * label), *self._characters(palette, here))]
         shown = self._order[self._top : self._top + down]
         scale, bounded = self._scale()
         codes = _codes(self.activity.values[here][:, shown].T, scale, signed=bounded != (0, 1))
@@ -195,15 +195,15 @@ class UnitsMap(SnapshotPanel):
         """The pinned units without the one under the cursor, whose curve is always shown."""
         return [unit for unit in self.picked if unit != self.unit]
 
-    def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> Row:
+    def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> SegmentRow:
         """Draw the curve of a unit as columns below the characters."""
         scale, (low, _) = self._scale()
         values = self.activity.unit(unit)[here] / scale
-        curve = columns(palette, values if low == 0 else (values + 1) / 2, self._cell)
+        curve = column_signs(palette, values if low == 0 else (values + 1) / 2, self._cell)
         ink = palette.accent if unit == self.unit else palette.plain
         return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(curve, palette.gate))
 
-    def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[Row]:
+    def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[SegmentRow]:
         activity, unit = self.activity, self.unit
         for each in (*self._kept, unit):
             yield self._curve(palette, each, label, here)
@@ -335,7 +335,7 @@ def _table(palette: Palette, width: int, unit: bool) -> tuple[Segment, ...]:
     return (*found, Segment(palette.glyphs.blank.center(width), palette.blank))
 
 
-def _line(palette: Palette, words: str, width: int, right: str) -> Row:
+def _line(palette: Palette, words: str, width: int, right: str) -> SegmentRow:
     words, right = transliterate(words, palette.glyphs), transliterate(right, palette.glyphs)
     words = cut(words, width, palette.glyphs)
     room = width - cell_len(words) - 2

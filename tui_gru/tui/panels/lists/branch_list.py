@@ -19,8 +19,8 @@ from tui_gru.debugger.timeline.branches import BranchInfo
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
-from tui_gru.tui.widgets.boxes import Row
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.boxes import SegmentRow
+from tui_gru.tui.widgets.list_overlay import ListOverlay, ListRow
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
 HEAD = ("branch", "left its source at", "newest", "loss")
@@ -94,7 +94,7 @@ class BranchList(ListOverlay):
     def titles(self, snapshot: Snapshot) -> Titles:
         return "branches", HINTS
 
-    def lines(self, width: int) -> Sequence[Line]:
+    def lines(self, width: int) -> Sequence[ListRow]:
         snapshot, palette = self.snapshot, self.palette
         short = width < _FULL
         table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
@@ -103,11 +103,11 @@ class BranchList(ListOverlay):
         if _MARK + sum(widths) + 3 * gap > width:  # too narrow: leave out the newest place
             table, widths = [(*row[:2], row[3]) for row in table], [*widths[:2], widths[3]]
         widths[0] = max(min(widths[0], width - _MARK - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
-        found = [Line(_line(palette, " " * _MARK, table[0], widths, gap, palette.dim, palette.dim))]
+        found = [ListRow(_line(palette, " " * _MARK, table[0], widths, gap, palette.dim, palette.dim))]
         for i, (twig, cells) in enumerate(zip(self._twigs, table[1:], strict=True)):
             here, chosen = twig.fork.name == snapshot.branch, i == self.cursor
             name = palette.cursor if chosen and self.has_focus else palette.strong if here else palette.plain
-            found.append(Line(_line(palette, f"{'▶' if here else ' '} ", cells, widths, gap, name, palette.plain), i))
+            found.append(ListRow(_line(palette, f"{'▶' if here else ' '} ", cells, widths, gap, name, palette.plain), i))
         return found
 
     def watch_has_focus(self, has_focus: bool) -> None:
@@ -129,7 +129,9 @@ def _place(program: Program, tick: int, short: bool) -> str:
     return as_typed(at) if short else f"{as_typed(at)} {at.phase}"
 
 
-def _line(palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style) -> Row:
+def _line(
+    palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style
+) -> SegmentRow:
     """Return a row of the table: the stem dim, the name in the style `name`, the loss aligned to the right."""
     glyphs = palette.glyphs
     first, *others = (cut(transliterate(cell, glyphs), width, glyphs) for cell, width in zip(cells, widths, strict=True))

@@ -10,17 +10,17 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.message import Message
 
-from tui_gru.debugger.analysis.branches_apart import Apart, Entry
+from tui_gru.debugger.analysis.branches_apart import BranchComparison, DifferingEntry
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable, spoken
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
-from tui_gru.engine.data.tokens import Text, counted
+from tui_gru.engine.data.tokens import Text, token_word
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.verbs.verb import with_keys
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.list_overlay import ListOverlay, ListRow
 from tui_gru.tui.widgets.plots.time_scale import place_name
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
@@ -39,7 +39,7 @@ class BranchesApart(ListOverlay):
 
         tick: int
 
-    def __init__(self, apart: Apart, program: Program) -> None:
+    def __init__(self, apart: BranchComparison, program: Program) -> None:
         super().__init__()
         self.apart, self._program = apart, program
         self._ticks: list[int] = []
@@ -55,12 +55,12 @@ class BranchesApart(ListOverlay):
     def choose(self) -> None:
         self.post_message(self.Chosen(self._ticks[self.cursor]))
 
-    def lines(self, width: int) -> Sequence[Line]:
+    def lines(self, width: int) -> Sequence[ListRow]:
         self._ticks = []
-        lines: list[Line] = []
+        lines: list[ListRow] = []
         for part in (self._first(width), self._losses(width), self._samples(width)):
             rows = list(part)
-            lines += [Line(()), *rows] if lines and rows else rows
+            lines += [ListRow(()), *rows] if lines and rows else rows
         return lines
 
     def _entry(self, tick: int) -> int:
@@ -70,7 +70,7 @@ class BranchesApart(ListOverlay):
 
     # The first difference
 
-    def _first(self, width: int) -> Iterator[Line]:
+    def _first(self, width: int) -> Iterator[ListRow]:
         palette, apart, first = self.palette, self.apart, self.apart.first
         if first is None:
             yield from self._said("There is no difference up to where both have been run.", width)
@@ -87,7 +87,7 @@ class BranchesApart(ListOverlay):
             words = f"only {learning} learns in {self._batch(first.batch)}; before that they are the same"
             yield from self._said(words, width)
 
-    def _difference(self, entry: Entry, place: str, width: int) -> Iterator[Line]:
+    def _difference(self, entry: DifferingEntry, place: str, width: int) -> Iterator[ListRow]:
         """Yield the rows of an entry that differs: its place, its value on each branch, and the line that computed it."""
         palette, program, apart, first = self.palette, self._program, self.apart, self.apart.first
         number = self._entry(entry.tick)
@@ -102,7 +102,7 @@ class BranchesApart(ListOverlay):
 
     # Losses and samples
 
-    def _losses(self, width: int) -> Iterator[Line]:
+    def _losses(self, width: int) -> Iterator[ListRow]:
         rows = [("here", self.apart.here), ("largest difference", self.apart.furthest)]
         table = [(words, losses) for words, losses in rows if losses is not None]
         if not table:
@@ -114,14 +114,14 @@ class BranchesApart(ListOverlay):
         first = max(cell_len(f"{words}, {self._batch(losses.batch)}") for words, losses in table)
         wide = [max(numbers.WIDE, cell_len(name)) for name in (apart.name, apart.other)]
         heads = "".join(f"  {name.rjust(size)}" for name, size in zip((apart.name, apart.other), wide, strict=True))
-        yield Line(self._row(("loss".ljust(first), palette.strong), (f"{heads}  minus", palette.dim)))
+        yield ListRow(self._row(("loss".ljust(first), palette.strong), (f"{heads}  minus", palette.dim)))
         for words, losses in table:
             entry = self._entry(losses.batch * self._program.ticks + self._program.loss_tick)
             shown = [numbers.plain(value) for value in (losses.mine, losses.theirs)]
             values = "".join(f"  {value.rjust(size)}" for value, size in zip(shown, wide, strict=True))
             ink = palette.signed((losses.apart > 0) - (losses.apart < 0)) if losses.apart == losses.apart else palette.warning
             place = f"{words}, {self._batch(losses.batch)}".ljust(first)
-            yield Line(
+            yield ListRow(
                 self._row((place, palette.plain), (f"{values}  ", palette.plain), (numbers.wide(losses.apart).strip(), ink)),
                 entry,
             )
@@ -130,7 +130,7 @@ class BranchesApart(ListOverlay):
         epoch, batch = divmod(number, self._program.num_batches)
         return f"e{epoch + 1} b{batch + 1}"
 
-    def _samples(self, width: int) -> Iterator[Line]:
+    def _samples(self, width: int) -> Iterator[ListRow]:
         samples, palette, apart = self.apart.samples, self.palette, self.apart
         if samples is None:
             if not apart.reached:
@@ -141,13 +141,13 @@ class BranchesApart(ListOverlay):
         words = (
             "the same"
             if first is None
-            else f"{samples.count} of {len(samples.mine)} differ, from {counted(samples.mine)} {first + 1} on"
+            else f"{samples.count} of {len(samples.mine)} differ, from {token_word(samples.mine)} {first + 1} on"
         )
         yield from self._said("samples, the likeliest character each time", width, palette.strong)
         room = max(map(cell_len, names))
         for name, text in zip(names, (samples.mine, samples.theirs), strict=True):
             same, other = (text, text[:0]) if first is None else (text[:first], text[first:])
-            yield Line(
+            yield ListRow(
                 self._row(
                     (f"{name.ljust(room)}  ", palette.dim),
                     (_shown(samples.primer), palette.dim),
@@ -157,8 +157,8 @@ class BranchesApart(ListOverlay):
             )
         yield from self._said(words, width)
 
-    def _said(self, words: str, width: int, ink: Style | None = None, entry: int | None = None) -> Iterator[Line]:
-        return (Line(self._row((part, ink or self.palette.plain)), entry) for part in folded(words, width))
+    def _said(self, words: str, width: int, ink: Style | None = None, entry: int | None = None) -> Iterator[ListRow]:
+        return (ListRow(self._row((part, ink or self.palette.plain)), entry) for part in folded(words, width))
 
     def _row(self, *parts: Part) -> tuple[Segment, ...]:
         return tuple(Segment(transliterate(words, self.palette.glyphs), ink) for words, ink in parts)

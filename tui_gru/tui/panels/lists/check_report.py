@@ -9,7 +9,7 @@ from textual.binding import BindingType
 from textual.message import Message
 from textual.timer import Timer
 
-from tui_gru.debugger.analysis.checks.checking import Report, Row
+from tui_gru.debugger.analysis.checks.checking import CheckResult, CheckRow
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.panels.lists.check_table import Table, waiting
@@ -49,7 +49,7 @@ class CheckReport(ListOverlay):
         self._top = 0
 
     @property
-    def report(self) -> Report | None:
+    def report(self) -> CheckResult | None:
         """The report, None until the check has ended."""
         return self._table.report if self._table is not None else None
 
@@ -66,7 +66,7 @@ class CheckReport(ListOverlay):
         self._doing = doing
         self.refresh_content()
 
-    def show_report(self, report: Report) -> None:
+    def show_report(self, report: CheckResult) -> None:
         """Show the report, with the cursor at the largest difference."""
         self._table = Table(report)
         self.cursor = self._table.rows.index(report.worst)
@@ -100,7 +100,7 @@ class CheckReport(ListOverlay):
     def action_every(self) -> None:
         self.post_message(self.EveryBatch())
 
-    def _entry(self, row: Row) -> EntryChosen:
+    def _entry(self, row: CheckRow) -> EntryChosen:
         at = row.worst
         every_timestep = self.report is not None and self.report.program.names[row.name].timed
         return self.EntryChosen(row.name, at.index[1:] if every_timestep else at.index, at.index[0] if every_timestep else None)

@@ -6,15 +6,15 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 
 from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
-from tui_gru.debugger.analysis.checks.checking import DIFFERENCES, Report, entry
-from tui_gru.debugger.analysis.checks.checking import Row as Compared
+from tui_gru.debugger.analysis.checks.checking import DIFFERENCES, CheckResult, entry
+from tui_gru.debugger.analysis.checks.checking import CheckRow as Compared
 from tui_gru.debugger.program.position import in_words
 from tui_gru.engine.numbers import scientific
 from tui_gru.engine.reference.torch_reference import Comparison
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import ASCII, transliterate
 from tui_gru.tui.look.themes import Palette
-from tui_gru.tui.widgets.boxes import Box, Row, from_rows, spans, vstack
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, from_rows, spans, vstack
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_SPINNER = "|/-\\"
@@ -33,7 +33,7 @@ def waiting(palette: Palette, doing: str, problem: str, frame: int, width: int) 
 class Table:
     """The rows of a report: first those that do not agree, then gradients, deltas and values in the order of the program."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: CheckResult) -> None:
         self.report = report
         self.rows = sorted(report.rows, key=lambda row: not row.wrong)
         self._shown: list[int | None] = []
@@ -69,7 +69,7 @@ class Table:
         room = max(spare - len(detail) - (1 if detail else 0), 1)
         top = min(max(top, cursor - room + 1), cursor, max(len(self.rows) - room, 0))
         columns = _Columns(palette, report, width)
-        lines: list[Row] = [(), columns.heading(palette)][:heading]
+        lines: list[SegmentRow] = [(), columns.heading(palette)][:heading]
         for i, row in enumerate(self.rows[top : top + room], top):
             lines.append(columns.row(palette, row, under_cursor=i == cursor))
         self._shown = [None] * (len(head) + heading) + [*range(top, min(top + room, len(self.rows)))]
@@ -101,7 +101,7 @@ class Table:
 class _Columns:
     """The columns for a width: name and difference always, the others if there is room."""
 
-    def __init__(self, palette: Palette, report: Report, width: int) -> None:
+    def __init__(self, palette: Palette, report: CheckResult, width: int) -> None:
         self._report = report
         digits = 10 if report.program.config.dtype == "float32" else 17
         self._places = {row.name: entry(row.whole, report.program) for row in report.rows}
@@ -122,7 +122,7 @@ class _Columns:
         used += self._place * self._where
         self._full = self._where and used + self._ours + self._theirs + 2 <= width
 
-    def heading(self, palette: Palette) -> Row:
+    def heading(self, palette: Palette) -> SegmentRow:
         words = f"  {'':{self._name}} {'':{len(_tick(palette))}}{'differs by':<10}"
         if self._relative:
             words += f"  {'relative':<8}"
@@ -134,7 +134,7 @@ class _Columns:
             words += "  finite diff."
         return (Segment(transliterate(words, palette.glyphs), palette.dim),)
 
-    def row(self, palette: Palette, row: Compared, *, under_cursor: bool) -> Row:
+    def row(self, palette: Palette, row: Compared, *, under_cursor: bool) -> SegmentRow:
         worst = row is self._report.worst
         name = Segment(set_cell_size(self._names[row.name], self._name), palette.cursor if under_cursor else palette.plain)
         ink = palette.warning if row.wrong else palette.plain
@@ -176,7 +176,7 @@ def _name(comparison: Comparison) -> str:
     return {"forward pass": "PyTorch’s forward pass", "autograd": "PyTorch’s autograd"}.get(comparison.against, comparison.against)
 
 
-def _every(checked: CheckTotals | None, report: Report) -> str:
+def _every(checked: CheckTotals | None, report: CheckResult) -> str:
     """Return the result of checking every batch so far, in words."""
     if checked is None:
         return ""

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.explanations.signs import SIGNS, Sign
+from tui_gru.tui.explanations.signs import SIGNS, LegendSign
 from tui_gru.tui.look.characters import folded
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
@@ -40,7 +40,7 @@ class Legend(SnapshotPanel):
         return clip(palette, vstack(*groups, gap=1), width, 10**6)
 
 
-def sign_rows(palette: Palette, sign: Sign, width: int) -> list[list[Segment]]:
+def sign_rows(palette: Palette, sign: LegendSign, width: int) -> list[list[Segment]]:
     """Return the rows of a sign with its meaning beside it, or below if the sign is long."""
     shown, meaning = (transliterate(words, palette.glyphs) for words in (sign.sign, sign.meaning))
     ink = sign.ink(palette)

@@ -16,7 +16,7 @@ from textual.message import Message
 
 from tui_gru.debugger.derivation.latex import as_latex
 from tui_gru.debugger.derivation.origin import Node, ValueRef
-from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened, laid_out
+from tui_gru.debugger.derivation.written import DerivationRow, Path, as_text, first_opened, laid_out
 from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.timeline import Anchor
@@ -34,7 +34,7 @@ ROOMY = 9  # rows; from this height, the number is also written above its tree
 
 
 @dataclass(frozen=True)
-class Columns:
+class DerivationColumns:
     """The widths of the columns of a derivation, in cells."""
 
     width: int
@@ -42,7 +42,7 @@ class Columns:
     digits: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row], width: int, glyphs: Glyphs) -> Columns:
+    def of(cls, rows: Sequence[DerivationRow], width: int, glyphs: Glyphs) -> DerivationColumns:
         label = min(max(cell_len(transliterate(label_of(row), glyphs)) for row in rows), max(width - 34, 12))
         return cls(width, label, max(len(row.written) for row in rows))
 
@@ -61,13 +61,13 @@ class Columns:
         return self.label + 2 + self.digits
 
 
-def label_of(row: Row) -> str:
+def label_of(row: DerivationRow) -> str:
     """Return the label with its sign, after the guides of the tree."""
     joined = f"{row.sign or ' '} " if row.path else ""
     return f"{row.guides}{joined}{row.label}"
 
 
-def line(palette: Palette, row: Row, columns: Columns, ink: Style) -> Iterable[Segment]:
+def line(palette: Palette, row: DerivationRow, columns: DerivationColumns, ink: Style) -> Iterable[Segment]:
     """Return the segments of the row; `ink` is the style of its label."""
     glyphs = palette.glyphs
     named = cut(transliterate(label_of(row), glyphs), columns.label, glyphs)
@@ -84,7 +84,7 @@ def line(palette: Palette, row: Row, columns: Columns, ink: Style) -> Iterable[S
     yield Segment(cut(transliterate(f"{opener(row)}{row.made}", glyphs), columns.made, glyphs), palette.dim)
 
 
-def in_full(palette: Palette, row: Row, columns: Columns) -> list[str]:
+def in_full(palette: Palette, row: DerivationRow, columns: DerivationColumns) -> list[str]:
     """Return label and expression in lines to be drawn below the row, without those that are not cut off in it."""
     glyphs = palette.glyphs
     label, made = transliterate(label_of(row), glyphs), transliterate(f"{opener(row)}{row.made}", glyphs)
@@ -94,7 +94,7 @@ def in_full(palette: Palette, row: Row, columns: Columns) -> list[str]:
     return folded(" ".join(parts), max(columns.width - 2, 1)) if parts else []
 
 
-def opener(row: Row) -> str:
+def opener(row: DerivationRow) -> str:
     """Return the sign that shows whether the row is open, can be opened, or neither."""
     if row.node is None:
         return "▸ " if row.path[-1:] == (-1,) else "  "
@@ -175,7 +175,7 @@ class OriginPanel(SnapshotPanel):
     def __init__(self, leaf: Leaf) -> None:
         super().__init__()
         self.leaf = leaf
-        self.rows: tuple[Row, ...] = ()
+        self.rows: tuple[DerivationRow, ...] = ()
         self._lay_out()
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
@@ -217,7 +217,7 @@ class OriginPanel(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, root = self.palette, self.leaf.root
-        columns = Columns.of(self.rows, width, self.palette.glyphs)
+        columns = DerivationColumns.of(self.rows, width, self.palette.glyphs)
         lines: list[list[Segment]] = []
         if self.head:
             value = f"= {self.rows[0].written.removeprefix('+')}"
@@ -230,7 +230,7 @@ class OriginPanel(SnapshotPanel):
                 lines += ([Segment(f"  {part}", palette.plain)] for part in in_full(palette, row, columns))
         return from_rows(lines)
 
-    def _ink(self, row: Row) -> Style:
+    def _ink(self, row: DerivationRow) -> Style:
         if row.node is None:
             return self.palette.dim
         return self.palette.accent if row.node.number is not None else self.palette.plain
@@ -254,7 +254,7 @@ class OriginPanel(SnapshotPanel):
     def _in_full(self) -> int:
         """The number of lines below the row of the cursor, which show the parts cut off in it."""
         row, width = self.rows[self.leaf.cursor], self.scrollable_content_region.width
-        return len(in_full(self.palette, row, Columns.of(self.rows, width, self.palette.glyphs)))
+        return len(in_full(self.palette, row, DerivationColumns.of(self.rows, width, self.palette.glyphs)))
 
     def _keep_in_view(self) -> None:
         y = self.head + self.leaf.cursor

@@ -21,14 +21,14 @@ from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.panels.program.listing import clauses, sign_of
 from tui_gru.tui.panels.program.watches import just_changed, written_value
 from tui_gru.tui.verbs.verb import sign_of_key, with_keys
-from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, pad, text, vstack
-from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, columns, pad, text, vstack
+from tui_gru.tui.widgets.list_overlay import ListOverlay, ListRow
 from tui_gru.tui.widgets.snapshot_panel import Titles, View
 
-Entry = Breakpoint | Watch | Mark
+StopOrMark = Breakpoint | Watch | Mark
 
 #: From this width on, a breakpoint shows its whole line, below only the name that the line computes.
-_WIDE = 90
+_WIDE_STOPS = 90
 #: From this width on, the columns of breakpoints, watches and marks are aligned.
 _ALIGNED = 60
 #: Cells: of the cursor's mark, of the mark and the sign, and of the gaps between columns.
@@ -61,12 +61,12 @@ class StopsList(ListOverlay):
         """Posted to execute a verb with an entry: `toggled`, `opened` or `deleted`."""
 
         verb: str
-        entry: Entry
+        entry: StopOrMark
 
     def __init__(self, *, at: int | str | None = None) -> None:
         """Create a list. `at` is the id of the stop, or the letter of the mark, at which the cursor starts."""
         super().__init__()
-        self._entries: tuple[Entry, ...] = ()
+        self._entries: tuple[StopOrMark, ...] = ()
         self._at = at
 
     def show(self, snapshot: Snapshot, view: View) -> None:
@@ -79,7 +79,7 @@ class StopsList(ListOverlay):
         self.move_to(self.cursor)
 
     @property
-    def chosen(self) -> Entry | None:
+    def chosen(self) -> StopOrMark | None:
         """The entry under the cursor, None if the list is empty."""
         return self._entries[self.cursor] if self._entries else None
 
@@ -88,21 +88,21 @@ class StopsList(ListOverlay):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         return super().content(snapshot, width, height) if self._entries else self._first_steps(width)
 
-    def lines(self, width: int) -> Sequence[Line]:
+    def lines(self, width: int) -> Sequence[ListRow]:
         width += _MARK
-        palette, found = self.palette, list[Line]()
+        palette, found = self.palette, list[ListRow]()
         id_column = max(len(str(_key(entry))) for entry in self._entries) + _GAP
         common = self._name_column(self._entries, width)
         for kind, title in ((Breakpoint, "breakpoints"), (Watch, "watches"), (Mark, "marks")):
             group = tuple(entry for entry in self._entries if isinstance(entry, kind))
             if group:
                 column = common if width >= _ALIGNED else self._name_column(group, width)
-                found += [Line(())] * bool(found)
-                found.append(Line((Segment(title, palette.dim),)))
-                found += [Line(self._row(entry, id_column, column, width), self._entries.index(entry)) for entry in group]
+                found += [ListRow(())] * bool(found)
+                found.append(ListRow((Segment(title, palette.dim),)))
+                found += [ListRow(self._row(entry, id_column, column, width), self._entries.index(entry)) for entry in group]
         return found
 
-    def _name_column(self, entries: tuple[Entry, ...], width: int) -> int:
+    def _name_column(self, entries: tuple[StopOrMark, ...], width: int) -> int:
         widest = max(cell_len(self._called(entry, width)) for entry in entries)
         return min(widest + _GAP, max(width * 2 // 5, 10))
 
@@ -117,7 +117,7 @@ class StopsList(ListOverlay):
             return clip(p, vstack(head, *under), width, 10**6)
         return vstack(head, beside, gap=1)
 
-    def _called(self, entry: Entry, width: int) -> str:
+    def _called(self, entry: StopOrMark, width: int) -> str:
         if isinstance(entry, Watch):
             name = entry.expression
         elif isinstance(entry, Mark):
@@ -126,10 +126,10 @@ class StopsList(ListOverlay):
             name = "anywhere"
         else:
             whole = (row.line.text for row in self.snapshot.program.rows if row.line and row.line.target == entry.line)
-            name = next(whole, entry.line) if width >= _WIDE else self.snapshot.program.writer.name(entry.line)
+            name = next(whole, entry.line) if width >= _WIDE_STOPS else self.snapshot.program.writer.name(entry.line)
         return transliterate(name, self.palette.glyphs)
 
-    def _row(self, entry: Entry, id_column: int, name_column: int, width: int) -> Row:
+    def _row(self, entry: StopOrMark, id_column: int, name_column: int, width: int) -> SegmentRow:
         palette, glyphs = self.palette, self.palette.glyphs
         here = entry is self.chosen
         sign = " " if isinstance(entry, Mark) else sign_of(entry, glyphs)
@@ -145,7 +145,7 @@ class StopsList(ListOverlay):
             *self._details(entry, max(room, 0), width >= _ALIGNED),
         )
 
-    def _details(self, entry: Entry, room: int, aligned: bool) -> Row:
+    def _details(self, entry: StopOrMark, room: int, aligned: bool) -> SegmentRow:
         palette, snapshot = self.palette, self.snapshot
         if isinstance(entry, Mark):
             line = position_of(snapshot.program, entry.tick).line
@@ -161,9 +161,9 @@ class StopsList(ListOverlay):
             row += [Segment(f"{keyword} ", palette.keyword), Segment(f"{transliterate(clause, palette.glyphs)}  ", palette.plain)]
         return tuple(row)
 
-    def _watched(self, watch: Watch, room: int, aligned: bool) -> Row:
+    def _watched(self, watch: Watch, room: int, aligned: bool) -> SegmentRow:
         palette, snapshot = self.palette, self.snapshot
-        lead: Row = (Segment("stop  ", palette.keyword),) if watch.stops else ()
+        lead: SegmentRow = (Segment("stop  ", palette.keyword),) if watch.stops else ()
         if not lead and aligned and any(other.stops for other in snapshot.stops.watches):
             lead = (Segment(" " * len("stop  ")),)
         room -= sum(len(segment.text) for segment in lead)
@@ -194,5 +194,5 @@ class StopsList(ListOverlay):
             self.post_message(self.Chosen(verb, entry))
 
 
-def _key(entry: Entry) -> int | str:
+def _key(entry: StopOrMark) -> int | str:
     return entry.letter if isinstance(entry, Mark) else entry.id

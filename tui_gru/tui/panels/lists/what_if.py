@@ -13,7 +13,7 @@ from rich.segment import Segment
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.debugger.analysis.what_if import Difference, WhatIf
+from tui_gru.debugger.analysis.what_if import LargestDifference, WhatIf
 from tui_gru.debugger.program.naming import spoken, spoken_index
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
@@ -24,7 +24,7 @@ from tui_gru.tui.widgets.bars import bar, bars
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
-BAR = 12
+WHAT_IF_BAR = 12
 #: Cells: the least and the most of a bar of the loss, and the most of a block of bars of a prediction.
 _LOSS_BAR, _PREDICTION = (4, 48), 48
 #: The number of changed values shown before unfolding, and of the classes of a prediction.
@@ -166,7 +166,7 @@ class WhatIfPanel(SnapshotPanel):
             lines.append(self._line((f"▸ {others} more: space unfolds all", palette.dim)))
         return lines
 
-    def _described(self, d: Difference) -> tuple[str, str, str]:
+    def _described(self, d: LargestDifference) -> tuple[str, str, str]:
         """Return the name, its timestep, and the index of the largest difference in it."""
         glyphs = self.palette.glyphs
         where = spoken_index(self._program, d.name, d.index)
@@ -177,7 +177,7 @@ class WhatIfPanel(SnapshotPanel):
         )
 
     def _difference(
-        self, d: Difference, row: tuple[str, str, str], wide: list[int], most: float, width: int
+        self, d: LargestDifference, row: tuple[str, str, str], wide: list[int], most: float, width: int
     ) -> list[list[Segment]]:
         palette, glyphs = self.palette, self.palette.glyphs
         cells = [text + " " * (room - cell_len(text)) for text, room in zip(row, wide, strict=True)]
@@ -189,7 +189,7 @@ class WhatIfPanel(SnapshotPanel):
             Segment("  "),
             Segment(change, ink),
             Segment(" "),
-            Segment(bar(palette, abs(d.change) / most if most else 0.0, BAR), palette.gate),
+            Segment(bar(palette, abs(d.change) / most if most else 0.0, WHAT_IF_BAR), palette.gate),
         ]
         room = width - sum(segment.cell_length for segment in (*line, *tail)) - cell_len(from_to)
         if room < 8:  # too narrow: the change comes first, and below it the index and both values

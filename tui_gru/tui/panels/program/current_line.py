@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.program.line_table import Line
+from tui_gru.debugger.program.line_table import ProgramLine
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.program.example_entry import ExampleEntry
 from tui_gru.tui.panels.program.operands import Operands
-from tui_gru.tui.panels.program.tokens import Limits, Matrix, Sign, Token
-from tui_gru.tui.panels.program.written_line import Writer, drawn, elided, fitted, squeezed, widest_piece
+from tui_gru.tui.panels.program.tokens import DrawingLimits, DrawnToken, Matrix, OperatorToken
+from tui_gru.tui.panels.program.written_line import LineWriter, drawn, elided, fitted, squeezed, widest_piece
 from tui_gru.tui.verbs.verb import sign_of_key
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 from tui_gru.tui.widgets.cells import CellPanel
@@ -93,7 +93,7 @@ def _changed_since(snapshot: Snapshot) -> str | None:
     return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
-def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
+def written_out(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, height: int) -> tuple[Box, bool]:
     """Draw the line as matrices, and below it, if there is room, the computation of one entry. Return this, and whether it shows
     only one row of the batch."""
     operands = Operands(snapshot, line)
@@ -107,16 +107,16 @@ def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, wi
     return vstack(*rest), False
 
 
-def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int) -> Box:
+def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int) -> Box:
     """Draw the line with all its matrices in full, whatever size that is, and the computation of one entry.
 
     Matrices that have more than MOST_NUMBERS in total are elided to that number.
     """
     operands = Operands(snapshot, line)
-    tokens = Writer(operands, view.row, palette.glyphs).line()
+    tokens = LineWriter(operands, view.row, palette.glyphs).line()
     arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
     each = isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
-    limits = Limits(columns=each, rows=each)
+    limits = DrawingLimits(columns=each, rows=each)
     worked = ExampleEntry(operands, view.row or 0).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
@@ -125,8 +125,8 @@ def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: i
 class _Choice(NamedTuple):
     """A way to draw a line: `limits` that make it fit, None if it cannot fit, the boxes below it, and whether it shows one row."""
 
-    tokens: list[Token]
-    limits: Limits | None
+    tokens: list[DrawnToken]
+    limits: DrawingLimits | None
     beneath: Sequence[Box] = ()
     gap: int = 0
     alone: bool = False
@@ -139,7 +139,7 @@ def _choices(
 
     The example entry is included as long as there is room for its brief form (`brief`).
     """
-    names, folded = (Writer(operands, row, glyphs, fold=fold).line() for fold in (False, True))
+    names, folded = (LineWriter(operands, row, glyphs, fold=fold).line() for fold in (False, True))
     for gap in (1, 0):
         room = _room(height, rest, gap)
         yield _Choice(names, fitted(names, width, room), rest, gap)
@@ -149,9 +149,9 @@ def _choices(
         yield _Choice(folded, fitted(folded, width, room, compact=True), rest, gap)
         yield _Choice(folded, fitted(folded, width, room, compact=True, labels=False), rest, gap)
     yield _Choice(folded, elided(folded, width, _room(height, rest, 1)), rest, 1)
-    loose = Writer(operands, row, glyphs, fold=True, loose=True).line()
+    loose = LineWriter(operands, row, glyphs, fold=True, loose=True).line()
     by_row = operands.result.rows == "row"
-    alone = Writer(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []
+    alone = LineWriter(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []
     for beneath in (rest, brief, ()):
         room = _room(height, beneath, 0)
         yield _Choice(folded, elided(folded, width, room), beneath)
@@ -162,7 +162,7 @@ def _choices(
     for tokens in (alone, loose):
         if tokens:
             yield _Choice(tokens, squeezed(tokens, width, height), alone=tokens is alone)
-    result = [Sign("="), names[-1]]
+    result = [OperatorToken("="), names[-1]]
     room = _room(height, rest, 1)
     yield _Choice(result, fitted(result, width, room), rest, 1)
     if room < -1:  # no room for the example entry either
@@ -175,7 +175,7 @@ def _room(height: int, beneath: Sequence[Box], gap: int) -> int:
     return height - sum(box.height + gap for box in beneath)
 
 
-def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
+def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
     """Return a warning if the code of the tutorial would compute another value than the one shown."""
     term = snapshot.tutorial_term1 if line.target == snapshot.program.loss_names.entry else None
     if term is None or np.isfinite(term).all():

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.derivation.entries import Factor, Terms, terms_of
-from tui_gru.debugger.derivation.evaluation import Numbers
+from tui_gru.debugger.derivation.evaluation import MomentNumbers
 from tui_gru.debugger.program.naming import index_in_words, joined, shown_char
 from tui_gru.engine import numbers
 from tui_gru.equations import expression as e
@@ -93,7 +93,7 @@ class ExampleEntry:
         return from_rows(lines)
 
     @property
-    def _numbers(self) -> Numbers:
+    def _numbers(self) -> MomentNumbers:
         return self.operands.numbers
 
     # The index of the entry

@@ -17,15 +17,15 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
-from tui_gru.debugger.program.line_table import Line, Program
-from tui_gru.debugger.program.listing import Row
+from tui_gru.debugger.program.line_table import Program, ProgramLine
+from tui_gru.debugger.program.listing import ListingRow
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import Glyphs, transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets import boxes
-from tui_gru.tui.widgets.panel import Rows
+from tui_gru.tui.widgets.panel import PanelRows
 from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View
 
 #: Cells before the text: breakpoint, arrow or trail, and a blank.
@@ -37,7 +37,7 @@ _WIDE = 40
 _WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
 
 
-class State(NamedTuple):
+class RowSigns(NamedTuple):
     """The signs and colours of a row: the sign of its stop, the arrow, `passed` if executed, `idle` if never executed."""
 
     stop: str
@@ -59,13 +59,13 @@ class Listing(SnapshotPanel):
     class LineChosen(Message):
         """Posted when the text of a line is clicked."""
 
-        line: Line
+        line: ProgramLine
 
     @dataclass
     class GutterChosen(Message):
         """Posted when the gutter of a line is clicked, where its breakpoint is shown."""
 
-        line: Line
+        line: ProgramLine
 
     COMPARED = Compared.BOTH
 
@@ -85,17 +85,17 @@ class Listing(SnapshotPanel):
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
         super().show(snapshot, view)
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Rows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> PanelRows:
         palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
         width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(rows)
         learns = _learns(snapshot)
 
-        def draw(index: int) -> boxes.Row:
+        def draw(index: int) -> boxes.SegmentRow:
             row = rows[index]
             stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
-            state = State(
+            state = RowSigns(
                 stop=sign_of(stop, palette.glyphs) if stop is not None else " ",
                 disabled=stop is not None and not stop.enabled,
                 arrow=index == arrow,
@@ -106,7 +106,7 @@ class Listing(SnapshotPanel):
             value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
             return _written(palette, _indented(row, width), width, state, value)
 
-        return Rows(len(rows), width, draw)
+        return PanelRows(len(rows), width, draw)
 
     # Following the arrow
 
@@ -121,7 +121,7 @@ class Listing(SnapshotPanel):
 
     # The mouse
 
-    def _row_at(self, event: events.MouseEvent) -> Row | None:
+    def _row_at(self, event: events.MouseEvent) -> ListingRow | None:
         offset = event.get_content_offset(self)
         rows = self.snapshot.program.rows
         index = len(rows) if offset is None else offset.y + self.scroll_offset.y
@@ -142,7 +142,7 @@ class Listing(SnapshotPanel):
         words = self._tooltip_of(self.snapshot, row, self._in_gutter(event)) if row is not None else ""
         self.tooltip = Content(transliterate(words, self.palette.glyphs)) if words else None
 
-    def _tooltip_of(self, snapshot: Snapshot, row: Row, in_gutter: bool) -> str:
+    def _tooltip_of(self, snapshot: Snapshot, row: ListingRow, in_gutter: bool) -> str:
         program, width = snapshot.program, self.scrollable_content_region.width
         if in_gutter and row.line is not None:
             return "\n".join(described(stop, program) for stop in stops_on(snapshot, row.line)) or "click to set a breakpoint"
@@ -166,34 +166,34 @@ def _learns(snapshot: Snapshot) -> bool:
     return snapshot.learning or snapshot.record.gradients is not None
 
 
-def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:
+def stops_on(snapshot: Snapshot, line: ProgramLine) -> tuple[Breakpoint, ...]:
     """Return the breakpoints and log points of a line."""
     return tuple(stop for stop in snapshot.stops.breakpoints if stop.line == line.target)
 
 
-def rows_until_loss(rows: tuple[Row, ...]) -> int:
+def rows_until_loss(rows: tuple[ListingRow, ...]) -> int:
     """Return the row of the loss, or the last row of a forward pass without a loss. Backward pass and update are below it."""
     last = max(i for i, row in enumerate(rows) if row.line is not None and row.line.phase in ("forward", "loss"))
     return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
 
 
-def _shapes(snapshot: Snapshot, line: Line) -> list[str]:
+def _shapes(snapshot: Snapshot, line: ProgramLine) -> list[str]:
     names = snapshot.program.names
     named = [(snapshot.program.writer.name(n), np.shape(snapshot.value(n))) for n in line.reads if n in names]
     return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
 
 
-def _whole_size(rows: tuple[Row, ...], palette: Palette) -> Size:
+def _whole_size(rows: tuple[ListingRow, ...], palette: Palette) -> Size:
     """Return the size at which no row is cut off, in cells."""
     return Size(_GUTTER + max(cell_len(transliterate(_indented(row, _WIDE), palette.glyphs)) for row in rows), len(rows))
 
 
-def _indented(row: Row, width: int) -> str:
+def _indented(row: ListingRow, width: int) -> str:
     return " " * (row.indent * (2 if width >= _WIDE else 1)) + row.text
 
 
 @lru_cache(maxsize=1024)
-def _written(palette: Palette, text: str, width: int, state: State, value: str) -> boxes.Row:
+def _written(palette: Palette, text: str, width: int, state: RowSigns, value: str) -> boxes.SegmentRow:
     """Draw a row of the listing in exactly `width` cells."""
     glyphs = palette.glyphs
     room = max(width - _GUTTER, 0)

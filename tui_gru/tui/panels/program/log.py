@@ -15,7 +15,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import LogLine
 from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
-from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, text
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, from_rows, text
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 #: The number of lines shown before and after the current position.
@@ -59,7 +59,7 @@ class Log(SnapshotPanel):
         rows = zip(self._lines, places, range(len(places)), strict=True)
         return from_rows(self._row(line, place.ljust(column), index, width) for line, place, index in rows)
 
-    def _row(self, line: LogLine, place: str, index: int, width: int) -> Row:
+    def _row(self, line: LogLine, place: str, index: int, width: int) -> SegmentRow:
         palette, glyphs = self.palette, self.palette.glyphs
         text = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
         text = cut(transliterate(text, glyphs), max(width - len(place) - 4, 0), glyphs)

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.derivation.evaluation import Numbers
+from tui_gru.debugger.derivation.evaluation import MomentNumbers
 from tui_gru.debugger.program import names
-from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.line_table import Program, ProgramLine
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.compiling.update import GRADIENTS
 from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply, Expression
 from tui_gru.tui.widgets.refs import Ref, Refs, refs_of
-from tui_gru.tui.widgets.written import Kind
+from tui_gru.tui.widgets.written import NumberScale
 
 
-def kind_of(program: Program, name: str) -> Kind:
+def kind_of(program: Program, name: str) -> NumberScale:
     """Return the kind of a value, which decides its format: one-hot rows, numbers from 0 to 1, or signed numbers."""
     given = program.model.page.inputs.get(name)
     if given is not None and given.one_hot:
@@ -41,7 +41,7 @@ class Operand:
     values: Array
     rows: str = ""
     columns: str = ""
-    kind: Kind = "signed"
+    kind: NumberScale = "signed"
     picks: tuple[int, ...] = ()
     setting: bool = False
     refs: Refs | None = None
@@ -64,10 +64,10 @@ class Operand:
 class Operands:
     """The operands of the line just executed in a snapshot."""
 
-    def __init__(self, snapshot: Snapshot, line: Line) -> None:
+    def __init__(self, snapshot: Snapshot, line: ProgramLine) -> None:
         self.snapshot, self.line = snapshot, line
         self._known: dict[str, Operand] = {}
-        self.numbers = Numbers(snapshot.moment_read, snapshot.position.t)
+        self.numbers = MomentNumbers(snapshot.moment_read, snapshot.position.t)
 
     def read(self, name: str) -> Operand:
         """Return the operand that `name` stands for on the right-hand side."""
@@ -96,7 +96,7 @@ class Operands:
         values, label, refs = np.asarray(value), program.writer.name(name), refs_of(program, name)
         match program.names[name].counted:
             case ():
-                return Operand(label, values, setting=program.names[name].kind is names.Kind.SETTING, refs=refs)
+                return Operand(label, values, setting=program.names[name].kind is names.ValueKind.SETTING, refs=refs)
             case ("row",):
                 return Operand(label, values.reshape(-1, 1), "row", refs=refs)
             case (columns,):

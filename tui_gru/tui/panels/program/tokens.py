@@ -23,7 +23,7 @@ from tui_gru.tui.widgets.written import ENTRIES, kept, matrix
 ONEHOT = 12
 
 
-class Limits(NamedTuple):
+class DrawingLimits(NamedTuple):
     """How matrices are drawn: with at most `rows` and `columns` (None: all), short numbers if `compact`, and names above."""
 
     columns: int | None = None
@@ -33,16 +33,16 @@ class Limits(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sign:
+class OperatorToken:
     """An operator or the name of a function. With `breaks`, the line may be broken before it."""
 
     sign: str
     breaks: bool = False
 
-    def size(self, limits: Limits) -> tuple[int, int]:
+    def size(self, limits: DrawingLimits) -> tuple[int, int]:
         return cell_len(self.sign), 1
 
-    def box(self, palette: Palette, limits: Limits, row: int | None) -> Box:
+    def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
         return text(palette, self.sign)
 
 
@@ -61,7 +61,7 @@ class Matrix:
     named: bool = False
     breaks: bool = False
 
-    def size(self, limits: Limits) -> tuple[int, int]:
+    def size(self, limits: DrawingLimits) -> tuple[int, int]:
         operand = self.operand
         if operand.is_number:
             labelled = self.named and limits.labels
@@ -80,7 +80,7 @@ class Matrix:
             return max(width, 1 + cell_len(operand.label)), height + 1
         return width, height
 
-    def box(self, palette: Palette, limits: Limits, row: int | None) -> Box:
+    def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
         operand = self.operand
         if operand.is_number:
             ink = palette.accent if self.fresh else palette.plain
@@ -117,13 +117,13 @@ class Matrix:
     def _all_zero(self) -> bool:
         return not self.operand.values.any()
 
-    def _entry(self, limits: Limits) -> int:
+    def _entry(self, limits: DrawingLimits) -> int:
         return ENTRIES["onehot" if self._all_zero else self.operand.kind, limits.compact].width
 
-    def _as_characters(self, limits: Limits) -> bool:
+    def _as_characters(self, limits: DrawingLimits) -> bool:
         return bool(self.operand.picks) and len(self.vocabulary) > min(ONEHOT, _most(limits.columns))
 
-    def _characters(self, palette: Palette, limits: Limits, row: int | None) -> Box:
+    def _characters(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
         """Draw one-hot rows as characters, in a column, or in a row if transposed."""
         picks, upright = self.operand.picks, self.operand.rows == "row"
         shown = kept(len(picks), limits.rows if upright else limits.columns, row)
@@ -145,7 +145,7 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Fence:
+class Bracket:
     """A bracket as tall as the enclosed matrices on its line, `inner` (see `beside`)."""
 
     inner: tuple[Matrix, ...]
@@ -153,14 +153,14 @@ class Fence:
     suffix: str = ""
     breaks: bool = False
 
-    def size(self, limits: Limits) -> tuple[int, int]:
+    def size(self, limits: DrawingLimits) -> tuple[int, int]:
         return 1 + len(self.suffix), 1  # the height of a bracket does not count for the line
 
-    def beside(self, tokens: Sequence[object]) -> Fence:
+    def beside(self, tokens: Sequence[object]) -> Bracket:
         """Return the bracket for a line of these tokens, which may not contain its partner."""
         return replace(self, inner=tuple(each for each in self.inner if each in tokens))
 
-    def box(self, palette: Palette, limits: Limits, row: int | None) -> Box:
+    def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
         bare = limits._replace(labels=False)
         height = max((each.size(bare)[1] for each in self.inner), default=1)
         pair = bracket(palette, from_rows([()] * height, axis=(height - 1) // 2), palette.plain)
@@ -169,7 +169,7 @@ class Fence:
         return from_rows(rows, pair.axis)
 
 
-Token = Sign | Matrix | Fence
+DrawnToken = OperatorToken | Matrix | Bracket
 
 
 def _most(limit: int | None) -> int:

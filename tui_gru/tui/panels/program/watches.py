@@ -24,8 +24,8 @@ from tui_gru.tui.look.characters import cut
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.verbs.verb import with_keys
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
-from tui_gru.tui.widgets.panel import Rows
+from tui_gru.tui.widgets.boxes import EMPTY, Box, SegmentRow, from_rows
+from tui_gru.tui.widgets.panel import PanelRows
 from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles, View
 
 #: The largest part of the width for expressions, and the cells before and after them.
@@ -60,7 +60,7 @@ class Watches(SnapshotPanel):
         if rows != len(self._shown):
             self.refresh(layout=True)
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | Rows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
         if not self._shown:
             return EMPTY
         width = self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
@@ -68,13 +68,13 @@ class Watches(SnapshotPanel):
         names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
         column = min(max(map(cell_len, names)), half)
 
-        def draw(row: int) -> Row:
+        def draw(row: int) -> SegmentRow:
             watched = snapshot.watched[self._shown[row]]
             return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).rows[0]
 
-        return Rows(len(self._shown), width, draw)
+        return PanelRows(len(self._shown), width, draw)
 
-    def _row(self, watched: Watched, fresh: bool, column: int, width: int) -> Row:
+    def _row(self, watched: Watched, fresh: bool, column: int, width: int) -> SegmentRow:
         """Draw an expression, at least `column` cells of it, and its value after the column or wherever it fits."""
         palette, glyphs = self.palette, self.palette.glyphs
         expression = transliterate(watched.watch.expression, glyphs)
@@ -98,7 +98,7 @@ def just_changed(snapshot: Snapshot, watched: Watched) -> bool:
     return computed_here(watched.watch.expression, snapshot.program, snapshot.position, learns=learns)
 
 
-def written_value(palette: Palette, watched: Watched, room: int, *, fresh: bool) -> Row:
+def written_value(palette: Palette, watched: Watched, room: int, *, fresh: bool) -> SegmentRow:
     """Draw the value in at most `room` cells; if `fresh`, as `old → new` if both fit, otherwise with changes highlighted."""
     if watched.error:
         return _fitted(palette, [(_COLUMN.sub("", watched.error), palette.warning)], room)
@@ -186,7 +186,7 @@ def _width(palette: Palette, parts: _Parts) -> int:
     return sum(cell_len(transliterate(text, palette.glyphs)) for text, _ in parts)
 
 
-def _fitted(palette: Palette, parts: _Parts, room: int) -> Row:
+def _fitted(palette: Palette, parts: _Parts, room: int) -> SegmentRow:
     """Return the pieces as segments, cut off with a mark if they do not fit."""
     segments: list[Segment] = []
     for text, style in parts:

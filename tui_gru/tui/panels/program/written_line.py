@@ -16,13 +16,13 @@ from tui_gru.equations.writing import binds, decimal
 from tui_gru.tui.look.glyphs import Glyphs, operator, transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.panels.program.operands import Operand, Operands
-from tui_gru.tui.panels.program.tokens import Fence, Limits, Matrix, Sign, Token
+from tui_gru.tui.panels.program.tokens import Bracket, DrawingLimits, DrawnToken, Matrix, OperatorToken
 from tui_gru.tui.widgets.boxes import Box, hstack, pad, vstack
 
 GAP, INDENT = 1, 2
 
 
-class Writer:
+class LineWriter:
     """Turns a line into tokens.
 
     `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix. `alone` shows only one row of every matrix that
@@ -43,14 +43,14 @@ class Writer:
         self._operands, self._row, self._glyphs = operands, row or 0, glyphs
         self._fold, self._alone, self._loose = fold, alone, loose
 
-    def line(self) -> list[Token]:
+    def line(self) -> list[DrawnToken]:
         """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target.
 
         Numbers have their names above them if the line has no matrices.
         """
         line, before = self._operands.line, self._operands.before
         assert line.formula is not None
-        tokens: list[Token] = []
+        tokens: list[DrawnToken] = []
         if line.op != "=":
             tokens.append(self._sign("0") if before is None else self._matrix(before))
             tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=True))
@@ -60,8 +60,8 @@ class Writer:
             return [replace(token, named=True) if isinstance(token, Matrix) else token for token in tokens]
         return tokens
 
-    def _sign(self, sign: str, *, breaks: bool = False) -> Sign:
-        return Sign(operator(sign, self._glyphs), breaks)
+    def _sign(self, sign: str, *, breaks: bool = False) -> OperatorToken:
+        return OperatorToken(operator(sign, self._glyphs), breaks)
 
     def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
         given, target = self._operands.given(self._row), self._operands.target(self._row)
@@ -72,7 +72,7 @@ class Writer:
         operand = replace(operand, label=transliterate(operand.label, self._glyphs))
         return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
 
-    def _tokens(self, node: Expression) -> Iterator[Token]:
+    def _tokens(self, node: Expression) -> Iterator[DrawnToken]:
         folded = self._operands.recorded(node) if self._fold else None
         if folded is not None:
             yield self._matrix(folded)
@@ -101,8 +101,8 @@ class Writer:
                 yield from self._inside(argument, 4)
             case e.Negative(argument=argument):
                 first, *rest = self._inside(argument, 2)
-                yield replace(first, sign=f"−{first.sign}") if isinstance(first, Sign) else self._sign("−")
-                yield from rest if isinstance(first, Sign) else (first, *rest)
+                yield replace(first, sign=f"−{first.sign}") if isinstance(first, OperatorToken) else self._sign("−")
+                yield from rest if isinstance(first, OperatorToken) else (first, *rest)
             case e.Sum(parts=(first_part, *parts)):
                 yield from self._inside(first_part, 1)
                 for part in parts:
@@ -138,7 +138,7 @@ class Writer:
                 yield from self._inside(argument, 4)
                 yield self._sign(f"[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]")
 
-    def _listed(self, parts: Sequence[Expression], opening: str, closing: str) -> Iterator[Token]:
+    def _listed(self, parts: Sequence[Expression], opening: str, closing: str) -> Iterator[DrawnToken]:
         yield self._sign(opening)
         for index, part in enumerate(parts):
             if index:
@@ -149,16 +149,16 @@ class Writer:
     def _is_number(self, node: Expression) -> bool:
         return self._operands.numbers.axes(node) == ()
 
-    def _inside(self, node: Expression, tightness: int) -> Iterator[Token]:
+    def _inside(self, node: Expression, tightness: int) -> Iterator[DrawnToken]:
         folded = self._fold and self._operands.recorded(node) is not None
         return self._tokens(node) if folded or binds(node) >= tightness else self._fenced(node)
 
-    def _fenced(self, node: Expression, suffix: str = "") -> Iterator[Token]:
+    def _fenced(self, node: Expression, suffix: str = "") -> Iterator[DrawnToken]:
         tokens = list(self._tokens(node))
         inner = tuple(token for token in tokens if isinstance(token, Matrix))
-        yield Fence(inner, opening=True)
+        yield Bracket(inner, opening=True)
         yield from tokens
-        yield Fence(inner, opening=False, suffix=suffix)
+        yield Bracket(inner, opening=False, suffix=suffix)
 
 
 #: The limits for matrices that do not fit, best first: the number of columns, and whether numbers are short.
@@ -167,14 +167,16 @@ _ELIDED = ((8, False), (8, True), (6, False), (6, True), (5, True), (4, True), (
 _FEWEST = 2
 
 
-def fitted(tokens: Sequence[Token], width: int, height: int, *, compact: bool = False, labels: bool = True) -> Limits | None:
+def fitted(
+    tokens: Sequence[DrawnToken], width: int, height: int, *, compact: bool = False, labels: bool = True
+) -> DrawingLimits | None:
     """Return limits under which all numbers fit into the size, None if they do not fit."""
-    limits = Limits(compact=compact, labels=labels)
+    limits = DrawingLimits(compact=compact, labels=labels)
     lines = _lines(tokens, limits, width)
     return limits if lines and sum(map(_height_of, lines)) <= height else None
 
 
-def elided(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
+def elided(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLimits | None:
     """Return limits under which the whole line fits with parts of its matrices, None if it does not fit.
 
     Columns are dropped before the names above the matrices, which are more useful than another column of a large matrix.
@@ -186,14 +188,14 @@ def elided(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
             rows = height // count - labels
             if rows < fewest:
                 break
-            limits = Limits(columns, rows, compact, labels)
+            limits = DrawingLimits(columns, rows, compact, labels)
             lines = _lines(tokens, limits, width)
             if lines and len(lines) <= count:
                 return limits
     return None
 
 
-def widest_piece(tokens: Sequence[Token], limits: Limits) -> int:
+def widest_piece(tokens: Sequence[DrawnToken], limits: DrawingLimits) -> int:
     """Return the width of the widest unbreakable piece, with the indent of later lines, in cells."""
     pieces: list[int] = [INDENT]
     for token in tokens:
@@ -203,25 +205,25 @@ def widest_piece(tokens: Sequence[Token], limits: Limits) -> int:
     return max(pieces)
 
 
-def squeezed(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
+def squeezed(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLimits | None:
     """Return limits under which at least one row of every matrix fits, None if not even that fits."""
     for columns, compact in _ELIDED:
         for rows in range(height, 0, -1):
-            limits = Limits(columns, rows, compact, labels=False)
+            limits = DrawingLimits(columns, rows, compact, labels=False)
             lines = _lines(tokens, limits, width)
             if lines and sum(map(_height_of, lines)) <= height:
                 return limits
     return None
 
 
-_Sized = tuple[Token, int, int]
+_Sized = tuple[DrawnToken, int, int]
 
 
 def _height_of(line: Sequence[_Sized]) -> int:
     return max(height for _, _, height in line)
 
 
-def _lines(tokens: Sequence[Token], limits: Limits, width: int) -> list[list[_Sized]]:
+def _lines(tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int) -> list[list[_Sized]]:
     """Break the tokens into lines before operators. Return no lines if a piece between two breaks exceeds the width."""
     pieces: list[list[_Sized]] = []
     for token in tokens:
@@ -249,12 +251,12 @@ def _width_of(piece: Sequence[_Sized]) -> int:
     return sum(width for _, width, _ in piece) + GAP * (len(piece) - 1)
 
 
-def drawn(palette: Palette, tokens: Sequence[Token], limits: Limits, width: int, row: int | None) -> Box:
+def drawn(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int, row: int | None) -> Box:
     """Draw the tokens within these limits, in as many lines as needed. `row` is the batch row singled out."""
     lines = []
     for index, sized in enumerate(_lines(tokens, limits, width)):
         line = [token for token, _, _ in sized]
-        placed = [token.beside(line) if isinstance(token, Fence) else token for token in line]
+        placed = [token.beside(line) if isinstance(token, Bracket) else token for token in line]
         box = hstack(*(token.box(palette, limits, row) for token in placed), gap=GAP)
         lines.append(pad(box, left=INDENT if index else 0))
     return vstack(*lines)

@@ -21,7 +21,7 @@ from tui_gru.tui.widgets.plots.axis import axis_of
 from tui_gru.tui.widgets.plots.envelope import Envelope
 from tui_gru.tui.widgets.plots.smoothing import LONG, mean_parts, standing_out
 from tui_gru.tui.widgets.plots.time_scale import TimeScale, divisions, place_name
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.written import AnyArray
 
 #: The sign of a fork and that of a division, which connect to the row above.
 _FORK, _TICK = "╰", "╵"
@@ -37,9 +37,9 @@ class LossColumns:
     loss is an outlier above the others, −1 below, 0 if there is none. `reached` is the number of columns that the run has reached.
     """
 
-    heights: Array
-    broken: Array
-    standing_out: Array
+    heights: AnyArray
+    broken: AnyArray
+    standing_out: AnyArray
     reached: int
 
     def cells(self, palette: Palette, here: int) -> CellRow:
@@ -78,15 +78,15 @@ def loss_columns(losses: Envelope, scale: TimeScale, batch_ticks: int, newest: i
     return LossColumns(_stretched(np.clip(parts, 0, 1)), broken, out, scale.column(newest) + 1)
 
 
-def _stretched(parts: Array) -> Array:
+def _stretched(parts: AnyArray) -> AnyArray:
     """Scale parts of an axis such that the lowest is 0 and the highest 1; 0.5 if all are equal."""
     finite = parts[np.isfinite(parts)]
     least, most = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
-    stretched: Array = (parts - least) / (most - least) if most > least else np.where(np.isnan(parts), np.nan, 0.5)
+    stretched: AnyArray = (parts - least) / (most - least) if most > least else np.where(np.isnan(parts), np.nan, 0.5)
     return stretched
 
 
-def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[Array, Array]:
+def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[AnyArray, AnyArray]:
     """Return the loss of the batch of each column, NaN if it has no finite loss, and whether it has one that is not finite."""
     batches = np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
     known = batches < len(losses)

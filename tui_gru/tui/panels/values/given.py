@@ -19,7 +19,7 @@ from tui_gru.equations.compose import LIVE
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.bars import bars
-from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, hstack, text, vstack
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.refs import Cell, Ref
 from tui_gru.tui.widgets.written import kept
 
@@ -51,7 +51,7 @@ def given_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width:
     steps = range(start, start + count)
     current = snapshot.timestep
     heads = ((f"t {t + 1}".rjust(_CELL)[-_CELL:], palette.accent if t == current else palette.dim) for t in steps)
-    lines: list[Row] = [(Segment(" " * label), *(Segment(*head) for head in heads))] if height > 2 else []
+    lines: list[SegmentRow] = [(Segment(" " * label), *(Segment(*head) for head in heads))] if height > 2 else []
     each = len(_lines(snapshot, 0, steps))
     for i in kept(snapshot.config.batch_size, max((height - len(lines)) // each, 1), row):
         if i is None:
@@ -160,7 +160,7 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
     output, t = snapshot.program.model.page.output, snapshot.position.t
     value = snapshot.value(output, t)
     head = f"  at t {t + 1}".ljust(_NAME) + "".join(words.rjust(_NUMBER) for words in ("here", "expected", "off by"))
-    rows: list[Row] = [(Segment(head, palette.dim),)]
+    rows: list[SegmentRow] = [(Segment(head, palette.dim),)]
     off = np.zeros((0, 0)) if value is None else value - expected[t]
     furthest = np.argsort(-np.abs(np.nan_to_num(off, nan=np.inf)).ravel(), kind="stable")[: max(height - 1, 0)]
     for row, unit in zip(*map(np.ndarray.tolist, np.unravel_index(furthest, off.shape)), strict=True):

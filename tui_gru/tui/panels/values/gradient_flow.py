@@ -17,7 +17,7 @@ from tui_gru.equations.names import split
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.bars import bar
-from tui_gru.tui.widgets.boxes import Row
+from tui_gru.tui.widgets.boxes import SegmentRow
 
 #: The range of the bars in powers of ten: a full bar is the largest norm.
 DECADES = 4
@@ -44,7 +44,7 @@ def flow_into_earlier(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
     return f"← {numbers.unit(first.handed_on).strip()} flows into the earlier batches"
 
 
-def legend(snapshot: Snapshot, state: str, width: int) -> str:
+def flow_legend(snapshot: Snapshot, state: str, width: int) -> str:
     """Return what the letters mean, as detailed as the width of the border allows; empty if there is only one path."""
     paths = _paths(snapshot, state)
     if not paths:
@@ -63,7 +63,7 @@ def _short(word: str, width: int) -> str:
     return word if len(word) <= width + 1 else f"{word[:width]}."
 
 
-class Columns(NamedTuple):
+class SequenceColumns(NamedTuple):
     """The columns of the sequence, in cells: `label` before the first, `cell` for each, and `gap` after each."""
 
     label: int
@@ -78,8 +78,8 @@ class Columns(NamedTuple):
 
 
 def columns(
-    palette: Palette, snapshot: Snapshot, flows: Mapping[str, Sequence[Flow | None]], at: Columns, *, lines: int
-) -> list[Row]:
+    palette: Palette, snapshot: Snapshot, flows: Mapping[str, Sequence[Flow | None]], at: SequenceColumns, *, lines: int
+) -> list[SegmentRow]:
     """Draw the flow below the columns of the sequence, in two `lines` or more.
 
     The lines are the norm of the gradient of each state, as a number or a bar (both if there is only one state), for as many
@@ -88,7 +88,7 @@ def columns(
     first, *others = flows
     paths = _paths(snapshot, first)
     lines -= bool(paths)
-    rows: list[Row] = []
+    rows: list[SegmentRow] = []
     for state in (first, *others[: lines - 1]):
         rows += _norms(palette, snapshot, state, flows[state], at, tall=lines > 1 and not others)
     if not paths:
@@ -104,8 +104,8 @@ def columns(
 
 
 def _norms(
-    palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], at: Columns, *, tall: bool
-) -> Iterator[Row]:
+    palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], at: SequenceColumns, *, tall: bool
+) -> Iterator[SegmentRow]:
     """Draw the norm of the gradient of a state at each timestep, with `tall` in two lines."""
     delta, most = f"d{state}", _most(flows)
     norms, bars = [], []
@@ -132,7 +132,9 @@ def _name(snapshot: Snapshot, delta: str) -> str:
     return f"‖{snapshot.program.writer.name(split(delta)[0])}‖"
 
 
-def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Sequence[Row], at: Columns) -> Row:
+def _line(
+    palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Sequence[SegmentRow], at: SequenceColumns
+) -> SegmentRow:
     """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut."""
     sign, ink = ("←", palette.accent) if snapshot.flows_into_earlier else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
@@ -146,7 +148,9 @@ def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Se
     return tuple(row)
 
 
-def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], width: int, height: int) -> list[Row]:
+def table(
+    palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], width: int, height: int
+) -> list[SegmentRow]:
     """Draw a row with all numbers per timestep, in the order in which the gradient flows; the last row says where it ends."""
     steps = _shown(snapshot, len(flows), height - 3)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
@@ -165,7 +169,7 @@ def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow
     for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
         word = "" if word == letter else word if len(word) <= 6 else _short(word, 4)
         heading += [Segment(" "), Segment(letter, ink), Segment(f" {word:<6}", palette.dim)]
-    rows: list[Row] = [tuple(heading)]
+    rows: list[SegmentRow] = [tuple(heading)]
     for t in steps[:: names.way]:
         here, current = flows[t], t == snapshot.timestep
         name = Segment(f"t {t + 1}".ljust(label), palette.accent if current else palette.dim)
@@ -214,7 +218,7 @@ def _shown(snapshot: Snapshot, count: int, room: int) -> range:
     return range(start, start + room)
 
 
-def _end(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], label: int, width: int) -> Row:
+def _end(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], label: int, width: int) -> SegmentRow:
     on = flow_into_earlier(snapshot, flows)
     if snapshot.flows_into_earlier:
         words = on or "← flows into the earlier batches"

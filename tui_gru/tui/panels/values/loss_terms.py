@@ -23,7 +23,7 @@ from tui_gru.tui.widgets.refs import Cell, Ref, refs_of
 from tui_gru.tui.widgets.snapshot_panel import Compared, Titles, View, contents
 from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of
 
-_GAP = 2
+_TERM_GAP = 2
 
 
 class LossTerms(CellPanel):
@@ -62,8 +62,8 @@ class LossTerms(CellPanel):
 def whole_size(snapshot: Snapshot) -> Size:
     """Return the size of ① with all its zeros, ② beside it, and ③ of all timesteps below, in cells."""
     config, cell = snapshot.config, max(numbers.WIDE, widest(snapshot.corpus.vocabulary)) + 1
-    first = config.vocab_size * cell + numbers.WIDE + 4 * _GAP + 5  # brackets, ②, and the labels of both
-    third = config.seq_length * (len(f"t {config.seq_length} ") + numbers.WIDE + _GAP) + _GAP
+    first = config.vocab_size * cell + numbers.WIDE + 4 * _TERM_GAP + 5  # brackets, ②, and the labels of both
+    third = config.seq_length * (len(f"t {config.seq_length} ") + numbers.WIDE + _TERM_GAP) + _TERM_GAP
     return Size(max(first, third), config.batch_size + 6)
 
 
@@ -90,7 +90,7 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
     for compact in (False, True):
         entry = ENTRIES["signed", compact].width
         cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
-        if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 * sign <= width:
+        if columns * cells + 1 + entry + 2 + 3 * _TERM_GAP + 2 * sign <= width:
             first = matrix(
                 palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot,
                 _names(snapshot).entry), row=row, compact=compact, column_labels=labels, refs=refs_of(snapshot.program,
@@ -142,14 +142,14 @@ def _second(palette: Palette, snapshot: Snapshot, row: int | None, height: int |
 
 def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Box:
     one, two = (_sign(palette, snapshot, index) for index in (0, 1))
-    return hstack(hstack(one, first), hstack(two, second), gap=_GAP)
+    return hstack(hstack(one, first), hstack(two, second), gap=_TERM_GAP)
 
 
 def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
     """Draw ③ of as many timesteps as fit, including the current one."""
     t = snapshot.position.t
     sign = _sign(palette, snapshot, 2).width
-    limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
+    limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _TERM_GAP), 1)
     shown = kept(snapshot.config.seq_length, limit, t)
     if None not in shown:  # too few to keep the first and the last
         shown = [None] * (shown[0] != 0) + shown + [None] * (shown[-1] != snapshot.config.seq_length - 1)
@@ -167,7 +167,7 @@ def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
                 _number(palette, snapshot.value(_names(snapshot).timestep, i), fresh, Ref(_names(snapshot).timestep, (), i)),
             )
         )
-    return hstack(_sign(palette, snapshot, 2), hstack(*parts, gap=_GAP))
+    return hstack(_sign(palette, snapshot, 2), hstack(*parts, gap=_TERM_GAP))
 
 
 def _loss(palette: Palette, snapshot: Snapshot) -> Box:

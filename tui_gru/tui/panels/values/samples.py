@@ -19,7 +19,7 @@ from tui_gru.tui.verbs.verb import with_keys
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, pad, text, vstack
 from tui_gru.tui.widgets.plots.time_scale import place_name
 from tui_gru.tui.widgets.snapshot_panel import Compared, SnapshotPanel, Titles, View
-from tui_gru.tui.widgets.written import ENTRIES, Entry
+from tui_gru.tui.widgets.written import ENTRIES, EntryFormat
 
 if TYPE_CHECKING:
     from tui_gru.engine.running.sampling import Draw, Sample
@@ -120,13 +120,13 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
     return vstack(*lines)
 
 
-def _columns(draws: tuple[Draw, ...], width: int) -> tuple[Entry, int]:
+def _columns(draws: tuple[Draw, ...], width: int) -> tuple[EntryFormat, int]:
     """Return the format of the numbers in the table of draws, and the number of draws side by side."""
     entry = ENTRIES["unit", len(draws) * _column(ENTRIES["unit", False], draws) + _LEAD > width]
     return entry, max((width - _LEAD) // _column(entry, draws), 1)
 
 
-def _column(entry: Entry, draws: tuple[Draw, ...]) -> int:
+def _column(entry: EntryFormat, draws: tuple[Draw, ...]) -> int:
     """Return the width of a draw with the blank before it, in cells."""
     return 1 + max(entry.width, widest(tuple(draw.char for draw in draws)))
 

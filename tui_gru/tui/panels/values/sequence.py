@@ -20,7 +20,7 @@ from tui_gru.engine.data.tokens import Text
 from tui_gru.tui.look.characters import visible_text, widest, written_char
 from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.look.themes import Palette
-from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, from_rows
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Cell, Ref
 from tui_gru.tui.widgets.snapshot_panel import Titles, View, contents
@@ -60,7 +60,7 @@ class Sequence(CellPanel):
                 layer = snapshot.program.layer_name(self._view.layer_of(snapshot))
                 on = f"gradient of {layer} {on}".rstrip()
                 on = on if cell_len(f"sequence · {on}") <= self.border_room else layer
-            legend = gradient_flow.legend(snapshot, state, self.size.width) or None
+            legend = gradient_flow.flow_legend(snapshot, state, self.size.width) or None
         return f"sequence · {on}" if on else "sequence", legend or self._summed_up(snapshot)
 
     def on_resize(self) -> None:
@@ -200,7 +200,7 @@ def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, heigh
     room = max(height - headed - below - (1 if note and height > 4 else 0), 1)
     layout = _layout(snapshot, width, room, numbered=below > 0)
     columns = _columns(palette, snapshot, layout.steps)
-    lines: list[Row] = [_heading(palette, snapshot, layout)] if headed else []
+    lines: list[SegmentRow] = [_heading(palette, snapshot, layout)] if headed else []
     for i in kept(snapshot.config.batch_size, max(room // layout.lines, 1), row):
         if i is None:
             lines.append((Segment(" " * (layout.label + 1)), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
@@ -230,22 +230,22 @@ def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
     return _MOST_LINES if height >= 6 else 2 if height >= 4 else 0
 
 
-def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lines: int, width: int, room: int) -> list[Row]:
+def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lines: int, width: int, room: int) -> list[SegmentRow]:
     """Draw the flow of the gradient in `lines` lines below the columns, as a table if there are many."""
     from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
 
     flows = {state: snapshot.flow(view.row, state) for state in _states(snapshot, view)}
     if lines > _MOST_LINES:
-        rows: list[Row] = []
+        rows: list[SegmentRow] = []
         for state, flow in flows.items():
             if not rows or room - len(rows) >= len(flow) + 4:
                 rows += [(), *gradient_flow.table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
         return rows
-    at = gradient_flow.Columns(layout.label, layout.cell + 2, layout.gap, layout.steps)
+    at = gradient_flow.SequenceColumns(layout.label, layout.cell + 2, layout.gap, layout.steps)
     return gradient_flow.columns(palette, snapshot, flows, at, lines=lines)
 
 
-def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
+def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> SegmentRow:
     """Draw the numbers of the columns, as many as fit. The current one is highlighted and shows a backward direction."""
     current = snapshot.timestep
     word = "t " if layout.column > len(f"t {snapshot.config.seq_length}") else ""
@@ -315,7 +315,7 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
 
 def _row(
     palette: Palette, snapshot: Snapshot, layout: _Layout, columns: list[_Column], index: int, singled: int | None
-) -> list[Row]:
+) -> list[SegmentRow]:
     """Draw a row of the batch, in as many lines as the layout gives it."""
     quiet = singled is not None and index != singled
     name = f"{layout.word}{index + 1}".ljust(layout.label)
@@ -365,7 +365,7 @@ def _centred(width: int, *content: Segment) -> list[Segment]:
     return [Segment(" " * (spare // 2)), *content, Segment(" " * (spare - spare // 2))]
 
 
-def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> Row:
+def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> SegmentRow:
     """Return a note if a row starts with the state of a row whose text it does not continue; empty otherwise."""
     corpus, batch = snapshot.corpus, snapshot.position.batch
     if not isinstance(corpus, Corpus) or batch == 0 or snapshot.config.carry == "reset":

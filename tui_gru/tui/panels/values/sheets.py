@@ -15,7 +15,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
 from tui_gru.tui.widgets.refs import Refs, refs_of
-from tui_gru.tui.widgets.written import ENTRIES, Array, matrix, scale_of
+from tui_gru.tui.widgets.written import ENTRIES, AnyArray, matrix, scale_of
 
 #: The most numbers shown as a sheet.
 MOST_ENTRIES = 400
@@ -27,7 +27,7 @@ class Sheet:
 
     name: str
     sign: str
-    read: Callable[[Snapshot, str], Array | None]
+    read: Callable[[Snapshot, str], AnyArray | None]
 
     def fresh(self, snapshot: Snapshot, parameter: str) -> bool:
         """Return True if the line just executed has computed the quantity of this parameter."""
@@ -59,7 +59,7 @@ def computed_by(snapshot: Snapshot) -> Sheet:
     return GRADIENTS if gradients else WEIGHTS
 
 
-def _recorded(snapshot: Snapshot, name: str) -> Array | None:
+def _recorded(snapshot: Snapshot, name: str) -> AnyArray | None:
     """Return the recorded gradient that the optimizer used; None before the derived one is computed, or if not recorded."""
     given = snapshot.config.given
     recorded = None if given is None else given.batches[snapshot.position.batch].recorded

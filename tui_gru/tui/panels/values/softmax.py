@@ -14,12 +14,12 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.tui.look.characters import widest, written_char
 from tui_gru.tui.widgets.bars import bars
-from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, hstack, quieted, text
+from tui_gru.tui.widgets.boxes import Box, SegmentRow, clip, columns, hstack, quieted, text
 from tui_gru.tui.widgets.cells import CellPanel
-from tui_gru.tui.widgets.panel import Rows
+from tui_gru.tui.widgets.panel import PanelRows
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.snapshot_panel import Compared, Titles, View, contents
-from tui_gru.tui.widgets.written import Array, scale_of
+from tui_gru.tui.widgets.written import AnyArray, scale_of
 
 _GAP = 2
 #: The least width of rows side by side: with bars, and with numbers only.
@@ -78,7 +78,7 @@ class Softmax(CellPanel):
         target, line = snapshot.program.target, snapshot.line
         return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | Rows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
         palette = self.palette
         if not snapshot.program.target:
             from tui_gru.tui.panels.values import given
@@ -95,17 +95,17 @@ class Softmax(CellPanel):
             blocks = (self._block(snapshot, row, plan.count, each, alone=plan.across == 1) for row in lines[line])
             return clip(palette, columns(*blocks, gap=_GAP), width, tall)
 
-        def draw(index: int) -> Row:
+        def draw(index: int) -> SegmentRow:
             line, row = divmod(index, tall)
             return drawn(line).rows[row] if row < plan.count else ()
 
-        return Rows(len(lines) * tall - plan.leading, width, draw)
+        return PanelRows(len(lines) * tall - plan.leading, width, draw)
 
     def _block(self, snapshot: Snapshot, row: int, count: int, width: int, *, alone: bool) -> Box:
         """Draw a row of the batch: its number and its bars."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
         values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
-        y_hat: Array | None = None if values is None else values[row]
+        y_hat: AnyArray | None = None if values is None else values[row]
         target = None if targets is None else vocabulary.index(targets[row])
         shown = _shown(y_hat, target, count, len(vocabulary))
         labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
@@ -149,7 +149,7 @@ class Softmax(CellPanel):
         return _Plan(rows, max(most), min(_FEWEST, vocabulary), 0)
 
 
-def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
+def _shown(y_hat: AnyArray | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
     """Return the indices of the characters to show: all, or the likeliest (largest if differences) including the target.
 
     Before ŷ is computed, None is the place of a character that is not known yet.

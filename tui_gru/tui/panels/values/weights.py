@@ -183,14 +183,14 @@ class ParameterMatrix(MatrixView):
         return written_char(vocabulary[at], self.palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
 
 
-class Weights(PanelGroup):
+class WeightsPanel(PanelGroup):
     """All parameters: values, gradients and the changes of the last SGD step.
 
     `mode` is the kind shown: weights, gradients, changes, or all that fit. Of a large model, one parameter is shown at a time: that
     of the current line, until `<` and `>` choose another.
     """
 
-    DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
+    DEFAULT_CSS = "WeightsPanel > * { width: 1fr; height: 1fr; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         ("less_than_sign", "choose(-1)"),

@@ -10,7 +10,7 @@ from enum import Enum
 import numpy as np
 
 from tui_gru.tui.widgets.plots.envelope import FEW, Envelope
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.written import AnyArray
 
 #: An axis is logarithmic if the ratio of the largest to the smallest typical value is at least this.
 RATIO = 40
@@ -46,7 +46,7 @@ class Axis:
     high: float
     log: bool = False
 
-    def parts(self, values: Array) -> Array:
+    def parts(self, values: AnyArray) -> AnyArray:
         """Return the positions of values (any shape): 0 at `low`, 1 at `high`; 0.5 if low == high; NaN for NaN."""
         low, high = self._on_paper(self.low), self._on_paper(self.high)
         if high <= low:

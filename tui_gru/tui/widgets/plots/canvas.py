@@ -10,7 +10,7 @@ from tui_gru.tui.look.themes import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.cell_row import merged
 from tui_gru.tui.widgets.plots.axis import label
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.written import AnyArray
 
 #: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
@@ -34,7 +34,7 @@ class Canvas:
         self._beyond: dict[tuple[int, int], float] = {}  # furthest value off the axis by column and side (±1)
         self.standing_out: dict[int, int] = {}
 
-    def draw(self, low: Array, high: Array, ink: Style, every: int) -> None:
+    def draw(self, low: AnyArray, high: AnyArray, ink: Style, every: int) -> None:
         """Draw vertical runs of dots from low to high, both (n,) and parts of the axis, joined to their neighbours.
 
         Only every `every`-th column of dots is drawn.
@@ -42,7 +42,9 @@ class Canvas:
         dots = self._runs(low, high, every)
         self._write(dots, ink)
 
-    def draw_long(self, low: Array, high: Array, middle: Array, out: Array, ink: Style, every: int, *, faint: bool) -> None:
+    def draw_long(
+        self, low: AnyArray, high: AnyArray, middle: AnyArray, out: AnyArray, ink: Style, every: int, *, faint: bool
+    ) -> None:
         """Draw the smooth line `middle`; with `faint`, also faint runs from low to high, outliers (`out` = ±1) in full colour."""
         for dot in np.flatnonzero(out).tolist():
             self.standing_out[dot // self.dots_per_column] = int(out[dot])
@@ -53,7 +55,7 @@ class Canvas:
             self._write(runs, ink, instead=True)
         self._write(self._runs(middle, middle, every), ink, instead=True)
 
-    def beyond(self, lowest: Array, highest: Array, low: Array, high: Array) -> None:
+    def beyond(self, lowest: AnyArray, highest: AnyArray, low: AnyArray, high: AnyArray) -> None:
         """Register the values that are off the axis. All arrays are (n,); `low` and `high` are parts of the axis."""
         for way, values, outside in ((1, highest, high > 1), (-1, lowest, low < 0)):
             for dot in np.flatnonzero(outside).tolist():
@@ -61,7 +63,7 @@ class Canvas:
                 self._beyond[key] = max(self._beyond.get(key, values[dot]), values[dot], key=lambda value: way * value)
                 self.standing_out[key[0]] = way
 
-    def _runs(self, low: Array, high: Array, every: int) -> Array:
+    def _runs(self, low: AnyArray, high: AnyArray, every: int) -> AnyArray:
         down = self._dots_down - 1
         upper, lower = ((1 - np.clip(part, 0, 1)) * down for part in (high, low))
         gap_up = np.fmin(upper[1:], lower[:-1] - 1)  # extend up to the neighbour on the left if that is higher
@@ -70,11 +72,11 @@ class Canvas:
         lower = np.concatenate([lower[:1], np.where(np.isnan(lower[1:]), np.nan, gap_down)])
         rows = np.arange(self._dots_down)[:, None]
         with np.errstate(invalid="ignore"):
-            dots: Array = (rows >= np.rint(upper)) & (rows <= np.rint(lower))
+            dots: AnyArray = (rows >= np.rint(upper)) & (rows <= np.rint(lower))
         dots[:, np.arange(self.dots_across) % every != 0] = False
         return dots
 
-    def _write(self, dots: Array, ink: Style, *, faint: bool = False, instead: bool = False) -> None:
+    def _write(self, dots: AnyArray, ink: Style, *, faint: bool = False, instead: bool = False) -> None:
         """Put dots into the cells; with `instead`, replace faint dots in them."""
         shape = self._rows, self._dots_per_row, self._columns, self.dots_per_column
         cells = dots.reshape(shape).any(axis=(1, 3))

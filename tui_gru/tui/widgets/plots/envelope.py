@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.written import AnyArray
 
 #: Points per block. A column of a plot that spans many blocks is drawn only from their summaries.
 BLOCK = 256
@@ -25,15 +25,15 @@ _GOLDEN = (5**0.5 - 1) / 2
 _NEAR = 64
 
 
-class Columns(NamedTuple):
+class PlotColumns(NamedTuple):
     """The columns of a plot, all (n,): lowest and highest finite value, NaN if none, and whether any is not finite."""
 
-    low: Array
-    high: Array
-    broken: Array
+    low: AnyArray
+    high: AnyArray
+    broken: AnyArray
 
 
-class Span(NamedTuple):
+class ValueSpan(NamedTuple):
     """The lowest and highest finite value of a series, with and without exceptions.
 
     Values outside of the middle nine tenths of a window of 256 points are exceptions; fewer than `FEW` points have none.
@@ -72,18 +72,18 @@ class Envelope:
         self.values = np.asarray(values, np.float64) if isinstance(values, list | tuple) else values
         full = len(self.values) // BLOCK
         self._blocks = min(self._blocks, full)
-        self._span: tuple[Span | None] | None = None
+        self._span: tuple[ValueSpan | None] | None = None
         while self._blocks < full:
             self._summarise(min(self._blocks + TOGETHER, full))
 
     @property
-    def span(self) -> Span | None:
+    def span(self) -> ValueSpan | None:
         """The range of the series, None if it has no finite value."""
         if self._span is None:
             self._span = (self._spanned(),)
         return self._span[0]
 
-    def _spanned(self) -> Span | None:
+    def _spanned(self) -> ValueSpan | None:
         done, count = self._blocks * BLOCK, len(self)
         first = max(min(done, count - BLOCK), 0)  # the last window; its points that are in no block yet are used for the extremes
         window = np.asarray(self.values[first:], np.float64) if count else np.empty(0)
@@ -93,20 +93,20 @@ class Envelope:
             return None
         low, high = float(np.nanmin(lows)), float(np.nanmax(highs))
         if count < FEW:
-            return Span(low, high, low, high)
+            return ValueSpan(low, high, low, high)
         window = np.sort(window[np.isfinite(window)])
         left_out = int(len(window) * _EXCEPTIONS)
         inner = self._middle[: self._blocks, 0], self._middle[: self._blocks, 2]
         if len(window):
             inner = np.append(inner[0], window[left_out]), np.append(inner[1], window[len(window) - 1 - left_out])
-        return Span(low, high, float(np.nanmin(inner[0])), float(np.nanmax(inner[1])))
+        return ValueSpan(low, high, float(np.nanmin(inner[0])), float(np.nanmax(inner[1])))
 
     def furthest(self, first: int, after: int, way: int) -> int:
         """Return the index of the highest (`way` 1) or lowest (−1) finite value in [first, after); `first` if there is none."""
         values = way * np.asarray(self.values[first:after], np.float64)
         return first + int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
-    def means(self, edges: Array, of: Callable[[Array], Array]) -> Array:
+    def means(self, edges: AnyArray, of: Callable[[AnyArray], AnyArray]) -> AnyArray:
         """Return the means of `of(values)` between consecutive edges: (n+1,) as in `columns` -> (n,), NaN without a finite value.
 
         For columns of many points the mean of a part of them is used, for columns of many blocks the mean of the medians of blocks.
@@ -124,18 +124,18 @@ class Envelope:
         there = np.isfinite(part)
         sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(there, part, 0.0), there))
         with np.errstate(invalid="ignore"):
-            means: Array = (sums[at[1:]] - sums[at[:-1]]) / (counts[at[1:]] - counts[at[:-1]])
+            means: AnyArray = (sums[at[1:]] - sums[at[:-1]]) / (counts[at[1:]] - counts[at[:-1]])
         return means
 
-    def at(self, indices: Array) -> Array:
+    def at(self, indices: AnyArray) -> AnyArray:
         """Return the numbers at ascending indices (n,). The range of the indices is read as a whole."""
         if not len(indices):
             return np.empty(0)
         first = int(indices[0])
-        part: Array = np.asarray(self.values[first : int(indices[-1]) + 1])[indices - first]
+        part: AnyArray = np.asarray(self.values[first : int(indices[-1]) + 1])[indices - first]
         return part
 
-    def columns(self, edges: Array) -> Columns:
+    def columns(self, edges: AnyArray) -> PlotColumns:
         """Return the extremes between consecutive edges: ascending indices into the series (n+1,) -> n columns.
 
         A column without points has none. The edges of columns of many blocks are moved to the nearest block, which is a small part
@@ -151,7 +151,7 @@ class Envelope:
         return _reduce(clean, clean, ~finite, edges - edges[0])
 
     @staticmethod
-    def _wide(edges: Array) -> bool:
+    def _wide(edges: AnyArray) -> bool:
         """Return True if the columns between these edges span many blocks."""
         return bool(edges[-1] - edges[0] >= 8 * BLOCK * max(len(edges) - 1, 1))
 
@@ -178,16 +178,16 @@ class Envelope:
         self._blocks = upto
 
 
-def _spread(count: int, step: int) -> Array:
+def _spread(count: int, step: int) -> AnyArray:
     """Return one index per `step` of 0 … `count` − 1, ascending, unevenly spaced to avoid aliasing with cycles of batches."""
     if step == 1:
         return np.arange(count)
     at = np.arange(count // step)
-    chosen: Array = at * step + np.floor(at * _GOLDEN % 1 * step).astype(np.intp)
+    chosen: AnyArray = at * step + np.floor(at * _GOLDEN % 1 * step).astype(np.intp)
     return chosen
 
 
-def _reduce(low: Array, high: Array, broken: Array, edges: Array) -> Columns:
+def _reduce(low: AnyArray, high: AnyArray, broken: AnyArray, edges: AnyArray) -> PlotColumns:
     """Reduce between edges. Empty columns are left out, since `reduceat` would take one element for them."""
     starts, ends = edges[:-1], edges[1:]
     empty = ends <= starts
@@ -200,7 +200,7 @@ def _reduce(low: Array, high: Array, broken: Array, edges: Array) -> Columns:
         lows[full] = np.fmin.reduceat(low[:stop], cuts)
         highs[full] = np.fmax.reduceat(high[:stop], cuts)
         bad[full] = np.logical_or.reduceat(broken[:stop], cuts)
-    return Columns(lows, highs, bad)
+    return PlotColumns(lows, highs, bad)
 
 
 class LossSeries:

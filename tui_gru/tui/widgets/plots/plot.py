@@ -16,9 +16,9 @@ from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of, label, ticks
 from tui_gru.tui.widgets.plots.canvas import Canvas
 from tui_gru.tui.widgets.plots.envelope import Envelope
 from tui_gru.tui.widgets.plots.smoothing import LONG, mean_parts, smooth, standing_out
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.written import AnyArray
 
-Series = Envelope | Array | Sequence[float]
+PlotSeries = Envelope | AnyArray | Sequence[float]
 
 #: The least number of columns between two rules.
 _RULES = 8
@@ -55,14 +55,14 @@ EMPTY_PLOT = Plot(EMPTY)
 
 def plot(
     palette: Palette,
-    series: Series,
+    series: PlotSeries,
     width: int,
     height: int,
     *,
     scale: Scale = Scale.AUTO,
     here: float | None = None,
     pointed: float | None = None,
-    second: Series | None = None,
+    second: PlotSeries | None = None,
     every: int | None = None,
     levels: Sequence[tuple[str, float]] = (),
     placeholder: str = "nothing yet",
@@ -121,7 +121,7 @@ def plot(
     return Plot(box, margin, columns, last, canvas.standing_out)
 
 
-def _draw(canvas: Canvas, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float) -> Array:
+def _draw(canvas: Canvas, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float) -> AnyArray:
     """Draw the series, the first over the second. Return which columns of dots have a value that is not finite."""
     edges = (np.arange(canvas.dots_across + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
     broken = np.zeros(canvas.dots_across, bool)
@@ -141,11 +141,11 @@ def _draw(canvas: Canvas, palette: Palette, lines: Sequence[Envelope], axis: Axi
     return broken
 
 
-def _envelope(series: Series) -> Envelope:
+def _envelope(series: PlotSeries) -> Envelope:
     return series if isinstance(series, Envelope) else Envelope(series)
 
 
-def _joined(line: Envelope, axis: Axis, low: Array, high: Array, edges: Array) -> tuple[Array, Array]:
+def _joined(line: Envelope, axis: Axis, low: AnyArray, high: AnyArray, edges: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Extend low and high by straight lines between the points, for fewer points than columns. Values are parts of the axis."""
     first, last = max(int(edges[0]) - 1, 0), min(int(edges[-1]) + 2, len(line))
     if last - first < 2:
@@ -161,7 +161,7 @@ def _column(x: float, last: float, columns: int) -> int:
     return min(max(round((columns - 1) * (x - 1) / (last - 1)), 0), columns - 1) if last > 1 else 0
 
 
-def _x_axis(palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: Array) -> Box:
+def _x_axis(palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray) -> Box:
     """Draw the axis with its ticks and labels, in two rows."""
     glyphs = palette.glyphs
     widest = max(cell_len(label(last, 1)) + 2, 4)

@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from tui_gru.tui.widgets.plots.axis import Axis
 from tui_gru.tui.widgets.plots.envelope import Envelope
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.written import AnyArray
 
 #: A series is long from this number of points per column on.
 LONG = 4
@@ -17,12 +17,12 @@ _SMOOTHED, _BESIDE = 1 / 30, 3
 _FAR, _FAR_AT_LEAST = 3, 0.08
 
 
-def mean_parts(line: Envelope, axis: Axis, edges: Array) -> Array:
+def mean_parts(line: Envelope, axis: Axis, edges: AnyArray) -> AnyArray:
     """Return the means between consecutive edges (n+1,) as parts of the axis (n,), with values clipped to the axis."""
     return line.means(edges, lambda values: np.clip(axis.parts(values), 0, 1))
 
 
-def smooth(means: Array) -> Array:
+def smooth(means: AnyArray) -> AnyArray:
     """Return the moving average, ignoring missing columns: (n,) -> (n,), NaN if there are none in the window."""
     reach = min(max(round(len(means) * _SMOOTHED / 2), 1), (len(means) - 1) // 2)
     there = np.isfinite(means)
@@ -32,7 +32,7 @@ def smooth(means: Array) -> Array:
         return np.where(there, sums / counts, np.nan)
 
 
-def standing_out(low: Array, high: Array, means: Array) -> Array:
+def standing_out(low: AnyArray, high: AnyArray, means: AnyArray) -> AnyArray:
     """Return which columns have an outlier: 1 above, −1 below the neighbouring columns, 0 for none.
 
     `low`, `high` and `means` (n,) are the extremes and the mean of each column as parts of an axis. Each column is compared with
@@ -50,7 +50,7 @@ def standing_out(low: Array, high: Array, means: Array) -> Array:
         return np.where(up > far, 1, np.where(down > far, -1, 0))
 
 
-def _median(values: Array) -> float:
+def _median(values: AnyArray) -> float:
     """Return the median without NaN, as `np.nanmedian`, which takes 20 ms to load a module that is not needed."""
     known = np.sort(values[~np.isnan(values)])
     return float((known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2) if len(known) else np.nan

@@ -10,7 +10,7 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
 from tui_gru.tui.widgets.plots.axis import ticks
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.written import AnyArray
 
 #: The least number of columns of a labelled division.
 _LABEL = 12
@@ -38,7 +38,7 @@ class TimeScale(NamedTuple):
             return 0
         return min(max((2 * column * self.span + last) // (2 * last), 0), self.span)
 
-    def batches(self, batch_ticks: int) -> Array:
+    def batches(self, batch_ticks: int) -> AnyArray:
         """Return the edges of the columns, (width + 1,), in batches from 0."""
         return (np.arange(self.width + 1) - 0.5) * (self.span / max(self.width - 1, 1) / batch_ticks)
 
