@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
-from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.tui.verbs.table import VERBS
-from tui_gru.tui.verbs.verb import Verb, example, key_signs
+from tui_gru.tui.keys import Verb, example, key_signs
+from tui_gru.tui.verbs import VERBS
 
 README = Path(__file__).parents[1] / "README.md"
 HEAD = "| key | on the `:` line | |\n|---|---|---|\n"

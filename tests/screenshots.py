@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 import tui_gru
-from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
-from tui_gru.interop.opening.module import forget
-from tui_gru.tui.screenshot import take
+from tui_gru.imported.module import forget
+from tui_gru.session.session import Session
+from tui_gru.tui.export import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
 README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")

@@ -13,16 +13,16 @@ from platformdirs import user_config_path
 
 import tui_gru
 from tests.process import PROGRAM, process
-from tui_gru.cli.program import main
-from tui_gru.cli.screen import speaks_utf8
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage.store import session_path
+from tui_gru.cli.commands import main
+from tui_gru.cli.options import speaks_utf8
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import Session
+from tui_gru.storage.store import session_path
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.pilot import headless
+from tui_gru.tui.export import headless
+from tui_gru.tui.screen import BottomLine
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads(target.read_text())["format"] == "tui-gru-trace"
     assert target.stat().st_mode & 0o777 == 0o640
     written = target.read_bytes()
-    monkeypatch.setattr("tui_gru.debugger.storage.trace.train", interrupted)
+    monkeypatch.setattr("tui_gru.storage.trace.train", interrupted)
     assert main(["trace", "-o", str(target)]) == 130
     assert target.read_bytes() == written
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run.json"]
@@ -189,9 +189,9 @@ def screen(monkeypatch):
     """The calls that would open the screen, which is not opened."""
     calls = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda *arguments, **options: calls.append((arguments, options)))
-    monkeypatch.setattr("tui_gru.tui.screenshot.take", lambda *arguments, **options: calls.append((arguments, options)))
-    monkeypatch.setattr("tui_gru.cli.screen.require_terminal", lambda: None)
-    monkeypatch.setattr("tui_gru.cli.screen.speaks_utf8", lambda environ, encoding: False)
+    monkeypatch.setattr("tui_gru.tui.export.take", lambda *arguments, **options: calls.append((arguments, options)))
+    monkeypatch.setattr("tui_gru.cli.options.require_terminal", lambda: None)
+    monkeypatch.setattr("tui_gru.cli.options.speaks_utf8", lambda environ, encoding: False)
     return calls
 
 

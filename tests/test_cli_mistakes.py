@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.process import process
-from tui_gru.cli.failures import line_of
-from tui_gru.cli.program import main
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.cli.commands import main
+from tui_gru.cli.options import line_of
+from tui_gru.errors import TuiGruError
 from tui_gru.tui import configuration
 
 
@@ -209,7 +209,7 @@ def test_links_that_lead_in_a_circle_are_one_line(run, tmp_path, name):
 
 
 def test_an_internal_error_is_one_line_and_a_report(run, monkeypatch, expected_reports):
-    monkeypatch.setattr("tui_gru.cli.results.sampled_line", lambda *_: 1 / 0)
+    monkeypatch.setattr("tui_gru.cli.sessions.sampled_line", lambda *_: 1 / 0)
     code, out, err = run("sample")
     assert (code, out) == (1, "")
     assert_one_line(err, "internal error (ZeroDivisionError: division by zero); report: ")

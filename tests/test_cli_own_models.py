@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tests.terminal import Terminal
 from tests.without_terminal import run_without_terminal
-from tui_gru.cli.program import main
+from tui_gru.cli.commands import main
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from tests.debugger.acting import untouched
 from tests.test_cli_mistakes import assert_one_line
 from tui_gru import Session
-from tui_gru.cli.program import main
-from tui_gru.debugger.storage.session_file import VERSION
-from tui_gru.debugger.storage.store import session_path, sessions_folder
+from tui_gru.cli.commands import main
+from tui_gru.storage.file import VERSION
+from tui_gru.storage.store import session_path, sessions_folder
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def opened(capsys, monkeypatch):
     """Run the program up to the screen. Returns (exit code, standard error, the session for the screen)."""
     shown = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda session, **options: shown.append(session))
-    monkeypatch.setattr("tui_gru.cli.screen.require_terminal", lambda: None)
+    monkeypatch.setattr("tui_gru.cli.options.require_terminal", lambda: None)
 
     def run(*arguments):
         shown.clear()

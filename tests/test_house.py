@@ -53,24 +53,21 @@ def test_the_debugger_knows_no_screen():
 
 
 def test_other_peoples_files_are_read_without_a_framework_and_without_the_engine():
-    without = [x for x in importing("interop").splitlines() if "recomputing" not in x and "opening" not in x]
-    loaded = loaded_by("\n".join(without))
+    loaded = loaded_by(f"{importing('files')}\n{importing('capture')}")
     assert "numpy" in loaded
     assert not loaded & {"torch", "keras", "onnx", "h5py", "textual", "rich", "click"}
-    assert floor_of(loaded, "engine") == {f"tui_gru.engine{part}" for part in ("", ".errors", ".numbers", ".safe_text")}
-    assert not floor_of(loaded, "debugger") | floor_of(loaded, "tui") | floor_of(loaded, "cli")
+    assert not {name for name in loaded if name.startswith(("tui_gru.engine", "tui_gru.debugger", "tui_gru.tui", "tui_gru.cli"))}
 
 
-def test_a_recording_is_opened_without_what_writes_it_and_what_reads_models(tmp_path):
+def test_a_recording_is_opened_without_what_writes_it(tmp_path):
     trained(tmp_path / "run.gru", steps=2, every=1)
     loaded = loaded_by(f"from tui_gru import Session; s = Session.open({str(tmp_path / 'run.gru')!r}); s.step('batch'); s.remarks")
     assert not loaded & {"torch", "textual", "rich", "click"}
-    others = ("formats", "matching", "inspection", "recording.recorder", "capture.capturing")
-    assert not [name for name in loaded if name.startswith(tuple(f"tui_gru.interop.{other}" for other in others))]
+    assert not loaded & {"tui_gru.capture.record", "tui_gru.capture.hooks"}
 
 
 def test_calls_are_computed_again_without_torch():
-    assert "torch" not in loaded_by(importing("interop"))
+    assert "torch" not in loaded_by(importing("imported"))
 
 
 def test_the_screen_does_not_load_torch():
@@ -94,7 +91,7 @@ def test_a_name_is_loaded_when_it_is_asked_for():
 
 def test_the_front_door_is_light():
     asked = (["--help"], ["--version"], ["trace", "--help"], ["trace", "--hidden-size", "0"])
-    loaded = loaded_by(f"from tui_gru.cli.program import main; assert [main(each) for each in {asked}] == [0, 0, 0, 2]")
+    loaded = loaded_by(f"from tui_gru.cli.commands import main; assert [main(each) for each in {asked}] == [0, 0, 0, 2]")
     assert not loaded & {"numpy", "torch", "textual", "rich"}
     assert not floor_of(loaded, "tui") | floor_of(loaded, "debugger")
 
@@ -112,54 +109,18 @@ app.call_after_refresh(step_and_leave)
 app.run(headless=True)
 assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 """
-#: Modules that the first picture and the first step do not need. They are imported when they are first used.
-LATE = {
-    "debugger": (
-        "analysis.baselines program.typed "
-        "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
-        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
-        "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
-        "derivation.carried_gradient derivation.explainer derivation.latex derivation.origin derivation.written "
-        "expressions.conditions expressions.parser session.opening snapshots.differences snapshots.line_latex "
-        "state.hit_counts storage.contents.state_reader storage.trace timeline.edits"
-    ),
-    "engine": (
-        "data.given running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
-        "reference.torch_reference reference.torch_slopes"
-    ),
-    "tui": (
-        "explanations.here explanations.signs explanations.values "
-        "configuration exporting screenshot look.svg screens.help panels.lists.branch_list panels.lists.check_report "
-        "panels.typing.command_line panels.values.gradient_flow panels.program.log "
-        "panels.lists.origin panels.lists.stops_list panels.program.watches panels.lists.what_if "
-        "verbs.line verbs.stop_arguments panels.values.given"
-    ),
-}
-MOST_MODULES = 190  # of the project, packages included
-FILES = {"debugger": "storage.library storage.session_file storage.contents.state_writer storage.store"}
-
-
-def modules_of(named):
-    return {f"tui_gru.{floor}.{name}" for floor, names in named.items() for name in names.split()}
 
 
 @pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
-def test_what_the_first_step_does_not_need_is_not_loaded(record, tmp_path):
+def test_the_first_step_loads_neither_torch_nor_what_writes_files(record, tmp_path):
     loaded = loaded_by(FIRST_STEP.format(state=tmp_path, record=record))
     assert "numpy" in loaded
     assert not loaded & {"torch", "html"}
-    assert not modules_of(LATE) & loaded
-    assert (modules_of(FILES) <= loaded) is ("sqlite3" in loaded) is record
-    assert len([name for name in loaded if name.startswith("tui_gru")]) <= MOST_MODULES + 10 * record
-
-
-def test_what_is_late_is_there():
-    there = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
-    assert modules_of(LATE) | modules_of(FILES) <= there
+    assert ("sqlite3" in loaded) is record
 
 
 def test_the_tutorial_runs_without_torch():
-    loaded = loaded_by("from tui_gru.cli.program import main; assert main(['trace']) == main(['sample']) == 0")
+    loaded = loaded_by("from tui_gru.cli.commands import main; assert main(['trace']) == main(['sample']) == 0")
     assert "numpy" in loaded
     assert not loaded & {"torch", "textual", "rich"}
 
@@ -213,20 +174,18 @@ def test_torch_is_taken_only_when_needed(trees):
 #: English words, an option, and names that every batch has, which are also names in models.
 WORDS = {"loss", "by", "new", "clip", "grad_norm"}
 VARIABLES = {"logits", "y_hat"}  # standard words for the values that a sampler draws from
-#: Other files that contain names of a model, with the reason. Model files of other programs have only GRUs, so `interop` uses those
-#: names.
+#: Other files that contain names of a model, with the reason. The readers of model files use those of GRUs.
 NAMES_BESIDE = {
-    "cli/model.py": {"Uh"},  # --help explains --reset with it
-    "debugger/storage/contents/state_reader.py": {"y_hat"},  # a key in session files, for the draws of samples
-    "debugger/storage/contents/state_writer.py": {"y_hat"},
-    "engine/running/sampling.py": {"logits"},  # a standard word, in a message
+    "cli/models.py": {"Uh"},  # --help explains --reset with it
+    "storage/state.py": {"y_hat"},  # a key in session files, for the draws of samples
+    "engine/sampling.py": {"logits"},  # a standard word, in a message
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # example lines of an equation file, in messages
 }
 #: The functions of the cells' formulas, and the modules that compute formulas in general.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
-    "debugger/derivation/evaluation.py", "engine/reference/torch_formulas.py",
-    "interop/opening/proof.py",  # the independent formulas that a file's convention is tested with, without the engine
+    "debugger/evaluate.py", "engine/reference.py",
+    "imported/convention.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip
 
 
@@ -262,7 +221,11 @@ def test_names_of_models_are_found():
 def test_no_name_of_a_model_stands_outside_of_the_equations(trees):
     names = names_of_models()
     names |= {f"d{name}" for name in names}
-    found = {path: names & set(words_of(tree)) for path, tree in trees.items() if not path.startswith("interop/")}
+    found = {
+        path: names & set(words_of(tree))
+        for path, tree in trees.items()
+        if not path.startswith(("files/", "capture/", "imported/"))
+    }
     assert {path: there for path, there in found.items() if there} == NAMES_BESIDE
 
 

@@ -45,7 +45,7 @@ def test_the_wheel_has_the_package_whole_and_nothing_else(wheel):
     ours = {path.relative_to(ROOT).as_posix(): path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert {name for name in wheel if ".dist-info/" not in name} == set(ours)
     assert all(wheel[name] == path.read_bytes() for name, path in ours.items())
-    data = ("py.typed", "engine/running/tutorial_weights.bin", "models/cells/gru.cell", "tui/screens/main.tcss")
+    data = ("py.typed", "engine/tutorial_weights.bin", "models/cells/gru.cell", "tui/screen.tcss")
     assert {f"tui_gru/{name}" for name in data} <= set(wheel)
 
 

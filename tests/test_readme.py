@@ -25,17 +25,16 @@ from tests.terminal import Terminal
 from tests.tui.test_browser import Site
 from tests.tui.test_main_screen import Driver, driving
 from tests.without_terminal import run_without_terminal
-from tui_gru.cli.program import main
-from tui_gru.debugger.expressions.conditions import compile_condition
-from tui_gru.debugger.program.line_table import program_of
+from tui_gru.cli.commands import main
+from tui_gru.debugger.expressions import compile_condition
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.interop.opening.module import forget
+from tui_gru.imported.module import forget
 from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.verbs.line import execute
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.screen import BottomLine
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -5,14 +5,14 @@ from textual.geometry import Region
 
 from tests.test_cli_mistakes import assert_one_line
 from tui_gru import Session
-from tui_gru.cli.program import main
-from tui_gru.debugger.storage.store import session_path
+from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
-from tui_gru.engine.safe_text import safe_text
+from tui_gru.errors import safe_text
+from tui_gru.storage.store import session_path
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.pilot import headless
+from tui_gru.tui.command import CommandLine
+from tui_gru.tui.export import headless
+from tui_gru.tui.screen import BottomLine
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202eb\udc9bc"
 

@@ -15,16 +15,17 @@ import pytest
 import tui_gru
 from tests.interop.recording.runs import trained
 from tests.process import PROGRAM
-from tui_gru.cli import completion, output
-from tui_gru.cli.program import main
-from tui_gru.debugger.storage import store
+from tui_gru.cli import completion
+from tui_gru.cli import options as output
+from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config, machine_memory
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.errors import TuiGruError
+from tui_gru.storage import store
+from tui_gru.tui import command as line
 from tui_gru.tui import configuration
+from tui_gru.tui import terminal as ending
 from tui_gru.tui.app import make_app
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.terminal import ending
-from tui_gru.tui.verbs import line
+from tui_gru.tui.export import headless
 
 CELL = "state h : H\r\nparameters Wh Uh\r\nh = tanh(x Wh + h_prev Uh)\r\n"
 
@@ -48,7 +49,7 @@ for name in ("SIGHUP", "SIGWINCH", "SIGTSTP", "SIGCONT", "SIGKILL", "SIGUSR1", "
 for name in ("fork", "sysconf", "pread", "getuid", "geteuid", "register_at_fork", "sync", "fchmod", "O_NOFOLLOW", "set_blocking"):
     vars(os).pop(name, None)
 import tui_gru
-from tui_gru.cli.program import main
+from tui_gru.cli.commands import main
 session = tui_gru.Session()
 session.learning = True
 session.record_to("walk.tui-gru")
@@ -195,7 +196,7 @@ def test_a_recording_has_the_same_bytes_as_elsewhere(monkeypatch, tmp_path):
         return open(*arguments, newline="\r\n" if newline is None and "b" not in arguments[1] else newline, **options)
 
     trained(tmp_path / "elsewhere.gru", steps=3, every=1)
-    monkeypatch.setattr("tui_gru.interop.recording.recorder.open", opened, raising=False)
+    monkeypatch.setattr("tui_gru.capture.record.open", opened, raising=False)
     trained(tmp_path / "windows.gru", steps=3, every=1)
     for path in (tmp_path / "windows.gru").glob("*.json*"):
         assert b"\r" not in path.read_bytes()

@@ -8,11 +8,10 @@ from unittest.mock import patch
 from textual.app import App
 from textual.pilot import Pilot
 
-from tui_gru.cli.program import main
+from tui_gru.cli.commands import main
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.pilot import PromptPilot
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.terminal.drawn import drawn_lines
+from tui_gru.tui.export import PromptPilot, until_idle
+from tui_gru.tui.terminal import drawn_lines
 
 
 def run_without_terminal(*arguments: str, keys: str) -> tuple[int, str]:

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tui_gru.cli.debugging import debug
-    from tui_gru.debugger.analysis.findings.finding import Finding
-    from tui_gru.debugger.program.position import Position
-    from tui_gru.debugger.program.steps import Level
-    from tui_gru.debugger.session.loading import load
-    from tui_gru.debugger.session.session import Session
-    from tui_gru.engine.config import Config, Options
-    from tui_gru.engine.errors import TuiGruError
-    from tui_gru.engine.running.sampling import Sample
-    from tui_gru.interop.found import FoundGRU
-    from tui_gru.interop.inspection import inspect
-    from tui_gru.interop.recording.recorder import Recorder, record
+from tui_gru.__about__ import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from tui_gru.analysis.examined import Finding
+    from tui_gru.capture.record import Recorder, record
+    from tui_gru.cli.models import debug
+    from tui_gru.debugger.position import Level, Position
+    from tui_gru.engine.config import Config, Options
+    from tui_gru.engine.sampling import Sample
+    from tui_gru.errors import TuiGruError
+    from tui_gru.files.arrays import FoundGRU
+    from tui_gru.imported.inspect import inspect
+    from tui_gru.session.opening import load
+    from tui_gru.session.session import Session
+
 
 __all__ = [
     "Config", "Finding", "FoundGRU", "Level", "Options", "Position", "Recorder", "Sample", "Session", "TuiGruError", "__version__",
@@ -35,19 +35,19 @@ __all__ = [
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
-    "Finding": "tui_gru.debugger.analysis.findings.finding",
-    "FoundGRU": "tui_gru.interop.found",
-    "Level": "tui_gru.debugger.program.steps",
+    "Finding": "tui_gru.analysis.examined",
+    "FoundGRU": "tui_gru.files.arrays",
+    "Level": "tui_gru.debugger.position",
     "Options": "tui_gru.engine.config",
-    "Recorder": "tui_gru.interop.recording.recorder",
-    "Sample": "tui_gru.engine.running.sampling",
-    "Position": "tui_gru.debugger.program.position",
-    "Session": "tui_gru.debugger.session.session",
-    "TuiGruError": "tui_gru.engine.errors",
-    "debug": "tui_gru.cli.debugging",
-    "inspect": "tui_gru.interop.inspection",
-    "load": "tui_gru.debugger.session.loading",
-    "record": "tui_gru.interop.recording.recorder",
+    "Recorder": "tui_gru.capture.record",
+    "Sample": "tui_gru.engine.sampling",
+    "Position": "tui_gru.debugger.position",
+    "Session": "tui_gru.session.session",
+    "TuiGruError": "tui_gru.errors",
+    "debug": "tui_gru.cli.models",
+    "inspect": "tui_gru.imported.inspect",
+    "load": "tui_gru.session.opening",
+    "record": "tui_gru.capture.record",
 }
 
 

@@ -12,7 +12,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 def main() -> None:
     """Run the command line and exit with its exit code."""
     try:
-        from tui_gru.cli import program
+        from tui_gru.cli import commands as program
 
         code = program.main()
     except KeyboardInterrupt:  # during an import

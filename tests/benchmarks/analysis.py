@@ -16,16 +16,16 @@ from typing import Any
 from textual.geometry import Region
 
 from tests.soak.healthy import random_text
-from tui_gru.debugger.analysis.summaries import largest_entry
+from tui_gru.analysis.summaries import largest_entry
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.weights import WeightsPanel
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.verbs.analysing import MANY_BATCHES
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import until_idle
+from tui_gru.tui.looking import MANY_BATCHES
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.values import Gates
+from tui_gru.tui.panels.weights import WeightsPanel
 
 ROUNDS = 15
 BATCHES = 40

@@ -16,11 +16,11 @@ from typing import Any
 from textual.events import Key
 
 from tests.benchmarks.redraw import large
-from tui_gru.debugger.analysis.checks.checking import ENTRIES
-from tui_gru.debugger.session.session import Session
+from tui_gru.analysis.check import ENTRIES
 from tui_gru.engine.config import Config
+from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.lists.check_report import CheckReport
+from tui_gru.tui.panels.check import CheckReport
 
 ROUNDS = 7
 MODELS: tuple[tuple[str, dict[str, Any]], ...] = (

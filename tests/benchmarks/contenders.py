@@ -16,9 +16,8 @@ import torch
 
 from tui_gru import Session
 from tui_gru.engine.config import Config
-from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.training import Trainer, initial_weights
 
 torch.set_num_threads(1)
 

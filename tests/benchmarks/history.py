@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.session.session import Session
+from tui_gru.session.session import Session
 
 MIB = 2**20
 SEEKS = 300

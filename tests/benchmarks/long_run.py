@@ -17,9 +17,9 @@ import sys
 import numpy as np
 
 from tests.benchmarks.history import MIB, milliseconds, show
-from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES
-from tui_gru.debugger.session.session import Session
-from tui_gru.tui.widgets.plots.envelope import Envelope
+from tui_gru.debugger.history import BLOCK, BLOCK_BYTES
+from tui_gru.session.session import Session
+from tui_gru.tui.plots import Envelope
 
 PIECE = 2**16  # batches
 SEEKS = 300

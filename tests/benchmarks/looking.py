@@ -18,7 +18,7 @@ from tests.interop.large import KINDS, make
 
 LOOK = """
 import sys
-from tui_gru.interop.inspection import inspect
+from tui_gru.imported.inspect import inspect
 (found,) = inspect(sys.argv[1])
 assert found.hidden_size == 1024 and not {"torch", "onnx", "keras"} & set(sys.modules)
 """

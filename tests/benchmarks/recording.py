@@ -24,11 +24,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tui_gru.interop.recording.encoding import encoded
-from tui_gru.interop.recording.folder import StepRecord, lines_name, shard_name
-from tui_gru.interop.recording.reading import open_recording
-from tui_gru.interop.recording.recorder import record
-from tui_gru.interop.recording.shards import write_shard
+from tui_gru.capture.format import StepRecord, encoded, lines_name, shard_name, write_shard
+from tui_gru.capture.record import record
+from tui_gru.imported.recordings import open_recording
 
 torch.set_num_threads(1)
 H, B, T = 256, 32, 64
@@ -48,7 +46,7 @@ gc.disable()
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app, new_session
 def session_of(folder):
-    from tui_gru.debugger.session.loading import on_recording
+    from tui_gru.session.opening import on_recording
     return on_recording(folder)
 app = make_app(session_of(sys.argv[1]) if sys.argv[1] else new_session(Config.of()))
 app.call_after_refresh(lambda: app.call_after_refresh(app.exit))

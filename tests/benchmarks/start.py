@@ -29,7 +29,7 @@ Bare().run(headless=True)
 OURS = """
 import gc, os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as tui_gru.__main__ does
-gc.disable()  # as tui_gru.cli.screen.open_debugger does
+gc.disable()  # as tui_gru.cli.options.open_debugger does
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app, new_session
 app = make_app(new_session(Config.of(), record=RECORD))

@@ -11,10 +11,9 @@ import numpy as np
 
 from tests.debugger.models import MODELS
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.checkpoints.divergence import DivergedError
-from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.session_errors import SessionFileError
-from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.history import DivergedError
+from tui_gru.storage import file as session_file
+from tui_gru.storage.file import SessionFile, SessionFileError
 
 ROOT = Path(__file__).parents[2]
 

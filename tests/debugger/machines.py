@@ -17,13 +17,12 @@ import numpy as np
 import tui_gru
 from tests.debugger.acting import ROOT, pack_record, portrait, timeline_of
 from tui_gru import Session
-from tui_gru.debugger.checkpoints.divergence import this_machine
-from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.encoding import pack, unpack
-from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.history import this_machine
 from tui_gru.engine.config import Config
-from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.weights import COUNT_BYTES
+from tui_gru.engine.training import initial_weights
+from tui_gru.engine.weights import COUNT_BYTES
+from tui_gru.storage import file as session_file
+from tui_gru.storage.file import SessionFile, pack, unpack
 
 #: The kernels of an old processor: of OpenBLAS and of NumPy. They are chosen when a process starts.
 OLD_KERNELS = {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"}

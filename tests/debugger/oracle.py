@@ -6,10 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from tests.debugger.plain import executed
-from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.running.computing import Point, gradients_so_far
-from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.training import Point, Trainer, gradients_so_far, initial_weights
 
 COUNTERS = ("epoch", "batch", "t")
 CONDITIONS = (

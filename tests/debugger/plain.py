@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
-from tui_gru.equations import expression as e
+from tui_gru.engine.model import GRADIENTS, UPDATES
+from tui_gru.equations import syntax as e
 from tui_gru.equations.page import Equation
 
 FUNCTIONS = {

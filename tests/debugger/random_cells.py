@@ -16,8 +16,8 @@ from tests.debugger.deriving import assert_adds_up, explained, walk
 from tests.engine.cells import random_cell
 from tests.engine.tape import NOISE, Arrays, Batch, flat, forward, gradients, losses, softmax
 from tui_gru import Session, TuiGruError
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import CARRIES, DTYPES
-from tui_gru.engine.running.batch import BatchRecord
 
 TEXT = "abcacbabcbacbabcaabcbbacabbca"
 UNITS = 512  # in the last place: rounding of sums in another order, and the largest of many numbers against one draw of the noise

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tui_gru import Config, Session, TuiGruError
-from tui_gru.engine import arguments
+from tui_gru import errors as arguments
 
 
 class Odd:

@@ -7,8 +7,8 @@ import pytest
 
 from tests.debugger import models
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.branches_apart import BranchSamples
-from tui_gru.engine.running.sampling import sample
+from tui_gru.analysis.what_if import BranchSamples
+from tui_gru.engine.sampling import sample
 
 MODELS = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
 BATCHES = 9

@@ -13,8 +13,8 @@ from tests.debugger.acting import pack_record, portrait, timeline_of
 from tests.debugger.models import SGD
 from tests.extent import spread
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.program.names import ValueKind
-from tui_gru.debugger.timeline.edits import changeable
+from tui_gru.debugger.edits import changeable
+from tui_gru.debugger.program import ValueKind
 from tui_gru.engine.config import CARRIES, DTYPES, RESETS
 
 TEXT = "the cat sat on the mat; the rat sat on"

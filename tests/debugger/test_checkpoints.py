@@ -11,14 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.extent import examples
-from tui_gru.debugger.checkpoints.budget import CHANGE_BYTES, FEWEST, Budget
-from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
-from tui_gru.debugger.checkpoints.record_cache import LEAST, CachedBatch, RecordCache
-from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES, Scalars
+from tui_gru.debugger.history import (
+    BLOCK,
+    BLOCK_BYTES,
+    CHANGE_BYTES,
+    FEWEST,
+    LEAST,
+    Budget,
+    CachedBatch,
+    Checkpoints,
+    RecordCache,
+    Scalars,
+)
 from tui_gru.engine.config import Config
-from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.training import Trainer, initial_weights
 
 CONFIG = Config.of()
 CHECKPOINT = 232  # bytes

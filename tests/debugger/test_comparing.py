@@ -6,10 +6,10 @@ import pytest
 from tests.debugger import models
 from tests.debugger.acting import altered
 from tests.debugger.deriving import UNEXPLAINED
-from tui_gru.debugger.program.names import ValueKind
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.snapshots.differences import Differences, difference, differences
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.debugger.program import ValueKind
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import Session
+from tui_gru.session.snapshot import Differences, difference, differences
 
 
 def forked(at=5, batches=9, change=lambda weight: weight + 0.25, name="Wz", **options):

@@ -9,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.extent import examples
-from tui_gru.debugger.expressions.conditions import Condition, compile_condition
-from tui_gru.debugger.expressions.parser import compile_expression
-from tui_gru.debugger.expressions.text import ConditionError
-from tui_gru.debugger.expressions.values import Moments
+from tui_gru.debugger.expressions import Condition, ConditionError, Moments, compile_condition, compile_expression
 
 SHAPE = (2, 3)
 MATRICES = ("z", "h", "Wz")

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tui_gru.debugger.expressions.conditions import compile_condition
-from tui_gru.debugger.expressions.parser import compile_expression
-from tui_gru.debugger.expressions.text import MAX_DEPTH, MAX_LENGTH, ConditionError
-from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.expressions import MAX_DEPTH, MAX_LENGTH, ConditionError, compile_condition, compile_expression
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.errors import TuiGruError
 
 Z = np.array([[0.25, 0.5, -1.0], [2.0, 0.125, 4.0]], np.float32)
 H = np.array([[1.0, -2.0, 3.0], [0.5, 0.0, -0.5]], np.float32)

@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.state.hit_counts import HitCounts
-from tui_gru.debugger.state.stops import Breakpoint
+from tui_gru.debugger.state import Breakpoint, HitCounts
 
 
 def calls(work):

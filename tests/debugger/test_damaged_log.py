@@ -14,9 +14,12 @@ import pytest
 from tests.debugger.acting import acted, portrait, untouched
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.session import opening
-from tui_gru.debugger.session.session import EARLIER, REOPENED
-from tui_gru.debugger.storage import library, session_file, sqlite_files, store
+from tui_gru.session import opening
+from tui_gru.session.session import EARLIER, REOPENED
+from tui_gru.storage import file as session_file
+from tui_gru.storage import file as sqlite_files
+from tui_gru.storage import store
+from tui_gru.storage import store as library
 
 HEADER, FRAME, PAGE = 32, 24 + 4096, 4096  # bytes of SQLite's log: its header, a frame with its header, and a page
 DAMAGED = "math.tui-gru-wal is damaged: "

@@ -7,11 +7,11 @@ import pytest
 
 from tests.debugger.acting import timeline_of
 from tui_gru import Session
-from tui_gru.debugger.checkpoints.divergence import DivergedError, different, this_machine
-from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.encoding import pack, unpack
-from tui_gru.engine.running.trainer import Trainer
-from tui_gru.engine.running.weights import COUNT_BYTES, Weights
+from tui_gru.debugger.history import DivergedError, different, this_machine
+from tui_gru.engine.training import Trainer
+from tui_gru.engine.weights import COUNT_BYTES, Weights
+from tui_gru.storage import file as session_file
+from tui_gru.storage.file import pack, unpack
 
 IDLE = 4  # a character of the vocabulary that does not occur in the text, so that no loss depends on its rows of Wz, Wr and Wh
 BATCHES = 301

@@ -10,8 +10,7 @@ from tests.debugger import models
 from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import learning
 from tests.debugger.models import TEXT
-from tui_gru.debugger.derivation.entries import terms_of
-from tui_gru.debugger.derivation.evaluation import MomentNumbers
+from tui_gru.debugger.evaluate import MomentNumbers, terms_of
 
 FUNCTIONS = {
     "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "tanh": math.tanh, "log": math.log, "sqrt": math.sqrt, "relu": lambda a: max(a, 0),

@@ -12,7 +12,7 @@ from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, lear
 from tests.debugger.models import TEXT
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.derivation.origin import ValueRef
+from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.engine.numbers import given
 
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")

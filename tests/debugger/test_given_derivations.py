@@ -12,7 +12,7 @@ from tests.debugger.deriving import assert_adds_up, numbers_here
 from tests.interop.capture.scripts import Model, loss_of
 from tests.interop.recording.runs import trained
 from tui_gru import Session
-from tui_gru.interop.opening.module import forget
+from tui_gru.imported.module import forget
 
 
 def of_a_file(tmp_path):

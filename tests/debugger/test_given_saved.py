@@ -9,9 +9,9 @@ import tui_gru
 from tests.debugger.acting import altered
 from tests.debugger.test_given_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.storage import library
-from tui_gru.debugger.storage.session_errors import SessionFileError
-from tui_gru.debugger.storage.store import session_path
+from tui_gru.storage import store as library
+from tui_gru.storage.file import SessionFileError
+from tui_gru.storage.store import session_path
 
 MAKERS = [of_a_file, of_another_convention, of_tokens, of_a_module, of_a_recording]
 

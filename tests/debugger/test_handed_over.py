@@ -6,9 +6,9 @@ import pytest
 
 from tests.debugger.acting import assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger.session import opening
-from tui_gru.debugger.storage.session_errors import SessionInUseError, UnwritableSessionError
-from tui_gru.debugger.storage.store import session_path
+from tui_gru.session import opening
+from tui_gru.storage.file import SessionInUseError, UnwritableSessionError
+from tui_gru.storage.store import session_path
 
 ALONE = "not recorded; the session continues in memory only: {} is not changed; save the session to keep your changes"
 

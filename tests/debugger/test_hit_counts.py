@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.breakpoints.hit_count import HitCount
-from tui_gru.debugger.expressions.text import ConditionError
+from tui_gru.debugger.expressions import ConditionError
+from tui_gru.debugger.stops import HitCount
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,14 @@ import pytest
 
 from tests.debugger.acting import act, acted, altered, portrait, untouched
 from tui_gru import Session
-from tui_gru.cli.program import main
-from tui_gru.debugger.checkpoints.divergence import DivergedError
-from tui_gru.debugger.storage import library, session_file
-from tui_gru.debugger.storage.encoding import MOST_DEPTH, pack, unpack
-from tui_gru.debugger.storage.session_errors import DamagedSessionError, SessionFileError
-from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.debugger.storage.store import session_path
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.cli.commands import main
+from tui_gru.debugger.history import DivergedError
+from tui_gru.engine.training import Trainer
+from tui_gru.errors import TuiGruError
+from tui_gru.storage import file as session_file
+from tui_gru.storage import store as library
+from tui_gru.storage.file import MOST_DEPTH, DamagedSessionError, SessionFile, SessionFileError, pack, unpack
+from tui_gru.storage.store import session_path
 
 EVIL = "\x1b]0;owned\x07"
 DEEP = "[" * 900 + "]" * 900

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.derivation.latex import as_latex
-from tui_gru.debugger.derivation.origin import Node, ValueRef
-from tui_gru.debugger.derivation.written import first_opened
-from tui_gru.debugger.snapshots.line_latex import line_latex
+from tui_gru.debugger.derivation_text import as_latex, first_opened
+from tui_gru.debugger.evaluate import Node, ValueRef
+from tui_gru.session.snapshot import line_latex
 
 OWN = """
 state s : H

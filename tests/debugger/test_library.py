@@ -9,11 +9,12 @@ import pytest
 
 from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger.session import opening
-from tui_gru.debugger.storage import library, recorder, store
-from tui_gru.debugger.storage.contents import state_writer
-from tui_gru.debugger.storage.session_errors import SessionInUseError, SessionMissingError
-from tui_gru.debugger.storage.store import RecordedFile
+from tui_gru.session import opening
+from tui_gru.storage import recorder, store
+from tui_gru.storage import state as state_writer
+from tui_gru.storage import store as library
+from tui_gru.storage.file import SessionInUseError, SessionMissingError
+from tui_gru.storage.store import RecordedFile
 
 TODAY = date(2026, 11, 25)
 
@@ -124,7 +125,7 @@ def test_one_that_is_recorded_on_purpose_is_not_recorded_automatically(begun, tm
 def test_a_disk_that_is_full_at_the_beginning_is_said(begun, monkeypatch):
     import sqlite3
 
-    from tui_gru.debugger.storage.contents.state_writer import StateWriter
+    from tui_gru.storage.state import StateWriter
 
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
@@ -330,7 +331,7 @@ def test_a_session_that_cannot_be_written_goes_on_in_memory(tmp_path, monkeypatc
     session = Session()
     session.step()
     session.save(path)
-    from tui_gru.debugger.storage import session_file
+    from tui_gru.storage import file as session_file
 
     connect = session_file.connect
     monkeypatch.setattr(session_file, "connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.snapshots.line_latex import MOST_LATEX_ENTRIES, line_latex, values_latex
+from tui_gru.session.snapshot import MOST_LATEX_ENTRIES, line_latex, values_latex
 
 LINES = ("z", "r", "h_tilde", "h", "logits", "dh", "dz", "daz", "dh_prev")
 

@@ -16,9 +16,9 @@ from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametr
 from tests.interop.capture.test_scripts import captured
 from tests.rounding import of_session
 from tui_gru import Session, TuiGruError
-from tui_gru.cli.debugging import INSTEAD, WATCHING
-from tui_gru.engine.data.given import GivenConfig
-from tui_gru.interop.opening.module import captured_run, forget
+from tui_gru.cli.models import INSTEAD, WATCHING
+from tui_gru.engine.data import GivenConfig
+from tui_gru.imported.module import captured_run, forget
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.extent import examples
-from tui_gru.debugger.breakpoints.log_points import MAX_PRECISION, MAX_WIDTH, LogPoint
-from tui_gru.debugger.expressions.text import ConditionError
+from tui_gru.debugger.expressions import ConditionError
+from tui_gru.debugger.stops import MAX_PRECISION, MAX_WIDTH, LogPoint
 
 VALUES: Mapping[str, object] = {
     "z": np.array([[0.25, -0.5], [0.125, 2]], np.float32),

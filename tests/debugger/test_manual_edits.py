@@ -9,7 +9,7 @@ from tests.debugger import models
 from tests.debugger.deriving import assert_adds_up, explained, learning, rounding, walk
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.timeline.changes import changeable
+from tui_gru.debugger.edits import changeable
 from tui_gru.engine.numbers import given
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from tests.debugger.acting import altered
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.expressions.text import ConditionError
-from tui_gru.debugger.state.marks import Mark
+from tui_gru.debugger.expressions import ConditionError
+from tui_gru.debugger.state import Mark
 
 
 def forked():

@@ -13,11 +13,11 @@ from tests.debugger.models import MODELS
 from tests.extent import SOAK
 from tests.without_terminal import run_without_terminal
 from tui_gru import Session
-from tui_gru.debugger.checkpoints.record_cache import size_at_hand
+from tui_gru.debugger.history import size_at_hand
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import mib
-from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.training import Trainer
 
 # Large records of a small model, whose initial weights need no torch.
 LARGE = {"text": "".join(random.Random(0).choices("hatM", k=6000)), "vocabulary": "hatM", "batch_size": 64, "seq_length": 8}

@@ -8,7 +8,7 @@ from torch import nn
 import tui_gru
 from tests.interop.capture.scripts import loss_of
 from tui_gru import Session
-from tui_gru.interop.recording.recorder import record
+from tui_gru.capture.record import record
 
 
 def test_in_a_recording_it_is_found_in_whichever_step_it_came(tmp_path):

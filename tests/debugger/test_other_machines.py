@@ -11,12 +11,10 @@ from tests.debugger import machines
 from tests.debugger.acting import altered, pack_record, timeline_of, untouched
 from tests.debugger.machines import KINDS, MARS, TAME
 from tui_gru import Session
-from tui_gru.debugger.checkpoints.divergence import DivergedError, this_machine
-from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.encoding import pack, unpack
-from tui_gru.debugger.storage.session_errors import DamagedSessionError, SessionFileError
-from tui_gru.debugger.storage.session_file import SessionFile
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.debugger.history import DivergedError, this_machine
+from tui_gru.engine.training import Trainer
+from tui_gru.storage import file as session_file
+from tui_gru.storage.file import DamagedSessionError, SessionFile, SessionFileError, pack, unpack
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,7 @@
 import pytest
 
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.state.outcome import Notice, joined
-from tui_gru.debugger.state.state import State
+from tui_gru.debugger.state import Notice, State, joined
 
 
 def learning(**options):

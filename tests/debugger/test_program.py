@@ -7,15 +7,14 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Names
 from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru import Session
-from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.position import position_of, tick_of
-from tui_gru.debugger.program.typed import LARGEST
-from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
+from tui_gru.debugger.position import LARGEST, position_of, tick_of
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.trainer import Trainer
-from tui_gru.engine.running.weights import Weights
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.model import GRADIENTS, UPDATES
+from tui_gru.engine.training import Trainer
+from tui_gru.engine.weights import Weights
+from tui_gru.errors import TuiGruError
 
 every_model = pytest.mark.parametrize("config", [Config.of(**model) for model in MODELS.values()], ids=tuple(MODELS))
 

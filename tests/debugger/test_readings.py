@@ -7,7 +7,7 @@ from torch import nn
 
 import tui_gru
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.session.loading import other_reading
+from tui_gru.session.opening import other_reading
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tests.rounding import of_session
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.checkpoints.divergence import this_machine
-from tui_gru.debugger.session.loading import on_recording
-from tui_gru.debugger.storage.session_errors import SessionFileError
-from tui_gru.engine.running.ahead import Prefetch
-from tui_gru.interop.errors import RecordingError
-from tui_gru.interop.opening import recorded
-from tui_gru.interop.opening.recorded import RecordedBatches
-from tui_gru.interop.recording.reading import open_recording
-from tui_gru.interop.recording.recorder import record
+from tui_gru.capture.record import record
+from tui_gru.debugger.history import this_machine
+from tui_gru.engine.training import Prefetch
+from tui_gru.errors import RecordingError
+from tui_gru.imported import captured as recorded
+from tui_gru.imported.captured import RecordedBatches
+from tui_gru.imported.recordings import open_recording
+from tui_gru.session.opening import on_recording
+from tui_gru.storage.file import SessionFileError
 
 
 @pytest.fixture

@@ -9,16 +9,14 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.extent import SOAK
-from tui_gru.debugger.breakpoints.batch_columns import BatchColumns
-from tui_gru.debugger.breakpoints.hits import HitFinder
-from tui_gru.debugger.breakpoints.resolved import resolve
-from tui_gru.debugger.checkpoints import record_cache
-from tui_gru.debugger.expressions.conditions import compile_condition
-from tui_gru.debugger.expressions.text import ConditionError
-from tui_gru.debugger.program.position import position_of
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.state.stops import Breakpoint
+from tui_gru.debugger import history as record_cache
+from tui_gru.debugger.expressions import ConditionError, compile_condition
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.search import BatchColumns, HitFinder
+from tui_gru.debugger.state import Breakpoint
+from tui_gru.debugger.stops import resolve
 from tui_gru.engine.config import Config
+from tui_gru.session.session import Session
 
 BATCHES = 14
 #: For each model, every n-th condition is searched for.

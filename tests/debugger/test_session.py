@@ -15,12 +15,12 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.oracle import Run, assert_shows, everything, same
 from tests.debugger.plain import Plain, evaluated
 from tests.extent import examples
-from tui_gru.debugger.checkpoints import record_cache
-from tui_gru.debugger.program.steps import LEVELS
-from tui_gru.debugger.session.session import Session
-from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.debugger import history as record_cache
+from tui_gru.debugger.position import LEVELS
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.training import Trainer
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import Session
 
 BOOM = {"learning_rate": 3e38}  # the loss is NaN from the third batch on
 

@@ -12,17 +12,17 @@ import pytest
 
 from tests.debugger.acting import assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger.session import opening
-from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.contents.state_writer import StateWriter
-from tui_gru.debugger.storage.session_errors import (
+from tui_gru.session import opening
+from tui_gru.storage import file as session_file
+from tui_gru.storage.file import (
     DamagedSessionError,
     NotASessionError,
+    SessionFile,
     SessionInUseError,
     UnreadableSessionError,
     UnwritableSessionError,
 )
-from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.storage.state import StateWriter
 
 
 @pytest.fixture

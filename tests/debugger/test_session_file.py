@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from tests.debugger.acting import OPTIONS, TEXT, acted, assert_same, portrait, read_only, untouched
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.encoding import pack, unpack
-from tui_gru.debugger.storage.session_errors import (
+from tui_gru.storage import file as session_file
+from tui_gru.storage.file import (
     DamagedSessionError,
     NewerSessionError,
     NotASessionError,
@@ -27,6 +26,8 @@ from tui_gru.debugger.storage.session_errors import (
     SessionFileError,
     SessionMissingError,
     UnwritableSessionError,
+    pack,
+    unpack,
 )
 
 options = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in OPTIONS.items()})

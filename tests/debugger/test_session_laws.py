@@ -15,12 +15,12 @@ from tests.debugger import models
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, assert_shows, conditions_for, everything, same
 from tests.extent import examples
-from tui_gru.debugger.breakpoints.hits import TOGETHER
-from tui_gru.debugger.checkpoints import record_cache
-from tui_gru.debugger.expressions.conditions import compile_condition
-from tui_gru.debugger.program.position import position_of
-from tui_gru.debugger.session.session import Session
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.debugger import history as record_cache
+from tui_gru.debugger.expressions import compile_condition
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.search import TOGETHER
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import Session
 
 BATCHES = 12  # the number of batches that the model follows
 LEVELS = ("op", "timestep", "phase", "batch", "epoch")

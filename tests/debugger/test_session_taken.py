@@ -11,13 +11,8 @@ import pytest
 
 from tests.debugger.acting import ROOT, acted, assert_same, portrait, untouched
 from tui_gru import Session
-from tui_gru.debugger.storage import session_file
-from tui_gru.debugger.storage.session_errors import (
-    DamagedSessionError,
-    SessionInUseError,
-    UnreadableSessionError,
-    UnwritableSessionError,
-)
+from tui_gru.storage import file as session_file
+from tui_gru.storage.file import DamagedSessionError, SessionInUseError, UnreadableSessionError, UnwritableSessionError
 
 
 @pytest.fixture

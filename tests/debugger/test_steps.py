@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tests.debugger.models import MODELS
 from tests.debugger.plain import executed
 from tests.extent import examples
-from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.steps import LEVELS, StepIndex, check_level
-from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.position import LEVELS, StepIndex, check_level
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import Session
 
 BATCHES = 14
 

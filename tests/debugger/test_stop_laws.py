@@ -16,14 +16,13 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
 from tests.extent import SOAK, examples
-from tui_gru.debugger.breakpoints import stop_search
-from tui_gru.debugger.breakpoints.hit_count import HitCount
-from tui_gru.debugger.checkpoints import record_cache
-from tui_gru.debugger.expressions.conditions import compile_condition
-from tui_gru.debugger.expressions.parser import compile_expression
-from tui_gru.debugger.session.session import Session
+from tui_gru.debugger import history as record_cache
+from tui_gru.debugger import search as stop_search
+from tui_gru.debugger.expressions import compile_condition, compile_expression
+from tui_gru.debugger.stops import HitCount
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import Session
 
 EPOCHS = {
     "gru": 4,

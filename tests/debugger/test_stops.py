@@ -3,9 +3,9 @@
 import pytest
 
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.breakpoints.stop_words import told_apart
-from tui_gru.debugger.expressions.text import ConditionError
-from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
+from tui_gru.debugger.expressions import ConditionError
+from tui_gru.debugger.search import told_apart
+from tui_gru.debugger.state import Breakpoint, Stops, Watch
 
 
 def learning(**options):

@@ -6,8 +6,8 @@ import pytest
 
 from tests.debugger.acting import acted, altered
 from tui_gru import Session
-from tui_gru.debugger.state.stops import Stops
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.debugger.state import Stops
+from tui_gru.engine.training import Trainer
 
 
 def test_stops_survive_the_process(tmp_path):

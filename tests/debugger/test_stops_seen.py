@@ -3,8 +3,8 @@
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.expressions.text import ConditionError
-from tui_gru.debugger.state.stops import LogLine
+from tui_gru.debugger.expressions import ConditionError
+from tui_gru.debugger.state import LogLine
 
 
 def learning(**options):

@@ -19,13 +19,11 @@ from hypothesis import strategies as st
 from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portrait
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.storage import session_file, store
-from tui_gru.debugger.storage.contents import state_writer
-from tui_gru.debugger.storage.session_errors import (
-    SessionInUseError,
-    SessionMissingError,
-)
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.training import Trainer
+from tui_gru.storage import file as session_file
+from tui_gru.storage import state as state_writer
+from tui_gru.storage import store
+from tui_gru.storage.file import SessionInUseError, SessionMissingError
 
 ROOT = Path(__file__).parents[2]
 

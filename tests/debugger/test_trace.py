@@ -9,13 +9,11 @@ import pytest
 from tests.debugger import models
 from tests.debugger.models import MODELS
 from tests.extent import SOAK
-from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.names import CHARACTERS, COUNTERS, ValueKind
-from tui_gru.debugger.storage.trace import Trace
+from tui_gru.debugger.program import CHARACTERS, COUNTERS, ValueKind, program_of
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.trainer import train
+from tui_gru.engine.training import initial_weights, train
+from tui_gru.errors import TuiGruError
+from tui_gru.storage.trace import Trace
 
 NOT_A_NUMBER = {"learning_rate": 3e38}  # overflows in the first epoch
 RUNS = MODELS | {"float64, reset": {"carry": "reset", "dtype": "float64"}, "not a number": NOT_A_NUMBER}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_gru.debugger.program.typed import LARGEST, Reader, TypedError, is_number, quoted, whole_number
+from tui_gru.debugger.position import LARGEST, Reader, TypedError, is_number, quoted, whole_number
 
 
 def reader(text):

@@ -13,9 +13,11 @@ import pytest
 
 from tests.debugger.acting import ROOT, assert_same, portrait, read_only, untouched
 from tui_gru import Session
-from tui_gru.debugger.storage import library, session_file, sqlite_files
-from tui_gru.debugger.storage.session_errors import SessionInUseError
-from tui_gru.debugger.storage.store import session_path
+from tui_gru.storage import file as session_file
+from tui_gru.storage import file as sqlite_files
+from tui_gru.storage import store as library
+from tui_gru.storage.file import SessionInUseError
+from tui_gru.storage.store import session_path
 
 LOST = "later changes are in math.tui-gru-wal, which is missing: copy both files"
 

@@ -13,8 +13,8 @@ from tests.debugger.acting import assert_same, bits, pack_record, portrait
 from tests.debugger.plain import Plain
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.program.names import ValueKind
-from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of
+from tui_gru.debugger.edits import changeable, is_per_batch, offset_of
+from tui_gru.debugger.program import ValueKind
 
 FEW = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
 SIZES = {"text": "the cat sat on the mat; the rat sat on", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}

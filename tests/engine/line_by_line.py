@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.compiling.compiled import Compiled
-from tui_gru.engine.compiling.update import GRADIENTS, UPDATES
-from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.computing import Point
-from tui_gru.equations import expression as e
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled
+from tui_gru.engine.model import GRADIENTS, UPDATES
+from tui_gru.engine.training import Point
+from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, union
-from tui_gru.equations.expression import Expression
 from tui_gru.equations.page import Equation
+from tui_gru.equations.syntax import Expression
 
 Value = tuple[NDArray[np.float64], Axes]
 PHASES = ("forward", "backward")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Model, Structure
-from tui_gru.engine.reference.torch_reference import Comparison
-from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.computing import Earlier, compute
-from tui_gru.engine.running.weights import Weights
-from tui_gru.equations.names import with_word
+from tui_gru.engine.reference import Comparison
+from tui_gru.engine.training import Earlier, compute
+from tui_gru.engine.weights import Weights
+from tui_gru.equations.syntax import with_word
 
 SIZES = {"T": 3, "B": 2, "H": 4, "V": 5, "I": 6, "D": 7}  # all different, so that no axis can be confused with another
 RATE = 0.3

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tui_gru.equations import expression as e
+from tui_gru.equations import syntax as e
 from tui_gru.equations.page import Page
 
 Arrays = dict[str, np.ndarray]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from tests.engine.models import SIZES, filled, learned, run
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.model import Structure
-from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.computing import flow_out_of
-from tui_gru.equations.names import with_word
+from tui_gru.engine.training import flow_out_of
+from tui_gru.equations.syntax import with_word
 
 #: PyTorch's layer for each cell and, in the order of its rows, the names of a gate's weights: of W and b, of U, of a second b.
 LAYERS: dict[str, tuple[Callable[..., torch.nn.RNNBase], list[tuple[str, str, str]]]] = {

@@ -2,7 +2,7 @@
 
 import threading
 
-from tui_gru.engine.running.ahead import Prefetch
+from tui_gru.engine.training import Prefetch
 
 
 def test_what_was_computed_ahead_is_taken_once():

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.engine.models import RATE, SIZES, fill, filled, learned, run, settings_of
-from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.batch import BatchRecord, RecordPool
+from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
-from tui_gru.engine.running.batch import BatchRecord, RecordPool
-from tui_gru.engine.running.computing import Point, compute, compute_from
-from tui_gru.engine.running.weights import Weights
+from tui_gru.engine.training import Point, compute, compute_from
+from tui_gru.engine.weights import Weights
 
 HASHED = """
 import hashlib
@@ -178,7 +178,7 @@ def test_weights_that_a_later_batch_began_with_stay(pool):
 
 def test_earlier_batches_of_an_epoch_are_held_by_the_next(pool):
     """Records into which another has cut its views are reused, too."""
-    from tui_gru.engine.running.computing import Earlier
+    from tui_gru.engine.training import Earlier
 
     scratch = BatchRecord(pool.take().compiled)
     blocks = set()
@@ -207,7 +207,7 @@ def test_weights_of_bytes_and_copies_are_not_those_of_a_record(pool):
 
 
 def test_a_compiled_model_needs_sizes_for_all_axes():
-    from tui_gru.engine.errors import TuiGruError
+    from tui_gru.errors import TuiGruError
 
     with pytest.raises(TuiGruError, match=r"^one-hot.input:2:7: x has the axis V, which has no size; axes with a size: B H T$"):
         compiled(Structure(cell="rnn"), {"T": 2, "B": 2, "H": 2}, "float32")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tui_gru.engine import config as module
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.errors import TuiGruError
 
 
 def own(line, *, state=True):

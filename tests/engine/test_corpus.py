@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.test_tutorial import PRINTED
 from tui_gru.engine.config import LAYOUTS, Config
-from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data import Corpus
 
 CELLS = [(batch, row) for batch in range(3) for row in range(2)]
 

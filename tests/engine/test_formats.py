@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tui_gru.engine.formats import json_text
+from tui_gru.storage.trace import json_text
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float32", "uint32"), ("float64", "uint64")])

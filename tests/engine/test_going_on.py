@@ -8,10 +8,10 @@ import pytest
 from tests.engine import line_by_line
 from tests.engine.line_by_line import points, waiting
 from tests.engine.models import SIZES, epoch, filled, learned, own, settings_of
-from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
 from tui_gru.engine.model import Structure
-from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from, gradients_so_far
+from tui_gru.engine.training import Earlier, Point, compute, compute_from, gradients_so_far
 
 STRUCTURES = [
     Structure(cell="gru", update="adam", clip=True),

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from tui_gru import torch_loading
 from tui_gru.engine.config import Config
-from tui_gru.engine.reference import torch_loading
-from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.training import initial_weights
 
 VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 96)))
 
@@ -84,8 +84,8 @@ def test_a_fresh_model(sizes, reset, optimizer):
 
 def test_the_tutorials_model_starts_without_torch():
     program = (
-        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.running.initial import initial_weights\n"
-        "import tui_gru.engine.reference.torch_reference\n"
+        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.training import initial_weights\n"
+        "import tui_gru.engine.reference\n"
         "initial_weights(Config.of()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -132,7 +132,7 @@ def test_the_seed_decides_the_draws():
 
 def test_draws_like_torchs_need_no_torch():
     program = (
-        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.running.initial import initial_weights\n"
+        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.training import initial_weights\n"
         "initial_weights(Config.of(text='hello world', embedding=3)); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

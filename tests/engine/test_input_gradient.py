@@ -6,7 +6,7 @@ import pytest
 
 from tests.engine.models import disagreements, filled, learned, run
 from tui_gru.engine.model import Structure
-from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.reference import check_batch
 
 
 @pytest.mark.parametrize("cell", ["gru", "gru-reset-after", "lstm", "rnn"])

@@ -8,14 +8,14 @@ import threading
 
 import numpy as np
 
-from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
+from tui_gru.engine.weights import NUMPY_SETTINGS
 
 PROGRAM = """
 import json, os, threading
 import numpy
 import tui_gru
 from threadpoolctl import threadpool_info, threadpool_limits
-from tui_gru.engine.running.numpy_settings import NUMPY_SETTINGS
+from tui_gru.engine.weights import NUMPY_SETTINGS
 
 if "OPENBLAS_NUM_THREADS" not in os.environ:
     threadpool_limits(2, user_api="blas")

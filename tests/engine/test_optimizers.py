@@ -8,12 +8,12 @@ import torch
 
 from tests.engine.models import disagreements, fill, filled, learned, run, settings_of
 from tests.engine.test_against_torch_layers import LAYERS, as_rows, layer_of, suffixes
-from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
 from tui_gru.engine.model import Structure, model_of
-from tui_gru.engine.reference.torch_reference import check_batch
-from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.engine.running.computing import compute
-from tui_gru.engine.running.weights import Weights
+from tui_gru.engine.reference import check_batch
+from tui_gru.engine.training import compute
+from tui_gru.engine.weights import Weights
 
 OPTIMIZERS = {
     "sgd": lambda weights: torch.optim.SGD(weights, lr=0.3),

@@ -11,11 +11,11 @@ from tests.engine.cells import random_cell
 from tests.engine.line_by_line import points
 from tests.engine.models import disagreements, learned, own
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Structure
-from tui_gru.engine.reference.torch_reference import check_batch
-from tui_gru.engine.running.computing import gradients_so_far
-from tui_gru.equations.errors import EquationError
+from tui_gru.engine.reference import check_batch
+from tui_gru.engine.training import gradients_so_far
+from tui_gru.equations.syntax import EquationError
+from tui_gru.errors import TuiGruError
 
 CELLS = {
     "a gradient that is the same along the units, in a product": "u = Σ (h_prev U) over the units\nh = tanh(u + x W)",

@@ -10,7 +10,7 @@ from tests.engine.models import disagreements, filled, run
 from tests.engine.test_optimizers import after, fresh
 from tui_gru import Session, TuiGruError
 from tui_gru.engine.model import Structure
-from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.reference import check_batch
 
 RMS = r"""# RMSProp (torch.optim.RMSprop)
 symbol learning_rate η \eta

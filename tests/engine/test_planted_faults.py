@@ -17,16 +17,22 @@ from tests.engine.models import SIZES, disagreements, fill, filled, learned, run
 from tests.engine.test_against_torch_layers import closely, gru, gru_cho, hold_to_a_layer, layer_of, mgu
 from tests.engine.test_going_on import bits, forget
 from tests.engine.test_optimizers import OPTIMIZERS
-from tui_gru.engine import model
-from tui_gru.engine.compiling import compiled, emission, lowering, scheduling, segments, update
-from tui_gru.engine.compiling.compiled import Compiled
-from tui_gru.engine.compiling.lowering import LEAST_TURNED
+from tui_gru.engine import batch, compiled, lowering, model, weights
+from tui_gru.engine import compiled as emission
+from tui_gru.engine import lowering as scheduling
+from tui_gru.engine import lowering as segments
+from tui_gru.engine import model as update
+from tui_gru.engine import training as computing
+from tui_gru.engine.batch import BatchRecord, RecordPool
+from tui_gru.engine.compiled import Compiled
+from tui_gru.engine.lowering import LEAST_TURNED
 from tui_gru.engine.model import Model, Structure, shipped
-from tui_gru.engine.reference.torch_reference import check_batch
-from tui_gru.engine.running import batch, computing, weights
-from tui_gru.engine.running.batch import BatchRecord, RecordPool
-from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from
-from tui_gru.equations import axes, backward, compose, derivatives, normal_form
+from tui_gru.engine.reference import check_batch
+from tui_gru.engine.training import Earlier, Point, compute, compute_from
+from tui_gru.equations import axes, backward
+from tui_gru.equations import backward as derivatives
+from tui_gru.equations import backward as normal_form
+from tui_gru.equations import page as compose
 from tui_gru.equations.page import read_page
 
 OWN = """state h : H, c : H

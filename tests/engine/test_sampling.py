@@ -9,9 +9,9 @@ import torch
 from tests.engine.models import random_weights
 from tests.engine.test_against_torch_layers import gru
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.sampling import choose, sample
+from tui_gru.engine.sampling import choose, sample
+from tui_gru.engine.training import initial_weights
+from tui_gru.errors import TuiGruError
 
 
 def model(**options):

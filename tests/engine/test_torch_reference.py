@@ -7,11 +7,10 @@ import pytest
 
 from tests.engine.line_by_line import after
 from tests.engine.models import SIZES, disagreements, epoch, filled, learned, run, settings_of
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Structure
-from tui_gru.engine.reference.torch_reference import check_batch, slopes_of
-from tui_gru.engine.reference.torch_slopes import Slopes
-from tui_gru.engine.running.computing import compute
+from tui_gru.engine.reference import Slopes, check_batch, slopes_of
+from tui_gru.engine.training import compute
+from tui_gru.errors import TuiGruError
 
 GRU = Structure(cell="gru", update="adam", clip=True)
 DEEP = Structure(cell="lstm", layers=2, bidirectional=True, lengths=True, loss="", head="", input="dense")

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.running.initial import initial_weights
-from tui_gru.engine.running.sampling import sample
-from tui_gru.engine.running.trainer import Trainer, train
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.sampling import sample
+from tui_gru.engine.training import Trainer, initial_weights, train
 
 PRINTED = json.loads(Path(__file__).with_name("tutorial.json").read_text())
 

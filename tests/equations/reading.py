@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tui_gru.equations.axes import infer_axes
-from tui_gru.equations.errors import EquationError
-from tui_gru.equations.expression import Expression
-from tui_gru.equations.names import Symbols
 from tui_gru.equations.page import Page, read_page
+from tui_gru.equations.syntax import EquationError, Expression, Symbols
 from tui_gru.equations.writing import Writer
 
 CELL = "input x : V\nstate h : H\nparameters Wz Uz bz\n"  # the first three lines of a page that can be inferred alone

@@ -11,13 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.extent import examples
-from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.model import FOLDER, Model, Structure
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
-from tui_gru.equations.errors import EquationError
-from tui_gru.equations.names import Symbols
 from tui_gru.equations.page import Page, read_page
+from tui_gru.equations.syntax import EquationError, Symbols
 from tui_gru.equations.writing import Writer
 
 CELLS = [path.read_text(encoding="utf-8") for path in sorted((FOLDER / "cells").glob("*.cell"))]

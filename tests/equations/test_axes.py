@@ -212,7 +212,7 @@ def test_transposed_operands_do_not_fit_element_by_element():
 )
 def test_an_update_rule_subtracts_from_weights_and_states_alone(lines, message):
     from tests.equations.reading import said
-    from tui_gru.equations.errors import EquationError
+    from tui_gru.equations.syntax import EquationError
 
     with pytest.raises(EquationError) as caught:
         infer_axes(page("input dW : P\nparameters W(P)\n" + lines, "mine.update"), time=False)

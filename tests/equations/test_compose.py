@@ -6,10 +6,8 @@ import pytest
 
 from tests.equations.reading import page, said
 from tui_gru.engine.model import Model, Structure, shipped
-from tui_gru.equations.compose import compose
-from tui_gru.equations.errors import EquationError
-from tui_gru.equations.names import Symbols
-from tui_gru.equations.page import CarriedState
+from tui_gru.equations.page import CarriedState, compose
+from tui_gru.equations.syntax import EquationError, Symbols
 from tui_gru.equations.writing import Writer
 
 RNN = "state h : H\nparameters W U\ncarry: h = tanh(a: x W + h_prev U)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.equations.reading import page, refused
-from tui_gru.equations.errors import EquationError, File, SourceSpan
 from tui_gru.equations.page import LONGEST, MOST_LINES, CarriedState, Input
+from tui_gru.equations.syntax import EquationError, File, SourceSpan
 
 WHOLE = """# A cell of everything
 reads u

@@ -7,8 +7,11 @@ from fractions import Fraction
 import pytest
 
 from tests.equations.reading import formula, page, refused, written
-from tui_gru.equations.expression import (
+from tui_gru.equations.syntax import (
+    DEEPEST,
     FUNCTIONS,
+    LONGEST_NAME,
+    MOST_TOKENS,
     Apply,
     Join,
     Name,
@@ -23,7 +26,6 @@ from tui_gru.equations.expression import (
     Transpose,
     apply,
 )
-from tui_gru.equations.parser import DEEPEST, LONGEST_NAME, MOST_TOKENS
 
 a, b, c, d = map(Name, "abcd")
 

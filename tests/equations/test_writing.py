@@ -12,8 +12,8 @@ from tests.equations.reading import formula, page
 from tests.equations.trees import trees
 from tests.extent import examples
 from tui_gru.engine.model import names_of, shipped
-from tui_gru.equations import expression as e
-from tui_gru.equations.names import Symbols, code_name, split, with_word
+from tui_gru.equations import syntax as e
+from tui_gru.equations.syntax import Symbols, code_name, split, with_word
 from tui_gru.equations.writing import Writer, decimal, latex_text
 
 PIECES = [(kind, name) for kind in ("cell", "head", "loss", "update", "input") for name in names_of(kind)]

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from tui_gru.equations import expression as e
-from tui_gru.equations.expression import FUNCTIONS, Expression, Name
+from tui_gru.equations import syntax as e
+from tui_gru.equations.syntax import FUNCTIONS, Expression, Name
 
 NAMES = (
     "x",

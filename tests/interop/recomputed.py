@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from tui_gru.interop.capture.calls import CapturedStep
-from tui_gru.interop.recomputing import gradients
-from tui_gru.interop.recomputing.comparing import difference, output_name, stepwise
-from tui_gru.interop.recomputing.models import recompute, torch_gradients
+from tui_gru.capture.calls import CapturedStep
+from tui_gru.imported import recompute as gradients
+from tui_gru.imported.recompute import difference, output_name, recompute, stepwise, torch_gradients
 
 
 def compare_outputs(call, record=None):

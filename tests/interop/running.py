@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tui_gru.interop.opening.numbers import LayerInputs
-from tui_gru.interop.opening.proof import Proof, gru_step
-from tui_gru.interop.opening.proof import prove as prove_numbers
+from tui_gru.imported.convention import Proof, gru_step
+from tui_gru.imported.convention import prove as prove_numbers
+from tui_gru.imported.numbers import LayerInputs
 
 
 def run(found, x, h0=None, lengths=None):

@@ -16,9 +16,8 @@ from safetensors.torch import save_file
 
 import tui_gru
 from tests.interop.large import KINDS, make
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.formats.table import FORMATS
-from tui_gru.interop.inspection import inspect, survey
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import FORMATS, inspect, survey
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +130,7 @@ def test_looking_at_a_large_file_reads_no_weights(tmp_path, kind):
 def test_no_framework_is_loaded(tmp_path):
     torch.save(torch.nn.GRU(3, 4).state_dict(), tmp_path / "model")
     code = (
-        "import sys, json; from tui_gru.interop.inspection import inspect; inspect(sys.argv[1])[0].weights();"
+        "import sys, json; from tui_gru.imported.inspect import inspect; inspect(sys.argv[1])[0].weights();"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run(

@@ -14,9 +14,10 @@ from tests.extent import examples
 from tests.interop.running import named, prove, run
 from tests.rounding import of_found
 from tui_gru import TuiGruError, load
-from tui_gru.interop.containers import hdf5, hdf5_process
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect, survey
+from tui_gru.errors import ModelFileError
+from tui_gru.files import hdf5
+from tui_gru.files import hdf5 as hdf5_process
+from tui_gru.imported.inspect import inspect, survey
 
 #: Warnings of Keras about torch's arrays.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

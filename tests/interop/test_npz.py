@@ -11,8 +11,8 @@ import pytest
 
 from tests.interop.running import run
 from tests.rounding import of_found
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import inspect
 
 
 @pytest.fixture

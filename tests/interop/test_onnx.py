@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.interop.onnx_models import INPUTS, B, H, T, gru_model
 from tests.interop.running import prove, run
 from tests.rounding import of_found
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect, survey
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import inspect, survey
 
 VECTORS = Path(onnx.__file__).parent / "backend/test/data/node"
 

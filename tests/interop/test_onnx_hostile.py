@@ -9,8 +9,8 @@ import pytest
 from onnx import numpy_helper
 
 from tests.interop.onnx_models import H, gru_model
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import inspect
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_messages_cut_off_anywhere_or_changed_are_refused_in_one_line(random, tm
 
 
 def test_more_fields_than_a_model_can_have_are_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("tui_gru.interop.containers.protobuf.MOST_FIELDS", 1000)
+    monkeypatch.setattr("tui_gru.files.onnx.MOST_FIELDS", 1000)
     (tmp_path / "model.onnx").write_bytes(b"\x08\x0a" + field(7, b"\x10\x01" * 2000))
     with pytest.raises(ModelFileError, match="more than 1000 fields; it is not read"):
         inspect(tmp_path / "model.onnx")

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from tests.interop.running import prove, run
 from tests.rounding import of_found
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import inspect
 
 LIBRARIES = Path(__file__).parent / "libraries"
 CONVENTIONS = {

@@ -12,9 +12,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from tui_gru.interop.containers.pickled_values import NAMED_OPERATIONS, DamagedPickleError, PickledName, PickleReader, Unknown
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect
+from tui_gru.errors import ModelFileError
+from tui_gru.files.torch import NAMED_OPERATIONS, DamagedPickleError, PickledName, PickleReader, Unknown
+from tui_gru.imported.inspect import inspect
 
 VALUES = [
     *(None, True, False, 0, 255, 65535, -1, 2**31, -(2**40), 2**100, 1.5, float("inf")),
@@ -204,7 +204,7 @@ def test_a_storage_of_another_kind_is_refused_by_its_name(tmp_path):
 
 
 def test_a_pickle_larger_than_any_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("tui_gru.interop.formats.torch_checkpoint.MOST_PICKLE", 100)
+    monkeypatch.setattr("tui_gru.files.torch.MOST_PICKLE", 100)
     with pytest.raises(ModelFileError, match=r"its data\.pkl has \d+ bytes, more than 100"):
         inspect(torch_file(tmp_path / "model.pt", pickle.dumps("x" * 200, 2)))
 

@@ -9,10 +9,10 @@ import torch
 
 from tests.interop.running import prove, run
 from tests.rounding import of_found
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS
-from tui_gru.interop.inspection import inspect
-from tui_gru.interop.opening.proof import gru_step
+from tui_gru.errors import ModelFileError
+from tui_gru.files.arrays import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS
+from tui_gru.imported.convention import gru_step
+from tui_gru.imported.inspect import inspect
 
 READINGS = list(product(ORDERS, RESETS, Z_MEANINGS, GATE_FUNCTIONS))
 

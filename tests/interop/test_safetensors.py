@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tests.interop.running import run
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect, survey
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import inspect, survey
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from torch import nn
 
 from tests.interop.running import named, run
 from tests.rounding import of_found
-from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.inspection import inspect, survey
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import inspect, survey
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,8 @@ from tests.debugger.oracle import CONDITIONS, same
 from tests.debugger.test_session_laws import SessionMachine
 from tests.soak.blocks import run_blocks
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.expressions.conditions import compile_condition
-from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
+from tui_gru.debugger.expressions import compile_condition
+from tui_gru.debugger.program import CHARACTERS, COUNTERS
 
 SESSIONS, ACTIONS = 20, 50  # of a block
 BLOCK = settings(

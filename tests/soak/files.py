@@ -23,8 +23,8 @@ from tests.interop.recording.runs import trained
 from tests.interop.test_keras import ARRAYS, KERAS_2, legacy, mutated, read_all
 from tests.soak.blocks import run_blocks
 from tui_gru import Session, TuiGruError
-from tui_gru.interop.capture.calls import CapturedStep
-from tui_gru.interop.recording.reading import open_recording
+from tui_gru.capture.calls import CapturedStep
+from tui_gru.imported.recordings import open_recording
 
 T = TypeVar("T")
 

@@ -26,9 +26,9 @@ from tests.tui.test_main_screen import driving
 from tests.tui.test_storms import TEXTS, stormed
 from tests.tui.test_terminal import held_down
 from tests.tui.test_typed_commands import enter_junk
-from tui_gru.tui.panels.program.current_line import written_out
-from tui_gru.tui.screenshot import until_checked
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.export import until_checked
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.line import written_out
 
 KEYS, COMMANDS, HELD = 400, 100, 1500
 WALK = "s o f n N e E S O F v v v x x x r R L L z z ^ @ f o enter right escape s o o enter escape i escape tab tab enter escape"

@@ -6,10 +6,8 @@ import pytest
 from textual.app import App
 from textual.css.parse import parse
 
-from tui_gru.tui.look.glyphs import UNICODE
-from tui_gru.tui.look.svg import mend
-from tui_gru.tui.look.themes import register_themes
-from tui_gru.tui.pilot import PromptPilot, headless
+from tui_gru.tui.export import PromptPilot, headless, mend
+from tui_gru.tui.theme import UNICODE, register_themes
 
 
 @pytest.fixture(autouse=True)

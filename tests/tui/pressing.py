@@ -8,8 +8,8 @@ from typing import Any
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from tui_gru.tui.screenshot import type_keys
-from tui_gru.tui.terminal.drawn import drawn_once
+from tui_gru.tui.export import type_keys
+from tui_gru.tui.terminal import drawn_once
 
 
 async def press(pilot: Pilot[Any], *typed: str) -> None:

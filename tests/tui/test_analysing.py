@@ -17,20 +17,18 @@ import tui_gru
 from tests.debugger.analysis.test_influence import first_states, in_torch, read_by
 from tests.debugger.models import parametrize
 from tests.tui.pressing import press
-from tui_gru.debugger.analysis.classes import class_of
+from tui_gru.analysis.units import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.panels.analysis.array_list import ArrayList
-from tui_gru.tui.panels.analysis.findings_list import FindingsList
-from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
-from tui_gru.tui.panels.analysis.loss_places import LossPlaces
-from tui_gru.tui.panels.analysis.units_map import UnitsMap
-from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.weights import Overview, WeightsPanel
-from tui_gru.tui.pilot import headless
+from tui_gru.tui.export import headless
+from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
+from tui_gru.tui.panels.lists import ArrayList, FindingsList
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.units import UnitsMap
+from tui_gru.tui.panels.values import ValueMatrix
+from tui_gru.tui.panels.weights import Overview, WeightsPanel
+from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.theme import ASCII
 
 TEXT = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -127,7 +125,7 @@ async def test_a_model_of_another_program_has_findings(tmp_path: Path) -> None:
 
 
 def header(app: Any) -> str:
-    from tui_gru.tui.panels.time.header import Header
+    from tui_gru.tui.panels.time import Header
 
     return str(app.screen.query_one(Header).render_line(0).text)
 

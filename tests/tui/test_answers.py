@@ -10,9 +10,9 @@ from tests.tui.test_main_screen import Driver, driving, driving_app
 from tests.tui.test_stopping import command
 from tui_gru import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.weights import WeightsPanel
+from tui_gru.tui.panels.values import Samples
+from tui_gru.tui.panels.weights import WeightsPanel
+from tui_gru.tui.screen import BottomLine
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 

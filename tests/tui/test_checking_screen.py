@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.analysis.checks.checking import Check, CheckResult
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.running.batch import BatchRecord
-from tui_gru.tui.panels.lists.check_report import CheckReport
-from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.panels.time.header import Header
+from tui_gru.analysis.check import Check, CheckResult
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.errors import TuiGruError
+from tui_gru.tui.panels.check import CheckReport
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.time import Header
 
 
 class Gate:
@@ -186,7 +186,7 @@ async def test_every_batch_is_checked_while_training() -> None:
 
 
 async def test_a_checked_run_stops_where_a_batch_does_not_agree_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tui_gru.engine.running import trainer
+    from tui_gru.engine import training as trainer
 
     right = trainer.Trainer.run
 

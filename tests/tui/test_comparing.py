@@ -11,26 +11,21 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
-from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import Session
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.look.glyphs import ASCII, UNICODE, Glyphs
-from tui_gru.tui.panels.lists.branches_apart import BranchesApart
-from tui_gru.tui.panels.program.current_line import CurrentLine
-from tui_gru.tui.panels.time.header import Header
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.terminal.drawn import drawn_once
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.lists import BranchesApart
+from tui_gru.tui.panels.time import Header, LossCurve
+from tui_gru.tui.panels.values import Gates, LossTerms, Softmax, ValueMatrix
+from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.screen import BottomLine, MainScreen
+from tui_gru.tui.terminal import drawn_once
+from tui_gru.tui.theme import ASCII, UNICODE, Glyphs
 
 
 def forked(**options: Any) -> Session:

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.typing.command_line import CommandLine, CompletionList, common_beginning
-from tui_gru.tui.verbs.line import COMPLETIONS, complete, execute
-from tui_gru.tui.verbs.table import VERBS
+from tui_gru.errors import TuiGruError
+from tui_gru.tui.command import COMPLETIONS, CommandLine, CompletionList, common_beginning, complete, execute
+from tui_gru.tui.verbs import VERBS
 
 
 def line_of(d: Driver) -> CommandLine:

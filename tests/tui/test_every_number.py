@@ -5,16 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.widgets.cells import CellPanel
-from tui_gru.tui.widgets.matrix import MatrixView
+from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.tui.matrix import MatrixView
+from tui_gru.tui.panel import CellPanel
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.time import LossCurve
+from tui_gru.tui.panels.values import LossTerms, Samples, Softmax, ValueMatrix
 
 SIZES = [(160, 50), (80, 24), (40, 12)]
 

@@ -11,12 +11,12 @@ from rich.segment import Segment
 from tests.extent import share
 from tests.tui.test_answers import SIZES
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.screenshot import until_checked, until_idle
-from tui_gru.tui.terminal.drawn import drawn_later, drawn_lines
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.verbs.table import VERBS
-from tui_gru.tui.verbs.verb import Verb, example
+from tui_gru.errors import TuiGruError
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import until_checked, until_idle
+from tui_gru.tui.keys import Verb, example
+from tui_gru.tui.terminal import drawn_later, drawn_lines
+from tui_gru.tui.verbs import VERBS
 
 ENDING = ("quit", "interrupt")
 

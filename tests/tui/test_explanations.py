@@ -15,21 +15,16 @@ from tests.debugger import models
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru import Session, TuiGruError
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.explanations.here import about_panel, explain, explanations
-from tui_gru.tui.explanations.signs import SIGNS
-from tui_gru.tui.explanations.values import about
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.lists.legend import Legend
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.help import HelpPanel
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.verbs.table import KEYS
-from tui_gru.tui.verbs.verb import VERB
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.help import SIGNS, HelpPanel, Legend, about, about_panel, explain, explanations
+from tui_gru.tui.keys import VERB
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.values import ValueMatrix
+from tui_gru.tui.theme import ASCII, UNICODE
+from tui_gru.tui.verbs import KEYS
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 OWN = """state h : H

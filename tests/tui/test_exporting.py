@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 
 from tests.tui.test_main_screen import driving
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.equations.expression import Name
-from tui_gru.tui.exporting import preview
-from tui_gru.tui.panels.typing.command_line import CompletionList
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.verbs.line import execute
+from tui_gru.equations.syntax import Name
+from tui_gru.errors import TuiGruError
+from tui_gru.tui.command import CompletionList, execute
+from tui_gru.tui.export import preview
+from tui_gru.tui.panels.values import LossTerms, ValueMatrix
+from tui_gru.tui.panels.weights import Overview
 
 
 async def test_a_derivation_as_text_and_latex(tmp_path: Path) -> None:

@@ -6,13 +6,12 @@ import pytest
 
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.lists.stops_list import StopsList
-from tui_gru.tui.panels.program.current_line import CurrentLine
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.time.time_line import TimeLine
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.weights import Overview, ParameterMatrix
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.lists import StopsList
+from tui_gru.tui.panels.time import LossCurve, TimeLine
+from tui_gru.tui.panels.values import ValueMatrix
+from tui_gru.tui.panels.weights import Overview, ParameterMatrix
 
 
 async def footer_on(d: Driver, panel: type[Panel]) -> str:

@@ -13,16 +13,15 @@ import torch
 import tui_gru
 from tests.debugger.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
 from tests.tui.test_main_screen import Driver, driving_app
-from tui_gru.debugger.session.session import Session
+from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.time.header import Header
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.values.given import difference_shown
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.screenshot import until_checked, until_idle
-from tui_gru.tui.verbs.line import execute
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import until_checked, until_idle
+from tui_gru.tui.panels.given import difference_shown
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.time import Header
+from tui_gru.tui.panels.values import LossTerms, Softmax
+from tui_gru.tui.screen import BottomLine
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 

@@ -12,12 +12,12 @@ import pytest
 from tests.debugger.acting import assert_same, untouched
 from tests.tui.test_main_screen import Driver
 from tests.tui.test_surviving import command, driving
-from tui_gru.debugger.session import opening
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage.contents.state_writer import StateWriter
 from tui_gru.engine.config import Config
+from tui_gru.session import opening
+from tui_gru.session.session import Session
+from tui_gru.storage.state import StateWriter
 from tui_gru.tui.app import new_session
-from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time import Header
 
 QUESTION = "not recorded: y writes to math.tui-gru, c to a copy, esc continues in memory"
 

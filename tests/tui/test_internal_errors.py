@@ -16,17 +16,16 @@ from textual.theme import Theme
 
 from tests.tui.terminal.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage import error_reports
 from tui_gru.engine.config import Config
+from tui_gru.session.session import Session
+from tui_gru.storage import recorder as error_reports
 from tui_gru.tui import app as app_module
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.lists.stops_list import StopsList
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screenshot import type_keys
-from tui_gru.tui.verbs.line import execute
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import headless, type_keys
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.lists import StopsList
+from tui_gru.tui.panels.values import LossTerms
 
 Reports = Callable[[], list[str]]
 
@@ -55,7 +54,7 @@ async def goes_on(d: Driver, reports: Reports, doing: str) -> None:
 async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
         if thread:
-            monkeypatch.setattr("tui_gru.tui.screens.runner.AT_ONCE", -1.0)
+            monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", -1.0)
         monkeypatch.setattr(d.session, "edit", fail)
         await d.type(":set Wz[0,0] 1")
         await settled(d)
@@ -64,7 +63,7 @@ async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected
 
 async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
-        monkeypatch.setattr("tui_gru.tui.look.themes.checked_theme", fail)
+        monkeypatch.setattr("tui_gru.tui.theme.checked_theme", fail)
         await d.type(":theme whiteboard")
         await settled(d)
         await goes_on(d, expected_reports, "the command 'theme whiteboard'")
@@ -84,7 +83,7 @@ async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_repo
 
 async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
-        monkeypatch.setattr("tui_gru.tui.verbs.stops.toggle_breakpoint", fail)
+        monkeypatch.setattr("tui_gru.tui.changing.toggle_breakpoint", fail)
         row = next(row for row in d.session.program.rows if row.line is not None)
         assert row.line is not None
         d.screen.post_message(Listing.GutterChosen(row.line))

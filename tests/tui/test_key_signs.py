@@ -10,12 +10,12 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.lists.what_if import WhatIfPanel
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.help import HelpPanel, HelpScreen
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.verbs.verb import key_sign, key_signs
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import headless
+from tui_gru.tui.help import HelpPanel, HelpScreen
+from tui_gru.tui.keys import key_sign, key_signs
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.origin import WhatIfPanel
 
 OWN = {
     "step.line": "f1", "step.batch": "f2", "step.timestep": "f3", "learn.sgd": "f4", "learn.toggle": "f5", "help": "f6",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.screens.kept import ScreenLayout
+from tui_gru.tui.panels.values import ValueMatrix
+from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.screen import ScreenLayout
 
 
 async def test_a_key_goes_through_layers_and_directions_and_back_to_the_one_at_work() -> None:

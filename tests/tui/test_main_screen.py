@@ -14,17 +14,14 @@ from textual.pilot import Pilot
 from tests.tui.pressing import press_each
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.panels.lists.what_if import WhatIfPanel
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.terminal.drawn import drawn_later
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.verbs.table import BY_ID
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.command import CommandLine, execute
+from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.origin import WhatIfPanel
+from tui_gru.tui.panels.values import Gates
+from tui_gru.tui.screen import BottomLine, MainScreen
+from tui_gru.tui.terminal import drawn_later
+from tui_gru.tui.verbs import BY_ID
 
 
 class Driver:
@@ -299,7 +296,7 @@ async def test_own_keys(tmp_path: Any) -> None:
 
 async def test_a_click_on_a_line_runs_to_it() -> None:
     async with driving() as d:
-        from tui_gru.tui.panels.program.listing import Listing
+        from tui_gru.tui.panels.listing import Listing
 
         d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.lines["h"]))
         await d.pilot.pause()

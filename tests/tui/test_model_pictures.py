@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.tui.pressing import press
-from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 

@@ -12,22 +12,21 @@ import pytest
 import tui_gru
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of, shipped
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.lists.check_report import CheckReport
-from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.panels.time.header import header
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.screens.help import HelpPanel
-from tui_gru.tui.screenshot import until_checked
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.verbs.table import VERBS
-from tui_gru.tui.verbs.verb import example
-from tui_gru.tui.widgets.refs import Ref
+from tui_gru.session.session import Session
+from tui_gru.tui.command import CommandLine, execute
+from tui_gru.tui.draw import Ref
+from tui_gru.tui.export import until_checked
+from tui_gru.tui.help import HelpPanel
+from tui_gru.tui.keys import example
+from tui_gru.tui.panels.check import CheckReport
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.time import header
+from tui_gru.tui.theme import BLACKBOARD, palette_for
+from tui_gru.tui.verbs import VERBS
 
 PACKAGE = Path(tui_gru.__file__).parent
 OWN = """

@@ -8,16 +8,14 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.panels.program.current_line import CurrentLine
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.widgets.panel import Panel
-from tui_gru.tui.widgets.refs import Ref
+from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.tui.draw import Ref
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.values import LossTerms, Softmax, ValueMatrix
+from tui_gru.tui.panels.weights import Overview
 
 
 def panel(d: Driver) -> OriginPanel:

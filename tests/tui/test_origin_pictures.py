@@ -9,7 +9,7 @@ import pytest
 from tests.tui.pressing import press
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.theme import ASCII
 
 DERIVATIONS = {
     "state": ("l n s o o o o enter",),

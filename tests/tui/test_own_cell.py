@@ -10,13 +10,12 @@ import pytest
 
 from tests.screenshots import CELL
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.cli.program import main
-from tui_gru.tui.panels.lists.check_report import CheckReport
-from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.panels.lists.what_if import WhatIfPanel
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.screenshot import until_checked, until_idle
-from tui_gru.tui.verbs.line import execute
+from tui_gru.cli.commands import main
+from tui_gru.tui.command import execute
+from tui_gru.tui.export import until_checked, until_idle
+from tui_gru.tui.panels.check import CheckReport
+from tui_gru.tui.panels.origin import OriginPanel, WhatIfPanel
+from tui_gru.tui.screen import BottomLine
 
 
 @pytest.fixture

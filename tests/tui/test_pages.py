@@ -6,9 +6,9 @@ import pytest
 from textual.widget import Widget
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.pages import page_words
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.terminal.drawn import drawn_later
+from tui_gru.tui.layout import page_words
+from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.terminal import drawn_later
 
 WORDS = {
     "Sequence": "sequence", "LossTerms": "loss terms", "CurrentLine": "the current line", "Gates": "gates", "Softmax": "ŷ",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine import numbers
-from tui_gru.tui.terminal.drawn import drawn_lines
+from tui_gru.tui.terminal import drawn_lines
 
 
 class Question(NamedTuple):

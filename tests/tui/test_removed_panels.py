@@ -8,9 +8,9 @@ from textual.errors import NoWidget
 
 from tests.tui.terminal.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.lists.branch_list import BranchList
-from tui_gru.tui.panels.lists.origin import OriginPanel
-from tui_gru.tui.screens.help import HelpScreen
+from tui_gru.tui.help import HelpScreen
+from tui_gru.tui.panels.lists import BranchList
+from tui_gru.tui.panels.origin import OriginPanel
 
 
 def click(d: Driver, x: int, y: int) -> None:

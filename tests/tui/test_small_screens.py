@@ -10,19 +10,19 @@ from rich.cells import cell_len
 
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
+from tui_gru.tui import theme as characters
 from tui_gru.tui.app import LARGEST
-from tui_gru.tui.look import characters
-from tui_gru.tui.look.characters import fitting, folded
-from tui_gru.tui.panels.lists.what_if import WhatIfPanel
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.time.header import Header
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.screens.help import HelpPanel
-from tui_gru.tui.terminal.drawn import drawn_lines
-from tui_gru.tui.verbs.table import VERBS
-from tui_gru.tui.verbs.verb import example
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.command import CommandLine
+from tui_gru.tui.help import HelpPanel
+from tui_gru.tui.keys import example
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.origin import WhatIfPanel
+from tui_gru.tui.panels.time import Header
+from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.terminal import drawn_lines
+from tui_gru.tui.theme import fitting, folded
+from tui_gru.tui.verbs import VERBS
 
 TINY = (40, 12)
 

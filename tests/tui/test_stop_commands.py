@@ -6,10 +6,10 @@ from itertools import count
 import pytest
 
 from tests.tui.test_main_screen import driving
-from tui_gru.debugger.state.stops import Breakpoint, Watch
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.program.listing import command_of
-from tui_gru.tui.verbs.line import execute
+from tui_gru.debugger.state import Breakpoint, Watch
+from tui_gru.errors import TuiGruError
+from tui_gru.tui.command import execute
+from tui_gru.tui.panels.listing import command_of
 
 BREAKS = {
     "break h_tilde": Breakpoint(1, "h_tilde"),

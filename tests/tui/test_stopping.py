@@ -7,19 +7,18 @@ from functools import partial
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.state.stops import Breakpoint, Watch
-from tui_gru.tui.panels.lists.stops_list import StopsList
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.program.log import Log
-from tui_gru.tui.panels.program.watches import Watches
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.screens.runner import RunProgress
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.verbs import stepping, stops
-from tui_gru.tui.verbs.table import BY_ID
-from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Arguments
+from tui_gru.debugger.state import Breakpoint, Watch
+from tui_gru.session.session import Session
+from tui_gru.tui import changing as stops
+from tui_gru.tui import moving as stepping
+from tui_gru.tui.command import CommandLine
+from tui_gru.tui.export import until_idle
+from tui_gru.tui.keys import NO_ARGUMENTS, Arguments
+from tui_gru.tui.moving import RunProgress
+from tui_gru.tui.panels.listing import Listing, Log, Watches
+from tui_gru.tui.panels.lists import StopsList
+from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.verbs import BY_ID
 
 
 async def command(d: Driver, text: str) -> None:

@@ -11,12 +11,12 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.screens import runner
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.terminal import keyboard
-from tui_gru.tui.terminal.drawn import drawn_once
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui import app as keyboard
+from tui_gru.tui import moving as runner
+from tui_gru.tui.export import until_idle
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.terminal import drawn_once
+from tui_gru.tui.theme import ASCII, UNICODE
 
 KEYS = """
     s o n a l right left up down enter escape B J tab z x v r i escape k O S N u U p equals_sign question_mark escape m a

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.lists.what_if import WhatIfPanel
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.panels.values.gates import ValueMatrix
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.command import CommandLine
+from tui_gru.tui.draw import Ref
+from tui_gru.tui.panels.origin import WhatIfPanel
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.values import ValueMatrix
+from tui_gru.tui.panels.weights import Overview
 
 
 def panel(d: Driver) -> WhatIfPanel:

@@ -13,22 +13,19 @@ import pytest
 
 from tests.debugger.acting import untouched
 from tests.tui.test_main_screen import Driver
-from tui_gru.debugger.session import opening
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage.contents.state_writer import StateWriter
-from tui_gru.debugger.storage.session_file import VERSION
-from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.training import Trainer
+from tui_gru.session import opening
+from tui_gru.session.session import Session
+from tui_gru.storage.file import VERSION
+from tui_gru.storage.state import StateWriter
+from tui_gru.storage.store import session_path
 from tui_gru.tui.app import make_app, new_session
-from tui_gru.tui.panels.lists.stops_list import StopsList
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.kept import ScreenLayout
-from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.command import CommandLine
+from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.panels.lists import StopsList
+from tui_gru.tui.panels.values import Gates, Samples
+from tui_gru.tui.screen import MainScreen, ScreenLayout
 
 
 @asynccontextmanager
@@ -173,7 +170,7 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
 
 
 async def test_only_the_newest_commands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_gru.tui.screens.kept.MOST_COMMANDS", 3)
+    monkeypatch.setattr("tui_gru.tui.screen.MOST_COMMANDS", 3)
     async with driving() as d:
         for i in range(5):
             await command(d, f"go {i}")

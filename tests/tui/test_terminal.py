@@ -11,8 +11,8 @@ import pytest
 
 from tests.debugger.acting import assert_same
 from tests.terminal import Terminal
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage.store import automatic_folder, session_path
+from tui_gru.session.session import Session
+from tui_gru.storage.store import automatic_folder, session_path
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ import pytest
 from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
+from tui_gru.tui import moving as stepping
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.time.time_line import TimeLine
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import type_keys, until_idle
-from tui_gru.tui.terminal.drawn import drawn_once
-from tui_gru.tui.verbs import stepping
+from tui_gru.tui.export import headless, type_keys, until_idle
+from tui_gru.tui.panels.time import TimeLine
+from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.terminal import drawn_once
 
 
 class Hand:

@@ -10,16 +10,13 @@ from textual.pilot import Pilot
 from tests.tui.pressing import press
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.look.characters import in_context, visible_text, widest, written_char
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
-from tui_gru.tui.panels.analysis.loss_places import LossPlaces
-from tui_gru.tui.panels.analysis.units_map import UnitsMap
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.pilot import headless
+from tui_gru.tui.export import headless
+from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.units import UnitsMap
+from tui_gru.tui.panels.values import Samples, Softmax
+from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.theme import ASCII, UNICODE, in_context, visible_text, widest, written_char
 
 WORDS = ["the", "cat", "sat", "on", "the", "mat", ".", "internationalization", "is", "a", "long", "word", "."] * 12
 OPTIONS = {"text": WORDS, "hidden_size": 6, "batch_size": 2, "seq_length": 4, "seed": 3}

@@ -7,9 +7,9 @@ import pytest
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.panels.program.current_line import CurrentLine
-from tui_gru.tui.screens.tour import STOPS
-from tui_gru.tui.verbs.table import KEYS
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.screen import STOPS
+from tui_gru.tui.verbs import KEYS
 
 WALK = [KEYS[stop.verb].split(",")[0] for stop in STOPS]
 

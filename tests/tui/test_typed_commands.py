@@ -12,13 +12,11 @@ import pytest
 
 from tests.tui.terminal.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.panels.typing.bottom_line import BottomLine
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.terminal.drawn import drawn_once
-from tui_gru.tui.verbs.line import complete, execute
-from tui_gru.tui.verbs.table import VERBS
+from tui_gru.errors import TuiGruError
+from tui_gru.tui.command import CommandLine, complete, execute
+from tui_gru.tui.screen import BottomLine, MainScreen
+from tui_gru.tui.terminal import drawn_once
+from tui_gru.tui.verbs import VERBS
 
 HUGE, LONG = "9" * 400, "9" * 5000
 REFUSED = (

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui.panels.typing.command_line import CommandLine
-from tui_gru.tui.screens.help import HelpPanel
-from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.verbs.table import BY_ID, KEYS, VERBS
+from tui_gru.tui.command import CommandLine
+from tui_gru.tui.help import HelpPanel
+from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.verbs import BY_ID, KEYS, VERBS
 
 
 def once(found: Any) -> bool:

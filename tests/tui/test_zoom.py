@@ -9,16 +9,13 @@ from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.program.current_line import CurrentLine
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.program.log import Log
-from tui_gru.tui.panels.program.watches import Watches
-from tui_gru.tui.panels.time.time_line import TimeLine
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.listing import Listing, Log, Watches
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.time import TimeLine
+from tui_gru.tui.panels.values import LossTerms, Softmax
+from tui_gru.tui.panels.weights import Overview
 
 LARGE = {"text": "the quick brown fox jumps over the lazy dog. " * 90, "hidden_size": 12, "batch_size": 16, "seq_length": 48}
 

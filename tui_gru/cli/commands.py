@@ -1,40 +1,56 @@
-"""The commands and their options. A command imports its implementation when it runs, so that `--help` is fast."""
+"""The commands of `tui-gru` with their options, and its entry point."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import get_completion_class
+from click.shell_completion import get_completion_class, shell_complete
 
 from tui_gru import __version__
 from tui_gru.cli import completion
-from tui_gru.cli.model import (
+from tui_gru.cli.models import (
     chosen_config,
+    config_of,
     for_a_file,
     given_model,
+    inspect_command,
     model_arguments,
     model_options,
     number,
+    number_options,
+    open_command,
     read_held_out,
     shortened,
     whole_number,
 )
-from tui_gru.cli.options import held_out_option, output_option, screen_options, theme_option
-from tui_gru.cli.output import STANDARD_OUTPUT, opened
-from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
-from tui_gru.cli.screen import open_debugger
+from tui_gru.cli.options import (
+    STANDARD_OUTPUT,
+    abandon_standard_output,
+    held_out_option,
+    line_of,
+    open_debugger,
+    opened,
+    output_option,
+    screen_options,
+    theme_option,
+)
 from tui_gru.engine.config import SAMPLERS
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.errors import TuiGruError, cut_long_words, safe_text
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session.session import Session
+    from tui_gru.session.session import Session
+
+# ------------------------------------------------------------------------------
+# The commands and their options. A command imports its implementation when it runs, so that `--help` is fast.
+
 
 NAME = "tui-gru"
 COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
@@ -252,7 +268,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
         _refuse_others(epochs=epochs, from_epoch=from_epoch, learn=learn)
     elif given := next((name for name, value in numbers.items() if value is not None), None):
         raise TuiGruError("it applies to a model file; name the file with --model", option={"inputs": "input"}.get(given, given))
-    from tui_gru.debugger.storage.trace import Trace
+    from tui_gru.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
     if kind == "npz" and output == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():
@@ -295,7 +311,7 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
     Characters that are not printable are printed as escapes, a newline as \\n.
     """
     config = chosen_config()
-    from tui_gru.cli.results import sampled_line
+    from tui_gru.cli.sessions import sampled_line
 
     primer = config.as_string(config.text[:2]) if primer is None else primer
     line = sampled_line(config, epochs, primer, length, sampler, temperature, sample_seed)
@@ -322,7 +338,7 @@ def report(session: str, output: str, held_out: Path | None) -> None:
     The report is one file without scripts. For RUN, the folder of a recording, the report has the losses and gradient norms, and
     compares the output and p.grad of the last step with the derived ones.
     """
-    from tui_gru.cli.results import reported
+    from tui_gru.cli.sessions import reported
 
     written = reported(session, output, held_out)
     with opened(output, option="o") as out:
@@ -359,9 +375,8 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str
         raise TuiGruError(f"OUT: a screenshot is .svg or .png, but {str(out)!r} has another suffix; name it {name}")
     if not out.parent.is_dir():
         raise TuiGruError(f"OUT: there is no folder {out.parent}; create it first")
-    from tui_gru.cli.results import pictured_at, save
-    from tui_gru.cli.sessions import looked_at
-    from tui_gru.debugger.session.session import Session
+    from tui_gru.cli.sessions import looked_at, pictured_at, save
+    from tui_gru.session.session import Session
 
     shown = Session.on(chosen_config()) if session is None else looked_at(session, given_model())
     try:
@@ -425,3 +440,48 @@ def completion_script(shell: str) -> None:
 completion.register()
 program.add_command(inspect_command)
 program.add_command(open_command)
+
+
+# ------------------------------------------------------------------------------
+# The entry point of the command line. Exit codes: 0 done, 1 internal error, 2 bad usage or bad input (with one line), 130
+# interrupted.
+
+
+DONE, INTERNAL_ERROR, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on `arguments`, by default those of the process, and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # print characters that the locale lacks as escapes
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        return shell_complete(program, {}, NAME, COMPLETE_VARIABLE, instruction)
+    try:
+        # Replaces click's `main`, which prints three lines for an error and has other exit codes for ctrl+c and closed pipes.
+        with program.make_context(NAME, list(given)) as context:
+            program.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except (TuiGruError, click.ClickException) as error:
+        return _fail(line_of(error, given))
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of the output has closed the pipe
+        abandon_standard_output()
+    except OSError as error:
+        abandon_standard_output()
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
+    except MemoryError:
+        return _fail("there is not enough memory; use a smaller --hidden-size, --batch-size or --seq-length")
+    except Exception as error:
+        from tui_gru.storage.recorder import reported
+
+        return _fail(reported(error, "a command"), INTERNAL_ERROR)
+    return DONE
+
+
+def _fail(line: str, code: int = BAD_INPUT) -> int:
+    click.echo(safe_text(cut_long_words(f"{NAME}: {line}")), err=True)
+    return code

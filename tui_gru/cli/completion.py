@@ -42,15 +42,14 @@ def rules(context: Context, parameter: Parameter, typed: str) -> list[Completion
 
 
 def themes(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
-    from tui_gru.tui.look.themes import OWN_THEMES
+    from tui_gru.tui.theme import OWN_THEMES
 
     return list(_names(typed, OWN_THEMES))
 
 
 def sessions(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
     """Return the saved sessions by name, and session files and folders: a recording is a folder."""
-    from tui_gru.debugger.storage.library import LAST
-    from tui_gru.debugger.storage.store import own_files
+    from tui_gru.storage.store import LAST, own_files
 
     names = sorted({path.stem for path in own_files() if path.stem.isprintable()})
     newest = [CompletionItem(LAST, help="the newest")] if names and LAST.startswith(typed) else []

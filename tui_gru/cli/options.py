@@ -1,15 +1,92 @@
-"""Options that several commands share: the output file, a held-out text, and the look of the screen."""
+"""What commands share: options, the form of an error, the output file, and the opening of the screen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import codecs
+import errno
+import gc
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
 from tui_gru.cli.completion import themes
-from tui_gru.cli.output import STANDARD_OUTPUT
+from tui_gru.errors import TuiGruError, cut_long_words
+
+if TYPE_CHECKING:
+    from tui_gru.session.session import Session
+
+# ------------------------------------------------------------------------------
+# The output of a command: standard output, or a file that is replaced only when the new content is complete.
+
+
+STANDARD_OUTPUT = "-"
+
+
+@contextmanager
+def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
+    """Open a binary stream to `target`. Raises a `TuiGruError` about `option` if it cannot be written."""
+    try:
+        with _standard_output() if target == STANDARD_OUTPUT else _file(Path(target)) as out:
+            yield out
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if target == STANDARD_OUTPUT:
+            if os.name == "nt" and error.errno == errno.EINVAL:  # how Windows reports a pipe that its reader has closed
+                raise BrokenPipeError from None
+            abandon_standard_output()
+        where = "standard output" if target == STANDARD_OUTPUT else target or "to an empty name"
+        raise TuiGruError(f"cannot write {where}: {error.strerror}; write somewhere else", option=option) from None
+
+
+def abandon_standard_output() -> None:
+    """Discard buffered output, so that the interpreter reports no error for it at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    if sys.stdout is None:  # the shell closed it with >&-
+        raise OSError(errno.EBADF, "it is closed")
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[BinaryIO]:
+    with suppress(FileNotFoundError):
+        path.stat()  # raises OSError for a circle of links
+    path = path.resolve()  # write to the target of a link, and keep the link
+    if path.exists() and not path.is_file():  # devices and pipes cannot be replaced; opening a directory raises
+        with path.open("wb") as out:
+            yield out
+        return
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("xb") as out:
+            yield out
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+# ------------------------------------------------------------------------------
+# Options that several commands share: the output file, a held-out text, and the look of the screen.
+
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,3 +128,129 @@ screen_options = added(
 def output_option(words: str) -> Callable[[Command], Command]:
     """Return the option for the output file of a command."""
     return click.option("-o", "--output", type=click.Path(allow_dash=True), default=STANDARD_OUTPUT, metavar="FILE", help=words)
+
+
+# ------------------------------------------------------------------------------
+# Formatting of errors as one line that names the option as the user types it.
+
+
+_LONGEST = 250  # characters of an argument that a message quotes
+
+
+def line_of(error: TuiGruError | click.ClickException, arguments: Iterable[str] = ()) -> str:
+    """Return the error as one line of text, which quotes long `arguments` of the command line and long words shortened."""
+    text = _of_engine(error) if isinstance(error, TuiGruError) else _of_click(error)
+    for argument in arguments:
+        for value in (argument, *argument.partition("=")):
+            for written in (value, repr(value)[1:-1]) if len(value) > _LONGEST else ():
+                text = text.replace(written, f"{written[:_LONGEST]}…")
+    return cut_long_words(" ".join(text.split()))
+
+
+@contextmanager
+def given_as(option: str, field: str) -> Iterator[None]:
+    """Turn errors about the config field `field`, raised in this block, into errors about `option`, which set the field."""
+    try:
+        yield
+    except TuiGruError as error:
+        if error.option != field:
+            raise
+        raise TuiGruError(str(error), option=option) from None
+
+
+def _of_engine(error: TuiGruError) -> str:
+    message = _fields().sub(lambda field: option_name(field[0]), str(error))
+    if error.option is None:
+        return message
+    option = option_name(error.option)
+    if message.startswith(f"{error.option} "):  # "seed must be" becomes "--seed must be"
+        return option + message.removeprefix(error.option)
+    return message if message.startswith(f"{option} ") else f"{option}: {message}"
+
+
+@cache
+def _fields() -> re.Pattern[str]:
+    """Return a pattern for the names of fields that are options, outside of quotes and file names."""
+    from tui_gru.cli.commands import program
+
+    parameters = [each for command in (program, *program.commands.values()) for each in command.params]
+    names = "|".join(sorted({each.name for each in parameters if each.name and "_" in each.name}))
+    return re.compile(rf"""(?<!['"\w./-])(?:{names})(?!['"\w/-]|\.\w)""")
+
+
+def option_name(field: str) -> str:
+    """Return the option that sets a field, as the user types it."""
+    return f"-{field}" if len(field) == 1 else "--" + field.replace("_", "-")
+
+
+def _of_click(error: click.ClickException) -> str:
+    message = error.format_message()
+    if isinstance(error, click.BadParameter) and error.param and not isinstance(error, click.MissingParameter):
+        name = error.param.opts[0] if isinstance(error.param, click.Option) else error.param.human_readable_name
+        return f"{name}: {error.message.rstrip('.')}"
+    if isinstance(error, click.UsageError) and error.ctx:
+        see = f"see {error.ctx.command_path} --help"
+        return f"{message} ({see})" if message.endswith("?") else f"{message.rstrip('.')}; {see}"
+    return message
+
+
+# ------------------------------------------------------------------------------
+# The terminal, and the opening of the screen in it. Textual is imported only when a screen is needed.
+
+
+#: The longest time, in ms, between an escape and the rest of a key's sequence. Every press of `esc` is delayed by it. Textual's
+#: default of 100 is meant for slower connections than today's.
+ESCAPE_DELAY = 20
+
+INSTEAD = "use `tui-gru trace` for the numbers or `tui-gru screenshot OUT.svg` for a picture"
+# In the C locale, Python itself sets LC_CTYPE to one of these (PEP 538), so they tell nothing about the terminal.
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+
+
+def require_terminal() -> None:
+    """Raise `TuiGruError` if Textual cannot run here. A driver named by TEXTUAL_DRIVER needs no terminal."""
+    if "TEXTUAL_DRIVER" in os.environ and sys.stdin is not None and sys.stdout is not None:
+        return
+    for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
+        if stream is None or not stream.isatty():
+            raise TuiGruError(f"standard {name} is not a terminal: open the debugger in one, or {INSTEAD}")
+    kind = os.environ.get("TERM", "")
+    if os.name == "posix" and kind in ("", "dumb", "unknown"):
+        was = f"is {kind!r}" if kind else "is not set"
+        raise TuiGruError(f"TERM {was}, so nothing can be drawn: set it (TERM=xterm-256color), or {INSTEAD}")
+
+
+def speaks_utf8(environ: Mapping[str, str], encoding: str | None) -> bool:
+    """Return True if the terminal can show UTF-8, according to the locale variables and the encoding of the stream."""
+    try:
+        if codecs.lookup(encoding or "utf-8").name != "utf-8":
+            return False
+    except LookupError:
+        return False
+    if os.name != "posix":
+        return True
+    names = ("LC_ALL", "LANG") if environ.get("LC_CTYPE") in _COERCED else ("LC_ALL", "LC_CTYPE", "LANG")
+    locale = next((value for name in names if (value := environ.get(name))), "UTF-8")
+    return locale.upper().replace("-", "").partition("@")[0].endswith("UTF8")
+
+
+def open_debugger(
+    make: Callable[[], Session], *, theme: str | None = None, ascii_only: bool | None = None, keymap: Path | None = None
+) -> None:
+    """Run the debugger in this terminal on the session that `make` creates, until the user quits.
+
+    Where `theme` or `ascii_only` is None, the user's file decides, and then the locale. Raises `TuiGruError` if the debugger cannot
+    run here.
+    """
+    require_terminal()
+    gc.disable()  # until the first screen is shown (TuiGruApp.on_ready), since objects created before stay alive
+    os.environ.setdefault("ESCDELAY", str(ESCAPE_DELAY))  # Textual reads it when it is imported
+    from tui_gru.tui.app import own_display, run
+
+    own_theme, own_ascii, problem = own_display()
+    if ascii_only is None:
+        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding) if own_ascii is None else own_ascii
+    session = make()
+    if problem:
+        session.add_notice(problem, warning=True)
+    run(session, theme=own_theme if theme is None else theme, ascii=ascii_only, keys=keymap)

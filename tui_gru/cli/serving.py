@@ -22,8 +22,8 @@ from secrets import compare_digest, token_urlsafe
 from typing import Any
 
 import tui_gru
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.terminal.web_driver import SERVED_FOLDER
+from tui_gru.errors import TuiGruError
+from tui_gru.tui.terminal import SERVED_FOLDER
 
 try:
     from aiohttp import WSMsgType, web

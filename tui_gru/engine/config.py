@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict, Unpack, get_args
 
-from tui_gru.engine import arguments
-from tui_gru.engine.data.tokens import Text, alike, as_string, checked, token_word
-from tui_gru.engine.errors import TuiGruError
+from tui_gru import errors as arguments
 from tui_gru.engine.numbers import gib
+from tui_gru.engine.text import Text, alike, as_string, checked, token_word
+from tui_gru.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.engine.compiling.compiled import Compiled
-    from tui_gru.engine.data.given import Given
+    from tui_gru.engine.compiled import Compiled
+    from tui_gru.engine.data import Given
     from tui_gru.engine.model import Model, Structure
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
@@ -187,7 +187,7 @@ class Config:
     @property
     def compiled(self) -> Compiled:
         """The model compiled for its sizes."""
-        from tui_gru.engine.compiling.compiled import compiled
+        from tui_gru.engine.compiled import compiled
 
         return compiled(self.structure, self.sizes, self.dtype)
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from tui_gru.equations import expression as e
-from tui_gru.equations.errors import EquationError, SourceSpan, did_you_mean
-from tui_gru.equations.expression import FUNCTIONS, Expression
-from tui_gru.equations.names import Symbols
+from tui_gru.equations import syntax as e
 from tui_gru.equations.page import Equation, Page
+from tui_gru.equations.syntax import FUNCTIONS, EquationError, Expression, SourceSpan, Symbols, did_you_mean
 from tui_gru.equations.writing import Writer
 
 Axes = tuple[str, ...]

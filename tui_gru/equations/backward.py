@@ -1,33 +1,173 @@
-"""The backward pass, derived from the forward lines by reverse-mode differentiation, in the form in which a person would write it.
-
-1. Every line has a gradient line, named d + its name. A labelled part has a gradient line if its gradient is used more than once
-   and is not just a copy of another gradient; otherwise its gradient is written where it is used.
-2. A gradient that is a constant (of the terms of the loss: 1/T, −1/(B·T)) is written where it is used.
-3. log(softmax(o)) counts as one function; with the gradient a, it gives o the gradient a − softmax(o)⊙Σa. A one-hot row sums to 1.
-4. Common factors of a sum are factored out: a⊙b − a⊙c = a⊙(b − c).
-5. The terms of a gradient are sorted: uses nearest to the loss first, then by line; the gradient from the future comes last.
-6. Among the lines that can be computed next, parts of the current line come first, then the same layer and direction,
-   then the earliest line.
-7. A gradient is summed over every axis that its operand lacks. An axis along which it is constant is not written.
-"""
+"""The backward pass, derived from the forward lines: one rule for each operation, and the normal form in which it is written."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
-from tui_gru.equations import expression as e
+from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, axes_of
-from tui_gru.equations.derivatives import handed_back
-from tui_gru.equations.errors import EquationError
-from tui_gru.equations.expression import Expression, Name
-from tui_gru.equations.names import split, with_word
-from tui_gru.equations.normal_form import Term, sum_of, terms_of
 from tui_gru.equations.page import Equation, Page
+from tui_gru.equations.syntax import ONE, EquationError, Expression, Name, apply, split, transpose, with_word
+
+# ------------------------------------------------------------------------------
+# The derivative of every operation as a rule that maps the gradient of the result to the gradients of the operands.
+#
+# A rule takes the node, the gradient `a` of its value, and its `value` as a name; it returns the gradient of each child, in
+# order. Differentiating an operation without a rule is an error.
+
+
+Rule = Callable[[Expression, Expression, Expression], tuple[Expression, ...]]
+
+
+def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Expression, ...] | None:
+    """Return the gradients of the children of a node, given the gradient `a` of its value; None if the operation has no rule."""
+    match node:
+        case e.Sum(parts=parts):
+            return (a,) * len(parts)
+        case e.Negative():
+            return (e.Negative(a),)
+        case e.Times(parts=parts):
+            return tuple(e.Times((a, *parts[:i], *parts[i + 1 :])) for i in range(len(parts)))
+        case e.Quotient(left=left, right=right):
+            return e.Quotient(a, right), e.Negative(e.Quotient(e.Times((a, value)), right))
+        case e.Product(left=left, right=right):
+            return e.Product(a, transpose(right)), e.Product(transpose(left), a)
+        case e.Transpose():
+            return (transposed_gradient(a),)
+        case e.Reduce(kind="sum"):
+            return (a,)
+        case e.Reduce(kind="mean", over=over):
+            return (e.Quotient(a, e.Size((over,))),)
+        case e.Power(right=e.Number(value=power)):
+            lower = node.children[0] if power == 2 else e.Power(node.children[0], e.number(power - 1))
+            return (e.Times((a, e.number(power), lower)), e.number(0))
+        case e.Apply(function=function) if function in OF_FUNCTION:
+            return OF_FUNCTION[function](node, a, value)
+    return None
+
+
+def transposed_gradient(a: Expression) -> Expression:
+    """Return the gradient of a matrix whose transpose has the gradient `a`; (P Q)ᵀ is written Qᵀ Pᵀ."""
+    if isinstance(a, e.Product):
+        return e.Product(transpose(a.right), transpose(a.left))
+    return transpose(a)
+
+
+def _one_minus(node: Expression) -> Expression:
+    return e.Sum((ONE, e.Negative(node)))
+
+
+#: The rules of elementwise functions. Softmax and the log of a softmax, which sum over a row, are in `backward`.
+OF_FUNCTION: dict[str, Rule] = {
+    "sigmoid": lambda node, a, value: (e.Times((a, value, _one_minus(value))),),
+    "tanh": lambda node, a, value: (e.Times((a, _one_minus(e.Times((value, value))))),),
+    "relu": lambda node, a, value: (e.Times((a, apply("positive", value))),),
+    "clamp": lambda node, a, value: (e.Times((a, apply("within", value))),),
+    "exp": lambda node, a, value: (e.Times((a, value)),),
+    "log": lambda node, a, value: (e.Quotient(a, node.children[0]),),
+    "sqrt": lambda node, a, value: (e.Quotient(a, e.Times((e.number(2), value))),),
+}
+
+
+# ------------------------------------------------------------------------------
+# Normal form of sums of products, in which a gradient reads as a person would write it.
+#
+# Numbers and sizes are multiplied, equal terms are added, and common factors are factored out: a⊙b − a⊙c = a⊙(b − c).
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of a sum: `coefficient · factors / sizes`."""
+
+    coefficient: Fraction
+    sizes: tuple[str, ...]
+    factors: tuple[Expression, ...]
+
+    def expression(self) -> Expression:
+        """Return the term as a tree; a negative term is a `Negative`."""
+        wanted = self.factors
+        if abs(self.coefficient) != 1 or not wanted:
+            wanted = (e.number(abs(self.coefficient)), *wanted)
+        node = e.product(wanted)
+        if self.sizes:
+            node = e.Quotient(node, e.Size(self.sizes))
+        return e.Negative(node) if self.coefficient < 0 else node
+
+
+def terms_of(node: Expression) -> list[Term]:
+    """Return the terms of an expression. Labelled parts are not expanded."""
+    one = Term(Fraction(1), (), (node,))
+    if node.label:
+        return [one]
+    match node:
+        case e.Sum(parts=parts):
+            return [term for part in parts for term in terms_of(part)]
+        case e.Negative(argument=argument):
+            return [Term(-term.coefficient, term.sizes, term.factors) for term in terms_of(argument)]
+        case e.Number(value=value):
+            return [Term(value, (), ())]
+        case e.Quotient(left=left, right=e.Size(axes=axes)):
+            return [Term(term.coefficient, (*term.sizes, *axes), term.factors) for term in terms_of(left)]
+        case e.Times(parts=parts):
+            coefficient = Fraction(1)
+            sizes: tuple[str, ...] = ()
+            factors: tuple[Expression, ...] = ()
+            for part in parts:
+                inner = terms_of(part)
+                only = inner[0] if len(inner) == 1 else Term(Fraction(1), (), (part,))
+                coefficient, sizes, factors = coefficient * only.coefficient, (*sizes, *only.sizes), (*factors, *only.factors)
+            return [Term(coefficient, sizes, factors)]
+    return [one]
+
+
+def sum_of(terms: Iterable[Term]) -> Expression:
+    """Return the sum of terms, with common factors in front."""
+    merged: dict[tuple[tuple[str, ...], tuple[Expression, ...]], Fraction] = {}
+    for term in terms:
+        key = tuple(sorted(term.sizes)), term.factors
+        merged[key] = merged.get(key, Fraction(0)) + term.coefficient
+    left = [Term(coefficient, sizes, factors) for (sizes, factors), coefficient in merged.items() if coefficient]
+    if len(left) < 2:
+        return left[0].expression() if left else e.number(0)
+    number = Fraction(1)
+    sizes: tuple[str, ...] = ()
+    if len({(abs(term.coefficient), term.sizes) for term in left}) == 1:
+        number, sizes = abs(left[0].coefficient), left[0].sizes
+        left = [Term(term.coefficient / number, (), term.factors) for term in left]
+    shared: list[Expression] = []
+    rests = [list(term.factors) for term in left]
+    for factor in left[0].factors:
+        if all(factor in rest for rest in rests):  # a factor that every term has twice is factored out twice
+            shared.append(factor)
+            for rest in rests:
+                rest.remove(factor)
+    left = [Term(term.coefficient, term.sizes, tuple(rest)) for term, rest in zip(left, rests, strict=True)]
+    if number == 1 and not sizes and not shared:
+        return e.Sum(tuple(term.expression() for term in left))
+    left.sort(key=lambda term: term.coefficient < 0)  # begin with a positive term if there is one
+    whole = e.Sum(tuple(term.expression() for term in left))
+    return Term(number, sizes, (*shared, whole)).expression()
+
+
+# ------------------------------------------------------------------------------
+# The backward pass, derived from the forward lines by reverse-mode differentiation, in the form in which a person would write it.
+#
+# 1. Every line has a gradient line, named d + its name. A labelled part has a gradient line if its gradient is used more than once
+#    and is not just a copy of another gradient; otherwise its gradient is written where it is used.
+# 2. A gradient that is a constant (of the terms of the loss: 1/T, −1/(B·T)) is written where it is used.
+# 3. log(softmax(o)) counts as one function; with the gradient a, it gives o the gradient a − softmax(o)⊙Σa. A one-hot row sums
+#    to 1.
+# 4. Common factors of a sum are factored out: a⊙b − a⊙c = a⊙(b − c).
+# 5. The terms of a gradient are sorted: uses nearest to the loss first, then by line; the gradient from the future comes last.
+# 6. Among the lines that can be computed next, parts of the current line come first, then the same layer and direction,
+#    then the earliest line.
+# 7. A gradient is summed over every axis that its operand lacks. An axis along which it is constant is not written.
 
 
 class Step(NamedTuple):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tui_gru.equations import expression as e
-from tui_gru.equations.expression import FUNCTIONS, Expression
-from tui_gru.equations.names import WORDS, Symbols
+from tui_gru.equations import syntax as e
+from tui_gru.equations.syntax import FUNCTIONS, WORDS, Expression, Symbols
 
 #: The precedence of a node. A node inside one of higher precedence is written in parentheses.
 _BINDS: dict[type[Expression], int] = {e.Sum: 1, e.Negative: 1, e.Times: 2, e.Quotient: 2, e.Product: 2, e.Power: 3}

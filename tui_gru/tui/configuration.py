@@ -14,11 +14,10 @@ from typing import Any
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from textual.theme import BUILTIN_THEMES
 
-from tui_gru.engine.arguments import shown
-from tui_gru.engine.errors import TuiGruError
-from tui_gru.equations.errors import did_you_mean
-from tui_gru.tui.look.themes import OWN_THEMES
-from tui_gru.tui.verbs.table import VERBS
+from tui_gru.equations.syntax import did_you_mean
+from tui_gru.errors import TuiGruError, shown
+from tui_gru.tui.theme import OWN_THEMES
+from tui_gru.tui.verbs import VERBS
 
 LONGEST = 2**16  # bytes of a file
 KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}

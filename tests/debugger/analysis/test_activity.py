@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from tests.debugger.models import parametrize
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.activity import APART, Activity, Correlated, TextPlace, context, of_text, over_row
-from tui_gru.debugger.analysis.classes import CLASSES, class_of
-from tui_gru.debugger.analysis.reading import read_text
+from tui_gru.analysis.units import APART, CLASSES, Activity, Correlated, TextPlace, class_of, context, of_text, over_row, read_text
 
 DRAW = np.random.default_rng(7)
 TEXT = "".join(DRAW.permuted(list('ab 12 "c"\n' * 300)))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.reading import read_text
+from tui_gru.analysis.units import read_text
 
 
 def trained(batches=3, **options):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
+from tui_gru.analysis.losses import baselines, bits, perplexity
 
 
 def cross_entropy(predicted):

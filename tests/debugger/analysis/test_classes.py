@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui_gru import TuiGruError
-from tui_gru.debugger.analysis.classes import CLASSES, class_of
+from tui_gru.analysis.units import CLASSES, class_of
 
 TEXT = 'He said: "No, (not [42])".\n\n    x = "a\n\nb" + 7'
 EXPECTED = {

@@ -17,7 +17,7 @@ from tests.interop.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.interop.recording.runs import recorded
 from tests.soak.healthy import block
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.findings.table import TABLE
+from tui_gru.analysis.findings import TABLE
 from tui_gru.engine.numbers import rounded
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8

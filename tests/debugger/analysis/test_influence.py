@@ -11,9 +11,8 @@ import torch
 from tests.debugger.analysis.torch_model import TorchModel
 from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis.influence import Reach, influence, influence_of_rows, reach
-from tui_gru.debugger.analysis.reading import StoppedError
-from tui_gru.debugger.analysis.unrolled import Differentiable, prediction
+from tui_gru.analysis.influence import Differentiable, Reach, influence, influence_of_rows, prediction, reach
+from tui_gru.analysis.units import StoppedError
 from tui_gru.engine.model import Model
 
 #: Rows that depend on each other, which no layer of a network should do.

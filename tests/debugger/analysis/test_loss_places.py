@@ -7,10 +7,9 @@ import pytest
 
 from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis import loss_places
-from tui_gru.debugger.analysis.classes import class_of
-from tui_gru.debugger.analysis.loss_places import TextLosses, loss_of_rows, of_batch
-from tui_gru.debugger.analysis.reading import read_text
+from tui_gru.analysis import losses as loss_places
+from tui_gru.analysis.losses import TextLosses, loss_of_rows, of_batch
+from tui_gru.analysis.units import class_of, read_text
 
 TEXT = "the cat sat on the mat; the rat ran. " * 6
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.analysis import reading
-from tui_gru.debugger.analysis.reading import StoppedError, read_text
-from tui_gru.engine.data.corpus import Corpus
-from tui_gru.engine.running.trainer import Trainer
+from tui_gru.analysis import units as reading
+from tui_gru.analysis.units import StoppedError, read_text
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.training import Trainer
 
 WORDS = "the cat sat on the mat and saw a rat; then the cat ran "
 LONG = "".join(np.random.default_rng(4).permuted(list(WORDS * 80)))

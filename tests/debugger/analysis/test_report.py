@@ -15,10 +15,10 @@ import tui_gru
 from tests.interop.recording.runs import trained
 from tests.test_cli_mistakes import assert_one_line
 from tui_gru import Session
-from tui_gru.cli.program import main
-from tui_gru.debugger.analysis.report.written import WRITERS, as_html, as_markdown, as_svg
+from tui_gru.analysis.report import WRITERS, as_html, as_markdown, as_svg
+from tui_gru.cli.commands import main
 from tui_gru.engine.numbers import rounded
-from tui_gru.interop.recording.reading import open_recording
+from tui_gru.imported.recordings import open_recording
 
 TEXT = 'He said "no <b>tags</b> & `ticks` | bars". ' * 12
 

@@ -11,14 +11,16 @@ from hypothesis.extra.numpy import arrays
 from tests.debugger.models import MODELS, parametrize
 from tests.extent import examples
 from tui_gru import Session
-from tui_gru.debugger.analysis.saturation import (
+from tui_gru.analysis.summaries import (
     ValueRange,
+    by_size,
+    largest_entries,
     limits_of,
     next_saturated_unit,
     saturating,
+    summary,
     unit_shares,
 )
-from tui_gru.debugger.analysis.summaries import by_size, largest_entries, summary
 
 GATE, STATE = ValueRange(0, 1), ValueRange(-1, 1)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))

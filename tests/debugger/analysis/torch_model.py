@@ -7,8 +7,8 @@ from functools import cache
 import torch
 
 from tui_gru.engine.model import Model
-from tui_gru.engine.reference.torch_formulas import Value, evaluated
-from tui_gru.equations.expression import Expression
+from tui_gru.engine.reference import Value, evaluated
+from tui_gru.equations.syntax import Expression
 
 
 class TorchModel:

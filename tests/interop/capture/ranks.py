@@ -14,8 +14,8 @@ from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 
 from tests.interop.capture.scripts import IN, B, Model, T, loss_of
-from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.recording.recorder import record
+from tui_gru.capture.hooks import Capture
+from tui_gru.capture.record import record
 
 KINDS = ("ddp", "fsdp", "record")
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports what an optimizer needs, once for every fork

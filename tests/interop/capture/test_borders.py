@@ -9,11 +9,9 @@ import torch
 
 from tests.interop.capture.scripts import IN, B, Model, T, loss_of
 from tests.interop.recomputed import compare_gradients
-from tui_gru.interop.capture.buffers import fresh
-from tui_gru.interop.capture.calls import Note
-from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.capture.open_step import OpenCall
-from tui_gru.interop.errors import CaptureError
+from tui_gru.capture.calls import Note, fresh
+from tui_gru.capture.hooks import Capture, OpenCall
+from tui_gru.errors import CaptureError
 
 
 @pytest.fixture
@@ -195,7 +193,7 @@ def test_validation_with_a_graph_takes_no_memory(model):
 
 
 def test_a_long_validation_takes_no_room(model, monkeypatch):
-    monkeypatch.setattr("tui_gru.interop.capture.open_step.MOST_ENTRIES", 20)
+    monkeypatch.setattr("tui_gru.capture.hooks.MOST_ENTRIES", 20)
     before = entries()
     optimizer = sgd(model)
     steps, running = capture(model, optimizer)

@@ -10,9 +10,8 @@ from tests.interop.capture.scripts import IN, B, H, Model, T
 from tests.interop.capture.test_borders import capture
 from tests.interop.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
 from tests.rounding import of_call, of_step
-from tui_gru.interop.capture.buffers import Buffers
-from tui_gru.interop.capture.calls import Note
-from tui_gru.interop.recomputing.models import compiled_for, recompute, recorded_gradients, torch_gradients
+from tui_gru.capture.calls import Buffers, Note
+from tui_gru.imported.recompute import compiled_for, recompute, recorded_gradients, torch_gradients
 
 
 def one_call(module, run, **options):

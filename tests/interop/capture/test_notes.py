@@ -10,9 +10,9 @@ from tests.interop.capture.test_borders import capture, forward, sgd
 from tests.interop.capture.test_scripts import captured
 from tests.interop.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_step
-from tui_gru.interop.capture.calls import Note
-from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recomputing.models import compiled_for
+from tui_gru.capture.calls import Note
+from tui_gru.errors import CaptureError
+from tui_gru.imported.recompute import compiled_for
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_transforms_have_no_numbers_to_keep(model):
 def test_masks_that_are_not_known_are_not_guessed(model, monkeypatch):
     model = Model(num_layers=2, dropout=0.5)
     steps, running = capture(model)
-    monkeypatch.setattr("tui_gru.interop.capture.capturing.draws_on_cpu", lambda part: False)  # as on a GPU
+    monkeypatch.setattr("tui_gru.capture.hooks.draws_on_cpu", lambda part: False)  # as on a GPU
     forward(model).backward()
     running.step()
     (call,) = steps[0].calls

@@ -12,8 +12,8 @@ from torch import nn
 
 from tests.interop.capture.scripts import IN, B, H, Model, Seq2seq, T
 from tests.interop.capture.test_borders import capture, forward, sgd
-from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.errors import CaptureError
+from tui_gru.capture.hooks import Capture
+from tui_gru.errors import CaptureError
 
 
 def hooks(*modules):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.interop.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call, of_step
-from tui_gru.interop.recomputing.models import recompute
+from tui_gru.imported.recompute import recompute
 
 
 def trained(folder):

@@ -9,8 +9,8 @@ import torch
 from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
 from tests.interop.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
 from tests.rounding import of_call, of_step
-from tui_gru.interop.capture.capturing import Capture
-from tui_gru.interop.recomputing.models import recompute, torch_gradients
+from tui_gru.capture.hooks import Capture
+from tui_gru.imported.recompute import recompute, torch_gradients
 
 
 class Nothing:

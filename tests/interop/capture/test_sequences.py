@@ -8,9 +8,8 @@ from tests.interop.capture.scripts import IN, B, H, Seq2seq, T, a_parametrized_c
 from tests.interop.capture.test_scripts import captured
 from tests.interop.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call, of_step
-from tui_gru.interop.capture.calls import CapturedStep
-from tui_gru.interop.recomputing.models import recompute
-from tui_gru.interop.recomputing.sequences import sequences
+from tui_gru.capture.calls import CapturedStep
+from tui_gru.imported.recompute import recompute, sequences
 
 
 def joined(step: CapturedStep) -> CapturedStep:

@@ -8,9 +8,9 @@ import pytest
 import tui_gru
 from tests.interop.running import run
 from tests.rounding import of_found
-from tui_gru.interop.found import GATE_FUNCTIONS, RESETS, Z_MEANINGS, Convention
-from tui_gru.interop.inspection import inspect
-from tui_gru.interop.opening.running import cell_in
+from tui_gru.files.arrays import GATE_FUNCTIONS, RESETS, Z_MEANINGS, Convention
+from tui_gru.imported.inspect import inspect
+from tui_gru.imported.numbers import cell_in
 
 T, B, INPUTS, H = 5, 3, 2, 4
 CONVENTIONS = list(product(RESETS, Z_MEANINGS, GATE_FUNCTIONS))

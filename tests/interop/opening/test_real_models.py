@@ -6,7 +6,7 @@ import pytest
 
 import tui_gru
 from tests.rounding import of_found, of_session
-from tui_gru.interop.inspection import inspect, survey
+from tui_gru.imported.inspect import inspect, survey
 
 
 def outputs(session):

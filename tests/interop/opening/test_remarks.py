@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import tui_gru
-from tui_gru.interop.opening.module import forget
+from tui_gru.imported.module import forget
 
 T, B, IN, H = 5, 3, 4, 6
 ZERO, DETACHED, ATTACHED = "No h0 was given", "h0 was given without a graph, as after detach()", "h0 was given with its graph"

@@ -10,7 +10,7 @@ from torch import nn
 import tui_gru
 from tests.rounding import of_session
 from tui_gru import Session, TuiGruError
-from tui_gru.interop.opening.vocabulary import in_order, read_vocabulary
+from tui_gru.imported.numbers import in_order, read_vocabulary
 
 TEXT = "the cat sat on the mat and the dog sat on the log . " * 4
 WORDS = ["<unk>", "the", "cat", "sat", "on", "mat", "and", "dog", "log", "."]

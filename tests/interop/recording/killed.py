@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from tui_gru.interop.recording.recorder import record
+from tui_gru.capture.record import record
 
 torch.set_num_threads(1)
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports what an optimizer needs, once for every fork

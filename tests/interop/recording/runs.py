@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.interop.capture.test_scripts import run
-from tui_gru.interop.recording.recorder import record
+from tui_gru.capture.record import record
 
 torch.set_num_threads(1)
 T, B, IN, H = 5, 2, 3, 4

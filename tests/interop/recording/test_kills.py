@@ -10,7 +10,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from tui_gru.interop.recording.reading import open_recording
+from tui_gru.imported.recordings import open_recording
 
 ROOT = Path(__file__).parents[3]
 KILLS = 4  # `python -m tests.interop.recording.test_kills 50` does more

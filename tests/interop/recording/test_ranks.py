@@ -9,8 +9,8 @@ from tests.interop.recomputed import compare_gradients
 from tests.interop.recording.runs import IN, H
 from tests.rounding import of_step
 from tui_gru import Session, TuiGruError
-from tui_gru.interop.errors import RecordingError
-from tui_gru.interop.recording.reading import open_recording
+from tui_gru.errors import RecordingError
+from tui_gru.imported.recordings import open_recording
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_ranks_given_by_hand(tmp_path):
     """Without torch.distributed, with the numbers of another launcher."""
     import torch
 
-    from tui_gru.interop.recording.recorder import record
+    from tui_gru.capture.record import record
 
     model = torch.nn.GRU(IN, H)
     for rank in (1, 0):

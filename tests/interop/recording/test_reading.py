@@ -13,10 +13,10 @@ import pytest
 from tests.interop.recomputed import compare_gradients, compare_outputs
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tests.rounding import of_call
-from tui_gru.interop.errors import ModelFileError, RecordingError
-from tui_gru.interop.recording.reading import open_recording
-from tui_gru.interop.recording.recorder import record
-from tui_gru.interop.recording.shards import read_shard
+from tui_gru.capture.format import read_shard
+from tui_gru.capture.record import record
+from tui_gru.errors import ModelFileError, RecordingError
+from tui_gru.imported.recordings import open_recording
 
 
 @pytest.fixture

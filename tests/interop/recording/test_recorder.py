@@ -18,11 +18,11 @@ from tests.interop.capture.scripts import HALF, SCRIPTS
 from tests.interop.capture.test_putting_back import hooks
 from tests.interop.capture.test_scripts import captured
 from tests.interop.recording.runs import IN, B, H, T, recorded, trained
-from tui_gru.interop.capture.buffers import Buffers
-from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recording.reading import open_recording
-from tui_gru.interop.recording.recorder import record
-from tui_gru.interop.recording.shards import read_shard
+from tui_gru.capture.calls import Buffers
+from tui_gru.capture.format import read_shard
+from tui_gru.capture.record import record
+from tui_gru.errors import CaptureError
+from tui_gru.imported.recordings import open_recording
 
 ROOT = Path(__file__).parents[3]
 
@@ -96,7 +96,7 @@ class CountingBuffers(Buffers):
 def buffers(monkeypatch):
     """The memory that the recorder of the test uses for copies."""
     memory = CountingBuffers()
-    monkeypatch.setattr("tui_gru.interop.recording.recorder.Buffers", lambda: memory)
+    monkeypatch.setattr("tui_gru.capture.record.Buffers", lambda: memory)
     return memory
 
 
@@ -190,7 +190,7 @@ def test_the_losses_of_steps_that_were_not_kept_are_there(folder):
 
 
 def test_a_long_run_without_a_kept_step_writes_its_losses(folder, monkeypatch):
-    monkeypatch.setattr("tui_gru.interop.recording.recorder.MOST_LOSSES", 4)
+    monkeypatch.setattr("tui_gru.capture.record.MOST_LOSSES", 4)
     model = nn.GRU(IN, H)
     recorder = record(folder, model, every=0, last=0, on="")
     for number in range(9):
@@ -344,7 +344,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
     """It is reported once; the steps recorded before and after are in the recording."""
-    import tui_gru.interop.recording.recorder as module
+    import tui_gru.capture.record as module
 
     write, full = module.write_shard, []
 
@@ -367,7 +367,7 @@ def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
 
 
 def test_a_file_that_is_half_written_is_taken_away(folder, monkeypatch):
-    import tui_gru.interop.recording.shards as module
+    import tui_gru.capture.format as module
 
     def failing(*args):
         raise OSError(28, "No space left on device")

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recording.trigger import DEEPEST, WINDOW, Trigger
+from tui_gru.capture.record import DEEPEST, WINDOW, Trigger
+from tui_gru.errors import CaptureError
 
 QUIET = {"loss": 1.0, "norm": 1.0, "step": 0, "lr": 0.1, "nan": 0.0}
 

@@ -2,7 +2,7 @@ from functools import cache
 
 import pytest
 
-from tui_gru.debugger.session.session import Session
+from tui_gru.session.session import Session
 
 #: Spaces, newlines, brackets that are not markup, wide letters, an emoji, a combining mark, a control character.
 ODD_TEXT = "def f(x): return [x for x in (1, 2)]\n\t日本語のテキスト😀 [red]bold[/] e\u0301 \x1b the quick brown fox\\ jumps! " * 8

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from tui_gru.debugger.session.session import Session
+from tui_gru.session.session import Session
 
 #: Blanks, newlines, tabs, brackets like markup, wide and combining characters, and one of width 0.
 HARD_TEXT = ("Ein 日本語 [b]text[/] 😀 with\nnew\tlines (and) e\u0301 zero\u200bwidth; " + "".join(map(chr, range(33, 90)))) * 12

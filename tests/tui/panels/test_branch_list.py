@@ -8,14 +8,14 @@ import pytest
 
 from tests.tui.test_main_screen import driving, driving_app
 from tests.tui.test_surviving import command
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.branches import BranchInfo
+from tui_gru.debugger.branches import BranchInfo
+from tui_gru.session.session import Session
+from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.app import make_app
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.panels.lists.branch_list import BranchList, tree
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.export import headless
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.lists import BranchList, tree
+from tui_gru.tui.theme import ASCII
 
 
 @cache

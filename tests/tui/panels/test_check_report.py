@@ -6,14 +6,12 @@ import pytest
 from rich.cells import cell_len
 
 from tests.tui.panels.sessions import large, tutorial
-from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
+from tui_gru.analysis.check import CheckTotals
 from tui_gru.engine.numbers import scientific
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.lists import check_report
-from tui_gru.tui.panels.lists.check_report import CheckReport
-from tui_gru.tui.panels.lists.check_table import Table, folded
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels import check as check_report
+from tui_gru.tui.panels.check import CheckReport, Table, folded
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 PLAIN = palette_for(BLACKBOARD, ASCII)

@@ -6,14 +6,12 @@ import pytest
 
 from tests.debugger.deriving import walk
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, on_every_size, start, tutorial
-from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.pages import Following, following
-from tui_gru.tui.panels.program.current_line import CurrentLine, written_out
-from tui_gru.tui.panels.program.example_entry import ExampleEntry, number
-from tui_gru.tui.panels.program.operands import Operands
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.session.session import Session
+from tui_gru.tui.layout import Following, following
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.line import CurrentLine, ExampleEntry, Operands, number, written_out
+from tui_gru.tui.theme import BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]

@@ -1,10 +1,10 @@
 import pytest
 
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.widgets.matrix import MatrixView
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.export import headless
+from tui_gru.tui.matrix import MatrixView
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.values import Gates, ValueMatrix
 
 
 def texts(gates, written):

@@ -2,11 +2,9 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.values.gradient_flow import flow_legend, stacked, table
-from tui_gru.tui.panels.values.sequence import Sequence, sequence
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.sequence import Sequence, flow_legend, sequence, stacked, table
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 PATHS = [(letter, "") for letter in "chzr"]

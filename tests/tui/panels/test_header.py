@@ -3,12 +3,11 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from tui_gru.debugger.checkpoints.divergence import MachineReport
-from tui_gru.debugger.session.session import Session
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.time.header import Header, header
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.history import MachineReport
+from tui_gru.session.session import Session
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.time import Header, header
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 

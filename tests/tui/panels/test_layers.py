@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.program import Program
 from tui_gru.engine import numbers
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
-from tui_gru.tui.panels.values.gradient_flow import flow_legend, table
-from tui_gru.tui.panels.values.sequence import Sequence, sequence
-from tui_gru.tui.panels.values.sheets import WEIGHTS, fits, sheet
-from tui_gru.tui.panels.values.weights import Overview, WeightsPanel
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.sequence import Sequence, flow_legend, sequence, table
+from tui_gru.tui.panels.values import Gates, ValueMatrix
+from tui_gru.tui.panels.weights import WEIGHTS, Overview, WeightsPanel, fits, sheet
+from tui_gru.tui.theme import BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 BOTH = {"layers": 2, "bidirectional": True, "embedding": 3}

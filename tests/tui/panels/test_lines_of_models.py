@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 
 from tests.tui.panels.sessions import on_every_size
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
-from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.program.current_line import written_out
-from tui_gru.tui.panels.program.example_entry import ExampleEntry
-from tui_gru.tui.panels.program.operands import Operands
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.session.session import Session
+from tui_gru.session.snapshot import Snapshot, line_latex, values_latex
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.line import ExampleEntry, Operands, written_out
+from tui_gru.tui.theme import BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 #: Every function, a power, quotients, a matrix product as a factor, and no labels.

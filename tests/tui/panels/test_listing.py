@@ -3,11 +3,10 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start
-from tui_gru.debugger.state.stops import Breakpoint, Stops
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.widgets.panel import Panel
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.state import Breakpoint, Stops
+from tui_gru.tui.panel import Panel, View
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.theme import ASCII, UNICODE
 
 
 class Heard(Listing):

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at
-from tui_gru.debugger.state.stops import LogLine
-from tui_gru.tui.panels.program.log import Log
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.state import LogLine
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.listing import Log
 
 TICKS = [at("loss", batch=batch).position.tick for batch in range(40)]
 LINES = tuple(LogLine(tick, 1, f"loss of batch {batch}") for batch, tick in enumerate(TICKS))

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.widgets.plots.envelope import LossSeries
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.time import LossCurve
+from tui_gru.tui.plots import LossSeries
 
 
 def moment_of(losses, number=0, branch="main"):

@@ -2,9 +2,9 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.values.loss_terms import LossTerms, terms
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.values import LossTerms, terms
+from tui_gru.tui.theme import BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 

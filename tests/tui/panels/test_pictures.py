@@ -6,13 +6,13 @@ import pytest
 from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, large, start
-from tui_gru.debugger.state.stops import Breakpoint, Stops
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.program.current_line import CurrentLine
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.sequence import Sequence
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.state import Breakpoint, Stops
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.values import LossTerms
+from tui_gru.tui.theme import ASCII, UNICODE
 
 STYLES = """
 Listing { width: 48; height: 36; }

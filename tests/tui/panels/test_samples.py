@@ -1,7 +1,7 @@
-from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.session.session import Session
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.values import Samples
 
 
 async def test_the_newest_first_with_the_numbers_that_chose_it(board, moment, written):

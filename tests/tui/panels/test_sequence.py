@@ -2,14 +2,12 @@ import pytest
 from rich.cells import cell_len
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
-from tui_gru.debugger.program.naming import shown_char, spoken
-from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.program import shown_char, spoken
 from tui_gru.engine import numbers
-from tui_gru.tui.look.characters import cut
-from tui_gru.tui.look.glyphs import UNICODE
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.panels.values.sequence import sequence
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.session.session import Session
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.sequence import sequence
+from tui_gru.tui.theme import BLACKBOARD, UNICODE, cut, palette_for
 
 P = palette_for(BLACKBOARD)
 

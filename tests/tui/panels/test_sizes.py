@@ -3,15 +3,12 @@
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Overview, WeightsPanel
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.widgets.panel import Panel
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.export import headless
+from tui_gru.tui.panel import Panel, View
+from tui_gru.tui.panels.time import LossCurve
+from tui_gru.tui.panels.values import Gates, Samples, Softmax
+from tui_gru.tui.panels.weights import Overview, WeightsPanel
+from tui_gru.tui.theme import ASCII, UNICODE
 
 MOMENTS = ("start", "computed", "sgd", "backward", "in update", "after", "tiny", "large", "broken")
 SIZES = [(156, 48), (110, 9), (74, 9), (36, 10), (34, 5), (21, 3), (12, 2), (6, 1), (6, 0), (0, 0)]

@@ -7,19 +7,17 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui import pages
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.values.loss_terms import LossTerms
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import Overview
-from tui_gru.tui.screens import panel_host
-from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.widgets.boxes import Box, text
-from tui_gru.tui.widgets.matrix import MatrixView
-from tui_gru.tui.widgets.snapshot_panel import SnapshotPanel, Titles
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui import layout as pages
+from tui_gru.tui import layout as panel_host
+from tui_gru.tui.command import execute
+from tui_gru.tui.draw import Box, text
+from tui_gru.tui.export import until_idle
+from tui_gru.tui.matrix import MatrixView
+from tui_gru.tui.panel import SnapshotPanel, Titles
+from tui_gru.tui.panels.time import LossCurve
+from tui_gru.tui.panels.values import LossTerms, Samples, Softmax
+from tui_gru.tui.panels.weights import Overview
 
 
 class Ticks(SnapshotPanel):

@@ -1,9 +1,9 @@
 import numpy as np
 
-from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.values import Softmax
 
 
 async def test_every_probability_of_every_row_and_the_target_between_markers(board, moment, written):

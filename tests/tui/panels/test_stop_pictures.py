@@ -7,14 +7,11 @@ import pytest
 from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.state.marks import Mark
-from tui_gru.debugger.state.stops import Breakpoint, LogLine, Stops, Watch, Watched
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.lists.stops_list import StopsList
-from tui_gru.tui.panels.program.listing import Listing
-from tui_gru.tui.panels.program.log import Log
-from tui_gru.tui.panels.program.watches import Watches
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.state import Breakpoint, LogLine, Mark, Stops, Watch, Watched
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.listing import Listing, Log, Watches
+from tui_gru.tui.panels.lists import StopsList
+from tui_gru.tui.theme import ASCII, UNICODE
 
 BREAKPOINTS = (
     Breakpoint(1, "z"),

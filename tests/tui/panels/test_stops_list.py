@@ -3,11 +3,10 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.state.marks import Mark
-from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch, Watched
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.panels.lists.stops_list import StopsList
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.state import Breakpoint, Mark, Stops, Watch, Watched
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.lists import StopsList
+from tui_gru.tui.theme import ASCII
 
 BREAKPOINTS = (
     Breakpoint(1, "h_tilde"),

@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.conftest import tutorial
-from tui_gru.debugger.program.position import position_of
-from tui_gru.debugger.state.marks import Mark
-from tui_gru.debugger.timeline.branches import BranchInfo
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.time import time_line
-from tui_gru.tui.panels.time.time_line import TimeLine
-from tui_gru.tui.panels.time.time_rows import loss_columns, partings, timeline_marks
-from tui_gru.tui.widgets.plots.envelope import Envelope
-from tui_gru.tui.widgets.plots.time_scale import TimeScale
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.branches import BranchInfo
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.state import Mark
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels import time as time_line
+from tui_gru.tui.panels.time import TimeLine, loss_columns, partings, timeline_marks
+from tui_gru.tui.plots import Envelope, TimeScale
+from tui_gru.tui.theme import ASCII, UNICODE
 
 BATCH = 60  # the ticks of a batch in `columns` below
 

@@ -3,14 +3,11 @@
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.tui.look.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.time.header import Header
-from tui_gru.tui.panels.time.loss_curve import LossCurve
-from tui_gru.tui.panels.values.gates import Gates
-from tui_gru.tui.panels.values.samples import Samples
-from tui_gru.tui.panels.values.softmax import Softmax
-from tui_gru.tui.panels.values.weights import WeightsPanel
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.time import Header, LossCurve
+from tui_gru.tui.panels.values import Gates, Samples, Softmax
+from tui_gru.tui.panels.weights import WeightsPanel
+from tui_gru.tui.theme import ASCII, UNICODE
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at
-from tui_gru.debugger.state.stops import Stops, Watch, Watched
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.panels.program.watches import Watches
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.debugger.state import Stops, Watch, Watched
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.listing import Watches
+from tui_gru.tui.theme import ASCII
 
 LOSS, H = Watch(1, "loss", stops=True), Watch(2, "h")
 MATRIX = np.array([[0.25, -0.5], [0.125, 1e-5]], np.float32)

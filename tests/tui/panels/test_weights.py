@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.values.weights import Overview, ParameterMatrix, WeightsPanel
-from tui_gru.tui.pilot import headless
-from tui_gru.tui.widgets.refs import Ref
-from tui_gru.tui.widgets.snapshot_panel import View
+from tui_gru.tui.draw import Ref
+from tui_gru.tui.export import headless
+from tui_gru.tui.panel import View
+from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
 
 
 def compact(array):

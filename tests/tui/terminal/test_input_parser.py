@@ -10,9 +10,9 @@ from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual._xterm_parser import XTermParser
 from textual.message import Message
 
-from tui_gru.tui.terminal import input_parser
-from tui_gru.tui.terminal.input_parser import InputParser, TypedText
-from tui_gru.tui.terminal.keyboard import key_event
+from tui_gru.tui import terminal as input_parser
+from tui_gru.tui.app import key_event
+from tui_gru.tui.terminal import InputParser, TypedText
 
 
 def words(messages: list[Message]) -> list[str]:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tui_gru.tui.widgets.plots.axis import Axis, Scale, axis_of
-from tui_gru.tui.widgets.plots.envelope import BLOCK, Envelope
+from tui_gru.tui.plots import BLOCK, Axis, Envelope, Scale, axis_of
 
 rng = np.random.default_rng(3)
 NOISY = 1 + rng.normal(0, 0.05, 5000)

@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tui_gru.engine import numbers
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.bars import bar, bars
+from tui_gru.tui.draw import bar, bars
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 Y_HAT = [0.4342, 0.1669, 0.1735, 0.2254]

@@ -2,10 +2,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets import boxes
-from tui_gru.tui.widgets.boxes import hstack, pad, text, vstack
+from tui_gru.tui import draw as boxes
+from tui_gru.tui.draw import hstack, pad, text, vstack
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 H_TILDE = "h\u0303"  # two code points in one cell

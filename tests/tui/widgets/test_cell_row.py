@@ -1,6 +1,6 @@
 from rich.style import Style
 
-from tui_gru.tui.widgets.cell_row import CellRow
+from tui_gru.tui.draw import CellRow
 
 RED, BLUE = Style.parse("red"), Style.parse("blue")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_gru.tui.widgets.plots.envelope import BLOCK, Envelope
+from tui_gru.tui.plots import BLOCK, Envelope
 
 values = st.lists(st.floats(width=32), max_size=60)
 

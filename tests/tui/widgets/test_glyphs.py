@@ -3,12 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program import program_of, shown_char
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of
-from tui_gru.tui.look.characters import written_char
-from tui_gru.tui.look.glyphs import ASCII, UNICODE, flattened, glyphs_for, operator, transliterate
+from tui_gru.tui.theme import ASCII, UNICODE, flattened, glyphs_for, operator, transliterate, written_char
 
 
 def signs(glyphs):

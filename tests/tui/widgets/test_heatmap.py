@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.heatmap import heat_row
+from tui_gru.tui.matrix import heat_row
+from tui_gru.tui.theme import BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 

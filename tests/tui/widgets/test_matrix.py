@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.debugger.analysis.saturation import ValueRange
-from tui_gru.debugger.analysis.summaries import summary
-from tui_gru.debugger.session.session import Session
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.matrix import MatrixView
-from tui_gru.tui.widgets.refs import Ref, refs_of
+from tui_gru.analysis.summaries import ValueRange, summary
+from tui_gru.session.session import Session
+from tui_gru.tui.draw import Ref, refs_of
+from tui_gru.tui.matrix import MatrixView
+from tui_gru.tui.panel import NumberAsked
+from tui_gru.tui.theme import ASCII
 
 SMALL = np.array([[0.7565, -0.3472], [-0.1355, 0.76641524]], np.float32)
 LARGE = (np.sin(np.arange(64 * 48).reshape(64, 48) * 0.37) * 2.2).astype(np.float32)

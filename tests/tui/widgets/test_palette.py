@@ -6,8 +6,8 @@ import pytest
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES
 
-from tui_gru.tui.look.themes import BLACKBOARD, LEVELS, THEMES, WHITEBOARD, Palette, palette_for, rgb
-from tui_gru.tui.widgets.heatmap import heat_row
+from tui_gru.tui.matrix import heat_row
+from tui_gru.tui.theme import BLACKBOARD, LEVELS, THEMES, WHITEBOARD, Palette, palette_for, rgb
 
 LEGIBLE = 4.5  # WCAG 2.2, level AA
 NAMED = [field.name for field in fields(Palette) if field.type == "Style"]

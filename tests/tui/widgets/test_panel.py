@@ -2,10 +2,10 @@ import pytest
 from textual.content import Content
 from textual.geometry import Size
 
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.terminal.drawn import drawn_lines
-from tui_gru.tui.widgets.boxes import text
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.draw import text
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.terminal import drawn_lines
+from tui_gru.tui.theme import ASCII
 
 
 class Page(Panel):

@@ -6,10 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.plots.axis import label, ticks
-from tui_gru.tui.widgets.plots.plot import plot
+from tui_gru.tui.plots import label, plot, ticks
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
 PLAIN = palette_for(BLACKBOARD, ASCII)

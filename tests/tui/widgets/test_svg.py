@@ -1,6 +1,6 @@
 import re
 
-from tui_gru.tui.look.svg import mend
+from tui_gru.tui.export import mend
 
 LINE = '<text class="r1" x="6" y="20" textLength="{}" clip-path="url(#line-0)">{}</text>'
 

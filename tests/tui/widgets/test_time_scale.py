@@ -1,9 +1,9 @@
 import pytest
 
-from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.position import position_of, tick_of
+from tui_gru.debugger.position import position_of, tick_of
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.tui.widgets.plots.time_scale import TimeScale, divisions, place_name
+from tui_gru.tui.plots import TimeScale, divisions, place_name
 
 TUTORIAL = program_of(Config.of())
 

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rich.cells import cell_len
 
-from tui_gru.tui.look.glyphs import ASCII
-from tui_gru.tui.look.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.written import kept, matrix, scale_of
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
+from tui_gru.tui.written import kept, matrix, scale_of
 
 P = palette_for(BLACKBOARD)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7))

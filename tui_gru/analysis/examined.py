@@ -1,0 +1,244 @@
+"""What findings are made of: the finding with its evidence, and the facts of a run that the rules read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.analysis.check import Expected, expected_of
+from tui_gru.analysis.influence import Differentiable, given_to, prediction_slope
+from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.history import ScalarRows
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import batch_in_words
+from tui_gru.debugger.program import ValueKind, shown_char
+from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import rounded
+from tui_gru.engine.text import Text
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array
+from tui_gru.imported.convention import Fit, Port
+
+if TYPE_CHECKING:
+    from tui_gru.engine.data import Corpus, GivenCorpus
+    from tui_gru.engine.sampling import Sample
+
+# ------------------------------------------------------------------------------
+# A finding, and the evidence for it.
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One fact in words. `number` refers to a number of the run that shows it, with its `value`."""
+
+    words: str
+    number: ValueRef | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
+
+    `tick` is the place of the run that shows it best; None if the whole run does.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    cure: str
+    evidence: tuple[Evidence, ...]
+    tick: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<finding {self.name}: {self.title}; cure: {self.cure}>"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("tch", "s")) else f"{what}s"
+    return f"{count:,} {what if count == 1 else plural}"
+
+
+def listed(words: list[str], most: int = 4) -> str:
+    """Return words in a list: `a, b and c`; if there are more than `most`, `a, b and 3 others`."""
+    if len(words) > most:
+        return f"{', '.join(words[:most])} and {len(words) - most} others"
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+# ------------------------------------------------------------------------------
+# The data that findings are computed from: the completed batches of a run up to a moment, and its samples.
+
+
+RECENT = 8  # batches that are examined completely
+RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
+ENOUGH = 32  # entries of a unit that a finding needs
+
+
+class RunFacts:
+    """A run up to the position of `moment`. Batches are counted through all epochs, 0-based.
+
+    Only completed batches are examined. Batches are replayed as needed; `monitor` sees them and may raise an error.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        moment: Moment,
+        samples: Sequence[Sample] = (),
+        held_out: Text = "",
+        monitor: Monitor | None = None,
+    ) -> None:
+        self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
+        self.program, self.config = timeline.program, timeline.program.config
+        here = moment.position
+        self.count = here.number + (here.tick > 0 and here.tick >= timeline.end_of(here.number))
+
+    @property
+    def corpus(self) -> Corpus | GivenCorpus:
+        """What is trained on at the position."""
+        return self.timeline.segment_at(self.moment.position.tick).trainer.corpus
+
+    @cached_property
+    def learned(self) -> NDArray[np.intp]:
+        """The batches that have learned, in order."""
+        return np.flatnonzero(self.timeline.learned(0, self.count - 1))
+
+    def column(self, name: str, first: int = 0, last: int | None = None) -> ScalarRows:
+        """Return loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
+        last = self.count - 1 if last is None else last
+        return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
+
+    @cached_property
+    def losses(self) -> ScalarRows:
+        """The loss of every completed batch."""
+        return self.column("loss")
+
+    @cached_property
+    def maybe_not_finite(self) -> NDArray[np.intp]:
+        """The completed batches in which something may be not finite, in order, by their scalars.
+
+        The scalars of a model file or of a captured batch do not depend on its inputs, so all of its batches are returned.
+        """
+        if self.config.given is not None and self.timeline.memory.numbers is None:
+            return np.arange(self.count)
+        known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
+        finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
+        return np.flatnonzero(~np.logical_and.reduce(finite))
+
+    def record(self, batch: int) -> BatchRecord:
+        """Return the complete record of a batch."""
+        return self.timeline.record(batch, self._monitor)
+
+    @cached_property
+    def recent(self) -> tuple[tuple[int, BatchRecord], ...]:
+        """The last batches with their records, in order."""
+        count = min(RECENT, max(1, RECENT_BYTES // self.config.record_bytes), self.count)
+        return tuple((batch, self.record(batch)) for batch in range(self.count - count, self.count))
+
+    @cached_property
+    def recently_learned(self) -> tuple[tuple[int, BatchRecord], ...]:
+        """The last batches that have learned."""
+        return tuple((batch, record) for batch, record in self.recent if record.learned)
+
+    def stacked(self, name: str) -> Array:
+        """Return a value of every row at every timestep of the last batches, (entries, units)."""
+        arrays = [record.array(name) for _, record in self.recent]
+        return np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
+
+    @cached_property
+    def varied(self) -> bool:
+        """True if the last batches have enough entries and different inputs."""
+        inputs = [given_to(self.program, record) for _, record in self.recent]
+        entries = sum(each.shape[0] * each.shape[1] for each in inputs)
+        return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
+
+    @cached_property
+    def last_prediction(self) -> dict[str, Float64Array]:
+        """The norm, over rows and units, of the gradient of the last timestep's loss with respect to each state, by name, (T).
+
+        It is that of the last batch, after each of its timesteps. Empty if there is no batch, or no character to be predicted.
+        """
+        program = self.program
+        if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
+            return {}
+        record = self.recent[-1][1]
+        T, B = program.seq_length, self.config.batch_size
+        with NUMPY_SETTINGS:
+            reader = Differentiable(program, record.before, T, B)
+            states = {state: record.border(state, end=False) for state in record.compiled.states}
+            output = reader.forward(given_to(self.program, record), states)
+            slope = np.zeros_like(output)
+            for row, target in enumerate(record.ids(program.target)[-1].tolist()):
+                slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B
+            found = reader.backward(slope)
+            return {
+                state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
+            }
+
+    @cached_property
+    def expected(self) -> Expected | None:
+        """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
+        given = self.config.given
+        if given is None:
+            return None
+        number = self.moment.position.number
+        found = expected_of(self.record(number), given.batches[number])
+        return None if found is None or found.agrees else found
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """The variant of the computation that gives the expected output."""
+        given = self.config.given
+        if given is None or self.expected is None:
+            return None
+        port = Port.of(given, self.moment.position.number)
+        return None if port is None else port.fit(self.expected.tolerance)
+
+    # Words
+
+    def at(self, batch: int) -> str:
+        """Return a batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
+        if self.config.given is not None and self.config.given.steps:
+            return f"step {self.config.given.steps[batch]:,}"
+        return batch_in_words(*divmod(batch, self.program.num_batches))
+
+    def end(self, batch: int) -> int:
+        """Return the last tick of a batch."""
+        return self.timeline.end_of(batch)
+
+    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
+        """Return a number as of the end of a batch."""
+        return ValueRef(name, index, t, self.end(batch))
+
+    def loss_of(self, batch: int) -> Evidence:
+        """Return the loss of a batch as evidence."""
+        loss = float(self.losses[batch])
+        return Evidence(f"the loss of {self.at(batch)} is {rounded(loss)}", self.entry(batch, "loss", ()), loss)
+
+    def unit_of(self, batch: int, name: str, unit: int) -> Evidence:
+        """Return a unit of row 1 after the last timestep of a batch as evidence."""
+        t = self.program.seq_length - 1
+        value = float(self.record(batch).array(name)[t, 0, unit])
+        words = f"{self.written(name)}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {self.at(batch)}"
+        return Evidence(words, self.entry(batch, name, (0, unit), t), value)
+
+    def written(self, name: str) -> str:
+        """Return the on-screen spelling of a name."""
+        return self.program.writer.name(name)
+
+    @staticmethod
+    def quoted(text: str) -> str:
+        """Return a text in quotation marks, with signs for invisible characters."""
+        return f"“{''.join(map(shown_char, text))}”"
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The values that the forward pass computes at every timestep."""
+        return self.program.names_of(ValueKind.VALUE)

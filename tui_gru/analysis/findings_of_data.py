@@ -1,0 +1,223 @@
+"""Findings about the flow of data: through the sampler, between batches, and between rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
+from tui_gru.analysis.influence import influence_of_rows
+from tui_gru.analysis.summaries import largest_entry
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program import spoken
+from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.numbers import given, rounded
+from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.weights import Weights
+from tui_gru.equations import syntax as e
+from tui_gru.errors import TuiGruError
+
+_LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
+
+
+def sampler_without_feedback(x: RunFacts) -> Iterator[Finding]:
+    """Find the newest sample whose characters the model did not read next."""
+    for drawn in reversed(x.samples):
+        chosen = [draw.char for draw in drawn.draws[:-1]]
+        ignored = sum(tuple(drawn.primer) != (char,) for char in chosen)
+        if drawn.sampler != "tutorial" or not ignored:
+            continue
+        primer, length = x.config.as_string(drawn.primer), min(len(drawn.draws), _LONGEST_AGAIN)
+        evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(primer)} was read again")]
+        weights, texts = _weights_of(x, drawn), dict[str, str]()
+        for sampler in SAMPLERS:
+            if weights is None:
+                break
+            with suppress(TuiGruError):  # weights that are not finite
+                texts[sampler] = sample(
+                    x.config, weights, primer, length,
+                    sampler=sampler, temperature=drawn.temperature, seed=drawn.seed,
+                ).text  # fmt: skip
+        same, other = texts.get("tutorial", ""), texts.get("fed-back", "")
+        if same and same == drawn.text[: len(same)] and other != same:  # otherwise it was drawn on another branch
+            evidence.append(Evidence(f"it says {x.quoted(same)}; fed back, the same weights say {x.quoted(other)}"))
+        evidence += _where_it_is_right(x, drawn)
+        primer = primer.replace(" ", "' '")
+        yield Finding(
+            "sampler-without-feedback",
+            "the sampler does not feed back its characters",
+            "A language model predicts from what it has read. This sampler feeds the primer again at every step, so the model "
+            "never reads the sampled characters, and its prediction changes with the state only.",
+            f":sample {primer} {length} {given(drawn.temperature)} fed-back",
+            tuple(evidence),
+            drawn.tick,
+        )
+        return
+
+
+def _where_it_is_right(x: RunFacts, drawn: Sample) -> Iterator[Evidence]:
+    """Yield the probability of the character that the sample repeats, where the training reads the end of the primer."""
+    name, read, vocabulary = x.program.loss_names.prediction, x.program.input, x.config.vocabulary
+    if name not in x.values or not x.program.model.page.inputs[read].one_hot:
+        return
+    chosen = [draw.char for draw in drawn.draws]
+    char = max(dict.fromkeys(chosen), key=chosen.count)
+    for batch, record in reversed(x.recent):
+        predicted = record.array(name)[..., vocabulary.index(char)]
+        there = np.where(record.ids(read) == vocabulary.index(drawn.primer[-1]), predicted, -1)
+        t, row = map(int, np.unravel_index(np.argmax(there), there.shape))
+        if there[t, row] < 0:
+            continue
+        value = float(predicted[t, row])
+        yield Evidence(
+            f"when the training reads {x.quoted(drawn.primer[-1])}, {x.quoted(char)} has the probability {x.written(name)}"
+            f"[row {row + 1}, {x.quoted(char)}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
+            x.entry(batch, name, (row, vocabulary.index(char)), t),
+            value,
+        )
+        return
+
+
+def _weights_of(x: RunFacts, drawn: Sample) -> Weights | None:
+    """Return the weights that a sample was drawn with, if this branch has reached them."""
+    if drawn.tick is None:
+        return x.moment.weights
+    return x.timeline.moment(drawn.tick).weights if drawn.tick <= x.end(x.timeline.computed) else None
+
+
+def rows_do_not_continue(x: RunFacts) -> Iterator[Finding]:
+    """Find rows that do not continue in the text where their state comes from."""
+    corpus = x.corpus
+    carried = x.config.carry != "reset" and x.config.num_batches > 1 and x.count
+    if not isinstance(corpus, Corpus) or not carried or corpus.continues(1, 0):
+        return
+    T, text = x.config.seq_length, corpus.text
+    ended, begins = corpus.position_in_text(0, 0, 0), corpus.position_in_text(1, 0, 0)
+    reads, state = (x.quoted(x.config.as_string(text[at : at + T])) for at in (begins, ended))
+    words = (
+        f"row 1 of batch 2 reads {reads} from character {begins + 1} on, with the state after "
+        f"{state}, which ends at character {ended + T}"
+    )
+    following = min(x.count - 1, 1)
+    found = x.program.model.page.before(x.program.main_state) if following else x.program.main_state
+    t = 0 if following else T - 1
+    values = x.record(following).array(found)[t, 0]
+    unit = int(np.argmax(np.abs(values)))
+    number = x.entry(following, found, (0, unit), t)
+    carries = f"{x.written(found)}[row 1, unit {unit + 1}] = {rounded(values[unit])} is carried into batch 2"
+    evidence = (Evidence(words), Evidence(carries, number, float(values[unit])))
+    yield Finding(
+        "rows-do-not-continue",
+        "rows do not continue where they ended, although their state is carried",
+        "The state passed to a batch should come from the characters just before it. Here it comes from "
+        "other characters, so it is noise at the beginning of every row.",
+        "--layout contiguous, or --carry reset",
+        evidence,
+        x.end(following),
+    )
+
+
+def gradient_into_earlier_batches(x: RunFacts) -> Iterator[Finding]:
+    """Find the gradient of a batch that continues into batches computed with other weights."""
+    learned = x.learned[x.learned % x.program.num_batches > 0] if x.program.earlier else x.learned[:0]
+    if not len(learned):
+        return
+    batch = int(learned[-1])
+    handed_on = f"d{x.program.model.page.before(x.program.main_state)}"
+    array = x.record(batch).array(handed_on)[0]
+    largest = largest_entry(array)
+    if largest is None or not array.any():
+        return
+    row, unit = largest
+    value = float(array[largest])
+    passed = batch % x.program.num_batches
+    yield Finding(
+        "gradient-into-earlier-batches",
+        "the gradient of a batch continues into the batches before it",
+        "Those batches were computed with older weights, so the result is not the gradient of any function. Its cost "
+        "grows with the square of the number of batches in an epoch.",
+        "--carry detach",
+        (
+            Evidence(f"the gradient of {x.at(batch)} ran through {counted(passed, 'earlier batch')}"),
+            Evidence(
+                f"{x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {rounded(value)} was passed on at t 1",
+                x.entry(batch, handed_on, (row, unit), 0),
+                value,
+            ),
+        ),
+        x.end(batch),
+    )
+
+
+def character_never_seen(x: RunFacts) -> Iterator[Finding]:
+    """Find characters of the vocabulary that do not occur in the text."""
+    text = set(x.corpus.text)
+    unseen = [char for char in x.config.vocabulary if char not in text]
+    if not unseen:
+        return
+    V = x.config.vocab_size
+    words = f"{len(unseen)} of {counted(V, 'character')} of the vocabulary: {listed([x.quoted(char) for char in unseen], 12)}"
+    evidence = [Evidence(words)]
+    reads = next(name for name in x.program.parameters if x.program.names[name].axes[0] == "V")
+    if x.count:
+        batch, index = x.count - 1, (x.config.vocabulary.index(unseen[0]), 0)
+        value = float(x.record(batch).after[reads][index])
+        same = value == float(x.record(0).before[reads][index])
+        sentence = f"{spoken(x.program, reads, index)} reads it, and is {rounded(value)}" + (
+            ", as at the beginning" if same else ""
+        )
+        evidence.append(Evidence(sentence, x.entry(batch, reads, index), value))
+    yield Finding(
+        "character-never-seen",
+        "the text has no " + listed([x.quoted(char) for char in unseen]),
+        "The weights that read such a character never change, and the model only learns not to predict it.",
+        "remove it from --vocabulary, or use a text that has it",
+        tuple(evidence),
+        x.end(x.count - 1) if x.count else None,
+    )
+
+
+def rows_know_each_other(x: RunFacts) -> Iterator[Finding]:
+    """Find a prediction that depends on another row of the batch."""
+    over_rows = [
+        target
+        for layer in x.program.layers
+        for target in layer.lines
+        if (line := x.program.lines[target].formula) is not None
+        and any(isinstance(node, e.Reduce) and node.over == "B" for node in line.walk())
+    ]
+    if not over_rows or x.config.batch_size == 1 or not x.recent:
+        return
+    batch, record = x.recent[-1]
+    end = position_of(x.program, x.end(batch))
+    found = influence_of_rows(Moment(x.program, end, record, x.config.vocabulary), x.program.seq_length - 1, 0)
+    if not found.others > 0:
+        return
+    other = 1 + int(np.argmax(np.maximum(np.abs(found.gradient), np.abs(found.occlusion))[1:]))
+    yield Finding(
+        "rows-know-each-other",
+        "rows of the batch influence each other",
+        "Rows are different places of the text, computed in parallel. A prediction that depends on another row changes with "
+        "the batch it is in, and cannot be computed for one row alone.",
+        "remove the sum over the rows from the cell",
+        (
+            Evidence(f"row {other + 1} on the prediction of row 1, by gradient: {rounded(found.gradient[other])}; it should be 0"),
+            Evidence(f"by occlusion: {rounded(found.occlusion[other])}; it should be 0"),
+            _over_rows(x, batch, over_rows[0]),
+        ),
+        x.end(batch),
+    )
+
+
+def _over_rows(x: RunFacts, batch: int, name: str) -> Evidence:
+    """Return the evidence of a line that reads all rows: its largest number at the last timestep."""
+    t = x.program.seq_length - 1
+    values = x.record(batch).array(name)[t]
+    index = largest_entry(values) or (0,) * values.ndim
+    value = float(values[index])
+    where = f"{spoken(x.program, name, index)} = {rounded(value)} at t {t + 1} of {x.at(batch)}"
+    return Evidence(f"{where} is computed from all rows", x.entry(batch, name, index, t), value)

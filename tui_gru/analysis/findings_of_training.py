@@ -1,0 +1,661 @@
+"""Findings about the training: gradients, the course of the loss, and units."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
+from tui_gru.analysis.losses import baselines, loss_of_rows
+from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, saturating, unit_shares
+from tui_gru.analysis.trouble import not_finite_in
+from tui_gru.analysis.units import read_text
+from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.moment import recorded
+from tui_gru.debugger.program import Program, ValueKind, spoken
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.weights import Array, Float64Array, Weights
+from tui_gru.equations import syntax as e
+
+# ------------------------------------------------------------------------------
+# Findings about gradients: not finite, exactly zero, vanishing, exploding, clipped away; and probabilities of exactly zero.
+
+
+_THOUSAND = 1e3
+_SOON = 3  # timesteps within which a vanishing gradient falls below a thousandth; healthy runs take 5 or more
+_CLIPPED = 0.1  # nearly all of a gradient is clipped away if the factor is smaller
+_FEW_UNITS = 4  # units; a smaller model may have nothing to remember
+_LEARNED_BATCHES = 8  # the number of learning batches that a finding needs
+_MOST_CLIPPED = 0.5
+
+
+def not_finite(x: RunFacts) -> Iterator[Finding]:
+    """Find the first number that is NaN or infinite, and the line that computed it."""
+    broken = ((batch, not_finite_in(x.program, batch, x.record(batch))) for batch in x.maybe_not_finite.tolist())
+    batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
+    if first is None:
+        return
+    record, name, t, index = x.record(batch), first.name, first.t, first.index
+    read = x.program.names[name].kind is ValueKind.INPUT
+    line = x.program.there_at(name, t) if read and t is not None else x.program.tick_of(name, t)
+    tick = first.tick if first.given else batch * x.program.ticks + line if line is not None else x.end(batch)
+    array = record.before[name] if first.given else recorded(x.program, record, name, t)
+    value = float(np.asarray(array)[index])
+    where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
+    made = not first.given and (name in x.program.lines or name in x.program.parts)
+    _, text = x.program.made_by(name) if made else ("", "")
+    number = None if x.program.names[name].kind is ValueKind.GRADIENT else ValueRef(name, index, t, tick)
+    if read:
+        cure = "look for it in the data that the model reads"
+    elif first.given or x.config.given is not None:
+        cure = "look for it in the weights; in the program that trained them, use a smaller learning rate, or clip the gradient"
+    else:
+        cure = "step back to before it; then use a smaller --learning-rate, or --clip 1"
+    last = x.losses[batch - 1] if batch else None
+    before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
+    when = f"when {x.at(batch)} begins" if first.given else f"in {x.at(batch)}"
+    yield Finding(
+        "not-finite",
+        f"{x.written(name)} {'is' if read or first.given else 'became'} {'NaN' if np.isnan(value) else 'infinite'} {when}",
+        "Every number computed from it is not finite either, and after the update neither are the weights.",
+        cure,
+        (
+            Evidence(f"the first number that is not finite: {where} = {value}{before}", number, value),
+            *((Evidence(f"the line that computed it: {text}"),) if text else ()),
+        ),
+        tick,
+    )
+
+
+def zero_gradient(x: RunFacts) -> Iterator[Finding]:
+    """Find parameters whose gradient is exactly 0 in all of the last batches, grouped by the source of the zeros."""
+    learned = x.recently_learned
+    if len(learned) < 2:
+        return
+    zero = [name for name in x.program.parameters if not any(record.own_gradients[name].any() for _, record in learned)]
+    by_root: dict[str, list[str]] = defaultdict(list)
+    for name in zero:
+        by_root[_root_of_zeros(x, f"d{name}", learned[-1][1])].append(name)
+    batch, record = learned[-1]
+    for root, names in by_root.items():
+        value = recorded(x.program, record, root)
+        entry = (0,) * (value.ndim - x.program.names[root].timed)
+        t = 0 if x.program.names[root].timed else None
+        made = root in x.program.lines or root in x.program.parts
+        _, text = x.program.made_by(root) if made else ("", "")
+        yield Finding(
+            "zero-gradient",
+            f"the gradient of {listed([x.written(name) for name in names])} is exactly 0",
+            "These weights never change, however long the training is.",
+            "find where the zeros come from: a function that is flat there (relu, clamp), or a state that is always 0",
+            (
+                Evidence(f"0 in every entry, in the last {counted(len(learned), 'batch')} that learned"),
+                Evidence(
+                    f"the zeros begin with {x.written(root)}" + (f", by the line {text}" if text else ""),
+                    x.entry(batch, root, entry, t),
+                    0.0,
+                ),
+            ),
+            x.end(batch),
+        )
+
+
+def _root_of_zeros(x: RunFacts, name: str, record: BatchRecord) -> str:
+    """Return the first all-zero name on the way back from a gradient of zeros that reads no other all-zero name."""
+    seen: set[str] = set()
+    while True:
+        seen.add(name)
+        formula = x.program.lines[name].formula if name in x.program.lines else x.program.parts.get(name)
+        parts = [node.label for node in formula.walk() if node.label] if formula is not None else []
+        reads = [*parts, *formula.names()] if formula is not None else []
+        for read in reads:
+            known = x.program.names.get(read)
+            if (
+                read in seen
+                or known is None
+                or known.kind not in (ValueKind.VALUE_GRADIENT, ValueKind.VALUE, ValueKind.STATE)
+                or not known.timed
+            ):
+                continue
+            if not record.array(read).any() and x.program.state_ahead(read) is None:  # it is always 0 after the last timestep
+                name = read
+                break
+        else:
+            return name
+
+
+def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
+    """Find a gradient of the last loss that nearly vanishes within a few timesteps, through every state of every layer.
+
+    In healthy runs a single layer may have such a gradient, if another layer remembers.
+    """
+    flows = _flows(x) if x.config.hidden_size >= _FEW_UNITS else {}
+    gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
+    if not flows or any(d is None or d > _SOON for d in gone) or any(n[-1] * _THOUSAND >= n[0] for n in flows.values()):
+        return
+    state = x.program.main_state if x.program.main_state in flows else next(iter(flows))
+    longest = max(d for d in gone if d is not None)
+    begins = x.program.seq_length - int(np.argmax(flows[state] * _THOUSAND < flows[state][0]))
+    yield _about_flow(
+        x,
+        state,
+        flows[state],
+        "vanishing-gradient",
+        f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is below a thousandth",
+        "A later error hardly changes the weights for earlier timesteps, so the model cannot learn to remember that far.",
+        "gates that are not saturated, initial weights that are not near 0 (--init torch), or another cell (gru, lstm)",
+        Evidence(f"it is below a thousandth from t {begins} back"),
+    )
+
+
+def exploding_gradient(x: RunFacts) -> Iterator[Finding]:
+    """Find states through which the gradient of the last loss grows a thousandfold."""
+    for state, norms in _flows(x).items():
+        last = norms[0]
+        if not norms.max() > _THOUSAND * last:
+            continue
+        begins = int(np.argmax(norms > 10 * last))
+        way = -1 if x.program.model.page.states[state].backwards else 1
+        t = x.program.seq_length - begins if way > 0 else begins + 1
+        yield _about_flow(
+            x,
+            state,
+            norms,
+            "exploding-gradient",
+            f"the gradient of {x.written(state)} explodes: it is {rounded(norms.max() / last)} times as large at the other end",
+            "A small change early in the row changes the last prediction very much, so one update step "
+            "can move the weights far away.",
+            "--clip 1, a smaller --learning-rate, or smaller initial weights (--init torch)",
+            Evidence(f"it is over ten times as large from t {t} on"),
+        )
+
+
+def _flows(x: RunFacts) -> dict[str, Float64Array]:
+    """Return the norms of each state from the end of its row to the start; empty for a sequence of one timestep."""
+    if x.program.seq_length < 2:
+        return {}
+    found = {}
+    for state, norms in x.last_prediction.items():
+        if x.program.model.page.states[state].backwards:
+            continue  # at the last timestep, a backward state is at its own beginning
+        there = norms[::-1]
+        if there[0] == 0 and len(there) > 2:  # a state that only the next timestep reads, such as the cell of an LSTM
+            there = there[1:]
+        if np.isfinite(there).all() and there[0] > 0:
+            found[state] = there
+    return found
+
+
+def _about_flow(
+    x: RunFacts, state: str, norms: Float64Array, name: str, title: str, meaning: str, cure: str, *more: Evidence
+) -> Finding:
+    T, B = x.program.seq_length, x.config.batch_size
+    batch, record = x.recent[-1]
+    evidence = [
+        Evidence(
+            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {rounded(norms[0])} at t {T}, "
+            f"{rounded(norms[-1])} at t 1, in {x.at(batch)}"
+        )
+    ]
+    handed_on = f"d{x.program.model.page.before(state)}"
+    if record.learned:
+        array = np.abs(record.array(handed_on)[-1])
+        row, unit = map(int, np.unravel_index(np.argmax(array), (B, array.shape[-1])))
+        value = float(record.array(handed_on)[-1, row, unit])
+        evidence.append(
+            Evidence(
+                f"the largest entry passed on by t {T}: {x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {rounded(value)}",
+                x.entry(batch, handed_on, (row, unit), T - 1),
+                value,
+            )
+        )
+    return Finding(name, title, meaning, cure, (*evidence, *more), x.end(batch))
+
+
+def softmax_underflow(x: RunFacts) -> Iterator[Finding]:
+    """Find probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
+    name = x.program.loss_names.prediction
+    if not x.program.target or name not in x.values:
+        return
+    for batch, record in x.recent:
+        zeros = record.array(name) == 0
+        if not zeros.any():
+            continue
+        t, row, char = map(int, np.unravel_index(np.argmax(zeros), zeros.shape))
+        target = bool(record.array(x.program.target)[t, row, char])
+        term = "1 · log 0 = −∞" if target else "0 · log 0 = NaN"
+        yield Finding(
+            "softmax-underflow",
+            f"{x.written(name)} is exactly 0 for {counted(int(zeros.sum()), 'entry')}",
+            f"The probability is too small for {x.config.dtype}. The loss written as in the tutorial, y ⊙ log ŷ, is then "
+            f"{term}; here log and softmax are computed together, which stays finite.",
+            "compute log_softmax in one step instead of the log of a softmax, or use --dtype float64; smaller weights help as well",
+            (
+                Evidence(
+                    f"{x.written(name)}[row {row + 1}, {x.quoted(x.config.vocabulary[char])}] = 0 at t {t + 1} of {x.at(batch)}",
+                    x.entry(batch, name, (row, char), t),
+                    0.0,
+                ),
+            ),
+            x.end(batch),
+        )
+        return
+
+
+def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
+    """Find a gradient that is nearly all clipped away in most steps."""
+    if not x.config.clip or len(x.learned) < _LEARNED_BATCHES:
+        return
+    norms, limits = x.column("grad_norm")[x.learned], x.timeline.setting("limit", x.learned)
+    clipped = limits < _CLIPPED * norms
+    share = float(clipped.mean())
+    if share <= _MOST_CLIPPED:
+        return
+    first = int(x.learned[np.argmax(clipped)])
+    factor = float(x.record(first).numbers["clip"])
+    yield Finding(
+        "mostly-clipped",
+        f"the gradient is clipped to less than a tenth in {percent(share)} of all steps",
+        "Clipping is meant for rare steps that are too large. If it acts on every step, the norm of the gradient has no "
+        "effect, and the learning rate alone determines the size of a step.",
+        f"--clip {rounded(float(np.median(norms)))} or more, or instead a smaller --learning-rate",
+        (
+            Evidence(
+                f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "
+                f"the median norm is {rounded(float(np.median(norms)))}, the limit {rounded(limits[-1])}"
+            ),
+            Evidence(f"the first is {x.at(first)}, with the factor {rounded(factor)}", x.entry(first, "clip", ()), factor),
+        ),
+        x.end(first),
+    )
+
+
+# ------------------------------------------------------------------------------
+# Findings about the course of the training: the first loss, the size of the steps, and the last loss.
+
+
+_FAR = 1.0  # nats above log V
+_FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
+_WINDOW = 8  # the number of batches of a mean
+_LARGE, _SMALL = 1e-1, 1e-5  # relative changes of the weights by a step
+_UP, _DOWN = 1.2, 0.9
+_FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
+_EPOCHS, _BATCHES = 20, 500  # the least amount of learning after which a loss counts as settled
+HELD_OUT = 10_000  # characters of a held-out text that are read
+_PLACES = 6  # places of the run at which the held-out text is read
+_RISEN = 0.1  # nats
+
+
+def initial_loss(x: RunFacts) -> Iterator[Finding]:
+    """Find a first loss that is far from the loss of guessing."""
+    if not x.count or not x.program.target:
+        return
+    loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
+    above = loss > guess + _FAR
+    below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS
+    if not (above or below):
+        return
+    yield Finding(
+        "initial-loss",
+        f"the first loss is far {'above' if above else 'below'} log V",
+        "A model that knows nothing should give every character the same probability, which is a loss of log V. "
+        + (
+            "This model begins with confident wrong predictions, and the first steps only undo them."
+            if above
+            else "It knows something before the first step: its weights are not fresh, or its input gives the target away."
+        ),
+        "smaller initial weights (--init torch)" if above else "new weights; targets that are one character after the input",
+        (
+            Evidence(f"the loss of the first batch is {rounded(loss)}", x.entry(0, "loss", ()), loss),
+            Evidence(f"log {x.config.vocab_size} = {rounded(guess)}"),
+        ),
+        x.end(0),
+    )
+
+
+def _step_ratio(records: Iterable[BatchRecord]) -> float:
+    """Return the median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN if there are none."""
+    found = []
+    with np.errstate(all="ignore"):
+        for record in records:
+            before, after = (np.asarray(w.parameters, np.float64) for w in (record.before, record.after))
+            found.append(float(np.linalg.norm(after - before) / np.linalg.norm(before)))
+    return float(np.median(found)) if found else math.nan
+
+
+def _windows(x: RunFacts) -> Float64Array:
+    """Return the mean loss of consecutive windows of `_STEPS` batches that have learned, ending with the last batch."""
+    losses = x.losses[x.learned]
+    windows: Float64Array = losses[len(losses) % _WINDOW :].reshape(-1, _WINDOW).mean(axis=1)
+    return windows
+
+
+def rate_too_large(x: RunFacts) -> Iterator[Finding]:
+    """Find steps, among the first or last, that change the weights by more than a tenth while the loss rises."""
+    windows = _windows(x)
+    if len(windows) < 2:
+        return
+    first, last = int(x.learned[0]), int(x.learned[-1])
+    began = float(x.losses[first])
+    ratio = _step_ratio(record for _, record in x.recently_learned)
+    batch, best = (last, min(began, float(windows[:-1].min()))) if ratio > _LARGE else (first, began)
+    if not windows[-1] > _UP * best + 0.1:
+        return
+    ratio = ratio if batch == last else _step_ratio([x.record(first)])
+    if not ratio > _LARGE:
+        return
+    yield Finding(
+        "rate-too-large",
+        f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
+        "Such large steps overshoot the minimum, and the loss rises.",
+        f"--learning-rate {rounded(x.moment.record.settings['learning_rate'] / 10)} or less",
+        (
+            Evidence(f"the last {_WINDOW} batches lose {rounded(windows[-1])} on average; it has been {rounded(best)}"),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
+            _grad_norm(x, batch),
+        ),
+        x.end(batch),
+    )
+
+
+def rate_too_small(x: RunFacts) -> Iterator[Finding]:
+    """Find steps that hardly change the weights, while the loss has hardly fallen."""
+    if not x.program.update:  # in a recording, each step has its weights before the update only
+        return
+    windows, ratio = _windows(x), _step_ratio(record for _, record in x.recently_learned)
+    if not len(windows) or not ratio < _SMALL:
+        return
+    batch, record = x.recently_learned[-1]
+    norm = x.column("grad_norm", batch, batch)[0]
+    if not norm > 0 or not windows[-1] > _DOWN * windows[0] or not windows[-1] > _DOWN * x.losses[x.learned[0]]:
+        return
+    yield Finding(
+        "rate-too-small",
+        f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size",
+        "At this rate it takes a hundred thousand steps to change the weights noticeably.",
+        "a --learning-rate that is not 0" if not record.settings["learning_rate"] else "a --learning-rate a hundred times as large",
+        (
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
+            Evidence(
+                f"the loss was {rounded(windows[0])} in the first {_WINDOW} batches, and is {rounded(windows[-1])} in the last"
+            ),
+            _grad_norm(x, batch),
+        ),
+        x.end(batch),
+    )
+
+
+def _grad_norm(x: RunFacts, batch: int) -> Evidence:
+    norm = float(x.column("grad_norm", batch, batch)[0])
+    rate = x.record(batch).settings["learning_rate"]
+    parameter = x.program.parameters[0]
+    index = (0,) * len(x.program.names[parameter].axes)
+    value = float(x.record(batch).after[parameter][index])
+    words = (
+        f"the gradient of {x.at(batch)} has the norm {rounded(norm)}, the learning rate is {rounded(rate)}; "
+        f"{spoken(x.program, parameter, index)} is {rounded(value)} after it"
+    )
+    return Evidence(words, x.entry(batch, parameter, index), value)
+
+
+def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that has settled above that of a unigram or bigram table."""
+    N = x.program.num_batches
+    epochs = len(x.learned) // N
+    if epochs < _EPOCHS or len(x.learned) < _BATCHES or not x.program.target:
+        return
+    losses = x.losses[x.learned][-epochs * N :].reshape(epochs, N).mean(axis=1)
+    quarter = epochs // 4
+    now, before = float(losses[-quarter:].mean()), float(losses[-2 * quarter : -quarter].mean())
+    if not (now > 0.99 * before and np.isfinite(now)):
+        return
+    table = baselines(x.corpus.text, x.config.vocab_size)
+    worse = [
+        (words, value) for words, value in (("single characters", table.unigram), ("pairs", table.bigram)) if now > 1.05 * value
+    ]
+    if not worse:
+        return
+    words, value = worse[0]
+    batch = int(x.learned[-1])
+    yield Finding(
+        "worse-than-a-table",
+        f"the loss has settled above that of a table of {words}",
+        f"Counting the {words} of this text and predicting by their frequencies would do better, so the model makes little use of "
+        "what it has read.",
+        "more units (--hidden-size), another --learning-rate, or longer rows (--seq-length)",
+        (
+            Evidence(f"the last {counted(quarter, 'epoch')} lose {rounded(now)} on average, those before {rounded(before)}"),
+            Evidence(f"a table of {words} loses {rounded(value)} on this text"),
+            x.loss_of(batch),
+        ),
+        x.end(batch),
+    )
+
+
+def never_predicted(x: RunFacts) -> Iterator[Finding]:
+    """Find a frequent character that the model never predicts after an epoch of learning."""
+    name = x.program.loss_names.prediction
+    if not x.program.target or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
+        return
+    learned = x.recently_learned
+    targets = np.concatenate([record.ids(x.program.target).ravel() for _, record in learned]) if learned else np.empty(0, np.intp)
+    if len(targets) < 32:
+        return
+    predicted = np.concatenate([record.array(name).reshape(len(targets) // len(learned), -1) for _, record in learned])
+    frequency = np.bincount(targets, minlength=x.config.vocab_size) / len(targets)
+    mean, ever = predicted.mean(axis=0), np.bincount(predicted.argmax(axis=1), minlength=x.config.vocab_size) > 0
+    found = np.flatnonzero((frequency >= _FREQUENT) & (mean < _SHARE * frequency) & ~ever)
+    for char in found.tolist():
+        batch, record = learned[-1]
+        t, row = 0, 0
+        value = float(record.array(name)[t, row, char])
+        shown = x.quoted(x.config.vocabulary[char])
+        yield Finding(
+            "never-predicted",
+            f"{shown} is never predicted, although it is frequent",
+            "A trained model predicts each character about as often as it occurs.",
+            f"check its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and what was edited",
+            (
+                Evidence(f"{shown} is {rounded(100 * frequency[char])} % of what was to be predicted in the last batches"),
+                Evidence(f"its probability was {rounded(mean[char])} on average, and never the largest"),
+                Evidence(
+                    f"{x.written(name)}[row 1, {shown}] = {rounded(value)} at t 1 of {x.at(batch)}",
+                    x.entry(batch, name, (row, char), t),
+                    value,
+                ),
+            ),
+            x.end(batch),
+        )
+
+
+def overfitting(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss on a held-out text that has risen again while the training loss fell."""
+    if len(x.held_out) < 2 or len(x.learned) < _PLACES or not x.program.loss_names.row:
+        return
+    places = x.learned[np.linspace(0, len(x.learned) - 1, _PLACES).astype(int)].tolist()
+    held = [held_out_loss(x, x.record(batch).after) for batch in places]
+    best = int(np.argmin(held))
+    span = x.losses[x.learned]
+    if best == len(held) - 1 or not held[-1] > held[best] + _RISEN:
+        return
+    then, now = (
+        float(span[max(0, at - _WINDOW) : at + 1].mean()) for at in (np.searchsorted(x.learned, places[best]), len(span) - 1)
+    )
+    if not now < then:
+        return
+    batch = places[-1]
+    yield Finding(
+        "overfitting",
+        "the loss on the held-out text has risen again",
+        "The model memorises this text: what it learns now does not apply to other texts.",
+        f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
+        (
+            Evidence(f"held out: {rounded(held[best])} nats at {x.at(places[best])}, {rounded(held[-1])} now"),
+            Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
+            x.loss_of(batch),
+        ),
+        x.end(places[best]),
+    )
+
+
+def held_out_loss(x: RunFacts, weights: Weights) -> float:
+    """Return the mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
+    text = x.held_out[:HELD_OUT]
+    name = x.program.loss_names.row
+    values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])
+    return float(values[:-1].mean())
+
+
+# ------------------------------------------------------------------------------
+# Findings about units: saturated gates, gates that never open, and units that never change.
+
+
+_FEW_STUCK_UNITS = 4  # units; in a smaller model, most of the units is not significant
+_MOST_STUCK = 0.5  # of the units
+_DEEP, _DEEPLY = 0.01, 0.75  # a share of the range, near a limit; a share of the units, which a trained network can reach
+_ALWAYS = 0.9  # a unit is saturated if at least this share of its entries is
+_SHUT = 0.99  # share of the old state that a shut gate keeps
+_NEARLY_ALL = 0.99  # of the entries
+_STILL = 0.05  # of the range of a state
+_DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network a few units hardly vary for a while
+_SHORT = 100  # batches; in a shorter run, the first batch is examined as well
+
+
+def saturated_gate(x: RunFacts) -> Iterator[Finding]:
+    """Find values of which most units are nearly always near a limit: with the initial weights, or, very near, in the last batches.
+
+    A trained network uses the flat parts of its functions as well: in healthy runs up to 0.8 of the units of a gate are within a
+    tenth of a limit, and up to 0.65 within a hundredth.
+    """
+    for name in saturating(x.program):
+        limits = limits_of(x.program, name)
+        made, _ = x.program.made_by(name)
+        if limits is None or not isinstance(made, e.Apply) or not x.count:  # a state without a bounded function
+            continue
+        first, last, deep = x.record(0).array(name), x.stacked(name), replace(limits, edge=_DEEP)
+        if (stuck := _stuck(first, limits, _MOST_STUCK)) is not None and first[..., 0].size >= _FEW_STUCK_UNITS:
+            yield _saturated(x, name, limits, first, stuck, 0, 1)
+        elif x.varied and made.function != "tanh" and (stuck := _stuck(last, deep, _DEEPLY)) is not None:  # a gate
+            yield _saturated(x, name, deep, last, stuck, x.count - 1, len(x.recent))
+
+
+def _stuck(values: Array, limits: ValueRange, most: float) -> NDArray[np.intp] | None:
+    """Return the units that are nearly always saturated; None unless these are more than the share `most` of the units."""
+    stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
+    return stuck if values.shape[-1] >= _FEW_STUCK_UNITS and len(stuck) > most * values.shape[-1] else None
+
+
+def _saturated(
+    x: RunFacts, name: str, limits: ValueRange, values: Array, stuck: NDArray[np.intp], batch: int, batches: int
+) -> Finding:
+    low, high = limits.is_low(values).mean(), limits.is_high(values).mean()
+    least, most = limits.low + limits.edge * limits.span, limits.high - limits.edge * limits.span
+    written = x.written(name)
+    return Finding(
+        "saturated-gate",
+        f"{written} is saturated in {len(stuck)} of {values.shape[-1]} units{', from the first batch on' if batch == 0 else ''}",
+        f"There the function that computes {written} is flat: hardly any gradient passes, so these units hardly learn, and a "
+        "gate that is always open or always closed has no function.",
+        "smaller initial weights (--init torch), a smaller --learning-rate, or a clipped gradient (--clip 1)",
+        (
+            Evidence(
+                f"in {x.at(batch) if batches == 1 else f'the last {batches} batches'}, {percent(low)} of its entries are below "
+                f"{rounded(least)}, {percent(high)} above {rounded(most)}"
+            ),
+            x.unit_of(batch, name, int(stuck[0])),
+        ),
+        x.end(batch),
+    )
+
+
+def kept_by(program: Program) -> Mapping[str, str]:
+    """Return, for each state, the value that says how much of the old state is kept: z for h = z ⊙ h_prev + …."""
+    page, found = program.model.page, dict[str, str]()
+    for state in page.states:
+        formula = program.lines[state].formula
+        for term in formula.terms if formula is not None else ():
+            if isinstance(term, e.Times) and e.Name(page.before(state)) in term.parts and len(term.parts) == 2:
+                (other,) = [part for part in term.parts if part != e.Name(page.before(state))] or [term.parts[0]]
+                name = other.label or (other.name if isinstance(other, e.Name) else "")
+                if name in program.names:
+                    found[state] = name
+    return found
+
+
+def _shut_units(x: RunFacts, state: str, gate: str) -> NDArray[np.intp]:
+    """Return the units that keep their old state in the first batch and in the last ones. In a healthy run there are a few."""
+    kept, values = x.stacked(gate), x.stacked(state)
+    low, high = x.program.ranges[state]
+    span = high - low if np.isfinite(high - low) else float(np.abs(values).max())
+    first = x.record(0).array(gate)
+    shut = ((kept >= _SHUT).mean(axis=0) >= _NEARLY_ALL) & ((first >= _SHUT).mean(axis=(0, 1)) >= _NEARLY_ALL)
+    still = values.max(axis=0) - values.min(axis=0) <= _STILL * span
+    return np.flatnonzero(shut & still)
+
+
+def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
+    """Find units that keep their old state at every timestep."""
+    if not x.varied:
+        return
+    for state, gate in kept_by(x.program).items():
+        shut = _shut_units(x, state, gate)
+        if not len(shut):
+            continue
+        unit, kept, values = int(shut[0]), x.stacked(gate), x.stacked(state)
+        batch = x.count - 1
+        share = float((kept[:, unit] >= _SHUT).mean())
+        least, largest = float(values[:, unit].min()), float(values[:, unit].max())
+        written = x.written(gate)
+        yield Finding(
+            "gate-never-opens",
+            f"{listed([f'unit {u + 1}' for u in shut.tolist()])} of {x.written(state)} never change"
+            + ("s" if len(shut) == 1 else "")
+            + f": {written} keeps the old state",
+            f"A unit whose {written} is always near 1 ignores its input: it is a constant and does not help any prediction.",
+            "initial weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
+            (
+                Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
+                Evidence(f"{x.written(state)} of it stays between {rounded(least)} and {rounded(largest)}"),
+                x.unit_of(batch, gate, unit),
+            ),
+            x.end(batch),
+        )
+
+
+def dead_unit(x: RunFacts) -> Iterator[Finding]:
+    """Find units of a state that hardly change, whatever the input is, and not because a gate is shut."""
+    if not x.varied:
+        return
+    gates = kept_by(x.program)
+    for state in x.program.model.page.states:
+        values = x.stacked(state)
+        low, high = x.program.ranges[state]
+        scale = max(abs(low), abs(high)) if np.isfinite(high - low) else float(np.abs(values).max())
+        shut = _shut_units(x, state, gates[state]) if state in gates else np.empty(0, np.intp)
+        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # dead there as well?
+        whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
+        dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
+        if len(dead) <= _RARE * values.shape[-1]:
+            continue
+        unit, batch = int(dead[0]), x.count - 1
+        yield Finding(
+            "dead-unit",
+            f"{listed([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
+            + ("is dead" if len(dead) == 1 else "are dead"),
+            "Its value does not depend on the input, so the layers above learn nothing from it, and it can be removed.",
+            "other initial weights (--seed, --init torch), or fewer units (--hidden-size)",
+            (
+                Evidence(
+                    f"in {len(values):,} entries it varies by {rounded(float(np.ptp(values[:, unit])))} at most, "
+                    f"of a largest value of {rounded(scale)}"
+                ),
+                x.unit_of(batch, state, unit),
+            ),
+            x.end(batch),
+        )

@@ -1,0 +1,504 @@
+"""What a prediction depends on: the influence of earlier inputs, and the flow of the gradient back through time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru import errors as arguments
+from tui_gru.analysis.units import StoppedError, StopRequested
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.program import Program
+from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
+from tui_gru.engine.data import weights_for
+from tui_gru.engine.model import model_of
+from tui_gru.engine.text import Text, picked
+from tui_gru.engine.training import compute
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
+from tui_gru.equations.backward import mixed
+from tui_gru.equations.syntax import Apply, Name, split, with_word
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# A model without its loss, in float64, to derive gradients of its output, or to run on any numbers.
+
+
+class Differentiable:
+    """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output.
+
+    With `width` its inputs are numbers (T, B, width), whatever the model reads, so that an input can be zero.
+    """
+
+    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int = 0) -> None:
+        self._program = program
+        structure = replace(program.config.structure, loss="", input_gradient=True)
+        sizes = program.config.sizes | {"T": timesteps, "B": rows}
+        if width:
+            structure, sizes = replace(structure, input="dense", input_gradient=False), sizes | {"I": width}
+        self.compiled = compiled(structure, sizes, "float64")
+        self.record = BatchRecord(self.compiled)
+        self.record.before = weights_for(structure, sizes, "float64", dict(weights.items()))
+        self.reads = self.compiled.model.composed.layers[0].reads
+        (self.output,) = self.compiled.model.page.outputs
+
+    def forward(self, x: NDArray[Any], states: Mapping[str, Array]) -> Array:
+        """Return the output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
+        for name, given in self.compiled.model.page.inputs.items():
+            if given.one_hot:
+                self.record.ids(name)[...] = x
+                self.record.array(name)[...] = x[..., None] == np.arange(self.record.array(name).shape[-1])
+            else:
+                self.record.array(name)[...] = x
+        _begin(self.record, states)
+        self.record.cut("forward")
+        self.compiled.cut(self.record.before, "forward")
+        self.compiled.functions["forward"].run(self.record, self.record.before, None)
+        return self.record.array(self.output)
+
+    def backward(self, slope: Array) -> BatchRecord:
+        """Compute all deltas from the gradient of the output, (T, B, ·)."""
+        self.record.array(with_word(f"d{self.output}", "given"))[...] = slope
+        compute(self.record, None, learn=True)
+        return self.record
+
+    def run(self, x: NDArray[Any], states: Mapping[str, Array], t: int, row: int, character: int | None) -> tuple[float, int]:
+        """Return the prediction of a row after timestep `t`, and its index in the output.
+
+        Afterwards the record has its gradients.
+        """
+        output = self.forward(x, states)
+        value, chosen = prediction(self._program, output[t, row], character)
+        slope = np.zeros_like(output)
+        slope[t, row] = prediction_slope(self._program, output[t, row], chosen)
+        self.backward(slope)
+        return value, chosen
+
+
+def given_to(program: Program, record: BatchRecord) -> NDArray[Any]:
+    """Return the inputs of a batch, a view: indices (T, B), or numbers (T, B, I)."""
+    name = program.input
+    return record.ids(name) if program.model.page.inputs[name].one_hot else record.array(name)
+
+
+def prediction(program: Program, output: Array, character: int | None) -> tuple[float, int]:
+    """Return a prediction from an output (·): the log-probability of a character if the loss takes a softmax, otherwise the entry.
+
+    `character` defaults to the largest entry. Returns the prediction and the character. Raises `TuiGruError` for an unknown one.
+    """
+    chosen = int(np.argmax(output)) if character is None else character
+    chosen = arguments.whole("the character", chosen, least=0, most=len(output) - 1)
+    wide = np.asarray(output, np.float64)
+    if not _takes_softmax(program):
+        return float(wide[chosen]), chosen
+    top = wide.max()
+    return float(wide[chosen] - top - np.log(np.exp(wide - top).sum())), chosen
+
+
+def prediction_slope(program: Program, output: Array, chosen: int) -> Float64Array:
+    """Return the gradient of a prediction with respect to the output (·)."""
+    slope = np.zeros(len(output))
+    slope[chosen] = 1
+    if _takes_softmax(program):
+        powers = np.exp(output - output.max())
+        slope -= powers / powers.sum()
+    return slope
+
+
+def _takes_softmax(program: Program) -> bool:
+    line = program.lines.get(program.loss_names.prediction)
+    return line is not None and isinstance(line.formula, Apply) and line.formula.function == "softmax"
+
+
+def _begin(record: BatchRecord, states: Mapping[str, Array]) -> None:
+    for state in record.compiled.states:
+        record.border(state, end=False)[...] = states[state]
+
+
+# ------------------------------------------------------------------------------
+# The influence of each earlier input of a row on a prediction, by gradient and by occlusion.
+#
+# By gradient: the norm of the gradient of the prediction with respect to the input, as in Madsen (2019, *Visualizing memorization
+# in RNNs*). By occlusion: the change of the prediction when the input is omitted (Zeiler and Fergus 2014), that is, replaced by
+# zeros. Both are computed in float64.
+
+
+BACK = 64  # inputs before the prediction that are examined by default
+TENTH = 0.1  # of the largest influence; smaller influences do not count
+QUIET = 4  # consecutive inputs below a tenth after which the influence has ended
+_GROUP = 16  # inputs occluded at once, each in its own row
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How many timesteps away an influence falls below a tenth of its largest value.
+
+    `beyond` has the inputs further away with a larger influence, as (timesteps away, share of the largest). `falls` is False if the
+    influence does not fall within the examined inputs; `steps` is then their number.
+    """
+
+    steps: int
+    falls: bool
+    beyond: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """The influence of each of S inputs of a row, in the order of time, on the prediction after input `at`.
+
+    `value` is the prediction: the log-probability of the character `character` (0-based), or this entry of an output that is not
+    a probability. `gradient` (S) is the norm of its gradient with respect to each input; `occlusion` (S) is the effect of
+    omitting the input, NaN for inputs that were not examined. `states` has, for each state of each layer and direction, the norm
+    of the gradient with respect to the state after each input, (S). `batch` (counted through all epochs) and `t` (S), 0-based,
+    say where each input was read. `text` is empty for a model that reads no characters.
+    """
+
+    row: int
+    at: int
+    character: int
+    value: float
+    text: Text
+    batch: NDArray[np.intp]
+    t: NDArray[np.intp]
+    gradient: Float64Array
+    occlusion: Float64Array
+    states: Mapping[str, Float64Array]
+    backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
+
+    def __repr__(self) -> str:
+        return f"<influence of {len(self.gradient)} inputs of row {self.row + 1} on the prediction after input {self.at + 1}>"
+
+    def reach(self, of: str = "gradient") -> Reach:
+        """Return the reach of `gradient`, of `occlusion`, or of a state, by name."""
+        if of in ("gradient", "occlusion"):
+            return reach(np.abs(self.gradient if of == "gradient" else self.occlusion), self.at)
+        if of not in self.states:
+            raise TuiGruError(f"{of!r} is neither gradient, nor occlusion, nor a state; the states are {', '.join(self.states)}")
+        return reach(self.states[of], self.at, way=1 if of in self.backwards else -1)
+
+
+def reach(values: Float64Array, at: int, way: int = -1) -> Reach:
+    """Return how far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
+    away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    under = away < TENTH * largest
+    last = len(away) - 1
+    steps = next((d for d in range(1, last + 1) if under[d : d + QUIET].all()), None)
+    if steps is None:
+        return Reach(last, falls=False)
+    beyond = tuple((d, float(away[d] / largest)) for d in range(steps, last + 1) if not under[d])
+    return Reach(steps, falls=True, beyond=beyond)
+
+
+def influence(
+    timeline: Timeline,
+    moment: Moment,
+    t: int,
+    row: int,
+    *,
+    character: int | None = None,
+    back: int = BACK,
+    occlusion: bool = True,
+    stop: StopRequested | None = None,
+) -> Influence:
+    """Return the influence on the prediction of `row` after timestep `t` (both 0-based), with the weights of this batch.
+
+    `character` selects the probability, by default the most likely character. At least `back` earlier inputs are examined, as far
+    as the epoch has them and the state is carried, from the start of their batch on. Inputs before this batch are computed again
+    with its weights, so the prediction can differ slightly from that of the run. The other rows are read along if the row depends
+    on them; if it depends on all timesteps of its batch, only that batch is examined. Without `occlusion`, which takes most of the
+    time, only gradients are computed.
+
+    Replays the batches of that window. Raises `TuiGruError` for arguments out of range, `StoppedError` if `stop` returns True.
+    """
+    program = moment.program
+    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
+    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    back = arguments.whole("how far back", back, least=0)
+    page = program.model.page
+    without_loss = model_of(replace(program.config.structure, loss="")).page
+    depends_on_rows, depends_on_timesteps = (not mixed(without_loss, axis).isdisjoint(without_loss.outputs) for axis in "BT")
+    alone = not depends_on_rows
+    batches = 0 if depends_on_timesteps else max(0, -(-(back - t) // program.seq_length))
+    window = _Window.of_rows(timeline, moment, slice(row, row + 1) if alone else slice(None), batches)
+    at, here = len(window.x) - program.seq_length + t, 0 if alone else row
+    reader = Differentiable(program, moment.record.before, len(window.x), window.x.shape[1])
+    with NUMPY_SETTINGS:
+        value, chosen = reader.run(window.x, window.states, at, here, character)
+        record = reader.record
+        read = record.array(reader.reads)
+        slopes = record.array(f"d{reader.reads}")[:, here]
+        states = {state: _timestep_norms(record.array(f"d{state}")[:, here]) for state in record.compiled.states}
+        without = np.full(len(read), np.nan)
+        if occlusion:
+            last = len(read) if program.config.bidirectional else at + 1
+            without[:last] = value - _occluded(program, moment.record.before, read, window.states, (at, here), chosen, last, stop)
+    return Influence(
+        row,
+        at,
+        chosen,
+        value,
+        window.text(program, here),
+        window.batch,
+        window.t,
+        gradient=_timestep_norms(slopes),
+        occlusion=without,
+        states=states,
+        backwards=frozenset(state for state in states if page.states[state].backwards),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class RowInfluence:
+    """The influence of the inputs of every row of a batch, (B), on the prediction of one row; it should be 0 for all other rows.
+
+    `together` is the change of the prediction when all other rows are omitted at once. `occlusion` is NaN if the rows were not
+    omitted one by one.
+    """
+
+    row: int
+    gradient: Float64Array
+    occlusion: Float64Array
+    together: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<influence of {len(self.gradient)} rows on row {self.row + 1}: {self.others:.3g} from others>"
+
+    @property
+    def others(self) -> float:
+        """The largest influence of another row, by either measure; 0 in a network that does not mix rows."""
+        both = np.concatenate([np.delete(np.abs(array), self.row) for array in (self.gradient, np.nan_to_num(self.occlusion))])
+        return float(max(both.max(initial=0.0), abs(self.together)))
+
+
+def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: StopRequested | None = None) -> RowInfluence:
+    """Return the influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
+
+    Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
+    """
+    program, B = moment.program, moment.program.config.batch_size
+    row = arguments.whole("the row", row, least=0, most=B - 1)
+    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    given = given_to(program, moment.record)
+    states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
+    reader = Differentiable(program, moment.record.before, program.seq_length, B)
+    with NUMPY_SETTINGS:
+        value, chosen = reader.run(given, states, t, row, None)
+        read = reader.record.array(reader.reads).copy()
+        gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
+        plain = Differentiable(program, moment.record.before, program.seq_length, B, read.shape[-1])
+        occlusion = np.full(B, np.nan)
+
+        def without(rows: NDArray[np.intp]) -> float:
+            _check_stop(stop)
+            x = read.copy()
+            x[:, rows] = 0
+            return value - prediction(program, plain.forward(x, states)[t, row], chosen)[0]
+
+        for other in range(B if each else 0):
+            occlusion[other] = without(np.array([other]))
+        together = without(np.delete(np.arange(B), row))
+    return RowInfluence(row, gradient, occlusion, together)
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Inputs of some rows, in the order of time, (S, B) indices or (S, B, I) numbers, and the states before the first of them."""
+
+    x: NDArray[Any]
+    states: Mapping[str, Float64Array]
+    batch: NDArray[np.intp]
+    t: NDArray[np.intp]
+
+    @classmethod
+    def of_rows(cls, timeline: Timeline, moment: Moment, rows: slice, batches: int) -> _Window:
+        """Return the inputs of rows of this batch and of up to `batches` batches before it, as far as the state was carried."""
+        program, here = moment.program, moment.position
+        carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
+        number = here.number
+        numbers = range(number - min(batches, carried), number + 1)
+        records = [moment.record if n == number else timeline.record(n) for n in numbers]
+        first = records[0]
+        states = {s: np.asarray(first.border(s, end=False)[rows], np.float64) for s in first.compiled.states}
+        x = np.concatenate([given_to(program, record)[:, rows] for record in records])
+        T = program.seq_length
+        return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
+
+    def text(self, program: Program, row: int) -> Text:
+        """Return the characters of a row of the window."""
+        return picked(self.x[:, row], program.config.vocabulary) if self.x.ndim == 2 else ""
+
+
+def _occluded(
+    program: Program,
+    weights: Weights,
+    read: Array,
+    states: Mapping[str, Array],
+    at: tuple[int, int],
+    chosen: int,
+    count: int,
+    stop: StopRequested | None,
+) -> Float64Array:
+    """Return the prediction at timestep and row `at` with each of the first `count` inputs of the row omitted, (count).
+
+    `read` has the inputs, (S, B, I). One row alone is copied, so that several inputs are omitted at once.
+    """
+    t, row = at
+    alone = read.shape[1] == 1
+    group = min(_GROUP, count) if alone else 1
+    plain = Differentiable(program, weights, len(read), group if alone else read.shape[1], read.shape[-1])
+    begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}  # of rows that are not alone, once
+    found = np.empty(count)
+    for first in range(0, count, group):
+        _check_stop(stop)
+        x = np.repeat(read, group, axis=1)
+        inputs = range(first, min(first + group, count))
+        rows = range(len(inputs)) if alone else [row]
+        x[inputs, rows] = 0
+        outputs = plain.forward(x, begin)[t]
+        for s, i in zip(inputs, rows, strict=True):
+            found[s] = prediction(program, outputs[i], chosen)[0]
+    return found
+
+
+def _timestep_norms(array: Array) -> Float64Array:
+    """Return the norm of each timestep, (T, ·) to (T)."""
+    found: Float64Array = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
+    return found
+
+
+def _check_stop(stop: StopRequested | None) -> None:
+    if stop is not None and stop():
+        raise StoppedError("stopped before every input had been occluded once")
+
+
+# ------------------------------------------------------------------------------
+# The flow of the gradient back through time: its norm at each timestep, and the norms of the paths to the timestep before.
+#
+# All norms are Euclidean, over the rows of the batch and the units, or over the units of one row.
+
+
+class FlowNames(NamedTuple):
+    """The names along which the gradient of a state flows through time.
+
+    `delta` is the gradient of the state, `own` its part from this timestep (empty if it has no name), `ahead` its part from the
+    timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. `way`
+    is the direction in which the gradient flows through the timesteps, 1 or −1.
+    """
+
+    delta: str
+    own: str
+    ahead: str
+    handed_on: str
+    paths: tuple[str, ...]
+    way: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The gradient of a state at one timestep: its norm, and the norms of its parts from this timestep and from the one that
+    reads it.
+
+    `handed_on` is the norm of the gradient passed to the timestep before, and `paths` has the norms of its terms; None until the
+    line that computes them has been executed.
+    """
+
+    t: int
+    dh: float
+    from_output: float
+    from_future: float
+    handed_on: float | None = None
+    paths: tuple[float, ...] | None = None
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        """The norm of each path over the sum of all norms. None if the sum is 0 or not finite."""
+        total = math.fsum(self.paths or ())
+        if self.paths is None or total == 0 or not math.isfinite(total):
+            return None
+        return tuple(path / total for path in self.paths)
+
+
+def flow_names(program: Program, state: str) -> FlowNames:
+    """Return the names along which the gradient of a state flows."""
+    page = program.model.page
+    ahead, handed_on = page.ahead(state), f"d{page.before(state)}"
+    line = program.lines[f"d{state}"]
+    assert line.formula is not None
+    own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == ahead)]
+    terms = program.lines[handed_on].formula
+    assert terms is not None
+    paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
+    place = program.place_of(f"d{state}")
+    assert place is not None
+    named = paths if all(paths) else (handed_on,)
+    return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
+
+
+def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:
+    """Return a letter and a word for each path along which the gradient of a state continues.
+
+    They come from the label or target of the line that the path passes through.
+    """
+    found: list[tuple[str, str]] = []
+    for path in flow_names(program, state).paths:
+        reading = program.model.backward.paths.get(path)
+        target = program.written_with.get(reading.step, reading.step) if reading is not None else ""
+        line = next((line for line in program.model.page.lines if line.target == target), None)
+        word = "all" if line is None else line.label or program.writer.name(split(target)[0])
+        letter = word[0] if line is None or line.target in program.model.page.states else line.target[0]
+        taken = {other for other, _ in found}
+        found.append((next((sign for sign in (letter, *word) if sign not in taken), letter), word))
+    return tuple(found)
+
+
+def flow(moment: Moment, state: str, row: int | None = None) -> tuple[Flow | None, ...]:
+    """Return the flow of the gradient of a state at each timestep, of all rows of the batch or of one (0-based).
+
+    It is None at timesteps not computed yet.
+    """
+    names = flow_names(moment.program, state)
+    steps = range(moment.program.seq_length)
+    if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
+        return (None,) * len(steps)
+    norms = _delta_norms(moment.record, names, row)
+
+    def at(t: int) -> Flow | None:
+        if not moment.executed(names.delta, t):
+            return None
+        reached = Flow(t, norms[names.delta][t], norms[_OWN][t], norms[names.ahead][t])
+        if not moment.executed(names.handed_on, t):
+            return reached
+        return replace(reached, handed_on=norms[names.handed_on][t], paths=tuple(norms[name][t] for name in names.paths))
+
+    return tuple(at(t) for t in steps)
+
+
+_OWN = "own"  # the part of a gradient that comes from its own timestep
+_known: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[str, list[float]]]] = WeakKeyDictionary()
+
+
+def _delta_norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
+    """Return the norm of each delta at each timestep; cached per record, since it is slow for large records."""
+    found = _known.setdefault(record, {})
+    if (names, row) not in found:
+        chosen = slice(None) if row is None else slice(row, row + 1)
+        arrays = {name: record.array(name)[:, chosen] for name in (names.delta, names.ahead, names.handed_on, *names.paths)}
+        with np.errstate(all="ignore"):
+            own = record.array(names.own)[:, chosen] if names.own else arrays[names.delta] - arrays[names.ahead]
+            found[names, row] = {name: norms_over_time(array) for name, array in (*arrays.items(), (_OWN, own))}
+    return found[names, row]
+
+
+def norms_over_time(array: Array) -> list[float]:
+    """Return the norm of each timestep, (T), computed in float64, since squares of large numbers would overflow float32."""
+    wide = array.reshape(len(array), -1).astype(np.float64)
+    norms: list[float] = np.sqrt(np.einsum("tn,tn->t", wide, wide)).tolist()
+    return norms

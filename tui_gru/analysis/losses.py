@@ -1,0 +1,191 @@
+"""Where the loss of a text comes from, and the baselines to compare it with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.analysis.units import CLASSES, TextPlace
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.program import Program
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.text import Text, index_of
+from tui_gru.engine.weights import Array
+from tui_gru.equations import syntax as e
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# The sources of the loss: by class of character, by timestep, by row, and the hardest places of the text.
+
+
+@dataclass(frozen=True)
+class Share:
+    """The loss of a group of characters: their number, their `mean` loss in nats, and their share of the total loss."""
+
+    name: str
+    count: int
+    mean: float
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class TextLosses:
+    """The loss of every predicted character, in nats.
+
+    `values` (n) are in the order of `places` (n), the indices in `text` of the predicted characters (0-based). `t` and `row` (n),
+    0-based, are the timestep and the row of each prediction; None if the text was read as a whole.
+    """
+
+    values: NDArray[np.float64]
+    places: NDArray[np.intp]
+    text: Text
+    t: NDArray[np.intp] | None = None
+    row: NDArray[np.intp] | None = None
+
+    def __repr__(self) -> str:
+        return f"<losses of {len(self.values)} characters, mean {self.mean:.6g} nats>"
+
+    @property
+    def mean(self) -> float:
+        """The mean loss per character, in nats; NaN if there are none."""
+        return float(self.values.mean()) if len(self.values) else np.nan
+
+    def by_class(self) -> list[Share]:
+        """Return the loss by class of the target character. A character can be in several classes, or in none."""
+        return [self._share(each.name, each.mask(self.text)[self.places]) for each in CLASSES.values()]
+
+    def by_timestep(self) -> list[Share]:
+        """Return the loss by timestep of the batch, `t 1` first."""
+        return self._by(self.t, "t")
+
+    def by_row(self) -> list[Share]:
+        """Return the loss by row of the batch."""
+        return self._by(self.row, "row")
+
+    def hardest(self, count: int = 10, *, apart: int = 1) -> list[TextPlace]:
+        """Return the places in the text (0-based) with the largest losses, largest first, at least `apart` characters apart."""
+        found: list[TextPlace] = []
+        for i in np.argsort(-np.nan_to_num(self.values, nan=np.inf), kind="stable").tolist():
+            at = int(self.places[i])
+            if len(found) == count:
+                break
+            if all(abs(at - place.at) >= apart for place in found):
+                found.append(TextPlace(at, float(self.values[i])))
+        return found
+
+    def _by(self, groups: NDArray[np.intp] | None, word: str) -> list[Share]:
+        if groups is None:
+            raise TuiGruError("a text that is read as a whole has no batches; use the loss of a batch or of an epoch")
+        return [self._share(f"{word} {k + 1}", groups == k) for k in range(int(groups.max()) + 1)]
+
+    def _share(self, name: str, chosen: NDArray[np.bool_]) -> Share:
+        own, whole = self.values[chosen], float(self.values.sum())
+        mean = float(own.mean()) if len(own) else np.nan
+        return Share(name, len(own), mean, float(own.sum()) / whole if whole else 0.0)
+
+
+def loss_of_rows(program: Program, values: Array) -> NDArray[np.float64]:
+    """Return the loss of each row, with its sign, from the values of `program.loss_names.row` (…).
+
+    Raises `TuiGruError` for a model without a loss per row.
+    """
+    names = program.loss_names
+    if not names.row:
+        raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
+    below = program.lines[names.timestep].formula if names.timestep in program.lines else None
+    return np.asarray(-values if isinstance(below, e.Negative) else values, np.float64)
+
+
+def of_batch(moment: Moment, corpus: Corpus) -> TextLosses:
+    """Return the losses of the batch of a moment, for the rows and timesteps that are computed."""
+    program, record = moment.program, moment.record
+    values = loss_of_rows(program, record.array(program.loss_names.row or program.input))
+    T, B = values.shape[:2]
+    there = [moment.there(program.loss_names.row, t) for t in range(T)]
+    t, row = np.meshgrid(np.arange(T)[there], np.arange(B), indexing="ij")
+    places = _places(corpus, moment.position.batch, T, B)
+    return _sorted(values[there].ravel(), places[there].ravel(), corpus.text, t.ravel(), row.ravel())
+
+
+def of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
+    """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row`."""
+    values = loss_of_rows(program, found[program.loss_names.row])
+    return TextLosses(values[:-1], np.arange(1, len(text)), text)
+
+
+def _places(corpus: Corpus, batch: int, T: int, B: int) -> NDArray[np.intp]:
+    """Return the positions in the text of the targets of a batch, (T, B)."""
+    starts = np.array([corpus.position_in_text(batch, 0, row) for row in range(B)], np.intp)
+    return starts[None, :] + np.arange(1, T + 1)[:, None]
+
+
+def _sorted(
+    values: NDArray[np.float64], places: NDArray[np.intp], text: Text, t: NDArray[np.intp], row: NDArray[np.intp]
+) -> TextLosses:
+    order = np.argsort(places, kind="stable")
+    return TextLosses(values[order], places[order], text, t[order], row[order])
+
+
+# ------------------------------------------------------------------------------
+# Baselines for a loss: guessing, character frequencies, and frequencies of pairs on the same text.
+
+
+LOG2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Cross-entropies of predicting each next character of a text, in nats: `uniform` for guessing among all V characters (log V),
+    `unigram` for the frequencies of characters, `bigram` for the frequencies of characters given the one before."""
+
+    uniform: float
+    unigram: float
+    bigram: float
+
+    @property
+    def lines(self) -> tuple[tuple[str, float], ...]:
+        """The baselines with their names, in descending order, as lines of a curve."""
+        return ("log V", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)
+
+
+@lru_cache(maxsize=8)
+def baselines(text: Text, vocab_size: int) -> Baselines:
+    """Return the cross-entropies of the frequencies of a text on the same text, the best possible for tables of these kinds.
+
+    The entropy of the characters, and the conditional entropy given the character before (Shannon 1951, *Prediction and entropy of
+    printed English*, F₁ and F₂). NaN for a text with fewer than two characters.
+    """
+    codes = _codes(text)
+    if len(codes) < 2:
+        return Baselines(math.log(vocab_size), math.nan, math.nan)
+    _, ids = np.unique(codes, return_inverse=True)
+    pairs, firsts = ids[:-1].astype(np.int64) * (int(ids.max()) + 1) + ids[1:], ids[:-1]
+    return Baselines(math.log(vocab_size), _entropy(ids[1:]), _entropy(pairs) - _entropy(firsts))
+
+
+def perplexity(nats: float) -> float:
+    """Return the perplexity: e to the power of the loss, the number of equally likely characters with the same loss."""
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def bits(nats: float) -> float:
+    """Return a loss in nats converted to bits per character."""
+    return nats / LOG2
+
+
+def _codes(text: Text) -> NDArray[np.uint32]:
+    if not isinstance(text, str):
+        index = index_of(tuple(dict.fromkeys(text)))
+        return np.array([index[token] for token in text], np.uint32)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _entropy(ids: NDArray[np.integer]) -> float:
+    """Return the entropy of a distribution given as counts, in nats."""
+    counts = np.unique(ids, return_counts=True)[1] / len(ids)
+    return float(-(counts * np.log(counts)).sum()) + 0.0

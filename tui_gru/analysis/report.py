@@ -1,0 +1,584 @@
+"""The report on a run: gathered as plain data, and written as a page, a picture or a text."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from html import escape
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.analysis import losses as loss_places
+from tui_gru.analysis.check import expected_of
+from tui_gru.analysis.examined import Finding, counted
+from tui_gru.analysis.findings import find
+from tui_gru.analysis.losses import Share, TextLosses, baselines, bits, perplexity
+from tui_gru.analysis.units import Activity, context, of_text, read_text
+from tui_gru.debugger.history import ScalarRows
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import in_words
+from tui_gru.debugger.program import Program, printable
+from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.engine.config import Config
+from tui_gru.engine.data import Given
+from tui_gru.engine.numbers import rounded
+from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.text import Text, separator, token_word
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# The contents of a report, as plain data.
+
+
+@dataclass(frozen=True)
+class UnitNote:
+    """A unit (0-based): the class that it correlates with, Pearson's correlation r, and the places where it is strongest in that
+    direction, each as the text before the character, the character, and the text after it.
+    """
+
+    unit: int
+    goes_with: str
+    r: float
+    places: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
+    characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts.
+    """
+
+    title: str
+    options: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+    curve: tuple[tuple[int, float], ...]
+    findings: tuple[Finding, ...]
+    name: str
+    lines: tuple[tuple[str, float], ...] = ()
+    units: tuple[UnitNote, ...] = ()
+    text: Text = ""
+    values: NDArray[np.floating] = field(default_factory=lambda: np.empty((0, 0)))
+    classes: tuple[Share, ...] = ()
+    hardest: tuple[tuple[tuple[str, str, str], float], ...] = ()
+    samples: tuple[tuple[str, str], ...] = ()
+    of: str = "batches"
+
+    def __repr__(self) -> str:
+        return f"<report on {self.title}: {counted(len(self.findings), 'finding')}, {counted(len(self.samples), 'sample')}>"
+
+
+# ------------------------------------------------------------------------------
+# Gathers a report on a run on given batches: a recording, a model file with inputs, a batch of a script.
+
+
+def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> RunReport:
+    """Return the contents of a report without a text.
+
+    It has the losses and gradient norms of the steps, and the comparisons of p.grad and of the output of the current batch with
+    the computed ones. `curve` counts batches; each is a step of a recording.
+    """
+    program, batch = timeline.program, moment.position.batch
+    losses, norms = (timeline.column(name, 0, len(given.batches) - 1) for name in ("loss", "grad_norm"))
+    known = losses if given.knows_loss else losses[:0]
+    return RunReport(
+        title=title,
+        options=tuple(_imported_options(program.config, given)),
+        facts=(*_imported_facts(given, batch, known, norms), *_compared(moment, given)),
+        curve=tuple((i + 1, float(loss)) for i, loss in enumerate(known)),
+        findings=findings,
+        name=program.writer.name(program.main_state),
+        of="kept steps" if given.steps else "batches",
+    )
+
+
+def _imported_options(config: Config, given: Given) -> Iterator[tuple[str, str]]:
+    structure = given.structure
+    yield "cell", structure.cell
+    yield "layers", f"{structure.layers}{', both directions' if structure.bidirectional else ''}"
+    names = {"I": "inputs", "V": "classes", "D": "embedding", "H": "units", "T": "timesteps", "B": "rows"}
+    yield from ((name, f"{given.sizes[axis]:,}") for axis, name in names.items() if axis in given.sizes)
+    yield "dtype", given.dtype
+    yield "parameters", f"{config.parameter_count:,}"
+    yield "inputs from", given.inputs_from
+
+
+def _imported_facts(given: Given, batch: int, losses: ScalarRows, norms: ScalarRows) -> Iterator[tuple[str, str]]:
+    yield "run", given.title
+    if given.steps:
+        first, last = given.steps[0], given.steps[-1]
+        missing = last + 1 - len(given.steps)
+        yield "kept steps", f"{len(given.steps):,}, from step {first:,} to step {last:,}; {missing:,} others were not kept"
+    yield "place", given.places[batch] if given.places else "its only batch"
+    finite = losses[np.isfinite(losses)]
+    if len(finite):
+        yield "first loss", rounded(finite[0])
+        yield "last loss", rounded(finite[-1])
+    if len(norms) and np.isfinite(norms).any():
+        largest = int(np.nanargmax(np.where(np.isfinite(norms), norms, -math.inf)))
+        yield "largest gradient norm", rounded(norms[largest]) + (f" in step {given.steps[largest]:,}" if given.steps else "")
+    bad = ~np.isfinite(losses)
+    if bad.any():
+        yield "losses that are not finite", counted(int(bad.sum()), "step" if given.steps else "batch")
+
+
+def _compared(moment: Moment, given: Given) -> Iterator[tuple[str, str]]:
+    batch = given.batches[moment.position.batch]
+    expected = expected_of(moment.record, batch)
+    if expected is not None:
+        yield "output", expected.sentence
+    if remarks := batch.remarks():
+        yield "gradients", remarks
+
+
+# ------------------------------------------------------------------------------
+# Gathers the contents of a report: configuration, curve, findings, units, sources of the loss, and samples.
+
+
+POINTS = 300  # the most points of a curve; each is the mean of equally many batches
+TEXT = 20_000  # the number of characters that are read for the units
+UNITS, PLACES, SHOWN = 12, 4, 96  # units that are shown, places of each, and characters of the heat map
+HARDEST = 6  # characters
+SAMPLES, LENGTH = 5, 60  # samples over the training, and characters of each
+
+ReportProgress = Callable[[str], object]
+
+
+def gather(
+    timeline: Timeline,
+    moment: Moment,
+    samples: Sequence[Sample] = (),
+    *,
+    title: str,
+    held_out: Text = "",
+    monitor: Monitor | None = None,
+    progress: ReportProgress | None = None,
+) -> RunReport:
+    """Return the contents of a report on a run up to a moment.
+
+    `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError` if an argument is invalid or it is interrupted.
+    """
+    say = progress or (lambda words: None)
+    program, config = timeline.program, timeline.program.config
+    findings = find(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
+    if config.given is not None:
+        return of_given(timeline, moment, config.given, title, findings)
+    losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
+    text = timeline.segment_at(moment.position.tick).trainer.corpus.text
+    say("reading the text")
+    activity, read = _read(program, moment, text[:TEXT])
+    notes = tuple(_notes(activity, config)) if activity is not None else ()
+    say("drawing samples")
+    return RunReport(
+        title=title,
+        options=(*_options(config), *_changed_settings(timeline, moment)),
+        facts=tuple(_facts(moment, losses)),
+        curve=tuple(_curve(losses)),
+        lines=tuple((name, value) for name, value in baselines(text, config.vocab_size).lines if math.isfinite(value)),
+        findings=findings,
+        units=notes,
+        name=program.writer.name(program.main_state),
+        text=activity.text[:SHOWN] if activity is not None else "",
+        values=activity.values[:SHOWN, [note.unit for note in notes]].T if activity is not None else np.empty((0, 0)),
+        classes=tuple(sorted((s for s in read.by_class() if s.count), key=lambda s: -s.share)) if read is not None else (),
+        hardest=tuple((_context(read.text, place.at, config), place.value) for place in read.hardest(HARDEST, apart=20))
+        if read
+        else (),
+        samples=tuple(_samples(timeline, moment, len(losses))),
+    )
+
+
+def printable_text(words: str) -> str:
+    """Return a text on one line, with signs for invisible characters."""
+    return "".join(map(printable, words))
+
+
+def _options(config: Config) -> Iterator[tuple[str, str]]:
+    yield "text", f"{len(config.text):,} {token_word(config.vocabulary)}s, of {config.vocab_size} kinds"
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.name not in ("text", "vocabulary", "cell_text", "optimizer_text") and value not in ("", False):
+            yield option.name.replace("_", "-"), printable_text(str(value))
+    yield "parameters", f"{config.parameter_count:,}"
+
+
+def _changed_settings(timeline: Timeline, moment: Moment) -> Iterator[tuple[str, str]]:
+    """Yield each setting of the update rule that was changed up to a moment, with its values and the places of the changes."""
+    segments = [segment for segment in timeline.segments if segment.start <= moment.position.tick]
+    for name in timeline.program.config.settings:
+        found = []
+        for before, segment in pairwise(segments):
+            if segment.settings.rule[name] != before.settings.rule[name]:
+                at = timeline.position(segment.start)
+                found.append(f"to {rounded(segment.settings.rule[name])} at {in_words(at.epoch, at.batch)}")
+        if found:
+            yield f"{name} changed", "; ".join(found)
+
+
+def _facts(moment: Moment, losses: ScalarRows) -> Iterator[tuple[str, str]]:
+    at = moment.position
+    yield "place", in_words(at.epoch, at.batch)
+    yield "batches run", f"{len(losses):,}"
+    if len(losses):
+        last = float(losses[-moment.program.num_batches :].mean())
+        yield "first loss", f"{rounded(losses[0])} nats"
+        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a character"
+        yield "perplexity", rounded(perplexity(last))
+
+
+def _curve(losses: ScalarRows) -> Iterator[tuple[int, float]]:
+    end = 0
+    for piece in np.array_split(losses, min(POINTS, len(losses))) if len(losses) else ():
+        end += len(piece)
+        yield end, float(piece.mean())
+
+
+def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, TextLosses | None]:
+    """Return the text read with the current weights; empty if the weights are not finite."""
+    if not np.isfinite(moment.weights.parameters).all():
+        return None, None
+    state, loss = program.main_state, program.loss_names.row
+    found = read_text(program.config, moment.weights, text, [state, loss] if loss else [state])
+    return of_text(state, found, text), loss_places.of_text(found, program, text) if loss and len(text) > 1 else None
+
+
+def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
+    before, char, after = context(text, at)
+    blank = separator(config.vocabulary)
+    return config.as_string(before) + blank, char, blank + config.as_string(after)
+
+
+def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
+    """Yield units, sorted by their correlation with a class."""
+    found = activity.goes_with()
+    order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
+    for unit in order[:UNITS]:
+        pick = activity.most if found[unit].r >= 0 else activity.least
+        places = tuple(_context(activity.text, place.at, config) for place in pick(unit, PLACES))
+        yield UnitNote(unit, str(found[unit].what), found[unit].r, places)
+
+
+def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
+    """Yield the most likely characters after the text's first two, with the weights of several moments."""
+    config = timeline.program.config
+    for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
+        weights = moment.weights if batch == count else timeline.record(batch).before
+        words = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
+        try:
+            yield words, sample(config, weights, config.as_string(config.text[:2]), LENGTH, temperature=0).text
+        except TuiGruError as error:
+            yield words, f"no sample: {error}"
+            return
+
+
+# ------------------------------------------------------------------------------
+# The pictures of a report as SVG elements: the curve with its baselines, the units over the text, bars.
+
+
+WIDTH, CURVE_HEIGHT = 960, 240
+_INK, _DIM, _GRID, _LINE = "#1d2429", "#566168", "#c3c8c6", "#0b6b60"
+_POSITIVE, _NEGATIVE = (31, 95, 168), (196, 92, 20)  # blue and orange, around white
+_FONT = 'font-family="ui-monospace,Menlo,Consolas,monospace"'
+_CELL = 8  # pixels of a character of the heat map
+
+
+def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anchor: str = "start", bold: bool = False) -> str:
+    """Return a line of text whose base line is at `y`."""
+    weight = ' font-weight="bold"' if bold else ""
+    return (
+        f'<text x="{x:g}" y="{y:g}" {_FONT} font-size="{size}" fill="{ink}" text-anchor="{anchor}"{weight}>{escape(words)}</text>'
+    )
+
+
+def curve(report: RunReport) -> list[str]:
+    """Return the mean loss of each piece of the run on a logarithmic scale, and the baselines as lines with their names."""
+    points = [(batch, loss) for batch, loss in report.curve if math.isfinite(loss) and loss > 0]
+    if not points:
+        return [text(0, 20, "no batch has been finished yet", ink=_DIM)]
+    lines = [(name, value) for name, value in report.lines if value > 0]
+    heights = [math.log(value) for _, value in (*points, *lines)]
+    low, high = min(heights), max(heights)
+    left, right, top, bottom = 60, WIDTH - 80, 12, CURVE_HEIGHT - 24
+    last = report.curve[-1][0]
+
+    def x(batch: int) -> float:
+        return left + (right - left) * (batch / last)
+
+    def y(value: float) -> float:
+        return bottom - (bottom - top) * ((math.log(value) - low) / (high - low) if high > low else 0.5)
+
+    found = [f'<line x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}" stroke="{_GRID}"/>']
+    for _, value in lines:
+        found.append(
+            f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-dasharray="3 3"/>'
+        )
+    path = " ".join(f"{x(batch):.1f},{y(loss):.1f}" for batch, loss in points)
+    if len(points) == 1:
+        found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{_LINE}"/>')
+    found.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>')
+    found.append(text(right, bottom + 16, f"{last:,} {report.of}", ink=_DIM, anchor="end"))
+    found.append(text(left, bottom + 16, "loss in nats, logarithmic", ink=_DIM))
+    below = 0.0
+    for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
+        below = max(y(value) + 4, below + 13)  # so that no two labels overlap
+        ink = _DIM if name else _LINE
+        found.append(text(right + 6, below, name, ink=ink))
+        found.append(text(left - 6, below, rounded(value), ink=ink, anchor="end", bold=not name))
+    return found
+
+
+def heat_map(report: RunReport) -> tuple[list[str], int]:
+    """Return the units of the report over the first characters of its text, and the height of the picture."""
+    units, characters = report.values.shape
+    left, top = 80, 18
+    found = [text(left + i * _CELL, top - 5, printable_text(char[:1]), size=11, ink=_DIM) for i, char in enumerate(report.text)]
+    for row, note in enumerate(report.units):
+        y = top + row * 14
+        found.append(text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))
+        for i in range(characters):
+            value = float(report.values[row, i])
+            found.append(f'<rect x="{left + i * _CELL}" y="{y}" width="{_CELL}" height="13" fill="{_colour(value)}"/>')
+        words = f"{note.goes_with} {note.r:+.2f}" if abs(note.r) >= 0.1 else ""
+        found.append(text(left + characters * _CELL + 6, y + 11, words, ink=_DIM))
+    return found, top + units * 14 + 6
+
+
+def _colour(value: float) -> str:
+    if not math.isfinite(value):
+        return "#000000"
+    part = min(abs(value), 1.0)
+    red, green, blue = (round(255 + (channel - 255) * part) for channel in (_POSITIVE if value >= 0 else _NEGATIVE))
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[list[str], int]:
+    """Return horizontal bars with a name, a value and a text after it, and the height of the picture."""
+    largest = max((value for _, value, _ in values), default=1.0) or 1.0
+    found = []
+    for row, (name, value, words) in enumerate(values):
+        y = row * 18
+        found.append(text(120, y + 12, name, ink=_DIM, anchor="end"))
+        found.append(
+            f'<rect x="128" y="{y + 2}" width="{max(value / largest, 0) * (width - 220):.1f}" height="12" fill="{_LINE}"/>'
+        )
+        found.append(text(width - 84, y + 12, words))
+    return found, 18 * len(values)
+
+
+def classes(report: RunReport) -> tuple[list[str], int]:
+    """Return the mean loss of each class of characters as bars, sorted by their share of the loss."""
+    return bars([(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes])
+
+
+def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
+    """Return elements as a complete picture."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img"'
+    return f'{head} aria-label="{escape(label)}">{"".join(elements)}</svg>'
+
+
+def moved(elements: Sequence[str], x: float, y: float) -> str:
+    """Return elements moved to another place."""
+    return f'<g transform="translate({x:g} {y:g})">{"".join(elements)}</g>'
+
+
+# ------------------------------------------------------------------------------
+# Writes a report as a page, a picture or a text. Each is a single file without scripts, fonts or references.
+
+
+_STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2429; background: #fbfaf6; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } code, pre, td { font-family: ui-monospace, monospace; }
+table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; font-size: .9rem; }
+td:first-child { color: #566168; } svg { max-width: 100%; height: auto; } mark { background: #f4c542; }
+.finding { border-left: 4px solid #b3261e; padding-left: 1rem; margin: 1rem 0; } .finding ul { margin: .3rem 0; }
+"""
+#: A command; or an option, with its value if that is a number or the last word of a clause.
+_TYPED = re.compile(r"(^:.*|--[a-z-]+(?: (?:\d[\w.+-]*|\w+\b(?! \w)))?)")
+_SIGN = "▲"
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def as_html(report: RunReport) -> str:
+    """Return the report as an HTML page with embedded pictures."""
+    parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
+    if has_curve(report):
+        parts.append(_section("Loss", svg(curve(report), WIDTH, CURVE_HEIGHT, label="the loss of the run")))
+    parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(_findings_html(report))))
+    if report.units:
+        parts.append(_section(f"Units of {report.name} over the text", _units_html(report)))
+    if report.classes:
+        parts.append(_section("Sources of the loss", _classes_html(report)))
+    if report.samples:
+        parts.append(_section("Samples", _table([(words, printable_text(drawn)) for words, drawn in report.samples])))
+    parts.append(_section("Configuration", _table(report.options)))
+    head = f'<meta charset="utf-8"><title>{escape(printable_text(report.title))}</title><style>{_STYLE}</style>'
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def has_curve(report: RunReport) -> bool:
+    """Return True if the run has a loss, or will have one, as every run on a text."""
+    return bool(report.curve or report.lines)
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section><h2>{escape(heading)}</h2>{content}</section>"
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    return f"<table>{''.join(f'<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>' for a, b in rows)}</table>"
+
+
+def _marked(place: tuple[str, str, str]) -> str:
+    before, char, after = (escape(printable_text(part)) for part in place)
+    return f"{before}<mark>{char}</mark>{after}"
+
+
+def _findings_html(report: RunReport) -> list[str]:
+    return [
+        f'<div class="finding"><strong>{escape(each.title)}</strong><p>{escape(each.meaning)}</p>'
+        f"<ul>{''.join(f'<li>{escape(evidence.words)}</li>' for evidence in each.evidence)}</ul>"
+        f"<p>Cure: {_cure(each.cure, escape, '<code>{}</code>')}</p></div>"
+        for each in report.findings
+    ]
+
+
+def _cure(words: str, write: Callable[[str], str], code: str) -> str:
+    """Return a cure with all that can be typed in the form `code`: a command, or an option with its value."""
+    return "".join(code.format(write(part)) if i % 2 else write(part) for i, part in enumerate(_TYPED.split(words)))
+
+
+def _units_html(report: RunReport) -> str:
+    drawn, height = heat_map(report)
+    rows = (
+        f"<tr><td>unit {note.unit + 1}</td><td>{escape(_correlated(note))}</td>"
+        f"<td>{'  ·  '.join(map(_marked, note.places))}</td></tr>"
+        for note in report.units
+    )
+    words = "<p>Each unit with the class of characters it correlates with most (Pearson's r), and where it is strongest.</p>"
+    heat = svg(drawn, WIDTH + 140, height, label="units over the text")
+    return f"{heat}{words}<table>{''.join(rows)}</table>"
+
+
+def _classes_html(report: RunReport) -> str:
+    drawn, height = classes(report)
+    rows = (f"<tr><td>{loss:.2f}</td><td>{_marked(place)}</td></tr>" for place, loss in report.hardest)
+    words = "<p>Nats by class of the character to be predicted, and its share of the total; then the hardest places.</p>"
+    bars = svg(drawn, 420, height, label="the loss of each class of characters")
+    return f"{words}{bars}<table>{''.join(rows)}</table>"
+
+
+def _correlated(note: UnitNote) -> str:
+    """Return the class that a unit correlates with, and the correlation."""
+    return f"{note.goes_with} {note.r:+.2f}"
+
+
+def as_svg(report: RunReport) -> str:
+    """Return the report as one picture, with curve, findings, units, classes and samples below each other."""
+    drawn, y = [text(0, 20, printable_text(report.title), size=18, bold=True)], 44
+    for name, value in report.facts:
+        drawn.append(text(0, y, f"{name}: {value}"))
+        y += 16
+    if has_curve(report):
+        drawn.append(moved(curve(report), 0, y))
+        y += 270
+
+    def heading(words: str) -> None:
+        nonlocal y
+        drawn.append(text(0, y, words, size=14, bold=True))
+        y += 20
+
+    def lines(words: str, indent: int = 0) -> None:
+        nonlocal y
+        for line in textwrap.wrap(" ".join(words.split()), 128 - indent // 8, break_on_hyphens=False):
+            drawn.append(text(indent, y, line))
+            y += 16
+
+    heading(f"findings: {len(report.findings) or 'none'}")
+    for each in report.findings:
+        lines(f"{_SIGN} {each.title}")
+        lines(each.meaning, 16)
+        for evidence in each.evidence:
+            lines(f"· {evidence.words}", 16)
+        lines(f"cure: {each.cure}", 16)
+        y += 6
+    for title, (elements, height) in (
+        (f"units of {report.name} over the text", heat_map(report) if report.units else ([], 0)),
+        ("sources of the loss: nats by class of character", classes(report)),
+    ):
+        if elements:
+            y += 14
+            heading(title)
+            drawn.append(moved(elements, 0, y - 12))
+            y += height
+    y += 14
+    if report.samples:
+        heading("samples")
+    for words, sampled in report.samples:
+        lines(f"{words}: {printable_text(sampled)}")
+    background = f'<rect width="{WIDTH + 200}" height="{y + 24}" fill="#fbfaf6"/>'
+    return svg([background, moved(drawn, 24, 16)], WIDTH + 200, y + 24, label=printable_text(report.title)) + "\n"
+
+
+def as_markdown(report: RunReport) -> str:
+    """Return the report as Markdown, with the curve and the units drawn with block characters."""
+    out = [f"# {printable_text(report.title)}", "", *_rows(("", ""), report.facts), "", *_curve_markdown(report)]
+    out += [f"## Findings: {len(report.findings) or 'none'}", ""]
+    for each in report.findings:
+        out += [f"### {each.title}", "", each.meaning, ""]
+        out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: {_cure(each.cure, str, '`{}`')}", ""]
+    if report.units:
+        out += [f"## Units of {report.name} over the text", "", *_units_markdown(report), ""]
+    if report.classes:
+        out += ["## Sources of the loss", ""]
+        shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
+        out += [*_rows(("class", "nats", "share"), shares), ""]
+    if report.samples:
+        out += ["## Samples", "", *(f"- {words}: `{printable_text(sampled)}`" for words, sampled in report.samples), ""]
+    out += ["## Configuration", "", *_rows(("", ""), report.options)]
+    return "\n".join(out) + "\n"
+
+
+def _curve_markdown(report: RunReport) -> list[str]:
+    out = ["## Loss", ""] if has_curve(report) else []
+    if finite := [loss for _, loss in report.curve if math.isfinite(loss)]:
+        step = max(1, len(finite) // 80)
+        out += [f"    {_blocks(finite[::step])}", ""]
+        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. " + _comparison(report), ""]
+    return out
+
+
+def _units_markdown(report: RunReport) -> list[str]:
+    """Return a table of the units, and a line of blocks for each of them below the text."""
+    rows = []
+    for note in report.units:
+        places = (f"`{''.join(map(printable_text, place))}`" for place in note.places)
+        rows.append((f"unit {note.unit + 1}", _correlated(note), " · ".join(places)))
+    width = max(len(name) for name, *_ in rows)
+    text_line = f"    {'':{width}} {''.join(printable_text(char[:1]) for char in report.text)}"
+    drawn = [f"    {name:>{width}} {_blocks(values.tolist())}" for (name, *_), values in zip(rows, report.values, strict=True)]
+    return [*_rows(("unit", "goes with", "strongest after"), rows), "", text_line, *drawn]
+
+
+def _comparison(report: RunReport) -> str:
+    return f"For comparison: {', '.join(f'{name} {rounded(value)}' for name, value in report.lines)}." if report.lines else ""
+
+
+def _blocks(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(_BLOCKS[min(int((value - low) / span * len(_BLOCKS)), len(_BLOCKS) - 1)] for value in values)
+
+
+def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    first, *others = (f"| {' | '.join(row)} |" for row in cells)
+    return [first, f"|{'---|' * len(head)}", *others]
+
+
+#: By the ending of the file name.
+WRITERS: Mapping[str, Callable[[RunReport], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}

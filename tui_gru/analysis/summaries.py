@@ -1,0 +1,228 @@
+"""Summaries of arrays that are too large to show: saturated, dead and near-zero entries, the largest entry, a histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.edits import Index
+from tui_gru.debugger.program import Program, ValueKind
+from tui_gru.engine.weights import Array
+from tui_gru.equations.syntax import Apply
+
+# ------------------------------------------------------------------------------
+# Saturation: entries near a limit of the function that computed them.
+#
+# Karpathy, Johnson and Fei-Fei (2015), *Visualizing and understanding recurrent networks*, call a gate saturated below 0.1 and
+# above 0.9: within a tenth of its range from a limit. The same tenth applies to every other range, so tanh is saturated beyond
+# ±0.8.
+
+
+EDGE = 0.1  # of the range, from either limit
+SATURATING = ("sigmoid", "tanh", "clamp")  # functions that are flat near their limits
+_MOSTLY = 0.9  # a unit is saturated if at least this share of its entries is
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The limits of a value; an entry within `edge` of the range from a limit is saturated."""
+
+    low: float
+    high: float
+    edge: float = EDGE
+
+    @property
+    def span(self) -> float:
+        return self.high - self.low
+
+    def is_low(self, values: Array) -> NDArray[np.bool_]:
+        """Return True for each entry that is saturated at the lower limit."""
+        below: NDArray[np.bool_] = values < self.low + self.edge * self.span
+        return below
+
+    def is_high(self, values: Array) -> NDArray[np.bool_]:
+        """Return True for each entry that is saturated at the upper limit."""
+        above: NDArray[np.bool_] = values > self.high - self.edge * self.span
+        return above
+
+    def saturated(self, values: Array) -> NDArray[np.bool_]:
+        """Return True for each entry that is saturated; False for NaN."""
+        return self.is_low(values) | self.is_high(values)
+
+
+def limits_of(program: Program, name: str) -> ValueRange | None:
+    """Return the limits of a value that can be saturated: of σ, tanh or clamp, or of a bounded state; None for others.
+
+    A probability may be near 0 or 1 without being saturated, so a softmax has no limits.
+    """
+    if name in program.names and program.names[name].kind is ValueKind.STATE:
+        name = program.names[name].read_in
+    made = program.lines[name].formula if name in program.lines else program.parts.get(name)
+    flat = isinstance(made, Apply) and made.function in SATURATING
+    if (
+        name not in program.names
+        or program.names[name].kind is not ValueKind.VALUE
+        or not (flat or name in program.model.page.states)
+    ):
+        return None
+    low, high = program.ranges[name]
+    return ValueRange(low, high) if np.isfinite(high - low) else None
+
+
+def saturating(program: Program) -> tuple[str, ...]:
+    """Return the values that can be saturated, in the order of the equations."""
+    return tuple(name for name in program.names_of(ValueKind.VALUE) if limits_of(program, name) is not None)
+
+
+def unit_shares(values: Array, limits: ValueRange) -> Array:
+    """Return the share of saturated entries of each unit, (units), of values (…, units)."""
+    rows = values.reshape(-1, values.shape[-1])
+    share: Array = np.count_nonzero(limits.saturated(rows), axis=0) / len(rows)
+    return share
+
+
+def next_saturated_unit(values: Array, limits: ValueRange, after: int = -1) -> int | None:
+    """Return the next unit after `after` that is saturated, starting again at the first after the last.
+
+    `values` is (…, units); None if no unit is.
+    """
+    found = np.flatnonzero(unit_shares(values, limits) >= _MOSTLY)
+    return int(found[np.searchsorted(found, after, side="right") % len(found)]) if len(found) else None
+
+
+# ------------------------------------------------------------------------------
+# Summarises a large matrix: saturated, dead and near-zero entries, the largest entry, and a histogram.
+
+
+NEAR_ZERO = 0.05  # of the largest possible or actual magnitude; too small to see on a colour scale
+DEAD = 1e-3  # of the same; a unit that varies by less is dead
+BINS = 24
+_ROUNDING, _LARGE = 1e-5, 1e30
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """The summary of an array (…, units). All counts are of entries, except `dead`, which counts units.
+
+    `low` and `high` count saturated entries at the lower and upper limit. A unit is dead if its entries differ by less than a
+    thousandth of the largest magnitude; with one entry per unit, no unit is dead. `finite` counts finite entries, and all other
+    fields concern those: `smallest`, `largest` and `mean` are NaN if there are none. `peak` is the index of the entry with the
+    largest magnitude, `first_bad` that of the first NaN or infinite entry. `counts` (bins) is the histogram between `edges` (bins
+    + 1), from limit to limit, or from the smallest entry to the largest.
+    """
+
+    entries: int
+    finite: int
+    low: int
+    high: int
+    dead: int
+    zero: int
+    near_zero: int
+    smallest: float
+    largest: float
+    mean: float
+    peak: Index | None
+    first_bad: Index | None
+    counts: NDArray[np.intp]
+    edges: NDArray[np.float64]
+    limits: ValueRange | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<summary of {self.entries} entries from {self.smallest:.4g} to {self.largest:.4g}, mean {self.mean:.4g}: "
+            f"{self.saturated} saturated, {self.near_zero} near 0, {self.dead} units dead, {self.entries - self.finite} not finite>"
+        )
+
+    @property
+    def saturated(self) -> int:
+        return self.low + self.high
+
+    def share(self, count: int) -> float:
+        """Return a count of entries as a share of all; 0 if there are none."""
+        return count / self.entries if self.entries else 0.0
+
+
+def summary(values: Array, limits: ValueRange | None = None, *, bins: int = BINS) -> Summary:
+    """Return the summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
+    whole = not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))  # a NaN anywhere makes both NaN
+    good = None if whole else np.isfinite(values)
+    numbers = values if good is None else values[good]
+    smallest, largest = (float(numbers.min()), float(numbers.max())) if numbers.size else (np.nan, np.nan)
+    sizes = np.abs(numbers)
+    scale = max(abs(limits.low), abs(limits.high)) if limits else max(abs(smallest), abs(largest))
+    low, high = (limits.low, limits.high) if limits else (smallest, largest)
+    counts, edges = _histogram(numbers, bins, low, high)
+    return Summary(
+        entries=values.size,
+        finite=numbers.size,
+        low=int(np.count_nonzero(limits.is_low(numbers))) if limits else 0,
+        high=int(np.count_nonzero(limits.is_high(numbers))) if limits else 0,
+        dead=len(dead_units(values, scale)),
+        zero=numbers.size - int(np.count_nonzero(numbers)),
+        near_zero=int(np.count_nonzero(sizes <= NEAR_ZERO * scale)),
+        smallest=smallest,
+        largest=largest,
+        mean=float(numbers.mean(dtype=np.float64)) if numbers.size else np.nan,
+        peak=_index(int(sizes.argmax()), values.shape) if whole and values.size else largest_entry(values),
+        first_bad=None if good is None else _index(int(np.argmin(good)), values.shape),
+        counts=counts,
+        edges=edges,
+        limits=limits,
+    )
+
+
+def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the counts between `low` and `high`, and the edges.
+
+    If all entries are equal, they are in the middle of a range around them.
+    """
+    if not numbers.size:
+        low, high = 0.0, 1.0
+    elif high - low <= _ROUNDING * max(abs(low), abs(high)):
+        spare = max(abs(low), abs(high)) / 2 or 0.5
+        low, high = low - spare, high + spare
+    fits = 1 / _LARGE < high - low < _LARGE  # the range fits into float32
+    return np.histogram(numbers if fits else numbers.astype(np.float64), bins, (low, high))
+
+
+def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.intp]:
+    """Return the units (last axis) whose entries lie within `dead` · `scale` of each other; none if a unit has one entry."""
+    rows = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
+    if len(rows) < 2:
+        return np.empty(0, np.intp)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.flatnonzero(rows.max(axis=0) - rows.min(axis=0) <= dead * scale)
+
+
+def largest_entry(values: Array) -> Index | None:
+    """Return the index of the entry with the largest magnitude, ignoring NaN; None if all entries are NaN."""
+    places = largest_entries(values, 1)
+    return places[0] if places else None
+
+
+def largest_entries(values: Array, count: int) -> list[Index]:
+    """Return the indices of the `count` entries with the largest magnitude, largest first, ignoring NaN."""
+    sizes = np.abs(values).ravel()
+    bad = np.isnan(sizes)
+    sizes[bad] = -1
+    count = min(count, sizes.size - int(np.count_nonzero(bad)))
+    if count <= 0:
+        return []
+    found = np.array([np.argmax(sizes)]) if count == 1 else np.argpartition(sizes, -count)[-count:]
+    order = found[np.lexsort((found, -sizes[found]))]
+    return [_index(int(at), values.shape) for at in order]
+
+
+def by_size(matrix: Array, axis: int) -> NDArray[np.intp]:
+    """Return the indices of the rows (`axis` 0) or columns (1) of a matrix, in descending order of their Euclidean norms."""
+    wide = np.nan_to_num(matrix.astype(np.float64), nan=np.inf)
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(np.square(wide).sum(axis=1 - axis))
+    return np.argsort(-norms, kind="stable")
+
+
+def _index(at: int, shape: Sequence[int]) -> Index:
+    return tuple(map(int, np.unravel_index(at, shape)))

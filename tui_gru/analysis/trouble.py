@@ -1,0 +1,336 @@
+"""Finds where a run explodes or has its first number that is not finite, and stops it there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.history import COLUMNS, ScalarRows
+from tui_gru.debugger.moment import computed_in_order, recorded
+from tui_gru.debugger.position import Position
+from tui_gru.debugger.program import Program, ValueKind, spoken
+from tui_gru.debugger.state import Notice, StopEvent
+from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import rounded
+from tui_gru.engine.weights import Array
+
+# ------------------------------------------------------------------------------
+# Detects a run that explodes: a norm or weight that grows a thousandfold within a batch, and where the growth began.
+
+
+GROWTH = 1000.0
+_NOTABLE = 10.0  # growth through the timesteps of a batch that explains the growth of its numbers
+_LOSS, _GRADIENT, _WEIGHT = range(len(COLUMNS))
+_WHAT = ("the loss", "the gradient's norm", "the largest weight")
+
+
+class GrowthWatch:
+    """Watches a run from `here` on for the first batch in which the loss, the gradient norm or the largest weight explodes: it
+    grows a thousandfold.
+
+    A weight is compared with its value before the batch. The loss and the norm are compared with those of the batch before and of
+    the first batch, whichever is larger, since a small norm may well grow. If neither is known, the values within the batch are
+    compared: its states with 1 and with the states before it, the gradients of its states with the contributions of its
+    timesteps.
+    """
+
+    def __init__(self, timeline: Timeline, here: Position) -> None:
+        self._timeline, self._program, self._here = timeline, timeline.program, here
+        self._last: tuple[int, Sequence[float]] = (-1, ())  # the last batch seen, and its numbers
+        self._first: Sequence[float] = ()  # the numbers of the first batch
+
+    def sees(self, batch: int, record: BatchRecord) -> bool:
+        """Return True if a computed batch should stop the run."""
+        if batch <= self._here.number:
+            return False
+        now = (record.loss, record.grad_norm, record.max_weight)
+        (last, before), self._last = self._last, (batch, now)
+        self._first = self._first or self._numbers(0)
+        if last == batch - 1 and not any(map(_is_suspect, now, before, self._first)):
+            return False
+        suspected = self._suspected(batch, np.array([now]))
+        return any(self._confirmed(record, which, known) for _, which, known in suspected)
+
+    def place(self, tick: int) -> tuple[int, str] | None:
+        """Return the first place up to `tick` with such growth, and the reason in words; None if no computed batch has it."""
+        ticks, number = self._program.ticks, self._here.number
+        places = number * ticks + self._program.loss_tick, self._timeline.end_of(number)
+        if tick <= (number + 1) * ticks and not any(self._here.tick < place <= tick for place in places):
+            return None  # a step within a batch
+        for first, last in self._timeline.blocks(self._here.number, (tick - 1) // ticks):
+            numbers = np.stack([self._timeline.column(name, first, last) for name in COLUMNS], axis=1)
+            for batch, which, known in self._suspected(first, numbers):
+                place = batch * ticks + self._program.loss_tick if which == _LOSS else self._timeline.end_of(batch)
+                if self._here.tick < place <= tick:
+                    record = self._timeline.record(batch)
+                    if self._confirmed(record, which, known):
+                        return place, self._words(record, which, known)
+        return None
+
+    def _suspected(self, first: int, numbers: ScalarRows) -> Iterator[tuple[int, int, float]]:
+        """Yield the candidates among the batches from `first` on, with their scalars (n, 3): batch, column, and the size before.
+
+        The size is NaN if unknown.
+        """
+        before = np.full_like(numbers, math.nan)
+        before[1:] = numbers[:-1]
+        known = before
+        if first:
+            before[0] = self._numbers(first - 1)
+            known = np.fmax(before, self._numbers(0))
+        else:
+            known[1:] = np.fmax(before[1:], numbers[0])
+        with np.errstate(invalid="ignore", over="ignore"):
+            grown = (numbers > GROWTH * known) | (np.isnan(known) & ~np.isnan(numbers))
+        for i, which in np.argwhere(grown).tolist():
+            yield first + i, which, float(known[i, which])
+
+    def _numbers(self, batch: int) -> Sequence[float]:
+        return [float(self._timeline.column(name, batch, batch)[0]) for name in COLUMNS]
+
+    def _confirmed(self, record: BatchRecord, which: int, known: float) -> bool:
+        if which == _WEIGHT:
+            return record.learned and record.max_weight > GROWTH * _largest(record) > 0
+        if not math.isnan(known):
+            return True
+        within = _states(self._program, record) if which == _LOSS else _deltas(self._program, record)
+        return any(max(course.norms) > GROWTH * course.least for course in within)
+
+    def _words(self, record: BatchRecord, which: int, known: float) -> str:
+        """Return the message: what grew, from which size to which, and at which timestep the growth began."""
+        now = (record.loss, record.grad_norm, record.max_weight)[which]
+        known = _largest(record) if which == _WEIGHT else known
+        size = f"is {rounded(now)}" if math.isnan(known) else f"grew from {rounded(known)} to {rounded(now)}"
+        courses = [*_states(self._program, record), *(_deltas(self._program, record) if which != _LOSS else ())]
+        course = next((c for c in courses if c.growth >= GROWTH), None) or max(courses, key=lambda c: c.growth)
+        if course.growth >= _NOTABLE:
+            began = course.words
+        elif which == _WEIGHT:
+            norm, rate = rounded(record.grad_norm), rounded(record.settings["learning_rate"])
+            began = f"the cause is the update: the gradient's norm is {norm}, the learning rate {rate}"
+        else:
+            began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"
+        return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
+
+
+def _is_suspect(number: float, known: float, first: float) -> bool:
+    return not number <= GROWTH * max(known, first) and number == number
+
+
+class _Course(NamedTuple):
+    """The norms of a value at each timestep in the order of computation, in the direction `way`; `least` is the smallest size from
+    which growth counts."""
+
+    name: str
+    norms: Sequence[float]
+    way: int
+    least: float
+
+    @property
+    def growth(self) -> float:
+        """The ratio of the largest norm to the smallest one before it."""
+        low = self._smallest
+        return max(self.norms) / low if 0 < low < math.inf else 1.0
+
+    @property
+    def words(self) -> str:
+        """The timesteps between which it grows, in words; the first is the last one with at most twice the smallest norm."""
+        peak, low = self.norms.index(max(self.norms)), self._smallest
+        start = max(i for i in range(peak + 1) if self.norms[i] <= 2 * low)
+        (first, was), (last, became) = ((self._timestep(i) + 1, self.norms[i]) for i in (start, peak))
+        return f"it began at t {first}, from where {self.name} grows from {rounded(was)} to {rounded(became)} at t {last}"
+
+    @property
+    def _smallest(self) -> float:
+        """The smallest norm up to the largest."""
+        return min(self.norms[: self.norms.index(max(self.norms)) + 1])
+
+    def _timestep(self, i: int) -> int:
+        return i if self.way > 0 else len(self.norms) - 1 - i
+
+
+def _largest(record: BatchRecord) -> float:
+    """Return the largest absolute weight at the start of the batch."""
+    return float(np.abs(record.before.parameters).max())
+
+
+def _states(program: Program, record: BatchRecord) -> list[_Course]:
+    """Return the root mean square of each state over rows and units, through the batch."""
+    found = []
+    for name, state in program.model.page.states.items():
+        border = record.border(name, end=False)
+        size = math.sqrt(max(border.size, 1))
+        norms = [norm / size for norm in _norms(record.array(name))]
+        way = -1 if state.backwards else 1
+        least = max(1.0, _norms(border[None])[0] / size)
+        found.append(_Course(f"the size of {program.writer.name(name)}", norms[::way], way, least))
+    return found
+
+
+def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
+    """Return the norms of the gradients of the states, back through time."""
+    if not record.learned:
+        return []
+    from tui_gru.analysis.influence import flow_names
+
+    found = []
+    for state in program.model.page.states:
+        names = flow_names(program, state)
+        delta, ahead = record.array(names.delta), record.array(names.ahead)
+        with np.errstate(all="ignore"):
+            own = max(_norms(record.array(names.own) if names.own else delta - ahead))
+        norms = _norms(delta)[:: names.way]
+        found.append(_Course(f"‖{program.writer.name(names.delta)}‖", norms, names.way, own or math.inf))
+    return found
+
+
+def _norms(array: Array) -> list[float]:
+    """Return the norm at each timestep; infinite if an entry is NaN."""
+    from tui_gru.analysis.influence import norms_over_time
+
+    return [math.inf if math.isnan(norm) else norm for norm in norms_over_time(array)]
+
+
+# ------------------------------------------------------------------------------
+# Finds the first number of a run that is not finite: its line, timestep and entry.
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """A number that is not finite: entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists.
+
+    `given` is True for a weight that is not finite when the batch begins.
+    """
+
+    name: str
+    t: int | None
+    index: tuple[int, ...]
+    tick: int
+    given: bool = False
+
+    def sentence(self, program: Program) -> str:
+        """Return the number and its place in words."""
+        when = " when the batch begins" if self.given else "" if self.t is None else f" at t {self.t + 1}"
+        return f"the first number that is not finite is {spoken(program, self.name, self.index)}{when}"
+
+
+def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFinite | None:
+    """Return the first number that is not finite in the batches up to `last`.
+
+    None if there is none, or `monitor` stopped the search.
+    """
+    found: NotFinite | None = None
+
+    def visit(batch: int, record: BatchRecord) -> bool:
+        nonlocal found
+        found = not_finite_in(timeline.program, batch, record)
+        return found is not None or monitor(batch, record)
+
+    timeline.walk(_begin(timeline, last), last, visit)
+    return found
+
+
+def _begin(timeline: Timeline, last: int) -> int:
+    """Return the first batch that may have such a number. If weights are carried on, the scalars of all later batches show it."""
+    if timeline.memory.numbers is not None:
+        return 0
+    finite = [np.isfinite(timeline.column(name, 0, last)) for name in ("loss", "max_weight")]
+    if not timeline.program.knows_loss:
+        finite = finite[1:]
+    broken = np.flatnonzero(~np.logical_and.reduce(finite))
+    return int(broken[0]) if broken.size else 0 if timeline.program.config.given is not None else last
+
+
+def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinite | None:
+    """Return the first number in a batch that is not finite: a weight with which it begins, or a number that it computes."""
+    begin = batch * program.ticks
+    for name in program.parameters:
+        if not (finite := np.isfinite(record.before[name])).all():
+            return NotFinite(name, None, _first(finite), begin + 1, given=True)
+    every = list(computed_in_order(program, learned=record.learned))
+    names = dict.fromkeys(name for name, _ in every)
+    broken = {name for name in names if not np.isfinite(_whole(program, record, name)).all()}
+    for name, t in every if broken else ():
+        if name in broken and not (finite := np.isfinite(recorded(program, record, name, t))).all():
+            return NotFinite(name, t, _first(finite), begin + _offset(program, name, t))
+    return None
+
+
+def _first(finite: np.ndarray) -> tuple[int, ...]:
+    """Return the index of the first entry that is False."""
+    return tuple(map(int, np.unravel_index(int(np.argmin(finite)), finite.shape)))
+
+
+def _whole(program: Program, record: BatchRecord, name: str) -> np.ndarray:
+    return record.array(name) if program.names[name].timed else recorded(program, record, name)
+
+
+def _offset(program: Program, name: str, t: int | None) -> int:
+    """Return the tick within a batch from which on a number exists."""
+    if program.names[name].kind is ValueKind.GRADIENT:
+        return program.complete_at(name)
+    offset = program.there_at(name, t)
+    return offset if offset is not None else program.ticks
+
+
+# ------------------------------------------------------------------------------
+# Watches a run for numbers that are not finite or explode, at which it stops.
+
+
+class FiniteWatch:
+    """Watches a run from `here` on for the first loss or update that is not finite. Inactive if one already is not finite."""
+
+    def __init__(self, timeline: Timeline, here: Position) -> None:
+        self._timeline, self._program, self._here = timeline, timeline.program, here
+        lost = here.number - (here.offset < self._program.loss_tick)  # the last batch with a loss
+        updated = here.number - (here.offset < self._program.ticks)
+        self._awake = bool(self._finite("loss", lost, lost).all() and self._finite("max_weight", updated, updated).all())
+
+    def sees(self, batch: int, record: BatchRecord) -> bool:
+        """Return True if a computed batch should stop the run."""
+        return self._awake and batch > self._here.number and not record.finite
+
+    def place(self, tick: int) -> int | None:
+        """Return the tick of the first loss or update up to `tick` that is not finite; None if all computed so far are finite."""
+        if not self._awake:
+            return None
+        for first, last in self._timeline.blocks(self._here.number, (tick - 1) // self._program.ticks):
+            losses = first + np.flatnonzero(~self._finite("loss", first, last))[:2]
+            updates = first + np.flatnonzero(~self._finite("max_weight", first, last))[:2]
+            places: list[int] = [batch * self._program.ticks + self._program.loss_tick for batch in losses.tolist()]
+            places += [self._timeline.end_of(batch) for batch in updates.tolist()]
+            if there := [place for place in places if self._here.tick < place <= tick]:
+                return min(there)
+        return None
+
+    def _finite(self, name: str, first: int, last: int) -> NDArray[np.bool_]:
+        return np.isfinite(self._timeline.column(name, max(first, 0), last))
+
+
+_NOT_FINITE = "stopped here: the loss or a weight is not finite (NaN or infinite)"
+
+
+class TroubleWatch:
+    """Watches a run from `here` on for the first number that is not finite or explodes."""
+
+    def __init__(self, timeline: Timeline, here: Position) -> None:
+        self._finite, self._growth = FiniteWatch(timeline, here), GrowthWatch(timeline, here)
+
+    def sees(self, batch: int, record: BatchRecord) -> bool:
+        """Return True if a computed batch should stop the run."""
+        return self._finite.sees(batch, record) or self._growth.sees(batch, record)
+
+    def event(self, tick: int) -> StopEvent | None:
+        """Return the first event up to `tick` that stops the run; None if no computed batch has one."""
+        lost = self._finite.place(tick)
+        grown = self._growth.place(tick if lost is None else lost - 1)
+        if grown is not None:
+            place, words = grown
+            return StopEvent(place, "growth", Notice(words, warning=True))
+        return None if lost is None else StopEvent(lost, "not finite", Notice(_NOT_FINITE, warning=True))

@@ -1,0 +1,658 @@
+"""What units do: their values after every character of a text, and the classes of characters that they follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cached_property
+from unicodedata import category
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru import errors as arguments
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.program import shown_char, unknown_name
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
+from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.data import weights_for
+from tui_gru.engine.model import model_of
+from tui_gru.engine.numbers import gib
+from tui_gru.engine.text import Text, index_of, picked, token_word
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
+from tui_gru.equations.backward import mixed
+from tui_gru.equations.syntax import did_you_mean
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# Classes of characters: named ones, such as digits, and any set that a user types.
+
+
+Mask = NDArray[np.bool_]
+
+_QUOTES = "\"'`“”‘’«»„‚"
+_OPENING, _CLOSING = "([{", ")]}"
+_LEAST = 4  # letters from which on the input can be a mistyped name instead of a set
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+@dataclass(frozen=True)
+class CharacterClass:
+    """A class with its name and description; `mask(text)` is True for each of n characters that is in it, (n)."""
+
+    name: str
+    words: str
+    mask: Callable[[Text], Mask]
+
+
+def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
+    """Return the mask of a class that depends only on the character itself; a longer token is in it if all its characters are."""
+
+    def mask(text: Text) -> Mask:
+        if not isinstance(text, str):
+            known = {token: all(map(belongs, token)) for token in frozenset(text)}
+            return np.array([known[token] for token in text], bool)
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+        every, where = np.unique(codes, return_inverse=True)
+        found: Mask = np.array([belongs(chr(code)) for code in every.tolist()], bool)[where]
+        return found
+
+    return mask
+
+
+def _within(before: Callable[[Text], Mask], own: Callable[[Text], Mask]) -> Callable[[Text], Mask]:
+    """Return the mask of characters of one class whose predecessor is in another."""
+
+    def mask(text: Text) -> Mask:
+        found: Mask = own(text) & np.concatenate([[False], before(text)])[: len(text)]
+        return found
+
+    return mask
+
+
+_is_letter = _each(str.isalpha)
+_is_blank = _each(str.isspace)
+
+
+def _starting(text: Text) -> Mask:
+    """Return the mask of the first characters of words: not blank, and after a blank or at the start of the text."""
+    found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
+    return found
+
+
+def _indenting(text: Text) -> Mask:
+    """Return the mask of spaces and tabs with nothing before them on their line."""
+    found = np.zeros(len(text), bool)
+    at = 0
+    for line in text.split("\n") if isinstance(text, str) else ():
+        found[at : at + len(line) - len(line.lstrip(" \t"))] = True
+        at += len(line) + 1
+    return found
+
+
+def _quoted(text: Text) -> Mask:
+    """Return the mask of characters between double quotes. An empty line closes them, so a missing quote affects one paragraph."""
+    found = np.zeros(len(text), bool)
+    inside = False
+    for i, char in enumerate(text):
+        if char in '"“”':
+            inside = char == "“" or (char == '"' and not inside)
+        elif char == "\n" and text[i + 1 : i + 2] == "\n":
+            inside = False
+        else:
+            found[i] = inside
+    return found
+
+
+def _bracketed(text: Text) -> Mask:
+    """Return the mask of characters between brackets of any kind, which end at an empty line."""
+    found = np.zeros(len(text), bool)
+    depth = 0
+    for i, char in enumerate(text):
+        if char in _OPENING:
+            found[i], depth = depth > 0, depth + 1
+            continue
+        if char in _CLOSING:
+            depth = max(depth - 1, 0)
+        elif char == "\n" and text[i + 1 : i + 2] == "\n":
+            depth = 0
+        found[i] = depth > 0
+    return found
+
+
+#: In the order in which they are listed.
+CLASSES = {
+    each.name: each
+    for each in (
+        CharacterClass("spaces", "spaces", _each(" ".__eq__)),
+        CharacterClass("newlines", "ends of lines", _each("\n".__eq__)),
+        CharacterClass("letters", "letters", _is_letter),
+        CharacterClass("capitals", "capital letters", _each(str.isupper)),
+        CharacterClass("vowels", "vowels", _each(lambda char: char.lower() in "aeiou")),
+        CharacterClass("digits", "digits", _each(str.isdigit)),
+        CharacterClass("quotes", "quotation marks", _each(lambda char: char in _QUOTES)),
+        CharacterClass("brackets", "brackets", _each(lambda char: char in _OPENING + _CLOSING)),
+        CharacterClass("punctuation", "punctuation marks", _each(lambda char: category(char)[0] == "P")),
+        CharacterClass("first-letters", "characters that begin a word", _starting),
+        CharacterClass("in-words", "letters after a letter", _within(_is_letter, _is_letter)),
+        CharacterClass("indentation", "blanks that begin a line", _indenting),
+        CharacterClass("in-quotes", "characters between double quotes", _quoted),
+        CharacterClass("in-brackets", "characters between brackets", _bracketed),
+    )
+}
+
+
+def class_of(typed: str) -> CharacterClass:
+    r"""Return a class as a user types it: a name, or the characters themselves; `[digits]` is a set of six letters.
+
+    In a set, `\n` and `\t` are a newline and a tab, and a backslash before any other character is that character. Raises
+    `TuiGruError` for an empty text, and for text that looks like a mistyped name.
+    """
+    name = typed.strip().lower().replace("_", "-").replace(" ", "-")
+    if (known := CLASSES.get(name) or CLASSES.get(f"{name}s")) is not None:
+        return known
+    bracketed = len(typed) > 2 and typed[0] == "[" and typed[-1] == "]"
+    if not bracketed and len(name) >= _LEAST and name.replace("-", "").isalpha():
+        close = get_close_matches(name, CLASSES, n=2, cutoff=0.7)
+        if close:
+            raise TuiGruError(
+                f"there is no class {name!r}; did you mean {' or '.join(close)}? write [{typed}] for the set of these characters"
+            )
+    chars = _unescaped(typed[1:-1] if bracketed else typed)
+    if not chars:
+        raise TuiGruError(f"type the name of a class, or characters; the classes are {', '.join(CLASSES)}")
+    chosen = frozenset(chars)
+    return CharacterClass(f"[{''.join(map(shown_char, dict.fromkeys(chars)))}]", "these characters", _each(chosen.__contains__))
+
+
+def _unescaped(typed: str) -> str:
+    found, signs = "", iter(typed)
+    for sign in signs:
+        following = next(signs, "\\") if sign == "\\" else ""
+        found += _ESCAPES.get(following, following) if following else sign
+    return found
+
+
+# ------------------------------------------------------------------------------
+# Units over time: a value of every unit after every character of a row or of a whole text, and its correlations.
+#
+# As in LSTMVis (Strobelt et al. 2018) and in the pictures of the sentiment neuron (Radford et al. 2017).
+
+
+BEFORE, AFTER = 12, 8  # characters of the text that are shown around a place
+APART = 10  # characters between two places at which a unit is highest
+_ROWS = 2**13  # timesteps summed in the array's dtype before the sum is added to a float64
+
+
+@dataclass(frozen=True)
+class TextPlace:
+    """A character (0-based) of the text, and the unit's value after it."""
+
+    at: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """A unit (0-based) or a class, and Pearson's correlation r with it."""
+
+    what: int | str
+    r: float
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """`values` (n, units) of `name`: row i has the values after the character `text[i]`, NaN if not computed yet.
+
+    `text` is empty for a model that reads no characters. `row` is the row of the batch (0-based), None for a whole text. Units that
+    do not vary, and values that are not finite, have the correlation 0.
+    """
+
+    name: str
+    values: Array
+    text: Text
+    row: int | None = None
+
+    def __repr__(self) -> str:
+        of = "a text" if self.row is None else f"row {self.row + 1}"
+        return f"<{self.name} over {of}: {len(self.values)} characters, {self.units} units>"
+
+    @property
+    def units(self) -> int:
+        return int(self.values.shape[1])
+
+    def unit(self, unit: int) -> Array:
+        """Return the values of one unit, (n)."""
+        return self.values[:, self._checked(unit)]
+
+    def _checked(self, unit: int) -> int:
+        return arguments.whole("the unit", unit, least=0, most=self.units - 1)
+
+    @cached_property
+    def _there(self) -> Array:
+        """The computed timesteps, without a copy if all are computed."""
+        there = np.isfinite(self.values).all(axis=1)
+        return self.values if there.all() else self.values[there]
+
+    @cached_property
+    def means(self) -> Float64Array:
+        """The mean of each unit, (units)."""
+        return _means(self._there)
+
+    @cached_property
+    def deviations(self) -> Float64Array:
+        """The standard deviation of each unit, (units)."""
+        squares = np.zeros(self.units)
+        for i in range(0, len(self._there), _ROWS):
+            squares += np.square(self._there[i : i + _ROWS] - self.means).sum(axis=0)
+        return np.sqrt(squares / max(len(self._there), 1))
+
+    # Correlations
+
+    def correlations(self, unit: int) -> Float64Array:
+        """Return Pearson's correlation of a unit with every unit, (units)."""
+        if "pairs" in vars(self):
+            pair: Float64Array = self.pairs[self._checked(unit)]
+            return pair
+        found: Float64Array = self._with(self._there[:, self._checked(unit), None])[0]
+        return found
+
+    @cached_property
+    def pairs(self) -> Float64Array:
+        """Pearson's correlation of every unit with every unit, (units, units). Once it is computed, `correlations` reads it.
+
+        For a long text, it takes as long as the correlations of fifty units one by one.
+        """
+        return self._with(self._there)
+
+    def like(self, unit: int, count: int = 5) -> list[Correlated]:
+        """Return the units whose correlation with one is largest in magnitude."""
+        found = self.correlations(unit)
+        order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
+        return [Correlated(other, float(found[other])) for other in order[:count]]
+
+    def class_correlations(self, chosen: CharacterClass) -> Float64Array:
+        """Return Pearson's correlation of every unit with the membership of the character read in a class, (units).
+
+        Raises `TuiGruError` for a model that reads no characters.
+        """
+        found: Float64Array = self._with_classes([chosen])[0]
+        return found
+
+    def goes_with(self) -> list[Correlated]:
+        """Return, for each unit, the class with the largest correlation in magnitude."""
+        chosen = list(CLASSES.values())
+        found = self._with_classes(chosen)
+        best = np.abs(found).argmax(axis=0)
+        return [Correlated(chosen[k].name, float(found[k, unit])) for unit, k in enumerate(best.tolist())]
+
+    def _with_classes(self, classes: Sequence[CharacterClass]) -> Float64Array:
+        if not self.text:
+            raise TuiGruError("this model reads numbers, not characters, so it has no classes of them")
+        masks = np.zeros((len(self.text), len(classes)))
+        for k, chosen in enumerate(classes):
+            masks[:, k] = chosen.mask(self.text)
+        return self._with(masks[np.isfinite(self.values).all(axis=1)])
+
+    def _with(self, others: Array) -> Float64Array:
+        """Return Pearson's correlation of each column of `others` (n, k) with every unit, (k, units)."""
+        if not len(others):
+            return np.zeros((others.shape[1], self.units))
+        mean = _means(others)
+        sums, squares = np.zeros((2, others.shape[1]))
+        products = np.zeros((others.shape[1], self.units))
+        for i in range(0, len(others), _ROWS):
+            centred = others[i : i + _ROWS] - mean
+            narrow = centred.astype(self.values.dtype)  # a product in float32 takes a fifth of the time
+            sums += narrow.sum(axis=0, dtype=np.float64)
+            squares += np.square(centred).sum(axis=0)
+            products += narrow.T @ self._there[i : i + _ROWS]
+        products -= np.outer(sums, self.means)
+        own = np.sqrt(squares / len(others))
+        varies = self._vary(own, mean)[:, None] & self._vary(self.deviations, self.means)
+        scales = own[:, None] * self.deviations * len(others)
+        found: Float64Array = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1)
+        return found
+
+    def _vary(self, deviations: Float64Array, means: Float64Array) -> NDArray[np.bool_]:
+        """Return True for each column that varies by more than the rounding of its mean."""
+        tiny = np.finfo(self.values.dtype).eps * np.maximum(1e-30, np.abs(means))
+        return np.asarray(deviations > tiny)
+
+    # Extremes
+
+    def most(self, unit: int, count: int = 10) -> list[TextPlace]:
+        """Return the places at which a unit is highest, in descending order.
+
+        No two of them are less than `APART` characters away from each other.
+        """
+        return self._extremes(unit, count, 1)
+
+    def least(self, unit: int, count: int = 10) -> list[TextPlace]:
+        """Return the places at which a unit is lowest, in ascending order, under the same condition."""
+        return self._extremes(unit, count, -1)
+
+    def _extremes(self, unit: int, count: int, sign: int) -> list[TextPlace]:
+        values = np.where(np.isfinite(own := self.unit(unit)), sign * own, -np.inf)
+        enough = min(len(values), count * (2 * APART + 1))  # each place excludes its neighbours
+        found: list[TextPlace] = []
+        least = np.partition(values, -enough)[-enough] if enough else np.inf  # ten times faster than sorting a long text
+        candidates = np.flatnonzero(values >= least)
+        for at in candidates[np.argsort(-values[candidates], kind="stable")][:enough].tolist():
+            if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= APART for place in found):
+                found.append(TextPlace(at, float(own[at])))
+        return found
+
+
+def _means(values: Array) -> Float64Array:
+    """Return the mean of each column of (n, k), (k); 0 if there are no rows."""
+    if not len(values):
+        return np.zeros(values.shape[1])
+    # Sums of differences from the first row, so that the mean of equal numbers is exactly that number.
+    first, total = values[0].astype(np.float64), np.zeros(values.shape[1])
+    for i in range(0, len(values), _ROWS):
+        total += (values[i : i + _ROWS] - first).sum(axis=0)
+    found: Float64Array = first + total / len(values)
+    return found
+
+
+def over_row(moment: Moment, name: str, row: int) -> Activity:
+    """Return a value of every unit at every timestep of a row (0-based) of the batch, NaN where not computed yet.
+
+    `name` is any value or delta that every timestep has for every row. Raises `TuiGruError`.
+    """
+    program = moment.program
+    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
+    named = program.names.get(name)
+    if named is None or not named.timed or named.axes[:1] != ("B",):
+        timed = [each for each, n in program.names.items() if n.timed and n.axes[:1] == ("B",)]
+        raise TuiGruError(unknown_name(name, timed).replace("no value named", "no value of every timestep and row named"))
+    values = moment.record.array(name)[:, row].reshape(program.seq_length, -1).copy()
+    values[[not moment.there(name, t) for t in range(program.seq_length)]] = np.nan
+    read = [moment.record.ids(i)[:, row] for i, given in program.model.page.inputs.items() if given.one_hot and not given.target]
+    text = picked(read[0], moment.vocabulary) if read else ""
+    return Activity(name, values, text, row)
+
+
+def of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
+    """Return a value after every character of a text, as returned by `read_text`."""
+    return Activity(name, found[name].reshape(len(text), -1), text)
+
+
+def context(text: Text, at: int) -> tuple[Text, str, Text]:
+    """Return the text before a character, the character, and the text after it."""
+    return text[max(at - BEFORE, 0) : at], text[at], text[at + 1 : at + 1 + AFTER]
+
+
+# ------------------------------------------------------------------------------
+# Reads a whole text with the weights of one moment: any value after every character, as one row from a zero state.
+#
+# One row is slow, so a long text is cut into pieces that are read in parallel, as rows of a batch. A piece begins at zero states,
+# and is then read again from the last state of the piece before it, until its states equal those of the first reading: a network
+# forgets its initial state. A network that does not is read as one row.
+#
+# For a bidirectional model, the text is cut into windows of the training's timesteps, each from zero states. A value that depends
+# on other rows of its batch, such as a mean over the rows, is read as one row; one that depends on all timesteps, in windows of
+# the training's timesteps.
+
+
+PIECES = 16  # read in parallel
+SHORTEST = 512  # characters of a piece
+CHUNK = 32  # timesteps computed at once; a reading can be stopped between chunks
+PATIENCE = 0.5  # share of a piece within which its states must converge; otherwise the text is read as one row
+ROUNDINGS = 16  # units in the last place by which equal states may differ
+
+ReadingProgress = Callable[[int, int], object]  # characters read, and characters to read (more if it starts again)
+StopRequested = Callable[[], bool]
+
+
+class StoppedError(TuiGruError):
+    """A long computation was stopped."""
+
+
+def indices_of(config: Config, text: Text) -> NDArray[np.intp]:
+    """Return the characters of a text as indices into the vocabulary, (n).
+
+    Raises `TuiGruError` for no text, or a character not in it.
+    """
+    index = index_of(config.vocabulary)
+    if not text:
+        raise TuiGruError(f"the text is empty; give at least one {token_word(config.vocabulary)} of the vocabulary", option="text")
+    if (strange := next((i for i, char in enumerate(text) if char not in index), None)) is not None:
+        raise TuiGruError(
+            f"character {text[strange]!r} at position {strange + 1} of the text is not in the vocabulary {config.shown_vocabulary}",
+            option="text",
+        )
+    return np.fromiter((index[char] for char in text), np.intp, len(text))
+
+
+def read_text(
+    config: Config,
+    weights: Weights,
+    text: Text,
+    names: Sequence[str],
+    *,
+    progress: ReadingProgress | None = None,
+    stop: StopRequested | None = None,
+) -> dict[str, Array]:
+    """Return the values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
+
+    Each is the value that the model computes at that timestep after reading the text from its start (for a bidirectional model, its
+    window). The target is the next character; values that depend on it are NaN after the last character. `progress` and `stop` are
+    called between chunks.
+
+    Does not touch the run or its records, so any thread can call it. Raises `TuiGruError` if the text does not fit the vocabulary
+    or the values do not fit into memory, `StoppedError` if it was stopped.
+    """
+    ids = indices_of(config, text)
+    _check_names(config, names)
+    _check_memory(config, names, len(ids))
+    reader = _Reader(config, weights, ids, names, progress or _ignore, stop or _never)
+    with NUMPY_SETTINGS:
+        if config.bidirectional:
+            return reader.windows(config.seq_length)
+        count = max(1, min(PIECES, len(ids) // SHORTEST)) if reader.in_parallel and not reader.in_windows else 1
+        return (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
+
+
+def _ignore(done: int, total: int) -> None: ...
+
+
+def _never() -> bool:
+    return False
+
+
+def _check_names(config: Config, names: Sequence[str]) -> None:
+    known = [name for name, axes in config.model.axes.items() if axes[:2] == ("T", "B")]
+    for name in names:
+        if name not in known:
+            raise TuiGruError(f"{name!r} is not a value of every character; {did_you_mean(name, known)}")
+
+
+def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
+    shapes = [config.compiled.shape(config.model.axes[name])[2:] for name in names]
+    needed = count * sum(int(np.prod(shape)) for shape in shapes) * np.dtype(config.dtype).itemsize
+    if needed > machine_memory() // 4:
+        raise TuiGruError(
+            f"{', '.join(names)} after each of {count:,} characters would take {gib(needed)}; give a part of the text",
+            option="text",
+        )
+
+
+class _Reader:
+    """One reading of a text. Values are stored in the order of the text, as `piece · length + timestep`."""
+
+    def __init__(
+        self,
+        config: Config,
+        weights: Weights,
+        ids: NDArray[np.intp],
+        names: Sequence[str],
+        progress: ReadingProgress,
+        stop: StopRequested,
+    ) -> None:
+        self._config, self._weights, self._ids, self._names = config, weights, ids, names
+        self._progress, self._stop = progress, stop
+        self._page, self._axes = config.model.page, config.model.axes
+        self._total, self._done = len(ids), 0
+        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough if no other name is read
+        self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
+        self._model = model_of(self._structure)
+
+    @cached_property
+    def in_parallel(self) -> bool:
+        """True if the rows of a batch do not depend on each other."""
+        return mixed(self._model.page, "B").isdisjoint(self._names)
+
+    @cached_property
+    def in_windows(self) -> bool:
+        """True if a value depends on all timesteps of its batch."""
+        return not mixed(self._model.page, "T").isdisjoint(self._names)
+
+    def forgets(self, pieces: int) -> bool:
+        """Return True if rows with different initial states converge within the part of a piece that may be read again.
+
+        If they do not, reading in parallel is useless.
+        """
+        record, inputs, targets = self._record(2, CHUNK), *self._shifted()
+        states = [np.zeros_like(begin) for begin, _ in record.borders]
+        for state in states:
+            state[1] = 0.5
+        for first in range(0, int(PATIENCE * len(self._ids) / pieces) - CHUNK, CHUNK):
+            here = slice(first, first + CHUNK)
+            states = self._chunk(record, states, np.tile(inputs[here], (2, 1)), np.tile(targets[here], (2, 1)))
+            if all(_is_same(state[0], state[1]) for state in states):
+                return True
+        return False
+
+    def side_by_side(self, rows: int) -> dict[str, Array] | None:
+        """Read as pieces that are corrected afterwards; None if this network does not forget its initial state."""
+        chunks = -(-len(self._ids) // (rows * CHUNK))
+        record, values = self._record(rows, CHUNK), self._values(rows, chunks * CHUNK)
+        inputs, targets = (self._padded(ids, rows, chunks * CHUNK) for ids in self._shifted())
+        ends: list[list[Array]] = []
+        for again in (False, True):
+            states = _from_the_piece_before(ends[-1]) if again else [np.zeros_like(begin) for begin, _ in record.borders]
+            for j in range(chunks):
+                here = slice(j * CHUNK, (j + 1) * CHUNK)
+                states = self._chunk(record, states, inputs[:, here], targets[:, here])
+                for name, kept in values.items():
+                    kept[:, here] = record.array(name).swapaxes(0, 1)
+                self._advance(0 if again else rows * CHUNK)
+                if again and all(map(_is_same, states, ends[j])):
+                    return self._whole(values)
+                if again and (j + 1) >= PATIENCE * chunks:
+                    self._total += len(self._ids)
+                    return None
+                ends[j : j + 1] = [states]
+        return None
+
+    def one_row(self) -> dict[str, Array]:
+        """Read as one row."""
+        inputs, targets = self._shifted()
+        length = min(self._config.seq_length if self.in_windows else 8 * CHUNK, len(self._ids))
+        record, values = self._record(1, length), self._values(1, len(self._ids))
+        states = [np.zeros_like(begin) for begin, _ in record.borders]
+        for first in range(0, len(self._ids), length := self._length(record)):
+            if len(self._ids) - first < length:  # the rest, without padding
+                record = self._record(1, len(self._ids) - first)
+            here = slice(first, first + self._length(record))
+            states = self._chunk(record, states, inputs[None, here], targets[None, here])
+            for name, kept in values.items():
+                kept[:, here] = record.array(name).swapaxes(0, 1)
+            self._advance(self._length(record))
+        return self._whole(values)
+
+    def windows(self, length: int) -> dict[str, Array]:
+        """Read window by window, each from zero states at both ends."""
+        count, rest = divmod(len(self._ids), length)
+        inputs, targets = self._shifted()
+        values = self._values(1, len(self._ids))
+        pieces = PIECES if self.in_parallel else 1
+        whole = [(first, min(first + pieces, count), length) for first in range(0, count, pieces)]
+        for first, last, size in [*whole, *([(count, count + 1, rest)] if rest else [])]:
+            record, at = self._record(last - first, size), slice(first * length, first * length + (last - first) * size)
+            states = [np.zeros_like(begin) for begin, _ in record.borders]
+            self._chunk(record, states, inputs[at].reshape(-1, size), targets[at].reshape(-1, size))
+            for name, kept in values.items():
+                found = record.array(name).swapaxes(0, 1)
+                kept[0, at] = found.reshape(-1, *found.shape[2:])
+            self._advance((last - first) * size)
+        return self._whole(values)
+
+    def _record(self, rows: int, timesteps: int) -> BatchRecord:
+        config = self._config
+        sizes = config.sizes | {"B": rows, "T": timesteps}
+        model = compiled(self._structure, sizes, config.dtype)
+        record = BatchRecord(model)
+        record.before = weights_for(self._structure, sizes, config.dtype, dict(self._weights.items()))
+        record.cut("forward")
+        model.cut(record.before, "forward")
+        return record
+
+    def _values(self, rows: int, length: int) -> dict[str, Array]:
+        shapes = {name: self._config.compiled.shape(self._axes[name])[2:] for name in self._names}
+        return {name: np.empty((rows, length, *shape), self._config.dtype) for name, shape in shapes.items()}
+
+    def _shifted(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the inputs, and the targets after them; the last target is arbitrary."""
+        return self._ids, np.append(self._ids[1:], 0)
+
+    @staticmethod
+    def _padded(ids: NDArray[np.intp], rows: int, length: int) -> NDArray[np.intp]:
+        return np.pad(ids, (0, rows * length - len(ids))).reshape(rows, length)
+
+    @staticmethod
+    def _length(record: BatchRecord) -> int:
+        return record.compiled.sizes["T"]
+
+    def _chunk(
+        self, record: BatchRecord, states: Sequence[Array], inputs: NDArray[np.intp], targets: NDArray[np.intp]
+    ) -> list[Array]:
+        """Compute (rows, timesteps) characters from these states. Returns the states after them."""
+        if self._stop():
+            raise StoppedError(f"stopped after {self._done:,} of {len(self._ids):,} characters")
+        indices = np.arange(self._config.vocab_size)
+        for name, (into, one_hot) in record.one_hot.items():
+            into[...] = (targets if self._page.inputs[name].target else inputs).T
+            np.equal(into[..., None], indices, out=one_hot)
+        for (begin, _), state in zip(record.borders, states, strict=True):
+            begin[...] = state
+        record.compiled.functions["forward"].run(record, record.before, None)
+        return [end.copy() for _, end in record.borders]
+
+    def _advance(self, characters: int) -> None:
+        self._done = min(self._done + characters, self._total)
+        self._progress(self._done, self._total)
+
+    def _whole(self, values: dict[str, Array]) -> dict[str, Array]:
+        found = {name: kept.reshape(-1, *kept.shape[2:])[: len(self._ids)] for name, kept in values.items()}
+        for name in set(found) & self._target_readers:
+            found[name][-1] = np.nan
+        return found
+
+    @property
+    def _target_readers(self) -> set[str]:
+        """The values that depend on the target."""
+        found = {name for name, given in self._page.inputs.items() if given.target}
+        for line in self._page.lines:
+            for node in line.formula.walk():
+                if found.intersection(node.names()):
+                    found |= {node.label or line.target, line.target}
+        return found
+
+
+def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
+    """Return the initial states of the pieces: zero for the first, the last state of the piece before for the others."""
+    starts = [np.roll(end, 1, axis=0) for end in ends]
+    for start in starts:
+        start[0] = 0
+    return starts
+
+
+def _is_same(now: Array, before: Array) -> bool:
+    """Return True if two states are equal up to rounding."""
+    scale = max(1.0, float(np.abs(before).max()))
+    return bool(np.abs(now - before).max() <= ROUNDINGS * np.finfo(now.dtype).eps * scale)

@@ -1,0 +1,458 @@
+"""Compares a run with another: a batch with one number changed, or a branch with another branch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from tui_gru import errors as arguments
+from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, is_per_batch, offset_of, replace_number
+from tui_gru.debugger.history import COLUMNS
+from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference, recorded
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program import Program, ValueKind, unknown_name
+from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import same
+from tui_gru.engine.text import Text, as_text
+from tui_gru.engine.weights import Array
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# What-if: the effect of a changed number on the rest of its batch, compared with the batch as it is.
+#
+# The run is not changed: a copy of the batch is computed from the line after the one that wrote the number.
+
+
+@dataclass(frozen=True)
+class LargestDifference:
+    """The largest difference of an array: `name` of timestep `t` (None: of the whole batch) is `before` at `index` and would be
+    `after`.
+
+    `entries` of its entries differ. A number that would become NaN counts as the largest difference.
+    """
+
+    name: str
+    t: int | None
+    index: tuple[int, ...]
+    before: float
+    after: float
+    entries: int
+
+    @property
+    def change(self) -> float:
+        return self.after - self.before
+
+    @property
+    def size(self) -> float:
+        """The size of the change; infinite if a number becomes NaN, or the reverse."""
+        return abs(self.change) if math.isfinite(self.change) else math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The prediction for a row at timestep `t` (both 0-based): the probabilities (V,) before and after the change.
+
+    `target` is the index of the correct class.
+    """
+
+    row: int
+    t: int
+    target: int
+    before: Array
+    after: Array
+
+
+@dataclass(frozen=True, eq=False)
+class WhatIf:
+    """The batch as it is (`now`) and as it would be with `value` in place of `was` (`then`), both at its end.
+
+    `t` is None for parameters and gradients. `differences` are in the order in which the batch computes them. `tick` is the place
+    of the change: just after the line that wrote the number.
+    """
+
+    name: str
+    t: int | None
+    index: tuple[int, ...]
+    was: float
+    value: float
+    tick: int
+    now: Moment
+    then: Moment
+    differences: tuple[LargestDifference, ...]
+
+    def __repr__(self) -> str:
+        entry = f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
+        before, after = self.losses
+        return f"<what if {entry} were {self.value:.6g}, not {self.was:.6g}: the loss {after:.6g}, not {before:.6g}>"
+
+    @property
+    def losses(self) -> tuple[float, float]:
+        """The loss as it is and as it would be."""
+        return self.now.record.loss, self.then.record.loss
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """The prediction with the largest change in the probability of its target; None if there are no classes, or none
+        changes."""
+        program = self.now.program
+        name = program.loss_names.prediction
+        if not program.target or not name or program.names[name].axes != ("B", "V"):
+            return None
+        before, after = (
+            np.stack([np.asarray(moment.value(name, t)) for t in range(program.seq_length)]) for moment in (self.now, self.then)
+        )
+        changes: list[tuple[float, int, int, int]] = []
+        for t in range(program.seq_length):
+            for row, char in enumerate(self.now.value("target", t)):
+                target = program.config.vocabulary.index(char)
+                change = abs(float(after[t, row, target]) - float(before[t, row, target]))
+                changes.append((change if np.isfinite(change) else np.inf, -t, -row, target))
+        change, t, row, target = max(changes)
+        return Prediction(-row, -t, target, before[-t, -row], after[-t, -row]) if change > 0 else None
+
+    @property
+    def most_changed(self) -> tuple[LargestDifference, ...]:
+        """The largest difference of each name, in descending order of size; numbers that become NaN first."""
+        largest: dict[str, LargestDifference] = {}
+        for each in sorted(self.differences, key=lambda each: -each.size):
+            largest.setdefault(each.name, each)
+        return tuple(largest.values())
+
+    def nudged(self, steps: int) -> float:
+        """Return the value after a number of steps from `value`.
+
+        A step is a round number, a tenth to a fiftieth of the two values.
+        """
+        largest = max((abs(x) for x in (self.was, self.value) if np.isfinite(x)), default=0.0) or 0.5
+        power = math.floor(math.log10(largest))
+        return round(self.value + steps * 2 * 10.0 ** (power - 1), max(3 - power, 0) + 1)
+
+    @property
+    def first_order(self) -> float | None:
+        """The first-order change of the loss, for a batch whose loss is computed outside the model; None for other batches.
+
+        It is Σ dout ⊙ Δout over the outputs, since only their gradients are known.
+        """
+        program, was, would = self.now.program, self.now.record, self.then.record
+        if not program.outside or not was.learned:
+            return None
+        output, (line,) = program.model.page.outputs[0], program.outside
+        pairs = [(was.array(line.target), would.array(output) - was.array(output))]
+        for state, flow in zip(was.compiled.states, was.flows_in, strict=True):
+            pairs.append((flow, would.border(state, end=True) - was.border(state, end=True)))
+        with np.errstate(all="ignore"):
+            return float(sum(np.sum(gradient.astype(np.float64) * change) for gradient, change in pairs))
+
+
+def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) -> WhatIf:
+    """Return the effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
+
+    A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. Raises
+    `TuiGruError` if the number cannot be changed, has not been computed yet, or was computed before another edit of this batch.
+    """
+    program, name = here.program, edit.name
+    _check_name(program, name)
+    t = None if is_per_batch(program, name) else _timestep(here.position.t if t is None else t, program)
+    array = _array(here, name, t)
+    check_index(edit, array)
+    value, was = checked_number(edit, program.config), float(array[edit.index])
+    begin = here.position.number * program.ticks
+    tick = begin + offset_of(program, name, t)
+    _check_place(timeline, here, tick)
+
+    record = here.record.copy()
+    at = replace_number(record, program, name, t, edit.index, value)
+    trainer = timeline.segment_at(here.position.tick).trainer
+    trainer.resume(record, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
+
+    end = position_of(program, begin + (program.ticks if here.learned else program.loss_tick))
+    now = replace(here, position=end, record=here.record.as_computed())  # not with the loss and the weights of another machine
+    found = tuple(_differences(program, now.record, record))
+    return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), found)
+
+
+def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
+    """Return the name to edit and the tick of the edit that make the run equal to a what-if.
+
+    A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
+    """
+    page = program.model.page
+    if program.names[what.name].kind is ValueKind.INPUT:
+        raise TuiGruError(f"{what.name} is a given input and cannot be edited; what-if only shows the effect of another value")
+    state = next((state for state in page.states if what.name in (page.before(state), page.ahead(state))), None)
+    if state is None:
+        return what.name, what.tick
+    assert what.t is not None
+    begin, way = what.now.position.number * program.ticks, program.way_of(state)
+    if what.name == page.ahead(state):
+        handed_on = f"d{page.before(state)}"
+        if what.tick - begin == program.there_at(what.name, what.t):
+            return what.name, what.tick
+        return handed_on, begin + (program.tick_of(handed_on, what.t + way) or 0)
+    if 0 <= what.t - way < program.seq_length:
+        return state, what.tick
+    at, shown = position_of(program, what.tick), program.writer.name(state)
+    if at.t == what.t and (what.tick == 0 or what.tick > begin):  # at the beginning of its loop over t
+        return what.name, what.tick
+    if what.now.position.batch == 0 or program.config.carry == "reset":
+        raise TuiGruError(
+            f"this batch begins with {shown} = 0, which the run does not compute; change {shown} after a timestep instead"
+        )
+    if at.t != (program.seq_length - 1 if way > 0 else 0):
+        raise TuiGruError(f"this batch begins with {shown} of the batch before; change {shown} after a timestep instead")
+    return state, what.tick
+
+
+def _timestep(t: int, program: Program) -> int:
+    return arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+
+
+def _check_name(program: Program, name: str) -> None:
+    if name in program.names_of(ValueKind.SETTING):
+        raise TuiGruError(f"{name} is a setting of the update rule and changes nothing before the update; use set or edit")
+    known = changeable(program)
+    if name not in known:
+        what = "is an input and cannot be changed" if name in program.model.page.inputs else "is not a number that can be changed"
+        raise TuiGruError(f"{name!r} {what}; {unknown_name(name, known).split('; ')[-1]}")
+
+
+def _array(here: Moment, name: str, t: int | None) -> Array:
+    """Return the array with the number to change, as shown on screen."""
+    kind = here.program.names[name].kind
+    if kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
+        return here.record.before[name]
+    value = here.value(name, t)
+    if value is None:
+        raise TuiGruError(f"{name} has not been computed here yet; step over its line first")
+    if kind is ValueKind.GRADIENT and here.position.offset < here.program.backward_end:
+        raise TuiGruError(f"{name} is not complete yet; step to the end of the backward pass first")
+    return np.asarray(value)
+
+
+def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
+    """Raise `TuiGruError` for a number computed before an edit of this batch, whose later values do not follow from it."""
+    begin = here.position.number * here.program.ticks
+    for segment in timeline.segments:
+        if max(begin, tick) < segment.start <= here.position.tick and segment.edited:
+            raise TuiGruError("a number was edited in this batch after that line; undo the edit, or choose a later number")
+
+
+def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[LargestDifference]:
+    """Yield every array that would differ, in the order in which the batch computes them."""
+    for name, t in computed_in_order(program, learned=now.learned and then.learned):
+        before, after = (recorded(program, record, name, t) for record in (now, then))
+        found = largest_difference(before, after)
+        if found is not None:
+            index, entries = found
+            yield LargestDifference(name, t, index, float(before[index]), float(after[index]), entries)
+
+
+# ------------------------------------------------------------------------------
+# Compares two branches of a run: their first difference, and the differences of their losses and samples.
+
+
+#: Characters of the samples that are compared, and of the text that they begin with.
+SAMPLED, PRIMER = 12, 2
+
+
+@dataclass(frozen=True)
+class DifferingEntry:
+    """An array that differs, and its entry with the largest difference: `mine` on this branch, `theirs` on the other.
+
+    `name` is the array at timestep `t` (0-based; None for a value of the whole batch); `entries` of its entries differ. `tick` is
+    where it exists.
+    """
+
+    name: str
+    t: int | None
+    index: tuple[int, ...]
+    mine: float
+    theirs: float
+    entries: int
+    tick: int
+
+
+@dataclass(frozen=True)
+class First:
+    """The first difference of two branches, in the batch `batch` (0-based, over the run).
+
+    `found` is the first difference in its initial values or inputs, `computed` the first one in a computed value; None if there
+    is none. `learns` is `mine` or `theirs` if only that branch learns in this batch and nothing before differs; otherwise empty.
+    """
+
+    batch: int
+    found: DifferingEntry | None
+    computed: DifferingEntry | None
+    learns: str = ""
+
+    @property
+    def entry(self) -> DifferingEntry | None:
+        """The earlier one of both."""
+        return self.found or self.computed
+
+
+@dataclass(frozen=True)
+class BatchLosses:
+    """The losses of one batch (0-based, over the run) on both branches, in nats."""
+
+    batch: int
+    mine: float
+    theirs: float
+
+    @property
+    def apart(self) -> float:
+        return self.mine - self.theirs
+
+
+@dataclass(frozen=True)
+class BranchSamples:
+    """Samples of both branches after the same characters, with the most likely character each time."""
+
+    primer: Text
+    mine: Text
+    theirs: Text
+
+    @property
+    def first(self) -> int | None:
+        """The first character (0-based, after the primer) that differs; None if all are equal."""
+        pairs = zip(self.mine, self.theirs, strict=True)
+        return next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+
+    @property
+    def count(self) -> int:
+        """The number of characters that differ."""
+        return sum(one != other for one, other in zip(self.mine, self.theirs, strict=True))
+
+
+@dataclass(frozen=True)
+class BranchComparison:
+    """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are equal.
+
+    `first` is None if there is no difference in the batches that both have computed; `here` and `furthest` are None if no batch
+    has a loss on both; `samples` is None if the model cannot be sampled. `reached` is True if the other branch has reached this
+    moment.
+    """
+
+    name: str
+    other: str
+    parted: int
+    first: First | None
+    here: BatchLosses | None
+    furthest: BatchLosses | None
+    samples: BranchSamples | None
+    reached: bool = True
+
+    def __repr__(self) -> str:
+        return f"<{self.name} and {self.other}, equal up to tick {self.parted}{'' if self.first else ' and after it'}>"
+
+
+def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monitor | None = None) -> First | None:
+    """Return the first difference of two timelines of a session up to the tick `upto`, which both have reached, or None.
+
+    `monitor` sees batches that are replayed, and may raise an error.
+    """
+    parted = mine.parted(theirs)
+    if parted > upto:
+        return None
+    program, last = mine.program, max(upto - 1, 0) // mine.program.ticks
+    for batch in _batches(mine, theirs, min(parted // program.ticks, last), last):
+        records = (timeline.record(batch, monitor) for timeline in (mine, theirs))
+        found = _in_batch(program, batch, *records)
+        if found is not None:
+            return found if found.entry is None or found.entry.tick <= upto else None
+    return None
+
+
+def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> BatchLosses | None:
+    """Return the batch of `first` … `last` with the largest difference of losses. None if there is no batch.
+
+    If only one of the losses of a batch is NaN, the first such batch is returned.
+    """
+    furthest: BatchLosses | None = None
+    for low, high in mine.blocks(first, last):
+        one, other = (timeline.column("loss", low, high) for timeline in (mine, theirs))
+        count = min(len(one), len(other))
+        if not count:
+            break
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(one[:count] - other[:count])
+        broken = np.isnan(apart) & ~same(one[:count], other[:count])
+        apart = np.where(broken, np.inf, np.nan_to_num(apart, nan=0.0, posinf=np.inf))
+        at = int(np.argmax(apart))
+        if furthest is None or apart[at] > abs(furthest.apart):
+            furthest = BatchLosses(low + at, float(one[at]), float(other[at]))
+        if math.isinf(apart[at]):
+            break
+    return furthest
+
+
+def samples_apart(mine: Moment, theirs: Moment) -> BranchSamples | None:
+    """Return samples of both branches after the start of the text, with the most likely characters.
+
+    None if the model cannot be sampled.
+    """
+    from tui_gru.engine.sampling import sample
+
+    config = mine.program.config
+    primer = config.text[:PRIMER]
+    try:
+        one, other = (sample(config, moment.weights, config.as_string(primer), SAMPLED, temperature=0) for moment in (mine, theirs))
+    except TuiGruError:
+        return None
+    return BranchSamples(primer, *(as_text((draw.char for draw in each.draws), primer) for each in (one, other)))
+
+
+def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:
+    """Yield candidates for the batch of the first difference: `first`, and those around the first difference of a scalar."""
+    yield first
+    for low, high in mine.blocks(first, last):
+        for name in COLUMNS:
+            one, other = (timeline.column(name, low, high) for timeline in (mine, theirs))
+            count = min(len(one), len(other))
+            differs = np.flatnonzero(~same(one[:count], other[:count]))
+            if len(differs):
+                batch = low + int(differs[0])
+                yield from (each for each in (batch - 1, batch) if each > first)
+                return
+
+
+def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchRecord) -> First | None:
+    """Return the first differences in a batch: in its initial values or inputs, and in its computed values."""
+    begin = batch * program.ticks
+    found: DifferingEntry | None = None
+    for name in program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
+        entry = _entry(name, None, mine.before[name], theirs.before[name], begin)
+        found = found or entry
+    for name, t in computed_in_order(program, learned=mine.learned and theirs.learned):
+        given = name in program.model.page.inputs or name not in {*program.lines, *program.parts}
+        if given and found is not None:
+            continue
+        one, other = (recorded(program, record, name, t) for record in (mine, theirs))
+        entry = _entry(name, t, np.asarray(one), np.asarray(other), begin + _offset(program, name, t))
+        if entry is None:
+            continue
+        if not given:
+            return First(batch, found, entry)
+        found = entry
+    learns = "" if mine.learned == theirs.learned else "mine" if mine.learned else "theirs"
+    return First(batch, found, None, learns) if found is not None or learns else None
+
+
+def _offset(program: Program, name: str, t: int | None) -> int:
+    """Return the tick within a batch from which on a value exists."""
+    if program.names[name].kind is ValueKind.GRADIENT:
+        return offset_of(program, name, None)
+    return program.there_at(name, t) or 0
+
+
+def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> DifferingEntry | None:
+    found = largest_difference(mine, theirs)
+    if found is None:
+        return None
+    index, entries = found
+    return DifferingEntry(name, t, index, float(mine[index]), float(theirs[index]), entries, tick)

@@ -1,0 +1,1 @@
+"""Follow a module of a running script, and record it."""

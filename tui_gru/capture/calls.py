@@ -1,0 +1,248 @@
+"""A captured step as data: its GRU calls with their arrays, which come from a pool that is reused from step to step."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from tui_gru.files.arrays import AnyArray
+
+# ------------------------------------------------------------------------------
+# The data of a capture: every GRU call in one step of a training script, and the gradients for the optimizer; and notes about
+# pitfalls. Does not need torch.
+
+
+class Note(StrEnum):
+    """A note about a call or a step. `sentence` explains it and says what to do."""
+
+    AUTOCAST = "autocast"
+    EVALUATING = "evaluating"
+    RECOMPUTED = "recomputed"
+    CHANGED_IN_PLACE = "changed in place"
+    NO_MASKS = "no masks"
+    HEAD_APART = "head apart"
+    NOT_UPDATED = "not updated"
+    CLEARED = "cleared"
+    NOT_CLEARED = "not cleared"
+    SCALED_AFTER = "scaled after"
+    NOT_IN_OPTIMIZER = "not in optimizer"
+    UNSEEN = "unseen"
+    LATE = "late"
+    CLOSURE = "closure"
+    NOT_CAPTURED = "not captured"
+
+    @property
+    def sentence(self) -> str:
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Note.AUTOCAST: "torch.autocast computed inside of the GRU in half precision; its outputs agree to about 5e-3 only",
+    Note.EVALUATING: "a module in evaluation mode received a gradient: call .train() before training",
+    Note.RECOMPUTED: "checkpointing computed it twice; this is the call that received the gradient",
+    Note.CHANGED_IN_PLACE: "the script changed the output in place after the call; shown are the values computed by the GRU",
+    Note.NO_MASKS: "dropout between layers was drawn on a GPU and cannot be repeated; use the CPU, or dropout 0, to see inside",
+    Note.HEAD_APART: "the head did not read the whole output of a GRU, so its logits are not shown",
+    Note.NOT_UPDATED: "the optimizer did not run in this step",
+    Note.CLEARED: "the gradients were cleared before the optimizer used them; GradScaler skips such a step",
+    Note.NOT_CLEARED: "p.grad was not empty before the backward pass: gradients add up, or zero_grad() is missing",
+    Note.SCALED_AFTER: "p.grad was scaled after the optimizer had run: a clip there has no effect; clip before optimizer.step()",
+    Note.NOT_IN_OPTIMIZER: "a GRU has parameters that the optimizer does not have: they never change",
+    Note.UNSEEN: "a GRU received a gradient, but no call of it was captured: begin before torch.compile, and call the module",
+    Note.LATE: "a call of an earlier step, whose capture was complete, received a gradient",
+    Note.CLOSURE: "the optimizer ran the model itself, in a closure",
+    Note.NOT_CAPTURED: "a call on tensors without own numbers (torch.func, fake, shared among ranks) is not kept",
+}
+
+
+@dataclass(frozen=True)
+class GRUModule:
+    """A torch.nn.GRU or torch.nn.GRUCell of the script, by its name in the captured module."""
+
+    name: str
+    kind: str  # "GRU" or "GRUCell"
+    input_size: int
+    hidden_size: int
+    layers: int = 1
+    bidirectional: bool = False
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0  # dropout between layers
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """The names of its weights in torch, in torch's order."""
+        roles = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
+        return tuple(role + suffix for suffix in self.suffixes for role in roles)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The endings of torch's names, by layer and then by direction: `_l0`, `_l0_reverse` …; empty for a GRUCell."""
+        if self.kind == "GRUCell":
+            return ("",)
+        return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSet:
+    """The weights that one or more calls used, at the time of the calls.
+
+    `values` has torch's names and shapes, weight_ih_l0 (3H, I). `parameters` maps each weight that is a parameter to the name of
+    the parameter, whose gradient is in `CapturedStep.gradients`. `gradients` has the gradients of weights that are computed from
+    parameters (weight_norm, a parametrization, functional_call) or gathered by FSDP, as autograd computed them in this process,
+    summed over all calls of this set.
+    """
+
+    module: GRUModule
+    values: Mapping[str, AnyArray]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    gradients: Mapping[str, AnyArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadCall:
+    """The linear layer that read the whole output of a call: logits (T, B, V), their gradient, weight (V, D·H) and bias (V)."""
+
+    name: str
+    logits: AnyArray
+    dlogits: AnyArray | None
+    weight: AnyArray
+    bias: AnyArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class GRUCall:
+    """One call of a GRU, time first in any layout of the script; a call of a GRUCell has one timestep.
+
+    The shapes are x (T, B, I), h0 and hn (layers · directions, B, H), and out (T, B, directions · H). `dout` and `dhn` are the
+    gradients of out and hn from outside, None if there were none. `lengths` (B) are the row lengths of a PackedSequence, in the
+    script's order of rows, with zeros after the end of a row. `masks` are the dropout masks between layers, (T, B, directions ·
+    H), one for each layer but the last. Half precision is converted to float32; `dtype` is the original type.
+    """
+
+    module: GRUModule
+    number: int  # index of the call in the step, in the order of the forward passes
+    x: AnyArray
+    h0: AnyArray
+    out: AnyArray
+    hn: AnyArray
+    weights: WeightSet
+    dout: AnyArray | None = None
+    dhn: AnyArray | None = None
+    lengths: AnyArray | None = None
+    masks: tuple[AnyArray, ...] = ()
+    head: HeadCall | None = None
+    dtype: str = "float32"
+    autocast: str = ""  # the type that torch.autocast computed in
+    h0_given: bool = False  # False if the script gave none; h0 is then 0
+    h0_attached: bool = False  # True if the gradient continues into the computation of h0
+    training: bool = True  # the mode of the module
+    backward_passes: int = 0  # the number of backward passes from which it received a gradient
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def learned(self) -> bool:
+        """True if the call received a gradient."""
+        return self.dout is not None or self.dhn is not None
+
+    @property
+    def timesteps(self) -> int:
+        return len(self.x)
+
+    @property
+    def rows(self) -> int:
+        return int(self.x.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedStep:
+    """One step of a training script.
+
+    `gradients` has p.grad of every parameter of the captured GRUs, by the parameter's name in the module, just before the optimizer
+    used it, or at the end of the step if there is no optimizer or it did not run. `before` has p.grad before the step's backward
+    pass for the parameters for which it was not 0. `settings` has the numeric settings of the optimizer's first group.
+    """
+
+    number: int
+    calls: tuple[GRUCall, ...]
+    gradients: Mapping[str, AnyArray] = field(default_factory=dict)
+    before: Mapping[str, AnyArray] = field(default_factory=dict)
+    loss: float | None = None
+    updated: bool = False
+    settings: Mapping[str, float] = field(default_factory=dict)
+    rank: int = 0
+    ranks: int = 1
+    not_kept: int = 0  # the number of calls that received no gradient, mostly in validation
+    notes: tuple[Note, ...] = ()
+
+
+# ------------------------------------------------------------------------------
+# A pool of reused arrays. Every step needs the same arrays, and allocating new memory takes longer than the copies.
+
+
+#: (shape, dtype) -> an uninitialised array
+Take: TypeAlias = Callable[[Sequence[int], DTypeLike], AnyArray]
+
+_UNHELD = 2  # reference count of a buffer that only the pool holds: its list, and the argument of getrefcount
+_PAGE = 4096
+_SMALL = 1 << 16  # bytes; reusing smaller arrays saves no time
+
+
+def fresh(shape: Sequence[int], dtype: DTypeLike) -> AnyArray:
+    """Return a new array."""
+    return np.empty(tuple(shape), dtype)
+
+
+class Buffers:
+    """A `Take` that reuses its arrays. Reference counts show whether a caller still holds an array."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[int, list[AnyArray]] = {}  # by size; within a size, least recently used first
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike) -> AnyArray:
+        dtype = np.dtype(dtype)
+        count = math.prod(shape)
+        if count * dtype.itemsize < _SMALL:
+            return np.empty(tuple(shape), dtype)
+        size = _rounded(count * dtype.itemsize)
+        buffers = self._buffers.setdefault(size, [])
+        for i in range(len(buffers)):
+            if sys.getrefcount(buffers[i]) == _UNHELD:
+                buffer = buffers.pop(i)
+                break
+        else:
+            self._drop_unheld(size)
+            buffer = np.empty(size, np.uint8)
+        buffers.append(buffer)
+        return buffer[: count * dtype.itemsize].view(dtype).reshape(tuple(shape))
+
+    def _drop_unheld(self, size: int) -> None:
+        """Release free arrays if they use more memory than those in use, which means that the sizes have changed."""
+        unheld = {key: [b for b in buffers if sys.getrefcount(b) == _UNHELD + 1] for key, buffers in self._buffers.items()}
+        free = sum(key * len(buffers) for key, buffers in unheld.items())
+        if 2 * free > self.nbytes + size:
+            for key, buffers in unheld.items():
+                gone = set(map(id, buffers))
+                self._buffers[key] = [b for b in self._buffers[key] if id(b) not in gone]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all its arrays in bytes, free and in use."""
+        return sum(size * len(buffers) for size, buffers in self._buffers.items())
+
+
+def _rounded(size: int) -> int:
+    """Round up to a multiple of an eighth of the power of two below, so that similar sizes share memory."""
+    step = max(_PAGE, 1 << (size.bit_length() - 4))
+    return -(-size // step) * step

@@ -1,0 +1,492 @@
+"""The format of a recording: the encoding of a step, the files of a step, and the folder with its lists."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+import numpy as np
+
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, Note, WeightSet
+from tui_gru.errors import ModelFileError, printable
+from tui_gru.files import tensors as safetensors
+from tui_gru.files.arrays import AnyArray, OpenedFile, Tensor, open_file
+
+# ------------------------------------------------------------------------------
+# Encoding of a captured step as named arrays and a JSON object, and decoding with full validation.
+
+
+_CALL = ("dtype", "autocast", "h0_given", "h0_attached", "training", "backward_passes")
+_STEP = ("number", "updated", "rank", "ranks", "not_kept")
+
+
+def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
+    """Return the arrays of a step by name, `calls.0.x`, and a JSON object with the rest."""
+    arrays: dict[str, AnyArray] = {}
+    modules, sets = list[GRUModule](), list[WeightSet]()
+    calls = []
+    for i, call in enumerate(step.calls):
+        if call.module not in modules:
+            modules.append(call.module)
+        if not any(call.weights is known for known in sets):
+            sets.append(call.weights)
+        parts = {name: getattr(call, name) for name in ("x", "h0", "out", "hn", "dout", "dhn", "lengths")}
+        parts |= {f"mask_l{k}": mask for k, mask in enumerate(call.masks)}
+        if (head := call.head) is not None:
+            parts |= {f"head.{name}": getattr(head, name) for name in ("logits", "dlogits", "weight", "bias")}
+        arrays |= {f"calls.{i}.{name}": array for name, array in parts.items() if array is not None}
+        about = {name: getattr(call, name) for name in _CALL}
+        at = next(k for k, known in enumerate(sets) if known is call.weights)
+        about |= {"module": modules.index(call.module), "weights": at, "notes": call.notes, "head": head.name if head else None}
+        calls.append(about)
+    for i, used in enumerate(sets):
+        arrays |= {f"weights.{i}.{name}": array for name, array in used.values.items()}
+        arrays |= {f"weights.{i}.gradients.{name}": array for name, array in used.gradients.items()}
+    arrays |= {f"gradients.{name}": array for name, array in step.gradients.items()}
+    arrays |= {f"before.{name}": array for name, array in step.before.items()}
+    about = {name: getattr(step, name) for name in _STEP}
+    about |= {"loss": plain(step.loss), "settings": {name: plain(value) for name, value in step.settings.items()}}
+    about |= {"notes": step.notes, "modules": [asdict(module) for module in modules], "calls": calls}
+    about["weights"] = [{"module": modules.index(used.module), "parameters": dict(used.parameters)} for used in sets]
+    return arrays, about
+
+
+def plain(value: float | None) -> float | str | None:
+    """Return a number for JSON; NaN and infinities become strings."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def number(value: Any) -> float | None:
+    """Return the number that `plain` encoded. Raises `ModelFileError`."""
+    if value is None:
+        return None
+    if type(value) in (int, float) or value in ("nan", "inf", "-inf"):
+        return float(value)
+    raise ModelFileError(f"{printable(value, 40)} is not a number; the file is damaged")
+
+
+def decoded(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> CapturedStep:
+    """Return the step. Raises `ModelFileError` if an entry is missing or does not fit."""
+    try:
+        return _Decoder(tensors, about).step()
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise ModelFileError(f"its description of the calls is damaged ({type(error).__name__}: {printable(error, 60)})") from None
+
+
+class _Decoder:
+    def __init__(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        self._tensors, self._about = tensors, about
+        self._modules = [module_of(entry) for entry in _list(about["modules"])]
+        self._sets = [self._weights(i, entry) for i, entry in enumerate(_list(about["weights"]))]
+
+    def step(self) -> CapturedStep:
+        about = self._about
+        return CapturedStep(
+            _whole(about["number"]),
+            tuple(self._call(i, entry) for i, entry in enumerate(_list(about["calls"]))),
+            self._named("gradients."),
+            self._named("before."),
+            number(about["loss"]),
+            bool(about["updated"]),
+            {str(name): number(value) or 0.0 for name, value in about["settings"].items()},
+            _whole(about["rank"]),
+            _whole(about["ranks"]),
+            _whole(about["not_kept"]),
+            _notes(about["notes"]),
+        )
+
+    def _call(self, i: int, about: Mapping[str, Any]) -> GRUCall:
+        module, weights = _item(self._modules, about["module"]), _item(self._sets, about["weights"])
+        if weights.module is not module:
+            raise ModelFileError(f"call {i} uses the weights of another module; the file is damaged")
+        prefix = f"calls.{i}."
+        shape = self._tensors[f"{prefix}x"].shape
+        if len(shape) != 3:
+            raise ModelFileError(f"the input of call {i} has the shape {shape}, not (timesteps, rows, numbers)")
+        T, B = shape[:2]
+        width, states = module.directions * module.hidden_size, module.layers * module.directions
+        read = self._reader(prefix)
+        lengths = read("lengths", (B,), True)
+        if lengths is not None and ((lengths < 0) | (lengths > T)).any():
+            raise ModelFileError(f"call {i} has a row that is longer than the call; the file is damaged")
+        drawn = [read(f"mask_l{k}", (T, B, width), True) for k in range(module.layers - 1)]
+        masks = tuple(mask for mask in drawn if mask is not None)
+        if len(masks) not in (0, len(drawn)):
+            raise ModelFileError(f"call {i} has masks for some of its layers only; the file is damaged")
+        return GRUCall(
+            module,
+            i,
+            _there(read("x", (T, B, module.input_size))),
+            _there(read("h0", (states, B, module.hidden_size))),
+            _there(read("out", (T, B, width))),
+            _there(read("hn", (states, B, module.hidden_size))),
+            weights,
+            read("dout", (T, B, width), True),
+            read("dhn", (states, B, module.hidden_size), True),
+            lengths,
+            masks,
+            self._head(f"{prefix}head.", about["head"], (T, B, width)),
+            str(about["dtype"]),
+            str(about["autocast"]),
+            bool(about["h0_given"]),
+            bool(about["h0_attached"]),
+            bool(about["training"]),
+            _whole(about["backward_passes"]),
+            _notes(about["notes"]),
+        )
+
+    def _head(self, prefix: str, name: Any, shape: tuple[int, int, int]) -> HeadCall | None:
+        if name is None:
+            return None
+        read, classes = self._reader(prefix), self._tensors[f"{prefix}weight"].shape[0]
+        logits = (*shape[:2], classes)
+        weight = _there(read("weight", (classes, shape[2])))
+        return HeadCall(
+            printable(name), _there(read("logits", logits)), read("dlogits", logits, True), weight, read("bias", (classes,), True)
+        )
+
+    def _weights(self, i: int, about: Mapping[str, Any]) -> WeightSet:
+        module = _item(self._modules, about["module"])
+        prefix = f"weights.{i}."
+        shapes = weight_shapes(module)
+        read, gradient = self._reader(prefix), self._reader(f"{prefix}gradients.")
+        values = {name: _there(read(name, shape)) for name, shape in shapes.items()}
+        gradients = {name: array for name, shape in shapes.items() if (array := gradient(name, shape, True)) is not None}
+        parameters = {str(name): str(parameter) for name, parameter in about["parameters"].items() if name in shapes}
+        for weight, parameter in parameters.items():
+            for kind in ("gradients.", "before."):
+                tensor = self._tensors.get(kind + parameter)
+                if tensor is not None and tensor.shape != shapes[weight]:
+                    raise ModelFileError(f"{printable(kind + parameter)} has the shape {tensor.shape}, not {shapes[weight]}")
+        return WeightSet(module, values, parameters, gradients)
+
+    def _named(self, prefix: str) -> dict[str, AnyArray]:
+        return {name.removeprefix(prefix): tensor.read() for name, tensor in self._tensors.items() if name.startswith(prefix)}
+
+    def _reader(self, prefix: str) -> Callable[..., AnyArray | None]:
+        def read(name: str, shape: tuple[int, ...], optional: bool = False) -> AnyArray | None:
+            tensor = self._tensors.get(prefix + name)
+            if tensor is None and optional:
+                return None
+            if tensor is None or tensor.shape != shape:
+                found = "is missing" if tensor is None else f"has the shape {tensor.shape}, not {shape}"
+                raise ModelFileError(f"{printable(prefix + name)} {found}; the file is damaged")
+            return tensor.read()
+
+        return read
+
+
+def module_of(entry: Mapping[str, Any]) -> GRUModule:
+    """Return a module as JSON describes it. Raises `ModelFileError` if the description is invalid."""
+    sizes = {name: _whole(entry[name]) for name in ("input_size", "hidden_size", "layers")}
+    flags = {name: bool(entry[name]) for name in ("bidirectional", "bias", "batch_first")}
+    most = {"GRU": (1000, True), "GRUCell": (1, False)}.get(entry["kind"])
+    fits = most is not None and sizes["layers"] <= most[0] and flags["bidirectional"] <= most[1]
+    if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
+        raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
+    return GRUModule(name=printable(entry["name"]), kind=entry["kind"], dropout=number(entry["dropout"]) or 0.0, **sizes, **flags)  # type: ignore[arg-type]
+
+
+def weight_shapes(module: GRUModule) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of torch's weights, by torch's names."""
+    H, shapes = module.hidden_size, dict[str, tuple[int, ...]]()
+    for i, suffix in enumerate(module.suffixes):
+        width = module.input_size if i < module.directions else module.directions * H
+        rows = {"weight_ih": (3 * H, width), "weight_hh": (3 * H, H), "bias_ih": (3 * H,), "bias_hh": (3 * H,)}
+        shapes |= {role + suffix: shape for role, shape in rows.items()}
+    return {name: shapes[name] for name in module.weight_names}
+
+
+def _there(array: AnyArray | None) -> AnyArray:
+    assert array is not None
+    return array
+
+
+def _list(value: Any) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise ModelFileError("a list is expected and missing; the file is damaged")
+    return value
+
+
+def _item(items: Sequence[Any], at: Any) -> Any:
+    return items[_whole(at)]
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ModelFileError(f"{printable(value, 40)} is not a whole number; the file is damaged")
+    return value
+
+
+def _notes(value: Any) -> tuple[Note, ...]:
+    known = {str(note) for note in Note}
+    return tuple(Note(note) for note in _list(value) if note in known)  # a later version may have more notes
+
+
+# ------------------------------------------------------------------------------
+# Files of one step in safetensors format, written under a temporary name, renamed, and never changed afterwards.
+#
+# The metadata has the checksums (CRC-32): first of the header, as it is without them, then of the bytes of each tensor, in the
+# order of the header. Recordings of earlier versions have none.
+
+
+KEY, CHECKSUMS = "tui_gru", "checksums"  # the keys of the metadata; the first is of a JSON object
+DAMAGED = "its header does not match its checksum; get the file again"
+HEADER_SIZE = 1 << 14  # bytes; more than most headers have
+_NONE = b'"%s":""' % CHECKSUMS.encode()
+_WRITTEN = re.compile(rb'"%s":"([0-9a-f ]*)"' % CHECKSUMS.encode())
+_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+
+
+def write_shard(path: Path, arrays: Mapping[str, AnyArray], about: Mapping[str, Any], *, half: bool = False) -> int:
+    """Write arrays and a JSON object, and return the size in bytes.
+
+    `half` writes numbers that are exact in bfloat16 as bfloat16. If the process is killed at any time, the file is complete or
+    missing. Raises `OSError`.
+    """
+    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(about, ensure_ascii=False, allow_nan=False), CHECKSUMS: ""}}
+    pieces, at = [], 0
+    for name, array in arrays.items():
+        kind, piece = _encoded(array, half)
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + piece.nbytes]}
+        pieces.append(piece)
+        at += piece.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    checksums = " ".join(f"{checksum:08x}" for checksum in [zlib.crc32(text), *(zlib.crc32(piece.data) for piece in pieces)])
+    text = text.replace(_NONE, _NONE[:-1] + checksums.encode() + b'"', 1)
+    text += b" " * (-len(text) % 8)
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for piece in pieces:
+                file.write(piece.data)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return 8 + len(text) + at
+
+
+def _encoded(array: AnyArray, half: bool) -> tuple[str, AnyArray]:
+    array = np.ascontiguousarray(array)
+    if half and array.dtype == np.float32 and not (bits := array.view(np.uint32) & 0xFFFF).any():
+        del bits
+        return "BF16", (array.view(np.uint32) >> 16).astype("<u2")
+    return _TYPES[array.dtype.name], array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the JSON object and the arrays, which are read on demand. Raises `ModelFileError`."""
+    return described(open_shard(path))
+
+
+def open_shard(path: Path) -> OpenedFile:
+    """Open a file of a step, and read as many bytes as its header usually has. Raises `ModelFileError`, and `FileNotFoundError` if
+    it has been deleted."""
+    try:
+        return open_file(path, HEADER_SIZE)
+    except ModelFileError:
+        path.lstat()
+        raise
+
+
+def described(file: OpenedFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the JSON object and the arrays of an open file. Arrays are compared with their checksums when they are read. Raises
+    `ModelFileError`."""
+    header = safetensors.safetensors_header(file)
+    about, names = _about(header), [name for name in header if name != "__metadata__"]
+    checksums = checked_header(safetensors.header_text(file))
+    if CHECKSUMS in header["__metadata__"] and len(checksums) != len(names):
+        raise ModelFileError(DAMAGED)
+    return about, safetensors.safetensors_tensors(file, header, dict(zip(names, checksums, strict=False)))
+
+
+def check_shard(path: Path) -> int:
+    """Compare all numbers of a file with their checksums, and return their bytes; 0 if it has no checksums. Raises
+    `ModelFileError`."""
+    file = open_shard(path)
+    if not checked_header(safetensors.header_text(file)):
+        return 0
+    for tensor in described(file)[1].values():
+        tensor.read()
+    return file.size
+
+
+def checked_header(text: bytes) -> tuple[int, ...]:
+    """Compare the text of a header with its checksum, and return those of the tensors; none if it was written without. Raises
+    `ModelFileError`."""
+    written = _WRITTEN.search(text)
+    if written is None:
+        return ()
+    own, *others = (int(each, 16) for each in written[1].split()) if written[1] else (-1,)
+    if zlib.crc32((text[: written.start()] + _NONE + text[written.end() :]).rstrip(b" ")) != own:
+        raise ModelFileError(DAMAGED)
+    return tuple(others)
+
+
+def _about(header: Mapping[str, Any]) -> dict[str, Any]:
+    about = header.get("__metadata__")
+    try:
+        found = json.loads(about[KEY]) if isinstance(about, dict) else None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelFileError("it is not a step of a recording; give the folder that tui_gru.record wrote")
+    if about is not None and not about.keys() <= {KEY, CHECKSUMS}:
+        raise ModelFileError(DAMAGED)  # a flipped bit in the name must not make it a file without checksums
+    return found
+
+
+# ------------------------------------------------------------------------------
+# The folder of a recording: its file names, and its two kinds of text file.
+#
+# run.json describes the recording. steps.rank0.jsonl has a line for each kept step, with the losses since the line before. Each
+# kept step is a file: step-00000100.rank0.safetensors. Each rank writes its own files, independently of the others.
+
+
+FORMAT, VERSION = "tui-gru-recording", 1
+RUN = "run.json"
+MOST_TEXT = 1 << 28  # bytes of a text file that are read at most
+_SHARD = re.compile(r"step-(\d{8,15})\.rank(\d{1,6})\.safetensors")
+_LINES = re.compile(r"steps\.rank(\d{1,6})\.jsonl")
+
+
+class RecordingVersionError(ModelFileError):
+    """The recording was written by another version of this program."""
+
+
+def holds_a_recording(folder: Path) -> bool:
+    """Return True if a folder has a file with a name of a recording."""
+    try:
+        names = os.listdir(folder)
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return False
+    return any(name == RUN or step_and_rank(name) is not None or rank_of_lines(name) is not None for name in names)
+
+
+def shard_name(step: int, rank: int) -> str:
+    return f"step-{step:08d}.rank{rank}.safetensors"
+
+
+def lines_name(rank: int) -> str:
+    return f"steps.rank{rank}.jsonl"
+
+
+def step_and_rank(name: str) -> tuple[int, int] | None:
+    """Return the step and rank in the name of a file; None for other files."""
+    match = _SHARD.fullmatch(name)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def rank_of_lines(name: str) -> int | None:
+    match = _LINES.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
+def step_in(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> CapturedStep:
+    """Return the step in the contents of a file. Raises `ModelFileError` if they are damaged, or of another step than its name."""
+    step = decoded(tensors, about)
+    if shard_name(step.number, step.rank) != path.name:
+        raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
+    return step
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """A kept step; `why` is "every", "trigger", or "before" a trigger. `losses` has the losses of all steps since the line
+    before, up to this one; None for steps without a loss."""
+
+    step: int
+    why: str
+    loss: float | None = None
+    norm: float | None = None
+    losses: tuple[float | None, ...] = ()
+
+    def written(self) -> str:
+        entry = {"step": self.step, "why": self.why, "loss": plain(self.loss), "norm": plain(self.norm)}
+        return _sealed({**entry, "losses": [plain(loss) for loss in self.losses]})
+
+
+@dataclass(frozen=True)
+class RecordingProgress:
+    """The number of steps so far, with the losses since the line before. `closed` is True if the recording has ended."""
+
+    steps: int
+    losses: tuple[float | None, ...] = ()
+    closed: bool = False
+
+    def written(self) -> str:
+        losses = [plain(loss) for loss in self.losses]
+        return _sealed({"steps": self.steps, "closed": self.closed, "losses": losses})
+
+
+def _sealed(entry: Mapping[str, Any]) -> str:
+    """Return a line of JSON that ends with its own checksum (CRC-32)."""
+    text = json.dumps(entry, allow_nan=False)[:-1]
+    return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'
+
+
+def read_line(text: str) -> StepRecord | RecordingProgress:
+    """Parse one line of steps.rankN.jsonl, without its `losses`. Raises `ModelFileError` for an invalid or incomplete line."""
+    try:
+        entry = json.loads(text)
+        sealed, _, checksum = text.rpartition(', "crc": "')
+        if "crc" in entry and f'{zlib.crc32(sealed.encode()):08x}"}}' != checksum:
+            raise ModelFileError("a line does not match its checksum")
+        if not entry.keys() <= {"step", "why", "loss", "norm", "losses", "steps", "closed", "crc"}:
+            raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
+        if "step" not in entry:
+            return RecordingProgress(_count(entry["steps"]), closed=entry["closed"] is True)
+        return StepRecord(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 10**15:
+        raise ModelFileError("a line has a step that is not a number")
+    return value
+
+
+def write_run(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write run.json atomically. Raises `OSError`."""
+    beside = folder / f"{RUN}.{os.getpid()}.part"
+    beside.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", encoding="utf-8", newline="\n")
+    os.replace(beside, folder / RUN)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read run.json. Raises `ModelFileError` if it is invalid, and `OSError`."""
+    try:
+        run = json.loads(read_text(folder / RUN))
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError(f"{RUN} in it is damaged; copy it again") from None
+    if not isinstance(run, dict) or run.get("format") != FORMAT:
+        raise ModelFileError(f"{RUN} in it does not belong to a recording")
+    if run.get("version") != VERSION:
+        version = printable(repr(run.get("version")), 20)
+        raise RecordingVersionError(f"it has version {version} of the format, and {VERSION} is read; update tui-gru")
+    return run
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises `ModelFileError` if it is no file or too large, and `OSError`."""
+    if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
+        raise ModelFileError(f"{path.name} in it is no file; copy it again")
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_TEXT:
+            raise ModelFileError(f"{path.name} in it has {size} bytes, more than {MOST_TEXT}; it is not read")
+        return file.read(MOST_TEXT).decode("utf-8", "replace")

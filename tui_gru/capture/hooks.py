@@ -1,0 +1,1027 @@
+"""Captures the GRU calls of a training script with hooks on its modules, tensors and optimizer."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, Note, Take, WeightSet, fresh
+from tui_gru.errors import CaptureError, printable
+from tui_gru.files.arrays import AnyArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Linear, Module
+    from torch.nn.utils.rnn import PackedSequence
+    from torch.optim import Optimizer
+
+# ------------------------------------------------------------------------------
+# The tensors of a call as its hook receives them, and their conversion to arrays, time first: from batch first, without a batch,
+# or packed sequences.
+
+
+def to_array(tensor: Tensor, take: Take) -> AnyArray:
+    """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
+    exactly."""
+    import torch
+
+    tensor = tensor.detach()
+    array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
+    torch.from_numpy(array).copy_(tensor)
+    return array
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
+
+    turned: str = ""  # "", "batch first", "no batch"
+    lengths: AnyArray | None = None
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·)."""
+        if self.turned == "batch first":
+            tensor = tensor.transpose(0, 1)
+        elif self.turned == "no batch":
+            tensor = tensor.unsqueeze(1)
+        return to_array(tensor, take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H)."""
+        return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
+
+
+@dataclass(frozen=True)
+class OneTimestep(Padded):
+    """The input or output of a cell, (B, ·) or (·)."""
+
+    no_batch: bool = False
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (1, B, ·)."""
+        return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the state (1, B, H), which a cell outputs."""
+        return self.array(tensor, take)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
+
+    batch_sizes: AnyArray  # batch sizes (T)
+    order: AnyArray  # (B): the script's row at each place
+
+    @cached_property
+    def lengths(self) -> AnyArray:
+        """The row lengths (B), in the script's order of rows."""
+        lengths = np.empty(len(self.order), np.int64)
+        lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
+        return lengths
+
+    @cached_property
+    def _places(self) -> tuple[AnyArray, AnyArray]:
+        t = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
+        return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·) of packed data, 0 after the end of a row."""
+        data = to_array(tensor, take)
+        array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
+        array[...] = 0
+        array[self._places] = data
+        return array
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H), which is already in the script's order of rows."""
+        return to_array(tensor, take)
+
+
+def packed_layout(sequence: PackedSequence) -> Packed:
+    """Return the layout of a PackedSequence."""
+    sizes = sequence.batch_sizes.numpy().astype(np.int64)
+    order = sequence.sorted_indices
+    return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The tensors of a call. For a PackedSequence, `x` and `out` are its data, and `layout` is `Packed`."""
+
+    x: Tensor
+    h0: Tensor | None
+    out: Tensor
+    hn: Tensor
+    layout: Padded | Packed
+
+    @property
+    def has_graph(self) -> bool:
+        """True if the call can receive a gradient."""
+        return self.out.requires_grad or self.hn.requires_grad
+
+
+def has_numbers(tensor: Tensor) -> bool:
+    """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
+    import torch
+
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if tensor.is_meta or wrapped or type(tensor).__name__ in ("FakeTensor", "DTensor"):
+        return False
+    reach = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return not tensor.numel() or reach * tensor.element_size() < tensor.untyped_storage().nbytes()
+
+
+def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
+    """Return the tensors of a call; None unless it is a call of a GRU's own forward. Subclasses differ, and a call can have raised
+    an error."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence
+
+    x = args[0] if args else kwargs.get("input")
+    h0 = args[1] if len(args) > 1 else kwargs.get("hx")
+    if module.kind == "GRUCell":
+        out = hn = output
+    elif type(output) is tuple and len(output) == 2:
+        out, hn = output
+    else:
+        return None
+    if isinstance(x, PackedSequence) and isinstance(out, PackedSequence):
+        return Seen(x.data, h0, out.data, hn, packed_layout(x))
+    if not (isinstance(x, torch.Tensor) and isinstance(out, torch.Tensor) and isinstance(hn, torch.Tensor)):
+        return None
+    if module.kind == "GRUCell":
+        layout: Padded = OneTimestep(no_batch=out.dim() == 1)
+    else:
+        layout = Padded("no batch" if out.dim() == 2 else "batch first" if module.batch_first else "")
+    return Seen(x, h0, out, hn, layout)
+
+
+# ------------------------------------------------------------------------------
+# The modules of a script that can be captured, and the hooks on them. Nothing else in the script changes.
+#
+# The hooks are functions that dynamo (torch.compile) does not trace. A copy of the module (deepcopy, pickle) has hooks that do
+# nothing.
+
+
+def find_grus(module: Module) -> dict[Module, GRUModule]:
+    """Return every torch.nn.GRU and torch.nn.GRUCell in `module`, itself included. Raises `CaptureError` if there is none."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise CaptureError(f"module must be a torch.nn.Module, not {type(module).__name__}", option="module")
+    found, others = dict[torch.nn.Module, GRUModule](), list[str]()
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.GRU):
+            found[part] = GRUModule(
+                name or "gru",
+                "GRU",
+                part.input_size,
+                part.hidden_size,
+                part.num_layers,
+                part.bidirectional,
+                part.bias,
+                part.batch_first,
+                float(part.dropout) if part.num_layers > 1 else 0.0,
+            )
+        elif isinstance(part, torch.nn.GRUCell):
+            found[part] = GRUModule(name or "cell", "GRUCell", part.input_size, part.hidden_size, bias=part.bias)
+        elif _is_recurrent(part):
+            others.append(f"{name or 'it'} is {type(part).__module__}.{type(part).__name__}")
+    if not found:
+        seen = f": {printable(others[0])}" if others else ""
+        raise CaptureError(
+            f"there is no torch.nn.GRU or torch.nn.GRUCell in {type(module).__name__}{seen}; give a module that has one",
+            option="module",
+        )
+    return found
+
+
+def _is_recurrent(part: Module) -> bool:
+    """Return True if a user could expect the module to be captured, such as an LSTM or a scripted or quantised GRU."""
+    name = getattr(part, "original_name", type(part).__name__)  # the original name of a scripted module
+    return any(word in name for word in ("GRU", "LSTM", "RNN"))
+
+
+class Hook:
+    """Calls `action`, outside of code compiled by torch.compile.
+
+    A copy or pickle of it is a function that does nothing, and that can be loaded without this package.
+    """
+
+    def __init__(self, action: Callable[..., None]) -> None:
+        import torch
+
+        self._action = torch.compiler.disable(action)  # type: ignore[no-untyped-call]
+
+    def __call__(self, *args: Any) -> None:
+        self._action(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return _nothing()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+def _nothing() -> Callable[..., None]:
+    return contextlib.nullcontext().__exit__
+
+
+def hook_calls(part: Module, before: Callable[..., None] | None, after: Callable[..., None]) -> list[Any]:
+    """Register `before(part, args, kwargs)` and `after(part, args, kwargs, output)`, and return the handles. If both are given,
+    `after` is called even if the module raises an error."""
+    handles = [part.register_forward_hook(Hook(after), with_kwargs=True, always_call=before is not None)]
+    if before is not None:
+        handles.append(part.register_forward_pre_hook(Hook(before), with_kwargs=True))
+    return handles
+
+
+# ------------------------------------------------------------------------------
+# The weights that a call used: parameters, results of a parametrization, or tensors from functional_call.
+
+
+_SAMPLED = 61  # entries of a weight that are compared to detect changes through p.data
+
+
+def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
+    """Return the weight tensors of the call that has just ended, in the order of `module.weight_names`.
+
+    A GRU stores them; a GRUCell has them as attributes, for which `computed_once` must have been in effect during the call.
+    """
+    if module.kind == "GRU":
+        kept: list[Tensor] = part._flat_weights  # type: ignore[assignment]
+        return kept
+    return [getattr(part, name) for name in module.weight_names]
+
+
+def is_parametrized(part: Module) -> bool:
+    """Return True if torch.nn.utils.parametrize computes one of the weights."""
+    from torch.nn.utils import parametrize
+
+    return parametrize.is_parametrized(part)
+
+
+def is_sharded(part: Module) -> bool:
+    """Return True if FSDP stores only a shard of the parameters in this process."""
+    return any(_is_share(parameter) for parameter in part.parameters())
+
+
+def _is_share(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # a DTensor; calling full_tensor would wait for all ranks
+
+
+def computed_once() -> ExitStack:
+    """Caches the results of parametrizations until closed, so that the weights of a GRUCell are known after the call.
+
+    A GRUCell reads each weight once per call, so the number of computations does not change.
+    """
+    from torch.nn.utils import parametrize
+
+    stack = ExitStack()
+    stack.enter_context(parametrize.cached())
+    return stack
+
+
+class UsedWeights:
+    """The weights of one or more calls of one module, copied once, and the gradients of those that are not parameters."""
+
+    def __init__(
+        self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str] | None, take: Take
+    ) -> None:
+        """Copy the weights of a call.
+
+        `names` returns the name of a leaf tensor with a gradient, given the name of the weight; the p.grad of such a tensor is
+        stored elsewhere. None means that FSDP has gathered the weights for this call and removes their gradients, which are then
+        stored here.
+        """
+        self.module = module
+        self._take = take
+        self._seen = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
+        self._values = {name: to_array(tensor, take) for name, tensor in zip(module.weight_names, tensors, strict=True)}
+        self._parameters: dict[str, str] = {}
+        self._gradients: dict[str, AnyArray] = {}
+        self._handles = []
+        self.frozen: WeightSet | None = None
+        for name, tensor in zip(module.weight_names, tensors, strict=True):
+            if tensor.requires_grad and tensor.is_leaf and names is not None:
+                self._parameters[name] = names(name, tensor)
+            elif tensor.requires_grad:
+                self._handles.append(tensor.register_hook(self._adder(name)))  # type: ignore[no-untyped-call]
+
+    def are(self, tensors: Sequence[Tensor]) -> bool:
+        """Return True if these are the same tensors with the same numbers."""
+        return all(
+            seen() is tensor and version == tensor._version and self._unchanged(name, tensor)
+            for (seen, version), (name, tensor) in zip(self._seen, zip(self._values, tensors, strict=True), strict=True)
+        )
+
+    def _unchanged(self, name: str, tensor: Tensor) -> bool:
+        value = self._values[name].reshape(-1)
+        step = max(1, value.size // _SAMPLED)
+        return np.array_equal(value[::step], to_array(tensor.detach().reshape(-1)[::step], np.empty), equal_nan=True)
+
+    def _adder(self, name: str) -> Callable[[Tensor], None]:
+        def add(gradient: Tensor) -> None:
+            if self.frozen is None:
+                more = to_array(gradient, self._take)
+                self._gradients[name] = self._gradients[name] + more if name in self._gradients else more
+
+        return add
+
+    def freeze(self) -> WeightSet:
+        """Return the collected weights and gradients, which no longer change."""
+        if self.frozen is None:
+            for handle in self._handles:
+                handle.remove()
+            self.frozen = WeightSet(self.module, self._values, self._parameters, self._gradients)
+        return self.frozen
+
+
+class Parameters:
+    """The parameters of the captured modules by name, and their p.grad."""
+
+    def __init__(self, root: Module, parts: Mapping[Module, GRUModule]) -> None:
+        own = {id(parameter): part for part in parts for parameter in part.parameters()}
+        self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in own}
+        self._names = {id(parameter): name for name, parameter in self._named.items()}
+        self._of: dict[Module, list[str]] = {part: [self._names[id(p)] for p in part.parameters()] for part in parts}
+        self._given: dict[str, Tensor] = {}  # other leaf tensors that replaced a parameter in this step
+
+    def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
+        """Return the name of a leaf tensor. A leaf that is not a parameter gets a name for this step, `encoder.weight_hh_l0
+        (given)`."""
+        if (known := self._names.get(id(tensor))) is not None:
+            return known
+        name = f"{module.name}.{weight} (given)"
+        self._given[name] = tensor
+        return name
+
+    def of(self, parts: Sequence[Module]) -> list[str]:
+        """Return the names of the parameters of these modules that require gradients."""
+        found = dict.fromkeys(name for part in parts for name in self._of[part] if self._named[name].requires_grad)
+        return [*found, *self._given]
+
+    def forget_given(self) -> None:
+        self._given = {}
+
+    def gradients(self, names: Sequence[str], take: Take) -> dict[str, AnyArray]:
+        """Return copies of every p.grad that exists and is not 0, by name."""
+        found = {}
+        for name in names:
+            gradient = self._gradient(name)
+            if gradient is not None and bool(gradient.any()):
+                found[name] = to_array(gradient, take)
+        return found
+
+    def all_gradients(self, take: Take) -> dict[str, AnyArray]:
+        """Return copies of every p.grad that exists, by name."""
+        names = [*self._named, *self._given]
+        return {name: to_array(gradient, take) for name in names if (gradient := self._gradient(name)) is not None}
+
+    def cleared(self, parts: Sequence[Module]) -> bool:
+        """Return True if the p.grad of all parameters of these modules is None or 0."""
+        names = self.of(parts)
+        if any(_is_share(self._named[name]) for name in names if name in self._named):
+            return False
+        return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
+
+    def scaled(self, gradients: Mapping[str, AnyArray]) -> bool:
+        """Return True if p.grad is now a multiple of the earlier copy, with one factor other than 1 and 0."""
+        for name, before in gradients.items():
+            gradient = self._gradient(name)
+            if gradient is None or not before.size:
+                continue
+            step = max(1, before.size // _SAMPLED)
+            now = to_array(gradient.detach().reshape(-1)[::step], np.empty)
+            then = before.reshape(-1)[::step]
+            at = int(np.abs(then).argmax())
+            if not np.isfinite(then).all() or not then[at] or not now[at] or np.array_equal(now, then):
+                continue
+            if np.allclose(now, then * (now[at] / then[at]), rtol=1e-5, atol=0):
+                return True
+        return False
+
+    def missing_in(self, groups: Sequence[Mapping[str, Any]], gradients: Iterable[str]) -> bool:
+        """Return True if a parameter with a gradient is in none of the optimizer's groups."""
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        return any(id(self._named[name]) not in held for name in gradients if name in self._named)
+
+    def _gradient(self, name: str) -> Tensor | None:
+        tensor = self._named.get(name, self._given.get(name))
+        gradient = None if tensor is None else tensor.grad
+        return None if gradient is None or gradient.is_sparse or _is_share(gradient) else gradient
+
+
+# ------------------------------------------------------------------------------
+# A call whose forward pass has run and that waits for the gradients of its outputs.
+#
+# The masks of dropout between layers are drawn again from the state of the generator before the call.
+
+
+@dataclass(eq=False)
+class PendingHead:
+    """The call of the head on the output of a call."""
+
+    name: str
+    logits: AnyArray
+    weight: AnyArray
+    bias: AnyArray | None
+    dlogits: AnyArray | None = None
+
+
+@dataclass(eq=False)
+class PendingCall:
+    """The data of a `GRUCall` that are known so far."""
+
+    part: Module
+    module: GRUModule
+    layout: Padded | Packed
+    x: AnyArray
+    h0: AnyArray
+    out: AnyArray
+    hn: AnyArray
+    weights: UsedWeights
+    shape: tuple[int, ...]  # the shape of the output in the script
+    facts: dict[str, Any]
+    masks: tuple[AnyArray, ...] = ()
+    dout: AnyArray | None = None
+    dhn: AnyArray | None = None
+    head: PendingHead | None = None
+    passes: set[int] = field(default_factory=set)
+    notes: dict[Note, None] = field(default_factory=dict)
+    handles: list[Any] = field(default_factory=list)
+    outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # tensors of the script, with version counters
+    step: int = 0  # identifies the step that the call belongs to
+
+    def add(self, gradients: str, gradient: Tensor, take: Take) -> None:
+        """Add a gradient to `dout` or `dhn`, once per backward pass."""
+        more = self.layout.state(gradient, take) if gradients == "dhn" else self.layout.array(gradient, take)
+        before = getattr(self, gradients)
+        setattr(self, gradients, more if before is None else before + more)
+
+    def check_in_place(self) -> None:
+        """Note whether the script has changed the outputs in place since the call, and release them."""
+        if any(output._version != version for output, version in self.outputs):
+            self.notes[Note.CHANGED_IN_PLACE] = None
+        self.outputs = []
+
+    def is_read_whole_by(self, tensor: Tensor) -> bool:
+        """Return True if a tensor, such as the head's input, is the complete output in any shape."""
+        if tensor.numel() != math.prod(self.shape) or tensor.shape[-1] != self.shape[-1]:
+            return False
+        return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
+
+    def take_head(self, name: str, part: Linear, logits: Tensor, take: Take) -> None:
+        """Store the call of the head on the output."""
+
+        def array(tensor: Tensor) -> AnyArray:
+            return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
+
+        def add_gradient(gradient: Tensor) -> None:
+            more = array(gradient)
+            head.dlogits = more if head.dlogits is None else head.dlogits + more
+
+        bias = part.bias
+        head = PendingHead(name, array(logits), to_array(part.weight, take), None if bias is None else to_array(bias, take))
+        self.head = head
+        self.handles.append(logits.register_hook(add_gradient))  # type: ignore[no-untyped-call]
+
+    def release(self) -> None:
+        """Remove the hooks from the outputs."""
+        for handle in self.handles:
+            handle.remove()
+
+    def frozen(self, number: int) -> GRUCall:
+        """Return the collected call."""
+        self.release()
+        head = None if self.head is None else HeadCall(**vars(self.head))
+        self.check_in_place()
+        if self.passes and not self.facts["training"]:
+            self.notes[Note.EVALUATING] = None
+        return GRUCall(
+            self.module,
+            number,
+            self.x,
+            self.h0,
+            self.out,
+            self.hn,
+            self.weights.freeze(),
+            self.dout,
+            self.dhn,
+            self.layout.lengths,
+            self.masks,
+            head,
+            backward_passes=len(self.passes),
+            notes=tuple(self.notes),
+            **self.facts,
+        )
+
+
+def autocast_type(device: str) -> str:
+    """Return the type that torch.autocast computes in, or "" if autocast is off."""
+    import torch
+
+    try:
+        on, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    except TypeError:  # before PyTorch 2.4 every device has its own functions
+        if device == "cpu":
+            on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
+        else:
+            on, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    return str(dtype).removeprefix("torch.") if on else ""
+
+
+def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
+    """Create a call with everything that is known before the backward pass.
+
+    `generator` is the state of the CPU's generator before the call, if dropout between layers drew from it.
+    """
+    layout = call.layout
+    hn = layout.state(call.hn, take)
+    facts = {
+        "dtype": str(call.out.dtype).removeprefix("torch."),
+        "autocast": autocast_type(call.out.device.type),
+        "h0_given": call.h0 is not None,
+        "h0_attached": call.h0 is not None and call.h0.requires_grad,
+        "training": part.training,
+    }
+    pending = PendingCall(
+        part,
+        module,
+        layout,
+        layout.array(call.x, take),
+        np.zeros_like(hn) if call.h0 is None else layout.state(call.h0, take),
+        layout.array(call.out, take),
+        hn,
+        weights,
+        tuple(call.out.shape),
+        facts,
+        # A detached tensor shares its version counter; a tensor of inference mode has none.
+        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn) if not tensor.is_inference()],
+    )
+    if facts["autocast"]:
+        pending.notes[Note.AUTOCAST] = None
+    if module.dropout and part.training and module.layers > 1:
+        if generator is None:
+            pending.notes[Note.NO_MASKS] = None
+        else:
+            pending.masks = redrawn_masks(generator, module, call.out, layout, take)
+    return pending
+
+
+def draws_on_cpu(part: Module) -> bool:
+    """Return True if a GRU draws its masks from the CPU's generator. cuDNN has its own generator, whose draws cannot be
+    repeated."""
+    return next(part.parameters()).device.type == "cpu"
+
+
+def redrawn_masks(state: Tensor, module: GRUModule, output: Tensor, layout: Padded | Packed, take: Take) -> tuple[AnyArray, ...]:
+    """Return the mask of the output of each layer but the last, (T, B, directions · H): 0, or 1 / (1 − p).
+
+    `state` is the state of the CPU's generator before the call. The masks have the shape and type of `output`, the output of the
+    last layer, time first. The script's generator is not changed.
+    """
+    import torch
+
+    generator = torch.Generator()
+    generator.set_state(state)
+    shape = tuple(output.shape)
+    if isinstance(layout, Padded):
+        shape = {"": shape, "batch first": (shape[1], shape[0], shape[2]), "no batch": (shape[0], 1, shape[-1])}[layout.turned]
+    keep, masks = 1 - module.dropout, []
+    plain = layout if isinstance(layout, Packed) else Padded()
+    for _ in range(module.layers - 1):
+        mask = torch.zeros(shape, dtype=output.dtype)
+        if keep:  # torch draws no numbers if everything is dropped
+            mask.bernoulli_(keep, generator=generator).div_(keep)
+        masks.append(plain.array(mask, take))
+    return tuple(masks)
+
+
+# ------------------------------------------------------------------------------
+# The current step of a capture: its calls, which of them received gradients, and p.grad before the step.
+
+
+MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
+
+
+@dataclass(eq=False)
+class OpenCall:
+    """An entry for a call. Until the call receives a gradient, only the script's graph holds it; if the graph is freed, the call
+    cannot receive one.
+
+    A call under no_grad has no graph, and `waiting` is None. Checkpointing can compute the call again in a backward pass, with a
+    graph; the new call replaces the first and receives the gradient.
+    """
+
+    part: Module
+    waiting: weakref.ref[PendingCall] | None = None
+
+    @property
+    def call(self) -> PendingCall | None:
+        return None if self.waiting is None else self.waiting()
+
+
+@dataclass(eq=False)
+class OpenStep:
+    """The data of the current step.
+
+    `latest` has the latest calls without a gradient; its length is set by the user. If the step is not `wanted`, no data is
+    collected.
+    """
+
+    number: int
+    wanted: bool
+    latest: deque[PendingCall]
+    entries: list[OpenCall] = field(default_factory=list)
+    learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
+    weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
+    gradients: dict[str, AnyArray] = field(default_factory=dict)
+    before: dict[str, AnyArray] = field(default_factory=dict)
+    passes: set[int] = field(default_factory=set)
+    updated: bool = False
+    not_kept: int = 0  # the number of calls whose entries were removed
+    loss: float | None = None
+    settings: dict[str, float] = field(default_factory=dict)
+    notes: dict[Note, None] = field(default_factory=dict)
+    token: int = field(default_factory=itertools.count(1).__next__)
+
+    def place(self, part: Module, *, again: bool) -> OpenCall | None:
+        """Return the entry for a call: a new one, or with `again` (a call in a backward pass) that of its first call, which is None
+        if the first call had a graph."""
+        if again:
+            return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
+        if len(self.entries) >= MOST_ENTRIES:
+            self._forget_dead()
+        self.entries.append(OpenCall(part))
+        return self.entries[-1]
+
+    def _forget_dead(self) -> None:
+        """Count the older calls that can no longer receive a gradient, and remove their entries."""
+        older, self.entries = self.entries[: -MOST_ENTRIES // 2], self.entries[-MOST_ENTRIES // 2 :]
+        alive = [entry for entry in older if entry.call is not None]
+        self.not_kept += len(older) - len(alive)
+        self.entries = alive + self.entries
+
+    def take(self, entry: OpenCall, call: PendingCall) -> None:
+        """Store the call of an entry."""
+        entry.waiting, call.step = weakref.ref(call), self.token
+        self.latest.append(call)
+
+    def parts_learned(self) -> Sequence[Module]:
+        """Return the modules that received a gradient."""
+        return list(dict.fromkeys(call.part for call in self.learned.values()))
+
+    def split_off(self, following: OpenStep) -> None:
+        """Move all calls after the last one that received a gradient to the following step."""
+        last = max(i for i, entry in enumerate(self.entries) if id(entry.call) in self.learned)
+        self.entries, following.entries = self.entries[: last + 1], self.entries[last + 1 :]
+        following.weights = dict(self.weights)
+        for call in (entry.call for entry in following.entries):
+            if call is not None:
+                call.step = following.token
+                following.latest.append(call)
+
+    def freeze(self, rank: int, ranks: int) -> CapturedStep:
+        """Return the collected step. Calls without a gradient are only counted, unless they are among the latest."""
+        kept = self.learned.keys() | set(map(id, self.latest))
+        calls = [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
+        return CapturedStep(
+            self.number,
+            tuple(call.frozen(i) for i, call in enumerate(calls)),
+            self.gradients,
+            self.before,
+            self.loss,
+            self.updated,
+            self.settings,
+            rank,
+            ranks,
+            self.not_kept + len(self.entries) - len(calls),
+            tuple(self.notes),
+        )
+
+
+# ------------------------------------------------------------------------------
+# Capture of the GRU calls of a script, step by step.
+
+
+class Capture:
+    """Captures every nn.GRU and nn.GRUCell in a module, from `__init__` to `close`; also a context manager.
+
+    A step ends with `step()`, called once after each optimizer.step(). If a script never calls it, a step ends at the first
+    training call after the optimizer has run. Each step is passed to `on_step` when it ends; `close` ends the last one.
+
+    The capture does not change the results of the script in any bit. The only exception: a graph of torch.compile breaks at the
+    hooks of a cell, and may round differently.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        optimizer: Optimizer | None = None,
+        *,
+        head: Linear | None = None,
+        on_step: Callable[[CapturedStep], None] = lambda step: None,
+        without_gradient: int = 0,
+        take: Take = fresh,
+        rank: int | None = None,
+        wanted: Callable[[int], bool] = lambda number: True,
+    ) -> None:
+        """Begin to capture.
+
+        `without_gradient` is the number of calls without a gradient, such as those under no_grad, that a step stores; the latest
+        ones are stored. `take` allocates arrays. `rank` is the rank of this process among those that train together (default:
+        torch.distributed's). `wanted` returns True for the number of a step (from 0) that is to be captured; other steps have no
+        calls. Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
+        """
+        self._parts: dict[Module, GRUModule] = find_grus(module)
+        _check(optimizer, head)
+        self._optimizer, self._head, self._on_step, self._take = optimizer, head, on_step, take
+        self._head_name = next((name for name, part in module.named_modules() if part is head), "head") or "head"
+        self._without_gradient = without_gradient
+        self._parameters = Parameters(module, self._parts)
+        self.rank, self.ranks = _ranks(rank)
+        self.ended = 0  # the number of ended steps
+        self.closed = False
+        self._wanted, self._begun = wanted, 0
+        self._open = self._new_step()
+        self._waiting: OpenStep | None = None  # ended by a call, but the script can still report its loss
+        self._explicit = False  # True if the script calls `step`
+        self._updating = self._checked = False
+        self._calls_before_update = 0
+        self._seen: set[Module] = set()
+        self._generators: dict[Module, Tensor] = {}
+        self._gathered: dict[Module, UsedWeights] = {}
+        self._once: dict[Module, ExitStack] = {}
+        self._handles = self._hook()
+
+    @property
+    def modules(self) -> tuple[GRUModule, ...]:
+        """The captured modules by name."""
+        return tuple(self._parts.values())
+
+    def step(self, loss: float | Tensor | None = None) -> CapturedStep | None:
+        """End the step. Call it after optimizer.step(). Returns the step that `on_step` receives, or None after `close`."""
+        if self.closed:
+            return None
+        value = math.nan if loss is None else _number(loss)
+        self._explicit = True
+        ended = self._waiting or self._take_open()
+        self._waiting = None
+        ended.loss = None if loss is None else value
+        return self._emit(ended)
+
+    def cut(self) -> CapturedStep:
+        """End the current step now and return it, without switching to explicit `step` calls."""
+        if self._waiting is not None:
+            self._emit(self._waiting)
+            self._waiting = None
+        return self._emit(self._take_open())
+
+    def close(self) -> None:
+        """End the last step and remove all hooks."""
+        if self.closed:
+            return
+        if self._waiting is not None:
+            self._emit(self._waiting)
+        if self._open.learned or self._open.updated or self._open.latest:
+            self._emit(self._take_open())
+        self.closed = True
+        for handle in self._handles:
+            handle.remove()
+        for call in (entry.call for entry in self._open.entries):
+            if call is not None:
+                call.release()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # The end of a step
+
+    def _new_step(self) -> OpenStep:
+        number = self._begun
+        self._begun += 1
+        return OpenStep(number, self._wanted(number), deque(maxlen=self._without_gradient))
+
+    def _take_open(self) -> OpenStep:
+        """End the current step and begin a new one."""
+        ended, self._open = self._open, self._new_step()
+        if not ended.wanted:
+            return ended
+        if not ended.updated:
+            ended.gradients = self._parameters.all_gradients(self._take)
+            if self._optimizer is not None and ended.learned:
+                ended.notes[Note.NOT_UPDATED] = None
+        elif self._parameters.scaled(ended.gradients):
+            ended.notes[Note.SCALED_AFTER] = None
+        if ended.before:
+            ended.notes[Note.NOT_CLEARED] = None
+        self._parameters.forget_given()
+        return ended
+
+    def _emit(self, ended: OpenStep) -> CapturedStep:
+        step = ended.freeze(self.rank, self.ranks)
+        self.ended += 1
+        self._on_step(step)
+        return step
+
+    def _wait(self, ended: OpenStep) -> None:
+        """Hold back a step that ended implicitly, because the script can still report its loss."""
+        if self._waiting is not None:
+            self._emit(self._waiting)
+        self._waiting = ended
+
+    def _end_cleared(self) -> None:
+        """End the current step because its gradients were cleared before the backward pass of the next one."""
+        ended, self._open = self._open, self._new_step()
+        ended.split_off(self._open)
+        ended.notes[Note.CLEARED] = None
+        self._wait(ended)
+
+    # Hooks
+
+    def _hook(self) -> list[Any]:
+        handles = []
+        self._sharded = {part for part in self._parts if is_sharded(part)}
+        for part, module in self._parts.items():
+            needed = module.dropout or part in self._sharded or (module.kind == "GRUCell" and is_parametrized(part))
+            handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
+        if self._head is not None:
+            handles += hook_calls(self._head, None, self._after_head)
+        if self._optimizer is not None:
+            handles.append(self._optimizer.register_step_pre_hook(self._before_update))
+            handles.append(self._optimizer.register_step_post_hook(self._after_update))
+        return handles
+
+    def _before_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note what is only available before a call: the generator's state, weights that FSDP frees, and the computed weights of a
+        cell."""
+        import torch
+
+        module = self._parts.get(part)
+        if module is None or (self._explicit and not self._open.wanted):  # otherwise the call may begin a wanted step
+            return
+        if module.dropout and part.training and draws_on_cpu(part):
+            self._generators[part] = torch.get_rng_state()
+        if part in self._sharded:
+            self._gathered[part] = self._weights(part, module, [getattr(part, name) for name in module.weight_names])
+        elif module.kind == "GRUCell" and is_parametrized(part):
+            self._once[part] = computed_once()
+
+    def _after_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        module, once = self._parts.get(part), self._once.pop(part, None)
+        generator, gathered = self._generators.pop(part, None), self._gathered.pop(part, None)
+        try:
+            if module is not None and (call := seen(module, args, kwargs, output)) is not None:
+                self._take_call(part, module, call, generator, gathered)
+        finally:
+            if once is not None:
+                once.close()
+
+    def _take_call(
+        self, part: Module, module: GRUModule, call: Seen, generator: Tensor | None, gathered: UsedWeights | None
+    ) -> None:
+        import torch
+
+        self._seen.add(part)
+        again = torch._C._current_graph_task_id() != -1  # True in a backward pass; torch.utils.checkpoint uses the same test
+        if call.has_graph and not again and self._open.updated and not self._explicit:
+            self._wait(self._take_open())
+        if not self._open.wanted:
+            return
+        tensors = tensors_used(part, module)
+        if not all(map(has_numbers, (call.x, call.out, call.hn, *(() if gathered else tensors)))):
+            self._open.notes[Note.NOT_CAPTURED] = None
+            return
+        entry = self._open.place(part, again=again and call.has_graph)
+        if entry is None or not (call.has_graph or self._without_gradient):
+            return
+        with torch.no_grad():
+            pending = begun(part, module, call, gathered or self._weights(part, module, tensors), generator, self._take)
+        if again:
+            pending.notes[Note.RECOMPUTED] = None
+        self._open.take(entry, pending)
+        for name, tensor in (("dout", call.out), ("dhn", call.hn)):
+            if tensor.requires_grad and (name == "dout" or tensor is not call.out):
+                hook = partial(self._gradient, pending, name, again)
+                pending.handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
+
+    def _weights(self, part: Module, module: GRUModule, tensors: list[Tensor]) -> UsedWeights:
+        known = self._open.weights.get(part)
+        if known is None or not known.are(tensors):
+            names = None if part in self._sharded else partial(self._parameters.name, module)
+            known = UsedWeights(module, tensors, names, self._take)
+            self._open.weights[part] = known
+        return known
+
+    def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor) -> None:
+        """Add the gradient of an output of a call. `again` is True if the call was made in a backward pass."""
+        import torch
+
+        if self.closed or call.step != self._open.token:
+            self._open.notes[Note.LATE] = None
+            return
+        this_pass = torch._C._current_graph_task_id()
+        if this_pass not in self._open.passes:
+            parts = self._open.parts_learned()
+            if parts and not (again or self._updating or self._open.updated) and self._parameters.cleared(parts):
+                self._end_cleared()
+            self._open.passes.add(this_pass)
+        if not call.passes:
+            if call.part not in self._open.parts_learned():
+                names = [name for name in self._parameters.of([call.part]) if name not in self._open.before]
+                self._open.before |= self._parameters.gradients(names, self._take)
+            self._open.learned[id(call)] = call
+            call.check_in_place()
+        call.passes.add(this_pass)
+        call.add(name, gradient, self._take)
+
+    def _after_head(self, part: Linear, args: tuple[Any, ...], kwargs: dict[str, Any], logits: Tensor) -> None:
+        read = args[0] if args else kwargs["input"]
+        if not (self._open.wanted and logits.requires_grad):
+            return
+        for entry in reversed(self._open.entries):
+            if (call := entry.call) is not None and call.is_read_whole_by(read):
+                call.take_head(self._head_name, part, logits, self._take)
+                return
+        self._open.notes[Note.HEAD_APART] = None
+
+    def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._updating, self._calls_before_update = True, len(self._open.entries)
+        if self._open.wanted:
+            self._open.gradients = self._parameters.all_gradients(self._take)
+
+    def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ended, self._updating = self._open, False
+        if len(ended.entries) > self._calls_before_update:
+            ended.notes[Note.CLOSURE] = None
+            ended.gradients = self._parameters.all_gradients(self._take)
+        if ended.wanted and not self._checked:
+            self._checked = True
+            if self._parameters.missing_in(optimizer.param_groups, ended.gradients):
+                ended.notes[Note.NOT_IN_OPTIMIZER] = None
+            unseen = [part for part in self._parts if part not in self._seen]
+            if unseen and not self._parameters.cleared(unseen):
+                ended.notes[Note.UNSEEN] = None
+        ended.updated, ended.settings = True, _numbers(optimizer.param_groups[0])
+
+
+def _check(optimizer: object, head: object) -> None:
+    import torch
+
+    if optimizer is not None and not hasattr(optimizer, "register_step_pre_hook"):
+        raise CaptureError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}", option="optimizer")
+    if head is not None and not isinstance(head, torch.nn.Linear):
+        raise CaptureError(
+            f"head must be the torch.nn.Linear that reads the GRU's output, not {type(head).__name__}", option="head"
+        )
+
+
+def _number(loss: float | Tensor) -> float:
+    detach = getattr(loss, "detach", None)
+    try:
+        return float(loss if detach is None else detach())
+    except OverflowError:
+        raise CaptureError("loss must be one number, not one too large for a float; give the mean", option="loss") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise CaptureError(f"loss must be one number, not {printable(loss, 60)}; give the mean", option="loss") from None
+
+
+def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numeric settings of an optimizer: lr, betas_0 …"""
+    found: dict[str, float] = {}
+    for name, value in group.items():
+        values = {f"{name}_{i}": v for i, v in enumerate(value)} if isinstance(value, tuple) else {name: value}
+        found |= {key: float(v) for key, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return found
+
+
+MOST_RANKS = 10**6  # as many as the names of the files have digits for
+
+
+def _ranks(rank: int | None) -> tuple[int, int]:
+    """Return the rank of this process, and the number of processes that train together."""
+    from torch import distributed
+
+    if rank is not None and (type(rank) is not int or rank < 0):
+        raise CaptureError(f"rank must be a whole number, 0 or more, not {printable(repr(rank), 40)}", option="rank")
+    if rank is not None and rank >= MOST_RANKS:
+        raise CaptureError(f"rank must be less than {MOST_RANKS}", option="rank")
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank() if rank is None else rank, distributed.get_world_size()
+    return rank or 0, 1

@@ -1,0 +1,449 @@
+"""`tui_gru.record`: writes every n-th step of a training script and, if its condition holds, the last steps before it."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from errno import ENOTDIR
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+
+import numpy as np
+
+from tui_gru.capture.calls import Buffers, CapturedStep
+from tui_gru.capture.format import (
+    RUN,
+    RecordingProgress,
+    StepRecord,
+    encoded,
+    lines_name,
+    plain,
+    read_run,
+    shard_name,
+    write_run,
+    write_shard,
+)
+from tui_gru.capture.hooks import Capture
+from tui_gru.errors import CaptureError, ModelFileError, printable
+from tui_gru.files.arrays import AnyArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Linear, Module
+    from torch.optim import Optimizer
+
+# ------------------------------------------------------------------------------
+# The condition at which a recorder writes the steps that it holds in memory, such as `nan or loss > 3*mean(loss)`.
+#
+# A name is a number of the step that has just ended; `mean`, `min` and `max` are over the steps before it, `prev` is the value of
+# the step before. Unknown numbers are NaN, for which every comparison is false. The text is parsed by Python's parser, and only
+# listed nodes are allowed.
+
+
+NAMES = ("loss", "norm", "step", "lr", "nan")  # norm: of all gradients; nan: 1 if a number is not finite
+WINDOW = 100  # the number of steps over which mean, min and max are computed
+LONGEST = 1000
+DEEPEST = 50
+
+Evaluate: TypeAlias = Callable[[Mapping[str, float]], float]
+
+_ARITHMETIC: Mapping[type[ast.AST], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: lambda a, b: a / b if b else math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a),
+}
+_COMPARISONS: Mapping[type[ast.AST], Callable[[float, float], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_OVER_STEPS: Mapping[str, Callable[[list[float]], float]] = {
+    "mean": lambda values: math.fsum(values) / len(values),
+    "min": min,
+    "max": max,
+    "prev": lambda values: values[-1],
+}
+_OF_A_NUMBER: Mapping[str, Callable[[float], float]] = {
+    "abs": abs,
+    "isnan": lambda a: float(math.isnan(a)),
+    "isfinite": lambda a: float(math.isfinite(a)),
+}
+
+
+class Trigger:
+    """A condition that fires at a step at which it becomes true, and not again while it stays true."""
+
+    def __init__(self, source: str) -> None:
+        """Parse the condition; an empty one never fires. Raises a `CaptureError` with the column for an invalid condition."""
+        if not isinstance(source, str):
+            raise CaptureError(f"on must be a condition in quotes, not {type(source).__name__}; {_EXAMPLE}", option="on")
+        self.source = source
+        self._earlier: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in NAMES}
+        self._evaluate = _compile(source, self._earlier) if source.strip() else None
+        self._held = False
+
+    def fires(self, values: Mapping[str, float]) -> bool:
+        """Evaluate the condition on the numbers of a step. Returns True if it is true and was not at the step before."""
+        holds = self._evaluate is not None and _true(self._evaluate({name: float(values[name]) for name in NAMES}))
+        fires, self._held = holds and not self._held, holds
+        for name, earlier in self._earlier.items():
+            if math.isfinite(values[name]):
+                earlier.append(float(values[name]))
+        return fires
+
+
+def _true(value: float) -> bool:
+    return bool(value) and not math.isnan(value)
+
+
+def _compile(source: str, earlier: Mapping[str, deque[float]]) -> Evaluate:
+    if len(source) > LONGEST:
+        raise CaptureError(f"on is longer than {LONGEST} characters; shorten it", option="on")
+    try:
+        tree = ast.parse(source.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        column = getattr(error, "offset", None) or 1
+        raise CaptureError(f"on: column {column}: {printable(source, 60)!r} is not a condition; {_EXAMPLE}", option="on") from None
+    return _Compiler(earlier).number(tree, 0)
+
+
+_EXAMPLE = "write one such as nan or loss > 3*mean(loss)"
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    earlier: Mapping[str, deque[float]]
+
+    def number(self, node: ast.expr, depth: int) -> Evaluate:
+        """Return the value of a node: a number, with 1 and 0 for true and false."""
+        if depth > DEEPEST:
+            raise self._error(node, "it is nested too deeply")
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                number = self._float(node, value)
+                return lambda values: number
+            case ast.Name(id=name):
+                return operator.itemgetter(self._known(node, name))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                inverted = self.number(operand, depth + 1)
+                return lambda values: float(not _true(inverted(values)))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                positive = self.number(operand, depth + 1)
+                return lambda values: -positive(values)
+            case ast.BoolOp(op=op, values=parts):
+                operands = [self.number(part, depth + 1) for part in parts]
+                decide = any if isinstance(op, ast.Or) else all
+                return lambda values: float(decide(_true(part(values)) for part in operands))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                a, b, apply = self.number(left, depth + 1), self.number(right, depth + 1), _ARITHMETIC[type(op)]
+                return lambda values: apply(a(values), b(values))
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+                a, b, compare = self.number(left, depth + 1), self.number(right, depth + 1), _COMPARISONS[type(op)]
+                return lambda values: float(compare(a(values), b(values)))
+            case ast.Call(func=ast.Name(id=function), args=[argument], keywords=[]):
+                return self._call(node, function, argument, depth)
+        raise self._error(node, "this is not allowed here")
+
+    def _call(self, node: ast.Call, function: str, argument: ast.expr, depth: int) -> Evaluate:
+        if function in _OF_A_NUMBER:
+            value, apply = self.number(argument, depth + 1), _OF_A_NUMBER[function]
+            return lambda values: apply(value(values))
+        if function not in _OVER_STEPS:
+            raise self._error(node, f"there is no function {function}; there are {', '.join((*_OVER_STEPS, *_OF_A_NUMBER))}")
+        if not isinstance(argument, ast.Name):
+            raise self._error(node, f"{function} takes a name, as in {function}(loss)")
+        steps, reduce = self.earlier[self._known(argument, argument.id)], _OVER_STEPS[function]
+        return lambda values: reduce(list(steps)) if steps else math.nan
+
+    def _known(self, node: ast.expr, name: str) -> str:
+        if name not in NAMES:
+            near = get_close_matches(name, NAMES)
+            hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(NAMES)}"
+            raise self._error(node, f"unknown name {name}; {hint}")
+        return name
+
+    def _float(self, node: ast.expr, value: float) -> float:
+        try:
+            return float(value)
+        except OverflowError:
+            raise self._error(node, "this number is too large") from None
+
+    @staticmethod
+    def _error(node: ast.expr, reason: str) -> CaptureError:
+        return CaptureError(f"on: column {node.col_offset + 1}: {reason}; {_EXAMPLE}", option="on")
+
+
+# ------------------------------------------------------------------------------
+# `tui_gru.record`, a flight recorder for training. It writes every n-th step and, if a trigger fires, also the last steps.
+
+
+HALF = ("bfloat16",)
+
+
+class Recorder:
+    """Records a run into a folder; created by `record`. It is also a context manager."""
+
+    def __init__(
+        self,
+        folder: str | PathLike[str],
+        module: Module,
+        optimizer: Optimizer | None = None,
+        head: Linear | None = None,
+        every: int = 100,
+        last: int = 8,
+        on: str = "nan or loss > 3*mean(loss)",
+        rank: int | None = None,
+    ) -> None:
+        """Begin to record. Raises a `CaptureError` that names the argument and says what to do, `TuiGruError` without PyTorch."""
+        from tui_gru.torch_loading import require_torch
+
+        require_torch("tui_gru.record")
+        if not isinstance(folder, (str, PathLike)):
+            raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
+        if not os.fspath(folder):
+            raise CaptureError("folder is empty; name the folder to record into", option="folder")
+        self.folder = Path(os.path.expanduser(folder))
+        self._every, self._last = _count("every", every, 10**15), _count("last", last, MOST_HELD)
+        self._trigger = Trigger(on)
+        self._holds = bool(self._last or self._trigger.source.strip())  # True if every step must be captured
+        self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: a step already written
+        self._losses: list[float | None] = []  # of the steps that are not written to a line yet
+        self._written_losses = 0  # the number of steps whose losses are written to lines
+        self.kept: list[int] = []
+        self._warned = set[str]()
+        self._process = os.getpid()
+        self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)
+        self.rank = self._capture.rank
+        try:
+            self._lines = self._begin(optimizer)
+        except BaseException:
+            self._capture.close()
+            raise
+
+    def __repr__(self) -> str:
+        written = f"{len(self.kept)} steps written" if len(self.kept) != 1 else "1 step written"
+        return f"<recorder into {self.folder}: every {self._every}, last {self._last}, on {self._trigger.source!r}; {written}>"
+
+    def step(self, loss: float | Tensor | None = None) -> None:
+        """End a step of training, after optimizer.step(). Raises `CaptureError` if `loss` is not one number."""
+        if self._capture.closed:
+            self._warn("closed", "the recording is closed, so this step and those after it are not recorded")
+        self._capture.step(loss)
+
+    def close(self) -> None:
+        """End the last step, remove all hooks, and mark the recording as complete."""
+        if self._capture.closed:
+            return
+        self._capture.close()
+        if not self._is_own():
+            return
+        self._append(RecordingProgress(self._capture.ended, self._losses_up_to(self._capture.ended), closed=True))
+        self._ring.clear()
+        self._lines.close()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # Steps
+
+    def _is_wanted(self, number: int) -> bool:
+        return self._holds or self._is_regular(number)
+
+    def _is_regular(self, number: int) -> bool:
+        return self._every > 0 and number % self._every == 0
+
+    def _take(self, step: CapturedStep) -> None:
+        """Write an ended step, or hold it in memory."""
+        if not self._is_own():
+            self._warn("fork", "this process is a copy (fork) of the one that records; its steps are not recorded")
+            return
+        self._losses.append(step.loss)
+        norm = norm_of(step)
+        values = {
+            "loss": math.nan if step.loss is None else step.loss,
+            "norm": math.nan if norm is None else norm,
+            "step": step.number,
+            "lr": step.settings.get("lr", math.nan),
+            "nan": float(not is_finite(step, norm)),
+        }
+        fires = self._trigger.fires(values)
+        if fires:
+            for held in self._ring:
+                if held is not None:
+                    self._keep(held[0], "before", held[1])
+            self._ring.clear()
+        if fires or self._is_regular(step.number):
+            self._keep(step, "trigger" if fires else "every", norm)
+            self._ring.append(None)
+        else:
+            self._ring.append((step, norm))
+        if len(self._losses) >= MOST_LOSSES:
+            self._append(RecordingProgress(step.number + 1, self._losses_up_to(step.number + 1)))
+
+    def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
+        """Write a step, first its file and then its line. A full disk does not stop the training; it is reported once."""
+        arrays, about = encoded(step)
+        about |= {"why": why, "norm": plain(norm)}
+        half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
+        try:
+            write_shard(self.folder / shard_name(step.number, self.rank), arrays, about, half=half)
+        except OSError as error:
+            self._warn("disk", f"step {step.number} is not recorded: {error.strerror or error}; training continues")
+            return
+        self.kept.append(step.number)
+        self._append(StepRecord(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+
+    def _is_own(self) -> bool:
+        """Return False in a copy (fork) of the process that records, such as a worker that loads data: both have the same files."""
+        return os.getpid() == self._process
+
+    def _warn(self, what: str, text: str) -> None:
+        """Warn once of each thing that goes wrong. The training continues."""
+        if what not in self._warned:
+            self._warned.add(what)
+            warnings.warn(f"{printable(self.folder, 1000)}: {text}", stacklevel=3)
+
+    def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
+        """Return the losses of the first `steps` steps that are not written to a line yet."""
+        count = max(0, steps - self._written_losses)
+        losses, self._losses = self._losses[:count], self._losses[count:]
+        self._written_losses += len(losses)
+        return tuple(losses)
+
+    # Files
+
+    def _begin(self, optimizer: Optimizer | None) -> TextIO:
+        """Create the folder with run.json and this rank's file of lines, without overwriting anything."""
+        import torch
+
+        shown = printable(self.folder, 250)
+        run = {
+            "modules": [asdict(module) for module in self._capture.modules],
+            "optimizer": None if optimizer is None else type(optimizer).__name__,
+            "ranks": self._capture.ranks,
+            "every": self._every,
+            "last": self._last,
+            "on": self._trigger.source,
+            "torch": torch.__version__,
+        }
+        try:
+            if os.path.lexists(self.folder) and not self.folder.is_dir():
+                raise NotADirectoryError(ENOTDIR, "it is a file" if self.folder.is_file() else "it is no folder")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if (self.folder / RUN).exists():
+                existing = read_run(self.folder)
+                if any(existing.get(name) != run[name] for name in ("modules", "ranks")):
+                    raise CaptureError(f"{shown} holds the recording of another run; name another folder", option="folder")
+            else:
+                write_run(self.folder, run)
+            return open(self.folder / lines_name(self.rank), "x", encoding="utf-8", newline="\n")
+        except FileExistsError:
+            raise CaptureError(
+                f"{shown} holds a recording of rank {self.rank} already; name another folder, or delete it",
+                option="folder",
+            ) from None
+        except ModelFileError as error:
+            raise CaptureError(f"cannot record into {shown}: {error}; name another folder", option="folder") from None
+        except (OSError, ValueError) as error:  # ValueError: a null byte
+            reason = getattr(error, "strerror", None) or str(error)
+            raise CaptureError(f"{shown} cannot be written: {reason}; name another folder", option="folder") from None
+
+    def _append(self, line: StepRecord | RecordingProgress) -> None:
+        try:
+            self._lines.write(line.written())
+            self._lines.flush()
+        except OSError:
+            pass  # the file of the step has all information of its line
+
+
+MOST_LOSSES = 1000  # that wait to be written with a line
+MOST_HELD = 100_000  # steps in memory
+
+
+def _count(name: str, value: Any, most: int) -> int:
+    if type(value) is not int or value < 0:
+        shown = "a negative one" if type(value) is int and value < -most else printable(repr(value), 40)
+        raise CaptureError(f"{name} must be a whole number, 0 or more, not {shown}", option=name)
+    if value > most:
+        reason = "; these steps are held in memory" if name == "last" else ""
+        raise CaptureError(f"{name} must be at most {most}{reason}", option=name)
+    return value
+
+
+def record(
+    folder: str | PathLike[str],
+    module: Module,
+    optimizer: Optimizer | None = None,
+    head: Linear | None = None,
+    every: int = 100,
+    last: int = 8,
+    on: str = "nan or loss > 3*mean(loss)",
+    rank: int | None = None,
+) -> Recorder:
+    """Record what the GRUs in `module` compute while a script trains them, into a folder that `Session.open` opens.
+
+        rec = tui_gru.record("run.gru", model, optimizer)
+        for x, y in batches:
+            …; loss.backward(); optimizer.step()
+            rec.step(loss)
+        rec.close()
+
+    every: record every n-th step, counted from 0; 0 records none. last, on: the last steps are held in memory, and written when the
+    condition becomes true. The condition can read loss, norm (of all gradients), step, lr and nan (a number of the step is not
+    finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output. rank:
+    the rank of this process, by default torch.distributed's. Without `rec.step`, a step ends where the next one begins, and has no
+    loss. Raises a `TuiGruError` that names the argument and says what to do.
+    """
+    return Recorder(folder, module, optimizer, head, every, last, on, rank)
+
+
+def norm_of(step: CapturedStep) -> float | None:
+    """Return the Euclidean norm of all gradients that the step recorded; None if it recorded none."""
+    gradients = list(_gradients(step))
+    if not gradients:
+        return None
+    square = sum(_square(array) for array in gradients)
+    return math.sqrt(square)
+
+
+def is_finite(step: CapturedStep, norm: float | None) -> bool:
+    """Return True if the loss, the gradients, and all outputs of the GRUs and their gradients are finite."""
+    if step.loss is not None and not math.isfinite(step.loss):
+        return False
+    if norm is not None and not math.isfinite(norm) and not all(np.isfinite(array).all() for array in _gradients(step)):
+        return False
+    outside = (array for call in step.calls for array in (call.out, call.hn, call.dout, call.dhn) if array is not None)
+    return all(math.isfinite(_square(array)) or bool(np.isfinite(array).all()) for array in outside)
+
+
+def _gradients(step: CapturedStep) -> Iterator[AnyArray]:
+    yield from step.gradients.values()
+    yield from (
+        gradient
+        for used in {id(call.weights): call.weights for call in step.calls}.values()
+        for gradient in used.gradients.values()
+    )
+
+
+def _square(array: AnyArray) -> float:
+    """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
+    flat = array.reshape(-1)
+    with np.errstate(all="ignore"):
+        square = float(np.dot(flat, flat))
+    return square if math.isfinite(square) or flat.dtype == np.float64 else float(np.square(flat, dtype=np.float64).sum())

@@ -1,0 +1,439 @@
+"""What commands do with models: the options of a model, the GRUs in a file, and the module of a running script."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tui_gru.cli.completion import MODEL_FILES, Candidates, cells_and_files, files, rules
+from tui_gru.cli.options import (
+    STANDARD_OUTPUT,
+    Command,
+    added,
+    given_as,
+    open_debugger,
+    opened,
+    option_name,
+    require_terminal,
+    screen_options,
+)
+from tui_gru.engine.config import (
+    CARRIES,
+    DTYPES,
+    INITS,
+    LAYOUTS,
+    OPTIMIZERS,
+    OWN_TEXT,
+    RESETS,
+    TUTORIAL_TEXT,
+    TUTORIAL_VOCABULARY,
+    Config,
+)
+from tui_gru.errors import TuiGruError, safe_text
+
+if TYPE_CHECKING:
+    from torch.nn import Linear, Module
+    from torch.optim import Optimizer
+
+    from tui_gru.engine.config import Config
+    from tui_gru.files.arrays import Findings, FoundGRU, Gate, ResetPlace, ZMeaning
+    from tui_gru.session.session import Session
+
+# ------------------------------------------------------------------------------
+# The options that choose the text and the model. Every command that runs a model has them.
+
+
+LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much memory
+_GIVEN = "tui_gru.model"
+
+
+def whole_number(value: str | int) -> int:
+    """Convert to an integer below 2^64; a click type. The engine checks the range."""
+    try:
+        number = int(value)
+    except ValueError:
+        raise click.BadParameter(f"{shortened(value)} is not a whole number") from None
+    if abs(number) >= 2**64:
+        raise click.BadParameter(f"{shortened(value)} is too large a number")
+    return number
+
+
+def number(value: str | float) -> float:
+    """Convert to a floating-point number; a click type. The engine refuses NaN and infinities."""
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{shortened(value)} is not a number") from None
+
+
+def shortened(value: object) -> str:
+    """Return a value as a message quotes it, shortened."""
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        _given(context)[str(parameter.name)] = value
+
+
+def _given(context: click.Context) -> dict[str, Any]:
+    # The group and its subcommand share `meta`, so an option can be given before and after the subcommand. The last one counts.
+    given: dict[str, Any] = context.meta.setdefault(_GIVEN, {})
+    return given
+
+
+def _remember_flag(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        _remember(context, parameter, value)
+
+
+def _by_text(option: str) -> str:
+    """Return the description of a default that depends on the text."""
+    return f"{getattr(Config, option)} for the tutorial's text, {OWN_TEXT[option]} for any other"
+
+
+def _option(
+    name: str, kind: Any, description: str, metavar: str | None = None, complete: Candidates | None = None
+) -> Callable[[Command], Command]:
+    return click.option(
+        name, type=kind, help=description, metavar=metavar, callback=_remember, expose_value=False, shell_complete=complete
+    )
+
+
+#: The options of the model; `chosen_config` reads them.
+model_options = added(
+    _option("--text", str, f"The text to learn; default {TUTORIAL_TEXT}."),
+    _option("--file", click.Path(), "Read the text from a UTF-8 file instead.", "PATH"),
+    _option(
+        "--vocabulary",
+        str,
+        f"The characters of the text in index order; default: sorted; for the tutorial's text {TUTORIAL_VOCABULARY}.",
+        "CHARS",
+    ),
+    _option("--hidden-size", whole_number, f"Hidden units; default {Config.hidden_size}.", "N"),
+    _option("--batch-size", whole_number, f"Rows in a batch; default {Config.batch_size}.", "N"),
+    _option("--seq-length", whole_number, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
+    _option("--seed", whole_number, f"Seed of the initial weights; default {Config.seed}.", "N"),
+    _option("--learning-rate", number, f"Learning rate; default {Config.learning_rate}.", "X"),
+    _option(
+        "--carry",
+        click.Choice(CARRIES),
+        f"State between batches; default {Config.carry}. The time of notebook grows with the square of the batches.",
+    ),
+    _option("--dtype", click.Choice(DTYPES), f"Precision; default {Config.dtype}."),
+    _option("--reset", click.Choice(RESETS), f"Reset gate before or after the product with Uh; default {Config.reset}."),
+    _option(
+        "--cell",
+        str,
+        f"A built-in cell (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.",
+        "NAME|FILE",
+        cells_and_files,
+    ),
+    _option("--layers", whole_number, f"Number of layers; default {Config.layers}.", "N"),
+    click.option(
+        "--bidirectional", is_flag=True, help="Read in both directions in every layer.", callback=_remember_flag, expose_value=False
+    ),
+    _option("--embedding", whole_number, "Size of a character embedding; default 0, one-hot characters.", "D"),
+    _option(
+        "--optimizer",
+        str,
+        f"Update rule: {', '.join(OPTIMIZERS)}, or your own .update file; default {_by_text('optimizer')}.",
+        "NAME|FILE",
+        rules,
+    ),
+    _option("--clip", number, f"Largest norm of the gradient, 0 for no limit; default {_by_text('clip')}.", "NORM"),
+    _option("--init", click.Choice(INITS), f"Initial weights as the tutorial or as torch draws them; default {_by_text('init')}."),
+    _option(
+        "--layout",
+        click.Choice(LAYOUTS),
+        f"Rows of a batch cut as in the tutorial, or each continuing where it ended; default {_by_text('layout')}.",
+    ),
+)
+
+
+def given_model() -> dict[str, Any]:
+    """Return the options of the model on this command line; `file` is replaced by the text in it. Raises `TuiGruError`."""
+    options = _given_options()
+    if "file" in options:
+        options["file"] = read_text_file(Path(options["file"]))
+    return options
+
+
+def chosen_config() -> Config:
+    """Return the config from the options of this command line. Raises `TuiGruError`."""
+    options = _given_options()
+    # The error about a too short text names an option that the user gave; the tutorial's text was not given.
+    blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
+    with given_as(blamed, field="text"):
+        if "file" in options:
+            options["text"] = read_text_file(Path(options.pop("file")))
+        return Config.of(**options)
+
+
+def model_arguments() -> list[str]:
+    """Return the options of the model on this command line as arguments for another one."""
+    return [option_name(field) if value is True else f"{option_name(field)}={value}" for field, value in _given_options().items()]
+
+
+def for_a_file(*allowed: str) -> dict[str, Any]:
+    """Return the options of the model that also apply to a model file. Raises `TuiGruError` if others are given."""
+    given = _given(click.get_current_context())
+    if other := next((name for name in given if name not in allowed), None):
+        raise TuiGruError("it cannot be used with --model, whose file defines the model; remove it", option=other)
+    return dict(given)
+
+
+def _given_options() -> dict[str, Any]:
+    options = dict(_given(click.get_current_context()))
+    if "text" in options and "file" in options:
+        raise TuiGruError("--text and --file are both given; keep one of them")
+    for field in ("text", "vocabulary"):
+        _check_decoded(field, options.get(field, ""))
+    return options
+
+
+def _check_decoded(field: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise TuiGruError(
+            f"the bytes at character {error.start + 1} are not valid in this locale's encoding", option=field
+        ) from None
+
+
+def read_held_out(path: Path) -> str:
+    """Return the held-out text of a file. Raises `TuiGruError` if it cannot be read or is empty."""
+    text = read_text_file(path, option="held_out")
+    if not text:
+        raise TuiGruError(f"{path} is empty; name a file with a text that is not trained on", option="held_out")
+    return text
+
+
+def read_text_file(path: Path, option: str = "file") -> str:
+    """Return the text of a UTF-8 file. Raises a `TuiGruError` about `option` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST_FILE + 1)
+    except FileNotFoundError:
+        raise TuiGruError(f"there is no file {path}; check the path", option=option) from None
+    except IsADirectoryError:
+        raise TuiGruError(f"{path} is a directory; name a text file in it", option=option) from None
+    except OSError as error:
+        raise TuiGruError(f"cannot read {path}: {error.strerror}; choose another file", option=option) from None
+    if len(data) > LONGEST_FILE:
+        raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option=option)
+    try:
+        return data.decode().removeprefix("\ufeff")  # remove a byte order mark
+    except UnicodeDecodeError as error:
+        raise TuiGruError(
+            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it, for example with iconv",
+            option=option,
+        ) from None
+
+
+# ------------------------------------------------------------------------------
+# The commands for trained models: list the GRUs in a file, and open one.
+
+
+_RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
+
+
+def _array(name: str, metavar: str, words: str) -> Callable[[Command], Command]:
+    """Return an option for an array in a .npy file."""
+    destination = ["inputs"] if name == "--input" else []
+    return click.option(name, *destination, metavar=metavar, help=words, shell_complete=files(".npy"))
+
+
+convention_options = added(
+    click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
+    click.option("--reset", type=click.Choice(_RESETS), help="The reset gate acts before or after the product with U."),
+    click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
+    click.option("--gate", type=click.Choice(_GATES), help="The function of the gates."),
+)
+number_options = added(
+    click.option("--name", metavar="NAME", help="The GRU of the file by name; optional if there is only one."),
+    _array("--input", "X.npy", "Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
+    _array("--h0", "H.npy", "First states (layers · directions, B, H); default zero."),
+    _array("--lengths", "L.npy", "Timesteps of each row (B); default all."),
+    _array("--expect", "Y.npy", "The output of the original model: proves the convention, and is compared."),
+)
+going_on_options = added(
+    _array("--embedding", "NAME|E.npy", "The embedding table (V, I) for tokens: a tensor of the file."),
+    _array("--head", "NAME|W.npy", "The linear layer of the predictions: a tensor of the file; needs a text."),
+    click.option("--text", help="A text to predict and to train on."),
+    click.option("--file", type=click.Path(path_type=Path), metavar="PATH", help="Read the text from a UTF-8 file instead."),
+    click.option("--vocabulary", metavar="CHARS", help="The characters of the text, in the order of the model's indices."),
+    click.option(
+        "--tokens",
+        metavar="FILE",
+        help="Instead of --vocabulary: tokens of any length, one per line, or JSON.",
+        shell_complete=files(""),
+    ),
+    click.option("--seq-length", type=int, metavar="N", help="Timesteps in a batch of the text."),
+    click.option("--batch-size", type=int, metavar="N", help="Rows in a batch of the text."),
+)
+
+
+@click.command(
+    "inspect",
+    short_help="List the GRUs in a model file.",
+    epilog="Example: tui-gru inspect model.pt",
+)
+@click.argument("path", metavar="FILE", shell_complete=files(*MODEL_FILES))
+@convention_options
+def inspect_command(path: str, order: str | None, reset: ResetPlace | None, z: ZMeaning | None, gate: Gate | None) -> None:
+    """List every GRU in a model file, with its convention and the evidence for it. No framework is loaded, and no code in the file
+    is run.
+
+    It reads torch checkpoints, safetensors, ONNX, npz and Keras files.
+    """
+    from tui_gru.imported.inspect import inspect, survey
+
+    with _options_of_the_command():
+        findings = survey(path, order=order, reset=reset, z=z, gate=gate)
+        if not findings.found:
+            inspect(path, order=order, reset=reset, z=z, gate=gate)  # raises an error with the reason
+    with opened(STANDARD_OUTPUT) as out:
+        for line in _listed(findings):
+            out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
+
+
+def _listed(findings: Findings) -> Iterator[str]:
+    for gru in findings.found:
+        yield gru.name
+        yield f"  {_shape(gru)}, {gru.dtype}, {gru.format}"
+        yield f"  gates {' '.join(gru.order)}, reset {gru.reset}, z {gru.z}, {gru.gate}; biases: {gru.biases}"
+        yield f"  known by: {gru.evidence}"
+        if gru.warning:
+            yield f"  warning: {gru.warning}"
+    for line in findings.refused:
+        yield f"not opened: {line}"
+
+
+def _shape(gru: FoundGRU) -> str:
+    layers = "1 layer" if gru.layers == 1 else f"{gru.layers} layers"
+    ways = "both directions" if gru.bidirectional else "backwards" if gru.directions == ("reverse",) else ""
+    return ", ".join(filter(None, (layers, ways, f"{gru.input_size} inputs", f"{gru.hidden_size} units")))
+
+
+@click.command(
+    "open",
+    short_help="Step through a trained GRU, or a recording.",
+    epilog="""\b
+Examples:
+  tui-gru open model.pt --name encoder --input x.npy
+  tui-gru open model.onnx --input x.npy --expect y.npy
+  tui-gru open chars.pt --head fc --embedding embed --file book.txt --vocabulary 'abc …'
+  tui-gru open words.pt --head fc --embedding embed --input ids.npy --tokens words.txt
+  tui-gru open run.gru""",
+)
+@click.argument("path", metavar="FILE|RUN", shell_complete=files(*MODEL_FILES))  # and folders, such as recordings
+@number_options
+@going_on_options
+@convention_options
+@screen_options
+def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
+    """Step through a trained GRU on your own inputs: its gates and states, line by line, in the convention of the file.
+
+    Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches.
+    """
+    if options["text"] is not None and options["file"] is not None:
+        raise TuiGruError("--text and --file are both given; keep one of them")
+    if (file := options.pop("file")) is not None:
+        options["text"] = read_text_file(file)
+    with _options_of_the_command():
+        session = _opened(path, {name: value for name, value in options.items() if value is not None})
+    open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
+
+
+def _opened(path: str, options: dict[str, Any]) -> Session:
+    """Return the session on a model file, or on the folder of a recording."""
+    if not os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
+        from tui_gru.session.opening import load
+
+        return load(path, **options)
+    if other := next((name for name in options if name != "name"), None):
+        raise TuiGruError("a recording has its own inputs and torch's convention; remove it", option=other)
+    from tui_gru.session.opening import on_recording
+
+    return on_recording(path, options.get("name"))
+
+
+@contextmanager
+def _options_of_the_command(file: str | None = None) -> Iterator[None]:
+    """Turn errors about the inputs into errors about --input, and those about the file, which name it, into errors about `file`."""
+    try:
+        yield
+    except TuiGruError as error:
+        option = {"inputs": "input", "path": file}.get(str(error.option), error.option)
+        raise TuiGruError(str(error), option=option) from None
+
+
+def config_of(path: str, **options: Any) -> Config:
+    """Return the config of a run on a GRU from a file. Raises `TuiGruError`."""
+    from tui_gru.engine.data import GivenConfig
+    from tui_gru.imported.files import on_numbers
+
+    convention: dict[str, str | None] = {name: options.pop(name) for name in ("order", "reset", "z", "gate") if name in options}
+    with _options_of_the_command("model"):
+        return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])
+
+
+# ------------------------------------------------------------------------------
+# `tui_gru.debug`, which pauses a training script and opens the debugger on the batch just computed.
+
+
+WATCHING = (
+    "tui_gru.debug: nothing to show yet. PyTorch does not keep what a GRU has computed, so the first call of debug only sets hooks "
+    "on the module; the next call opens on the batch computed before it"
+)
+INSTEAD = (
+    "screen=False gives the session, and tui_gru.record(folder, module, optimizer) writes a recording for `tui-gru open` elsewhere"
+)
+
+
+def debug(
+    module: Module,
+    optimizer: Optimizer | None = None,
+    head: Linear | None = None,
+    screen: bool = True,
+    name: str | None = None,
+) -> Session | None:
+    """Open the debugger on the batch that `module` has just computed; like breakpoint(), in a training script.
+
+        tui_gru.debug(model, optimizer)  # before the loop: capture from here on
+        for x, y in batches:
+            …; loss.backward(); optimizer.step()
+            tui_gru.debug(model, optimizer)  # opens on this batch; q continues the script
+
+    Hooks on every torch.nn.GRU and GRUCell of the module capture the batch. The first call only sets the hooks, because PyTorch
+    does not keep what was computed before; it prints a message to standard error and returns None. The hooks do not change what the
+    script computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if there are several. Later calls
+    return the session; with screen=False, in a notebook or without a terminal, no screen opens.
+
+    Raises `TuiGruError`, one line that names the argument and says what to do.
+    """
+    from tui_gru.session.opening import on_module
+    from tui_gru.torch_loading import require_torch
+
+    require_torch("tui_gru.debug")
+    session = on_module(module, optimizer, head, name)
+    if session is None:
+        print(WATCHING, file=sys.stderr)
+    if session is None or not screen:
+        return session
+    try:
+        require_terminal()
+    except TuiGruError as error:
+        why = "a notebook is not a terminal" if "ipykernel" in sys.modules else str(error).partition(":")[0]
+        print(f"tui_gru.debug: {why}: {INSTEAD}", file=sys.stderr)
+        return session
+    open_debugger(lambda: session)
+    return session

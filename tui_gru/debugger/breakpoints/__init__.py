@@ -1,1 +1,0 @@
-"""Breakpoints, watches and log points: how they are tested, searched for and counted."""

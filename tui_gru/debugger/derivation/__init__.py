@@ -1,1 +1,0 @@
-"""Derivations of numbers: the terms of a number, their terms, and so on."""

@@ -1,0 +1,278 @@
+"""Writes a derivation: as a tree of rows whose digits add up, and as LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from unicodedata import combining
+
+from tui_gru.debugger.evaluate import Node
+from tui_gru.debugger.program import joined
+from tui_gru.engine.numbers import short
+from tui_gru.equations.syntax import FUNCTIONS
+from tui_gru.equations.writing import applied_latex, latex_text
+
+# ------------------------------------------------------------------------------
+# Lays out a derivation in rows: a tree whose terms can be opened and closed, with digits that add up as shown.
+
+
+Path = tuple[int, ...]  # indices of terms, from the root down
+
+MOST_TERMS = 12  # terms of a sum that are shown in order; of more, the largest are shown, and the rest is one row
+FEW = 4  # the most terms of a value that is opened at first
+FLOAT32_DIGITS = 7  # significant digits of a float32
+SIGNS = {"sum": "+", "product": "·", "quotient": "/", "power": "^", "min": ",", "max": ","}
+
+
+@dataclass(frozen=True, eq=False)
+class DerivationRow:
+    """One row of the tree. `written` is the value with the digits of its group; `share` is its share of the sum.
+
+    `made` shows how it is computed, in numbers. `node` is None for the rest of a long sum (`path` ends with −1) and for rounding.
+    """
+
+    path: Path
+    guides: str
+    label: str
+    written: str
+    made: str = ""
+    share: float | None = None
+    node: Node | None = None
+    opened: bool = False
+    sign: str = ""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The number format of a group of values: `decimals` decimal places, times ten to the `exponent`."""
+
+    decimals: int
+    exponent: int = 0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Form:
+        """Create a format with enough digits for the largest value; all share one exponent, so that they add up as shown."""
+        largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+        if largest == 0:
+            return cls(FLOAT32_DIGITS)
+        magnitude = math.floor(math.log10(largest))
+        if -4 <= magnitude < FLOAT32_DIGITS:
+            return cls(FLOAT32_DIGITS - max(magnitude, 0))
+        return cls(FLOAT32_DIGITS - 1, magnitude)
+
+    def write(self, value: float) -> str:
+        """Return the value, signed."""
+        if not math.isfinite(value):
+            return f"{value:+}".replace("-", "−")
+        written = f"{self._decimal(value) + 0:+.{self.decimals}f}".replace("-", "−")  # + 0: no minus before a zero
+        return f"{written}e{self.exponent:+03d}" if self.exponent else written
+
+    def missing(self, value: float, terms: Sequence[float]) -> float:
+        """Return the displayed value minus the sum of the displayed terms."""
+        if not all(map(math.isfinite, (value, *terms))):
+            return 0.0
+        lacks = self._decimal(value) - sum(map(self._decimal, terms), Decimal(0))
+        return float(lacks.scaleb(self.exponent))
+
+    def _decimal(self, value: float) -> Decimal:
+        return round(Decimal(value).scaleb(-self.exponent), self.decimals)
+
+
+def laid_out(root: Node, opened: frozenset[Path]) -> tuple[DerivationRow, ...]:
+    """Return the rows of a derivation with the terms at `opened` open. A path that ends with −1 shows all terms of a long sum."""
+    rows = [DerivationRow((), "", root.label, Form.of([root.value]).write(root.value), _made(root), node=root, opened=True)]
+    _grow(rows, root, (), "", opened)
+    return tuple(rows)
+
+
+def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
+    """Return the paths to open at first, within `room` rows: parts of the line, then the numbers that they are computed from."""
+    opened: set[Path] = set()
+    seen: set[object] = set()  # numbers, regardless of when in the batch they are read
+    parts: deque[tuple[Path, Node, bool]] = deque([((), root, False)])
+    later: deque[tuple[Path, Node, bool]] = deque()
+    used = len(root.terms)
+    while parts or later:
+        path, node, inner = (parts or later).popleft()  # inner: below a number that the root is computed from
+        if path:
+            used += len(node.terms)
+            if used > room:
+                break
+            opened.add(path)
+        inner = inner or (node.number is not None and bool(path))
+        for i, term in enumerate(node.terms if len(node.terms) <= MOST_TERMS else ()):
+            same = term.number and (replace(term.number, tick=0), term.value)
+            if same in seen:
+                continue
+            wanted = term.derivation.near and term.derivation.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
+            if wanted and not (inner and term.number is not None):
+                seen.add(same or term)
+                (parts if term.number is None and not inner else later).append(((*path, i), term, inner))
+    return frozenset(opened)
+
+
+def _grow(rows: list[DerivationRow], node: Node, path: Path, guides: str, opened: frozenset[Path]) -> None:
+    terms = list(enumerate(node.terms))
+    shares = node.shares
+    hidden: list[tuple[int, Node]] = []
+    if len(terms) > MOST_TERMS and node.derivation.adds:
+        terms.sort(key=lambda item: -abs(item[1].value) if math.isfinite(item[1].value) else -math.inf)
+        if (*path, -1) not in opened:
+            terms, hidden = terms[:MOST_TERMS], terms[MOST_TERMS:]
+    scale = node.derivation.scale
+    adds = node.derivation.kind == "sum" and scale == 1
+    rest = math.fsum(term.contribution for _, term in hidden)
+    values = [term.contribution if adds else term.value for _, term in terms] + ([rest] if hidden else [])
+    form = Form.of([*values, node.value] if adds else values)
+    lacks = form.missing(node.value, values) if adds and values else 0.0
+    last = len(terms) + bool(hidden) + bool(lacks) - 1
+    for at, (i, term) in enumerate(terms):
+        here = (*path, i)
+        is_open = here in opened
+        branch, below = ("└ ", "  ") if at == last else ("├ ", "│ ")
+        rows.append(
+            DerivationRow(
+                here,
+                guides + branch,
+                term.label,
+                form.write(term.contribution if adds else term.value),
+                _made(term),
+                shares[i] if len(shares) > 1 else None,
+                term,
+                is_open,
+                _sign(node, term, at),
+            )
+        )
+        if is_open:
+            _grow(rows, term, here, guides + below, opened)
+    if hidden:
+        share = math.fsum(shares[i] for i, _ in hidden)
+        branch = "└ " if not lacks else "├ "
+        rows.append(DerivationRow((*path, -1), guides + branch, f"… {len(hidden)} smaller terms", form.write(rest), "", share))
+    if lacks:
+        rows.append(DerivationRow((*path, -2), guides + "└ ", "rounding", form.write(lacks), "of the sum, and of the digits shown"))
+
+
+def _sign(parent: Node, term: Node, at: int) -> str:
+    """Return the operator before a term: + − · /; empty for the first term and inside a function."""
+    if term.sign < 0:
+        return "−"
+    return SIGNS.get(parent.derivation.kind, "+" if parent.derivation.adds else "") if at else ""
+
+
+def _made(node: Node) -> str:
+    """Return the computation of a value in numbers, on one line; the note of a given value."""
+    derivation = node.derivation
+    if derivation.kind == "given" or not derivation.near:
+        return derivation.note
+    values = [short(term.contribution) for term in node.terms]
+    note = f"  ({derivation.note})" if derivation.note else ""
+    match derivation.kind:
+        case "copy":
+            return f"← {derivation.note}" if derivation.note else f"← {node.terms[0].label}"
+        case "product":
+            return " · ".join(values)
+        case "quotient":
+            return " / ".join(values)
+        case "power":
+            return " ^ ".join(values)
+        case "min" | "max":
+            return f"{derivation.kind}({', '.join(values)})"
+        case "norm":
+            return f"√ of {len(values)} squares"
+    total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))
+    if derivation.kind in FUNCTIONS:
+        return f"{FUNCTIONS[derivation.kind][0]}({total})"
+    if derivation.scale != 1:
+        sign = "−" if derivation.scale < 0 else ""
+        total = f"{sign}({total})" + (f" / {len(values)}" if abs(derivation.scale) != 1 else "")
+    return total + note
+
+
+def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
+    """Return the derivation as plain text, as on screen; `place` says where in time it was computed."""
+    rows = laid_out(root, opened)
+    labels = [f"{row.guides}{row.sign or ' '} {row.label}" if row.path else row.label for row in rows]
+    wide, digits = max(map(_cells, labels)), max(len(row.written) for row in rows)
+    lines = [f"{root.label} = {rows[0].written}    {place}", root.derivation.formula]
+    for row, label in zip(rows, labels, strict=True):
+        share = "" if row.share is None else f"{row.share:.0%}"
+        lines.append(f"{label}{' ' * (wide - _cells(label))}  {row.written:>{digits}}  {share:>4}  {row.made}".rstrip())
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _cells(label: str) -> int:
+    """Return the width of a label in cells; combining marks such as the tilde of h̃ have no width."""
+    return sum(not combining(char) for char in label)
+
+
+# ------------------------------------------------------------------------------
+# Writes a derivation as LaTeX.
+
+
+def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:
+    """Return the derivation as a LaTeX align*, one line per opened number. `place` goes into a comment."""
+    lines = [rf"% {place}"] if place else []
+    lines.append(r"\begin{align*}")
+    equations = [_equation(root)]
+    equations += [_equation(row.node) for row in laid_out(root, opened)[1:] if row.opened and row.node is not None]
+    lines.append(" \\\\\n".join(equations))
+    lines.append(r"\end{align*}")
+    return "\n".join(lines) + "\n"
+
+
+def _equation(node: Node) -> str:
+    """Return one equation: `h = z h_{t-1} + … = −0.0184 + 0.7848 = 0.7664`."""
+    value = _number(node.value)
+    if not node.terms:
+        note = node.derivation.note
+        return rf"  {node.latex} &= {value}" + (f" && {latex_text(note)}" if note else "")
+    inside = node.derivation.kind in ("product", "power")
+    names = _combined(node, [_named(term, inside=inside) for term in node.terms])
+    numbers = _combined(node, [_numbered(term) for term in node.terms])
+    return rf"  {node.latex} &= {names} = {numbers} = {value}"
+
+
+def _named(term: Node, *, inside: bool) -> str:
+    """Return a term by its name; in parentheses if it is a sum inside a product or a power."""
+    name = term.latex or latex_text(term.label)
+    return rf"\left({name}\right)" if inside and term.number is None and len(term.terms) > 1 else name
+
+
+def _numbered(term: Node) -> str:
+    return _number(term.value) if term.value >= 0 else rf"\left({_number(term.value)}\right)"
+
+
+def _number(value: float) -> str:
+    """Return a number in LaTeX, with the digits of a float32."""
+    if not math.isfinite(value):
+        return {math.inf: r"\infty", -math.inf: r"-\infty"}.get(value, r"\mathrm{NaN}")
+    mantissa, _, exponent = f"{value:.{FLOAT32_DIGITS}g}".partition("e")
+    return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+
+def _combined(node: Node, terms: list[str]) -> str:
+    derivation = node.derivation
+    match derivation.kind:
+        case "product":
+            return r" \cdot ".join(terms)
+        case "quotient":
+            return rf"\frac{{{terms[0]}}}{{{terms[1]}}}"
+        case "power":
+            return rf"{{{terms[0]}}}^{{{terms[1]}}}"
+        case "min" | "max":
+            return rf"\{derivation.kind}\left({', '.join(terms)}\right)"
+        case "norm":
+            return rf"\sqrt{{{' + '.join(f'{term}^2' for term in terms)}}}"
+    total = terms[0] if node.terms[0].sign > 0 else f"-{terms[0]}"
+    for term, written in zip(node.terms[1:], terms[1:], strict=True):
+        total += f" {'-' if term.sign < 0 else '+'} {written}"
+    if derivation.kind in FUNCTIONS:
+        return applied_latex(derivation.kind, total)
+    if derivation.scale == 1:
+        return total
+    over = rf"\frac{{1}}{{{len(terms)}}}" if abs(derivation.scale) != 1 else ""
+    return rf"{'-' if derivation.scale < 0 else ''}{over}\left({total}\right)"

@@ -1,0 +1,792 @@
+"""The language of conditions, watches and log points: parsed against a whitelist, and compiled to closures over arrays."""
+
+import ast
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from keyword import iskeyword
+from math import prod
+from string import ascii_letters
+from types import MappingProxyType
+from typing import Any, TypeAlias
+from unicodedata import normalize
+
+import numpy as np
+import numpy.typing as npt
+
+from tui_gru.debugger.position import TypedError
+from tui_gru.debugger.program import CHARACTERS, Spellings
+from tui_gru.equations.syntax import did_you_mean
+
+# ------------------------------------------------------------------------------
+# Parses typed text as a Python expression whose nodes know their place in the text.
+#
+# Python's parser does the grammar. Before it, on-screen signs (`≤ ≥ ≠ − × · ⊙`) and on-screen names that Python does not accept
+# (`hₜ₋₁ dh← ①`) are replaced, and common mistakes (`=`, `&&`, `!`) get a hint. After it, every node maps back to its column.
+
+
+MAX_LENGTH = 1000
+"""The most characters in one expression."""
+
+MAX_DEPTH = 50
+"""The most nested expressions; `a + b + c` is three deep."""
+
+_FORBIDDEN = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+
+QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
+"""The pattern of a string."""
+
+_TOKENS = re.compile(
+    rf"""(?P<text> {QUOTED} )
+      | (?P<sign> [≤≥≠−×·⊙] )
+      | (?P<slip> => | =< | <> | := | && | \|\| | (?<![=<>!])=(?!=) | (?<=[=<>!]=)= | !(?!=) | [&|^~@#] )""",
+    re.VERBOSE,
+)
+
+_SIGNS = {"≤": "<=", "≥": ">=", "≠": "!=", "−": "-", "×": "*", "·": "*", "⊙": "*"}
+
+_SLIPS = {
+    "=": "= assigns; use == to compare",
+    ":=": ":= assigns; use == to compare",
+    "=>": "=> is not a comparison; use >=",
+    "=<": "=< is not a comparison; use <=",
+    "<>": "<> is not a comparison; use !=",
+    "&": "& is not allowed here; use and",
+    "&&": "&& is not allowed here; use and",
+    "|": "| is not allowed here; use or",
+    "||": "|| is not allowed here; use or",
+    "!": "! is not allowed here; use not",
+    "~": "~ is not allowed here; use not",
+    "^": "^ is not allowed here; use ** for a power",
+    "@": "@ is not allowed here; sum(a * b) is the product of two vectors",
+    "#": "a comment is not allowed here",
+}
+
+
+#: Letters to their wide forms. Python reads a name in them as the same name, but never as a word of its own: ｉｎ is a name.
+_WIDE = {ord(letter): ord(letter) + 0xFEE0 for letter in ascii_letters}
+#: From Python 3.13 on, the parser also refuses these as wide names. They get a letter that is not in their name.
+_CONSTANTS, _MARK = frozenset({"None", "True", "False"}), "ˑ"
+
+
+def _as_name(word: str) -> str:
+    """Return a word of Python so that Python reads it as a name."""
+    return word + _MARK if word in _CONSTANTS else word.translate(_WIDE)
+
+
+def _is_word_of_python(name: str) -> bool:
+    """Return True for a name that Python reads as a word of its own, such as `in`, and that conditions do not use as one."""
+    return iskeyword(name) and name not in ("and", "or", "not")
+
+
+class ConditionError(TypedError):
+    """An expression that cannot be parsed or evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePart:
+    """A part of an expression: its column (1-based) and its text, as typed."""
+
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
+
+    def error(self, reason: str) -> ConditionError:
+        return ConditionError(reason, self.column)
+
+
+def refuse_unreadable(typed: str, first_column: int = 1) -> None:
+    """Raise ConditionError if `typed` is longer than MAX_LENGTH, or has a control character or half a surrogate pair."""
+    if len(typed) > MAX_LENGTH:
+        raise ConditionError(f"more than {MAX_LENGTH} characters; shorten the expression", first_column + MAX_LENGTH)
+    if found := _FORBIDDEN.search(typed):
+        what = "a line break" if found[0] in "\r\n" else "this character"
+        raise ConditionError(f"{what} is not allowed here", first_column + found.start())
+
+
+class ExpressionText:
+    """The text of one expression and its syntax tree.
+
+    `names` maps every spelling of a name to its code spelling; spellings that Python does not accept are replaced. `first_column`
+    is the column of `typed` in the complete input, for an expression inside a template. Raises ConditionError if the text is not
+    an expression, is longer than MAX_LENGTH, or is nested deeper than MAX_DEPTH.
+    """
+
+    def __init__(self, typed: str, first_column: int = 1, names: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._text, self._names = typed.strip(), names
+        self._first_column = first_column + len(typed) - len(typed.lstrip())
+        if not self._text:
+            raise self._error("nothing to evaluate; write an expression such as loss < 0.5", 0)
+        refuse_unreadable(self._text, self._first_column)
+        python, self._origins = self._in_python()
+        self._bytes = python.encode()
+        self.tree = self._parse(python)
+        self._refuse_deep_nesting()
+
+    def place(self, node: ast.expr) -> SourcePart:
+        """Return the place of `node` in the typed text."""
+        start = self._origin(node.col_offset)
+        end = len(self._text) if node.end_col_offset is None else self._origin(node.end_col_offset)
+        return SourcePart(self._first_column + start, self._text[start:end])
+
+    def _error(self, reason: str, index: int) -> ConditionError:
+        return ConditionError(reason, self._first_column + index)
+
+    def _origin(self, byte_offset: int) -> int:
+        return self._origins[len(self._bytes[:byte_offset].decode())]
+
+    def _in_python(self) -> tuple[str, list[int]]:
+        """Return the text in Python syntax, and for each of its characters (and its end) the index in the typed text."""
+        python: list[str] = []
+        origins: list[int] = []
+        done = 0
+        for start, end, meant in self._replaced():
+            python += self._text[done:start], meant
+            origins += [*range(done, start), *[start] * len(meant)]
+            done = end
+        python.append(self._text[done:])
+        origins += range(done, len(self._text) + 1)
+        return "".join(python), origins
+
+    def _replaced(self) -> Iterator[tuple[int, int, str]]:
+        """Yield the signs and names to replace: start, end, and replacement of each."""
+        spelled = sorted((name for name in self._names if not name.isidentifier()), key=len, reverse=True)
+        words = [rf"(?<!\w){name}(?!\w)" for name in self._names if _is_word_of_python(name)]
+        named = re.compile("|".join([*map(re.escape, spelled), *words])) if spelled or words else None
+        at = 0
+        while at < len(self._text):
+            name = named.match(self._text, at) if named is not None else None
+            token = None if name is not None else _TOKENS.match(self._text, at)
+            if name is not None:
+                meant = self._names[name[0]]
+                yield at, name.end(), _as_name(meant) if _is_word_of_python(meant) else meant
+            elif token is not None and token["slip"]:
+                raise self._error(_SLIPS[token["slip"]], at)
+            elif token is not None and token["sign"]:
+                yield at, token.end(), _SIGNS[token["sign"]]
+            at = (name or token).end() if name or token else at + 1  # type: ignore[union-attr]
+
+    def _parse(self, python: str) -> ast.expr:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python warns about spellings such as 1or 2
+                tree = ast.parse(python, mode="eval").body
+        except SyntaxError as error:
+            # The parser adds suggestions after a full stop ("Perhaps you forgot a comma?"), which are about programs.
+            reason = (error.msg or "invalid syntax").split(". ")[0]
+            if not error.offset or error.offset > len(python):
+                raise self._error(f"{reason}: the expression ends too early", len(self._text)) from None
+            raise self._error(reason, self._origins[error.offset - 1]) from None
+        except (RecursionError, MemoryError):
+            raise self._error("nested too deeply", 0) from None
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id.removesuffix(_MARK) in _CONSTANTS:
+                node.id = node.id.removesuffix(_MARK)
+        return tree
+
+    def _refuse_deep_nesting(self) -> None:
+        level = [self.tree]
+        for _ in range(MAX_DEPTH):
+            level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+            if not level:
+                return
+        raise self.place(level[0]).error(f"nested more than {MAX_DEPTH} deep; write a simpler expression")
+
+
+# ------------------------------------------------------------------------------
+# The values of the expression language and their operations.
+#
+# Every value is an array whose first axis is the moment in time, so that one code path serves a test at one moment and a search
+# over a million: a number is (n,), a (B, H) matrix is (n, B, H). A first axis of 1 stands for the same value at every moment.
+# Numbers are computed in float64, to which float32 widens exactly, with NumPy's rules for division by zero and nan. Nothing here
+# writes to an array it was given.
+
+
+AnyArray: TypeAlias = npt.NDArray[Any]
+Operation: TypeAlias = Callable[[AnyArray, AnyArray], AnyArray]
+"""An elementwise operation on two arrays."""
+
+_LARGEST_INDEX = 2.0**53
+
+
+class UnevenSliceError(Exception):
+    """Raised if the bounds of a slice differ between moments; these moments are then evaluated one by one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """The values that can be read at `count` moments: of the names as of the moment, `now`, and of those computed before it,
+    `before`.
+
+    `rows` selects moments from the arrays; None selects all.
+    """
+
+    count: int
+    now: Mapping[str, AnyArray]
+    before: Mapping[str, AnyArray]
+    rows: AnyArray | None = None
+
+    def value(self, name: str) -> AnyArray:
+        return self._looked_at(self.now[name])
+
+    def previous(self, name: str) -> AnyArray:
+        return self._looked_at(self.before[name])
+
+    def where(self, chosen: AnyArray) -> "Moments":
+        """Return the moments for which `chosen` (count,) is true."""
+        rows = np.flatnonzero(chosen) if self.rows is None else self.rows[chosen]
+        return replace(self, count=len(rows), rows=rows)
+
+    def _looked_at(self, values: AnyArray) -> AnyArray:
+        return values if self.rows is None else where(values, self.rows)
+
+
+class Verdict:
+    """The truth of a condition with several parts, such as `a and b`, decided at each moment by the first part that can.
+
+    `truth` (n,) is `undecided` until a part decides otherwise; `moments` are those not decided yet.
+    """
+
+    def __init__(self, moments: Moments, undecided: bool) -> None:
+        self.moments = moments
+        self.truth: AnyArray = np.full(moments.count, undecided)
+        self._undecided = undecided
+        self._open: AnyArray = np.arange(moments.count)
+
+    @property
+    def settled(self) -> bool:
+        """True if no moment is undecided; False if there is none, which is a check of all parts."""
+        return self.moments.count == 0 < len(self.truth)
+
+    def settle(self, outcome: AnyArray) -> AnyArray:
+        """Apply the `outcome` of a part at the undecided moments. Returns which of them remain undecided."""
+        still_open: AnyArray = outcome == self._undecided
+        if np.count_nonzero(still_open) < len(still_open):
+            self.truth[self._open[~still_open]] = not self._undecided
+            self.moments, self._open = self.moments.where(still_open), self._open[still_open]
+        return still_open
+
+
+def where(values: AnyArray, rows: AnyArray) -> AnyArray:
+    """Return the values at some of the moments."""
+    return values if len(values) == 1 else values[rows]
+
+
+def is_text(value: AnyArray) -> bool:
+    return value.dtype.kind == "U"
+
+
+def numbers(value: AnyArray, place: SourcePart) -> AnyArray:
+    """Return the value in float64 and C order, which fixes the order of sums. Raises ConditionError if it is text."""
+    if is_text(value):
+        raise place.error(f"{place} is text; a number is needed here")
+    if value.dtype == np.float64 and value.flags.c_contiguous:
+        return value  # the usual case
+    return np.ascontiguousarray(value, np.float64)
+
+
+def truth(value: AnyArray, count: int, place: SourcePart, advice: str = "use any(...) or all(...)") -> AnyArray:
+    """Return one truth value for each of `count` moments.
+
+    Raises ConditionError with `advice` if a moment has another number of values.
+    """
+    if is_text(value):
+        raise place.error(f"{place} is text; compare it, as in char == 'a'")
+    flat = value[:, np.newaxis] if value.ndim == 1 else _flat(value)
+    if flat.shape[1] != 1:
+        raise place.error(f"{place} has {flat.shape[1]} values; {advice}")
+    single = flat[:, 0].astype(bool, copy=False)
+    return single if len(single) == count else np.broadcast_to(single, count)
+
+
+def combine(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
+    """Apply an elementwise binary operation; shapes within a moment broadcast as in NumPy."""
+    ndim = max(left.ndim, right.ndim)
+    try:
+        return operation(_with_ndim(left, ndim), _with_ndim(right, ndim))
+    except ValueError:
+        shapes = f"{_shape(left)} and {_shape(right)}"
+        raise place.error(f"{place} combines the shapes {shapes}, which do not fit") from None
+
+
+def compare(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
+    """Compare numbers with numbers, or text with text; NaN equals nothing."""
+    if is_text(left) != is_text(right):
+        raise place.error(f"{place} compares text with a number")
+    if not is_text(left):
+        left, right = numbers(left, place), numbers(right, place)
+    return combine(operation, left, right, place)
+
+
+def power(base: AnyArray, exponent: AnyArray) -> AnyArray:
+    # Broadcast first: NumPy squares if a single exponent 2 serves all bases, which differs in the last bit from its power. A
+    # search over many moments must find what a test at one moment finds.
+    full = np.broadcast_arrays(base, exponent)
+    return np.asarray(np.power(*map(np.ascontiguousarray, full)))
+
+
+def pick(value: AnyArray, keys: Sequence[tuple[AnyArray | slice, SourcePart]], place: SourcePart) -> AnyArray:
+    """Return the element or block at `keys`, one key per leading axis; an index (n,) can differ between moments."""
+    shape = _shape(value)
+    if not shape:
+        raise place.error(f"{place}: a single value takes no index")
+    if len(keys) > len(shape):
+        raise place.error(f"{place} has {len(keys)} indices; there are {len(shape)} axes")
+    for (key, at), size in zip(keys, shape, strict=False):
+        if not isinstance(key, slice) and ((key < -size) | (key >= size)).any():
+            raise at.error(f"index {at} is out of range: this axis has {size}, counted from 0")
+    indices = [key for key, _ in keys]
+    if all(isinstance(index, slice) for index in indices):
+        return np.asarray(value[(slice(None), *indices)])
+    # If the moments are indexed by an array as well, NumPy puts them first.
+    return np.asarray(value[(np.arange(len(value)), *indices)])
+
+
+def whole(value: AnyArray, place: SourcePart) -> AnyArray:
+    """Return indices (n,), one per moment. Raises ConditionError if a value is not a whole number."""
+    index = numbers(value, place)
+    if index.ndim != 1:
+        raise place.error(f"{place} has the shape {_shape(index)}; an index is one whole number")
+    if not (np.isfinite(index) & (index == np.floor(index))).all():
+        raise place.error(f"{place} is not a whole number, as an index must be")
+    return np.clip(index, -_LARGEST_INDEX, _LARGEST_INDEX).astype(np.int64)
+
+
+def even_slice(bounds: Sequence[AnyArray | None], place: SourcePart) -> slice:
+    """Return a slice from start, stop and step, (n,) each.
+
+    Raises UnevenSliceError if they differ between moments, or are not known because there is no moment.
+    """
+    if any(bound is not None and (not len(bound) or (bound != bound[0]).any()) for bound in bounds):
+        raise UnevenSliceError
+    start, stop, step = (None if bound is None else int(bound[0]) for bound in bounds)
+    if step == 0:
+        raise place.error(f"{place} has a step of 0")
+    return slice(start, stop, step)
+
+
+ELEMENTWISE: Mapping[str, Callable[[AnyArray], AnyArray]] = {"abs": np.abs, "isnan": np.isnan, "isfinite": np.isfinite}
+"""Elementwise functions."""
+
+REDUCTIONS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
+    "any": lambda flat: np.asarray(flat.any(axis=1)),
+    "all": lambda flat: np.asarray(flat.all(axis=1)),
+    "min": lambda flat: flat.min(axis=1),
+    "max": lambda flat: flat.max(axis=1),
+    "sum": lambda flat: flat.sum(axis=1),
+    "mean": lambda flat: flat.sum(axis=1) / flat.shape[1],
+    "norm": lambda flat: np.sqrt((flat * flat).sum(axis=1)),
+}
+"""Functions of all numbers of a moment, from (n, k) to (n,)."""
+
+
+def reduce(name: str, value: AnyArray, place: SourcePart) -> AnyArray:
+    """Apply a function of REDUCTIONS. Raises ConditionError for the min, max or mean of no numbers."""
+    flat = _flat(numbers(value, place))
+    if flat.shape[1] == 0 and name in ("min", "max", "mean"):
+        raise place.error(f"{place}: no values, so no {name}")
+    return REDUCTIONS[name](flat)
+
+
+def _shape(value: AnyArray) -> tuple[int, ...]:
+    return value.shape[1:]
+
+
+def _flat(value: AnyArray) -> AnyArray:
+    """Return the values of each moment in one row, (n, k)."""
+    return value.reshape(len(value), prod(_shape(value)))
+
+
+def _with_ndim(value: AnyArray, ndim: int) -> AnyArray:
+    return value if value.ndim == ndim else value.reshape(len(value), *[1] * (ndim - value.ndim), *_shape(value))
+
+
+# ------------------------------------------------------------------------------
+# The compiler of the expression language: it turns a syntax tree, whose node types are whitelisted, into a closure over arrays.
+#
+# Python's `eval` is never used; node types that are not listed here are refused. The run time is bounded by the size of the
+# expression and of the arrays: there are no loops, all arithmetic is float64, and each node is evaluated once.
+
+
+Evaluate: TypeAlias = Callable[[Moments], AnyArray]
+Read: TypeAlias = Callable[[str], object]
+"""Returns the value of a name: a read-only array, a number or a string; None if it is not computed yet."""
+
+FUNCTIONS = (*REDUCTIONS, *ELEMENTWISE, "prev")
+
+_CHAIN_ADVICE = "write the two comparisons separately, as in all(a < b) and all(b < c)"
+
+_ARITHMETIC: Mapping[type[ast.AST], Operation] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.FloorDiv: np.floor_divide,
+    ast.Mod: np.remainder,
+    ast.Pow: power,
+}
+
+_COMPARISONS: Mapping[type[ast.AST], Operation] = {
+    ast.Eq: np.equal,
+    ast.NotEq: np.not_equal,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+}
+
+_REFUSED: Mapping[type[ast.AST], str] = {
+    ast.Attribute: "an attribute",
+    ast.Call: "calling a result",
+    ast.Dict: "a dictionary",
+    ast.DictComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+    ast.IfExp: "if … else",
+    ast.In: "in",
+    ast.Is: "is",
+    ast.IsNot: "is not",
+    ast.JoinedStr: "an f-string",
+    ast.LShift: "<<",
+    ast.Lambda: "lambda",
+    ast.List: "a list",
+    ast.ListComp: "a comprehension",
+    ast.NotIn: "not in",
+    ast.RShift: ">>",
+    ast.Set: "a set",
+    ast.SetComp: "a comprehension",
+    ast.Tuple: "a comma",
+}
+
+
+@dataclass(frozen=True)
+class CompiledExpression:
+    """A compiled expression: its `source`, all `names` it reads, and those it reads as of the moment and through `prev()`."""
+
+    source: str
+    names: frozenset[str]
+    previous: frozenset[str]
+    current: frozenset[str] = field(repr=False, compare=False)
+    _evaluate: Evaluate = field(repr=False, compare=False)
+
+    def value(self, read: Read, read_previous: Read | None = None) -> AnyArray | float | str | None:
+        """Return the value at one moment: a new read-only array, or a single number, truth value or character.
+
+        None if one of the names is not computed yet. Raises ConditionError if the expression cannot be evaluated.
+        """
+        moments = self.moment(read, read_previous)
+        if moments is None:
+            return None
+        value = np.array(self.evaluate(moments)[0])
+        if value.ndim == 0:
+            single: float | str = value.item()
+            return single
+        value.flags.writeable = False
+        return value
+
+    def evaluate(self, moments: Moments) -> AnyArray:
+        """Return the values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
+        with np.errstate(all="ignore"):
+            return self._evaluate(moments)
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise ConditionError if it cannot be evaluated on values of these shapes, whatever the values are."""
+        kinds = {name: "U1" if name in CHARACTERS else "f8" for name in self.names}
+        empty = {name: np.empty((0, *shapes[name]), kind) for name, kind in kinds.items()}
+        with suppress(UnevenSliceError):
+            self.evaluate(self.moments(empty, empty, 0))
+
+    def moment(self, read: Read, read_previous: Read | None) -> Moments | None:
+        """Return a single moment with the values from `read` and `read_previous`; None if a name is not computed yet."""
+        now = {name: read(name) for name in self.current}
+        before = {name: read_previous and read_previous(name) for name in self.previous}
+        if any(value is None for value in (*now.values(), *before.values())):
+            return None
+        return Moments(1, _single(now), _single(before))
+
+    def moments(self, now: Mapping[str, AnyArray], before: Mapping[str, AnyArray], count: int) -> Moments:
+        """Return the moments of columns (n, …)."""
+        return Moments(count, {name: now[name] for name in self.current}, {name: before[name] for name in self.previous})
+
+
+def compile_expression(source: str, names: Collection[str], *, test: bool = False, first_column: int = 1) -> CompiledExpression:
+    """Compile `source`, which may read `names`; with `test`, to one truth value per moment.
+
+    `names` can map every spelling of a name, in code and on screen, to its code spelling. Columns in errors are counted from
+    `first_column`. Raises ConditionError if `source` is not a valid expression.
+    """
+    spellings = names if isinstance(names, Mapping) else {name: name for name in names}
+    text = ExpressionText(source, first_column, spellings)
+    compiler = _Compiler(text, spellings)
+    evaluate = compiler.truth(text.tree) if test else compiler.value(text.tree)
+    now, before = frozenset(compiler.now), frozenset(compiler.before)
+    return CompiledExpression(source, now | before, before, now, evaluate)
+
+
+def _single(read: Mapping[str, object]) -> dict[str, AnyArray]:
+    return {name: np.asarray(value)[np.newaxis] for name, value in read.items()}
+
+
+class _Compiler:
+    """Turns the nodes of one expression into closures, and collects the names it reads: `now`, and `before` through `prev()`."""
+
+    def __init__(self, text: ExpressionText, spellings: Mapping[str, str]) -> None:
+        self._place = text.place
+        self._names = frozenset(spellings.values())
+        self._tokens = spellings.tokens if isinstance(spellings, Spellings) else frozenset()
+        # Python's parser normalizes names (NFKC).
+        self._spellings = {normalize("NFKC", spelled): name for spelled, name in spellings.items()}
+        self.now: set[str] = set()
+        self.before: set[str] = set()
+
+    def value(self, node: ast.expr) -> Evaluate:
+        """Return a closure that returns the value of `node`: (n, …), or (1, …) if it is the same at every moment."""
+        match node:
+            case ast.Constant():
+                return self._constant(node)
+            case ast.Name():
+                name = self._name(node)
+                self.now.add(name)
+                return lambda moments: moments.value(name)
+            case ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
+                return self.truth(node)
+            case ast.Compare(ops=[_]):
+                return self._comparison(node)
+            case ast.Compare():
+                return self._chain(node)
+            case ast.UnaryOp(op=ast.USub()):
+                return self._negative(node)
+            case ast.UnaryOp(op=ast.UAdd()):
+                return self._numbers(node.operand)
+            case ast.BinOp():
+                return self._arithmetic(node)
+            case ast.Subscript():
+                return self._subscript(node)
+            case ast.Call():
+                return self._call(node)
+            case _:
+                raise self._refusal(node, node)
+
+    def truth(self, node: ast.expr) -> Evaluate:
+        """Return a closure that returns one truth value per moment: (n,)."""
+        match node:
+            case ast.BoolOp():
+                return self._junction(node)
+            case ast.UnaryOp(op=ast.Not()):
+                operand = self.truth(node.operand)
+                return lambda moments: ~operand(moments)
+        value, place = self.value(node), self._place(node)
+        return lambda moments: truth(value(moments), moments.count, place)
+
+    def _constant(self, node: ast.Constant) -> Evaluate:
+        match node.value:
+            case str() as text if len(text) == 1 or text in self._tokens:
+                constant = np.array([text])
+            case str() as text if self._tokens:
+                near = get_close_matches(text, self._tokens)
+                advice = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+                raise self._error(node, f"there is no token {text!r} in the vocabulary{advice}")
+            case str() as text:
+                raise self._error(node, f"{len(text)} characters; text is compared one character at a time")
+            case bool() as flag:
+                constant = np.array([flag])
+            case int() | float() as number:
+                constant = np.array([self._number(node, number)])
+            case _:
+                raise self._error(node, f"{self._place(node)} is not allowed here; write a number or one character")
+        constant.flags.writeable = False
+        return lambda moments: constant
+
+    def _number(self, node: ast.Constant, number: float) -> float:
+        try:
+            return float(number)
+        except OverflowError:
+            raise self._error(node, "this number is too large") from None
+
+    def _name(self, node: ast.Name) -> str:
+        if (name := self._spellings.get(node.id)) is not None:
+            return name
+        if node.id in FUNCTIONS:
+            raise self._error(node, f"{node.id} is a function; write {node.id}(...)")
+        raise self._error(node, f"unknown name {node.id}; {did_you_mean(node.id, sorted(self._names))}")
+
+    def _junction(self, node: ast.BoolOp) -> Evaluate:
+        """Compile `and` or `or`: each part is evaluated at the moments that the parts before it did not decide."""
+        parts, undecided = [self.truth(part) for part in node.values], isinstance(node.op, ast.And)
+
+        def evaluate(moments: Moments) -> AnyArray:
+            verdict = Verdict(moments, undecided)
+            for part in parts:
+                if verdict.settled:
+                    break
+                verdict.settle(part(verdict.moments))
+            return verdict.truth
+
+        return evaluate
+
+    def _comparison(self, node: ast.Compare) -> Evaluate:
+        left, [(operation, right)], place = self.value(node.left), self._links(node), self._place(node)
+        return lambda moments: compare(operation, left(moments), right(moments), place)
+
+    def _chain(self, node: ast.Compare) -> Evaluate:
+        """Compile `a < b < c` as `a < b and b < c`, but with each operand evaluated once."""
+        first, links, place = self.value(node.left), self._links(node), self._place(node)
+
+        def evaluate(moments: Moments) -> AnyArray:
+            verdict = Verdict(moments, undecided=True)
+            left = first(moments)
+            for operation, operand in links:
+                if verdict.settled:
+                    break
+                right = operand(verdict.moments)
+                outcome = compare(operation, left, right, place)
+                still_open = verdict.settle(truth(outcome, verdict.moments.count, place, _CHAIN_ADVICE))
+                left = where(right, still_open)
+            return verdict.truth
+
+        return evaluate
+
+    def _links(self, node: ast.Compare) -> list[tuple[Operation, Evaluate]]:
+        return [
+            (self._operation(_COMPARISONS, operator, node), self.value(operand))
+            for operator, operand in zip(node.ops, node.comparators, strict=True)
+        ]
+
+    def _arithmetic(self, node: ast.BinOp) -> Evaluate:
+        operation, place = self._operation(_ARITHMETIC, node.op, node), self._place(node)
+        left, right = self._numbers(node.left), self._numbers(node.right)
+        return lambda moments: combine(operation, left(moments), right(moments), place)
+
+    def _numbers(self, node: ast.expr) -> Evaluate:
+        value, place = self.value(node), self._place(node)
+        return lambda moments: numbers(value(moments), place)
+
+    def _negative(self, node: ast.UnaryOp) -> Evaluate:
+        operand = self._numbers(node.operand)
+        return lambda moments: -operand(moments)
+
+    def _subscript(self, node: ast.Subscript) -> Evaluate:
+        return self._picked(self.value(node.value), node)
+
+    def _picked(self, value: Evaluate, node: ast.Subscript) -> Evaluate:
+        place = self._place(node)
+        items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        keys = [(self._slice(i) if isinstance(i, ast.Slice) else self._index(i), self._place(i)) for i in items]
+        return lambda moments: pick(value(moments), [(key(moments), at) for key, at in keys], place)
+
+    def _index(self, node: ast.expr) -> Evaluate:
+        value, place = self.value(node), self._place(node)
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            index = whole(np.array([self._number(node, node.value)]), place)
+            return lambda moments: index
+        return lambda moments: whole(value(moments), place)
+
+    def _slice(self, node: ast.Slice) -> Callable[[Moments], slice]:
+        bounds = [None if bound is None else self._index(bound) for bound in (node.lower, node.upper, node.step)]
+        place = self._place(node)
+        return lambda moments: even_slice([bound and bound(moments) for bound in bounds], place)
+
+    def _call(self, node: ast.Call) -> Evaluate:
+        match node.func:
+            case ast.Name(id=name) if name in FUNCTIONS:
+                argument = self._only_argument(node, name)
+            case ast.Name(id=name):
+                raise self._error(node, f"no function {name}; the functions are {', '.join(FUNCTIONS)}")
+            case ast.Attribute(attr=name) if name in FUNCTIONS:
+                raise self._error(node, f"an attribute is not allowed here; write {name}(...)")
+            case _:
+                raise self._refusal(node.func, node.func)
+        if name == "prev":
+            return self._previous(argument)
+        value, place = self.value(argument), self._place(node)
+        if name in REDUCTIONS:
+            return lambda moments: reduce(name, value(moments), place)
+        function = ELEMENTWISE[name]
+        return lambda moments: function(numbers(value(moments), place))
+
+    def _only_argument(self, node: ast.Call, name: str) -> ast.expr:
+        if len(node.args) != 1 or node.keywords:
+            raise self._error(node, f"{name} takes one value, as in {name}(h)")
+        return node.args[0]
+
+    def _previous(self, node: ast.expr) -> Evaluate:
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):  # prev(h[0, 1]) is prev(h)[0, 1]
+            return self._picked(self._previous(node.value), node)
+        if not isinstance(node, ast.Name):
+            raise self._error(node, "prev takes a name, as in prev(h)[0, 1]")
+        name = self._name(node)
+        self.before.add(name)
+        return lambda moments: moments.previous(name)
+
+    def _operation(self, known: Mapping[type[ast.AST], Operation], operator: ast.AST, node: ast.expr) -> Operation:
+        if type(operator) not in known:
+            raise self._refusal(operator, node)
+        return known[type(operator)]
+
+    def _refusal(self, refused: ast.AST, node: ast.expr) -> ConditionError:
+        return self._error(node, f"{_REFUSED.get(type(refused), 'this')} is not allowed here")
+
+    def _error(self, node: ast.expr, reason: str) -> ConditionError:
+        return self._place(node).error(reason)
+
+
+# ------------------------------------------------------------------------------
+# Conditions, such as `loss < 0.5 and any(abs(h) > 0.9)`, tested at one moment or at many at once.
+#
+# A name is read as of the moment tested; `prev(h)` is the value of h that was computed before that.
+
+
+@dataclass(frozen=True)
+class Condition(CompiledExpression):
+    """A compiled condition, created by `compile_condition`: an expression with one truth value per moment."""
+
+    def scalar(self, scalars: frozenset[str]) -> bool:
+        """Return True if it reads only names in `scalars`."""
+        return self.names <= scalars
+
+    def test(self, read: Read, read_previous: Read | None = None) -> bool:
+        """Return True if the condition holds at one moment.
+
+        False if any of its names is not computed yet, in any order of its parts: in the first batch, which has no previous loss,
+        `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
+        """
+        moments = self.moment(read, read_previous)
+        return moments is not None and bool(self.evaluate(moments)[0])
+
+    def over_columns(self, columns: Mapping[str, AnyArray], previous: Mapping[str, AnyArray] | None = None) -> AnyArray:
+        """Return True for each of n moments at which the condition holds, (n,): the result of `test` at each moment.
+
+        `columns` has the values of each name at all moments, (n,) for a number and (n, B, H) for a matrix, or with a first axis
+        of 1 if the value is the same at all moments; `previous` has the same for `prev()`. All values count as computed. Raises
+        ConditionError if `test` would at any of the moments, without naming the moment.
+        """
+        before = previous or {}
+        count = _count([*columns.values(), *before.values()])
+        if count == 0 or not self.previous <= before.keys():
+            return np.zeros(count, bool)
+        moments = self.moments(columns, before, count)
+        try:
+            return self.evaluate(moments)
+        except UnevenSliceError:
+            return self._one_by_one(moments)
+
+    def _one_by_one(self, moments: Moments) -> AnyArray:
+        each = (moments.where(np.arange(moments.count) == moment) for moment in range(moments.count))
+        return np.concatenate([self.evaluate(moment) for moment in each])
+
+
+def compile_condition(source: str, names: Collection[str]) -> Condition:
+    """Compile a condition that may read `names`.
+
+    Raises ConditionError with the column if `source` is not a valid expression.
+    """
+    return Condition(**vars(compile_expression(source, names, test=True)))
+
+
+def _count(columns: Iterable[AnyArray]) -> int:
+    counts = {len(column) for column in columns}
+    return 0 if 0 in counts else max(counts, default=0)

@@ -1,1 +1,0 @@
-"""The language of conditions and watches: parser, compiler, values."""

@@ -1,0 +1,415 @@
+"""Positions in time, the steps between them, and their typed form."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tui_gru import errors as arguments
+from tui_gru.debugger.program import Program, ProgramLine
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# Positions in time. A position is determined by one integer, its tick.
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A moment in a run, just after a line has been executed. Positions are ordered by time.
+
+    `epoch`, `batch` and `t` are 0-based; `phase` is start, forward, loss, backward or update. In the loss and the update, which are
+    outside the loops over t, `t` is the last timestep.
+    """
+
+    tick: int
+    epoch: int = field(compare=False)
+    batch: int = field(compare=False)
+    t: int = field(compare=False)
+    phase: str = field(compare=False)
+    line: ProgramLine | None = field(compare=False, repr=False)
+    offset: int = field(compare=False, repr=False)  # ticks since the start of the batch; 0 only at the start of the run
+    number: int = field(compare=False, repr=False)  # the batch, counted through all epochs, 0-based
+
+
+def position_of(program: Program, tick: int) -> Position:
+    """Return the position after `tick` ticks."""
+    if tick == 0:
+        return Position(0, 0, 0, 0, "start", None, 0, 0)
+    number, k = divmod(tick - 1, program.ticks)
+    line, t = program.line_at(k + 1)
+    epoch, batch = divmod(number, program.num_batches)
+    return Position(tick, epoch, batch, t, line.phase, line, k + 1, number)
+
+
+def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
+    """Return the tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `here`), a position, or a tick.
+
+    In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch. Raises `TuiGruError`
+    for a place that does not exist in the program.
+    """
+
+    if isinstance(place, str):
+        epoch, batch, t = _parts(place, program)
+        if batch is None:
+            batch = here.batch if epoch is None else 0
+        epoch = here.epoch if epoch is None else epoch
+        start = (epoch * program.num_batches + batch) * program.ticks
+        tick = start if t is None else start + program.end_of_timestep(t)
+    else:
+        tick = arguments.whole("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
+    if tick > LARGEST:
+        raise TuiGruError(f"tick {arguments.shown(tick)} is beyond the largest tick, {LARGEST:,}")
+    return max(tick, 0)
+
+
+def in_words(epoch: int, batch: int, t: int | None = None, phase: str = "", *, between: str = ", ") -> str:
+    """Return a place in words, from 0-based counts: `epoch 3, batch 2, t 1, forward`; without `t` and `phase`, the batch."""
+    words = [f"epoch {epoch + 1:,}", f"batch {batch + 1:,}", *([] if t is None else [f"t {t + 1:,}"]), *filter(None, [phase])]
+    return between.join(words)
+
+
+def batch_in_words(epoch: int, batch: int) -> str:
+    """Return a batch inside a sentence, from 0-based counts: `batch 2 of epoch 3`."""
+    return f"batch {batch + 1:,} of epoch {epoch + 1:,}"
+
+
+def as_typed(position: Position) -> str:
+    """Return a place as `tick_of` reads it: `e3 b2 t1`."""
+    return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"
+
+
+def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
+    """Parse `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, or `step 300 t1` in a recording.
+
+    Returns epoch, batch and timestep, 0-based; None for those omitted.
+    """
+
+    steps = () if program.config.given is None else program.config.given.steps
+    reader = Reader(text, f"{f'step {steps[-1]} t1 or ' if steps else ''}e3 b2 t1 (epoch, batch, timestep, counted from 1)")
+    if steps and reader.take("step"):
+        number = reader.whole("a step", least=0)
+        timestep = reader.timestep(program.seq_length)
+        reader.end()
+        return 0, _batch_of_step(number, steps), timestep
+    limits = {"e": ("an epoch", LARGEST), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
+    parts: list[int | None] = []
+    for letter, (what, most) in limits.items():
+        parts.append(reader.whole(what, least=1, most=most) - 1 if reader.take(letter) else None)
+    if reader.left or parts == [None, None, None]:
+        raise reader.error(f"{arguments.shown(text)} is not a place in time")
+    epoch, batch, t = parts
+    return epoch, batch, t
+
+
+def _batch_of_step(number: int, steps: Sequence[int]) -> int:
+    """Return the batch that is the step `number` of a recording. Raises `TuiGruError` for one that was not recorded."""
+    at = bisect_left(steps, number)
+    if at < len(steps) and steps[at] == number:
+        return at
+    near = " and ".join(f"{step:,}" for step in steps[max(at - 1, 0) : at + 1])
+    raise TuiGruError(f"step {number:,} was not recorded; next to it are {near}")
+
+
+# ------------------------------------------------------------------------------
+# Computes where the steps of each level end, and how many steps lie between two moments, by arithmetic.
+#
+# Batches that learn have more steps than batches that do not, whose backward and update lines are skipped. So a timeline is
+# divided into runs of batches that all learn or all do not.
+
+
+Level = Literal["op", "line", "timestep", "phase", "batch", "epoch"]
+LEVELS: tuple[Level, ...] = ("op", "timestep", "phase", "batch", "epoch")  # a line is an op
+
+
+def check_level(level: Level) -> Level:
+    """Return one of `LEVELS`. Raises `TuiGruError` for anything else than these and `line`."""
+    if not isinstance(level, str) or level not in (*LEVELS, "line"):
+        raise TuiGruError(f"there is no level {arguments.shown(level)} to step by; there are line, {', '.join(LEVELS)}")
+    return "op" if level == "line" else level
+
+
+def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]:
+    """Return the ticks within a batch at which a step of `level` ends.
+
+    For `epoch` they are those of `batch`, and only the last batch of an epoch counts.
+    """
+    last = program.ticks if learns else program.loss_tick
+    blocks = [block for block in program.blocks if block.end <= last]
+    if level == "op":
+        return tuple(range(1, last + 1))
+    if level == "timestep":
+        loops = [block for block in blocks if block.way]
+        ends = [block.start + (step + 1) * len(block.lines) for block in loops for step in range(block.steps)]
+        return tuple(dict.fromkeys((*ends, last))) if learns else tuple(ends)
+    if level == "phase":
+        return tuple(dict.fromkeys((program.loss_tick, program.backward_end, last))) if learns else (last,)
+    return (last,)
+
+
+class StepIndex:
+    """Counts the steps of one level along a timeline. `runs` lists (first batch, learns) in order, beginning with batch 0."""
+
+    def __init__(self, program: Program, level: str, runs: Sequence[tuple[int, bool]]) -> None:
+        self._program, self._every = program, program.num_batches if level == "epoch" else 1
+        self._starts = [first for first, _ in runs]
+        self._ends = [ends_in_batch(program, level, learns) for _, learns in runs]
+        self._before = [0]  # steps before each run
+        for i in range(1, len(runs)):
+            self._before.append(self._before[-1] + self._whole(i - 1, self._starts[i]))
+
+    def _counted(self, batch: int) -> int:
+        """Return the number of batches before `batch` that count: all, or only the last of each epoch."""
+        return batch // self._every
+
+    def _whole(self, run: int, batch: int) -> int:
+        return (self._counted(batch) - self._counted(self._starts[run])) * len(self._ends[run])
+
+    def count(self, tick: int) -> int:
+        """Return the number of steps that end at or before `tick`."""
+        if tick <= 0:
+            return 0
+        batch, k = divmod(tick - 1, self._program.ticks)
+        run = bisect_right(self._starts, batch) - 1
+        inside = bisect_right(self._ends[run], k + 1) if (batch + 1) % self._every == 0 else 0
+        return self._before[run] + self._whole(run, batch) + inside
+
+    def tick(self, n: int) -> int:
+        """Return the tick at which the n-th step ends, 1-based; 0, the beginning, for n ≤ 0."""
+        if n <= 0:
+            return 0
+        run = bisect_right(self._before, n - 1) - 1  # the last run with fewer than n steps before it
+        batches, index = divmod(n - 1 - self._before[run], len(self._ends[run]))
+        counted = self._counted(self._starts[run]) + batches
+        batch = (counted + 1) * self._every - 1
+        return batch * self._program.ticks + self._ends[run][index]
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Consecutive steps at one level from `origin`, stored so that the same number of steps back returns to `origin`.
+
+    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` is True if the last call ended early, at the
+    beginning, the end or a stop. Then only a complete reverse returns: of all steps to `origin`, of the last call, which began at
+    the tick `begun` and asked for `last` steps, to `begun`; other steps begin from `at`.
+    """
+
+    level: str
+    origin: int
+    net: int
+    at: int
+    cut: bool = False
+    begun: int = 0
+    last: int = 0
+
+    @classmethod
+    def begin(cls, level: str, tick: int) -> StepMemory:
+        return cls(level, tick, 0, tick)
+
+    def onwards(self, level: str, tick: int, count: int) -> StepMemory:
+        """Return the memory for `count` steps from `tick`: this one if they continue it, otherwise a new one."""
+        continues = (self.level, self.at) == (level, tick) and (not self.cut or -count in (self.net, self.last))
+        return self if continues else StepMemory.begin(level, tick)
+
+    def target(self, index: StepIndex, count: int) -> tuple[int, bool]:
+        """Return the tick after `count` more steps, and whether they end early at the beginning of the run."""
+        if self.cut and count == -self.last:
+            return self.begun, False
+        net, passed = self.net + count, index.count(self.origin)
+        if net == 0:
+            return self.origin, False
+        if net < 0 and index.tick(passed) != self.origin:
+            net += 1  # the first step back is to the last step end, less than a whole step away
+        return index.tick(passed + net), passed + net < 0
+
+    def gone(self, count: int, tick: int, cut: bool) -> StepMemory:
+        """Return the memory after `count` more steps, which reached `tick`."""
+        begun, last = (self.at, count) if cut else (0, 0)
+        return replace(self, net=self.net + count, at=tick, cut=cut, begun=begun, last=last)
+
+
+# ------------------------------------------------------------------------------
+# Parses the arguments of a typed command, from left to right: numbers, entries such as `Wz[0,1]`, timesteps, characters, words.
+
+
+LARGEST = 10**15  # largest whole number; no run reaches this tick
+
+_SPACE = re.compile(r"\s*")
+_WHOLE = re.compile(r"[+\-−]?[0-9]+")
+_NUMBER = re.compile(r"[+\-−]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+\-−]?[0-9]+)?|[+\-−]?(?:inf|nan)")
+_NAME = re.compile(r"[^\s\[\]=,]+")
+_WORD = re.compile(r"\S+")
+_SHOWN = 20  # characters of the input shown in a message
+
+
+class TypedError(TuiGruError):
+    """Typed input that cannot be parsed: `reason` is one line, `column` (1-based) its place in the text."""
+
+    def __init__(self, reason: str, column: int) -> None:
+        super().__init__(f"column {column}: {reason}")
+        self.reason = reason
+        self.column = column
+
+    def moved(self, columns: int) -> TypedError:
+        """Return the same error in a longer text, with `columns` more characters in front."""
+        return type(self)(self.reason, self.column + columns)
+
+
+class Reader:
+    """Parses a text piece by piece. `usage` is an example of the complete text, for messages.
+
+    Every parsing method raises `TypedError` with the column if the next piece is something else.
+    """
+
+    def __init__(self, text: str, usage: str) -> None:
+        self._text, self._usage, self._at = text, usage, 0
+        self._skip_space()
+
+    @property
+    def left(self) -> str:
+        """The rest of the text."""
+        return self._text[self._at :]
+
+    def take(self, sign: str) -> bool:
+        """Read `sign`, in upper or lower case, if it comes next. Returns whether it did."""
+        if self._text[self._at : self._at + len(sign)].lower() != sign:
+            return False
+        self._at += len(sign)
+        self._skip_space()
+        return True
+
+    @property
+    def next_word(self) -> str:
+        """The text up to the next space; empty at the end."""
+        match = _WORD.match(self._text, self._at)
+        return match[0] if match else ""
+
+    def word(self) -> str:
+        """Read the text up to the next space."""
+        return self._read(_WORD) or ""
+
+    def next_whole(self) -> bool:
+        """Return True if a whole number comes next."""
+        return _WHOLE.match(self._text, self._at) is not None
+
+    def whole(self, what: str, *, least: int = -LARGEST, most: int = LARGEST) -> int:
+        """Read a whole number from `least` to `most`; `what` names it in messages."""
+        start = self._at
+        digits = self._read(_WHOLE)
+        if digits is None:
+            raise self.error(f"{what} is a whole number, not {self._shown}")
+        if (fraction := _NUMBER.match(self._text, start)) is not None and len(fraction[0]) > len(digits):  # such as 1e9
+            self._at = start
+            raise self.error(f"{what} is a whole number, not {shortened(fraction[0])}")
+        number = whole_number(digits)
+        if number is None or not least <= number <= most:
+            bounds = f"at least {least}" if number is not None and number < least else f"at most {most:,}"
+            raise TypedError(f"{what} is {bounds}, not {digits[:_SHOWN]}", start + 1)
+        return number
+
+    def number(self, what: str, *, before: str = "") -> float:
+        """Read a number that is followed by the sign `before`; `what` names it in messages."""
+        start, number = self._at, self._read(_NUMBER)
+        if number is None or not self.take(before) or not (self._at == len(self._text) or self._text[self._at - 1].isspace()):
+            self._at = start
+            raise self.error(f"{what} takes a number, not {self._shown}")
+        return float(number.replace("−", "-"))
+
+    def entry(self) -> tuple[str, tuple[int, ...]]:
+        """Read a name and the index in brackets after it; the index is empty if there is none."""
+        name = self._read(_NAME)
+        if name is None:
+            raise self.error("the name of a value comes first")
+        if not self.take("["):
+            return name, ()
+        index = [self._index()]
+        while self.take(","):
+            index.append(self._index())
+        if not self.take("]"):
+            raise self.error(f"an index is whole numbers separated by commas and ends with ], not {self._shown}")
+        return name, tuple(index)
+
+    def timestep(self, seq_length: int) -> int | None:
+        """Read `t 2`, counted from 1, as a 0-based timestep; None at the end of the text."""
+        if not self.left:
+            return None
+        if not self.take("t"):
+            raise self.error(f"{self._shown} is not understood here")
+        return self.whole("a timestep", least=1, most=seq_length) - 1
+
+    def character(self, tokens: Collection[str] = ()) -> str:
+        """Read a character or one of `tokens`, plain or in quotes; a space needs quotes: `' '`, `'\\n'`."""
+        text, self._at = self.left, len(self._text)
+        if len(text) == 1 or text in tokens:
+            return text
+        if len(text) > 2 and text[0] in "'\"" and text[-1] == text[0]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python warns about escapes such as `\q`
+                try:
+                    value = ast.literal_eval(text)
+                except (ValueError, SyntaxError, RecursionError, MemoryError):  # an invalid escape, or no string
+                    value = ""
+            if isinstance(value, str) and (len(value) == 1 or value in tokens):
+                return value
+        self._at -= len(text)
+        if tokens:
+            raise self.error(f"a token is typed as it is, or in quotes, and {self._shown} is not in the vocabulary")
+        raise self.error(f"a character is typed as a, or as ' ' in quotes, not {self._shown}")
+
+    def end(self) -> None:
+        """Raise `TypedError` unless the text has been read to its end."""
+        if self.left:
+            raise self.error(f"{self._shown} is not understood here")
+
+    def error(self, reason: str) -> TypedError:
+        """Return an error at the current place."""
+        return TypedError(f"{reason}; write it as {self._usage}", self._at + 1)
+
+    def _index(self) -> int:
+        return self.whole("an index")
+
+    def _read(self, pattern: re.Pattern[str]) -> str | None:
+        match = pattern.match(self._text, self._at)
+        if match is None:
+            return None
+        self._at = match.end()
+        self._skip_space()
+        return match[0]
+
+    def _skip_space(self) -> None:
+        match = _SPACE.match(self._text, self._at)
+        assert match is not None
+        self._at = match.end()
+
+    @property
+    def _shown(self) -> str:
+        return shortened(self.left) if self.left else "nothing"
+
+
+def whole_number(text: str) -> int | None:
+    """Return the whole number that a text represents, from −`LARGEST` to `LARGEST`; None for any other text."""
+    if not _WHOLE.fullmatch(text):
+        return None
+    digits = text.lstrip("+-−").lstrip("0")
+    if len(digits) > len(str(LARGEST)) or int(digits or 0) > LARGEST:
+        return None
+    return int(digits or 0) * (-1 if text[0] in "-−" else 1)
+
+
+def is_number(text: str) -> bool:
+    """Return True if a text is a number that `Reader.number` reads."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def quoted(char: str) -> str:
+    """Return a character in the form that `Reader.character` reads."""
+    return char if char.isprintable() and not char.isspace() else repr(char)
+
+
+def shortened(text: str) -> str:
+    """Return the input in a message, shortened."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,1 +1,0 @@
-"""The program being debugged: its lines, names, positions and steps."""

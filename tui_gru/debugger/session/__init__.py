@@ -1,1 +1,0 @@
-"""The session: its verbs, and the snapshots that a screen draws."""

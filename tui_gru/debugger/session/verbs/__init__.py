@@ -1,1 +1,0 @@
-"""The verbs of a session: functions on its run, each of which leads to another state."""

@@ -1,1 +1,0 @@
-"""Immutable snapshots with everything that a screen shows of a moment."""

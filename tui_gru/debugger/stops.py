@@ -1,0 +1,516 @@
+"""Breakpoints, watches and log points, resolved in a program: where each is tested, and with which compiled texts."""
+
+from __future__ import annotations
+
+import operator
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from threading import RLock
+from typing import Any, overload
+
+import numpy as np
+
+from tui_gru.debugger.expressions import (
+    QUOTED,
+    AnyArray,
+    CompiledExpression,
+    Condition,
+    ConditionError,
+    Read,
+    compile_condition,
+    compile_expression,
+    refuse_unreadable,
+)
+from tui_gru.debugger.moment import Moment, value_before
+from tui_gru.debugger.position import Position
+from tui_gru.debugger.program import Program, ValueKind, printable
+from tui_gru.debugger.state import Breakpoint, Stop, Watch, Watched
+from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.numbers import same
+from tui_gru.equations.syntax import did_you_mean
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# Hit counts: the hits at which a breakpoint stops.
+
+
+_FORM = re.compile(r"\s*(?P<relation>==?|>=?|<=?|≥|≤|%)?\s*(?P<number>[0-9]{1,18})\s*")
+
+#: How many of the first n hits stop.
+_UP_TO: Mapping[str, Callable[[Any, int], Any]] = {
+    "==": lambda n, number: n >= number,
+    ">": lambda n, number: np.maximum(n - number, 0),
+    ">=": lambda n, number: np.maximum(n - number + 1, 0),
+    "<": lambda n, number: np.minimum(n, number - 1),
+    "<=": np.minimum,
+    "%": operator.floordiv,
+}
+
+_SYNONYMS = {None: "==", "=": "==", "≥": ">=", "≤": "<="}
+
+_STOPS_NOWHERE = {("==", 0), ("<", 0), ("<", 1), ("<=", 0), ("%", 0)}
+
+
+@dataclass(frozen=True)
+class HitCount:
+    """A rule for hits to stop at: `5` and `==5` stop at the fifth, `>5` after it, `%5` at every fifth; also `>=`, `<`, `<=`.
+
+    Hits are counted in time, from the start of the run and from 1, not in the order in which they are met: the fifth hit is the
+    same moment whether reached forwards or backwards.
+    """
+
+    source: str
+    _relation: str = field(repr=False)
+    _number: int = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> HitCount:
+        """Parse a hit count. Raises `ConditionError` if it is invalid or never stops."""
+        form = _FORM.fullmatch(text)
+        if form is None:
+            raise ConditionError("a hit count is a number, or one after ==, >, >=, <, <= or %, as in %5", 1)
+        relation, number = _SYNONYMS.get(form["relation"], form["relation"]), int(form["number"])
+        if (relation, number) in _STOPS_NOWHERE:
+            raise ConditionError(f"{text.strip()} never stops; hits are counted from 1", form.start("number") + 1)
+        return cls(text, relation, number)
+
+    def stops(self, n: int) -> bool:
+        """Return True if the n-th hit in time stops, n from 1."""
+        return bool(self.stops_between(n - 1, n))
+
+    def stops_between(self, after: Any, upto: Any) -> Any:
+        """Return True if one of the hits `after` + 1 … `upto` stops; for integers, or arrays of them."""
+        count = _UP_TO[self._relation]
+        return count(upto, self._number) != count(after, self._number)
+
+
+# ------------------------------------------------------------------------------
+# Log points: templates such as `loss {loss:.3f} z {z[0, 1]}`, written to the log when a run passes, without stopping.
+
+
+NOT_COMPUTED = "·"
+"""The text for a value that is not computed yet."""
+
+MAX_WIDTH = 80
+MAX_PRECISION = 20
+
+EDGE = 3
+"""Elements shown at each end of a long axis of an array."""
+
+_LARGEST_IN_FULL = 1e15
+
+_FORMAT = re.compile(
+    r"(?P<layout>(?:[^{}]?[<>^])?)(?P<sign>[-+ ]?)(?P<zero>0?)(?P<width>(?:[1-9][0-9]{0,5})?)"
+    r"(?:\.(?P<precision>[0-9]{1,5}))?(?P<type>[defgEFG%]?)"
+)
+
+_BRACES = re.compile(r"\{\{|\}\}|[{}]")
+_MARKS = re.compile(rf"{QUOTED}|[()\[\]{{}}:]")
+
+
+@dataclass(frozen=True, slots=True)
+class ValueFormat:
+    """The format of one value. The fields are those of Python's format specifications; `layout` is fill and alignment."""
+
+    layout: str
+    sign: str
+    zero: str
+    width: str
+    precision: str
+    type: str
+
+    @classmethod
+    def parse(cls, text: str, column: int) -> ValueFormat:
+        """Parse a format such as `+8.3f`, typed at `column`. Raises `ConditionError` if it is invalid or too wide."""
+        form = _FORMAT.fullmatch(text)
+        if form is None:
+            raise ConditionError(f"{text} is not a format; write one such as .3f, +8.4f or >6", column)
+        if int(form["width"] or 0) > MAX_WIDTH or int(form["precision"] or 0) > MAX_PRECISION:
+            raise ConditionError(f"a format is at most {MAX_WIDTH} wide, with {MAX_PRECISION} decimals", column)
+        return cls(**form.groupdict(default=""))
+
+    def apply(self, value: AnyArray | float | str | None) -> str:
+        """Format a value. A value that does not fit the type of the format uses its fill, alignment and width only."""
+        if isinstance(value, np.ndarray):
+            return self._array(value)
+        if value is None:
+            return format(NOT_COMPUTED, (self.layout or ">") + self.width)
+        if isinstance(value, bool | str):
+            return format("".join(map(printable, str(value))), self.layout + self.width)
+        return self._number(value)
+
+    def _array(self, array: AnyArray) -> str:
+        shown = [self.apply(item.item() if item.ndim == 0 else item) for item in map(np.asarray, _ends(array))]
+        if len(array) > len(shown):
+            shown.insert(EDGE, "…")
+        return f"[{' '.join(shown)}]"
+
+    def _number(self, number: float) -> str:
+        before = self.layout + self.sign + self.zero + self.width
+        general = self.type in ("", "d")
+        if general and not self.precision and float(number).is_integer() and abs(number) < _LARGEST_IN_FULL:
+            return format(int(number), before + "d")
+        return format(float(number), f"{before}.{self.precision or 6}{'g' if general else self.type}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    expression: CompiledExpression
+    format: ValueFormat
+
+    def render(self, read: Read, read_previous: Read | None) -> str:
+        return self.format.apply(self.expression.value(read, read_previous))
+
+
+@dataclass(frozen=True)
+class LogPoint:
+    """A compiled template: text and `{expression:format}` fields; `{{` and `}}` stand for braces."""
+
+    source: str
+    _pieces: tuple[str | _Field, ...] = field(repr=False)
+
+    @classmethod
+    def parse(cls, template: str, names: Collection[str]) -> LogPoint:
+        """Compile a template whose expressions may read `names`. Raises `ConditionError`, with the column, if it is invalid."""
+        refuse_unreadable(template)
+        return cls(template, tuple(_pieces(template, names)))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that it reads, including those in `prev()`."""
+        return frozenset().union(*(piece.expression.names for piece in self._fields()))
+
+    @property
+    def previous(self) -> frozenset[str]:
+        """The names that it reads through `prev()`."""
+        return frozenset().union(*(piece.expression.previous for piece in self._fields()))
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise `ConditionError` if an expression cannot be evaluated on values of these shapes, whatever the values are."""
+        for each in self._fields():
+            each.expression.check(shapes)
+
+    def render(self, read: Read, read_previous: Read | None = None) -> str:
+        """Return the line at one moment, with `·` for values not computed yet.
+
+        Raises `ConditionError` if a value cannot be evaluated.
+        """
+        return "".join(piece if isinstance(piece, str) else piece.render(read, read_previous) for piece in self._pieces)
+
+    def _fields(self) -> Iterator[_Field]:
+        return (piece for piece in self._pieces if isinstance(piece, _Field))
+
+
+def _pieces(template: str, names: Collection[str]) -> Iterator[str | _Field]:
+    done = 0
+    while brace := _BRACES.search(template, done):
+        yield template[done : brace.start()]
+        done = brace.end()
+        if brace[0] == "}":
+            raise ConditionError("} closes nothing; write }} for a brace", brace.start() + 1)
+        if brace[0] == "{":
+            end, done = _field_ends(template, done)
+            yield _field(template, brace.end(), end, done, names)
+        else:
+            yield brace[0][0]
+    yield template[done:]
+
+
+def _field(template: str, start: int, end: int, after: int, names: Collection[str]) -> _Field:
+    expression = compile_expression(template[start:end], names, first_column=start + 1)
+    return _Field(expression, ValueFormat.parse(template[end + 1 : after - 1], end + 2))
+
+
+def _field_ends(template: str, start: int) -> tuple[int, int]:
+    """Return the index at which the expression that begins at `start` ends, and the index after the closing brace of its field."""
+    depth = 0
+    for mark in _MARKS.finditer(template, start):
+        match mark[0]:
+            case "(" | "[":
+                depth += 1
+            case ")" | "]":
+                depth -= 1
+            case "{":
+                raise ConditionError("{ is not allowed in an expression", mark.start() + 1)
+            case "}":
+                return mark.start(), mark.end()
+            case ":" if depth <= 0 and (close := template.find("}", mark.end())) >= 0:
+                return mark.start(), close + 1
+    raise ConditionError("{ is never closed; write {{ for a brace", start)
+
+
+def _ends(array: AnyArray) -> AnyArray:
+    return array if len(array) <= 2 * EDGE else np.concatenate([array[:EDGE], array[-EDGE:]])
+
+
+# ------------------------------------------------------------------------------
+# Stops resolved in a program: the ticks at which each is tested, and its compiled texts.
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedStop:
+    """A breakpoint or watch in one program.
+
+    `ticks` are the ticks within a batch at which it is tested, by whether the batch learns. It is hit at each of them if it has
+    no condition; where the condition holds; or where the value of `watched` differs from the one computed before. Stops with the
+    same `key` are hit at the same places.
+    """
+
+    stop: Stop
+    key: tuple[str, ...]
+    ticks: Mapping[bool, tuple[int, ...]]
+    condition: Condition | None = None
+    watched: CompiledExpression | None = None
+    count: HitCount | None = None
+    log: LogPoint | None = None
+
+    @property
+    def id(self) -> int:
+        return self.stop.id
+
+    def check(self, program: Program) -> None:
+        """Raise `ConditionError` if one of its texts cannot be evaluated in the program, whatever the values are."""
+        for text in (self.condition, self.watched, self.log):
+            if text is not None:
+                text.check(program.shapes)
+
+    def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
+        """Return True if it may be tested at one of the ticks after `after`, up to `upto`."""
+        places = self._places
+        if not places or upto - after >= batch_ticks:
+            return bool(places) and after < upto
+        batch, k = divmod(after, batch_ticks)
+        i = bisect_right(places, k)
+        return (batch * batch_ticks + places[i] if i < len(places) else (batch + 1) * batch_ticks + places[0]) <= upto
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return sorted({*self.ticks[False], *self.ticks[True]})
+
+    @property
+    def plain(self) -> bool:
+        """True if it is hit at each of its ticks."""
+        return self.condition is None and self.watched is None
+
+
+def resolve(stop: Stop, program: Program) -> ResolvedStop:
+    """Resolve a stop in a program.
+
+    Raises `TuiGruError` if it does not fit, `ConditionError`, with the column, for invalid texts.
+    """
+    names = program.spellings
+    if isinstance(stop, Watch):
+        watched = compile_expression(stop.expression, names)
+        ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # a constant never changes
+        return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=watched)
+    return _of_breakpoint(stop, program, names)
+
+
+def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str]) -> ResolvedStop:
+    condition = compile_condition(stop.condition, names) if stop.condition else None
+    if stop.line:
+        ticks = _executed(program, stop.line)
+    elif condition is None:
+        raise TuiGruError("a breakpoint needs a line to stop at, or a condition such as loss < 0.5")
+    else:
+        ticks = _tested(program, condition.names)
+    constant = None if condition is None else _constant(condition)
+    if constant is not None:
+        condition, ticks = None, ticks if constant else {False: (), True: ()}
+    return ResolvedStop(
+        stop,
+        ("breakpoint", stop.line, stop.condition),
+        ticks,
+        condition=condition,
+        count=HitCount.parse(stop.hits) if stop.hits else None,
+        log=LogPoint.parse(stop.log, names) if stop.log else None,
+    )
+
+
+def line_named(program: Program, name: str) -> str:
+    """Return the target of the line with a name, in code or as on screen (`h̃`). Raises `TuiGruError` if there is no such line."""
+    known = program.code_name(name) if isinstance(name, str) else ""
+    if known in program.targets:
+        return known
+    raise TuiGruError(f"there is no line that computes {name!r}; {did_you_mean(str(name), program.targets)}")
+
+
+def _executed(program: Program, line: str) -> dict[bool, tuple[int, ...]]:
+    target = line_named(program, line)
+    ticks = {program.tick_of(target, t) for t in range(program.seq_length)}
+    executed = tuple(sorted(tick for tick in ticks if tick is not None))
+    return {True: executed, False: tuple(tick for tick in executed if tick <= program.loss_tick)}
+
+
+def _tested(program: Program, names: frozenset[str]) -> dict[bool, tuple[int, ...]]:
+    return {learns: tested_ticks(program, names, learns) for learns in (False, True)}
+
+
+def _constant(condition: Condition) -> bool | None:
+    """Return the truth value of a condition without names; None if it has names or cannot be evaluated."""
+    if condition.names:
+        return None
+    try:
+        return condition.test(lambda name: None)
+    except ConditionError:
+        return None
+
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple[int, ...]:
+    """Return the ticks within a batch at which a value in `names` is computed, in order.
+
+    Gradients are tested once they are complete; parameters at the end of a batch that does not learn; counters only if nothing
+    else is read: `t` when a timestep begins, the others at the first line.
+    """
+    T, last = program.seq_length, program.ticks if learns else program.loss_tick
+    begins = [program.there_at(next(iter(program.model.page.inputs)), t) for t in range(T)]
+    ticks: set[int | None] = set()
+    for name in names:
+        match program.names[name].kind:
+            case ValueKind.INPUT | ValueKind.CHARACTER:
+                ticks.update(begins)
+            case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE if not learns or not program.update:
+                ticks.add(last)
+            case ValueKind.NUMBER if name == "max_weight":
+                ticks.add(last)
+            case ValueKind.NUMBER if name == "loss" and name not in program.lines:  # the loss is given, not computed
+                ticks.add(program.loss_tick)
+            case ValueKind.NUMBER if name == "grad_norm" and name not in program.lines:
+                ticks.add(program.backward_end)
+            case ValueKind.GRADIENT:
+                ticks.add(program.complete_at(name))
+            case ValueKind.COUNTER | ValueKind.SETTING:
+                pass
+            case ValueKind.STATE | ValueKind.VALUE_GRADIENT:
+                ticks.update(program.there_at(name, t) for t in range(T))
+            case _:
+                ticks.update(program.tick_of(name, t) for t in range(T))
+    computed = ticks - {None}
+    if not computed:
+        computed = set(begins) if "t" in names else {1}
+    return tuple(sorted(tick for tick in computed if tick is not None and tick <= last))
+
+
+def computed_here(expression: str, program: Program, position: Position, *, learns: bool) -> bool:
+    """Return True if a value that the expression reads is computed at `position`; `learns` is True if its batch learns."""
+    return position.offset in _ticks(expression, program, learns)
+
+
+@lru_cache(maxsize=256)
+def _ticks(expression: str, program: Program, learns: bool) -> frozenset[int]:
+    names = frozenset(_WORD.findall(expression)) & frozenset(program.readable)
+    return frozenset(tested_ticks(program, names, learns))
+
+
+# ------------------------------------------------------------------------------
+# Watched values: their value at a moment, and the one computed before.
+
+
+class WatchedValues(Sequence[Watched]):
+    """The watches at a moment. Each is evaluated when it is first read, so that watches that are not shown cost nothing.
+
+    Evaluating may replay batches, which must not happen during a verb: the lock `idle` is held meanwhile. If a verb in another
+    thread holds it, a watch that has not been evaluated has no value.
+    """
+
+    def __init__(self, watches: Sequence[Watch], evaluate: Callable[[Watch], Watched], idle: RLock) -> None:
+        self._watches, self._evaluate, self._idle = watches, evaluate, idle
+        self._known: dict[int, Watched] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    @overload
+    def __getitem__(self, index: int) -> Watched: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Watched]: ...
+    def __getitem__(self, index: int | slice) -> Watched | Sequence[Watched]:
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        watch = self._watches[index]
+        if watch.id not in self._known:
+            if not self._idle.acquire(blocking=False):
+                return Watched(watch)
+            try:
+                self._known[watch.id] = self._evaluate(watch)
+            finally:
+                self._idle.release()
+        return self._known[watch.id]
+
+
+def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watched:
+    """Return a watch evaluated at a moment of a timeline."""
+    watch = resolved.stop
+    assert isinstance(watch, Watch)
+    if not watch.enabled:
+        return Watched(watch)
+    tick, error, value = moment.position.tick, "", None
+    try:
+        value = value_at(resolved, timeline, tick)
+    except ConditionError as problem:
+        error = str(problem)
+    return Watched(watch, value, _before(resolved, timeline, tick, value), error)
+
+
+def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -> Any:
+    """Return the watched value computed before `value`; if `value` was not computed in this batch, the last one before the tick."""
+    begin = timeline.position(tick).number * timeline.program.ticks
+    last = place = last_computed(resolved, timeline, tick + 1)
+    while value is not None and place is not None and place[0] > begin:
+        before = last_computed(resolved, timeline, place[0])
+        if equal_values(place[1], value):
+            return None if before is None else before[1]
+        place = before
+    return None if last is None else last[1]
+
+
+def value_at(resolved: ResolvedStop, timeline: Timeline, tick: int) -> Any:
+    """Return the watched value at a tick; None if not computed yet. Raises `ConditionError` if it cannot be evaluated."""
+    assert resolved.watched is not None
+    moment = timeline.moment(tick)
+    previous = timeline.before(moment.position.number) if resolved.watched.previous else None
+    return resolved.watched.value(moment.value, partial(value_before, moment, previous))
+
+
+def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tuple[int, Any] | None:
+    """Return the last tick before `before` at which the watched value was computed, and the value.
+
+    None if it never was, or could not be evaluated where it would have been computed last.
+    """
+    N = timeline.program.ticks
+    batch = max(before - 1, 0) // N if any(resolved.ticks.values()) else -1
+    while batch >= 0:
+        learns = timeline.learns(batch)
+        for tick in (batch * N + k for k in reversed(resolved.ticks[learns])):
+            if tick < before:
+                try:
+                    value = value_at(resolved, timeline, tick)
+                except ConditionError:
+                    return None
+                if value is not None:
+                    return tick, value
+        in_part = before <= (batch + 1) * N
+        batch = batch - 1 if learns or in_part or timeline.changed_in(batch) else _next_to_test(timeline, batch)
+    return None
+
+
+def _next_to_test(timeline: Timeline, batch: int) -> int:
+    """Return the last batch before `batch` that may have a value, if `batch`, which does not learn, has none; −1 if there is none.
+
+    Other batches that do not learn have no more values, except one right after a batch that learns.
+    """
+    learned = np.flatnonzero(timeline.learned(0, batch - 1))
+    likely = [min(int(each) + 1, batch - 1) for each in learned[-1:]]
+    return max((*likely, *timeline.changed_batches(0, batch - 1)[-1:]), default=-1)
+
+
+def equal_values(one: Any, other: Any) -> bool:
+    """Return True if two values of any shape and kind are equal; NaN equals NaN."""
+    a, b = np.asarray(one), np.asarray(other)
+    return a.shape == b.shape and a.dtype.kind == b.dtype.kind and bool(np.all(same(a, b)))

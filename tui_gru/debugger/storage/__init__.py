@@ -1,1 +1,0 @@
-"""Session files, traces, and reports of internal errors."""

@@ -1,0 +1,922 @@
+"""A timeline: the stretches of training between changes, and the computation of any batch from a cached one or a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.edits import JournalEntry, Trainers, TrainingSettings, changeable
+from tui_gru.debugger.history import (
+    COLUMNS,
+    IN_USE,
+    IN_USE_LARGE,
+    LEAST,
+    LEAST_GIVEN,
+    LEAST_LARGE,
+    BitForBit,
+    Budget,
+    BySize,
+    CachedBatch,
+    Checkpoints,
+    Machine,
+    MachineReport,
+    Reached,
+    RecordCache,
+    ReplayComparison,
+    ScalarRows,
+    Scalars,
+    largest_difference,
+    size_at_hand,
+)
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import Position, StepIndex, position_of
+from tui_gru.debugger.program import Program, ValueKind, program_of
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.training import Prefetch, Trainer
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
+from tui_gru.errors import RecordingError
+
+# ------------------------------------------------------------------------------
+# The segments of a timeline in order, with lookups: the segment in force at a tick, and the batches that learn.
+
+
+MOST = 4
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chain:
+    """A segment and the segments before it, without those that another segment replaced at the same tick.
+
+    `runs` lists (first batch, learns). Whether a batch learns is decided when its loss has been computed.
+    """
+
+    program: Program
+    segments: tuple[HistorySegment, ...] = ()
+    starts: tuple[int, ...] = ()
+    first_batches: tuple[int, ...] = ()
+    runs: tuple[tuple[int, bool], ...] = ()
+    _indices: dict[str, StepIndex] = field(default_factory=dict)
+
+    def then(self, more: Iterable[HistorySegment]) -> Chain:
+        """Return the chain with more segments, each of which takes over from the one before it."""
+        segments, starts, firsts, runs = list(self.segments), list(self.starts), list(self.first_batches), list(self.runs)
+        for segment in more:
+            if starts and starts[-1] == segment.start:
+                del segments[-1], starts[-1], firsts[-1]
+            segments.append(segment)
+            starts.append(segment.start)
+            firsts.append(segment.first_batch)
+            _add(runs, segment, self.program)
+        return Chain(self.program, tuple(segments), tuple(starts), tuple(firsts), tuple(runs))
+
+    def at(self, tick: int) -> HistorySegment:
+        """Return the segment in force at a tick: the last one that began at or before it."""
+        return self.segments[bisect_right(self.starts, tick) - 1]
+
+    def beginning_at(self, tick: int) -> HistorySegment | None:
+        """Return the segment that begins at a tick; None if there is none."""
+        i = bisect_left(self.starts, tick)
+        return self.segments[i] if i < len(self.starts) and self.starts[i] == tick else None
+
+    def owner(self, batch: int) -> int:
+        """Return the index of the last segment in force in a batch."""
+        return bisect_right(self.first_batches, batch) - 1
+
+    def step_index(self, level: str) -> StepIndex:
+        """Return the step index of one level."""
+        if level not in self._indices:
+            self._indices[level] = StepIndex(self.program, level, self.runs)
+        return self._indices[level]
+
+    def shared(self, other: Chain) -> int:
+        """Return the number of leading segments that two chains share."""
+        mine, theirs = self.segments, other.segments
+        return bisect_left(range(min(len(mine), len(theirs))), True, key=lambda i: mine[i] is not theirs[i])
+
+
+def _add(runs: list[tuple[int, bool]], segment: HistorySegment, program: Program) -> None:
+    """Add which batches learn from the start of a segment on."""
+    batch = max(0, -(-(segment.start - program.loss_tick) // program.ticks))
+    while runs and runs[-1][0] >= batch:
+        runs.pop()
+    for first, learns in ((batch, segment.settings.learns(batch)), (batch + 1, segment.settings.learning)):
+        if not runs or runs[-1][1] != learns:
+            runs.append((first, learns))
+
+
+class Chains:
+    """A cache of the chains used last. Others are built again from their last segments."""
+
+    def __init__(self, program: Program) -> None:
+        self._none, self._lock = Chain(program), threading.Lock()  # the screen reads losses during a run
+        self._cached: OrderedDict[HistorySegment, Chain] = OrderedDict()
+
+    def of(self, last: HistorySegment) -> Chain:
+        """Return the chain that ends with a segment."""
+        with self._lock:
+            if last not in self._cached:
+                self._build(last)
+            self._cached.move_to_end(last)
+            return self._cached[last]
+
+    def _build(self, last: HistorySegment) -> None:
+        missing: list[HistorySegment] = []
+        segment: HistorySegment | None = last
+        while segment is not None and segment not in self._cached:
+            missing.append(segment)
+            segment = segment.before
+        chain = self._none if segment is None else self._cached[segment]
+        self._cached[last] = chain.then(reversed(missing))
+        while len(self._cached) > MOST:
+            self._cached.popitem(last=False)
+
+
+# ------------------------------------------------------------------------------
+# A stretch of training with constant settings, from one change to the next.
+
+
+# Called with every batch that is computed on the way; returning True stops the run. A record passed to it is valid until the second
+# call after that.
+Monitor = Callable[[int, BatchRecord], bool]
+
+MOST_BYTES = 2**53  # no machine has more; a session file holds no larger number
+SHARE_AHEAD = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
+TWINS, MOST_TWIN_BYTES = 3, 2**26  # replays that measure the effect of rounding; the most bytes of records that each may compute
+
+# The machine that computed the batches from each first batch on; None is this one.
+Machines = tuple[tuple[int, Machine | None], ...]
+
+
+class Memory:
+    """The data that all segments of a session share. `limit` bounds its memory, in bytes.
+
+    If records are `large`, each batch begins with a copy of the weights, so that it does not hold the record of the batch before
+    it, and fewer are cached.
+    """
+
+    def __init__(self, config: Config, limit: int) -> None:
+        self.program, self.trainers = program_of(config), Trainers(config)
+        self.notebook = config.carry == "notebook"
+        self.budget = Budget(limit, config.num_batches if self.notebook else 1)
+        self.records, self.scalars = RecordCache(self.budget, size_at_hand(config)), Scalars(self.budget)
+        self.bound(limit)
+        self.chains = Chains(self.program)
+        self.numbers = None if config.given is None else config.given.numbers
+        self.ahead = Prefetch[BatchRecord]()  # the next batch of a recording
+        self.works_ahead = config.given is not None and config.record_bytes <= machine_memory() // SHARE_AHEAD
+        self.segments = 0  # the number of segments created
+        self.bit_for_bit = BitForBit(config.num_batches, restored=False)
+        self.restored, self.by_size = BitForBit(config.num_batches, restored=True), BySize(config.num_batches, config.dtype)
+        self.machines: tuple[Machine, ...] = ()  # of the file that the session was read from; then this one, if it is another
+        self.here: Machine | None = None  # this machine, once a file has been read
+        self.cached_at = self.budget.spacing  # the spacing of the checkpoints from which cached records were computed
+
+    def bound(self, limit: int) -> None:
+        """Set another limit, and apply it immediately."""
+        config, limit = self.program.config, min(limit, MOST_BYTES)
+        size, given = size_at_hand(config), config.given is not None
+        # Beyond this, the records that are usually in use would leave too little for the checkpoints.
+        self.large = not given and not self.notebook and (LEAST + IN_USE) * size > limit * 5 // 8
+        cached = LEAST_GIVEN if given else LEAST_LARGE if self.large else LEAST
+        in_use = (IN_USE_LARGE if self.large or given else IN_USE) + (config.num_batches if self.notebook else 0)
+        self.records.least = cached
+        self.budget.bound(limit, (cached + in_use) * size)
+        # As many as a step needs, so that records are recycled; what a change or a search needs besides ends with it.
+        self.trainers.keep_records(cached + 2 if self.large else self.records.most + in_use)
+
+
+class HistorySegment:
+    """The batches from the change `action` on, which was made just after tick `start`. Batches are counted through all epochs.
+
+    A segment takes over from the segment `before` (None for the first one). `base` is the last segment before those that took
+    over at the same tick. The first batch is not stored: its record is recomputed on demand from the record of `before`, with the
+    change applied. Results never change: a replay that passes a checkpoint is compared with it.
+
+    On the machine that computed all of it (`own`), a replay is compared bit for bit. Where another machine computed batches, its
+    checkpoints are the truth: a replay begins anew at each that it passes, so that the numbers of a batch depend on the checkpoint
+    before it only, not on the way to it. `machines` lists who computed which batches; it is empty if this machine computed all.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_begins_own",
+        "_comparison",
+        "_memory",
+        "_unverified",
+        "action",
+        "base",
+        "before",
+        "checkpoints",
+        "first_batch",
+        "machines",
+        "number",
+        "own",
+        "settings",
+        "start",
+    )  # fmt: skip
+
+    def __init__(
+        self, memory: Memory, start: int, settings: TrainingSettings, action: JournalEntry, before: HistorySegment | None = None
+    ) -> None:
+        self._memory, self.start, self.settings, self.action, self.before = memory, start, settings, action, before
+        self.base: HistorySegment | None = (
+            before.base if before is not None and before.base is not None and before.start == start else before
+        )
+        self.first_batch = position_of(memory.program, start).number
+        self.checkpoints = Checkpoints(self.first_batch, memory.budget, memory.scalars)
+        self.machines: Machines = ()
+        self._begins_own = before is None or before.is_own(before.first_batch, self.first_batch)
+        self.own, self._comparison = self._begins_own, memory.bit_for_bit
+        self._unverified: set[int] | None = None
+        self.number = memory.segments  # unique in the session
+        memory.segments += 1
+        memory.budget.changes += 1
+
+    def __del__(self) -> None:
+        self._memory.budget.changes -= 1
+
+    @classmethod
+    def begin(cls, memory: Memory, settings: TrainingSettings, weights: Weights) -> HistorySegment:
+        """Return the first segment of a run, with its initial weights."""
+        segment = cls(memory, 0, settings, JournalEntry("begin"))
+        segment.checkpoints.keep(0, checkpoint_of(weights, segment.trainer.initial_state()))
+        segment.record(0)
+        return segment
+
+    def restore(self, numbers: Iterable[ScalarRows], checkpoints: Mapping[int, bytes], machines: Machines) -> None:
+        """Restore the scalars and checkpoints that this segment computed in an earlier process, on `machines`.
+
+        On this machine, a replay begins at one of these checkpoints only after an earlier replay has passed it and found it equal.
+        """
+        for piece in numbers:
+            self.checkpoints.add_all(piece)
+        for batch, checkpoint in checkpoints.items():
+            self.checkpoints.keep(batch, checkpoint)
+        self.computed_by(machines)
+
+    def computed_by(self, machines: Machines) -> None:
+        """Set the machines that computed the restored batches."""
+        self.machines = machines if any(machine is not None for _, machine in machines) else ()
+        self.own, self._comparison = self._begins_own and not self.machines, self._memory.restored
+        later = [batch for batch, _ in self.checkpoints.after(0)]
+        self._unverified = set(later if self.own else filter(self._proves, later))
+
+    def is_own(self, first: int, last: int) -> bool:
+        """Return True if this machine computed the batches `first` … `last`, and, if `first` is the first one, all before them."""
+        if self.own or (first > self.first_batch and not self.machines):
+            return True
+        begin = bisect_right(self.machines, first, key=itemgetter(0)) - 1
+        others = (at <= last and machine is not None for at, machine in self.machines[max(begin, 0) :])
+        return (first > self.first_batch or self._begins_own) and not any(others)
+
+    def is_exact(self, batch: int) -> bool:
+        """Return True if a replay has the bits of the run: this machine computed all batches since the checkpoint before it."""
+        if self.own:
+            return True
+        checkpoint = self.checkpoints.before(batch)
+        return self.is_own(self.first_batch if checkpoint is None else checkpoint[0], batch)
+
+    def _proves(self, checkpoint: int) -> bool:
+        """Return True if a replay must reach the start of a batch that has a checkpoint bit for bit."""
+        return self.own or (checkpoint > self.first_batch and self.is_exact(checkpoint - 1) and self.is_own(checkpoint, checkpoint))
+
+    @property
+    def trainer(self) -> Trainer:
+        return self._memory.trainers.of(self.settings.letters)
+
+    @property
+    def computed(self) -> int:
+        """The newest computed batch."""
+        return self.first_batch + self.checkpoints.length - 1
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """The names of weights, values and gradients that were edited at its start tick, in the order of the edits."""
+        names: list[str] = []
+        segment: HistorySegment | None = self
+        while segment is not None and segment.start == self.start:
+            if segment.action.kind == "edit" and segment.action.name not in ("text", *self.settings.rule):
+                names.append(segment.action.name)
+            segment = segment.before
+        return tuple(dict.fromkeys(names))[::-1]
+
+    def record(self, batch: int, monitor: Monitor | None = None) -> tuple[int, BatchRecord]:
+        """Return the number and record of `batch`, computed or replayed as needed; of an earlier batch if `monitor` stops the run.
+
+        The batch before it is cached as well, if it can be.
+        """
+        if self.trainer.is_given:
+            return self._given_record(batch, monitor)
+        at, kept = self._replayed(batch, 1, monitor)
+        return at, kept.record
+
+    def _given_record(self, batch: int, monitor: Monitor | None) -> tuple[int, BatchRecord]:
+        """Return what `record` returns. The batch before is computed after it, since it may be one that cannot be read."""
+        known = self._memory.records.has(self.number, batch)
+        at, kept = self._replayed(batch, 0, monitor)
+        if not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
+            with suppress(RecordingError):
+                self._replayed(batch - 1, 0, None)
+        return at, kept.record
+
+    def work_ahead(self, batch: int) -> None:
+        """Begin to compute the batch after `batch` of a recording in a thread.
+
+        Does nothing if the record is large, or unless `batch` and the one before it are cached, as after a step forward.
+        """
+        memory, next_ = self._memory, batch + 1
+        has = [memory.records.has(self.number, at) for at in (batch - 1, batch, next_)]
+        known = has == [True, True, False] and next_ < memory.program.num_batches
+        if known and memory.works_ahead and memory.ahead.is_free_for(next_):
+            memory.ahead.begin(next_, self._computation(next_))
+
+    def _computed(self, batch: int) -> BatchRecord:
+        """Return the record of a given batch, as it was given."""
+        ahead = self._memory.ahead.take(batch)
+        return self._computation(batch)() if ahead is None else ahead
+
+    def _computation(self, batch: int) -> Callable[[], BatchRecord]:
+        """Return a function that computes a given batch. It may be called in a thread."""
+        record, number = self.trainer.new_record(), batch % self._memory.program.num_batches
+        return partial(self.trainer.run_given, record, number, learn=self.settings.learns(batch))
+
+    def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
+        route, at, *found = self._route(batch, margin)
+        with NUMPY_SETTINGS:
+            return self._follow(route, at, found, batch, self._memory.records.run, monitor)
+
+    def walk(self, first: int, last: int, visit: Monitor) -> bool:
+        """Call `visit` with the records of the batches `first` … `last` in order until it returns True. Returns whether it did."""
+        stopped = False
+
+        def see(batch: int, record: BatchRecord) -> bool:
+            nonlocal stopped
+            stopped = batch >= first and visit(batch, record)
+            return stopped
+
+        route, at, *found = self._route(first, 0)
+        if not (isinstance(found[0], CachedBatch) and len(route) == 1 and see(at, found[0].record)):
+            with NUMPY_SETTINGS:
+                self._follow(route, at, found, last, 0, see)
+        return stopped
+
+    def replay_start(self, batch: int) -> int:
+        """Return the first batch that is replayed on the way to `batch` if nothing is cached."""
+        if self.trainer.is_given:
+            return batch
+        segment: HistorySegment = self
+        while (checkpoint := segment.checkpoints.before(batch)) is None:
+            assert segment.before is not None
+            batch, segment = segment.first_batch, segment.before
+        return checkpoint[0]
+
+    # Replay, from the nearest stored state in this segment or one before it, through all segments since
+
+    def _route(self, batch: int, margin: int) -> tuple[list[HistorySegment], int, CachedBatch | bytes]:
+        """Return the segments to replay up to `batch`, this one last, and the batch and state to begin with in the first of them.
+
+        The state is a cached batch, or the checkpoint at the start of a batch, if possible `margin` batches before the goal.
+        """
+        route = [self]
+        while (found := route[-1]._nearest(batch, margin)) is None:
+            batch, before = route[-1].first_batch, route[-1].before
+            assert before is not None
+            route.append(before)
+        return route[::-1], *found
+
+    def _nearest(self, batch: int, margin: int) -> tuple[int, CachedBatch | bytes] | None:
+        """Return the stored state of this segment nearest to `batch`; None if there is none."""
+        if not self.own and self._memory.cached_at != self._memory.budget.spacing:
+            # Checkpoints were dropped. Batches that another machine computed are replayed from earlier ones now, with other last
+            # bits than in the cache.
+            self._memory.records.clear()
+            self._memory.cached_at = self._memory.budget.spacing
+        kept = self._memory.records.nearest(self.number, batch)
+        checkpoint = self._beginning(batch - margin, batch) if self.trainer.is_given else None
+        checkpoint = checkpoint or self._verified(batch - margin) or self._verified(batch)
+        return kept if checkpoint is None or (kept is not None and kept[0] >= checkpoint[0]) else checkpoint
+
+    def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
+        """Return the start of a replay on given batches: any batch after the first of this segment, since they are independent."""
+        first = self.first_batch + (self.before is not None)
+        return (max(wanted, first), b"") if batch >= first else None
+
+    def _verified(self, batch: int) -> tuple[int, bytes] | None:
+        """Return the last checkpoint at or before `batch`; the one before that if it has not been verified yet."""
+        checkpoint = self.checkpoints.before(batch)
+        unproven = checkpoint is not None and self._unverified and checkpoint[0] in self._unverified
+        return self.checkpoints.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
+
+    def _follow(
+        self,
+        route: Sequence[HistorySegment],
+        at: int,
+        begins: list[CachedBatch | bytes],
+        to: int,
+        keep: int,
+        monitor: Monitor | None,
+    ) -> tuple[int, CachedBatch]:
+        """Replay from the result of `_route` to the end of batch `to`, or until `monitor` stops it. Returns the last batch.
+
+        The state to begin with is taken out of `begins`, since a caller that held it would hold a record. The last `keep` + 2
+        batches of each segment are cached; earlier records are reused.
+        """
+        segment = route[0]
+        groups = [list(group) for _, group in groupby(route[1:], key=attrgetter("start"))]
+        for i, taking_over in enumerate(groups):
+            goal = taking_over[0].first_batch
+            found = begins[0]
+            if not isinstance(found, CachedBatch) or at < goal:
+                del found
+                at, found = segment._run(at, begins, goal, keep, _before(goal, monitor))
+                if at < goal:
+                    return at, found
+            segment = taking_over[-1]
+            at, found = goal, segment._taken_over(taking_over, found)
+            begins[:] = [found]
+            final = i + 1 == len(groups) or groups[i + 1][0].first_batch > at
+            if final and monitor is not None and monitor(at, found.record):
+                return at, found
+            del found
+        if isinstance(begins[0], CachedBatch) and at == to:
+            return at, begins[0]
+        return segment._run(at, begins, to, keep, monitor)
+
+    def _taken_over(self, taking_over: Sequence[HistorySegment], kept: CachedBatch) -> CachedBatch:
+        """Return the first batch: that of the segment before, with all changes at this tick applied, and the rest computed."""
+        from tui_gru.debugger.edits import change_of
+
+        program, number = self._memory.program, self.first_batch
+        here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
+        if self._memory.large:
+            self._memory.records.make_room()
+        record, rest = kept.record.copy(self.trainer.new_record()), program.point_after(here.position.offset)
+        record.settings = self.settings.rule
+        learns = here.position.offset > program.loss_tick or self.settings.learns(number)
+        for segment in taking_over:
+            point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or rest
+            if point != rest or segment is self:  # the rest is computed once, after the last change
+                self.trainer.resume(record, point, learn=learns, earlier=kept.earlier)
+        self._note(number, record)
+        self._compare_end(number, record)
+        taken_over = CachedBatch(record, kept.earlier)
+        self._memory.records.keep(self.number, number, taken_over)
+        return taken_over
+
+    def _run(
+        self, at: int, begins: list[CachedBatch | bytes], to: int, keep: int, monitor: Monitor | None
+    ) -> tuple[int, CachedBatch]:
+        """Compute batches of this segment, from the end of batch `at` or the checkpoint at its start, to the end of batch `to`."""
+        memory, trainer = self._memory, self.trainer
+        # The batch before the last one, which a monitor may still read.
+        behind: deque[BatchRecord] = deque(maxlen=1 if monitor is not None else 0)
+        start = begins.pop()
+        if isinstance(start, CachedBatch):
+            behind.append(start.record)
+            batch, weights, state = at + 1, self._weights_after(start.record), start.record.states(end=True)
+            earlier = self._earlier(batch, start.record, start.earlier)
+        else:
+            batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
+        del start
+        recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=keep + 2)
+        while True:
+            if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
+                behind.append(recent.popleft()[1])
+                if memory.large:
+                    memory.records.clear()  # it is left behind
+            record = None  # so that the trainer can reuse it
+            record = self._computed(batch) if trainer.is_given else self._trained(batch, weights, state, earlier)
+            self._note(batch, record)
+            self._compare_end(batch, record)
+            recent.append((batch, record, earlier))
+            if (monitor is not None and monitor(batch, record)) or batch == to:
+                break
+            batch, weights, state = batch + 1, self._weights_after(record), record.states(end=True)
+            if memory.notebook:
+                earlier = self._earlier(batch, record, earlier)
+        for number, one, before in recent:
+            kept = CachedBatch(one, before)
+            memory.records.keep(self.number, number, kept)
+        return batch, kept
+
+    def _trained(self, batch: int, weights: Weights, state: Array, earlier: Sequence[BatchRecord]) -> BatchRecord:
+        """Compute a batch from the weights and the states before it, which are kept as a checkpoint if one is due.
+
+        Where another machine computed batches, it begins with its checkpoint, if there is one.
+        """
+        trainer, checkpoints, in_epoch = self.trainer, self.checkpoints, batch % self._memory.program.num_batches
+        if self._memory.large:
+            self._memory.records.make_room()
+        record, state = trainer.new_record(), trainer.carried(in_epoch, state)
+        if checkpoints.is_due(batch):
+            checkpoints.keep(batch, checkpoint_of(weights, state))
+        elif not self.own and (checkpoint := checkpoints.at(batch)) is not None:
+            weights, state = self._restored(checkpoint)
+        learn, settings = self.settings.learns(batch), self.settings.rule
+        trainer.run(record, in_epoch, weights, state, learn=learn, settings=settings, earlier=earlier)
+        return record
+
+    def _weights_after(self, record: BatchRecord) -> Weights:
+        """Return the weights for the batch after a record. A view would hold all of a large record in memory."""
+        return record.after.copy() if self._memory.large else record.after
+
+    def _earlier(self, batch: int, before: BatchRecord, earlier: Sequence[BatchRecord]) -> Sequence[BatchRecord]:
+        """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `before` is that of the batch before
+        it, `earlier` those before that."""
+        continues = self._memory.notebook and batch % self._memory.program.num_batches
+        return (before, *earlier) if continues else ()
+
+    def _restored(self, checkpoint: bytes) -> tuple[Weights, Array]:
+        """Return the weights and the states of a checkpoint, read-only."""
+        compiled = self.trainer.compiled
+        return Weights.from_bytes(compiled.layout, checkpoint, compiled.dtype)
+
+    def _note(self, batch: int, record: BatchRecord) -> None:
+        """Store the scalars of a batch; if it was computed before, compare them instead."""
+        known, checkpoints = self._memory.numbers, self.checkpoints
+        if known is not None and checkpoints.length:  # the scalars of all batches are known already
+            return
+        if batch >= self.first_batch + checkpoints.length:
+            if self.machines and self.machines[-1][1] is not None:
+                self.machines += ((batch, None),)
+            checkpoints.add((record.loss, record.grad_norm, record.max_weight))
+            if known is not None:
+                checkpoints.add_all(known[batch + 1 :])
+            return
+        comparison: ReplayComparison = self._comparison if self.is_exact(batch) else self._memory.by_size
+        comparison.numbers(batch, record, checkpoints.numbers(batch))
+
+    def _compare_end(self, batch: int, record: BatchRecord) -> None:
+        """Compare the state that a replay reaches at the end of a batch with the checkpoint there, if there is one."""
+        checkpoint = self.checkpoints.at(batch + 1)
+        if checkpoint is None:
+            return
+        state = self.trainer.carried((batch + 1) % self._memory.program.num_batches, record.states(end=True))
+        proves = self._proves(batch + 1)
+        if not proves or checkpoint != checkpoint_of(record.after, state):
+            by_size = self._memory.by_size
+            comparison: ReplayComparison = self._comparison if proves else by_size
+            comparison.checkpoint(batch + 1, record, Reached(*self._restored(checkpoint)), Reached(record.after, state))
+            if by_size.to_explain:
+                by_size.explain(self._effect_of_rounding(batch + 1, record))
+        if self._unverified is not None and proves:
+            self._unverified.discard(batch + 1)
+
+    def _effect_of_rounding(self, to: int, record: BatchRecord) -> float:
+        """Return the largest difference at the start of batch `to` that changed last digits of the checkpoint before it cause.
+
+        Each number is changed or not, at random. NaN if there is no such checkpoint, or if it would take long.
+        """
+        earlier: Sequence[BatchRecord] = ()
+        if (found := self.checkpoints.before(to - 1)) is not None:
+            begin, (weights, state) = found[0], self._restored(found[1])
+        elif self._memory.records.has(self.number, self.first_batch):
+            begin, kept = self.first_batch, self._memory.records.nearest(self.number, self.first_batch)
+            assert kept is not None
+            weights, state, earlier = kept[1].record.before, kept[1].record.states(end=False), kept[1].earlier
+        else:
+            return math.nan
+        if (to - begin) * self._memory.program.config.record_bytes > MOST_TWIN_BYTES:
+            return math.nan
+        plain, effects = self._simulated(begin, to, weights, state, earlier), []
+        for seed in range(TWINS):
+            random = np.random.default_rng(seed)
+            twin = Weights(weights.layout, _rounded(weights.flat, random), weights.updates)
+            effects.append(largest_difference(plain, self._simulated(begin, to, twin, _rounded(state, random), earlier), record))
+        return max(effects)
+
+    def _simulated(self, batch: int, to: int, weights: Weights, state: Array, earlier: Sequence[BatchRecord]) -> Reached:
+        """Return the start of batch `to` if `batch` begins with these numbers. Nothing is compared or stored."""
+        trainer, num_batches = self.trainer, self._memory.program.num_batches
+        while batch < to:
+            record, learn, settings = trainer.new_record(), self.settings.learns(batch), self.settings.rule
+            trainer.run(record, batch % num_batches, weights, state, learn=learn, settings=settings, earlier=earlier)
+            batch, weights = batch + 1, record.after
+            state, earlier = trainer.carried(batch % num_batches, record.states(end=True)), self._earlier(batch, record, earlier)
+        return Reached(Weights(weights.layout, weights.flat.copy(), weights.updates), state)
+
+
+def _rounded(numbers: Array, random: np.random.Generator) -> Array:
+    """Return a copy in which each number is changed by one unit in the last place, up or down, or not at all."""
+    way = random.choice([-1, 0, 1], numbers.size).astype(numbers.dtype)
+    with np.errstate(all="ignore"):
+        return np.where(way == 0, numbers, np.nextafter(numbers, np.copysign(np.inf, way).astype(numbers.dtype)))
+
+
+def checkpoint_of(weights: Weights, state: Array) -> bytes:
+    """Return the state at the start of a batch as bytes: the weights with the states of the update rule, then the hidden states."""
+    return weights.tobytes(state.data)
+
+
+def _before(goal: int, monitor: Monitor | None) -> Monitor | None:
+    """Return a monitor that does not see batch `goal`, which is changed later."""
+    return None if monitor is None else lambda batch, record: batch < goal and monitor(batch, record)
+
+
+# ------------------------------------------------------------------------------
+# A timeline: a chain of segments, each of which takes over from the one before at a change; and references into it.
+
+
+BLOCK = 2**16  # batches
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Timeline:
+    """An immutable chain of segments, identified by the last one. A change at a position gives a new timeline with the same
+    past."""
+
+    last: HistorySegment
+    memory: Memory
+
+    @classmethod
+    def begin(cls, settings: TrainingSettings, weights: Weights, memory: Memory) -> Timeline:
+        """Create a new run, before its first line."""
+        return cls(HistorySegment.begin(memory, settings, weights), memory)
+
+    @property
+    def program(self) -> Program:
+        return self.memory.program
+
+    @property
+    def beginning(self) -> HistorySegment:
+        """The first segment of the run, before any change."""
+        segment = self.last
+        while segment.before is not None:
+            segment = segment.before
+        return segment
+
+    @property
+    def chain(self) -> Chain:
+        """Its segments in order, with lookups."""
+        return self.memory.chains.of(self.last)
+
+    @property
+    def segments(self) -> tuple[HistorySegment, ...]:
+        return self.chain.segments
+
+    def segment_at(self, tick: int) -> HistorySegment:
+        """Return the segment in force at a tick: the last one that began at or before it."""
+        return self.chain.at(tick)
+
+    def step_index(self, level: str) -> StepIndex:
+        """Return the step index of one level along this timeline."""
+        return self.chain.step_index(level)
+
+    def position(self, tick: int) -> Position:
+        return position_of(self.program, tick)
+
+    def moment(self, tick: int, monitor: Monitor | None = None) -> Moment:
+        """Return the moment at a tick; computes or replays batches as needed.
+
+        The moment is earlier if `monitor` stopped the run.
+        """
+        segment, position = self.segment_at(tick), self.position(tick)
+        batch, record = segment.record(position.number, monitor)
+        if batch != position.number:
+            position = self.position(self.end_of(batch))
+        return Moment(self.program, position, record, self.program.config.vocabulary)
+
+    def moment_before(self, tick: int) -> Moment:
+        """Return the moment at a tick as it was before any change at that tick."""
+        segment = self.chain.beginning_at(tick)
+        if segment is None:
+            return self.moment(tick)
+        position = self.position(tick)
+        return Moment(self.program, position, (segment.base or segment).record(position.number)[1], self.program.config.vocabulary)
+
+    def place(self, tick: int) -> int:
+        """Return the last tick at or before `tick` whose line is executed; lines of batches that do not learn are skipped."""
+        places = self.step_index("op")
+        return places.tick(places.count(tick))
+
+    def end_of(self, batch: int) -> int:
+        """Return the last tick of a batch: after its update, or after its loss if it does not learn."""
+        return self.place((batch + 1) * self.program.ticks)
+
+    def learns(self, batch: int) -> bool:
+        """Return True if a batch ends with backward and update."""
+        return bool(self.learned(batch, batch)[0])
+
+    def learned(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Return True for each of the batches `first` … `last` that ends with backward and update, (last + 1 − first)."""
+        learned = np.zeros(max(last + 1 - first, 0), bool)
+        for batch, learns in self.chain.runs:
+            learned[max(batch - first, 0) :] = learns
+        return learned
+
+    def learned_before(self, batch: int) -> int | None:
+        """Return the last batch before `batch` that ends with backward and update; None if none does."""
+        upto = batch
+        for first, learns in reversed(self.chain.runs):
+            if learns and first < upto:
+                return upto - 1
+            upto = min(upto, first)
+        return None
+
+    def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
+        """Return the complete record of a batch, counted through all epochs; of an earlier batch if `monitor` stopped the run."""
+        return self._owner(batch).record(batch, monitor)[1]
+
+    def previous(self, batch: int) -> BatchRecord | None:
+        """Return the complete record of the batch before; None for the first batch, or if it cannot be read from its recording."""
+        try:
+            return self.record(batch - 1) if batch else None
+        except RecordingError:
+            return None
+
+    def work_ahead(self, batch: int) -> None:
+        """Begin to compute the batch after `batch` in a thread, if the user has stepped to `batch` in a recording."""
+        self._owner(batch).work_ahead(batch)
+
+    def before(self, batch: int) -> BatchRecord:
+        """Return the complete record of the batch before. For the first batch: of that batch itself, before any change."""
+        return self.record(batch - 1) if batch else self.segments[0].record(0)[1]
+
+    def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
+        """Call `visit` with the complete records of the batches `first` … `last` (None: no end) until it returns True."""
+        last = sys.maxsize if last is None else last
+        chain = self.chain
+        while first <= last:
+            i = chain.owner(first)
+            upto = min(last, chain.first_batches[i + 1] - 1) if i + 1 < len(chain.segments) else last
+            if chain.segments[i].walk(first, upto, visit):
+                return True
+            first = upto + 1
+        return False
+
+    def is_exact(self, batch: int) -> bool:
+        """Return True if a batch is computed bit for bit as it was recorded, which it is on the machine that recorded it."""
+        return self._owner(batch).is_exact(batch)
+
+    def replay_start(self, batch: int) -> int:
+        """Return the first batch that is replayed on the way to `batch` if nothing is cached."""
+        return self._owner(batch).replay_start(batch)
+
+    @property
+    def computed(self) -> int:
+        """The newest computed batch."""
+        return self.last.computed
+
+    @property
+    def report(self) -> MachineReport | None:
+        """What to say of numbers that another machine recorded; None if this machine computes all of them bit for bit."""
+        by_size = self.memory.by_size
+        foreign = len(self.memory.machines) > 1 and not self.last.own and (self.memory.numbers is None or by_size.largest > 0)
+        return by_size.report() if foreign else None
+
+    def changed_in(self, batch: int) -> bool:
+        """Return True if a change was made within a batch, so that its complete record is not valid at all its places."""
+        return bool(self.changed_batches(batch, batch))
+
+    def changed_batches(self, first: int, last: int) -> Sequence[int]:
+        """Return the batches among `first` … `last` within which a change was made, in order, possibly with repetitions."""
+        chain = self.chain
+        begin = max(bisect_left(chain.first_batches, first), 1)  # without the first segment, which begins the run
+        return chain.first_batches[begin : bisect_right(chain.first_batches, last)]
+
+    def _owner(self, batch: int) -> HistorySegment:
+        """Return the last segment in force in a batch."""
+        chain = self.chain
+        return chain.segments[chain.owner(batch)]
+
+    @property
+    def whole_columns(self) -> frozenset[str]:
+        """The names that can be read as a column of many batches."""
+        return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
+
+    def column(self, name: str, first: int, last: int) -> ScalarRows:
+        """Return loss, grad_norm or max_weight of the computed batches among `first` … `last`, (n)."""
+        chain, parts = self.chain, []
+        i = chain.owner(max(first, 0))
+        while first <= last and i < len(chain.segments):
+            after = chain.first_batches[i + 1] if i + 1 < len(chain.segments) else sys.maxsize
+            upto = min(last, after - 1, chain.segments[i].computed)
+            if first <= upto:
+                parts.append(chain.segments[i].checkpoints.column(name, first, upto))
+            first, i = max(first, upto + 1), i + 1
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
+
+    def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Return the computed batches among `first` … `last`, in pieces (first, last) whose columns fit into memory."""
+        last = min(last, self.computed)
+        return ((low, min(low + BLOCK - 1, last)) for low in range(first, last + 1, BLOCK))
+
+    def loss(self, batch: int) -> float:
+        """Return the loss of a computed batch."""
+        segment = self.last
+        while segment.first_batch > batch and segment.before is not None:
+            segment = segment.before
+        return segment.checkpoints.numbers(batch)[COLUMNS.index("loss")]
+
+    def parted(self, other: Timeline) -> int:
+        """Return the tick up to which this timeline and another are equal."""
+        mine, theirs = self.chain, other.chain
+        shared = mine.shared(theirs)
+        return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
+
+    def still_has(self, anchor: Anchor) -> bool:
+        """Return True if this timeline has the moment of an anchor as well, with the same numbers."""
+        parted = self.parted(anchor.timeline)
+        if parted != anchor.tick:
+            return parted > anchor.tick
+        here, there = self.moment(anchor.tick), anchor.timeline.moment(anchor.tick)
+        return all(_same(here.value(name), there.value(name)) for name in changeable(self.program))
+
+    def changed(self, at: Position, settings: TrainingSettings, action: JournalEntry) -> Timeline:
+        """Return the timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
+        segment = HistorySegment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
+        segment.record(segment.first_batch)
+        return Timeline(segment, self.memory)
+
+    def changed_at(self, tick: int) -> frozenset[str]:
+        """Return the names changed at a tick: parameters, values, gradients, settings of the update rule.
+
+        The line before it used the old ones.
+        """
+        if tick == 0 or self.chain.beginning_at(tick) is None:
+            return frozenset()
+        here, before = self.moment(tick), self.moment_before(tick)
+        names = (*changeable(self.program), *self.program.names_of(ValueKind.SETTING))
+        return frozenset(name for name in names if _differ(before.value(name), here.value(name)))
+
+    def setting(self, name: str, batches: NDArray[np.intp]) -> ScalarRows:
+        """Return a setting of the update rule at the end of each of these batches."""
+        chain = self.chain
+        values = np.array([segment.settings.rule[name] for segment in chain.segments])
+        return values[np.searchsorted(chain.first_batches, batches, "right") - 1]
+
+    def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[BatchRecord, ...]:
+        """Return the records of the epoch's batches before `batch`, latest first, for carry `notebook`; otherwise empty.
+
+        `monitor` sees batches that are replayed, and may raise an error.
+        """
+        if not self.program.earlier:
+            return ()
+        begin = batch - batch % self.program.num_batches
+        return tuple(self.record(b, monitor) for b in range(begin, batch))[::-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """The moment after `tick` on a timeline, kept to ask later whether it is unchanged (`Timeline.still_has`)."""
+
+    timeline: Timeline
+    tick: int
+
+
+class ScalarSeries:
+    """`name` (loss, grad_norm or max_weight) of the first `count` batches, all of which are computed. Slices are arrays.
+
+    Numbers are read on access, so that passing it on is free for long runs.
+    """
+
+    def __init__(self, timeline: Timeline, name: str, count: int) -> None:
+        self._timeline, self._name, self._count = timeline, name, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> ScalarRows: ...
+    def __getitem__(self, index: int | slice) -> float | ScalarRows:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(self._count)
+            if step != 1:
+                return np.asarray(self)[index]
+            return self._timeline.column(self._name, start, stop - 1)
+        at = range(self._count)[index]
+        return float(self._timeline.column(self._name, at, at)[0])
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self[:].tolist())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> ScalarRows:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Return True if two values differ; None is a value that has not been computed."""
+    return one is not other and not np.array_equal(one, other)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return True if two values are equal; NaN equals NaN, and None (not computed) equals None."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=True)

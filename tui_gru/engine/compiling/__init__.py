@@ -1,1 +1,0 @@
-"""Compilation of a model: operations, a schedule, memory, and generated NumPy code."""

@@ -1,0 +1,249 @@
+"""The inputs of a run: a text cut into batches, or batches that come from a file or a recording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
+from tui_gru.engine.config import Config, check_memory
+from tui_gru.engine.model import Structure
+from tui_gru.engine.text import Text, index_of, picked
+from tui_gru.engine.weights import Array, Weights
+from tui_gru.equations.syntax import with_word
+
+# ------------------------------------------------------------------------------
+# The text of a run, cut into batches of characters.
+
+
+class Corpus:
+    """Inputs and targets of an epoch, as indices into the vocabulary.
+
+    `inputs` and `targets` are (num_batches, T, B). Layout `tutorial` cuts the text into consecutive sequences of T characters;
+    each B consecutive sequences are a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1. Layout
+    `contiguous` cuts the text into B long rows, so that every row continues where it ended in the batch before.
+    """
+
+    def __init__(self, config: Config) -> None:
+        index = index_of(config.vocabulary)
+        ids = np.fromiter((index[char] for char in config.text), np.intp, len(config.text))
+        self.text, self.vocabulary = config.text, config.vocabulary
+        self.num_batches, self._rows, self._length = config.num_batches, config.batch_size, config.seq_length
+        self._contiguous = config.layout == "contiguous"
+        self.inputs = self._cut(ids[:-1])  # (num_batches, T, B)
+        self.targets = self._cut(ids[1:])  # (num_batches, T, B)
+
+    def _cut(self, ids: NDArray[np.intp]) -> NDArray[np.intp]:
+        used = ids[: self.num_batches * self._rows * self._length]
+        if self._contiguous:
+            batches = used.reshape(self._rows, self.num_batches, self._length).transpose(1, 2, 0)
+        else:
+            batches = used.reshape(self.num_batches, self._rows, self._length).swapaxes(1, 2)
+        cut = np.ascontiguousarray(batches)
+        cut.setflags(write=False)
+        return cut
+
+    def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
+        """Load the characters of a batch of the epoch into a record as one-hot rows; with `t`, only those timesteps."""
+        for name, given in record.compiled.model.page.inputs.items():
+            record.set_one_hot(name, (self.targets if given.target else self.inputs)[batch, t], t)
+
+    def position_in_text(self, batch: int, t: int, row: int) -> int:
+        """Return the position of an input character in the text, 0-based; its target is at the next position."""
+        sequence = row * self.num_batches + batch if self._contiguous else batch * self._rows + row
+        return sequence * self._length + t
+
+    def cell_of(self, position: int) -> tuple[int, int, int] | None:
+        """Return the batch, timestep and row that read the character at a position in the text, all 0-based; None if no batch reads
+        it."""
+        sequence, t = divmod(position, self._length)
+        if not 0 <= sequence < self.num_batches * self._rows:
+            return None
+        row, batch = divmod(sequence, self.num_batches) if self._contiguous else divmod(sequence, self._rows)[::-1]
+        return batch, t, row
+
+    def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> Text:
+        """Return the characters of one row of `inputs` or `targets`."""
+        return picked(ids[batch, :, row], self.vocabulary)
+
+    def continues(self, batch: int, row: int) -> bool:
+        """Return True if a row continues in the text at the position where the same row of the batch before ended."""
+        return batch > 0 and self.position_in_text(batch, 0, row) == self.position_in_text(batch - 1, self._length, row)
+
+
+# ------------------------------------------------------------------------------
+# Runs on given batches, whose weights, inputs, first states and outside gradients come from a file or a recording.
+
+
+@dataclass(frozen=True, eq=False)
+class GivenBatch:
+    """The data of one batch.
+
+    `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), or whole numbers (T, B) for a
+    one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
+    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `expected` (T, B, ·) is the
+    output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
+    the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
+    sentences on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with
+    them when the batch has been computed as it was given.
+    """
+
+    weights: Weights
+    inputs: Mapping[str, Array]
+    states: Array
+    outside: Array | None = None
+    flows: Sequence[Array] | None = None
+    expected: Array | None = None
+    loss: float = math.nan
+    tolerance: float | None = None
+    recorded: Weights | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    remarks: Callable[[], str] = str
+    derived: Callable[[Weights], None] = lambda gradients: None
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Batches of one model, all of the same sizes. `batches` may load each batch when it is accessed.
+
+    `title` describes the run in a few words; `origin` names the source of the weights, such as `model.pt`, and `inputs_from` that
+    of the inputs. `learns` is True if gradients from outside are given, so that there is a backward pass; there is never an update.
+    `knows_loss` is True if the original run reported its losses. `fixed` is the message that answers a request to train further.
+    `places` names the origin of each batch, such as `step 300`; `steps` has the step numbers of a recording. `numbers` (batches, 3)
+    has the loss, gradient norm and largest weight of each batch, NaN if unknown.
+
+    For batches that stay in a recording, `identity` returns JSON that says where the recording is and how to recognise it. For a
+    model file, `reading` has the place of the reset gate and the meaning of z; `again` reads the file in another way, compares the
+    result with an output, and returns the new data and a sentence about the comparison.
+    """
+
+    title: str
+    origin: str
+    inputs_from: str
+    structure: Structure
+    sizes: Mapping[str, int]
+    dtype: str
+    batches: Sequence[GivenBatch]
+    fixed: str
+    learns: bool = False
+    knows_loss: bool = False
+    places: Sequence[str] = ()
+    steps: tuple[int, ...] = ()
+    reading: tuple[str, str] = ("", "")
+    again: Callable[[str | None, str | None, Array], tuple[Given, str]] | None = None
+    numbers: NDArray[np.float64] | None = None
+    identity: Callable[[], Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class GivenConfig(Config):
+    """The config of a run on given batches. It has no text; each batch begins with its own weights and states."""
+
+    source: Given | None = None
+
+    def __repr__(self) -> str:
+        batches = "1 batch" if self.num_batches == 1 else f"{self.num_batches} batches"
+        return f"<config of {self.given.title}: {batches} of {self.seq_length} timesteps>"
+
+    @classmethod
+    def of_given(cls, source: Given) -> GivenConfig:
+        """Create it from given batches. Raises `TuiGruError` if the equations do not fit the sizes, or a batch does not fit into
+        memory."""
+        structure, sizes = source.structure, source.sizes
+        config = cls(
+            text="",
+            vocabulary="",
+            hidden_size=sizes["H"],
+            batch_size=sizes["B"],
+            seq_length=sizes["T"],
+            carry="reset",
+            dtype=source.dtype,
+            reset="",
+            cell=structure.cell,
+            cell_text=structure.cell_text,
+            layers=structure.layers,
+            bidirectional=structure.bidirectional,
+            embedding=sizes.get("D", 0),
+            source=source,
+        )
+        check_memory(config)
+        return config
+
+    @property
+    def given(self) -> Given:
+        assert self.source is not None
+        return self.source
+
+    @cached_property
+    def structure(self) -> Structure:
+        return self.given.structure
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return dict(self.given.sizes)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.given.sizes.get("V", 0)
+
+    @property
+    def num_batches(self) -> int:
+        return len(self.given.batches)
+
+
+class GivenCorpus:
+    """Loads given batches into records; replaces `Corpus`."""
+
+    vocabulary = ""
+
+    def __init__(self, config: Config) -> None:
+        assert config.given is not None
+        self.given = config.given
+        self.text, self.num_batches = self.given.title, config.num_batches
+        page = config.model.page
+        self._inputs = page.inputs
+        self._outside = with_word(f"d{page.outputs[0]}", "given") if page.outputs else ""
+
+    def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
+        """Load the inputs and outside gradients of a batch into a record; with `t`, load the inputs of those timesteps only."""
+        given = self.given.batches[batch]
+        record.loss = given.loss
+        for name, declared in self._inputs.items():
+            if declared.one_hot:
+                record.set_one_hot(name, given.inputs[name][t], t)
+            else:
+                record.array(name)[t] = given.inputs[name][t]
+        if self._outside:
+            record.array(self._outside)[...] = 0 if given.outside is None else given.outside
+            flows = given.flows or [np.zeros(())] * len(record.flows_in)
+            for into, flow in zip(record.flows_in, flows, strict=True):
+                into[...] = flow
+
+    def begin(self, batch: int) -> tuple[Weights, Array]:
+        """Return the weights and the first states of a batch."""
+        given = self.given.batches[batch]
+        return given.weights, given.states
+
+    def computed(self, record: BatchRecord, batch: int) -> None:
+        """Pass on the gradients of a batch that has been computed as it was given."""
+        if record.learned:
+            self.given.batches[batch].derived(record.own_gradients)
+
+    def continues(self, batch: int, row: int) -> bool:
+        """Return True: given batches are not cut from one text, so no row is interrupted."""
+        return True
+
+
+def weights_for(structure: Structure, sizes: Mapping[str, int], dtype: str, values: Mapping[str, Array]) -> Weights:
+    """Return the weights of a model from arrays by parameter name. Raises `KeyError` for a missing parameter."""
+    weights = Weights.zeros(compiled(structure, sizes, dtype).layout, dtype)
+    for name, array in weights.items():
+        array[...] = values[name]
+    return weights

@@ -1,1 +1,0 @@
-"""Execution of a compiled model: records of batches, weights, the trainer, samples."""

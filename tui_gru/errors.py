@@ -1,0 +1,134 @@
+"""The errors of the project, each one line that says what was wrong and what to do; and checks of arguments, and text that is
+safe to print."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import Any
+
+# ------------------------------------------------------------------------------
+# Escaping of unprintable characters in texts from users and files, to make them safe for a terminal.
+
+
+_LONG_WORD = re.compile(r"\S{301,}")
+
+
+def safe_text(text: str) -> str:
+    """Return the text with an escape for every character that is not printable: `\\x1b`, `\\n`, `\\u202e`. Spaces are not
+    escaped."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else escaped(char) for char in text)
+
+
+def cut_long_words(text: str) -> str:
+    """Return the text with the middle of every word of more than 300 characters replaced by `…`: a message that quotes what was
+    given, a path for example, stays one line that can be read."""
+    return _LONG_WORD.sub(lambda word: f"{word[0][:150]}…{word[0][-50:]}", text)
+
+
+def escaped(char: str) -> str:
+    """Return the ASCII escape of a character as Python writes it: `\\r`, `\\u0303`."""
+    return char.encode("unicode_escape").decode("ascii")
+
+
+# ------------------------------------------------------------------------------
+# The error class for invalid input.
+
+
+class TuiGruError(ValueError):
+    """Invalid input. The message is one line that says what was wrong, where, and what to do; very long words in it are cut.
+
+    `option` is the config field that the message is about (`"learning_rate"`), so that a user interface can name its own option.
+    """
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(cut_long_words(message))
+        self.option = option
+
+
+# ------------------------------------------------------------------------------
+# Errors for models, modules and recordings that cannot be read. Each message is one line that says what is wrong, where, and what
+# to do.
+
+
+class ModelFileError(TuiGruError):
+    """A model file, or a GRU in it, cannot be read."""
+
+
+class CaptureError(TuiGruError):
+    """A module of a script cannot be captured, or its recording cannot be written."""
+
+
+class RecordingError(TuiGruError):
+    """A recording, or a part of one, cannot be read."""
+
+
+def printable(text: object, limit: int = 120) -> str:
+    """Return a text from a file for a message or a name, with escapes such as `\\x1b` for characters that move the cursor or hide
+    text."""
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: limit + 1])
+    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+
+
+# ------------------------------------------------------------------------------
+# Checks of arguments. Each function returns the value in its plain type, or raises a `TuiGruError` that names the argument.
+
+
+LARGEST = 2**63 - 1  # the largest signed integer of 8 bytes
+_SHOWN = 60  # characters of a value that a message quotes
+
+FilePath = str | os.PathLike[str]
+
+
+def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, option: str | None = None) -> int:
+    """Return the value as an int from `least` to `most`; None means no bound. True and False are refused."""
+    try:
+        found = None if isinstance(value, bool) else int(value.__index__())
+    except Exception:  # the __index__ of another type may raise anything
+        found = None
+    if found is None:
+        raise TuiGruError(f"{name} must be a whole number, not {shown(value)}", option=option)
+    if (least is not None and found < least) or (most is not None and found > most):
+        upto = "2^63-1" if most == LARGEST else str(most)
+        bounds = f"from {least} to {upto}" if most is not None else "0 or more" if least == 0 else f"at least {least}"
+        raise TuiGruError(f"{name} must be {bounds}, not {shown(found)}", option=option)
+    return found
+
+
+def number(name: str, value: Any, *, option: str | None = None) -> float:
+    """Return the value as a float; a number too large for a float becomes infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except Exception:  # the __float__ of another type may raise anything
+        raise TuiGruError(f"{name} must be a number, not {shown(value)}", option=option) from None
+
+
+def text(name: str, value: Any, *, option: str | None = None) -> str:
+    """Return the value if it is a string."""
+    if not isinstance(value, str):
+        raise TuiGruError(f"{name} must be a text, not {shown(value)}", option=option)
+    return value
+
+
+def truth(name: str, value: Any, *, option: str | None = None) -> bool:
+    """Return True, False, a NumPy boolean, 0 or 1 as a Python bool."""
+    try:
+        plain = value.item() if hasattr(value, "item") else value
+    except ValueError:  # an array of several entries
+        plain = None
+    if not isinstance(plain, int) or plain not in (0, 1):
+        raise TuiGruError(f"{name} must be True or False, not {shown(value)}", option=option)
+    return bool(plain)
+
+
+def shown(value: Any) -> str:
+    """Return the `repr` of a value for a message, shortened; if `repr` fails, the name of its type."""
+    try:
+        written = repr(value)
+    except Exception:  # an int of over 4,300 digits raises; the __repr__ of another type may raise anything
+        written = f"a {type(value).__name__}"
+    written = " ".join(written.split())
+    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…"

@@ -1,0 +1,286 @@
+"""Reads the GRUs of Keras files, of versions 2 and 3."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tui_gru.errors import ModelFileError, printable
+from tui_gru.files.arrays import AnyArray, Blocks, Convention, FileFormat, Findings, FoundGRU, OpenedFile, Tensor
+from tui_gru.files.hdf5 import Tree, read_tree
+from tui_gru.files.matching import CellArrays, NotAGRUError, stack, stacked_cell
+
+# ------------------------------------------------------------------------------
+# Detection of the GRU layers in the weights of a Keras model, by paths, shapes and the model's configuration.
+#
+# Paths of Keras 3 are `layers/<class>/cell/vars/0,1,2` (kernel, recurrent kernel, bias, by position); the layer's own name is an
+# attribute. Paths of legacy h5 are `model_weights/<layer>/…/kernel`, `recurrent_kernel`, `bias`, with or without `:0`.
+
+
+ORDER = "zrn"
+KERNELS = ("kernel", "recurrent_kernel", "bias")
+FORWARD, BACKWARD = re.compile(r"forward_.*"), re.compile(r"backward_.*")
+GENERATED = re.compile(r"(?:(?:gru|lstm|simple_rnn)_)?cell(?:_\d+)?")  # Keras's own names for the cell in a layer
+GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
+
+
+@dataclass(frozen=True)
+class CellPath:
+    """The place of a cell: its path in the file, its names from the outermost layer to the cell itself, and its arrays."""
+
+    path: tuple[str, ...]
+    names: tuple[str, ...]
+    arrays: tuple[Tensor, ...]
+
+    @property
+    def direction(self) -> int | None:
+        """The index in `path` of the direction of a bidirectional layer; None for other layers."""
+        return next((i for i, part in enumerate(self.path) if FORWARD.fullmatch(part) or BACKWARD.fullmatch(part)), None)
+
+    @property
+    def backward(self) -> bool:
+        return self.direction is not None and bool(BACKWARD.fullmatch(self.path[self.direction]))
+
+    @property
+    def layer(self) -> tuple[str, ...]:
+        """The path of the layer, without the direction and the cell."""
+        return self.path if self.direction is None else self.path[: self.direction]
+
+
+def keras_grus(tree: Tree, config: Any, version: str, format_name: str, path: Path) -> Findings:
+    """Find the GRU layers in `tree`.
+
+    `config` is the model's configuration or None; `version` is the version of Keras, or "".
+    """
+    layers: dict[tuple[str, ...], list[CellPath]] = {}
+    for place in (*_places_3(tree), *_legacy_places(tree)):
+        layers.setdefault(place.layer, []).append(place)
+    configs = Configs(config, version)
+    found, refused = [], []
+    for places in sorted(layers.values(), key=lambda places: configs.rank(places[0])):
+        name = printable(_name(places[0]))
+        try:
+            found.append(replace(_gru(name, places, configs), format=format_name, path=path))
+        except NotAGRUError as error:
+            refused.append(f"{name}: {error}")
+    return Findings(tuple(found), tuple(refused))
+
+
+def _places_3(tree: Tree) -> Iterator[CellPath]:
+    for name in tree.tensors:
+        if not name.endswith("/vars/0"):
+            continue
+        path = tuple(name.removesuffix("/vars/0").split("/"))
+        arrays = [tree.tensors.get(f"{'/'.join(path)}/vars/{i}") for i in range(4)]
+        ways = ["/".join(path[: i + 1]) for i in range(len(path))]
+        names = tuple(tree.texts.get((f"{way}/vars", "name"), part) for way, part in zip(ways, path, strict=True))
+        recurrent = any(part == "cell" for part in path) or re.search("gru|lstm|rnn", names[-1])
+        if recurrent and arrays[1] and not arrays[3] and len(arrays[0].shape if arrays[0] else ()) == 2:
+            skipped = 1 if path[0] in ("layers", "_layer_checkpoint_dependencies") else 0
+            yield CellPath(path, names[skipped:], tuple(array for array in arrays if array))
+
+
+def _legacy_places(tree: Tree) -> Iterator[CellPath]:
+    for name in tree.tensors:
+        group, _, leaf = name.rpartition("/")
+        if leaf.removesuffix(":0") != "recurrent_kernel" or name.startswith("optimizer_weights/"):
+            continue
+        suffix = leaf.removeprefix("recurrent_kernel")
+        arrays = [tree.tensors.get(f"{group}/{kernel}{suffix}") for kernel in KERNELS]
+        path = tuple(part for part in group.split("/") if part != "model_weights")
+        if arrays[0]:
+            yield CellPath(path, path, tuple(array for array in arrays if array))
+
+
+def _name(place: CellPath) -> str:
+    """Return the name of the layer; for one of several cells stacked in a layer, also the name of the cell."""
+    outer = place.names[: len(place.names) - (len(place.path) - len(place.layer))] or place.names
+    if "cells" in place.path or any(part.startswith("stacked_rnn_cells") for part in place.path):
+        return f"{outer[0]}/{place.names[-1]}"
+    return next((name for name in reversed(outer) if not GENERATED.fullmatch(name)), outer[0])
+
+
+class Configs:
+    """The configuration of a model, by layer."""
+
+    def __init__(self, config: Any, version: str) -> None:
+        self.version = version
+        self.major = int(version[0]) if version[:1].isdigit() else 3
+        self._named: dict[str, dict[str, Any]] = {}
+        for entry in _entries(config):
+            self._named.setdefault(str(entry["config"].get("name")), entry)
+        self._order = {name: i for i, name in enumerate(self._named)}
+        self._inside: dict[str, list[dict[str, Any]]] = {}
+
+    def rank(self, place: CellPath) -> int:
+        """Return the position of the layer in the model."""
+        return next((self._order[name] for name in place.names if name in self._order), len(self._order))
+
+    def of(self, place: CellPath) -> dict[str, Any] | None:
+        """Return the entry of the GRU at `place`: that of the innermost layer whose name is in the configuration; the name of the
+        cell itself is tried last."""
+        *outer, own = place.names
+        for name in (*reversed(outer), own):
+            if grus := self._grus(name):
+                named = [entry for entry in grus if entry["config"].get("name") in place.names]
+                same = all(_settings(entry) == _settings(grus[0]) for entry in grus)
+                return named[0] if len(named) == 1 else grus[0] if same else None
+        return None
+
+    def _grus(self, name: str) -> list[dict[str, Any]]:
+        """Return the entries of GRUs in the layer of that name, itself included."""
+        if name not in self._inside:
+            entries = _entries(self._named.get(name))
+            self._inside[name] = [entry for entry in entries if entry["class_name"] in GRU_CLASSES]
+        return self._inside[name]
+
+
+def _entries(config: Any) -> Iterator[dict[str, Any]]:
+    """Yield every {"class_name": …, "config": {…}} in `config`, outermost first."""
+    waiting = [config]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get("class_name"), str) and isinstance(item.get("config"), dict):
+                yield item
+            waiting.extend(reversed(item.values()))
+        elif isinstance(item, list):
+            waiting.extend(reversed(item))
+
+
+def _settings(entry: dict[str, Any]) -> list[Any]:
+    config = entry["config"]
+    return [
+        entry["class_name"],
+        *(config.get(key) for key in ("activation", "recurrent_activation", "inner_activation", "reset_after")),
+    ]
+
+
+def _gru(name: str, places: list[CellPath], configs: Configs) -> FoundGRU:
+    cells, readings = {}, []
+    for place in places:
+        cell = _cell(place)
+        entry = configs.of(place)
+        convention, evidence, warning = _convention(cell, entry, configs)
+        backwards = entry is not None and bool(entry["config"].get("go_backwards")) and place.direction is None
+        if backwards:
+            evidence += "; it reads backwards, and Keras gives its outputs with the last step first"
+        readings.append((convention, evidence, warning))
+        cells[0, place.backward or backwards] = cell
+    convention, evidence, warning = readings[0]
+    if len({reading[0] for reading in readings}) > 1 or len(cells) < len(places):
+        raise NotAGRUError("its two directions have different conventions; they cannot be opened as one")
+    return stack(name, cells, convention, evidence, warning, batch_first=True)
+
+
+def _cell(place: CellPath) -> CellArrays:
+    kernel, recurrent, *bias = place.arrays
+    cell = stacked_cell(kernel, recurrent, bias[0] if bias else None, None, None, ORDER)
+    if bias and bias[0].shape == (6 * cell.hidden_size,):
+        return replace(cell, read=lambda: _from_cudnn(cell.read()))
+    return cell
+
+
+def _from_cudnn(blocks: Blocks) -> Blocks:
+    """Convert the layout of CuDNNGRU, which stores each kernel (I, H) with the numbers in the order of (H, I), and U transposed."""
+    _, size, hidden = blocks.W.shape
+    W: AnyArray = np.stack([gate.reshape(hidden, size).T for gate in blocks.W])
+    return replace(blocks, W=W, U=blocks.U.transpose(0, 2, 1))
+
+
+def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs) -> tuple[Convention, str, str]:
+    """Return the convention, the evidence for it, and a warning or "". Raises `NotAGRUError` for activations that are not
+    supported."""
+    label = f"Keras {printable(configs.version, 20)}".strip()
+    config = entry["config"] if entry else {}
+    after, says = cell.biases == "two", f"its bias is {'(2, 3H)' if cell.biases == 'two' else '(3H)'}"
+    if cell.biases == "none":
+        after = bool(config.get("reset_after", configs.major >= 3))
+        says = f"reset_after is {str(after).lower()}" if "reset_after" in config else "it has no bias"
+    reset = "after" if after else "before"
+    gate, assumed = _gate(entry, configs)
+    evidence = f"a {label} GRU: gates z r n, {says}, so reset {reset}; z keeps; gates {gate}"
+    guessed = [f"gates {gate}"] * assumed + [f"reset {reset}"] * (cell.biases == "none" and "reset_after" not in config)
+    warning = f"{' and '.join(guessed)} assumed: the file does not say; give an input and its output to prove it" if guessed else ""
+    return Convention(ORDER, reset, "keeps", gate), evidence, warning
+
+
+def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
+    """Return the activation of the gates, and True if it is assumed."""
+    hard = "hard_sigmoid" if configs.major < 3 else "hard_sigmoid_6"
+    if entry is None:
+        old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # not tf.keras, whose version has a suffix
+        return (hard if old else "sigmoid"), True
+    config = entry["config"]
+    candidate = config.get("activation", "tanh")
+    activation = config.get("recurrent_activation", config.get("inner_activation", "sigmoid"))
+    if entry["class_name"] == "CuDNNGRU":
+        activation = "sigmoid"
+    if candidate != "tanh" or activation not in ("sigmoid", "hard_sigmoid"):
+        found = f"{_function(activation)} and {_function(candidate)}"
+        raise NotAGRUError(f"its activations are {found}; sigmoid or hard_sigmoid and tanh are supported")
+    return (hard if activation == "hard_sigmoid" else "sigmoid"), False
+
+
+def _function(activation: Any) -> str:
+    return printable(activation.get("config", activation) if isinstance(activation, dict) else activation, 40)
+
+
+# ------------------------------------------------------------------------------
+# The formats of Keras: .keras of Keras 3, a zip file of config.json, metadata.json and model.weights.h5; and HDF5, with whole
+# models of Keras 1 and 2 (.h5) or weights alone (.weights.h5) of any Keras.
+
+
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+MOST_JSON = 1 << 24
+
+
+def _is_archive(file: OpenedFile) -> bool:
+    return {CONFIG, METADATA} <= set(file.members)
+
+
+def _find_in_archive(file: OpenedFile, order: str | None) -> Findings:
+    """Find the GRUs in the archive. Raises `ModelFileError`."""
+    if WEIGHTS not in file.members:
+        raise ModelFileError(f"it has no {WEIGHTS}; save it with model.save, in one file")
+    metadata = _json(file, METADATA)
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+    tree = read_tree(file.members[WEIGHTS])
+    return keras_grus(tree, _json(file, CONFIG), version if isinstance(version, str) else "3", ARCHIVE.name, file.path)
+
+
+def _json(file: OpenedFile, name: str) -> Any:
+    member = file.members[name]
+    if member.size > MOST_JSON:
+        raise ModelFileError(f"its {name} has {member.size} bytes, more than {MOST_JSON}; it is not read")
+    return _parsed(member.read(), name)
+
+
+def _parsed(text: str | bytes, name: str) -> Any:
+    """Return parsed JSON. Raises `ModelFileError` if the text is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ModelFileError(f"its {name} is damaged; get the file again") from None
+
+
+def _is_hdf5(file: OpenedFile) -> bool:
+    return file.head.startswith(b"\x89HDF\r\n\x1a\n")
+
+
+def _find_in_hdf5(file: OpenedFile, order: str | None) -> Findings:
+    """Find the GRUs in the file. Raises `ModelFileError`."""
+    tree = read_tree(file.path)
+    config = tree.texts.get(("", "model_config"))
+    version = tree.texts.get(("", "keras_version")) or tree.texts.get(("model_weights", "keras_version"), "")
+    return keras_grus(tree, _parsed(config, "model_config") if config else None, version, HDF5.name, file.path)
+
+
+ARCHIVE = FileFormat("Keras 3 archive", _is_archive, _find_in_archive)
+HDF5 = FileFormat("Keras HDF5", _is_hdf5, _find_in_hdf5)

@@ -1,0 +1,589 @@
+"""Finds the GRUs among named arrays: families of names, names by shape, and weight normalization."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from tui_gru.errors import ModelFileError, printable
+from tui_gru.files.arrays import FLOATS, AnyArray, Blocks, BlockSource, Convention, Findings, FoundGRU, Tensor, Tensors, not_float
+
+# ------------------------------------------------------------------------------
+# Construction of one layer in one direction from the arrays in a file, by shape, and of a GRU from its layers and directions.
+
+
+KINDS = {1: "a plain RNN", 2: "a unit of two gates", 4: "an LSTM"}
+
+
+@dataclass(frozen=True, eq=False)
+class CellArrays:
+    """The sizes of a layer in one direction. `read` returns its numbers."""
+
+    input_size: int
+    hidden_size: int
+    biases: str
+    dtype: str
+    read: BlockSource
+
+
+class NotAGRUError(ModelFileError):
+    """The arrays are not those of a GRU, or do not fit together."""
+
+
+def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_hn: Tensor | None, order: str) -> CellArrays:
+    """Return a cell whose gates are stacked by rows (3H, I) or by columns (I, 3H); the shape of U decides.
+
+    b is (3H), (2, 3H) or (6H); b_h (3H); b_hn (H). Raises `NotAGRUError` if the shapes are not those of a GRU.
+    """
+    if len(W.shape) != 2 or len(U.shape) != 2:
+        raise NotAGRUError(f"its weights have {len(W.shape)} and {len(U.shape)} axes, not 2")
+    hidden, width = min(U.shape), max(U.shape)
+    if not hidden or width % hidden or width // hidden != 3:
+        kind = KINDS.get(width // hidden if hidden and width % hidden == 0 else 0)
+        raise NotAGRUError(
+            f"it is {kind}, and only GRUs are opened" if kind else f"its recurrent weights {U.shape} are not those of a GRU"
+        )
+    by_rows = U.shape[0] == width
+    if W.shape[0 if by_rows else 1] != width:
+        _refuse_fit(W, U)
+    input_size = W.shape[1 if by_rows else 0]
+    if not input_size:
+        raise NotAGRUError("it reads no input")
+    both = b is not None and b_h is None and b.shape in ((2, width), (2 * width,))
+    for tensor, shape in ((b, (width,)), (b_h, (width,)), (b_hn, (hidden,))):
+        if tensor is not None and tensor.shape != shape and not (both and tensor is b):
+            _refuse_fit(tensor, U)
+    check_floats([W, U, b, b_h, b_hn])
+
+    def read() -> Blocks:
+        bias, state_bias = np.zeros((2, 3, hidden), np.float32)
+        if b is not None:
+            bias, *rest = b.read().reshape(-1, 3, hidden)
+            state_bias = rest[0] if rest else state_bias
+        if b_h is not None:
+            state_bias = b_h.read().reshape(3, hidden)
+        if b_hn is not None:
+            state_bias = np.stack([b_hn.read() if gate == "n" else np.zeros(hidden, np.float32) for gate in order])
+        return Blocks(_blocks(W.read(), by_rows), _blocks(U.read(), by_rows), bias, state_bias)
+
+    biases = "two" if both or b_h else "one and bhn" if b_hn else "one" if b else "none"
+    return CellArrays(input_size, hidden, biases, W.dtype, read)
+
+
+def _blocks(matrix: AnyArray, by_rows: bool) -> AnyArray:
+    """Convert (3H, K) or (K, 3H) to (3, K, H)."""
+    if by_rows:
+        return matrix.reshape(3, -1, matrix.shape[1]).transpose(0, 2, 1)
+    return matrix.reshape(matrix.shape[0], 3, -1).transpose(1, 0, 2)
+
+
+def apart_cell(W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | None], b_h: Sequence[Tensor | None]) -> CellArrays:
+    """Return a cell with a matrix for each gate: W (I, H) with x on the left, or (H, I) with x on the right; U (H, H).
+
+    Raises `NotAGRUError` if the shapes are not those of a GRU.
+    """
+    hidden, shape = U[0].shape[0] if U[0].shape else 0, W[0].shape
+    if not hidden or any(u.shape != (hidden, hidden) for u in U):
+        raise NotAGRUError("its recurrent weights are not square and of one size")
+    if len(shape) != 2 or hidden not in shape or not min(shape) or any(w.shape != shape for w in W):
+        _refuse_fit(W[0], U[0])
+    x_on_the_left = shape[1] == hidden
+    biases = [tensor for tensor in (*b, *b_h) if tensor is not None]
+    for tensor in biases:
+        if tensor.shape not in ((hidden,), (1, hidden), (hidden, 1)):
+            _refuse_fit(tensor, U[0])
+    check_floats([*W, *U, *biases])
+
+    def matrices(tensors: Sequence[Tensor]) -> AnyArray:
+        return np.stack([tensor.read() if x_on_the_left else tensor.read().T for tensor in tensors])
+
+    def vectors(tensors: Sequence[Tensor | None]) -> AnyArray:
+        return np.stack([np.zeros(hidden, np.float32) if tensor is None else tensor.read().reshape(hidden) for tensor in tensors])
+
+    count = sum(tensor is not None for tensor in b_h)
+    kind = "none" if not biases else "one" if not count else "one and bhn" if count == 1 else "two"
+    return CellArrays(
+        shape[0 if x_on_the_left else 1],
+        hidden,
+        kind,
+        W[0].dtype,
+        lambda: Blocks(matrices(W), matrices(U), vectors(b), vectors(b_h)),
+    )
+
+
+def _refuse_fit(tensor: Tensor, U: Tensor) -> NoReturn:
+    raise NotAGRUError(f"an array of shape {tensor.shape} does not fit its recurrent weights {U.shape}")
+
+
+def check_floats(tensors: Sequence[Tensor | None]) -> None:
+    """Raise `NotAGRUError` for numbers of another type than weights have."""
+    for tensor in tensors:
+        if tensor is not None and tensor.dtype not in FLOATS:
+            raise NotAGRUError(not_float(tensor.dtype))
+
+
+def stack(
+    name: str,
+    cells: Mapping[tuple[int, bool], CellArrays],
+    convention: Convention,
+    evidence: str,
+    warning: str = "",
+    batch_first: bool | None = None,
+) -> FoundGRU:
+    """Return one GRU made of `cells`, whose keys are the layer and True for the reverse direction. Raises `NotAGRUError` if they do
+    not fit."""
+    reverse = sorted({reverse for _, reverse in cells})
+    layers = 1 + max(layer for layer, _ in cells)
+    if layers * len(reverse) != len(cells):
+        raise NotAGRUError("a layer or direction of it is missing; save all of them")
+    first = cells[0, reverse[0]]
+    for (layer, _), cell in sorted(cells.items()):
+        expected = first.input_size if layer == 0 else first.hidden_size * len(reverse)
+        if (cell.input_size, cell.hidden_size) != (expected, first.hidden_size):
+            raise NotAGRUError(
+                f"layer {layer} reads {cell.input_size} values into {cell.hidden_size} units, where {expected} into "
+                f"{first.hidden_size} fit; save each layer as a GRU of its own"
+            )
+    return FoundGRU(
+        name=name,
+        format="",
+        layers=layers,
+        directions=tuple("reverse" if r else "forward" for r in reverse),
+        input_size=first.input_size,
+        hidden_size=first.hidden_size,
+        convention=convention,
+        biases=first.biases,
+        dtype=first.dtype,
+        evidence=evidence,
+        warning=warning,
+        batch_first=batch_first,
+        sources=tuple(tuple(cells[layer, r].read for r in reverse) for layer in range(layers)),
+    )
+
+
+# ------------------------------------------------------------------------------
+# Tables of the names that libraries give to the weights of a GRU, with the convention of each library.
+
+
+TORCH = Convention("rzn", "after")
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Names for gates stacked in one matrix: of W, U, the bias of the input, the bias of the state, and the state bias of n alone.
+
+    With `layered`, names can end with torch's layer and direction. A GRU must have the parts in `required`; with `pairs`,
+    it has both biases or none.
+    """
+
+    label: str
+    W: str
+    U: str
+    b: str
+    b_h: str
+    b_hn: str
+    convention: Convention
+    layered: bool = False
+    required: str = "WU"
+    pairs: bool = False
+    guess: str = ""  # the part of the convention that cannot be concluded from the names
+
+
+@dataclass(frozen=True)
+class SeparateGates:
+    """Names for gates in separate matrices: of W, U, b and b_h, each for the gates z, r and n in this order."""
+
+    label: str
+    W: tuple[str, str, str]
+    U: tuple[str, str, str]
+    b: tuple[str, str, str]
+    b_h: tuple[str, str, str]
+    convention: Convention
+    guess: str = ""
+
+
+#: In the order in which they are tried. For Keras, the shape of the bias decides whether the reset gate acts before or after.
+STACKED = (
+    Stacked("torch's nn.GRU", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, layered=True, pairs=True),
+    Stacked("equinox's GRUCell", "weight_ih", "weight_hh", "bias", "", "bias_n", TORCH, required="WUn"),
+    Stacked("torch's GRUCell", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, pairs=True),
+    Stacked(
+        "torch's gru_cell", "w_ih", "w_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
+    ),
+    Stacked(
+        "torch's gru_cell", "W_ih", "W_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
+    ),
+    Stacked("MLX's GRU", "Wx", "Wh", "b", "", "bhn", TORCH),
+    Stacked("flax nnx's GRUCell", "dense_i/kernel", "dense_h/kernel", "dense_i/bias", "dense_h/bias", "", TORCH),
+    Stacked("Haiku's GRU", "w_i", "w_h", "b", "", "", Convention("zrn", "before", "takes")),
+    Stacked("Keras's GRU", "kernel", "recurrent_kernel", "bias", "", "", Convention("zrn", "")),
+)
+
+
+def _gates(pattern: str, z: str, r: str, n: str) -> tuple[str, str, str]:
+    return pattern.format(z), pattern.format(r), pattern.format(n)
+
+
+LASAGNE = ("updategate", "resetgate", "hidden_update")
+APART = (
+    SeparateGates(
+        "flax linen's GRUCell",
+        _gates("i{}/kernel", *"zrn"),
+        _gates("h{}/kernel", *"zrn"),
+        _gates("i{}/bias", *"zrn"),
+        _gates("h{}/bias", *"zrn"),
+        Convention("zrn", "after"),
+    ),
+    SeparateGates(
+        "Lasagne's GRULayer",
+        _gates("W_in_to_{}", *LASAGNE),
+        _gates("W_hid_to_{}", *LASAGNE),
+        _gates("b_{}", *LASAGNE),
+        ("", "", ""),
+        Convention("zrn", "after", "takes"),
+    ),
+    SeparateGates(
+        "gates in matrices of their own",
+        _gates("W{}", *"zrh"),
+        _gates("U{}", *"zrh"),
+        _gates("b{}", *"zrh"),
+        _gates("bh{}", *"zrn"),
+        Convention("zrn", ""),
+        guess="the names do not say what z means",
+    ),
+    SeparateGates(
+        "gates in matrices of their own",
+        _gates("W_{}", *"zrh"),
+        _gates("U_{}", *"zrh"),
+        _gates("b_{}", *"zrh"),
+        ("", "", ""),
+        Convention("zrn", ""),
+        guess="the names do not say what z means",
+    ),
+)
+
+
+# ------------------------------------------------------------------------------
+# Detection of GRUs among arrays with unknown names, by shape. The user must give the order of the gates.
+
+
+#: Names of arrays that are multiplied with, or added to, the state, not the input.
+RECURRENT = re.compile(r"(?i)hh|rec|hid|(?:^|[./_])(?:u|r|wh|w_h|bh|b_h)\d*$")
+#: Names of biases of gates; `by` and the like belong to other layers.
+BIAS = re.compile(r"(?i)bias[^./]*$|(?:^|[./_])b(?:[_-]?(?:[ihxuzrn]|ih|hh|in|rec|gates?)|_?\d)?$")
+MOST_MATRICES = 12
+PAIRED = "fit together as a GRU in more than one way; give them names as in torch: weight_ih, weight_hh, bias_ih, bias_hh"
+
+
+def guessed(tensors: Tensors, order: str | None) -> Findings:
+    """Find the arrays that fit together as one GRU among those whose names are equal before the last point, slash or underscore.
+
+    If that leaves biases out, as with W_ih and b_ih, among those whose names are equal before the last point or slash.
+    """
+    groups: dict[str, dict[str, Tensor]] = {}
+    for prefix, group in _grouped(tensors, "./").items():
+        finer, pairs = _grouped(group, "./_"), _pairs(group)
+        groups |= finer if len(pairs) != 1 or _is_complete(finer, group, *pairs[0]) else {prefix: group}
+    found, refused = [], []
+    for prefix, group in groups.items():
+        if pairs := _pairs(group):
+            W, U = pairs[0]
+            name = printable(prefix) or "gru"
+            try:
+                found.append(_guessed_gru(name, group, pairs, order))
+            except NotAGRUError as error:
+                both = f"{printable(W)} {group[W].shape} and {printable(U)} {group[U].shape}"
+                refused.append(f"{name}: {both} {error}")
+    return Findings(tuple(found), tuple(refused))
+
+
+def _guessed_gru(name: str, group: dict[str, Tensor], pairs: Sequence[tuple[str, str]], order: str | None) -> FoundGRU:
+    """Return the GRU of the only pair of matrices in a group. Raises `NotAGRUError` with what there is to say about the pair."""
+    if len(pairs) > 1:
+        raise NotAGRUError(PAIRED)
+    if order is None:
+        raise NotAGRUError(
+            "may be a GRU, but no name says in which order its gates are stacked; "
+            "give the order: rzn as in torch, zrn as in Keras and ONNX"
+        )
+    try:
+        cell = _guessed_cell(group, *pairs[0], order)
+    except NotAGRUError as error:
+        raise NotAGRUError(f"are a GRU's, but {error}") from None
+    reset = "after" if cell.biases == "two" or order == "rzn" else "before"
+    warning = f"reset {reset} and z keeps are assumed: give an input and its output to prove them"
+    evidence = f"gates {' '.join(order)}: as you said; found by its shapes"
+    return stack(name, {(0, False): cell}, Convention(order, reset), evidence, warning)
+
+
+def biases_of(width: int, names: Iterable[str], tensors: Tensors) -> list[str]:
+    """Return those of the names whose arrays have the shape of the biases of a GRU of `width` 3H, the input's first."""
+    shapes = ((width,), (2, width), (2 * width,))
+    biases = [name for name in names if tensors[name].shape in shapes]
+    return sorted(biases, key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
+
+
+def _grouped(tensors: Mapping[str, Tensor], separators: str) -> dict[str, dict[str, Tensor]]:
+    """Group arrays by the part of their names before the last separator."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        at = max(name.rfind(separator) for separator in separators)
+        groups.setdefault(name[: max(at, 0)], {})[name] = tensor
+    return groups
+
+
+def _is_complete(finer: dict[str, dict[str, Tensor]], group: dict[str, Tensor], W: str, U: str) -> bool:
+    """Return False if W and U, or all their biases, are in different groups of `finer`."""
+    biased = bool(_biases(group, W, U))
+    return any({W, U} <= names.keys() and (not biased or _biases(names, W, U)) for names in finer.values())
+
+
+def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
+    """Return the pairs of names (W, U) whose shapes fit."""
+    matrices = [name for name, tensor in group.items() if len(tensor.shape) == 2 and tensor.shape[0] != 2]
+    if len(matrices) > MOST_MATRICES:
+        return []
+    pairs = [(W, U) for W, U in permutations(matrices, 2) if _is_pair(group[W], group[U])]
+    if len(pairs) == 2 and pairs[0] == pairs[1][::-1]:  # if I = H, both orders fit: the names or the order in the file decide
+        pairs.sort(key=lambda pair: bool(RECURRENT.search(pair[0])))
+        return pairs[:1]
+    return pairs
+
+
+def _is_pair(W: Tensor, U: Tensor) -> bool:
+    try:
+        stacked_cell(W, U, None, None, None, "rzn")
+    except NotAGRUError:
+        return False
+    return True
+
+
+def _biases(group: dict[str, Tensor], W: str, U: str) -> list[str]:
+    return biases_of(max(group[U].shape), (name for name in group if name not in (W, U)), group)
+
+
+def _guessed_cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays:
+    """Return the cell of W and U with the biases of the group. Raises `NotAGRUError` if one is missing that does not fit them."""
+    biases = _biases(group, W, U)
+    if len(biases) > 2:
+        raise NotAGRUError(f"{', '.join(map(printable, biases[:4]))} fit as biases, and it has two at most: leave the others out")
+    if len(biases) < 2:
+        _check_biases({name: tensor for name, tensor in group.items() if name not in (W, U, *biases)}, max(group[U].shape))
+    b, b_h, *_ = [*(group[name] for name in biases), None, None]
+    return stacked_cell(group[W], group[U], b, b_h, None, order)
+
+
+def _check_biases(others: dict[str, Tensor], width: int) -> None:
+    """Raise `NotAGRUError` for an array that is a bias by its name, and not one of another layer in `others`."""
+    sizes = {size for tensor in others.values() if len(tensor.shape) == 2 for size in tensor.shape}
+    for name, tensor in others.items():
+        of_another_layer = len(tensor.shape) == 1 and tensor.shape[0] in sizes
+        if tensor.shape and BIAS.search(name) and not of_another_layer:
+            raise NotAGRUError(
+                f"the bias {printable(name)!r} has the shape {tensor.shape}, which does not fit: "
+                f"make it {(width,)}, or {(2, width)} for two biases, or leave it out"
+            )
+
+
+# ------------------------------------------------------------------------------
+# Reversal of torch's weight_norm: the weight is computed from its direction v and length g.
+
+
+#: The name of a weight's g in torch.nn.utils.parametrizations; v has 1 in the place of 0. The older names end with _g and _v.
+PARAMETRIZED = re.compile(r"(?s)(.*?)parametrizations\.(.+)\.original0")
+#: Other parametrizations (spectral_norm, orthogonal) store one original, which is not the weight itself.
+OTHER = re.compile(r"(?s)(?:(.*?)parametrizations\.(.+)\.original|(.*)_orig)")
+
+
+def composed(tensors: Tensors) -> dict[str, Tensor]:
+    """Return, by name, the weights for which `tensors` has g and v."""
+    found = {}
+    for name, g in tensors.items():
+        if match := PARAMETRIZED.fullmatch(name):
+            weight, v = match[1] + match[2], tensors.get(name[:-1] + "1")
+        elif name.endswith("_g"):
+            weight, v = name[:-2], tensors.get(name[:-1] + "v")
+        else:
+            continue
+        if v is not None and weight not in tensors and _fit(g, v):
+            found[weight] = Tensor(v.shape, v.dtype, partial(_compose, g, v))
+    return found
+
+
+def otherwise_parametrized(tensors: Tensors) -> list[str]:
+    """Return the names of the weights for which `tensors` has only an original of another parametrization."""
+    matches = [match for name in tensors if (match := OTHER.fullmatch(name))]
+    return [match[3] if match[3] is not None else match[1] + match[2] for match in matches]
+
+
+def _fit(g: Tensor, v: Tensor) -> bool:
+    """Return True if g has one entry for every slice of v along one axis, or one entry for all of v."""
+    return not g.shape or (len(g.shape) == len(v.shape) and all(a in (1, b) for a, b in zip(g.shape, v.shape, strict=True)))
+
+
+def _compose(length: Tensor, direction: Tensor) -> AnyArray:
+    g, v = length.read(), direction.read()
+    axes = tuple(axis for axis in range(v.ndim) if g.ndim == 0 or g.shape[axis] == 1)
+    return np.asarray(v * (g / np.sqrt(np.square(v).sum(axis=axes, keepdims=True, dtype=v.dtype))))
+
+
+# ------------------------------------------------------------------------------
+# Detection of GRUs among named arrays, by the names of torch, flax, equinox, MLX, Haiku and Keras.
+
+
+#: A name can have a prefix, which is as short as possible, so that recurrent_kernel is not read as a prefix of kernel. The
+#: separator of a library may have been replaced by another one.
+PREFIX = r"(?s)(?:(?P<prefix>.*?)[./_])??"
+LAYER = r"_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?"
+
+
+@dataclass
+class Group:
+    """The arrays of one GRU: for each layer and direction, the names of the arrays by role."""
+
+    family: Stacked | SeparateGates
+    prefix: str
+    cells: dict[tuple[int, bool], dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        return {name for cell in self.cells.values() for name in cell.values()}
+
+
+def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None) -> Findings:
+    """Find every GRU in `tensors`. If the names match no library, the shapes are tried; a GRU is then found only if `order` is
+    given."""
+    normed = composed(tensors)
+    tensors = {**tensors, **normed}
+    claimed: set[str] = set()
+    found, refused = [], []
+    for family in (*STACKED, *APART):
+        for group in _groups(family, tensors, claimed):
+            other_names, unread = _add_biases(group, {name: tensor for name, tensor in tensors.items() if name not in claimed})
+            claimed |= group.names
+            name = printable(group.prefix) or "gru"
+            try:
+                gru = _named_gru(group, tensors, name)
+                if not other_names:
+                    _check_pairs(group)
+            except NotAGRUError as error:
+                refused.append(f"{name}: {error}")
+                continue
+            composed_here = "; weight_norm is composed" if group.names & set(normed) else ""
+            evidence, warning = gru.evidence + other_names + composed_here, "; ".join(filter(None, (unread, gru.warning)))
+            found.append(replace(gru, format=format_name, path=path, evidence=evidence, warning=warning))
+    refused.extend(
+        f"{printable(weight)} has a parametrization other than weight_norm: save it after "
+        f"torch.nn.utils.parametrize.remove_parametrizations"
+        for weight in otherwise_parametrized(tensors)
+        if weight not in tensors and re.search(r"(?:weight|bias)_[ih]h", weight)
+    )
+    if not found and not refused:
+        more = guessed({name: tensor for name, tensor in tensors.items() if name not in claimed}, order)
+        found, refused = [replace(gru, format=format_name, path=path) for gru in more.found], list(more.refused)
+    return Findings(tuple(found), tuple(refused))
+
+
+def _groups(family: Stacked | SeparateGates, tensors: Tensors, claimed: set[str]) -> Iterator[Group]:
+    roles = _roles(family)
+    spelled = "|".join(re.escape(name).replace("/", "[./]") for name in roles)
+    layered = isinstance(family, Stacked) and family.layered
+    pattern = re.compile(f"{PREFIX}(?P<role>{spelled}){LAYER if layered else ''}(?::0)?")
+    groups: dict[str, Group] = {}
+    for name in tensors:
+        if name not in claimed and (match := pattern.fullmatch(name)):
+            group = groups.setdefault(match["prefix"] or "", Group(family, match["prefix"] or ""))
+            key = (int(match["layer"]), bool(match["reverse"])) if layered else (0, False)
+            group.cells.setdefault(key, {})[roles[match["role"].replace(".", "/")]] = name
+    required = set(family.required) if isinstance(family, Stacked) else {role for role in roles.values() if role[0] in "WU"}
+    for group in groups.values():
+        if any(required <= set(cell) for cell in group.cells.values()):
+            yield group
+
+
+def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
+    """Add biases that have other names than those of the family, by their shapes.
+
+    Return what to add to the evidence, and a warning if there are too many to tell which are the biases.
+    """
+    roles, *more = group.cells.values()
+    if more or isinstance(group.family, SeparateGates) or set(roles) != {"W", "U"} or len(tensors[roles["U"]].shape) != 2:
+        return "", ""
+    start = group.prefix and roles["W"][: len(group.prefix) + 1]
+    beside = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
+    biases = biases_of(max(tensors[roles["U"]].shape), (name for name in beside if name not in group.names), tensors)
+    if len(biases) > 2:
+        return "", f"{', '.join(map(printable, biases))} have the shape of a bias and are not read, as a GRU has two at most"
+    roles.update(zip("bh", biases, strict=False))
+    return f"; biases {' and '.join(map(printable, biases))} by their shapes" if biases else "", ""
+
+
+def _check_pairs(group: Group) -> None:
+    """Raise `NotAGRUError` for one bias of a pair. The other would be read as zeros, which gives other states than the model."""
+    family = group.family
+    if isinstance(family, SeparateGates) or not family.pairs:
+        return
+    for roles in group.cells.values():
+        if ("b" in roles) != ("h" in roles):
+            role, there, missing = ("b", family.b, family.b_h) if "b" in roles else ("h", family.b_h, family.b)
+            name = printable(roles[role])
+            other = missing.join(name.rsplit(there, 1))
+            raise NotAGRUError(f"it has {name} without {other}; save both, with zeros for one that is not used")
+
+
+def _roles(family: Stacked | SeparateGates) -> dict[str, str]:
+    """Return the role of each name of a family: W U b h n for stacked gates, Wz … hn for separate gates."""
+    if isinstance(family, Stacked):
+        named = {family.W: "W", family.U: "U", family.b: "b", family.b_h: "h", family.b_hn: "n"}
+    else:
+        kinds = {"W": family.W, "U": family.U, "b": family.b, "h": family.b_h}
+        named = {name: kind + gate for kind, names in kinds.items() for gate, name in zip("zrn", names, strict=True)}
+    return {name: role for name, role in named.items() if name}
+
+
+def _named_gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
+    family = group.family
+    cells = {key: _named_cell(family, cell, tensors) for key, cell in group.cells.items()}
+    for spelled, role in _roles(family).items():
+        if len({role in names for names in group.cells.values()}) > 1:
+            raise NotAGRUError(f"{spelled} of one layer or direction is missing; save all of them")
+    first = next(iter(cells.values()))
+    convention, settled = _convention(family.convention, first)
+    evidence = f"named as {family.label}: gates {_order_text(family, convention)}, reset {convention.reset}, z {convention.z}"
+    warning = "; ".join(filter(None, (family.guess, "" if settled else "the place of the reset gate is not known")))
+    if warning:
+        warning += ": give an input and its output to prove it"
+    return stack(name, cells, convention, evidence, warning)
+
+
+def _order_text(family: Stacked | SeparateGates, convention: Convention) -> str:
+    return " ".join(convention.order) if isinstance(family, Stacked) else "by name"
+
+
+def _named_cell(family: Stacked | SeparateGates, names: dict[str, str], tensors: Tensors) -> CellArrays:
+    def of(role: str) -> Tensor | None:
+        return tensors[names[role]] if role in names else None
+
+    if isinstance(family, Stacked):
+        W, U = of("W"), of("U")
+        if W is None or U is None:
+            raise NotAGRUError(f"{family.W if W is None else family.U} of one layer or direction is missing")
+        return stacked_cell(W, U, of("b"), of("h"), of("n"), family.convention.order)
+    matrices = {kind: [of(kind + gate) for gate in "zrn"] for kind in "WUbh"}
+    return apart_cell([w for w in matrices["W"] if w], [u for u in matrices["U"] if u], matrices["b"], matrices["h"])
+
+
+def _convention(convention: Convention, cell: CellArrays) -> tuple[Convention, bool]:
+    """Return `convention` with its reset, and True if the family or the biases determine it."""
+    if convention.reset:
+        return convention, True
+    if cell.biases in ("two", "one and bhn"):  # two biases make a difference only if reset acts after the product
+        return replace(convention, reset="after"), True
+    return replace(convention, reset="before"), cell.biases == "one"

@@ -1,0 +1,1 @@
+"""Turn model files, captures and recordings into runs."""

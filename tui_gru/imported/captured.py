@@ -1,0 +1,584 @@
+"""Runs on captured batches, and those of a recording."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, overload
+
+import numpy as np
+
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.data import Given, GivenBatch
+from tui_gru.engine.model import Structure
+from tui_gru.engine.training import Prefetch
+from tui_gru.engine.weights import Weights
+from tui_gru.equations.page import LIVE
+from tui_gru.equations.syntax import did_you_mean
+from tui_gru.errors import RecordingError, printable
+from tui_gru.files.arrays import AnyArray
+from tui_gru.imported.recompute import (
+    HEAD_TOLERANCE,
+    TOLERANCES,
+    check_masks,
+    classes_of,
+    compare_gradients,
+    compiled_for,
+    recompute,
+    recorded_gradients,
+    sequences,
+    sizes_of,
+    structure_of,
+    tolerance_of,
+    torch_gradients,
+    weights_of,
+)
+from tui_gru.imported.recordings import KeptStep, Recording, identity_of, recognised
+
+# ------------------------------------------------------------------------------
+# Captured calls of a GRU as given batches: the calls of a step joined as rows, with the gradients from outside.
+#
+# Row lengths make calls of different lengths and steps with different numbers of rows equal: a missing row has the length 0. The
+# gradient of a step is the sum over its calls and the mean over its ranks, so both are sums over rows.
+
+
+@dataclass(frozen=True)
+class CallShape:
+    """The shape of a call, known before its numbers are read. `classes` is the width of its head, or 0."""
+
+    module: GRUModule
+    timesteps: int
+    rows: int
+    lengths: bool
+    masks: bool
+    learned: bool
+    classes: int
+    dtype: str
+
+    @classmethod
+    def of(cls, call: GRUCall) -> CallShape:
+        shape = call.timesteps, call.rows
+        return cls(call.module, *shape, call.lengths is not None, bool(call.masks), call.learned, classes_of(call), call.dtype)
+
+
+@dataclass(frozen=True)
+class CapturedModel:
+    """The model for all batches of a run, and its sizes."""
+
+    module: GRUModule
+    structure: Structure
+    sizes: dict[str, int]
+    dtype: str
+    learns: bool
+
+    @classmethod
+    def around(cls, steps: Sequence[Sequence[CallShape]], classes: int | None = None) -> CapturedModel:
+        """Return the frame of several steps, each with one or more calls of the same module; `classes` is the width of all heads if
+        it is known. Raises `CaptureError` for an empty call."""
+        every = [call for calls in steps for call in calls]
+        module = every[0].module
+        T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
+        alike = all(call.timesteps == T for call in every) and all(sum(call.rows for call in calls) == B for calls in steps)
+        widths = {call.classes for call in every} if classes is None else {classes}
+        V = widths.pop() if len(widths) == 1 else 0
+        lengths, dropout = not alike or any(call.lengths for call in every), any(call.masks for call in every)
+        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout)
+        dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
+        return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in every))
+
+
+def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
+    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
+    call."""
+    learned = [call for call in calls if call.learned]
+    return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
+
+
+def _same(one: WeightSet, other: WeightSet) -> bool:
+    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
+    return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())
+
+
+def batch_of(
+    frame: CapturedModel, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], scratch: Scratch | None = None
+) -> GivenBatch:
+    """Return the batch of one step, from the calls of the module in one process or in several ranks.
+
+    `scratch` is shared by the steps of a recording. Raises `CaptureError` for calls whose inner values cannot be computed.
+    """
+    calls = [call for _, own in steps for call in own]
+    first = calls[0]
+    for call in calls:
+        check_masks(call)
+    T, B, structure = frame.sizes["T"], frame.sizes["B"], frame.structure
+    model = compiled(structure, frame.sizes, frame.dtype)
+    width = frame.module.directions * frame.module.hidden_size
+    join = _Joined(calls, T, B, frame.dtype)
+    inputs = {"x": join.timed(lambda call: call.x, frame.module.input_size)}
+    if structure.lengths:
+        inputs[LIVE] = join.live()
+    for layer in range(frame.module.layers - 1 if structure.dropout else 0):
+        inputs[f"mask_l{layer}"] = join.timed(partial(_mask, layer=layer), width, fill=1)
+    outside = flows = None
+    if frame.learns:
+        share = 1 / len(steps)  # p.grad is the mean over the ranks
+        outside = join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
+        flows = list(join.states(lambda call: call.dhn))
+        if share != 1:
+            outside, flows = share * outside, [share * flow for flow in flows]
+    expected = join.timed(lambda call: call.out, width)
+    weights = weights_of(first, model)
+    losses = [step.loss for step, _ in steps if step.loss is not None]
+    about = _About(steps, model, scratch or Scratch())
+    return GivenBatch(
+        weights=weights,
+        inputs=inputs,
+        states=join.states(lambda call: call.h0).astype(frame.dtype).ravel(),
+        outside=outside,
+        flows=flows,
+        expected=expected,
+        tolerance=max(tolerance_of(call) for call in calls),
+        loss=sum(losses) / len(losses) if losses else np.nan,
+        recorded=_recorded(steps, model),
+        settings=steps[0][0].settings,
+        remarks=about.remarks,
+        derived=about.derived,
+    )
+
+
+def _mask(call: GRUCall, layer: int) -> AnyArray | None:
+    return call.masks[layer] if call.masks else None
+
+
+def _outside(call: GRUCall, head: bool) -> AnyArray | None:
+    return call.head.dlogits if head and call.head is not None else call.dout
+
+
+def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> Weights | None:
+    """Return p.grad under the names of the model. It is the same on all ranks."""
+    step, calls = steps[0]
+    sets = list({id(call.weights): call.weights for call in calls}.values())
+    if not step.gradients and not any(used.gradients for used in sets):
+        return None
+    summed = {
+        name: own if len(sets) == 1 else np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0)
+        for name, own in sets[0].gradients.items()
+    }
+    recorded = recorded_gradients(step, replace(calls[0], weights=replace(sets[0], gradients=summed)), model)
+    for name, gradient in recorded.items() if not calls[0].module.bias else ():
+        if name.startswith("b") and name != "by":
+            gradient[...] = np.nan
+    return recorded
+
+
+_NAMES = ("p.", "h0 ")  # a sentence that begins with one of these does not get a capital
+
+
+class Scratch:
+    """One record in which the calls of several steps are computed again, in turn; fresh memory takes as long as the computation."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._record: BatchRecord | None = None
+
+    def gradients(self, call: GRUCall, model: Compiled) -> Mapping[str, AnyArray]:
+        """Return the gradients of a call, computed by its model, under torch's names. Only under the lock."""
+        if self._record is None or self._record.compiled is not model:
+            self._record = None  # releases its memory first
+            self._record = BatchRecord(model)
+        return torch_gradients(call, recompute(call, record=self._record).own_gradients, model)
+
+
+class _About:
+    """The remarks on a step. The gradients of its only call are those of the batch, if that is computed by the same model."""
+
+    def __init__(self, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled, scratch: Scratch) -> None:
+        self._steps, self._model, self._scratch = steps, model, scratch
+        self._gradients: Weights | None = None
+        self._text: str | None = None
+
+    def derived(self, gradients: Weights) -> None:
+        """Store the gradients of the batch."""
+        if self._text is None:
+            self._gradients = gradients.copy()
+
+    def remarks(self) -> str:
+        """Return the sentences, created once."""
+        with self._scratch.lock:
+            if self._text is None:
+                self._text, self._gradients = sentences(self._steps, self._of), None
+            return self._text
+
+    def _of(self, call: GRUCall) -> Mapping[str, AnyArray]:
+        """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
+        model, own = compiled_for(call), [own for _, calls in self._steps for own in calls]
+        if own == [call] and model is self._model and self._gradients is not None:
+            return torch_gradients(call, self._gradients, model)
+        return self._scratch.gradients(call, model)
+
+
+def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, AnyArray]]) -> str:
+    """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
+    calls = [call for _, own in steps for call in own]
+    learned = any(call.learned for call in calls)
+    found = [f"{compare_gradients([step for step, _ in steps], derive).sentence}."] if learned else []
+    notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
+    found += [f"{note.sentence}." for note in notes]
+    found += remarks(calls)
+    if len(calls) > len(steps):
+        found.append(f"The rows are those of {len(calls) // len(steps)} calls of the GRU in this step.")
+    if len(steps) > 1:
+        found.append(f"The rows are those of {len(steps)} ranks.")
+    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in found)
+
+
+class _Joined:
+    """Joins arrays of several calls along the rows, padded to the longest call."""
+
+    def __init__(self, calls: Sequence[GRUCall], timesteps: int, rows: int, dtype: str) -> None:
+        self._calls, self._T, self._B, self._dtype = calls, timesteps, rows, dtype
+
+    def _rows(self) -> Iterable[tuple[GRUCall, slice]]:
+        at = 0
+        for call in self._calls:
+            yield call, slice(at, at + call.rows)
+            at += call.rows
+
+    def timed(self, read: Callable[[GRUCall], AnyArray | None], width: int, fill: float = 0) -> AnyArray:
+        """Return (T, B, width), padded with `fill`; the array of the call itself if there is only one call of this shape and
+        type."""
+        parts = [(read(call), rows) for call, rows in self._rows()]
+        only = parts[0][0] if len(parts) == 1 else None
+        if only is not None and only.shape == (self._T, self._B, width) and only.dtype == self._dtype:
+            return only
+        joined = np.full((self._T, self._B, width), fill, self._dtype)
+        for part, rows in parts:
+            if part is not None:
+                joined[: len(part), rows] = part
+        return joined
+
+    def states(self, read: Callable[[GRUCall], AnyArray | None]) -> AnyArray:
+        """Return (layers · directions, B, H), padded with 0."""
+        first = self._calls[0].h0
+        joined = np.zeros((len(first), self._B, first.shape[2]), self._dtype)
+        for call, rows in self._rows():
+            if (part := read(call)) is not None:
+                joined[:, rows] = part
+        return joined
+
+    def live(self) -> AnyArray:
+        """Return (T, B), with 1 at the timesteps that a row has."""
+        lengths = np.zeros(self._B, np.intp)
+        for call, rows in self._rows():
+            lengths[rows] = call.timesteps if call.lengths is None else call.lengths
+        return np.arange(self._T)[:, None] < lengths
+
+
+HALF = ("float16", "bfloat16")
+
+
+def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
+    """Yield sentences about the calls of one module in a step."""
+    if any(map(_reads_last_output_of_both_directions, calls)):
+        yield (
+            "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "
+            "hn has the last state of both directions."
+        )
+    if any(map(_reads_padding, calls)):
+        yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
+    for dtype in sorted({call.dtype for call in calls} & {*HALF}):
+        yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
+    if len(states := {_first_state(call) for call in calls}) == 1:
+        yield states.pop()
+
+
+def _first_state(call: GRUCall) -> str:
+    if not call.h0_given:
+        return "No h0 was given: it begins with 0, whatever the batch before ended with."
+    if call.h0_attached:
+        return "h0 was given with its graph: its gradient continues into the computation of h0."
+    return "h0 was given without a graph, as after detach(): the gradient ends there."
+
+
+def _reads_last_output_of_both_directions(call: GRUCall) -> bool:
+    """Return True if only the last timestep gets a gradient, as with `output[-1]`, whose reverse half is the first state, not the
+    last."""
+    if (
+        not call.module.bidirectional
+        or call.dout is None
+        or call.timesteps == 1
+        or call.lengths is not None
+        or call.dhn is not None
+    ):
+        return False
+    return not call.dout[:-1].any() and bool(call.dout[-1, :, call.module.hidden_size :].any())
+
+
+def _reads_padding(call: GRUCall) -> bool:
+    """Return True if only the longest rows get a gradient, as with `output[-1]` of padded rows; the shorter rows then get none."""
+    if call.lengths is None or call.dout is None or call.dhn is not None:
+        return False
+    reached, longest = call.dout.any(axis=(0, 2)), call.lengths == call.lengths.max()
+    return not longest.all() and bool(np.array_equal(reached, longest)) and not call.dout[: int(call.lengths.max()) - 1].any()
+
+
+# ------------------------------------------------------------------------------
+# A recording as a run: each recorded step is a batch, read on demand. Sizes come from the headers.
+
+
+WHY_RECORDING_IS_FIXED = (
+    "this is a recording of single steps, without the script that trained the model, so training cannot continue; "
+    "edit a value in a step to see its effect within the step"
+)
+CACHED_STEPS = 3  # steps that are cached
+CHECKED = 1 << 26  # bytes of numbers that are compared with their checksums at once, in 0.05 s; others when they are read
+READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
+
+
+def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, str]:
+    """Return the kept steps of the GRU called `name`, by default the only one or the first, and a message on their number and on
+    what is missing.
+
+    Steps that cannot be read are left out. Raises `RecordingError`, one line, if no step remains.
+    """
+    folder = printable(recording.folder.name or recording.folder, 200)
+    if not recording.steps:
+        raise RecordingError(f"{folder}: no step was kept in it; record with every=1, or wait for the first one", option="path")
+    module = _chosen_module(recording, name, folder)
+    batches = RecordedBatches(recording, module)
+    steps = batches.recording.steps
+    numbers = np.full((len(steps), 3), np.nan)
+    for i, step in enumerate(steps):
+        numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, step.norm)]
+    frame = batches.frame
+    given = Given(
+        title=f"{module.name} of {folder}",
+        origin=folder,
+        inputs_from=folder,
+        structure=frame.structure,
+        sizes=frame.sizes,
+        dtype=frame.dtype,
+        batches=batches,
+        fixed=WHY_RECORDING_IS_FIXED,
+        learns=frame.learns,
+        knows_loss=any(step.loss is not None for step in steps),
+        places=_places(batches.recording),
+        steps=tuple(step.number for step in steps),
+        numbers=numbers,
+        identity=partial(identity_of, batches.recording, module.name),
+    )
+    return given, "; ".join((*_summary(recording), *batches.left_out))
+
+
+def _summary(recording: Recording) -> list[str]:
+    """Return sentences on the number of kept steps, and on what is missing or incomplete."""
+    kept, gaps = len(recording.steps), len(recording.gaps())
+    found = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
+    if others := [module.name for module in recording.modules[1:]]:
+        found.append(f"recorded besides: {', '.join(others)}")
+    if not recording.closed:
+        found.append("it is still being written, or was cut off: open it again for newer steps")
+    if recording.missing_ranks:
+        ranks = ", ".join(map(str, recording.missing_ranks))
+        found.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")
+    return [*found, *recording.damaged]
+
+
+def recognised_run(identity: Mapping[str, Any], beside: Path | None = None) -> Given:
+    """Return the run of a recording by its identity; `beside` is another folder that may hold it.
+
+    Raises `RecordingError` if the recording has moved or changed.
+    """
+    return recorded_run(recognised(identity, beside), identity["name"])[0]
+
+
+def _chosen_module(recording: Recording, name: str | None, folder: str) -> GRUModule:
+    names = [module.name for module in recording.modules]
+    if name is not None and name not in names:
+        raise RecordingError(f"{folder}: no GRU {name!r} was recorded in it; {did_you_mean(name, names)}", option="name")
+    return next(module for module in recording.modules if name in (None, module.name))
+
+
+def _places(recording: Recording) -> tuple[str, ...]:
+    """Return the names of the steps, such as `step 300`, with the number of steps before each that were not recorded."""
+    places, before = [], -1
+    for step in recording.steps:
+        gap = step.number - before - 1
+        places.append(f"step {step.number:,}" + (f" ({gap:,} before it not kept)" if gap else ""))
+        before = step.number
+    return tuple(places)
+
+
+_Known = dict[int, tuple[CapturedStep, list[CallShape]]]  # by the id of an outline, which steps share
+
+
+def _first_of(damaged: Sequence[str]) -> str:
+    return damaged[0] + (f" (and {len(damaged) - 1:,} more)" if len(damaged) > 1 else "")
+
+
+class RecordedBatches(Sequence[GivenBatch]):
+    """The steps of a recording; the most recently used ones are cached, and the next one is read ahead.
+
+    `recording` has the steps that can be read and have a call of the GRU, each with the ranks that can be read; `left_out` has
+    lines on all others, with the reason.
+    """
+
+    def __init__(self, recording: Recording, module: GRUModule) -> None:
+        self.recording, self._module = recording, module
+        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
+        self._last, self._ahead, self._lock = 0, Prefetch[GivenBatch](), Lock()
+        self._scratch = Scratch()
+        self._heads = set[int]()  # the widths of the heads that got a gradient; 0 for calls without one
+        self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
+        shapes, usable, without = list[list[CallShape]](), list[KeptStep](), 0
+        unreadable, incomplete = list[str](), list[str]()  # what is wrong with a whole step, or with the files of some ranks
+        known: _Known = {}
+        self._to_check = CHECKED
+        for step in recording.steps:
+            found, damaged = self._shapes(step, known)
+            intact = tuple(rank for rank in step.ranks if rank not in damaged)
+            (incomplete if intact else unreadable).extend(list(damaged.values())[:1])
+            is_empty = not sum(shape.rows * shape.timesteps for shape in found)
+            without += bool(intact) and is_empty
+            if not is_empty:
+                shapes.append(found)
+                usable.append(replace(step, ranks=intact) if damaged else step)
+        self.left_out = []
+        if unreadable:
+            self.left_out.append(f"left out, since it cannot be read: {_first_of(unreadable)}")
+        if incomplete:
+            self.left_out.append(f"shown without all of its ranks, since one cannot be read: {_first_of(incomplete)}")
+        if without:
+            steps = "1 step" if without == 1 else f"{without:,} steps"
+            self.left_out.append(f"left out: {steps} in which {module.name} received no gradient, or no row")
+        if not usable:
+            folder = printable(recording.folder.name or recording.folder, 200)
+            raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")
+        self.recording = replace(recording, steps=tuple(usable))
+        self.frame = CapturedModel.around(shapes, self._classes() if module.kind == "GRU" else None)
+
+    def __len__(self) -> int:
+        return len(self.recording.steps)
+
+    @overload
+    def __getitem__(self, at: int) -> GivenBatch: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[GivenBatch]: ...
+
+    def __getitem__(self, at: int | slice) -> GivenBatch | Sequence[GivenBatch]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        at = range(len(self))[at]
+        with self._lock:  # the screen reads the batch that it shows while a run or a thread reads others
+            if at not in self._read:
+                self._read[at] = self._ahead.take(at) or self._load(at)
+            self._read.move_to_end(at)
+            while len(self._read) > CACHED_STEPS:
+                self._read.popitem(last=False)
+            consecutive, self._last = at == self._last + 1, at
+            if consecutive and at + 1 < len(self) and at + 1 not in self._read:
+                self._ahead.begin(at + 1, partial(self._load, at + 1))
+            return self._read[at]
+
+    def _ranks(self, step: KeptStep) -> tuple[int, ...]:
+        """Return all ranks of a step, or the lowest available one if not all are available."""
+        return step.ranks if len(step.ranks) == self.recording.ranks else step.ranks[:1]
+
+    def _load(self, at: int) -> GivenBatch:
+        kept = self.recording.steps[at]
+        number, steps = kept.number, [self.recording.load(kept.number, rank) for rank in self._ranks(kept)]
+        pairs = [(step, self._calls(step)) for step in steps]
+        T, B = self.frame.sizes["T"], self.frame.sizes["B"]
+        if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, own in pairs for c in own):
+            raise RecordingError(f"step {number:,} is longer than the others: its loop over {self._module.name} has more timesteps")
+        self._check(number, [call for _, calls in pairs for call in calls])
+        return batch_of(self.frame, pairs, self._scratch)
+
+    def _check(self, number: int, every: Sequence[GRUCall]) -> None:
+        """Raise `RecordingError` if the model cannot compute the calls of a step, of which only the headers were read before."""
+        structure, sizes = self.frame.structure, self.frame.sizes
+        whole = sum(call.rows for call in every) == sizes["B"]
+        whole = whole and all(call.timesteps == sizes["T"] and call.lengths is None for call in every)
+        unlike = not (whole or structure.lengths) or (not structure.dropout and any(call.masks for call in every))
+        if unlike or (structure.head and {_width_of_head(call) for call in every} != {sizes["V"]}):
+            raise RecordingError(f"step {number:,} has changed since the recording was opened; open it again")
+        if structure.head and any(map(_has_more_than_its_head, every)):
+            raise RecordingError(
+                f"step {number:,}: its output received a gradient besides that of the head, unlike in the first step; "
+                "record without head to see such steps"
+            )
+
+    def _calls(self, step: CapturedStep) -> list[GRUCall]:
+        calls = [call for call in sequences(step) if call.module == self._module]
+        if not calls:
+            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step to another one")
+        return calls_of(calls)
+
+    def _shapes(self, step: KeptStep, known: _Known) -> tuple[list[CallShape], dict[int, str]]:
+        """Return the shapes of the calls that form the batch of a step, none if it has no call; and for each rank that cannot be
+        read the reason. Without all ranks, they are those of the lowest rank that can be read."""
+        found, damaged = list[list[CallShape]](), dict[int, str]()
+        whole = len(step.ranks) == self.recording.ranks
+        for rank in step.ranks:
+            try:
+                if whole or not found:
+                    found.append(self._shapes_of(step.number, rank, known))
+            except RecordingError as error:
+                damaged[rank] = str(error).removeprefix(f"{printable(self.recording.folder, 250)}/")
+        return [shape for own in (found if whole and not damaged else found[:1]) for shape in own], damaged
+
+    def _shapes_of(self, number: int, rank: int, known: _Known) -> list[CallShape]:
+        outline = self.recording.outline(number, rank)
+        if self._to_check > 0:
+            self._to_check -= self.recording.check(number, rank)
+        if id(outline) not in known:
+            own = [call for call in outline.calls if call.module == self._module]
+            self._heads |= {_width_of_head(call) for call in own}
+            calls = [replace(call, head=None) for call in own]
+            is_loop = calls and self._module.kind == "GRUCell"
+            shapes = self._loop(number, rank, calls) if is_loop else [CallShape.of(call) for call in calls and calls_of(calls)]
+            known[id(outline)] = outline, shapes
+        return known[id(outline)][1]
+
+    def _loop(self, number: int, rank: int, calls: Sequence[GRUCall]) -> list[CallShape]:
+        """Return the shapes of a step of a GRUCell. Only the numbers show which calls belong to one loop, so some steps are
+        read."""
+        rows = tuple(call.rows for call in calls)
+        if rows not in self._loops and len(self._loops) < READ:
+            self._loops[rows] = [CallShape.of(call) for call in self._calls(self.recording.load(number, rank))]
+        if rows in self._loops:
+            return self._loops[rows]
+        return [replace(shape, timesteps=len(calls)) for shape in self._loops[max(self._loops, key=len)]]
+
+    def _classes(self) -> int:
+        """Return the width of the head if it read the output of every call, and all of the output's gradient came through it in the
+        first step; otherwise 0."""
+        if len(self._heads) != 1 or 0 in self._heads:
+            return 0
+        first = self.recording.steps[0]
+        calls = self._calls(self.recording.load(first.number, first.ranks[0]))
+        return min(CallShape.of(call).classes for call in calls)
+
+
+def _has_more_than_its_head(call: GRUCall) -> bool:
+    """Return True if finite entries of the output's gradient are not those that came through the head."""
+    head, dout = call.head, call.dout
+    assert head is not None
+    assert head.dlogits is not None
+    assert dout is not None
+    with np.errstate(all="ignore"):
+        apart = np.abs(head.dlogits @ head.weight - dout)
+    largest = np.abs(dout).max(initial=0, where=np.isfinite(dout))
+    return bool(apart.max(initial=0, where=np.isfinite(apart)) > HEAD_TOLERANCE * largest)
+
+
+def _width_of_head(call: GRUCall) -> int:
+    head = call.head
+    return 0 if head is None or head.dlogits is None or call.dout is None else len(head.weight)

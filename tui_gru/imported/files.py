@@ -1,0 +1,275 @@
+"""Runs on the GRUs of a model file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tui_gru.engine.config import Config
+from tui_gru.engine.data import Given, weights_for
+from tui_gru.engine.weights import Weights
+from tui_gru.equations.syntax import did_you_mean
+from tui_gru.errors import FilePath, ModelFileError, TuiGruError, printable
+from tui_gru.files import tensors as npz
+from tui_gru.files import tensors as safetensors
+from tui_gru.files import torch as torch_checkpoint
+from tui_gru.files.arrays import ORDERS, AnyArray, FoundGRU, Tensor, open_file
+from tui_gru.imported.convention import prove
+from tui_gru.imported.inspect import inspect
+from tui_gru.imported.numbers import LayerInputs, array_of, cell_in, given_run, in_order, read_vocabulary, values_of
+
+# ------------------------------------------------------------------------------
+# A GRU from a file with its head and a text, as a normal run that begins with the weights of the file.
+
+
+def character_run(
+    found: FoundGRU,
+    head: tuple[AnyArray, AnyArray | None],
+    table: AnyArray | None,
+    text: str | AnyArray,
+    vocabulary: str | Sequence[str] | None,
+    options: dict[str, Any],
+) -> tuple[Config, Weights]:
+    """Return the config of a run on `text`, a string or token ids (N), and the initial weights from the file.
+
+    `head` is its matrix, (V, directions · H) or transposed, and its bias (V); `table` is the embedding (V, I), None for one-hot
+    characters. `vocabulary` is in the order of the model's indices; without it, the names of the tokens are their ids. Raises
+    `TuiGruError` if these do not fit each other or the vocabulary.
+    """
+    if found.directions == ("reverse",):
+        raise ModelFileError(f"{found.name} reads backwards only, so it cannot predict; remove the head", option="head")
+    weight, bias = _head(head, len(found.directions) * found.hidden_size)
+    known = _tokens(found, weight.shape[1], table, text, vocabulary)
+    cell, cell_text = cell_in(found.convention)
+    of_the_file: dict[str, Any] = {
+        "hidden_size": found.hidden_size,
+        "layers": found.layers,
+        "bidirectional": found.bidirectional,
+        "embedding": 0 if table is None else found.input_size,
+        "cell": cell,
+        "cell_text": cell_text,
+        "init": "file",
+        "dtype": "float64" if found.dtype == "float64" else "float32",
+    }
+    if other := next((option for option in options if option in of_the_file), None):
+        raise TuiGruError(f"{other} is given by the file; remove the option", option=other)
+    config = Config.of(text=text if isinstance(text, str) else _named(text, known), vocabulary=known, **of_the_file, **options)
+    values = {**values_of(found, table), "Wy": weight, "by": bias}
+    with np.errstate(all="ignore"):
+        return config, weights_for(config.structure, config.sizes, config.dtype, values)
+
+
+def _tokens(
+    found: FoundGRU, classes: int, table: AnyArray | None, text: str | AnyArray, vocabulary: str | Sequence[str] | None
+) -> str | Sequence[str]:
+    """Return the vocabulary of the model. Raises `TuiGruError` if it, the embedding and the head do not fit each other."""
+    read = found.input_size if table is None else len(table)
+    if table is not None and table.shape[1] != found.input_size:
+        raise ModelFileError(
+            f"the embedding has the shape {table.shape}; {found.name} reads {found.input_size} numbers", option="embedding"
+        )
+    if read != classes:
+        cure = "name its table with embedding" if table is None else "they belong to other models"
+        raise ModelFileError(f"{found.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
+    known = vocabulary
+    if known is None:
+        known = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
+    if len(known) != classes:
+        what = "characters" if isinstance(known, str) or all(len(token) == 1 for token in known) else "tokens"
+        raise TuiGruError(
+            f"the vocabulary has {len(known)} {what}, and the model {classes}; give those it was trained on, in its order",
+            option="vocabulary",
+        )
+    return known
+
+
+def _named(ids: AnyArray, known: Sequence[str]) -> list[str]:
+    if ids.min() < 0 or ids.max() >= len(known):
+        raise ModelFileError(
+            f"the token ids go from {ids.min()} to {ids.max()}, and the model has 0 to {len(known) - 1}", option="inputs"
+        )
+    return [known[i] for i in ids.tolist()]
+
+
+def _head(head: tuple[AnyArray, AnyArray | None], width: int) -> tuple[AnyArray, AnyArray]:
+    """Return the matrix (directions · H, V) and the bias (V) of the head; the bias is zero if there is none."""
+    weight, bias = head
+    if weight.ndim != 2 or width not in weight.shape:
+        raise ModelFileError(f"the head has the shape {weight.shape}, but the GRU outputs {width} numbers", option="head")
+    weight = weight.T if weight.shape[1] == width else weight  # torch has (V, H)
+    bias = np.zeros(weight.shape[1]) if bias is None else bias
+    if bias.shape != (weight.shape[1],):
+        raise ModelFileError(f"the bias of the head has the shape {bias.shape}, and its matrix {weight.shape}", option="head")
+    return weight, bias
+
+
+#: For the ending of a matrix's name, the ending of its bias's name.
+_BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
+
+
+def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
+    """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
+    file = open_file(Path(os.path.expanduser(path)))
+    if torch_checkpoint.is_torch_checkpoint(file):
+        return torch_checkpoint.tensors(file)[0]
+    if npz.is_npz(file):
+        return npz.npz_tensors(file)
+    if safetensors.is_safetensors(file):
+        return safetensors.safetensors_tensors(file)
+    raise ModelFileError(f"{printable(path, 250)}: tensors can be named in torch, safetensors and npz files only; give arrays")
+
+
+def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[AnyArray, AnyArray | None]:
+    """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
+    found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
+    if found is None:
+        raise ModelFileError(f"there is no tensor {name!r} in the file; {did_you_mean(name, tuple(tensors))}", option=option)
+    weight = tensors[found].read()
+    if weight.ndim != 2:
+        raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)
+    bias = next((tensors.get(found.removesuffix(own) + its) for own, its in _BIASES.items() if found.endswith(own)), None)
+    return weight, None if bias is None else bias.read()
+
+
+# ------------------------------------------------------------------------------
+# A GRU from a file, run on numbers, or with its head on a text or token ids.
+
+
+#: The convention of a file as the user gives it: order, reset, z and gate. Of what is None or missing, the file decides, or the
+#: proof by its output.
+ConventionOptions = Mapping[str, Any]
+
+
+def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, given: Mapping[str, Any]) -> tuple[Given, str]:
+    """Return a run of the GRU called `name` on `given` (inputs, h0, lengths, expect, embedding), and the first message, "" if there
+    is none.
+
+    Raises `ModelFileError` if the file cannot be read or the arrays do not fit.
+    """
+    expect = given.get("expect")
+    try:
+        every = inspect(path, **convention)
+    except ModelFileError:
+        if expect is None or convention.get("order") is not None:
+            raise
+        every = inspect(path, **{**convention, "order": ORDERS[0]})  # the expected output proves the order later
+    found = chosen(every, path, name)
+    if given.get("embedding") is not None:
+        given = {**given, "embedding": _table(path, given["embedding"])}
+    numbers = LayerInputs.of(found, **given)
+    remark = found.warning
+    if numbers.y is not None and not any(convention.values()):
+        found, remark = _proved(found, numbers)
+    elif given.get("inputs") is None:
+        remark = remark or f"the inputs are {numbers.source}"
+    run = given_run(found, numbers, Path(os.path.expanduser(path)))
+    return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
+
+
+def _not_finite(weights: Weights) -> str:
+    """Return a message about the first matrix with NaN or infinities; "" if there is none."""
+    for name, array in weights.items():
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            where, count = ",".join(map(str, bad[0])), "1 entry that is" if len(bad) == 1 else f"{len(bad):,} entries that are"
+            return f"{name} of the file has {count} not finite, the first at [{where}]"
+    return ""
+
+
+def _proved(found: FoundGRU, numbers: LayerInputs) -> tuple[FoundGRU, str]:
+    """Return the GRU in the reading that gives the expected output, and a message or "". If no reading or several fit, the file
+    decides."""
+    try:
+        proof = prove(found, numbers)
+    except ModelFileError as error:
+        return found, f"the convention could not be proved: {error}"
+    return proof.found, proof.message if not proof.settled or proof.found.convention != found.convention else ""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The head of a model, and the text to predict: `text`, or `ids` (N), whole numbers.
+
+    `vocabulary` has its characters, or its tokens, which may be longer, or is a mapping from each to its index; `tokens` is a file
+    of them. Raises `TuiGruError` if the head or the text is missing, or two exclude each other.
+    """
+
+    head: Any
+    embedding: Any = None
+    text: str | None = None
+    ids: Any = None
+    vocabulary: Any = None
+    tokens: FilePath | None = None
+
+    def __post_init__(self) -> None:
+        if self.head is None or (self.text is None and self.ids is None):
+            missing = "head" if self.head is None else "text"
+            raise TuiGruError("predictions need a head of the file, and a text, or token ids as inputs", option=missing)
+        for one, other in (("text", "ids"), ("vocabulary", "tokens")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                option = {"ids": "inputs"}.get(other, other)
+                raise TuiGruError(f"{option} and {one} are both given; keep one of them", option=option)
+
+
+def on_text(
+    path: FilePath, name: str | None, convention: ConventionOptions, reads: Reads, options: dict[str, Any]
+) -> tuple[Config, Weights, str]:
+    """Return the config of a run on a text or on token ids, the initial weights, and the first message, "" if there is none.
+
+    Raises `TuiGruError` if the file cannot be read or the parts do not fit.
+    """
+    found = chosen(inspect(path, **convention), path, name)
+    table = None if reads.embedding is None else _table(path, reads.embedding)
+    head = matrix(tensors_of(path), reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
+    vocabulary = reads.vocabulary if reads.tokens is None else read_vocabulary(reads.tokens)
+    if vocabulary is not None and not isinstance(vocabulary, str):
+        vocabulary = in_order(vocabulary)
+    text = reads.text if reads.text is not None else _ids(reads.ids)
+    config, weights = character_run(found, head, table, text, vocabulary, options)
+    assumed = ""
+    if vocabulary is None and reads.text is not None:
+        listed = printable("".join(config.vocabulary), 40)
+        assumed = f"the vocabulary is assumed to be the characters of the text, in the order of their code points: {listed}"
+    unbiased = " and ".join(filter(None, ("the GRU" * (found.biases == "none"), "the head" * (head[1] is None))))
+    added = unbiased and f"in the file there are no biases of {unbiased}; here they begin at 0, and training changes them"
+    return config, weights, "; ".join(filter(None, (found.warning, assumed, added, _not_finite(weights))))
+
+
+def _table(path: FilePath, embedding: Any) -> AnyArray:
+    """Return the table of an embedding: a tensor of the file by name, an array, or one in a .npy file."""
+    by_name = isinstance(embedding, str) and not embedding.endswith(".npy")
+    return matrix(tensors_of(path), embedding, "embedding")[0] if by_name else array_of(embedding, "embedding")
+
+
+def _ids(value: Any) -> AnyArray:
+    ids = array_of(value, "inputs")
+    ids = ids[:, 0] if ids.ndim == 2 and ids.shape[1] == 1 else ids
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
+        raise ModelFileError(
+            f"with a head the inputs are token ids, whole numbers one after the other (N), not {ids.dtype} {ids.shape}",
+            option="inputs",
+        )
+    return ids.astype(np.int64)
+
+
+_SHOWN = 8
+
+
+def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
+    """Return the GRU of this name, by default the only one. Raises a `ModelFileError` that lists the names."""
+    names = [gru.name for gru in found]
+    if name is None and len(found) == 1:
+        return found[0]
+    if name is None:
+        listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ModelFileError(f"{printable(path, 250)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
+    if name not in names:
+        near = did_you_mean(str(name), names)
+        raise ModelFileError(f"{printable(path, 250)}: there is no GRU {name!r} in it; {near}", option="name")
+    return found[names.index(name)]

@@ -1,0 +1,176 @@
+"""`tui_gru.inspect`: lists the GRUs in a file; and the table of all formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import NoReturn
+
+from tui_gru.capture.format import holds_a_recording
+from tui_gru.errors import ModelFileError, printable
+from tui_gru.files import keras, onnx
+from tui_gru.files import tensors as npz
+from tui_gru.files import tensors as safetensors
+from tui_gru.files import torch as torch_checkpoint
+from tui_gru.files.arrays import (
+    FileFormat,
+    Findings,
+    FoundGRU,
+    Gate,
+    OpenedFile,
+    ResetPlace,
+    ZMeaning,
+    checked_convention,
+    open_file,
+)
+from tui_gru.files.matching import find_by_name
+from tui_gru.files.torch import SAVE_STATE_DICT
+
+# ------------------------------------------------------------------------------
+# The table of file formats: those that are read, and those that are recognised but not supported, with what to do instead.
+#
+# The first format that fits a file reads it.
+
+
+TORCH_BEFORE_1_6 = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+def _refused(name: str, fits: Callable[[OpenedFile], bool], cure: str) -> FileFormat:
+    def find(file: OpenedFile, order: str | None) -> NoReturn:
+        raise ModelFileError(f"it is {name}, which is not supported; {cure}")
+
+    return FileFormat(name, fits, find)
+
+
+def _starts(*starts: bytes, at: int = 0) -> Callable[[OpenedFile], bool]:
+    return lambda file: file.head[at:].startswith(starts)
+
+
+def _has_member(ending: str) -> Callable[[OpenedFile], bool]:
+    return lambda file: any(name.endswith(ending) for name in file.members)
+
+
+REFUSED = (
+    _refused(
+        "a file of torch before 1.6 (or saved without its zip format)",
+        _starts(TORCH_BEFORE_1_6),
+        "write torch.save(torch.load(FILE), NEW) with a later torch and open that",
+    ),
+    _refused("a pickle", _starts(*(b"\x80" + bytes([version]) for version in range(2, 6))), SAVE_STATE_DICT),
+    _refused("an exported program of torch", _has_member("serialized_exported_program.json"), SAVE_STATE_DICT),
+    _refused("an exported program of torch", _has_member("/archive_format"), SAVE_STATE_DICT),
+    _refused("TFLite", _starts(b"TFL3", at=4), "it has no GRU, only the steps of one; open the Keras model that it was made from"),
+    _refused("GGUF", _starts(b"GGUF"), "open the model that it was made from"),
+    _refused(
+        "one array of NumPy, or several without names",
+        _starts(b"\x93NUMPY"),
+        "save them with names, with np.savez or as safetensors",
+    ),
+    _refused("a Git LFS pointer, not the file itself", _starts(b"version https://git-lfs"), "run git lfs pull and open it again"),
+    _refused(
+        "msgpack, as flax writes it",
+        lambda file: len(file.head) > 1 and file.head[0] & 0xF0 == 0x80 and file.head[1] & 0xE0 == 0xA0,
+        'save flatten_dict(params, sep="/") as safetensors or with np.savez',
+    ),
+    _refused(
+        "a session of this program, or another SQLite database",
+        _starts(b"SQLite format 3\0"),
+        "open a session with tui-gru --session FILE",
+    ),
+    _refused("compressed with gzip", _starts(b"\x1f\x8b"), "decompress it first"),
+)
+
+
+def _find_in_safetensors(file: OpenedFile, order: str | None) -> Findings:
+    return find_by_name(safetensors.safetensors_tensors(file), SAFETENSORS.name, file.path, order)
+
+
+SAFETENSORS = FileFormat("safetensors", safetensors.is_safetensors, _find_in_safetensors)
+
+#: ONNX comes last because its files have no magic number.
+FORMATS: tuple[FileFormat, ...] = (
+    torch_checkpoint.FORMAT,
+    keras.ARCHIVE,
+    npz.FORMAT,
+    keras.HDF5,
+    SAFETENSORS,
+    *REFUSED,
+    onnx.FORMAT,
+)
+
+
+# ------------------------------------------------------------------------------
+# Search for the GRUs in a model file, with their conventions and the evidence for them.
+
+
+READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
+
+
+def inspect(
+    path: str | PathLike[str],
+    *,
+    order: str | None = None,
+    reset: ResetPlace | None = None,
+    z: ZMeaning | None = None,
+    gate: Gate | None = None,
+) -> list[FoundGRU]:
+    """Return the GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
+
+    order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds GRUs whose names say nothing.
+    Raises `ModelFileError`, one line that says what to do, if there is no GRU or the file cannot be read.
+    """
+    findings = survey(path, order=order, reset=reset, z=z, gate=gate)
+    if not findings.found:
+        raise ModelFileError(f"{printable(path, 250)}: {_nothing(findings.refused)}", option="path")
+    return list(findings.found)
+
+
+def survey(
+    path: str | PathLike[str],
+    *,
+    order: str | None = None,
+    reset: ResetPlace | None = None,
+    z: ZMeaning | None = None,
+    gate: Gate | None = None,
+) -> Findings:
+    """Return what `inspect` returns, and a line for each network that is not opened. Raises `ModelFileError` if the file cannot be
+    read."""
+    given = checked_convention(order, reset, z, gate)
+    if not isinstance(path, (str, PathLike)):
+        raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
+    try:
+        expanded = Path(os.path.expanduser(path))
+        if holds_a_recording(expanded):
+            raise ModelFileError("it is a recording, not a model file; open it with tui-gru open or tui_gru.Session.open")
+        file = open_file(expanded)
+        for format_ in FORMATS:
+            if format_.fits(file):
+                findings = format_.find(file, given.get("order"))
+                break
+        else:
+            raise ModelFileError(f"its format is not known, or it is cut off; {READ}")
+    except ModelFileError as error:
+        raise ModelFileError(f"{printable(path, 250)}: {error}", option="path") from None
+    except OSError as error:
+        raise ModelFileError(f"{printable(path, 250)}: it cannot be read: {error.strerror or error}", option="path") from None
+    return replace(findings, found=tuple(gru.read_as(**given) for gru in _distinct(findings.found)))
+
+
+def _nothing(refused: tuple[str, ...]) -> str:
+    if not refused:
+        return "there is no GRU in it; name a file with the weights of one"
+    more = f" (and {len(refused) - 1} more that cannot be opened)" if len(refused) > 1 else ""
+    return f"there is no GRU in it that can be opened: {refused[0]}{more}"
+
+
+def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
+    """Return the same GRUs with unique names."""
+    names: dict[str, int] = {}
+    distinct = []
+    for gru in found:
+        names[gru.name] = count = names.get(gru.name, 0) + 1
+        distinct.append(gru if count == 1 else replace(gru, name=f"{gru.name}#{count}"))
+    return distinct

@@ -1,0 +1,129 @@
+"""The last captured step of a module of a script, opened as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from tui_gru.capture.calls import CapturedStep, GRUCall, Note
+from tui_gru.capture.hooks import Capture
+from tui_gru.engine.data import Given
+from tui_gru.equations.syntax import did_you_mean
+from tui_gru.errors import CaptureError
+from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
+from tui_gru.imported.recompute import sequences
+
+if TYPE_CHECKING:
+    from torch.nn import Linear, Module
+    from torch.optim import Optimizer
+
+UNTRAINED = 8  # calls without a gradient that a step stores
+WHY_CAPTURE_IS_FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
+
+
+class _Watched:
+    """A captured module. `step` is its last step if that could not be shown, so that the next call can show it.
+
+    It belongs to the hooks on the GRUs of the module, through the capture.
+    """
+
+    def __init__(self, module: Module, optimizer: Optimizer | None, head: Linear | None) -> None:
+        self.module = module
+        self.step: CapturedStep | None = None
+        self.capture_with(optimizer, head)
+
+    def capture_with(self, optimizer: Optimizer | None, head: Linear | None) -> None:
+        self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED)
+        self.optimizer, self.head = optimizer, head
+
+    def _ignore(self, step: CapturedStep) -> None:
+        """Makes the capture hold this object; steps are taken with `Capture.cut`."""
+
+
+_watched: WeakSet[_Watched] = WeakSet()  # a module lives no longer than in the script
+
+
+def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
+    """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
+
+    Returns None on the first call, which begins the capture. Raises `CaptureError` as `captured_run` does.
+    """
+    watched = _of(module)
+    if watched is None:
+        _watched.add(_Watched(module, optimizer, head))
+        return None
+    step = watched.capture.cut()
+    watched.step = step = step if step.calls or step.notes or watched.step is None else watched.step
+    given, remarks = captured_run(step, name)
+    watched.step = None
+    return given, " ".join(filter(None, (remarks, _captured_otherwise(watched, optimizer, head))))
+
+
+def _of(module: Module) -> _Watched | None:
+    return next((watched for watched in _watched if watched.module is module), None)
+
+
+def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Linear | None) -> str:
+    """Begin a new capture if the script gives an optimizer or a head that is not captured yet. Returns a sentence about it, or
+    ""."""
+    given = {"optimizer": optimizer, "head": head}
+    new = {name: value for name, value in given.items() if value is not None and value is not getattr(watched, name)}
+    if not new:
+        return ""
+    before = watched.capture
+    watched.capture_with(watched.optimizer if optimizer is None else optimizer, watched.head if head is None else head)
+    before.close()
+    are, them = ("is", "it") if len(new) == 1 else ("are", "them")
+    return f"The {' and the '.join(new)} of this call {are} captured from the next batch on; give {them} to the first call as well."
+
+
+def forget(module: Module) -> None:
+    """Stop capturing a module: remove all hooks."""
+    if (watched := _of(module)) is not None:
+        watched.capture.close()
+        _watched.remove(watched)
+
+
+def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
+    """Return a step as a run of one batch, and the first message.
+
+    The run shows the GRU called `name`, by default the first one that learned. Raises `CaptureError` if no GRU was called, or there
+    is none of this name.
+    """
+    calls = sequences(step)
+    own = _chosen_calls(calls, name, step.notes)
+    frame = CapturedModel.around([[CallShape.of(call) for call in own]])
+    batch = batch_of(frame, [(step, own)])
+    others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
+    remarks = batch.remarks()
+    if others:
+        remarks += f" Also captured: {', '.join(others)}; name= selects one."
+    given = Given(
+        title=f"{frame.module.name} of your script",
+        origin="your script",
+        inputs_from="your script",
+        structure=frame.structure,
+        sizes=frame.sizes,
+        dtype=frame.dtype,
+        batches=(batch,),
+        fixed=WHY_CAPTURE_IS_FIXED,
+        learns=frame.learns,
+        knows_loss=step.loss is not None,
+    )
+    return given, remarks.strip()
+
+
+def _chosen_calls(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:
+    """Return the last calls that learned, of one module with one set of weights."""
+    names = list(dict.fromkeys(call.module.name for call in calls))
+    if not names and Note.NOT_CAPTURED in notes:
+        raise CaptureError(f"nothing can be shown: {Note.NOT_CAPTURED.sentence}; call the module on tensors of the CPU or a GPU")
+    if not names:
+        what = "no GRU of this module was called since the last call of debug"
+        raise CaptureError(f"{what}; call it after a forward pass", option="module")
+    if name is not None and name not in names:
+        raise CaptureError(f"no GRU {name!r} was called since the last call of debug; {did_you_mean(name, names)}", option="name")
+    named = [call for call in calls if name in (None, call.module.name)]
+    last = ([call for call in named if call.learned] or named)[-1]
+    return calls_of([call for call in named if call.module == last.module])

@@ -1,0 +1,398 @@
+"""The inputs of a GRU from another program, and the run that computes them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tui_gru.engine.data import Given, GivenBatch, weights_for
+from tui_gru.engine.model import Structure, text_of
+from tui_gru.equations.page import LIVE
+from tui_gru.errors import ModelFileError, printable
+from tui_gru.files.arrays import AnyArray, Convention, FoundGRU, canonical, precision_of
+from tui_gru.files.tensors import UNREADABLE, npy_header
+from tui_gru.imported.recompute import TOLERANCES
+
+# ------------------------------------------------------------------------------
+# The inputs of an opened GRU: inputs, first state, row lengths and expected output, checked against its shape.
+
+
+#: The size and the seed of the random inputs that are used if none are given.
+TIMESTEPS, ROWS, SEED = 8, 2, 0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInputs:
+    """The inputs of a GRU: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if
+    all rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
+
+    x: AnyArray
+    h0: AnyArray
+    lengths: AnyArray | None
+    y: AnyArray | None
+    table: AnyArray | None
+    source: str
+    given_h0: bool
+
+    @classmethod
+    def of(
+        cls,
+        found: FoundGRU,
+        *,
+        inputs: Any = None,
+        h0: Any = None,
+        lengths: Any = None,
+        expect: Any = None,
+        embedding: Any = None,
+    ) -> LayerInputs:
+        """Check arrays, or paths of .npy files. Missing values come from the model file or are zero; missing inputs are random.
+
+        Raises a `ModelFileError` that names what does not fit, and what would fit.
+        """
+        table = None if embedding is None else _table(found, array_of(embedding, "embedding"))
+        source = _named(inputs, "your inputs")
+        x = _random(found, h0) if inputs is None else _inputs(found, array_of(inputs, "inputs"), table)
+        if inputs is None:
+            source, table = f"normal random numbers, seed {SEED}, since no inputs were given", None
+        T, B = x.shape[:2]
+        own = found.h0.read() if h0 is None and found.h0 is not None else None
+        state = array_of(h0, "h0") if h0 is not None else own
+        return cls(
+            x,
+            _states(found, state, B),
+            _lengths(found, None if lengths is None else array_of(lengths, "lengths"), T, B),
+            None if expect is None else _outputs(found, array_of(expect, "expect"), T, B),
+            table,
+            source,
+            state is not None,
+        )
+
+
+def array_of(value: Any, option: str) -> AnyArray:
+    """Return an array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
+    if isinstance(value, (str, PathLike)):
+        path = Path(os.path.expanduser(value))
+        try:
+            with path.open("rb") as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                shape, _, dtype = npy_header(file)
+                if math.prod(shape) * dtype.itemsize > os.fstat(file.fileno()).st_size - file.tell():
+                    raise ValueError("it is cut off")
+                file.seek(0)
+                array: AnyArray = np.lib.format.read_array(file, allow_pickle=False)
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            raise ModelFileError(f"{printable(path, 250)}: {reason.lower()}; check the name", option=option) from None
+        except (*UNREADABLE, EOFError) as error:
+            raise ModelFileError(
+                f"{printable(path, 250)}: it is not an array written by numpy.save: {printable(error, 100)}", option=option
+            ) from None
+    else:
+        try:
+            array = np.asarray(_without_graph(value))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ModelFileError(f"{option} is not an array: {printable(error, 100)}", option=option) from None
+    if array.dtype.kind not in "iufb":
+        raise ModelFileError(f"{option} has the type {printable(array.dtype, 40)}; give real numbers", option=option)
+    return array
+
+
+def _without_graph(value: Any) -> Any:
+    """Return a tensor of torch in a form that NumPy can read: without its graph, on the CPU, bfloat16 as float32."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+
+
+def _named(value: Any, otherwise: str) -> str:
+    return Path(value).name if isinstance(value, (str, PathLike)) else otherwise
+
+
+def _random(found: FoundGRU, h0: Any) -> AnyArray:
+    rows = ROWS
+    state = found.h0 if h0 is None else array_of(h0, "h0")
+    if state is not None and len(state.shape) > 1:
+        rows = state.shape[-2]
+    generator = np.random.default_rng(SEED)
+    return generator.standard_normal((TIMESTEPS, rows, found.input_size)).astype(np.float32)
+
+
+def _table(found: FoundGRU, table: AnyArray) -> AnyArray:
+    if table.ndim != 2 or not len(table) or table.shape[1] != found.input_size:
+        raise ModelFileError(
+            f"the embedding has the shape {table.shape}; {found.name} reads rows of a table (tokens, {found.input_size})",
+            option="embedding",
+        )
+    return table
+
+
+def _inputs(found: FoundGRU, x: AnyArray, table: AnyArray | None) -> AnyArray:
+    size = found.input_size
+    if table is not None:
+        x = x[:, None] if x.ndim == 1 else x
+        if x.ndim != 2 or not x.size or x.dtype.kind not in "iu":
+            raise ModelFileError(
+                f"with an embedding the inputs are whole numbers (timesteps, rows), not {_type_and_shape(x)}", option="inputs"
+            )
+        if x.min() < 0 or x.max() >= len(table):
+            raise ModelFileError(
+                f"the inputs go from {x.min()} to {x.max()}, and the embedding has the rows 0 to {len(table) - 1}", option="inputs"
+            )
+        return x.astype(np.intp)
+    if x.ndim == 2 and x.dtype.kind in "iu" and x.shape[1] != size:
+        raise ModelFileError(
+            f"the inputs are whole numbers {x.shape}; give the embedding's table as well, or numbers (timesteps, rows, {size})",
+            option="inputs",
+        )
+    x = x[:, None] if x.ndim == 2 else x
+    if x.ndim != 3 or x.shape[2] != size or not x.size:
+        swapped = "; the input size comes last" if size in x.shape[:2] else ""
+        raise ModelFileError(
+            f"the inputs have the shape {x.shape}; {found.name} reads (timesteps, rows, {size}){swapped}", option="inputs"
+        )
+    return x
+
+
+def _states(found: FoundGRU, h0: AnyArray | None, rows: int) -> AnyArray:
+    shape = found.layers * len(found.directions), rows, found.hidden_size
+    if h0 is None:
+        return np.zeros(shape)
+    h0 = h0[None] if h0.ndim == 2 and shape[0] == 1 else h0
+    if h0.shape != shape:
+        raise ModelFileError(
+            f"h0 has the shape {h0.shape}; {found.name} starts from {shape}: layers times directions, rows, units", option="h0"
+        )
+    return h0
+
+
+def _lengths(found: FoundGRU, lengths: AnyArray | None, timesteps: int, rows: int) -> AnyArray | None:
+    if lengths is None and found.lengths is not None and found.lengths.shape == (rows,):
+        lengths = found.lengths.read()
+    if lengths is None:
+        return None
+    fit = lengths.shape == (rows,) and lengths.dtype.kind in "iu"
+    if not fit or not ((lengths >= 0) & (lengths <= timesteps)).all():
+        raise ModelFileError(f"lengths must be {rows} whole numbers from 0 to {timesteps}, one for each row", option="lengths")
+    return None if (lengths == timesteps).all() else lengths
+
+
+def _outputs(found: FoundGRU, y: AnyArray, timesteps: int, rows: int) -> AnyArray:
+    width = len(found.directions) * found.hidden_size
+    if y.ndim == 4 and y.shape[1] == len(found.directions):  # as in ONNX: (T, directions, B, H)
+        y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
+    y = y[:, None] if y.ndim == 2 else y
+    if y.shape != (timesteps, rows, width):
+        turned = "; swap its first two axes: the timesteps come first" if y.shape == (rows, timesteps, width) else ""
+        raise ModelFileError(
+            f"the expected output has the shape {y.shape}; {found.name} gives {(timesteps, rows, width)} for these inputs{turned}",
+            option="expect",
+        )
+    return y
+
+
+def _type_and_shape(array: AnyArray) -> str:
+    return f"{array.dtype} {array.shape}"
+
+
+# ------------------------------------------------------------------------------
+# A run of a GRU from a file on its inputs, as one given batch of a model.
+
+
+_SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
+#: The formula of each gate function, with {} for its argument.
+_GATES = {"hard_sigmoid": "clamp(0.2 ⊙ ({}) + 0.5)", "hard_sigmoid_6": "clamp(({}) / 6 + 0.5)"}
+_GATE_LINE = re.compile(r"^((?:update|reset): .*= )σ\((.*)\)(\s*#.*)$", re.MULTILINE)
+_KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
+
+
+def cell_in(convention: Convention) -> tuple[str, str]:
+    """Return the name of the cell and the text of its equations; the text is empty for a built-in cell."""
+    return _cell(convention.reset, convention.z, convention.gate)
+
+
+@lru_cache(maxsize=16)
+def _cell(reset: str, z: str, gate: str) -> tuple[str, str]:
+    shipped = _SHIPPED.get((reset, z), "")
+    if shipped and gate == "sigmoid":
+        return shipped, ""
+    text = text_of("cell", shipped or "gru-reset-after")
+    if not shipped:
+        old, new = (re.search("^carry:.*$", each, re.MULTILINE) for each in (text, text_of("cell", "gru-cho")))
+        assert old is not None
+        assert new is not None
+        text = text.replace(old[0], new[0]).replace(_KEEPS, _TAKES)
+    if gate != "sigmoid":
+        text = _GATE_LINE.sub(lambda line: line[1] + _GATES[gate].format(line[2]) + line[3], text)
+    return f"gru, reset {reset}, z {z}, {gate}", text
+
+
+NO_LOSS = (
+    "this GRU was opened without a head and a loss, so it has no gradient and cannot be trained; "
+    "tui_gru.debug(module) shows a GRU that a script trains"
+)
+
+
+def given_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Given:
+    """Return a run with the weights of the file and equations in the convention of the file. Raises `ModelFileError`."""
+    cell, text = cell_in(found.convention)
+    structure = Structure(
+        cell=cell,
+        cell_text=text,
+        layers=found.layers,
+        bidirectional=found.bidirectional,
+        backwards=found.directions == ("reverse",),
+        input="dense" if numbers.table is None else "embedding",
+        head="",
+        loss="",
+        lengths=numbers.lengths is not None,
+    )
+    T, B = numbers.x.shape[:2]
+    sizes = {"H": found.hidden_size, "B": B, "T": T}
+    sizes |= {"I": found.input_size} if numbers.table is None else {"V": len(numbers.table), "D": found.input_size}
+    dtype = "float64" if found.dtype == "float64" else "float32"
+    with np.errstate(all="ignore"):  # NaN and infinities are allowed
+        weights = weights_for(structure, sizes, dtype, values_of(found, numbers.table))
+        inputs = {"x" if numbers.table is None else "token": numbers.x}
+        if numbers.lengths is not None:
+            inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
+        tolerance = None if numbers.y is None else max(TOLERANCES[dtype], TOLERANCES[precision_of(numbers.y)])
+        batch = GivenBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
+    return Given(
+        title=f"{found.name} of {path.name}",
+        origin=path.name,
+        inputs_from=numbers.source,
+        structure=structure,
+        sizes=sizes,
+        dtype=dtype,
+        batches=(batch,),
+        fixed=NO_LOSS,
+        reading=(found.reset, found.z),
+        again=partial(_again, found, numbers, path),
+    )
+
+
+def _again(found: FoundGRU, numbers: LayerInputs, path: Path, reset: str | None, z: str | None, y: AnyArray) -> tuple[Given, str]:
+    """Return the same inputs with another reading of the file, compared with the expected output or else with `y`, and a
+    message."""
+    other = found.read_as(reset=reset, z=z)
+    expected = y if numbers.y is None else numbers.y
+    run = given_run(other, replace(numbers, y=expected), path)
+    return run, f"read with reset {other.reset}, z {other.z}"
+
+
+def values_of(found: FoundGRU, table: AnyArray | None) -> Mapping[str, AnyArray]:
+    """Return the parameters by our names. The meaning of z is unchanged, so no weights are negated."""
+    values = {} if table is None else {"E": table}
+    single = found.layers == 1 and not found.bidirectional
+    for layer, cells in enumerate(found.blocks()):
+        for direction, blocks in zip(found.directions, cells, strict=True):
+            suffix = "" if single else f"_l{layer}{'_reverse' if direction == 'reverse' else ''}"
+            own = canonical(blocks, found.order, found.reset, "keeps")
+            values |= {name + suffix: value for name, value in own.items()}
+    return values
+
+
+# ------------------------------------------------------------------------------
+# The tokens of a model in the order of its indices, from a sequence, a mapping, or a file.
+
+
+MOST_BYTES = 1 << 26
+FILE = "give one token a line, or JSON: a list of them, or an object with their indices"
+
+
+def read_vocabulary(path: str | PathLike[str]) -> list[str]:
+    """Return the tokens in a UTF-8 file: one token per line, or a JSON list of them, or a JSON object with the index of each.
+
+    Of a tokenizer.json, the vocabulary of its model is read. Raises `ModelFileError` that says what is wrong and where.
+    """
+    name = printable(path, 250)
+    try:
+        with Path(os.path.expanduser(path)).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it cannot be read"
+        raise ModelFileError(f"{name}: {reason.lower()}; check the name", option="tokens") from None
+    if len(data) > MOST_BYTES:
+        raise ModelFileError(f"{name} is longer than {MOST_BYTES >> 20} MiB; {FILE}", option="tokens")
+    try:
+        content = data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ModelFileError(
+            f"{name} is not UTF-8 at byte {error.start}; convert it, for example with iconv", option="tokens"
+        ) from None
+    found = _of_json(content) if content.lstrip()[:1] in ("{", "[") else None
+    if found is None and Path(path).suffix == ".json":
+        raise ModelFileError(f"{name} is not JSON, or it is cut off; {FILE}", option="tokens")
+    if found is None:
+        lines = content.removesuffix("\n").split("\n")
+        found = [line.removesuffix("\r") for line in lines]
+    try:
+        return in_order(found)
+    except ModelFileError as error:
+        raise ModelFileError(f"{name}: {error}", option="tokens") from None
+
+
+def _of_json(content: str) -> Any:
+    """Return the tokens or the mapping in JSON; None if the text is not JSON, for example a list of tokens that begins with a
+    bracket."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    model = found.get("model") if isinstance(found, dict) else None
+    if not isinstance(model, dict) or "vocab" not in model:
+        return found
+    added = found.get("added_tokens", [])
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict) and isinstance(added, list):
+        known = {each["content"]: each["id"] for each in added if isinstance(each, dict) and {"content", "id"} <= each.keys()}
+        vocabulary = vocabulary | known
+    return vocabulary
+
+
+def in_order(tokens: Any) -> list[str]:
+    """Return the tokens in the order of their indices, from a sequence or a mapping to indices. Raises `ModelFileError`."""
+    if isinstance(tokens, Mapping):
+        tokens = _of_mapping(tokens)
+    if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+        raise ModelFileError(f"{printable(tokens, 40)} is not a list of tokens; {FILE}", option="vocabulary")
+    found = list(tokens)
+    for i, token in enumerate(found):
+        if not isinstance(token, str) or not token:
+            raise ModelFileError(f"token {i + 1} is {printable(repr(token), 40)}, and no text; {FILE}", option="vocabulary")
+    _check_different(found)
+    return found
+
+
+def _of_mapping(tokens: Mapping[Any, Any]) -> Sequence[Any]:
+    found = sorted(tokens.items(), key=lambda pair: pair[1] if type(pair[1]) is int else -1)
+    for i, (token, index) in enumerate(found):
+        if index != i or type(index) is not int:
+            raise ModelFileError(
+                f"token {printable(token, 40)} has the index {printable(index, 40)}, and {i} is expected: the indices are 0 to "
+                f"{len(found) - 1}, each once",
+                option="vocabulary",
+            )
+    return [token for token, _ in found]
+
+
+def _check_different(tokens: Sequence[str]) -> None:
+    seen: dict[str, int] = {}
+    for i, token in enumerate(tokens):
+        if token in seen:
+            raise ModelFileError(
+                f"{printable(token, 40)} occurs twice, as token {seen[token] + 1} and {i + 1}", option="vocabulary"
+            )
+        seen[token] = i

@@ -1,0 +1,514 @@
+"""Computes captured calls again and compares the results with what the script had: outputs, gradients, sequences of calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.config import machine_memory
+from tui_gru.engine.model import Structure
+from tui_gru.engine.numbers import gib, given, same, scientific
+from tui_gru.engine.training import compute
+from tui_gru.engine.weights import Weights
+from tui_gru.equations.page import LIVE
+from tui_gru.equations.syntax import with_word
+from tui_gru.errors import CaptureError
+from tui_gru.files.arrays import LETTERS, AnyArray, Blocks, canonical
+
+# ------------------------------------------------------------------------------
+# Comparison of recomputed outputs with recorded ones, end to end and one step at a time.
+
+
+#: The largest rounding error, relative to the largest number, by the type in which the numbers were computed.
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e-2}
+
+
+def tolerance_of(call: GRUCall) -> float:
+    """Return the tolerance for a call: that of its type, or of the type that autocast used."""
+    return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayDifference:
+    """Two arrays that should be equal, `ours` and the `recorded` one.
+
+    `worst` is their largest difference, `largest` the largest finite recorded number. `over_time` (T) has the largest difference at
+    each timestep, if they have timesteps.
+    """
+
+    name: str
+    ours: AnyArray
+    recorded: AnyArray
+    worst: float
+    largest: float
+    over_time: AnyArray | None = None
+
+    @property
+    def error(self) -> float:
+        """The largest difference over the largest recorded number."""
+        return self.worst / self.largest if self.worst and self.largest else self.worst
+
+
+def difference(name: str, ours: AnyArray, recorded: AnyArray, *, timed: bool = False) -> ArrayDifference:
+    """Compare two arrays. NaN equals NaN, and infinities equal themselves."""
+    with np.errstate(all="ignore"):
+        apart = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
+    apart = np.nan_to_num(apart, nan=np.inf)
+    largest = np.abs(recorded).max(initial=0, where=np.isfinite(recorded))
+    over_time = apart.reshape(len(apart), -1).max(axis=1, initial=0) if timed else None
+    return ArrayDifference(name, ours, recorded, float(apart.max(initial=0)), float(largest), over_time)
+
+
+def output_name(record: BatchRecord) -> str:
+    """Return the name of the GRU's output in a model."""
+    structure = record.compiled.model.structure
+    return (
+        "out"
+        if structure.lengths
+        else record.compiled.model.composed.layers[-1].output
+        if not structure.bidirectional
+        else (f"out_l{structure.layers - 1}")
+    )
+
+
+def stepwise(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None) -> ArrayDifference:
+    """Compare outputs (T, B, directions · H) from elsewhere with those of a record, each computed from the recorded state before
+    it, and the first ones from the initial states of the record. `lengths` (B) are the row lengths.
+
+    Layers below the last have no recorded states, so they run from their first state to their end.
+    """
+    T, B = (record.compiled.sizes[axis] for axis in "TB")
+    live = _live(T, B, lengths)
+    ours = [np.where(live[..., None], one.array("h").reshape(T, B, -1), 0) for one in single_steps(record, out, lengths)]
+    return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
+
+
+def single_steps(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None) -> list[BatchRecord]:
+    """Return a record that computes every timestep of every row from the state before it, for each direction of the last layer.
+
+    The states before are those that `out` (T, B, directions · H) records. The record has one timestep and T · B rows, the rows of
+    timestep 1 first. `lengths` is as in `stepwise`.
+    """
+    compiled_, model = record.compiled, record.compiled.model
+    T, B, H = (compiled_.sizes[axis] for axis in "TBH")
+    live = _live(T, B, lengths)
+    directions = 2 if model.structure.bidirectional else 1
+    found = []
+    for layer, out_ in zip(model.composed.layers[-directions:], np.split(out, directions, axis=2), strict=True):
+        x = record.array(layer.reads)
+        one = replace(model.structure, layers=1, bidirectional=False, backwards=False, input="dense", head="", loss="",
+                      lengths=False, dropout=False)  # fmt: skip
+        step = compiled(one, {"I": x.shape[2], "H": H, "B": T * B, "T": 1}, str(compiled_.dtype))
+        single, weights = BatchRecord(step), Weights.zeros(step.layout, str(step.dtype))
+        for name, value in weights.items():
+            value[...] = record.before[name + layer.suffix]
+        single.before = weights
+        single.array("x")[...] = x.reshape(1, T * B, -1)
+        h0 = record.border(layer.output, end=False)
+        single.border("h", end=False)[...] = _states_before(out_, h0, live, backwards=layer.backwards).reshape(T * B, H)
+        with np.errstate(all="ignore"):
+            compute(single, None, learn=False)
+        found.append(single)
+    return found
+
+
+def _live(T: int, B: int, lengths: AnyArray | None) -> AnyArray:
+    """Return (T, B), True at the timesteps that each row has."""
+    return np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+
+
+def _states_before(out: AnyArray, h0: AnyArray, live: AnyArray, *, backwards: bool) -> AnyArray:
+    """Return the recorded state (T, B, H) before each timestep; h0 at the start of a row."""
+    if not backwards:
+        return np.concatenate([h0[None], out[:-1]])
+    later = np.concatenate([out[1:], h0[None]])
+    first = live & ~np.concatenate([live[1:], np.zeros_like(live[:1])])  # its last timestep, the first one backwards
+    return np.where(first[..., None], h0, later)
+
+
+# ------------------------------------------------------------------------------
+# Comparison of the gradients derived from captured calls with p.grad, and the cause of a difference.
+
+
+Derive: TypeAlias = Callable[[GRUCall], Mapping[str, AnyArray]]  # call -> its gradients, by torch's names
+
+SMALLEST_CLIP = 1e-4  # clipping alone seldom gives a smaller factor
+
+
+class Relation(StrEnum):
+    """The relation of p.grad to the derived gradients."""
+
+    EQUAL = "equal"
+    CLIPPED = "clipped"
+    UNSCALED = "unscaled"
+    SCALED = "scaled"
+    DIFFERENT = "different"
+    NOT_FINITE = "not finite"
+    INCOMPLETE = "incomplete"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, eq=False)
+class GradientComparison:
+    """The comparison. `differences` has, for each parameter, `factor` times the derived gradient and p.grad; and for each weight
+    that is computed from parameters, the derived gradient and its gradient from autograd, which is not scaled yet.
+
+    `ignored` is the number of first calls that are omitted because the script cleared their gradients. `added` says that p.grad was
+    not empty before, so that only the added part is compared. `norm` is the norm of all derived gradients together.
+    """
+
+    cause: Relation
+    differences: tuple[ArrayDifference, ...] = ()
+    factor: float = 1.0
+    norm: float = math.nan
+    ignored: int = 0
+    added: bool = False
+    tolerance: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """The largest difference relative to the largest gradient, over all parameters."""
+        largest = max((one.largest for one in self.differences), default=0.0)
+        worst = max((one.worst for one in self.differences), default=0.0)
+        return worst / largest if worst and largest else worst
+
+    @property
+    def scale(self) -> float:
+        """The scale of the GradScaler; 1 if there is none."""
+        return float(2.0 ** round(-math.log2(self.factor))) if self.cause is Relation.UNSCALED else 1.0
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        factor, norm, off = given(self.factor), given(self.norm, 4), scientific(self.error)
+        return {
+            Relation.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
+            Relation.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
+            Relation.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
+            Relation.SCALED: (
+                f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip"
+            ),
+            Relation.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
+            Relation.NOT_FINITE: (
+                "p.grad has NaN or infinities: GradScaler skips such a step, any other script gets NaN weights by it"
+            ),
+            Relation.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
+            Relation.NOTHING: "no gradient is recorded",
+        }[self.cause]
+
+
+def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> GradientComparison:
+    """Compare the derived gradients of a step, summed over all calls, with the gradients for the optimizer.
+
+    `steps` has the step of one process, or the same step of all ranks, whose mean is p.grad. `derive` computes the gradients of a
+    call.
+    """
+    first = steps[0]
+    recorded = {name: first.gradients[name] for name in _parameters(steps) if name in first.gradients}
+    calls = [[(call, derive(call)) for call in step.calls if _counts(call)] for step in steps]
+    computed = tuple(_computed(calls))
+    if not recorded and not computed:
+        return GradientComparison(Relation.NOTHING)
+    if recorded and len(steps) < first.ranks:
+        return GradientComparison(Relation.INCOMPLETE, computed)
+    tolerance = max((tolerance_of(call) for share in calls for call, _ in share), default=TOLERANCES["float32"])
+    finite = all(np.isfinite(value).all() for value in recorded.values())
+    tried: list[GradientComparison] = []
+    for added in (False, True) if first.before else (False,):
+        wanted = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
+        for ignored in range(max(1, len(calls[0]) if len(steps) == 1 else 1)):
+            total = _mean([_sum(share[ignored:]) for share in calls])
+            if not wanted.keys() <= total.keys():  # otherwise no call of some module would remain
+                break
+            factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
+            found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
+            cause, norm = _cause(factor, tolerance) if finite else Relation.NOT_FINITE, _norm(total, computed)
+            tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance))
+            if tried[-1].error <= tolerance:
+                return tried[-1]
+    return replace(min(tried, key=lambda comparison: comparison.error), cause=Relation.DIFFERENT if finite else Relation.NOT_FINITE)
+
+
+def _counts(call: GRUCall) -> bool:
+    """Return True if a call contributes to the gradients; one without rows or timesteps does not."""
+    return call.learned and bool(call.rows and call.timesteps)
+
+
+def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
+    """Return the parameters that are weights of calls with a gradient."""
+    named = (name for step in steps for call in step.calls if _counts(call) for name in call.weights.parameters.values())
+    return list(dict.fromkeys(named))
+
+
+def _sum(share: Sequence[tuple[GRUCall, Mapping[str, AnyArray]]]) -> dict[str, AnyArray]:
+    """Return the sum of the derived gradients of several calls, by parameter."""
+    total: dict[str, AnyArray] = {}
+    for call, gradients in share:
+        for weight, name in call.weights.parameters.items():
+            total[name] = total[name] + gradients[weight] if name in total else gradients[weight]
+    return total
+
+
+def _mean(shares: Sequence[Mapping[str, AnyArray]]) -> dict[str, AnyArray]:
+    names = dict.fromkeys(name for share in shares for name in share)
+    return {name: np.sum([share[name] for share in shares if name in share], axis=0) / len(shares) for name in names}
+
+
+def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, AnyArray]]]]) -> Iterator[ArrayDifference]:
+    """Return the weights that are computed from parameters, separately for each set, summed over the calls that used it."""
+    for share in calls:
+        sets = {id(call.weights): call.weights for call, _ in share}
+        for used in sets.values():
+            for weight, gradient in used.gradients.items():
+                ours: AnyArray = np.sum([derived[weight] for call, derived in share if call.weights is used], axis=0)
+                yield difference(f"{used.module.name}.{weight}", ours, gradient)
+
+
+def _factor(pairs: Sequence[tuple[AnyArray, AnyArray]], tolerance: float) -> float:
+    """Return the factor of the derived gradients; 1 if that fits as well, or if the factor cannot be determined."""
+    across = sum(float(np.vdot(ours, recorded)) for ours, recorded in pairs)
+    own = sum(float(np.vdot(ours, ours)) for ours, _ in pairs)
+    factor = across / own if own and math.isfinite(across) and math.isfinite(own) else 1.0
+    return factor if factor > 0 and abs(factor - 1) > tolerance else 1.0
+
+
+def _cause(factor: float, tolerance: float) -> Relation:
+    if factor == 1:
+        return Relation.EQUAL
+    if factor < 1 and abs(factor * 2.0 ** round(-math.log2(factor)) - 1) <= tolerance:
+        return Relation.UNSCALED
+    return Relation.CLIPPED if SMALLEST_CLIP < factor < 1 else Relation.SCALED
+
+
+def _norm(total: Mapping[str, AnyArray], computed: Sequence[ArrayDifference]) -> float:
+    arrays = [*total.values(), *(one.ours for one in computed)]
+    return math.sqrt(sum(float(np.vdot(array, array)) for array in arrays))
+
+
+# ------------------------------------------------------------------------------
+# A captured call as a model: its structure, sizes and weights, the computation of its values, and the conversion back to torch's
+# names and shapes.
+
+
+ORDER = "rzn"  # the order of gates in torch
+HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that came through the head
+
+
+def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool) -> Structure:
+    """Return the model of a GRU on given numbers: its stack, with `head` if only the head read the output."""
+    return Structure(
+        cell="gru-reset-after",
+        layers=module.layers,
+        bidirectional=module.bidirectional,
+        input="dense",
+        head="linear" if head else "",
+        loss="",
+        lengths=lengths,
+        dropout=dropout,
+    )
+
+
+def sizes_of(module: GRUModule, timesteps: int, rows: int, classes: int) -> dict[str, int]:
+    """Return the sizes of the model; `classes` is the width of the head, or 0. Raises `CaptureError` for an empty call."""
+    if not rows or not timesteps:
+        raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
+    sizes = {"I": module.input_size, "H": module.hidden_size, "B": rows, "T": timesteps}
+    return sizes | ({"V": classes} if classes else {})
+
+
+def check_masks(call: GRUCall) -> None:
+    """Raise `CaptureError` for a call with unknown masks, whose inner values cannot be computed."""
+    if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
+        raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
+
+
+def classes_of(call: GRUCall) -> int:
+    """Return the width of the head of a call, if the model can include it; otherwise 0."""
+    return len(call.head.weight) if call.head is not None and reads_head(call) else 0
+
+
+def reads_head(call: GRUCall) -> bool:
+    """Return True if the complete gradient of the output came through the head, so that the model can include the logits."""
+    head = call.head
+    if head is None or head.dlogits is None or call.dout is None:
+        return False
+    dout = head.dlogits @ head.weight
+    largest = np.abs(call.dout).max(initial=0)
+    return bool(np.abs(dout - call.dout).max(initial=0) <= HEAD_TOLERANCE * largest)
+
+
+def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
+    """Return the model of a call compiled for its sizes, in `dtype`; by default float64 for a float64 call, otherwise float32.
+
+    Raises `CaptureError` for a call whose inner values cannot be computed: with unknown masks, or too large for the memory.
+    """
+    check_masks(call)
+    classes = classes_of(call)
+    sizes = sizes_of(call.module, call.timesteps, call.rows, classes)
+    structure = structure_of(call.module, head=classes > 0, lengths=call.lengths is not None, dropout=bool(call.masks))
+    model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
+    if model.record_bytes > machine_memory() // 2:
+        raise CaptureError(
+            f"{call.module.name}: the inner values of this call take {gib(model.record_bytes)}, more than half of "
+            "this machine's memory; capture a smaller batch"
+        )
+    return model
+
+
+def weights_of(call: GRUCall, model: Compiled) -> Weights:
+    """Return the weights of a call, under the names of the model."""
+    weights = _canonical(call.module, call.weights.values, model, 0.0)
+    if (head := call.head) is not None and model.model.structure.head:
+        weights["Wy"][...] = head.weight.T
+        weights["by"][...] = 0 if head.bias is None else head.bias
+    return weights
+
+
+def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> Weights:
+    """Return p.grad as the step recorded it, under the names of the model, as `BatchRecord.gradients`; NaN if nothing is known.
+
+    It is the sum over all calls of the step, as the optimizer used it. For a weight that is computed from parameters it is the
+    gradient from autograd.
+    """
+    used = call.weights
+    found = {weight: step.gradients[name] for weight, name in used.parameters.items() if name in step.gradients}
+    return _canonical(call.module, {**used.gradients, **found}, model, np.nan)
+
+
+def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compiled, missing: float) -> Weights:
+    """Return arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
+    weights = Weights.zeros(model.layout, str(model.dtype))
+    weights.flat[...] = np.nan
+    H = module.hidden_size
+    for suffix, layer in zip(module.suffixes, model.model.composed.layers, strict=True):
+        width = len(weights[f"Wz{layer.suffix}"])
+        shapes = {"weight_ih": (3, H, width), "weight_hh": (3, H, H), "bias_ih": (3, H), "bias_hh": (3, H)}
+        parts: list[AnyArray] = []
+        for role, shape in shapes.items():
+            absent = 0.0 if role.startswith("bias") and not module.bias else missing
+            array = arrays.get(role + suffix)
+            part = np.full(shape, absent) if array is None else array.reshape(shape)
+            parts.append(part.transpose(0, 2, 1) if part.ndim == 3 else part)
+        for name, value in canonical(Blocks(*parts), ORDER, "after", "keeps").items():
+            weights[name + layer.suffix][...] = value
+    return weights
+
+
+def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, AnyArray]:
+    """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
+    found: dict[str, AnyArray] = {}
+    for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
+        own = layer.suffix
+        rows = {
+            "weight_ih": [gradients[f"W{LETTERS[gate]}{own}"].T for gate in ORDER],
+            "weight_hh": [gradients[f"U{LETTERS[gate]}{own}"].T for gate in ORDER],
+            "bias_ih": [gradients[f"b{LETTERS[gate]}{own}"] for gate in ORDER],
+            "bias_hh": [gradients[f"bh{gate}{own}"] for gate in ORDER],
+        }
+        found |= {role + suffix: np.concatenate(parts) for role, parts in rows.items()}
+    return {name: found[name] for name in call.module.weight_names}
+
+
+def fill(record: BatchRecord, call: GRUCall) -> None:
+    """Load the inputs, first states, weights and outside gradients of a call into a record of `compiled_for(call)`."""
+    model = record.compiled.model
+    record.array("x")[...] = call.x
+    if call.lengths is not None:
+        record.array(LIVE)[...] = np.arange(call.timesteps)[:, None] < call.lengths
+    for number, mask in enumerate(call.masks):
+        record.array(f"mask_l{number}")[...] = mask
+    for state, h0 in zip(record.compiled.states, call.h0, strict=True):
+        record.border(state, end=False)[...] = h0
+    (output,) = model.page.outputs
+    given = call.head.dlogits if call.head is not None and model.structure.head else call.dout
+    record.array(with_word(f"d{output}", "given"))[...] = 0 if given is None else given
+    for i, flow in enumerate(record.flows_in):
+        flow[...] = 0 if call.dhn is None else call.dhn[i]
+    record.before = weights_of(call, record.compiled)
+
+
+def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
+    """Compute all inner values of a call: forward, and backward if it received a gradient. There is no update.
+
+    The dtype is `dtype`, by default that of `compiled_for`. The values are written to `record`, or to a new record, which is
+    returned. Raises `CaptureError`.
+    """
+    record = BatchRecord(compiled_for(call, dtype)) if record is None else record
+    with np.errstate(all="ignore"):  # NaN and infinities are valid numbers here
+        fill(record, call)
+        compute(record, None, learn=call.learned)
+    return record
+
+
+# ------------------------------------------------------------------------------
+# Joining of the calls of a GRUCell in a loop into one call with as many timesteps.
+
+
+ROUNDING = 1e-6  # relative to the largest gradient; smaller gradients are rounding errors, not gradients from outside
+
+
+def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
+    """Return the calls of a step in order; calls of a GRUCell that pass the state to each other, with its gradient, are joined into
+    one.
+
+    `dout` of a joined call is the gradient from outside at each timestep: the captured gradient without the part from the next
+    timestep. A joined call has the number of its first call.
+    """
+    runs: list[list[GRUCall]] = []
+    for call in step.calls:
+        run = next((run for run in runs if _continues(run[-1], call)), None)
+        if run is None:
+            runs.append([call])
+        else:
+            run.append(call)
+    return tuple(run[0] if len(run) == 1 else _joined(run) for run in runs)
+
+
+def _continues(before: GRUCall, call: GRUCall) -> bool:
+    """Return True if a call of a cell continues from the last state of another call, in the same graph."""
+    same = call.weights is before.weights and call.module.kind == "GRUCell" and call.rows == before.rows
+    alike = (call.dtype, call.autocast, call.training) == (before.dtype, before.autocast, before.training)
+    return same and alike and call.h0_attached and np.array_equal(call.h0, before.hn)
+
+
+def _joined(run: Sequence[GRUCall]) -> GRUCall:
+    first = run[0]
+    learned = [call.dout is not None for call in run]
+    return replace(
+        first,
+        x=np.concatenate([call.x for call in run]),
+        out=np.concatenate([call.out for call in run]),
+        hn=run[-1].hn,
+        dout=_from_outside(run) if any(learned) else None,
+        backward_passes=max(call.backward_passes for call in run),
+        notes=tuple(dict.fromkeys(note for call in run for note in call.notes)),
+    )
+
+
+def _from_outside(run: Sequence[GRUCall]) -> AnyArray:
+    """Return the captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as
+    rows."""
+    whole = np.concatenate([np.zeros_like(call.out) if call.dout is None else call.dout for call in run])
+    rows = replace(
+        run[0],
+        x=np.concatenate([call.x for call in run[1:]], axis=1),
+        h0=np.concatenate([call.h0 for call in run[1:]], axis=1),
+        out=np.concatenate([call.out for call in run[1:]], axis=1),
+        hn=np.concatenate([call.hn for call in run[1:]], axis=1),
+        dout=whole[1:].reshape(1, -1, whole.shape[2]),
+        head=None,
+    )
+    record: BatchRecord = recompute(rows, "float64")
+    outside = whole.copy()
+    outside[:-1] -= record.array("dh_prev").reshape(whole[1:].shape)
+    rounding = ROUNDING * np.abs(whole).max(initial=0)
+    outside[np.abs(outside).max(axis=(1, 2)) <= rounding] = 0
+    return outside

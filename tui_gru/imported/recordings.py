@@ -1,0 +1,393 @@
+"""Reads recordings: which steps there are, what they contain, and whether they are those of a saved session."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from os import PathLike
+from pathlib import Path, PureWindowsPath
+from typing import Any, TypeVar
+
+from tui_gru.capture.calls import CapturedStep, GRUModule
+from tui_gru.capture.format import (
+    RUN,
+    RecordingProgress,
+    RecordingVersionError,
+    StepRecord,
+    check_shard,
+    checked_header,
+    described,
+    lines_name,
+    module_of,
+    number,
+    open_shard,
+    rank_of_lines,
+    read_line,
+    read_run,
+    read_shard,
+    read_text,
+    shard_name,
+    step_and_rank,
+    step_in,
+)
+from tui_gru.engine.numbers import gib
+from tui_gru.errors import ModelFileError, RecordingError, printable
+from tui_gru.files import tensors as safetensors
+from tui_gru.files.arrays import without_numbers
+
+# ------------------------------------------------------------------------------
+# The list of the steps in the folder of a recording, from its file names and lines, without reading steps.
+
+
+@dataclass(frozen=True)
+class KeptStep:
+    """A recorded step: its number, from 0, and the ranks that recorded it. Loss and norm come from the lowest rank."""
+
+    number: int
+    ranks: tuple[int, ...]
+    loss: float | None = None
+    norm: float | None = None
+
+
+@dataclass(frozen=True)
+class RecordingContents:
+    """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording."""
+
+    steps: tuple[KeptStep, ...]
+    total: int
+    ranks: frozenset[int]
+    closed_ranks: frozenset[int]
+    damaged: tuple[str, ...]
+
+
+@dataclass
+class _Lines:
+    """The contents of the file of lines of one rank."""
+
+    steps: dict[int, StepRecord] = field(default_factory=dict)
+    total: int = 0
+    closed: bool = False
+    damaged: int = 0
+
+
+def list_folder(folder: Path) -> RecordingContents:
+    """List a folder. Raises `OSError` if it cannot be read."""
+    shards: dict[int, list[int]] = defaultdict(list)
+    ranks = set[int]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if (found := step_and_rank(entry.name)) is not None:
+                shards[found[0]].append(found[1])
+            elif (rank := rank_of_lines(entry.name)) is not None:
+                ranks.add(rank)
+    damaged: list[str] = []
+    lines = {rank: _lines(folder, rank, damaged) for rank in sorted(ranks)}
+    steps = tuple(_kept(folder, step, tuple(sorted(of)), lines, damaged) for step, of in sorted(shards.items()))
+    return RecordingContents(
+        steps,
+        max([steps[-1].number + 1 if steps else 0, *(of.total for of in lines.values())]),
+        frozenset(ranks.union(*shards.values())),
+        frozenset(rank for rank, of in lines.items() if of.closed),
+        tuple(damaged),
+    )
+
+
+def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
+    found = _Lines()
+    try:
+        text = read_text(folder / lines_name(rank))
+    except ModelFileError as error:
+        damaged.append(str(error))
+        return found
+    except OSError as error:
+        damaged.append(f"{lines_name(rank)} in it cannot be read: {error.strerror or error}; the steps themselves are not affected")
+        return found
+    entries: list[StepRecord | RecordingProgress] = []
+    for line in text.split("\n")[:-1]:  # the text after the last line break is an unfinished line
+        try:
+            entries.append(read_line(line))
+        except ModelFileError:
+            found.damaged += 1
+    if found.damaged:
+        damaged.append(f"{lines_name(rank)}: {found.damaged} lines of it are damaged; the steps themselves are not")
+    found.steps = {entry.step: entry for entry in entries if isinstance(entry, StepRecord)}
+    found.total = max((entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1 for entry in entries), default=0)
+    found.closed = any(isinstance(entry, RecordingProgress) and entry.closed for entry in entries)
+    return found
+
+
+def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _Lines], damaged: list[str]) -> KeptStep:
+    for rank in ranks:
+        if rank in lines and (line := lines[rank].steps.get(step)) is not None:
+            return KeptStep(step, ranks, line.loss, line.norm)
+    try:  # the process was killed between writing the step and its line; the step has the same data
+        about, _ = read_shard(folder / shard_name(step, ranks[0]))
+        return KeptStep(step, ranks, number(about["loss"]), number(about["norm"]))
+    except (ModelFileError, OSError, KeyError, TypeError) as error:
+        damaged.append(f"{shard_name(step, ranks[0])}: {printable(error, 200)}")
+        return KeptStep(step, ranks)
+
+
+# ------------------------------------------------------------------------------
+# Reads outlines of steps: a step with zeros in place of all numbers, which takes no memory.
+#
+# Most steps of a run have the same calls with the same shapes. Their headers differ in a few numbers only, and are checked once.
+
+
+_COUNT = rb"(?:0|[1-9]\d{0,14})"
+_VALUE = rb'(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|null|\\"(?:nan|-?inf)\\")'
+_WORDS = rb'\\"(?:every|trigger|before)\\"'
+_SETTINGS = rb'\{(?:\\"\w+\\": %s(?:, (?=\\"))?)*\}' % _VALUE
+#: The parts of a description that differ from step to step, as they stand in the header: JSON in a string of JSON.
+_DIFFERENT = re.compile(
+    rb'(?:\\"(?:(number|not_kept)\\": %s|(loss|norm)\\": %s|(why)\\": %s|(settings)\\": %s)|%s)(?=[,}])'
+    % (_COUNT, _VALUE, _WORDS, _SETTINGS, rb'"checksums":"[0-9a-f ]*"')
+)
+_NUMBER = re.compile(rb'\\"number\\": (%s)[,}]' % _COUNT)
+
+OutlineKey = tuple[bytes | int | None, ...]  # the header without its numbers, and the size of what follows it
+
+
+class Outlines:
+    """The outlines of the steps of one recording. Steps with the same calls and shapes share one."""
+
+    def __init__(self) -> None:
+        self._known: dict[OutlineKey, CapturedStep] = {}
+
+    def read(self, path: Path) -> CapturedStep:
+        """Return the outline of a step, whose number, loss and settings may be those of another step. Raises `ModelFileError` if
+        the header is damaged, or `OSError`."""
+        file = open_shard(path)
+        text = safetensors.header_text(file)
+        checked_header(text)
+        key = *_DIFFERENT.split(text.rstrip(b" ")), file.size - len(text)
+        known, number = self._known.get(key), _NUMBER.search(text)
+        if known is not None and number is not None and path.name == shard_name(int(number[1]), known.rank):
+            return known
+        about, tensors = described(file)
+        step = step_in(path, {name: without_numbers(tensor) for name, tensor in tensors.items()}, about)
+        self._known[key] = step
+        return step
+
+
+# ------------------------------------------------------------------------------
+# Reading of a recording: its steps, their ranks and their contents. The recording may still be growing; reading never changes it.
+
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The contents of a recording's folder at the time of reading.
+
+    `ranks` is the number of processes that trained together; `missing_ranks` are those without files. `steps` has the kept steps
+    in order; `total` is the number of all steps. `closed` says that every rank with files has ended its recording; otherwise it
+    is still being written, or was interrupted. `damaged` has a line, with the reason, for each part that cannot be read.
+    """
+
+    folder: Path
+    modules: tuple[GRUModule, ...]
+    ranks: int
+    steps: tuple[KeptStep, ...]
+    total: int
+    missing_ranks: tuple[int, ...] = ()
+    closed: bool = False
+    damaged: tuple[str, ...] = ()
+
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """Return the gaps between recorded steps, each as the step before and the step after the gap."""
+        pairs = zip(self.steps, self.steps[1:], strict=False)
+        return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
+
+    def load(self, number: int, rank: int | None = None) -> CapturedStep:
+        """Return a step with all of its arrays, of one rank, by default the lowest that recorded it. Raises `RecordingError`."""
+        path = self._path(number, rank)
+        return _read(path, lambda: _load(path))
+
+    def outline(self, number: int, rank: int) -> CapturedStep:
+        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked.
+
+        Steps with the same calls and shapes share one outline, whose number, loss and settings are those of one of them. Raises
+        `RecordingError`.
+        """
+        path = self._path(number, rank)
+        return _read(path, lambda: self._outlines.read(path))
+
+    def check(self, number: int, rank: int) -> int:
+        """Compare the numbers of a step with their checksums. Returns the bytes that were read: 0 if it was recorded without
+        checksums. Raises `RecordingError`."""
+        path = self._path(number, rank)
+        return _read(path, lambda: check_shard(path))
+
+    def intact_ranks(self, number: int) -> tuple[int, ...]:
+        """Return the ranks whose file of a step can be read, as far as its header shows; all if there is no other rank."""
+        ranks = self._kept(number).ranks
+        return tuple(rank for rank in ranks if self._is_intact(number, rank)) if len(ranks) > 1 else ranks
+
+    def _is_intact(self, number: int, rank: int) -> bool:
+        try:
+            self.outline(number, rank)
+        except RecordingError:
+            return False
+        return True
+
+    def _path(self, number: int, rank: int | None) -> Path:
+        ranks = self._kept(number).ranks
+        if rank is not None and rank not in ranks:
+            raise RecordingError(f"{_shown(self.folder)}: rank {rank} did not keep step {number}; {_named(ranks)} did")
+        return self.folder / shard_name(number, ranks[0] if rank is None else rank)
+
+    def _kept(self, number: int) -> KeptStep:
+        if (kept := self._by_number.get(number)) is not None:
+            return kept
+        near = min(self._by_number, key=lambda other: abs(other - number), default=None)
+        hint = "no step was" if near is None else f"the nearest that was is {near}"
+        raise RecordingError(f"{_shown(self.folder)}: step {number} was not kept; {hint}")
+
+    @cached_property
+    def _outlines(self) -> Outlines:
+        return Outlines()
+
+    @cached_property
+    def _by_number(self) -> dict[int, KeptStep]:
+        return {step.number: step for step in self.steps}
+
+
+def open_recording(folder: str | PathLike[str]) -> Recording:
+    """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that says what to do."""
+    path = Path(os.path.expanduser(folder))
+    if not path.is_dir():
+        what = "it is a file" if path.exists() else "there is no such folder"
+        raise RecordingError(f"{_shown(path)}: {what}; give the folder that tui_gru.record wrote", option="path")
+    return _read(path, lambda: _opened(path))
+
+
+def _opened(folder: Path) -> Recording:
+    listing = list_folder(folder)
+    damaged = list(listing.damaged)
+    try:
+        run = read_run(folder)
+        modules = tuple(module_of(entry) for entry in run["modules"])
+        ranks = run["ranks"]
+        if type(ranks) is not int or not 1 <= ranks < 10**6:
+            raise ModelFileError(f"{RUN} in it names {printable(ranks, 20)} ranks; it is damaged")
+        if not modules:
+            raise ModelFileError(f"{RUN} in it names no GRU; it is damaged")
+    except RecordingVersionError:
+        raise
+    except (ModelFileError, OSError, KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ModelFileError) else f"there is no {RUN} in it that can be read"
+        if not listing.steps:
+            raise ModelFileError(f"{reason}; give the folder that tui_gru.record wrote") from None
+        damaged.append(reason)
+        modules, ranks = _of_steps(folder, listing)
+    here = listing.ranks
+    return Recording(
+        folder,
+        modules,
+        ranks,
+        listing.steps,
+        listing.total,
+        tuple(rank for rank in range(ranks) if rank not in here),
+        bool(here) and here == listing.closed_ranks,
+        tuple(damaged),
+    )
+
+
+def _of_steps(folder: Path, listing: RecordingContents) -> tuple[tuple[GRUModule, ...], int]:
+    """Return the modules and the number of ranks from a step, if run.json does not have them."""
+    last = listing.steps[-1]
+    step = _load(folder / shard_name(last.number, last.ranks[0]))
+    return tuple(dict.fromkeys(call.module for call in step.calls)), max(step.ranks, max(listing.ranks) + 1)
+
+
+def _load(path: Path) -> CapturedStep:
+    from tui_gru.engine.config import machine_memory
+
+    size = path.stat().st_size
+    if size > machine_memory() // 2:
+        raise ModelFileError(f"it has {gib(size)}, more than half of this machine's memory; open it on a larger one")
+    about, tensors = read_shard(path)
+    return step_in(path, tensors, about)
+
+
+def _read(path: Path, read: Callable[[], _Found]) -> _Found:
+    try:
+        return read()
+    except ModelFileError as error:
+        raise RecordingError(f"{_shown(path)}: {error}") from None
+    except FileNotFoundError:
+        raise RecordingError(f"{_shown(path)}: it is not there any more; put it back, or go to another step") from None
+    except OSError as error:
+        raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}; open the recording again") from None
+
+
+def _shown(path: Path) -> str:
+    return printable(path, 250)
+
+
+def _named(ranks: Sequence[int]) -> str:
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"
+
+
+# ------------------------------------------------------------------------------
+# The identity of a recording, by which it is found again: its folder, and a hash of the header of every recorded step.
+
+
+HASH = 16  # bytes
+
+
+def identity_of(recording: Recording, name: str) -> dict[str, Any]:
+    """Return the identity of the GRU called `name` in a recording, as JSON. Raises `RecordingError` for a step that cannot be
+    read."""
+    steps = [[step.number, _hash(recording.folder, step.number, recording.intact_ranks(step.number))] for step in recording.steps]
+    return {"folder": str(recording.folder.resolve()), "name": name, "steps": steps}
+
+
+def recognised(identity: Mapping[str, Any], beside: Path | None = None) -> Recording:
+    """Return the recording with this identity, with the steps that it had when the identity was created; later steps are omitted.
+
+    If it is not where it was, as on another machine, a folder of its name in the folder `beside` takes its place. Raises
+    `RecordingError`, one line that says what has moved or changed, and `ValueError` for an invalid identity.
+    """
+    numbers = [number for number, _ in identity["steps"]]
+    if numbers != sorted(set(numbers)):
+        raise ValueError("the steps of a recording are not in order")
+    folder = Path(identity["folder"])
+    shown = printable(folder, 250)
+    if not folder.is_dir() and beside is not None:
+        folder = beside / PureWindowsPath(identity["folder"]).name  # which splits a path of any system
+    if not folder.is_dir():
+        raise RecordingError(f"its recording is not at {shown} any more; move it back there, or open the recording where it is now")
+    recording = open_recording(folder)
+    kept = {step.number: step for step in recording.steps}
+    for step, known in identity["steps"]:
+        if step not in kept:
+            raise RecordingError(f"step {step:,} of its recording {shown} was deleted; open the recording itself")
+        if _hash(folder, step, recording.intact_ranks(step)) != known:
+            raise RecordingError(f"step {step:,} of its recording {shown} has changed; open the recording itself")
+    return replace(recording, steps=tuple(kept[number] for number, _ in identity["steps"]))
+
+
+def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
+    """Return the hash of the sizes and headers of a step's files. A header has the loss, the norm, and the name, type and shape of
+    every array."""
+    found = blake2b(digest_size=HASH)
+    for rank in ranks:
+        path = folder / shard_name(number, rank)
+        try:
+            file = open_shard(path)
+            found.update(f"{rank} {file.size} ".encode() + safetensors.header_text(file))
+        except ModelFileError as error:
+            raise RecordingError(f"{printable(path, 250)}: {error}") from None
+        except OSError as error:
+            raise RecordingError(
+                f"{printable(path, 250)}: it cannot be read: {error.strerror or error}; open the recording again"
+            ) from None
+    return found.hexdigest()

@@ -1,1 +1,0 @@
-"""The file formats, one module each, and the table of all."""

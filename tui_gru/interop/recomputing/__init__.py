@@ -1,1 +1,0 @@
-"""Recomputation of captured calls with the compiled equations, and comparison of the results."""

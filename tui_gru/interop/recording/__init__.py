@@ -1,1 +1,0 @@
-"""Recordings of training runs: written during the training, read anywhere without torch."""

@@ -1,0 +1,192 @@
+"""Opens sessions: saved ones, and those on model files, recordings and modules of a running script."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from tui_gru.engine.config import Reset, RunOptions
+from tui_gru.engine.data import Given, GivenConfig
+from tui_gru.errors import TuiGruError
+from tui_gru.session.session import REOPENED, Session
+from tui_gru.storage.file import SessionFileError, SessionInUseError, UnwritableSessionError
+from tui_gru.storage.store import free_path, is_own
+
+if TYPE_CHECKING:
+    from torch.nn import Linear, Module
+    from torch.optim import Optimizer
+
+    from tui_gru.files.arrays import Gate, ZMeaning
+
+# ------------------------------------------------------------------------------
+# Sessions on what other programs have made: a model file, a recording of a training run, a PyTorch module of a running script.
+
+
+# The modules that read each of them are imported when they are needed.
+
+_OTHER = {"before": "after", "after": "before", "keeps": "takes", "takes": "keeps"}
+
+
+def load(
+    path: str | PathLike[str],
+    name: str | None = None,
+    inputs: Any = None,
+    h0: Any = None,
+    lengths: Any = None,
+    expect: Any = None,
+    order: str | None = None,
+    reset: Reset | None = None,
+    z: ZMeaning | None = None,
+    gate: Gate | None = None,
+    embedding: Any = None,
+    head: Any = None,
+    text: str | None = None,
+    vocabulary: Any = None,
+    tokens: str | PathLike[str] | None = None,
+    **options: Unpack[RunOptions],
+) -> Session:
+    """Open a session on the GRU called `name` in the file at `path`; the name can be omitted if the file has only one.
+
+    inputs: (T, B, I), or integers (T, B) that index the table `embedding` (V, I); default: random. h0: (layers · directions, B,
+    H); default: zero. lengths: (B) timesteps of each row. expect: the output of the original model for these inputs, (T, B,
+    directions · H). It decides the convention if `order`, `reset`, `z` and `gate` do not, and `Session.expected` compares it with
+    ours. Each array may be the path of a .npy file.
+
+    head, text: for a model with predictions and a loss. The head, and likewise the embedding, may be the name of a tensor in the
+    file: `fc` or `fc.weight`. `vocabulary` has the characters in the order of the model's indices: a string, a list of tokens
+    that may be longer than a character, or a dict with their indices; `tokens` is the path of a file with them, one a line or
+    JSON. A text is cut into the longest tokens that match; instead of a text, `inputs` may be token ids (N). Such a session can
+    be sampled from and trained like any other; `options` are those of `Config.of`. Raises `TuiGruError` with a one-line message
+    that says what to do.
+    """
+    from tui_gru.imported.files import Reads, on_numbers, on_text
+
+    convention = {"order": order, "reset": reset, "z": z, "gate": gate}
+    others = {"h0": h0, "lengths": lengths, "expect": expect}
+    if head is None and text is None:
+        about_text = {"vocabulary": vocabulary, "tokens": tokens, **options}
+        if other := next((option for option, value in about_text.items() if value is not None), None):
+            raise TuiGruError(f"{other} is for a run on a text; give a head and a text as well, or leave it out", option=other)
+        given, notice = on_numbers(path, name, convention, {"inputs": inputs, "embedding": embedding, **others})
+        session = _on(given, notice)
+        found = session.expected
+        session.notice = "; ".join(filter(None, (notice, "" if found is None else found.sentence)))
+        return session
+    if other := next((option for option, value in others.items() if value is not None), None):
+        raise TuiGruError(f"{other} is for a run on inputs; a run on a text begins with zero: leave it out", option=other)
+    reads = Reads(head, embedding, text, inputs, vocabulary, tokens)
+    config, weights, notice = on_text(path, name, convention, reads, dict(options))
+    session = Session.on(config, weights=weights)
+    session.notice = notice
+    return session
+
+
+def other_reading(session: Session) -> Session:
+    """Open a session at the same place on the same model file, read with the next of four conventions.
+
+    The reset gate is applied before or after the product; the update gate z keeps the old state or takes the new one. If no output
+    was expected, that of the first reading is, which shows the difference at each timestep. Raises `TuiGruError` if the session is
+    not on a model file.
+    """
+    from tui_gru.imported.recompute import output_name
+
+    given = session.config.given
+    if given is None or given.again is None:
+        raise TuiGruError("this run is not on a model file, so it cannot be read in another convention")
+    reset, z = given.reading
+    record = session.state.timeline.record(0)
+    again, notice = given.again(_OTHER[reset], z if reset == "after" else _OTHER[z], record.array(output_name(record)).copy())
+    other = _on(again, notice)
+    other.seek(session.position.tick)  # every convention has the same number of lines
+    found = other.expected
+    other.notice = f"{notice}: {found.sentence}" if found is not None else notice
+    return other
+
+
+def recorded(folder: str | PathLike[str], name: str | None = None) -> tuple[Given, str]:
+    """Return the run of the GRU called `name` in a recording's folder, and the first message. Raises `RecordingError`, one line."""
+    from tui_gru.imported.captured import recorded_run
+    from tui_gru.imported.recordings import open_recording
+
+    return recorded_run(open_recording(folder), name)
+
+
+def on_recording(folder: str | PathLike[str], name: str | None = None) -> Session:
+    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs."""
+    return _on(*recorded(folder, name))
+
+
+def on_module(
+    module: Module, optimizer: Optimizer | None = None, head: Linear | None = None, name: str | None = None
+) -> Session | None:
+    """Open a session on the calls of `module` since the last call of this function. The first call starts watching it: None.
+
+    Raises `CaptureError` if the module has no GRU, none was called, or its values cannot be recomputed.
+    """
+    from tui_gru.imported.module import last_run
+
+    run = last_run(module, optimizer, head, name)
+    return None if run is None else _on(*run)
+
+
+def _on(given: Given, notice: str) -> Session:
+    session = Session.on(GivenConfig.of_given(given))
+    session.notice = notice
+    return session
+
+
+# ------------------------------------------------------------------------------
+# Opens saved sessions: recorded to their own file, as a copy, or in memory only if no file can be written.
+
+
+def opened(path: Path, history_memory: int | None = None) -> Session:
+    """Open the session in a file. It is recorded to the file if that is in one of the user's folders; other files are not changed.
+
+    For such other files, the first change makes the session `undecided`. Raises `SessionFileError` if the file cannot be read, or
+    is in one of the user's folders and open elsewhere.
+    """
+    if is_own(path):
+        return reopened(path, history_memory)
+    session = Session.open(path, history_memory=history_memory)
+    session.record_later(lambda: None)
+    return session
+
+
+def reopened(path: Path, history_memory: int | None = None) -> Session:
+    """Open the session in a file and record it there. Raises `SessionFileError` if it cannot be read or is open elsewhere.
+
+    If the file cannot be written, the session continues in memory only, and its notice says so.
+    """
+    try:
+        return Session.open(path, record=True, history_memory=history_memory)
+    except UnwritableSessionError as error:
+        session = Session.open(path, history_memory=history_memory)
+        session.notice = ""
+        session.stay_in_memory(str(error))
+        return session
+
+
+def copied(path: Path, history_memory: int | None = None) -> Session:
+    """Open a copy of the session in a file, recorded next to it under a free name. Raises `SessionFileError` like `reopened`."""
+    session, to = Session.open(path, history_memory=history_memory), free_path(path)
+    left, session.notice = session.outcome.notice, ""
+    record(session, to)
+    if session.recording is not None and left is not None:
+        session.add_notice(
+            f"a copy of {path.stem}, recorded as {to.stem}: {left.text.removeprefix(REOPENED)}", warning=left.warning
+        )
+    return session
+
+
+def record(session: Session, path: Path) -> None:
+    """Record a session to a file; if it cannot be written, continue in memory.
+
+    Raises `SessionInUseError` if it is open elsewhere.
+    """
+    try:
+        session.record_to(path)
+    except SessionInUseError:
+        raise
+    except SessionFileError as error:
+        session.stay_in_memory(str(error))

@@ -1,0 +1,1624 @@
+"""`Session`, the public interface of the debugger: its verbs, its questions, and its snapshots."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+import numpy as np
+
+from tui_gru import errors as arguments
+from tui_gru.debugger import state as by_branch
+from tui_gru.debugger.branches import Branches
+from tui_gru.debugger.edits import JournalEntry
+from tui_gru.debugger.moment import frozen
+from tui_gru.debugger.position import Level, Position, in_words, tick_of
+from tui_gru.debugger.program import Program, unknown_name
+from tui_gru.debugger.state import Breakpoint, Mark, Marks, Notice, Outcome, S, State, Stop, Stops, Watch, Watched, changed, joined
+from tui_gru.debugger.timeline import Anchor, ScalarSeries
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.numbers import given, mib
+from tui_gru.engine.text import Text, cut, index_of
+from tui_gru.engine.weights import Array, Weights
+from tui_gru.errors import TuiGruError
+from tui_gru.session import travel
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.travel import Run, SearchProgress, beginning
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.check import Check, CheckTotals, Expected
+    from tui_gru.analysis.check import CheckResult as CheckReport
+    from tui_gru.analysis.examined import Finding
+    from tui_gru.analysis.influence import Influence, RowInfluence
+    from tui_gru.analysis.losses import TextLosses
+    from tui_gru.analysis.report import RunReport
+    from tui_gru.analysis.summaries import Summary
+    from tui_gru.analysis.units import Activity
+    from tui_gru.analysis.what_if import BranchComparison, WhatIf
+    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.timeline import Timeline
+    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.text import Text
+    from tui_gru.engine.weights import Array
+    from tui_gru.errors import FilePath
+    from tui_gru.session.snapshot import OtherBranch
+
+# ------------------------------------------------------------------------------
+# The comparison of two branches. While one of the two is the current branch, the other is shown beside it.
+
+
+def comparing(run: Run) -> str | None:
+    """Return the branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
+    current, names = run.state.branch, run.state.branches.names
+    others = [name for name in run.state.compared[::-1] if name != current and name in names]
+    return others[0] if others else None
+
+
+def compare(run: Run, name: str | None) -> str | None:
+    """Compare this branch with `name`, or with its closest relative if `name` is empty; None ends the comparison.
+
+    Raises `TuiGruError` if there is no other branch of this name.
+    """
+    current = run.state.branch
+    if name is None:
+        run.update(compared=())
+        return None
+    name = arguments.text("a branch", name) or _relative(run)
+    if name == current:
+        raise TuiGruError(f"{name} is the branch you are on; compare it with another: {', '.join(_others(run))}")
+    if name not in run.state.branches.names:
+        raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(run.state.branches.names)}")
+    run.update(compared=(current, name))
+    return name
+
+
+def apart(run: Run, name: str, progress: SearchProgress | None) -> BranchComparison:
+    """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
+
+    An empty name means the branch compared with, or else the closest relative. Raises `TuiGruError` if there is no such branch or
+    it is interrupted.
+    """
+    from tui_gru.analysis import what_if as branches_apart
+
+    state, here, mine = run.state, run.state.tick, run.timeline
+    name = arguments.text("a branch", name) or comparing(run) or _relative(run)
+    if name not in state.branches.names or name == state.branch:
+        raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(_others(run))}")
+
+    def monitor(batch: int, record: BatchRecord) -> bool:
+        if run.interrupts.asked():
+            raise TuiGruError("stopped before the branches had been compared")
+        if progress is not None:
+            progress(f"batch {batch + 1:,} of {name}")
+        return False
+
+    other = state.branches.named[name]
+    theirs, upto = other.timeline, min(state.branches.newest, other.newest)
+    last, at = run.program.last_loss(upto), run.program.last_loss(here)
+    return branches_apart.BranchComparison(
+        state.branch,
+        name,
+        mine.parted(theirs),
+        branches_apart.first_difference(mine, theirs, upto, monitor),
+        None if at < 0 or at > last else branches_apart.BatchLosses(at, mine.loss(at), theirs.loss(at)),
+        branches_apart.losses_apart(mine, theirs, 0, last),
+        None if here > other.newest else branches_apart.samples_apart(run.moment, theirs.moment(theirs.place(here))),
+        here <= other.newest,
+    )
+
+
+def other(run: Run) -> OtherBranch | None:
+    """Return the compared branch at this moment; None if there is no comparison."""
+    name = comparing(run)
+    if name is None:
+        return None
+    from tui_gru.session.snapshot import OtherBranch
+
+    branch, tick = run.state.branches.named[name], run.state.tick
+    timeline = branch.timeline
+    losses = ScalarSeries(timeline, "loss", run.program.last_loss(branch.newest) + 1)
+    parted = timeline.parted(run.timeline)
+    if tick > branch.newest:
+        return OtherBranch(name, None, None, losses, parted)
+    moment = timeline.moment(timeline.place(tick))
+    number = moment.position.number
+    return OtherBranch(name, moment, timeline.previous(number), losses, parted)
+
+
+def _others(run: Run) -> tuple[str, ...]:
+    others = tuple(name for name in run.state.branches.names if name != run.state.branch)
+    if not others:
+        raise TuiGruError("there is only this branch; a change made in the past forks another")
+    return others
+
+
+def _relative(run: Run) -> str:
+    """Return the source of the current branch, else the newest branch that forked from it, else the newest other branch."""
+    others, current = _others(run), run.state.branch
+    forks = run.tree.of(run.state.branches)
+    source = next(fork.source for fork in forks if fork.name == current)
+    left = [fork.name for fork in forks if fork.source == current]
+    return source or (left or others)[-1]
+
+
+# ------------------------------------------------------------------------------
+# Adds, changes and deletes the breakpoints and watches of a session.
+
+
+def break_at(run: Run, line: str, condition: str, hits: str, log: str) -> Breakpoint:
+    """Add a breakpoint. Raises `TuiGruError` if it is invalid."""
+    stop = Breakpoint(run.state.stops.last_id + 1)
+    return _set_stop(run, changed(stop, {"line": line, "condition": condition, "hits": hits, "log": log}))
+
+
+def add_watch(run: Run, expression: str, stops: bool) -> Watch:
+    """Add a watch. Raises `ConditionError`."""
+    return _set_stop(run, changed(Watch(run.state.stops.last_id + 1, ""), {"expression": expression, "stops": stops}))
+
+
+def change(run: Run, id: int, changes: Mapping[str, Any]) -> Stop:
+    """Change fields of a stop. Raises `TuiGruError`."""
+    return _set_stop(run, changed(run.state.stops.get(id), changes), check=set(changes) != {"enabled"})
+
+
+def delete(run: Run, id: int) -> None:
+    """Delete a stop. Raises `TuiGruError` if there is none with that id."""
+    _set_stops(run, run.state.stops.without(id))
+
+
+def counts_first(run: Run) -> bool:
+    """Return True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
+    batch = max(run.state.tick - 1, 0) // run.program.ticks
+    counted = [stop for stop in run.stops.active(run.state.stops) if stop.count is not None]
+    counters = [run.stops.counter(stop, run.state.stops, run.timeline) for stop in counted]
+    return any(not counter.counts and counter.hits.before(batch) is None for counter in counters)
+
+
+def watched(run: Run) -> Sequence[Watched]:
+    """Return the values of all watches at the position."""
+    watches = run.state.stops.watches
+    if not watches:
+        return ()
+    from tui_gru.debugger.stops import WatchedValues, watched
+
+    timeline, moment = run.timeline, run.moment
+    return WatchedValues(watches, lambda watch: watched(run.stops.resolved(watch), timeline, moment), run.recorder.idle)
+
+
+def _set_stop(run: Run, stop: S, *, check: bool = True) -> S:
+    """Add a stop, or change the one with its id. With `check`, its texts are refused if they cannot be evaluated."""
+    if isinstance(stop, Breakpoint) and stop.line:
+        from tui_gru.debugger.stops import line_named
+
+        stop = changed(stop, {"line": line_named(run.program, stop.line)})
+    resolved = run.stops.resolved(stop)
+    if check:
+        resolved.check(run.program)
+    _set_stops(run, run.state.stops.with_stop(stop))
+    return stop
+
+
+def _set_stops(run: Run, stops: Stops) -> None:
+    run.update(stops=stops)
+    run.stops.keep_only(stops)
+    run.recorder.record_kept()
+
+
+# ------------------------------------------------------------------------------
+# Creates the snapshot of a session: everything that a screen draws of one moment.
+
+
+def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
+    """Return the snapshot of the current moment, with the given findings."""
+    state, position, timeline, branches = run.state, run.position, run.timeline, run.state.branches
+    segment = timeline.segment_at(position.tick)
+    return Snapshot(
+        config=state.config,
+        program=run.program,
+        corpus=segment.trainer.corpus,
+        moment=run.moment,
+        previous=timeline.previous(position.number),
+        learning=segment.settings.learning,
+        settings=segment.settings.rule,
+        losses=ScalarSeries(timeline, "loss", _losses_known(run)),
+        newest=timeline.position(branches.newest),
+        last=run.end,
+        branch=branches.current,
+        branches=branches.names,
+        can_undo=bool(branches.done),
+        can_redo=bool(branches.undone),
+        samples=state.samples,
+        changed=timeline.changed_at(position.tick),
+        notice="" if run.notice is None else run.notice.text,
+        forks=run.tree.of(branches),
+        other=other(run),
+        stops=state.stops,
+        watched=watched(run),
+        log=by_branch.log_here(state),
+        marks=state.marks.sorted,
+        hits=by_branch.hits_here(state),
+        checked=run.checks.totals,
+        unrecorded=run.recorder.unrecorded or run.recorder.undecided,
+        findings=tuple(findings),
+        machine=timeline.report,
+    )
+
+
+def _losses_known(run: Run) -> int:
+    """Return the number of batches, from the first on, whose loss is known."""
+    given = run.state.config.given
+    if given is not None and (given.numbers is not None or not given.knows_loss):
+        return len(given.batches) if given.knows_loss else 0
+    return run.program.last_loss(run.state.branches.newest) + 1
+
+
+# ------------------------------------------------------------------------------
+# Read-only queries on a run: values, their origins, what-ifs, findings, unit activity and losses.
+
+
+class Queries:
+    """Answers queries on a run at its position. Imports the modules that they need when they are first used."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
+
+    # Values
+
+    def value(self, name: str, t: int | None) -> Any:
+        """Return the value of a name, read-only, at timestep `t` (None: the position's); None if it has not been computed yet."""
+        name = arguments.text("a name", name)
+        value = self._run.moment.value(name, self._timestep(t))
+        return frozen(value.copy()) if isinstance(value, np.ndarray) else value
+
+    def parameter(self, name: str) -> Array:
+        """Return a parameter, read-only."""
+        self._check_parameter(name)
+        value: Array = self._run.moment.value(name)
+        return value
+
+    def gradient(self, name: str) -> Array | None:
+        """Return the gradient of a parameter, read-only; None if it has not been computed yet."""
+        self._check_parameter(name)
+        return self._run.moment.gradient(name)
+
+    def recorded_gradient(self, name: str) -> Array | None:
+        """Return p.grad of a parameter as the script's optimizer used it, read-only; None if it was not recorded."""
+        self._check_parameter(name)
+        given = self._run.state.config.given
+        recorded = None if given is None else given.batches[self._run.position.batch].recorded
+        return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
+
+    def expected(self) -> Expected | None:
+        """Return the output of this batch compared with the output of the original model; None if the latter is not known."""
+        given = self._run.state.config.given
+        if given is None:
+            return None
+        from tui_gru.analysis.check import expected_of
+
+        return expected_of(self._run.moment.record, given.batches[self._run.position.batch])
+
+    def summary(self, name: str, t: int | None) -> Summary | None:
+        """Return statistics of an array: shares of saturated and near-zero entries, the largest, a histogram.
+
+        None if it has not been computed yet.
+        """
+        from tui_gru.analysis.summaries import limits_of, summary
+
+        name = arguments.text("a name", name)
+        value = self._run.moment.value(name, t)
+        if value is None:
+            return None
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            raise TuiGruError(f"{name} has no entries to summarise")
+        return summary(value, limits_of(self._run.program, name))
+
+    # Derivations and what-ifs
+
+    def explain(self, name: str, index: Any, t: int | None) -> Node:
+        """Return the derivation of entry `index` of `name`."""
+        from tui_gru.debugger.edits import as_index
+        from tui_gru.debugger.evaluate import ValueRef
+        from tui_gru.debugger.explain import Explainer
+
+        number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self._run.state.tick)
+        return Explainer(self._run.timeline).explain(number)
+
+    def origin(self, number: ValueRef, progress: SearchProgress | None) -> Node:
+        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if it is interrupted."""
+        from tui_gru.debugger.explain import Explainer
+
+        run = self._run
+
+        def monitor(batch: int, record: BatchRecord) -> bool:
+            if run.interrupts.asked():
+                raise TuiGruError("stopped before the derivation was complete")
+            if progress is not None:
+                progress(run.timeline.position((batch + 1) * run.program.ticks))
+            return False
+
+        return Explainer(run.timeline, monitor).explain(number)
+
+    def what_if(self, name: str, index: Any, value: Any, t: int | None) -> WhatIf:
+        """Return the effect that another value of a number would have on this batch."""
+        from tui_gru.analysis.what_if import what_if
+        from tui_gru.debugger import edits
+
+        edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
+        return what_if(self._run.timeline, self._run.moment, edit, t)
+
+    def check(self) -> Check:
+        """Prepare the check of this batch against PyTorch; the result can be run in any thread."""
+        from tui_gru.analysis.check import prepare_check
+
+        return prepare_check(self._run.timeline, self._run.moment)
+
+    # Findings, reports and unit activity
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """The result of the last call of `findings` on this branch; empty before the first."""
+        timeline, found = self._found
+        return found if timeline is self._run.timeline else ()
+
+    def findings(self, held_out: str, progress: SearchProgress | None) -> tuple[Finding, ...]:
+        """Look for training problems in the run up to the position."""
+        from tui_gru.analysis.findings import find
+
+        run, unseen = self._run, self._held_out(held_out)
+        found = find(
+            run.timeline, run.moment, run.state.samples,
+            held_out=unseen, monitor=self._stop_if_asked, progress=self._between_parts(progress),
+        )  # fmt: skip
+        self._found = (run.timeline, found)
+        return found
+
+    def held_out(self, text: str) -> str:
+        """The part of a held-out text that is read."""
+        from tui_gru.analysis.findings_of_training import HELD_OUT
+
+        if self._run.state.config.given is not None:
+            raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
+        return self._run.state.config.as_string(self._held_out(text)[:HELD_OUT])
+
+    def report(self, title: str, held_out: str, progress: SearchProgress | None) -> RunReport:
+        """Gather the contents of a report on the run up to the position."""
+        from tui_gru.analysis.report import gather
+
+        run, unseen = self._run, self._held_out(held_out)
+        return gather(
+            run.timeline, run.moment, run.state.samples,
+            title=title, held_out=unseen, monitor=self._stop_if_asked, progress=self._between_parts(progress),
+        )  # fmt: skip
+
+    def units(self, name: str, row: int | None, text: str | None, progress: SearchProgress | None) -> Activity:
+        """Return the value of every unit after every character of a text, or of a row of this batch."""
+        from tui_gru.analysis import units as activity
+
+        name = arguments.text("a name", name) or self._run.program.main_state
+        if row is not None:
+            return activity.over_row(self._run.moment, name, row)
+        read = self._corpus.text if text is None else self._tokens(text)
+        return activity.of_text(name, self._read(read, name, progress), read)
+
+    def influence(self, row: int, t: int | None, character: str | None, back: int | None, occlusion: bool) -> Influence:
+        """Return how much the prediction of a row after timestep `t` depends on each earlier input."""
+        from tui_gru.analysis.influence import BACK, influence
+
+        run, config = self._run, self._run.state.config
+        known = index_of(config.vocabulary)
+        chosen = None if character is None else known.get(arguments.text("the character", character))
+        if character is not None and chosen is None:
+            raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
+        t = run.position.t if t is None else t
+        back = BACK if back is None else back
+        stop = run.interrupts.asked
+        return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
+
+    def influence_of_rows(self, row: int, t: int | None) -> RowInfluence:
+        """Return how much the prediction of a row after timestep `t` depends on every row of the batch."""
+        from tui_gru.analysis.influence import influence_of_rows
+
+        run = self._run
+        t = run.position.t if t is None else t
+        return influence_of_rows(run.moment, t, row, each=False, stop=run.interrupts.asked)
+
+    def losses(self, text: Text | None, progress: SearchProgress | None) -> TextLosses:
+        """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
+        from tui_gru.analysis import losses as loss_places
+
+        if text is None:
+            return loss_places.of_batch(self._run.moment, self._corpus)
+        read, name = self._tokens(text), self._run.program.loss_names.row
+        if not name:
+            raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
+        return loss_places.of_text(self._read(read, name, progress), self._run.program, read)
+
+    # Arguments
+
+    def _timestep(self, t: int | None) -> int | None:
+        most = self._run.state.config.seq_length - 1
+        return None if t is None else arguments.whole("the timestep t", t, least=0, most=most)
+
+    def _check_parameter(self, name: str) -> None:
+        names = self._run.program.parameters
+        if arguments.text("a name", name) not in names:
+            raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
+
+    def _held_out(self, given: str) -> Text:
+        config = self._run.state.config
+        given = arguments.text("the text that was held out", given, option="held_out")
+        text, allowed = cut(given, config.vocabulary, "held_out"), frozenset(config.vocabulary)
+        strange = next((char for char in text if char not in allowed), "")
+        if strange:
+            known = config.shown_vocabulary
+            raise TuiGruError(
+                f"the text that was held out has {strange!r}, which is not in the vocabulary {known}", option="held_out"
+            )
+        return text
+
+    @property
+    def _corpus(self) -> Corpus:
+        corpus = self._run.timeline.segment_at(self._run.state.tick).trainer.corpus
+        if not isinstance(corpus, Corpus):
+            raise TuiGruError("this run reads numbers, so it has no text")
+        return corpus
+
+    def _tokens(self, text: Text) -> Text:
+        vocabulary = self._run.state.config.vocabulary
+        return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), vocabulary)
+
+    def _read(self, text: Text, name: str, progress: SearchProgress | None) -> dict[str, Array]:
+        from tui_gru.analysis.units import read_text
+
+        run = self._run
+        done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
+        return read_text(run.state.config, run.moment.weights, text, [name], progress=done_of, stop=run.interrupts.asked)
+
+    # Interrupts
+
+    def _between_parts(self, progress: SearchProgress | None) -> Callable[[str], None]:
+        """Return a progress callback for work in parts; it raises `TuiGruError` if interrupted."""
+
+        def between(words: str) -> None:
+            self._check_not_stopped()
+            if progress is not None:
+                progress(words)
+
+        return between
+
+    def _stop_if_asked(self, batch: int, record: BatchRecord) -> bool:
+        self._check_not_stopped()
+        return False
+
+    def _check_not_stopped(self) -> None:
+        if self._run.interrupts.asked():
+            raise TuiGruError("stopped before the analysis was complete")
+
+
+# ------------------------------------------------------------------------------
+# Verbs that go to a place with a name: a place in time, a mark, a branch, the last condition, the place before the last jump.
+
+
+BACK = "'"
+
+
+def seek(run: Run, place: str | Position | int, progress: SearchProgress | None, *, along: bool) -> Outcome:
+    """Go to a place in time. If `along` is True, the place to jump back to stays that of the jump before."""
+    tick = tick_of(place, run.position, run.program)
+    with nullcontext() if along else leaving(run), run.under_way():
+        travel.go(run, tick, progress)
+    return run.outcome
+
+
+def switch(run: Run, name: str) -> Outcome:
+    """Go to the same place in time on another branch, or to its newest place if that is earlier."""
+    with leaving(run):
+        _switch(run, name, run.state.tick)
+    return run.outcome
+
+
+def mark(run: Run, letter: str, text: str) -> Mark:
+    """Set a mark at the position, with a text about it. Raises `TuiGruError` if it is not a letter."""
+    mark = Mark(letter, run.state.branch, run.state.tick, " ".join(arguments.text("a text", text).split()))
+    _set_marks(run, run.state.marks.with_mark(mark))
+    return mark
+
+
+def delete_mark(run: Run, letter: str) -> None:
+    """Delete a mark. Raises `TuiGruError` if there is none."""
+    _set_marks(run, run.state.marks.without(letter))
+
+
+def next_mark(run: Run, forwards: bool) -> Mark:
+    """Return the next mark, or the one before: in time, then by branch. Raises `TuiGruError` if there is none."""
+    names = run.state.branches.names
+    marks = {(names.index(mark.branch), mark.tick): mark for mark in run.state.marks.sorted if mark.branch in names}
+    here = names.index(run.state.branch), run.state.tick
+    beyond = [place for place in marks if (place > here if forwards else place < here)]
+    if not beyond:
+        if not marks:
+            raise TuiGruError("there are no marks yet; m and a letter sets one")
+        no = "this is the last mark" if forwards else "this is the first mark"
+        raise TuiGruError(no if here in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
+    return marks[min(beyond) if forwards else max(beyond)]
+
+
+def destination(run: Run, letter: str) -> tuple[str, int]:
+    """Return the branch and the tick of a mark, or, for `'`, of the place before the last jump.
+
+    Raises `TuiGruError` if there is no such place, or its branch no longer exists.
+    """
+    state = run.state
+    if arguments.text("a mark", letter) != BACK:
+        mark = state.marks.get(letter)
+        where, what = (mark.branch, mark.tick), f"mark {letter}"
+    elif state.left is None:
+        raise TuiGruError("there is no place to jump back to yet; a jump, a search or go sets one")
+    else:
+        where, what = state.left, "the place before the last jump"
+    if where[0] not in state.branches.named:
+        raise TuiGruError(f"{what} is on the branch {where[0]}, which has been undone; redo may bring it back")
+    return where
+
+
+def jump(run: Run, branch: str, tick: int, progress: SearchProgress | None) -> Outcome:
+    """Go to a tick of any branch."""
+    with leaving(run), run.under_way():
+        if branch != run.state.branch:
+            _switch(run, branch, tick)
+        travel.go(run, tick, progress)
+    return run.outcome
+
+
+def search(run: Run, condition: str, forwards: bool, progress: SearchProgress | None) -> Outcome:
+    """Run to where a condition holds, in either direction, and store the condition. Raises `ConditionError`."""
+    from tui_gru.debugger.expressions import compile_condition
+
+    compiled = compile_condition(arguments.text("a condition", condition), run.program.spellings)
+    compiled.check(run.program.shapes)  # an invalid condition is not stored
+    run.update(last_condition=condition)
+    with leaving(run):
+        return travel.search(run, condition, forwards, progress)
+
+
+def next_match(run: Run, forwards: bool, progress: SearchProgress | None) -> Outcome:
+    """Search for the last condition again. Raises `TuiGruError` if there is none."""
+    if not run.state.last_condition:
+        raise TuiGruError("no condition has been searched for yet; t searches for one")
+    return search(run, run.state.last_condition, forwards, progress)
+
+
+def first_not_finite(run: Run, progress: SearchProgress | None) -> bool:
+    """Go to the first number of the run that is not finite, and report it. False if every number is finite."""
+    from tui_gru.analysis.trouble import first_not_finite
+
+    timeline = run.timeline
+    last = timeline.computed if timeline.memory.numbers is not None else timeline.position(run.state.branches.newest).number
+    with run.under_way():
+        found = first_not_finite(timeline, last, run.monitor(None, progress))
+        if found is not None:
+            travel.move_to(run, run.state.branches, timeline.place(found.tick))
+    words = _all_finite(run) if found is None else found.sentence(run.program)
+    run.notice = Notice(words, warning=found is not None)
+    return found is not None
+
+
+def _all_finite(run: Run) -> str:
+    given = run.state.config.given
+    if given is None or given.numbers is None or not given.knows_loss or np.isfinite(given.numbers[:, 0]).all():
+        return "every number so far is finite"
+    step = given.steps[int(np.argmin(np.isfinite(given.numbers[:, 0])))]
+    return f"every number of the GRU is finite, but the loss of step {step:,} is not: look at the head and the loss in your script"
+
+
+@contextmanager
+def leaving(run: Run) -> Iterator[None]:
+    """Store the place before a jump, so that `'` jumps back to it, unless the jump ends at the same place."""
+    here = run.state.branch, run.state.tick
+    try:
+        yield
+    finally:
+        if (run.state.branch, run.state.tick) != here:
+            run.update(left=here)
+
+
+def _switch(run: Run, name: str, tick: int) -> None:
+    branches = run.state.branches.switched(name)
+    travel.move_to(run, branches, branches.timeline.place(min(tick, branches.newest)))
+
+
+def _set_marks(run: Run, marks: Marks) -> None:
+    run.update(marks=marks)
+    run.recorder.record_kept()
+
+
+# ------------------------------------------------------------------------------
+# Verbs that change the future of a run: edits, learning, the learning rate, adopting a what-if, undo and redo.
+
+
+ALIASES = {"lr": "learning_rate", "clip": "limit"}
+
+
+def learning(run: Run, value: bool) -> None:
+    """Enable or disable backward and update. Raises `TuiGruError` if a run on given batches cannot be trained."""
+    value = arguments.truth("learning", value)
+    if value and not run.program.goes_back:
+        travel.check_trains(run)
+    if value != run.settings.learning:
+        travel.change(run, replace(run.settings, learning=value, once=None), JournalEntry("learning", value=value))
+
+
+def learning_rate(run: Run, value: float) -> None:
+    """Set the learning rate from the position on. Raises `TuiGruError` if it is not valid, or the run is on given batches."""
+    rate = check_setting("learning_rate", value)
+    travel.check_trains(run)
+    if rate != run.settings.rule["learning_rate"]:
+        travel.change(run, run.settings.with_rule("learning_rate", rate), JournalEntry("learning_rate", value=rate))
+
+
+def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:
+    """Edit a number, a character of the text, or a setting of the update rule, unless the setting has the value already.
+
+    Raises `TuiGruError` if it cannot be edited at the position.
+    """
+    from tui_gru.debugger import edits
+
+    name = arguments.text("a name", name)
+    edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
+    settings, _ = edits.plan(edit, run.moment, run.settings)
+    run.notice = None
+    if edit.name in settings.rule and settings == run.settings:
+        run.say(f"{edit.name} is {given(settings.rule[edit.name])} already")
+    else:
+        travel.change(run, settings, edits.action(edit))
+    return run.outcome
+
+
+def adopt(run: Run, what: WhatIf) -> Outcome:
+    """Go to just after the line that computed the number of a what-if, and edit it there.
+
+    Raises `TuiGruError` if the run has been changed since the what-if was computed.
+    """
+    from tui_gru.analysis.what_if import place_of_edit
+
+    name, tick = place_of_edit(run.program, what)
+    there = run.timeline.moment(run.timeline.place(tick))
+    now = there.record.array(name)[there.position.t] if run.program.names[name].timed else there.value(name)
+    if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
+        raise TuiGruError("the run has been changed since the what-if was computed; compute it again")
+    seek(run, tick, None, along=False)
+    return edit(run, name, what.index, what.value)
+
+
+def undo(run: Run) -> bool:
+    """Undo the last change, and go to where it was made. False if there is none."""
+    return _restore(run, run.state.branches.undo(run.state.tick))
+
+
+def redo(run: Run) -> bool:
+    """Redo the last undone change, and go to the position at which it was undone. False if there is none."""
+    return _restore(run, run.state.branches.redo())
+
+
+def rename_branch(run: Run, old: str, new: str) -> None:
+    """Rename a branch, together with its hits, its log and its marks."""
+    branches = run.state.branches.renamed(old, new)
+    run.update(branches=branches, **by_branch.moved(run.state, old, new))
+
+
+def delete_branch(run: Run, name: str) -> None:
+    """Delete a branch other than the current one, with its hits, its log and its marks."""
+    branches = run.state.branches.without(name)
+    run.update(branches=branches, **by_branch.moved(run.state, name, None))
+
+
+def _restore(run: Run, restored: tuple[Branches, int] | None) -> bool:
+    if restored is None:
+        return False
+    branches, tick = restored
+    travel.move_to(run, branches, branches.timeline.place(tick))
+    return True
+
+
+# ------------------------------------------------------------------------------
+# Draws samples of text with the current parameters and stores them in the session.
+
+
+MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and the bytes that they may use even if the budget is smaller
+DRAW_BYTES = 320  # memory of a sampled character, in bytes, without its distribution
+LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session stores the probabilities of each
+
+
+def sample(
+    run: Run, primer: str, length: int, sampler: str, temperature: float, seed: int, progress: SearchProgress | None
+) -> Sample:
+    """Draw a sample and store it; if interrupted, store the characters drawn so far. Raises `TuiGruError` for invalid arguments."""
+    from tui_gru.engine.sampling import sample
+
+    length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
+    if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:
+        raise TuiGruError(f"the primer of a session's sample has at most {LONGEST_PRIMER:,} characters", option="primer")
+
+    def stop(done: int) -> bool:
+        if progress is not None:
+            progress(f"{done:,} of {length:,} characters")
+        return run.interrupts.asked()
+
+    with run.under_way():
+        drawn = sample(
+            run.state.config, run.moment.weights, primer, length,
+            sampler=sampler, temperature=temperature, seed=seed, stop=stop,
+        )  # fmt: skip
+    if len(drawn.draws) < length:
+        run.say(f"stopped after {len(drawn.draws):,} of {length:,} characters")
+    drawn = replace(drawn, tick=run.state.tick)
+    run.update(samples=_newest((*run.state.samples, drawn), run.timeline.memory.budget.share("samples")))
+    return drawn
+
+
+def _newest(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
+    """Return the newest samples that fit into `memory` bytes: at least one, at most `MOST_SAMPLES`."""
+    kept, used = 0, 0
+    for sample in reversed(samples[-MOST_SAMPLES:]):
+        used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)
+        if kept and used > max(memory, LEAST_SAMPLES):
+            break
+        kept += 1
+    return samples[-kept:]
+
+
+# ------------------------------------------------------------------------------
+# The public interface of the debugger: verbs (step, seek, edit, sample), values, and immutable snapshots.
+
+
+HISTORY_MEMORY = 256 * 2**20
+RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because any step can be recomputed from the recording
+REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier state: "
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def verb(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[Session, P], R]:
+    """Decorate a verb: after it returns or raises, write its changes to the file that the session is recorded to.
+
+    Its message says as well if it is the first to meet numbers that differ more from those of another machine than by rounding.
+    """
+
+    @wraps(method)
+    def record(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return session._run.recorder.verb(lambda: method(session, *args, **kwargs))
+        finally:
+            session._run.tell_of_machines()
+
+    return record
+
+
+class Session:
+    """A training run that can be stepped forwards and backwards in time.
+
+    Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run after so many epochs;
+    without it, the run has no end. `history_memory` limits the memory of the stored past, in bytes (`Budget`). With `state`, the
+    session continues from that state, and takes no options. Raises `TuiGruError` for invalid arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int | None = None,
+        history_memory: int = HISTORY_MEMORY,
+        state: State | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        if state is None:
+            check_options(options, "epochs", "history_memory")
+            epochs = _checked_epochs(epochs)
+            state = beginning(Config.of(**options), epochs, history_memory)
+        elif options or epochs is not None:
+            raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
+        self._run = Run(state)
+        self._questions = Queries(self._run)
+
+    def __repr__(self) -> str:
+        config, at = self.config, self.position
+        sizes = " ".join(f"{axis} {size}" for axis, size in config.sizes.items())
+        place = in_words(at.epoch, at.batch, at.t, at.phase) if at.tick else "at the start"
+        loss = ""
+        with suppress(TuiGruError):  # a recording that cannot be read any more
+            loss = "" if self.loss is None else f", loss {self.loss:.6g}"
+        return f"<Session on {config.cell} ({sizes}): {place}, on {self.branch}{loss}>"
+
+    @classmethod
+    def on(cls, config: Config, *, weights: Weights | None = None, history_memory: int = HISTORY_MEMORY) -> Self:
+        """Create a session on a checked config; `weights` default to its initial weights.
+
+        A run on given batches ends with the last.
+        """
+        return cls(state=beginning(config, None if config.given is None else 1, history_memory, weights))
+
+    @classmethod
+    def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
+        """Open the session in a file, at the position where it was saved; with `record`, changes are recorded to the same file.
+
+        Without `record` the file does not change, and `notice` says after the first change that the session is in memory only,
+        unless `record_to` or `record_later` has been called.
+
+        The path of a recording's folder opens the recording at its first recorded step; each step is a batch.
+
+        `history_memory` limits the memory of the stored past, in bytes; by default the saved limit is used. Raises
+        `SessionFileError` if the file cannot be read.
+
+        A session that another machine recorded is opened as well: its losses, hit counts, marks and samples stay as recorded, and
+        its arrays are computed here from the recorded checkpoints (`machine_difference`).
+        """
+        from tui_gru.storage.confinement import permitted
+
+        if isinstance(path, str | os.PathLike):
+            permitted(path)
+        if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
+            from tui_gru.engine.data import GivenConfig
+            from tui_gru.session.opening import recorded
+
+            given, notice = recorded(path)
+            memory = RECORDING_MEMORY if history_memory is None else history_memory
+            session = cls.on(GivenConfig.of_given(given), history_memory=memory)
+            session.notice = notice
+            return session
+        from tui_gru.storage.store import RecordedFile, read_session
+
+        file = RecordedFile.resume(path, history_memory) if record else None
+        opened = read_session(path, history_memory) if file is None else file.begun
+        session = cls(state=opened.state)
+        session._run.recorder.resume(opened, file)
+        begins = EARLIER if opened.is_earlier else REOPENED
+        notices = Notice(f"{begins}{session.left_at}"), Notice(opened.trouble, warning=True), session._run.on_machines()
+        session._run.notice = joined(*notices)
+        return session
+
+    # Run and program
+
+    @property
+    def state(self) -> State:
+        """Everything that is saved of the session. Immutable: each verb replaces it."""
+        return self._run.state
+
+    @property
+    def machine_difference(self) -> float | None:
+        """The largest difference met so far between numbers computed here and those that another machine recorded, relative to the
+        largest entry of each array; infinite if a number is finite on one of the two only. None if all are equal bit for bit."""
+        return self._run.timeline.memory.by_size.largest or None
+
+    @property
+    def config(self) -> Config:
+        """The options of the run."""
+        return self._run.state.config
+
+    @property
+    def program(self) -> Program:
+        """The lines and the names of the model."""
+        return self._run.program
+
+    @property
+    def epochs(self) -> int | None:
+        """The number of epochs after which the run ends; None if it has no end. Less than 1 raises `TuiGruError`."""
+        return self._run.state.epochs
+
+    @epochs.setter
+    def epochs(self, value: int | None) -> None:
+        self._run.update(epochs=_checked_epochs(value))
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of all parameters, in the order of the equations."""
+        return self.program.parameters
+
+    def program_text(self) -> str:
+        """Return the listing as shown on screen, one row a line."""
+        return "".join(f"{'  ' * row.indent}{row.text}\n" for row in self.program.rows)
+
+    def snapshot(self) -> Snapshot:
+        """Return everything that a screen draws of this moment, immutable."""
+        return snapshot(self._run, self._questions.found)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The step numbers of a recording; each recorded step is a batch here. Empty for other sessions."""
+        return () if self.config.given is None else self.config.given.steps
+
+    # The outcome of the last verb
+
+    @property
+    def outcome(self) -> Outcome:
+        """The position, the event that stopped the last run, and the message."""
+        return self._run.outcome
+
+    @property
+    def notice(self) -> str:
+        """The message of the last verb, or an empty string; `outcome.notice` says whether it is a warning."""
+        return "" if self._run.notice is None else self._run.notice.text
+
+    @notice.setter
+    def notice(self, text: str) -> None:
+        self._run.notice = Notice(text) if text else None
+
+    def add_notice(self, text: str, *, warning: bool = False, first: bool = False) -> None:
+        """Append a message to that of the last verb, or prepend it if `first` is True."""
+        one = Notice(text, warning)
+        self._run.notice = joined(one, self._run.notice) if first else joined(self._run.notice, one)
+
+    @property
+    def memory_notice(self) -> str:
+        """What the stored past takes, if that is much more than `history_memory`; otherwise an empty string."""
+        budget, batch = self.state.timeline.memory.budget, self.config.record_bytes
+        if budget.is_enough:
+            return ""
+        return f"a batch of this model takes {mib(batch)}: its history takes up to {mib(budget.needed)}, not {mib(budget.limit)}"
+
+    # Position
+
+    @property
+    def position(self) -> Position:
+        """The position in time: the line that has just been executed."""
+        return self._run.position
+
+    @property
+    def newest(self) -> Position:
+        """The newest position reached on this branch."""
+        return self._run.timeline.position(self.state.branches.newest)
+
+    @property
+    def end(self) -> Position | None:
+        """The last position of a run of `epochs`; None if the run has no end."""
+        return self._run.end
+
+    @property
+    def left_at(self) -> str:
+        """The position and the numbers of branches and changes, in one line, for the notice of a reopened session."""
+        at, branches, changes = self.position, len(self.branches), len(self.state.branches.done)
+        return (
+            f"{in_words(at.epoch, at.batch, at.t, between=' · ')} on {self.branch}, "
+            f"{branches} {'branch' if branches == 1 else 'branches'}, {changes} {'change' if changes == 1 else 'changes'}"
+        )
+
+    def batches_to(self, tick: int | None = None) -> int:
+        """Return the most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""
+        timeline = self._run.timeline
+        batch = max((self.position.tick if tick is None else tick) - 1, 0) // self.program.ticks
+        ahead = batch - timeline.computed
+        return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
+
+    def tick_after(self, level: Level, count: int) -> int:
+        """Return the tick to which `step` would go if nothing stopped it, to pass to `seek`, which ignores stops.
+
+        Raises `TuiGruError` for an unknown level.
+        """
+        return travel.tick_after(self._run, level, count)
+
+    def anchor(self, tick: int | None = None) -> Anchor:
+        """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
+        return Anchor(self._run.timeline, self.position.tick if tick is None else tick)
+
+    def holds(self, anchor: Anchor) -> bool:
+        """Return True if the current branch contains the moment of an anchor with unchanged numbers.
+
+        Raises `TuiGruError` if it is no anchor.
+        """
+        if not isinstance(anchor, Anchor):
+            raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
+        return self._run.timeline.still_has(anchor)
+
+    # Moving in time
+
+    @verb
+    def step(self, level: Level = "timestep", count: int = 1, *, progress: SearchProgress | None = None) -> Position:
+        """Step `count` lines (`line` or `op`), timesteps, phases, batches or epochs, back in time if `count` is negative.
+
+        Returns the position.
+
+        A step goes to the end of its level: `batch` to the end of the batch. Stepping back returns to the positions before the
+        steps forward. Stops at breakpoints. Raises `TuiGruError` for an unknown level.
+        """
+        return travel.step(self._run, level, count, progress).position
+
+    @verb
+    def seek(self, place: str | Position | int, *, progress: SearchProgress | None = None, along: bool = False) -> Position:
+        """Go to `e3 b2 t1` (counted from 1: just after timestep 1 of batch 2 of epoch 3), to a `Position`, or to a tick.
+
+        Runs to a position that has not been reached yet; ignores breakpoints. If `along` is True, the place that `'` jumps back
+        to stays that of the jump before. Raises `TuiGruError` for an invalid place.
+        """
+        return seek(self._run, place, progress, along=along).position
+
+    @verb
+    def sgd(self, count: int = 1, *, progress: SearchProgress | None = None) -> Position:
+        """Do `count` SGD steps: finish the current batch, with backward and update even if learning is off. Ignores breakpoints.
+
+        Raises `TuiGruError` if `count` is negative, or the run cannot be trained.
+        """
+        return travel.sgd(self._run, count, progress).position
+
+    @verb
+    def run_to(self, line: str, *, progress: SearchProgress | None = None) -> Position:
+        """Run to the next execution of a line, named by its target, in this timestep, a later one, or the next batch.
+
+        Raises `TuiGruError` if there is no such line, or it is not executed because learning is off.
+        """
+        return travel.run_to(self._run, line, progress).position
+
+    @verb
+    def continue_(self, progress: SearchProgress | None = None) -> bool:
+        """Run until a breakpoint, a watch or a guard stops the run: True. False at the end of the run, or if interrupted.
+
+        Raises `ConditionError` at the place where a condition cannot be evaluated.
+        """
+        return travel.continue_(self._run, progress).stopped_by is not None
+
+    @verb
+    def reverse_continue(self, progress: SearchProgress | None = None) -> bool:
+        """Go back to the last place before the position where a breakpoint or a watch stops the run: True. False at the beginning.
+
+        Also False if interrupted. Raises `ConditionError` at the place where a condition cannot be evaluated.
+        """
+        return travel.reverse_continue(self._run, progress).stopped_by is not None
+
+    @verb
+    def run_until(self, condition: str, *, progress: SearchProgress | None = None) -> bool:
+        """Run forward to where a condition holds, tested whenever a value that it reads is computed. True if it stopped there.
+
+        In a condition, `epoch`, `batch` and `t` count as the screen does. Raises `ConditionError`, with the column, for a text that
+        cannot be parsed, and at the place where it cannot be evaluated.
+        """
+        return _matched(search(self._run, condition, True, progress))
+
+    @verb
+    def run_back_until(self, condition: str, *, progress: SearchProgress | None = None) -> bool:
+        """Go back to the last place before the position where a condition holds: True. Otherwise go to the beginning: False.
+
+        Raises `ConditionError` as `run_until` does.
+        """
+        return _matched(search(self._run, condition, False, progress))
+
+    @verb
+    def next_match(self, forwards: bool = True, progress: SearchProgress | None = None) -> bool:
+        """Search for the last condition again. True if it stopped there. Raises `TuiGruError` if there was none."""
+        return _matched(next_match(self._run, forwards, progress))
+
+    @property
+    def last_condition(self) -> str:
+        """The condition of the last search, in either direction; empty if there was none."""
+        return self.state.last_condition
+
+    @verb
+    def run_to_not_finite(self, *, progress: SearchProgress | None = None) -> bool:
+        """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.
+
+        True if there is one; `notice` says which it is.
+        """
+        return first_not_finite(self._run, progress)
+
+    def work_ahead(self) -> None:
+        """In a recording, compute the next step in a thread while the user looks at the current one, after steps forward.
+
+        A front end calls it when everything is drawn. The next step is then there at once, with the same numbers.
+        """
+        self._run.timeline.work_ahead(self.position.number)
+
+    def interrupt(self) -> None:
+        """Stop the run of another thread, or the run that it is about to start, at the end of the current batch."""
+        self._run.interrupts.interrupt()
+
+    def forget_interrupt(self) -> None:
+        """Withdraw a pending interrupt, which would stop the next run although it was meant for one that has already ended."""
+        self._run.interrupts.forget()
+
+    @property
+    def interrupts(self) -> int:
+        """The number of calls of `interrupt`."""
+        return self._run.interrupts.count
+
+    @property
+    def stop_on_nan(self) -> bool:
+        """True if a run stops when the loss or a weight is not finite, or when the loss, the gradient norm or a weight grows
+        a thousandfold within a batch.
+        """
+        return self.state.stop_on_nan
+
+    @stop_on_nan.setter
+    def stop_on_nan(self, value: bool) -> None:
+        self._run.update(stop_on_nan=arguments.truth("stop_on_nan", value))
+
+    @property
+    def check_every_batch(self) -> bool:
+        """True if every finished batch is compared with PyTorch's autograd; a run stops at a batch that differs.
+
+        The totals are in `checked`. A check takes ten to twenty times as long as training the batch.
+        """
+        return self._run.checks.totals is not None
+
+    @check_every_batch.setter
+    def check_every_batch(self, value: bool) -> None:
+        self._run.checks.turn(arguments.truth("check_every_batch", value))
+
+    @property
+    def checked(self) -> CheckTotals | None:
+        """The totals of the batch checks; None while they are disabled."""
+        return self._run.checks.totals
+
+    # Breakpoints, watches and marks
+
+    @property
+    def stops(self) -> Stops:
+        """All breakpoints and watches of the session. They apply to every branch."""
+        return self.state.stops
+
+    def break_at(self, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> Breakpoint:
+        """Add a breakpoint after a line, named by its target, or on a condition, or both; `hits` selects the hits that stop.
+
+        With `log`, a template such as `loss {loss:.3f}`, it writes to the log instead of stopping. Raises `TuiGruError` if there
+        is no such line, `ConditionError`, with the column, if a text cannot be parsed.
+        """
+        return break_at(self._run, line, condition, hits, log)
+
+    def watch(self, expression: str, *, stops: bool = False) -> Watch:
+        """Add a watch that shows the value of an expression; with `stops`, runs stop when it changes.
+
+        Raises `ConditionError`.
+        """
+        return add_watch(self._run, expression, stops)
+
+    def change_stop(self, id: int, /, **changes: Any) -> Breakpoint | Watch:
+        """Change fields of a breakpoint or a watch, except its id. Raises `TuiGruError` if the id or a field does not exist."""
+        return change(self._run, id, changes)
+
+    def delete_stop(self, id: int) -> None:
+        """Delete a breakpoint or a watch. Raises `TuiGruError` if there is none with that id."""
+        delete(self._run, id)
+
+    @property
+    def counts_first(self) -> bool:
+        """True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
+        return counts_first(self._run)
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """All marks, a to z and then A to Z."""
+        return self.state.marks.sorted
+
+    def mark(self, letter: str, text: str = "") -> Mark:
+        """Set a mark at the position; the letter is a to z or A to Z. Raises `TuiGruError` for anything else."""
+        return mark(self._run, letter, text)
+
+    def delete_mark(self, letter: str) -> None:
+        """Delete a mark. Raises `TuiGruError` if there is none."""
+        delete_mark(self._run, letter)
+
+    def jump(self, letter: str, *, progress: SearchProgress | None = None) -> Position:
+        """Go to a mark on any branch; `'` goes to the position before the last jump, search or switch. Raises `TuiGruError`."""
+        return self._jump(*destination(self._run, letter), progress)
+
+    def next_mark(self, forwards: bool = True, *, progress: SearchProgress | None = None) -> Position:
+        """Go to the next mark, or to the one before: in time, then on the next branch. Raises `TuiGruError` if there is none."""
+        mark = next_mark(self._run, forwards)
+        return self._jump(mark.branch, mark.tick, progress)
+
+    @verb
+    def _jump(self, branch: str, tick: int, progress: SearchProgress | None) -> Position:
+        return jump(self._run, branch, tick, progress).position
+
+    # Changing the future
+
+    @property
+    def learning(self) -> bool:
+        """True if batches end with backward and update. Setting it in the past forks a branch.
+
+        Raises `TuiGruError` for anything but True and False.
+        """
+        return self._run.settings.learning
+
+    @learning.setter
+    @verb
+    def learning(self, value: bool) -> None:
+        learning(self._run, value)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate. Setting it in the past forks a branch.
+
+        Raises `TuiGruError` if it is negative or not finite.
+        """
+        return self._run.settings.rule["learning_rate"]
+
+    @learning_rate.setter
+    @verb
+    def learning_rate(self, value: float) -> None:
+        learning_rate(self._run, value)
+
+    @verb
+    def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
+        """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or a setting of the update
+        rule, such as learning_rate, limit (of the norm of the gradient) or beta1.
+
+        h and h_prev can be edited until they are used, a weight at any time, other values only just after their line. In the
+        past, this forks a branch; the old future stays. Returns the position. Raises `TuiGruError` if the edit is not possible.
+        """
+        if value is None:
+            index, value = None, index
+        return edit(self._run, name, index, value).position
+
+    @verb
+    def adopt(self, what: WhatIf) -> Position:
+        """Apply a what-if: go to just after the line that computed the number, and edit it there.
+
+        In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there.
+        """
+        return adopt(self._run, what).position
+
+    @verb
+    def undo(self) -> bool:
+        """Undo the last change, and go to where it was made. False if there is none."""
+        return undo(self._run)
+
+    @verb
+    def redo(self) -> bool:
+        """Redo the last undone change, and go to the position at which it was undone. False if there is none."""
+        return redo(self._run)
+
+    @property
+    def last_change(self) -> JournalEntry | None:
+        """The change that `undo` would revert; None if there is none."""
+        return self.state.branches.last_change
+
+    @property
+    def next_change(self) -> JournalEntry | None:
+        """The change that `redo` would apply again; None if there is none."""
+        return self.state.branches.next_change
+
+    # Branches
+
+    @property
+    def branch(self) -> str:
+        """The name of the current branch."""
+        return self.state.branch
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The names of all branches; the first is `main`."""
+        return self.state.branches.names
+
+    @verb
+    def switch(self, name: str) -> Position:
+        """Go to the same place in time on another branch, or to its newest place if that is earlier. Raises `TuiGruError`."""
+        return switch(self._run, name).position
+
+    @verb
+    def rename_branch(self, old: str, new: str) -> None:
+        """Rename a branch; the new name is one word. Raises `TuiGruError` if it is invalid or taken."""
+        rename_branch(self._run, old, new)
+
+    @verb
+    def delete_branch(self, name: str) -> None:
+        """Delete a branch other than the current one, with its marks. This cannot be undone.
+
+        Branches that forked from it keep their shared past. Raises `TuiGruError` for the current branch or an unknown name.
+        """
+        delete_branch(self._run, name)
+
+    @property
+    def comparing(self) -> str | None:
+        """The branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
+        return comparing(self._run)
+
+    @verb
+    def compare(self, name: str | None = "") -> str | None:
+        """Compare this branch with another from now on; None ends the comparison. Returns the name of the other branch.
+
+        An empty name means the branch that this one forked from, or else the newest that forked from this one. After a switch to
+        a third branch, that is compared with `name`; after a switch to `name`, it is compared with this one. Raises `TuiGruError`
+        if there is no such branch.
+        """
+        return compare(self._run, name)
+
+    def apart(self, name: str = "", *, progress: SearchProgress | None = None) -> BranchComparison:
+        """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
+
+        An empty name means the branch compared with, or else the default of `compare`. Raises `TuiGruError` if there is no such
+        branch or it is interrupted.
+        """
+        return apart(self._run, name, progress)
+
+    # Values
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        """Return the value of a name at the position, or at timestep `t` (0-based) of this batch.
+
+        It is an array (B, H) or (B, V), read-only, or a number, or None if it has not been computed yet. Raises `TuiGruError` for
+        an unknown name.
+        """
+        return self._questions.value(name, t)
+
+    def parameter(self, name: str) -> Array:
+        """Return a parameter at the position, read-only, in the shape of its equation: Wz (V, H), Uz (H, H), bz (H), Wy (H, V).
+
+        Raises `TuiGruError` for an unknown name.
+        """
+        return self._questions.parameter(name)
+
+    def gradient(self, name: str) -> Array | None:
+        """Return the gradient of the loss with respect to a parameter, in its shape, read-only; None if not computed yet.
+
+        Raises `TuiGruError` for an unknown name.
+        """
+        return self._questions.gradient(name)
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of this batch, with the built-in loss the mean over its characters in nats; None until it has been computed."""
+        value: float | None = self._run.moment.value("loss")
+        return value
+
+    @property
+    def expected(self) -> Expected | None:
+        """The output of this batch compared with the output of the original model; None if the latter is not known."""
+        return self._questions.expected()
+
+    def recorded_gradient(self, name: str) -> Array | None:
+        """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
+
+        None if it was not recorded. Raises `TuiGruError` for an unknown name.
+        """
+        return self._questions.recorded_gradient(name)
+
+    @property
+    def remarks(self) -> str:
+        """How p.grad of this batch relates to the derived gradients (equal, clipped, scaled), and other remarks on the batch."""
+        given = self.config.given
+        return "" if given is None else given.batches[self.position.batch].remarks()
+
+    def summary(self, name: str, t: int | None = None) -> Summary | None:
+        """Return statistics of a value, a parameter or a gradient: shares of saturated and near-zero entries, a histogram, …
+
+        Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
+        """
+        return self._questions.summary(name, t)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The samples drawn so far, the newest last."""
+        return self.state.samples
+
+    @verb
+    def sample(
+        self,
+        primer: str,
+        length: int = 10,
+        *,
+        sampler: Sampler = "fed-back",
+        temperature: float = 1.0,
+        seed: int = 0,
+        progress: SearchProgress | None = None,
+    ) -> str:
+        """Sample text with the current parameters. Returns the primer and `length` characters. Never changes the training.
+
+        The sample is stored in the session; if interrupted, the characters drawn so far. Raises `TuiGruError` for invalid
+        arguments, such as more than `LONGEST_SAMPLE` characters.
+        """
+        return sample(self._run, primer, length, sampler, temperature, seed, progress).text
+
+    # Queries
+
+    def explain(self, name: str, index: Any = (), t: int | None = None) -> Node:
+        """Return the derivation of entry `index` of `name` at timestep `t` (0-based; default: the position's), as of the position.
+
+        The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
+        `TuiGruError`.
+        """
+        return self._questions.explain(name, index, t)
+
+    def origin(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
+        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
+        return self._questions.origin(number, progress)
+
+    def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
+        """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
+
+        Changes neither the run nor a branch. Raises `TuiGruError` if the number cannot be changed or has not been computed yet.
+        """
+        return self._questions.what_if(name, index, value, t)
+
+    def batch_check(self) -> Check:
+        """Prepare the check of this batch; call its `run` in any thread. It only reads, and never changes the training."""
+        return self._questions.check()
+
+    def check(self, *, entries: int = 2, seed: int = 0) -> CheckReport:
+        """Compare all numbers of this batch with PyTorch's autograd and with finite differences. Imports torch.
+
+        If the batch does not learn, a copy of it gets a backward pass. Raises `TuiGruError` if a number is not finite.
+        """
+        return self.batch_check().run(entries=entries, seed=seed)
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """The result of the last call of `findings` on this branch; empty before the first."""
+        return self._questions.found
+
+    @property
+    def held_out(self) -> str:
+        """The text of `hold_out`; empty without one."""
+        return str(self.kept("held-out", ""))
+
+    def hold_out(self, text: str) -> None:
+        """Keep a text that is not trained on with the session, for `findings` and `report` to detect overfitting with.
+
+        Only its first 10,000 characters are used. Raises `TuiGruError` if it does not fit the vocabulary, or the run has no text.
+        """
+        self.keep("held-out", self._questions.held_out(text), begin=False)
+
+    def findings(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
+        """Return training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
+
+        `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
+        batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
+        """
+        return self._questions.findings(held_out or self.held_out, progress)
+
+    def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
+        """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
+
+        Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
+        """
+        return self._questions.report(title, held_out or self.held_out, progress)
+
+    def units(
+        self, name: str = "", *, row: int | None = None, text: str | None = None, progress: SearchProgress | None = None
+    ) -> Activity:
+        """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
+
+        `name` defaults to the state of the last layer. With `row` (0-based) the values are those of the run, NaN if they have not
+        been computed yet; without it, `text` is read with the current weights, by default the training text. Raises
+        `TuiGruError`.
+        """
+        return self._questions.units(name, row, text, progress)
+
+    def influence(
+        self,
+        row: int = 0,
+        t: int | None = None,
+        *,
+        character: str | None = None,
+        back: int | None = None,
+        occlusion: bool = True,
+    ) -> Influence:
+        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on earlier inputs.
+
+        `character` is the one whose probability is explained, by default the most likely; at least `back` earlier inputs are
+        included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
+        """
+        return self._questions.influence(row, t, character, back, occlusion)
+
+    def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
+        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each row.
+
+        Computed by the gradient of each row, and by leaving out all other rows together. Both are 0 for other rows in a model
+        that processes its rows independently. Raises `TuiGruError`.
+        """
+        return self._questions.influence_of_rows(row, t)
+
+    def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
+        """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the
+        current weights.
+
+        Raises `TuiGruError` if the text does not fit the vocabulary, or the model has no loss of characters.
+        """
+        return self._questions.losses(text, progress)
+
+    # Files
+
+    def save(self, path: FilePath) -> None:
+        """Write the session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`."""
+        self._run.recorder.save(path)
+
+    def record_to(self, path: FilePath) -> None:
+        """Save the session to a file, and update the file after every verb from now on, so that the session survives a crash.
+
+        If the file cannot be written later, the session continues in memory only, and `notice` says so. Raises `SessionFileError`
+        if the file cannot be created.
+        """
+        self._run.recorder.record_to(path)
+
+    def record_later(self, place: Callable[[], FilePath | None]) -> None:
+        """Like `record_to`, but create the file only when there is something to record; `place` is then called for its path.
+
+        If the file cannot be created, the session continues in memory only, and `notice` says so. If it is in use, `place` is
+        called for another path. If `place` returns None, the session is `undecided`, and `place` is called again after the next
+        verb.
+        """
+        self._run.recorder.record_later(place)
+
+    @property
+    def undecided(self) -> bool:
+        """True if there are changes that are not recorded yet, until `record_to` or `stay_in_memory` is called."""
+        return self._run.recorder.undecided
+
+    @property
+    def unrecorded(self) -> bool:
+        """True if the session is in memory only, although it was to be recorded or its owner was asked."""
+        return self._run.recorder.unrecorded
+
+    @property
+    def opened_from(self) -> Path | None:
+        """The file that the session was opened from and is not recorded to; None if there is none."""
+        return self._run.recorder.opened_from
+
+    def stay_in_memory(self, why: str = "") -> None:
+        """Stop recording, and say so in the notice; `why` is the reason."""
+        self._run.recorder.stay_in_memory(why)
+
+    @property
+    def recording(self) -> Path | None:
+        """The file that the session is recorded to; None if there is none."""
+        return self._run.recorder.path
+
+    def owns(self, path: FilePath) -> bool:
+        """Return True if the session was read from the file `path`, saved to it, or is recorded to it."""
+        return self._run.recorder.owns(path)
+
+    def records_to(self, path: FilePath) -> bool:
+        """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
+        return self._run.recorder.records_to(path)
+
+    def record(self) -> None:
+        """Write changes to the file that the session is recorded to, if there is one. Every verb does this at its end."""
+        self._run.recorder.record()
+
+    def close(self) -> None:
+        """Stop recording; the session continues in memory."""
+        self._run.recorder.close()
+
+    def keep(self, name: str, value: Any, *, begin: bool = True) -> None:
+        """Save a JSON value with the session, under a name that the front end chooses: its layout, its commands.
+
+        During a verb, it is written together with the verb's other changes. If `begin` is False, the value does not start a
+        recording that waits for its first change (`record_later`). Raises `TuiGruError` if JSON cannot represent the value.
+        """
+        from tui_gru.storage import state as kept
+        from tui_gru.storage.file import from_json, to_json
+
+        name = arguments.text("the name of a saved value", name)
+        if name in kept.ENTRIES:
+            raise TuiGruError(f"{name} is a reserved name; choose another")
+        try:
+            value = from_json(to_json(value))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TuiGruError(f"{name} cannot be saved with a session: {error}; use strings, numbers, lists and dicts") from None
+        self._run.keep(name, value, begin=begin)
+
+    def kept(self, name: str, default: Any = None) -> Any:
+        """Return the value last saved under a name with `keep`; `default` if there is none."""
+        return self.state.kept.get(arguments.text("the name of a saved value", name), default)
+
+
+def _checked_epochs(epochs: int | None) -> int | None:
+    if epochs is None:
+        return None
+    from tui_gru.debugger.position import LARGEST
+
+    return arguments.whole("epochs", epochs, least=1, most=LARGEST, option="epochs")
+
+
+def _matched(outcome: Outcome) -> bool:
+    return outcome.stopped_by is not None and outcome.stopped_by.cause == "condition"
+
+
+def _holds_a_recording(folder: FilePath) -> bool:
+    from tui_gru.capture.format import holds_a_recording
+
+    return holds_a_recording(Path(os.path.expanduser(folder)))

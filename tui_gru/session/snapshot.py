@@ -1,0 +1,375 @@
+"""The snapshot of a session, which the screen draws; differences to another branch; and the current line as LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.debugger.branches import BranchInfo
+from tui_gru.debugger.evaluate import EVERY, MomentNumbers
+from tui_gru.debugger.history import MachineReport
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import Position, in_words, position_of
+from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine
+from tui_gru.debugger.state import LogLine, Mark, Stops, Watched
+from tui_gru.debugger.timeline import ScalarSeries
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.numbers import same
+from tui_gru.engine.weights import Array
+from tui_gru.equations.syntax import Expression, Name, Symbols, unlabelled
+from tui_gru.equations.writing import Writer
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.check import CheckTotals
+    from tui_gru.analysis.examined import Finding
+    from tui_gru.analysis.influence import Flow
+    from tui_gru.engine.data import GivenCorpus
+    from tui_gru.engine.sampling import Sample
+
+# ------------------------------------------------------------------------------
+# The snapshot of a session at one moment, which the screen draws.
+
+
+NO_STOPS = Stops()
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One moment of a session, immutable. `value` returns None for values that are not computed yet.
+
+    `previous` is the record of the batch before (None in the first batch, or if it cannot be read from its recording), `losses` has
+    the loss of every computed batch of this branch, `learning` is True if batches learn from here on, `settings` has the settings
+    of the update rule by name, `changed` has the names edited since the current line was executed, and `forks` describes all
+    branches. `log` has the lines written by log points on this branch in order, `hits` the ticks of this branch at which runs have
+    stopped. `other` is the compared branch, `checked` has the totals of the batch checks (None while they are disabled).
+    `unrecorded` is True if the session is in memory only, although it should be recorded or the user was asked. `findings` are the
+    last findings on this branch. `machine` says how far numbers are from those of the machine that recorded the run; None if it was
+    this one.
+    """
+
+    config: Config
+    program: Program
+    corpus: Corpus | GivenCorpus
+    moment: Moment
+    previous: BatchRecord | None
+    learning: bool
+    settings: Mapping[str, float]
+    losses: ScalarSeries
+    newest: Position
+    last: Position | None
+    branch: str
+    branches: tuple[str, ...]
+    can_undo: bool
+    can_redo: bool
+    samples: tuple[Sample, ...]
+    changed: frozenset[str] = frozenset()
+    notice: str = ""
+    forks: tuple[BranchInfo, ...] = ()
+    stops: Stops = NO_STOPS
+    watched: Sequence[Watched] = ()
+    log: tuple[LogLine, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    hits: tuple[int, ...] = ()
+    other: OtherBranch | None = None
+    checked: CheckTotals | None = None
+    unrecorded: bool = False
+    findings: tuple[Finding, ...] = ()
+    machine: MachineReport | None = None
+
+    def __repr__(self) -> str:
+        return f"<snapshot at {self.position!r} on {self.branch}>"
+
+    @property
+    def position(self) -> Position:
+        return self.moment.position
+
+    @property
+    def line(self) -> ProgramLine | None:
+        """The line just executed; None at the start of the run."""
+        return self.position.line
+
+    @property
+    def timestep(self) -> int | None:
+        """The current timestep, 0-based; None outside the loops over t: at the start of the run, in the loss, and in the update."""
+        inside = self.position.phase in ("forward", "backward") and self.line not in (*self.program.earlier, *self.program.outside)
+        return self.position.t if inside else None
+
+    @property
+    def record(self) -> BatchRecord:
+        return self.moment.record
+
+    @property
+    def moment_read(self) -> Moment:
+        """The moment as the line just executed read it: a line of the update reads the old value of its target (m, v)."""
+        if self.position.phase != "update":
+            return self.moment
+        return replace(self.moment, position=position_of(self.program, self.position.tick - 1))
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        """Return the value of a name, as in `Moment.value`: (B, ·) of timestep `t`, a number, or None if not computed yet."""
+        return self.moment.value(name, t)
+
+    def parameter(self, name: str) -> Array:
+        """Return the current value of a parameter."""
+        value: Array = self.moment.value(name)
+        return value
+
+    def gradient(self, name: str) -> Array | None:
+        """Return the gradient of a parameter accumulated so far in this batch; None before its first line."""
+        return self.moment.gradient(name)
+
+    def gradient_before(self, name: str) -> Array | None:
+        """Return the gradient before the contribution of this timestep; None if there was none before it."""
+        return self.moment.gradient_before(name)
+
+    @property
+    def tutorial_term1(self) -> Array | None:
+        """Term 1 as the tutorial's code computes it, not finite where ŷ underflows to 0; None if not computed yet."""
+        line = self.program.lines.get(self.program.loss_names.entry)
+        value = self.value(line.target) if line is not None else None
+        if value is None or line is None or line.formula is None:
+            return None
+        numbers = MomentNumbers(self.moment, self.position.t)
+        term: Array = numbers.value(unlabelled(line.formula), (EVERY,) * np.ndim(value)).astype(self.config.dtype)
+        return term
+
+    def last_step(self, name: str) -> Array | None:
+        """Return the last change of a parameter: by the update of this batch if it has reached it, else of the batch before."""
+        return last_step(self.moment, self.previous, name)
+
+    @property
+    def minus(self) -> str:
+        """The name of the branch whose numbers are subtracted; empty if the values are not differences."""
+        return ""
+
+    def flow(self, row: int | None = None, state: str | None = None) -> tuple[Flow | None, ...]:
+        """Return the flow of the gradient of a state at each timestep, over all rows or of one; None for timesteps not reached yet.
+
+        `state` defaults to the state of the last layer.
+        """
+        key = row, state or self.program.main_state
+        if key not in self._flows:
+            from tui_gru.analysis.influence import flow
+
+            self._flows[key] = flow(self.moment, key[1], row)
+        return self._flows[key]
+
+    @property
+    def flowing(self) -> bool:
+        """True if the backward pass of this batch has begun."""
+        if not self.program.goes_back:
+            return False
+        delta = f"d{self.program.main_state}"
+        first = 0 if self.program.way_of(delta) > 0 else self.program.seq_length - 1
+        return self.moment.learned and self.moment.executed(delta, first)
+
+    @property
+    def flows_into_earlier(self) -> bool:
+        """True if the gradient continues from the first timestep into earlier batches (carry `notebook`)."""
+        return bool(self.program.earlier) and self.position.batch > 0
+
+    @cached_property
+    def _flows(self) -> dict[tuple[int | None, str], tuple[Flow | None, ...]]:
+        return {}
+
+    @property
+    def marks_here(self) -> tuple[Mark, ...]:
+        """The marks at this place."""
+        return tuple(mark for mark in self.marks if (mark.branch, mark.tick) == (self.branch, self.position.tick))
+
+    @property
+    def finite(self) -> bool:
+        """True if the loss, if it is computed, and all parameters are finite."""
+        loss = self.value("loss")
+        return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.weights.parameters).all())
+
+
+def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
+    """Return the last change of a parameter: by the update of this batch if it has reached it, otherwise of the batch before."""
+    record, program = moment.record if name in moment.updated_names else previous, moment.program
+    line = program.lines.get(name)
+    if record is None or not record.learned or line is None or line.formula is None:
+        return None
+    formula = line.formula
+    end = replace(moment, record=record, position=position_of(program, program.ticks))
+    with np.errstate(all="ignore"):
+        step = MomentNumbers(end, 0).value(formula, (EVERY,) * len(program.names[name].axes))
+    return np.asarray(-step, program.config.dtype)
+
+
+# ------------------------------------------------------------------------------
+# The branch that this one is compared with, and a snapshot of the differences between both.
+
+
+@dataclass(frozen=True, eq=False)
+class OtherBranch:
+    """Another branch: its name, its moment at the same tick, and the losses of its computed batches.
+
+    `moment` is None if the branch has not reached the tick; if it does not execute the line at the tick, it is the moment before.
+    `previous` is the record of the batch before on that branch, `parted` the last tick that both branches share.
+    """
+
+    name: str
+    moment: Moment | None
+    previous: BatchRecord | None
+    losses: ScalarSeries
+    parted: int = 0
+
+
+_NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
+
+
+def differences(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot of the differences from the compared branch; the snapshot itself if there is none."""
+    if snapshot.other is None:
+        return snapshot
+    return Differences(**{field.name: getattr(snapshot, field.name) for field in fields(Snapshot)})
+
+
+def difference(mine: Any, theirs: Any) -> Any:
+    """Return mine − theirs of two arrays or two numbers, in float64; None if one of them is None.
+
+    It is 0 exactly where the two are equal or both NaN; different numbers never give 0. Differences of float32 values are exact
+    unless one is more than 2^29 times as large as the other; differences of float64 values are rounded once.
+    """
+    if mine is None or theirs is None:
+        return None
+    a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
+    with np.errstate(all="ignore"):
+        result = np.where(same(a, b), 0.0, a - b)
+    return result if result.ndim else float(result)
+
+
+class Differences(Snapshot):
+    """A snapshot whose values are differences. A value is None if it is not computed yet on one of the branches."""
+
+    @property
+    def minus(self) -> str:
+        assert self.other is not None
+        return self.other.name
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        mine = super().value(name, t)
+        if name in _NOT_NUMBERS:
+            return mine
+        return self._difference(mine, lambda moment: moment.value(name, self.position.t if t is None else t))
+
+    def parameter(self, name: str) -> Any:
+        """Return the difference of a parameter; None if the other branch has not reached this moment."""
+        return self.value(name)
+
+    def gradient(self, name: str) -> Array | None:
+        shown: Array | None = self._difference(super().gradient(name), lambda moment: moment.gradient(name))
+        return shown
+
+    def gradient_before(self, name: str) -> Array | None:
+        shown: Array | None = self._difference(super().gradient_before(name), lambda moment: moment.gradient_before(name))
+        return shown
+
+    def last_step(self, name: str) -> Array | None:
+        other = self.other
+        assert other is not None
+        previous = other.previous
+        shown: Array | None = self._difference(super().last_step(name), lambda moment: last_step(moment, previous, name))
+        return shown
+
+    @property
+    def tutorial_term1(self) -> None:
+        """None: where term 1 of the tutorial's code matters, it is not finite and has no difference."""
+
+    def _difference(self, mine: Any, theirs: Any) -> Any:
+        assert self.other is not None
+        moment = self.other.moment
+        return None if moment is None else difference(mine, theirs(moment))
+
+
+# ------------------------------------------------------------------------------
+# Writes the current line as LaTeX, with a matrix in place of every name, and single values.
+
+
+MOST_LATEX_ENTRIES = 12  # rows and columns of a matrix that are written, followed by dots if there are more
+LATEX_DIGITS = 4
+
+
+def line_latex(snapshot: Snapshot) -> str | None:
+    """Return the line just executed as an align*: its formula, then the formula with numbers. None if it has no formula."""
+    line = snapshot.line
+    if line is None or line.formula is None:
+        return None
+    with_numbers = _Numbers(lambda name: _matrix(_read(snapshot, name))).latex(line.formula)
+    rows = [
+        rf"  {line.latex.replace('=', '&=', 1)} \\",
+        rf"  {_matrix(snapshot.value(line.target))} &= {_before(snapshot, line)}{with_numbers}",
+    ]
+    return _aligned(snapshot, rows)
+
+
+class _Numbers(Writer):
+    """Writes a matrix of numbers in place of every name."""
+
+    def __init__(self, written: Callable[[str], str]) -> None:
+        super().__init__(Symbols())
+        self._written = written
+
+    def latex(self, node: Expression) -> str:
+        return self._written(node.name) if isinstance(node, Name) else super().latex(node)
+
+
+def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
+    """Return an align* of values, given as pairs of a LaTeX name and an array."""
+    return _aligned(snapshot, [" \\\\\n".join(rf"  {name} &= {_matrix(value)}" for name, value in values)])
+
+
+def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
+    p = snapshot.position
+    place = f"% {in_words(p.epoch, p.batch, p.t)}"
+    return "\n".join([place, r"\begin{align*}", *rows, r"\end{align*}"]) + "\n"
+
+
+def _before(snapshot: Snapshot, line: ProgramLine) -> str:
+    """Return the old value of the target of += or −= with the operator.
+
+    Empty for =, and before the first contribution to a gradient.
+    """
+    if line.op == "-=":
+        return f"{_matrix(snapshot.record.before[line.target])} - "
+    before = snapshot.gradient_before(line.target.removeprefix("d")) if line.op == "+=" else None
+    return "" if before is None else f"{_matrix(before)} + "
+
+
+def _read(snapshot: Snapshot, name: str) -> Any:
+    """Return the value of a name as the line just executed reads it."""
+    program, line = snapshot.program, snapshot.line
+    named = program.names.get(name)
+    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # a value of every timestep
+        return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
+    return MomentNumbers(snapshot.moment_read, snapshot.position.t).read(name)
+
+
+def _matrix(value: Any) -> str:
+    if np.ndim(value) == 0:
+        digits, _, exponent = f"{float(value):.{LATEX_DIGITS + 2}g}".partition("e")
+        return rf"{digits} \cdot 10^{{{int(exponent)}}}" if exponent else digits
+    array = np.atleast_2d(np.asarray(value))
+    places = _decimals(array)
+    rows = [_elided([f"{x:z.{places}f}" for x in row], r"\cdots") for row in array]
+    if len(rows) > MOST_LATEX_ENTRIES:
+        rows = [*rows[: MOST_LATEX_ENTRIES - 1], [r"\vdots"] * len(rows[0])]
+    return r"\begin{pmatrix} " + r" \\ ".join(" & ".join(row) for row in rows) + r" \end{pmatrix}"
+
+
+def _decimals(array: Any) -> int:
+    """Return the number of decimal places that gives the largest entry `DIGITS` significant digits; used for all entries."""
+    largest = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+    return LATEX_DIGITS if largest == 0 else max(LATEX_DIGITS, LATEX_DIGITS - 1 - math.floor(math.log10(largest)))
+
+
+def _elided(entries: list[str], dots: str) -> list[str]:
+    return entries if len(entries) <= MOST_LATEX_ENTRIES else [*entries[: MOST_LATEX_ENTRIES - 1], dots]

@@ -1,0 +1,1 @@
+"""Keep sessions in files."""

@@ -1,0 +1,1068 @@
+"""What a session file contains: the writer, the reader, and the checks that all data from a file passes through."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property, reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.branches import LONGEST_NAME, Branch, BranchChange, Branches
+from tui_gru.debugger.edits import Edit, JournalEntry, TextEdit, TrainingSettings, plan
+from tui_gru.debugger.history import COLUMNS, BySize, DivergedError, Machine, ScalarRows, fingerprint, this_machine
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import LEVELS, StepMemory, position_of
+from tui_gru.debugger.program import program_of
+from tui_gru.debugger.state import Breakpoint, LogLine, Mark, Marks, State, Stops, Watch
+from tui_gru.debugger.timeline import HistorySegment, Memory, Timeline, checkpoint_of
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.config import SAMPLERS, Config, check_setting
+from tui_gru.engine.data import GivenConfig
+from tui_gru.engine.model import Structure
+from tui_gru.engine.sampling import Draw, Sample
+from tui_gru.engine.text import as_text, index_of, separator
+from tui_gru.engine.weights import Weights
+from tui_gru.errors import TuiGruError, printable
+from tui_gru.storage.file import OlderSessionError, SessionFile, SessionFileError, damaged, from_json, pack, to_json, unpack
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.state import HitCounts, HitKey
+    from tui_gru.engine.data import Given
+    from tui_gru.engine.sampling import Sample
+
+# ------------------------------------------------------------------------------
+# Stores a run on one given batch in a session file: its description as a fact, its numbers as arrays.
+
+
+KEY = "given"
+LONGEST_PLACE = 400  # characters
+_TEXTS = ("title", "origin", "inputs_from", "fixed", "dtype")
+_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",), "update_text": ("",)}
+
+
+def fact_of(given: Given) -> dict[str, Any]:
+    """Return the description of a run in a form that JSON can represent."""
+    batch = given.batches[0]
+    return {
+        **{name: getattr(given, name) for name in _TEXTS},
+        "structure": asdict(given.structure),
+        "sizes": dict(given.sizes),
+        "learns": given.learns,
+        "loss": batch.loss if given.knows_loss and np.isfinite(batch.loss) else None,
+        "tolerance": batch.tolerance,
+        "said": batch.remarks(),
+    }
+
+
+def place_of(state: State) -> str:
+    """Return the position at which a session on given batches was left, in words, for a list of sessions."""
+    config, at = state.config, state.branches.timeline.position(state.tick)
+    assert config.given is not None
+    places = config.given.places
+    return printable(f"{config.given.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
+
+
+def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a run, by name."""
+    batch = given.batches[0]
+    arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
+    arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers
+    arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
+    recorded = None if batch.recorded is None else batch.recorded.flat
+    others = {"outside": batch.outside, "expected": batch.expected, "recorded": recorded}
+    return arrays | {name: array for name, array in others.items() if array is not None}
+
+
+def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Given:
+    """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
+    from tui_gru.engine.data import Given, GivenBatch
+
+    structure = _structure(fact["structure"])
+    sizes = {str(axis): size for axis, size in fact["sizes"].items()}
+    inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
+    fits = all(type(size) is int and size > 0 for size in sizes.values())
+    fits = fits and (sizes["T"], sizes["B"]) == next(iter(inputs.values())).shape[:2]
+    if not fits or fact["dtype"] not in ("float32", "float64"):
+        raise ValueError("has sizes that do not fit its arrays")
+    model, dtype, learns = compiled(structure, sizes, fact["dtype"]), np.dtype(fact["dtype"]), bool(fact["learns"])
+    _check_arrays(model, arrays, inputs, learns=learns)
+    page, recorded = model.model.page, arrays.get("recorded")
+    remarks, loss = str(fact["said"]), fact["loss"]
+    batch = GivenBatch(
+        weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
+        inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
+        states=np.array(arrays["states"], dtype),
+        outside=arrays.get("outside"),
+        flows=[arrays[f"flow {i}"] for i in range(len(page.states))] if learns else None,
+        expected=arrays.get("expected"),
+        loss=float("nan") if loss is None else float(loss),
+        tolerance=None if fact["tolerance"] is None else float(fact["tolerance"]),
+        recorded=None if recorded is None else Weights(model.layout, np.array(recorded, dtype)),
+        remarks=lambda: remarks,
+    )
+    title, origin, inputs_from, fixed, _ = (str(fact[name]) for name in _TEXTS)
+    return Given(
+        title, origin, inputs_from, structure, sizes, fact["dtype"], (batch,), fixed, learns=learns, knows_loss=loss is not None
+    )
+
+
+def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], *, learns: bool) -> None:
+    """Raise `ValueError` for arrays that do not fit the model, `KeyError` for one that is missing."""
+    page, axes = model.model.page, model.model.axes
+    if arrays["weights"].shape != (model.layout.size,):
+        raise ValueError("has other weights than its equations")
+    for name, declared in page.inputs.items():
+        if inputs[name].shape != (model.shape(axes[name])[:2] if declared.one_hot else model.shape(axes[name])):
+            raise ValueError(f"has the input {name} in another shape")
+        if declared.one_hot and not 0 <= inputs[name].min() <= inputs[name].max() < model.shape(axes[name])[-1]:
+            raise ValueError("has a token that its table does not have")
+    states = [model.shape(axes[state])[1:] for state in page.states]
+    if arrays["states"].shape != (sum(int(np.prod(shape)) for shape in states),):
+        raise ValueError("has first states of another shape")
+    if learns:
+        flows = [arrays[f"flow {i}"].shape for i in range(len(states))]
+        if arrays["outside"].shape != model.shape(axes[page.outputs[0]]) or flows != states:
+            raise ValueError("has gradients from outside of another shape")
+    if "recorded" in arrays and arrays["recorded"].shape != arrays["weights"].shape:
+        raise ValueError("has recorded gradients of another shape")
+
+
+def _structure(fact: Mapping[str, Any]) -> Structure:
+    """Check and create the structure of a model. Raises like `given_of`."""
+    kinds = {name: type(value) for name, value in asdict(Structure()).items()}
+    fact = {"update_text": "", **fact}  # older files have none
+    if fact.keys() != kinds.keys() or any(type(fact[name]) is not kind for name, kind in kinds.items()):
+        raise ValueError("has another structure than a model")
+    if any(fact[name] not in allowed for name, allowed in _OWN.items()) or not 1 <= fact["layers"] <= 1000:
+        raise ValueError("has a model that is not given")
+    return Structure(**fact)
+
+
+# ------------------------------------------------------------------------------
+# The fact `kept` of a session file: breakpoints, marks, hits, log and other fields of a state, as JSON by name.
+#
+# It also has the values that a front end has saved, under other names.
+
+
+class StateField(NamedTuple):
+    """A field of the state: how it is converted to JSON. It is not written if it equals `empty`.
+
+    `of_verb` is True if only verbs change the field.
+    """
+
+    field: str
+    empty: Any
+    to_data: Callable[[Any], Any] = lambda value: value
+    of_verb: bool = False
+
+
+ENTRIES = {
+    "marked": StateField("marks", Marks(), lambda marks: [asdict(mark) for mark in marks.sorted]),
+    "last_condition": StateField("last_condition", "", of_verb=True),
+    "left": StateField("left", None, of_verb=True),
+    "stops": StateField("stops", Stops(), asdict),
+    "hits": StateField("hits", {}, of_verb=True),
+    "log": StateField("log", {}, of_verb=True),
+    "compared": StateField("compared", (), of_verb=True),
+}
+"""By the names in the fact. A front end cannot save values under them."""
+
+
+def fields_in(state: State) -> tuple[Any, ...]:
+    """Return the fields that the fact is computed from.
+
+    If all are identical to those before, the fact need not be written again.
+    """
+    return (state.kept, *(getattr(state, entry.field) for entry in ENTRIES.values()))
+
+
+def data_of(state: State, verb: State) -> dict[str, Any]:
+    """Return the fact, in a form that JSON can represent.
+
+    Fields that only verbs change come from `verb`, the state after the last verb.
+    """
+    data = dict(state.kept)
+    for name, entry in ENTRIES.items():
+        value = getattr(verb if entry.of_verb else state, entry.field)
+        if value != entry.empty:
+            data[name] = entry.to_data(value)
+    return data
+
+
+# ------------------------------------------------------------------------------
+# Writes a session to a file: everything the first time, then only what has changed.
+#
+# The facts: `run` (config, epochs, history_memory, the number of ticks of a batch, the machine that began the run with a hash of
+# the results of its first batch, and, if there were several, all machines that computed batches, each with its hash), `here`
+# (tick, branch, the newest tick of that branch, step memory, the numbers of changes that can be undone and redone, the time of
+# writing), `branches` [name, segment, newest tick], `segment/I` (the segment before it, start, action, settings), `history/I`
+# (the numbers of batches and checkpoints, and, unless it is the first for all, the machine that computed the batches from each
+# batch on), `done/N` and `undone/N` (changes), `samples`, and `kept` (breakpoints, marks and others, and the values saved by a
+# front end, by name: `contents.kept`). The arrays, by segment: `columns/I` the scalars of every batch, in pieces, `checkpoints/I`
+# rows of weights and states, by batch; `sample/N` the draws of a sample. The fact and the arrays `counts`: the keys of counted
+# breakpoints, and their hits in every batch of the timeline that ends with segment `here.counted`; where batches had to be
+# tested, also the numbers of those with hits, and the ticks of the hits.
+
+
+PIECE = 256  # batches whose scalars are written together
+MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # limits for a session
+LATEST = 250_000 * 10**12  # microseconds since 1970; in the year 9892
+_NONE = 0, -1
+
+
+def now() -> int:
+    """Return the time in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class StateWriter:
+    """Writes the states of one session into one file, one after another. Segments are numbered in the file.
+
+    `written` is the time of the last write, in microseconds since 1970; it always increases, whatever the clock says.
+    """
+
+    def __init__(self, written: int = 0) -> None:
+        self.written = written
+        self._lengths: dict[int, int] = {}  # by segment in the file: the number of batches whose scalars are written
+        self._checkpoints: dict[int, tuple[int, int]] = {}  # by segment: the number of checkpoints, and the last batch
+        self._numbers_of: dict[Machine | None, int] = {}  # of the machines in the file; None is this one
+        self._machines: dict[int, list[list[int]]] = {}  # by segment: the machine that computed the batches from each batch on
+        self._spacing = 1  # of the checkpoints in the file, in batches
+        self._changes: dict[str, Sequence[BranchChange]] = {"done": (), "undone": ()}
+        self._samples: dict[Sample, int] = {}
+        self._facts: dict[str, str] = {}
+        self._named: tuple[
+            tuple[str, Branch | HistorySegment], ...
+        ] = ()  # the branches in the file; the current one by its last segment
+        self._kept: tuple[Any, ...] | None = None  # the fields from which the fact `kept` in the file was computed
+        self._verb: State | None = None  # the state after the last verb
+        self._counted: int | None = None
+        self._here: dict[str, Any] = {}
+        self._grown: set[HistorySegment] = set()
+
+    def write(self, file: SessionFile, state: State) -> None:
+        """Update the file to this state, in one transaction. After an error, the writer must not be used again."""
+        with file.transaction():
+            before = file.changes
+            if not self._lengths:
+                file.clear()
+                self._write_run(file, state)
+                self._spacing = self._first_spacing(state)
+            for branch in self._branches(state):
+                self._write_segments(file, branch.timeline.last)
+            for segment in self._grown | {state.branches.timeline.last}:
+                self._write_history(file, segment)
+            self._grown = {state.branches.timeline.last}
+            self._write_changes(file, "done", state.branches.done)
+            self._write_changes(file, "undone", state.branches.undone)
+            self._write_samples(file, state.samples)
+            self._write_hit_counts(file, state)
+            self._write_branches(file, state.branches)
+            self._write_kept(file, state, state)
+            self.write_place(file, state, changed=file.changes > before)
+
+    def write_kept(self, file: SessionFile, state: State) -> None:
+        """Write `kept`, but no changes of a verb that has not ended yet."""
+        with file.transaction():
+            self._write_kept(file, state, self._verb or state)
+
+    def _write_kept(self, file: SessionFile, state: State, verb: State) -> None:
+        fields = fields_in(state)
+        if self._kept is None or any(now is not before for now, before in zip(fields, self._kept, strict=True)):
+            self._put(file, "kept", data_of(state, verb))
+        self._kept, self._verb = fields if verb is state else None, verb
+
+    def _put(self, file: SessionFile, key: str, value: Any) -> None:
+        """Write a fact unless it is the same as in the file."""
+        json = to_json(value)
+        if self._facts.get(key) != json:
+            file.put_fact(key, json)
+            self._facts[key] = json
+
+    def _write_run(self, file: SessionFile, state: State) -> None:
+        timeline = state.branches.timeline
+        given, memory = state.config.given, timeline.memory
+        here = memory.here or Machine(this_machine(), fingerprint(timeline.beginning.record(0)[1].as_computed()))
+        machines = memory.machines or (here,)
+        self._numbers_of = {None: machines.index(here), **{machine: i for i, machine in enumerate(machines)}}
+        run: dict[str, Any] = {
+            "config": asdict(state.config) if given is None else {},
+            "epochs": state.epochs,
+            "history_memory": memory.budget.limit,
+            "ticks": timeline.program.ticks,
+            "machine": machines[0].name,
+            "first_batch": machines[0].first_batch,
+        }
+        if len(machines) > 1:
+            run["machines"] = machines
+        if given is not None and given.identity is not None:
+            run["recording"] = dict(given.identity())
+        elif given is not None:
+            run["given"] = fact_of(given)
+            file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
+        file.put_fact("run", to_json(run))
+
+    def write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
+        branches = state.branches
+        here = {
+            "tick": state.tick,
+            "branch": branches.current,
+            "newest": branches.newest,
+            "stride": asdict(state.stride),
+            "stop_on_nan": state.stop_on_nan,
+            "done": len(branches.done),
+            "undone": len(branches.undone),
+            "counted": self._counted,
+        }
+        if state.config.given is not None:
+            here["place"] = place_of(state)
+        if changed or here != self._here:
+            self.written = min(max(now(), self.written + 1), LATEST)
+            self._put(file, "here", {**here, "written": self.written})
+            self._here = here
+
+    def _write_branches(self, file: SessionFile, branches: Branches) -> None:
+        """Write the branches. The newest tick of the current one is in `here`, so that a step does not write all branches again."""
+        named = tuple(
+            (name, branch.timeline.last if name == branches.current else branch) for name, branch in branches.named.items()
+        )
+        if named != self._named:
+            self._put(file, "branches", [[name, *_branch(branch)] for name, branch in branches.named.items()])
+            self._named = named
+
+    def _branches(self, state: State) -> Iterator[Branch]:
+        """Yield the branches that may have segments that are not written yet."""
+        yield from state.branches.named.values()
+        for stack, changes in (("done", state.branches.done), ("undone", state.branches.undone)):
+            for change in changes[_same(self._changes[stack], changes) :]:
+                if change.other is not None:
+                    yield change.other
+
+    def _write_segments(self, file: SessionFile, last: HistorySegment) -> None:
+        """Write a segment, and those before it that are not written yet."""
+        missing: list[HistorySegment] = []
+        segment: HistorySegment | None = last
+        while segment is not None and segment.number not in self._lengths:
+            missing.append(segment)
+            segment = segment.before
+        for segment in reversed(missing):
+            self._write_segment(file, segment)
+
+    def _write_segment(self, file: SessionFile, segment: HistorySegment) -> None:
+        settings = segment.settings
+        fact: dict[str, Any] = {
+            "before": segment.before and segment.before.number,
+            "start": segment.start,
+            "action": {"kind": segment.action.kind, "args": segment.action.args},
+            "learning": settings.learning,
+            "learning_rate": settings.rule["learning_rate"],
+            "once": settings.once,
+        }
+        begun_with = segment.trainer.config.settings
+        changed = {name: value for name, value in settings.rule.items() if value != begun_with[name] and name != "learning_rate"}
+        if changed:
+            fact["rule"] = changed
+        file.put_fact(f"segment/{segment.number}", to_json(fact))
+        self._lengths[segment.number] = 0
+        self._grown.add(segment)
+
+    def _write_history(self, file: SessionFile, segment: HistorySegment) -> None:
+        number, length = segment.number, segment.checkpoints.length
+        written, (count, _) = self._lengths[number], self._checkpoints.get(number, _NONE)
+        if written < length:
+            pieces = range(written - written % PIECE, length, PIECE)
+            file.put_arrays(f"columns/{number}", ((first, _columns(segment, first)) for first in pieces))
+            self._lengths[number] = length
+        runs = segment.machines or ((segment.first_batch, None),)
+        self._machines[number] = [[batch, self._numbers_of[machine]] for batch, machine in runs]
+        self._write_checkpoints(file, segment)
+        if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
+            self._write_size(file, number)
+
+    def _write_checkpoints(self, file: SessionFile, segment: HistorySegment) -> None:
+        """Write the new checkpoints of a segment. If the file has too many, every second one is removed, as in memory."""
+        number, spacing = segment.number, self._spacing
+        count, last = self._checkpoints.get(number, _NONE)
+        new = [(batch, row) for batch, row in segment.checkpoints.after(last) if batch % spacing == 0]
+        if not new:
+            return
+        dtype = segment.trainer.config.dtype
+        file.put_arrays(f"checkpoints/{number}", ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
+        self._checkpoints[number] = count + len(new), new[-1][0]
+        while sum(count for count, _ in self._checkpoints.values()) > _most_checkpoints(new[0][1]):
+            spacing *= 2
+            self._thin(file, spacing)
+
+    def _first_spacing(self, state: State) -> int:
+        """Return the spacing of the checkpoints of a whole session. More are not written, since the file would keep their pages."""
+        segments: set[HistorySegment] = set()
+        for branch in self._branches(state):
+            segment: HistorySegment | None = branch.timeline.last
+            while segment is not None and segment not in segments:
+                segments.add(segment)
+                segment = segment.before
+        rows = [row for segment in segments for row in segment.checkpoints.after(-1)]
+        spacing = 1
+        while rows and sum(batch % spacing == 0 for batch, _ in rows) > _most_checkpoints(rows[0][1]):
+            spacing *= 2
+        return spacing
+
+    def _thin(self, file: SessionFile, spacing: int) -> None:
+        """Remove the checkpoints from the file whose batch is not a multiple of `spacing`."""
+        left = file.thin_arrays("checkpoints/", spacing)
+        self._spacing = spacing
+        for number, (count, last) in self._checkpoints.items():
+            now = left.get(f"checkpoints/{number}", 0)
+            if now != count:
+                self._checkpoints[number] = now, last
+                self._write_size(file, number)
+
+    def _write_size(self, file: SessionFile, number: int) -> None:
+        size: dict[str, Any] = {"length": self._lengths[number], "checkpoints": self._checkpoints.get(number, _NONE)[0]}
+        if any(machine for _, machine in self._machines[number]):
+            size["machines"] = self._machines[number]
+        file.put_fact(f"history/{number}", to_json(size))
+
+    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[BranchChange]) -> None:
+        for i in range(_same(self._changes[stack], changes), len(changes)):
+            change = changes[i]
+            fact = {
+                "source": change.source,
+                "target": change.target,
+                "tick": change.tick,
+                "other": change.other and _branch(change.other),
+                "left": change.left,
+            }
+            file.put_fact(f"{stack}/{i}", to_json(fact))
+        self._changes[stack] = changes
+
+    def _write_samples(self, file: SessionFile, samples: Sequence[Sample]) -> None:
+        newest = max(self._samples.values(), default=-1)
+        known = {sample: self._samples[sample] for sample in samples if sample in self._samples}
+        for sample in samples:
+            if sample not in known:
+                newest += 1
+                known[sample] = newest
+                file.put_arrays(f"sample/{newest}", [(0, _pack_sample(sample))])
+        for sample in self._samples.keys() - known.keys():
+            file.drop_arrays(f"sample/{self._samples[sample]}")
+        self._samples = known
+        self._put(file, "samples", [_sample_fact(sample, known[sample]) for sample in samples])
+
+    def _write_hit_counts(self, file: SessionFile, state: State) -> None:
+        if not state.hit_counts:
+            return
+        self._counted = state.branches.timeline.last.number
+        doubtful = [each.doubtful(0, len(each.known_counts)) for each in state.hit_counts.values()]
+        self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
+        file.drop_arrays("counts")
+        counts = (pack({"counts": each.known_counts, **each.places}) for each in state.hit_counts.values())
+        file.put_arrays("counts", enumerate(counts))
+
+
+def _most_checkpoints(row: bytes) -> int:
+    return max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(row)))
+
+
+def _same(old: Sequence[BranchChange], new: Sequence[BranchChange]) -> int:
+    """Return the number of changes that two versions of a stack share. A stack changes only at its top."""
+    count = min(len(old), len(new))
+    while count and old[count - 1] is not new[count - 1]:
+        count -= 1
+    return count
+
+
+def _branch(branch: Branch) -> tuple[int, int]:
+    return branch.timeline.last.number, branch.newest
+
+
+def _columns(segment: HistorySegment, first: int) -> bytes:
+    """Return a piece of the scalars of a segment, packed."""
+    checkpoints = segment.checkpoints
+    begin, end = checkpoints.first + first, checkpoints.first + min(first + PIECE, checkpoints.length)
+    return pack({name: checkpoints.column(name, begin, end - 1) for name in COLUMNS})
+
+
+def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:
+    return {
+        "at": at,
+        "primer": sample.primer,
+        "sampler": sample.sampler,
+        "temperature": sample.temperature,
+        "seed": int(sample.seed),
+        "chars": as_text((draw.char for draw in sample.draws), sample.primer),
+        "uniforms": [draw.uniform for draw in sample.draws],
+        "tick": sample.tick,
+    }
+
+
+def _pack_sample(sample: Sample) -> bytes:
+    draws = sample.draws
+    arrays: dict[str, NDArray[Any]] = {"index": np.array([draw.index for draw in draws], np.int64)}
+    if draws:
+        arrays["y_hat"] = np.array([draw.y_hat for draw in draws])
+    return pack(arrays)
+
+
+# ------------------------------------------------------------------------------
+# Checks the facts read from a session file: fields, types and ranges. All data from a file passes through these checks.
+#
+# Each check returns its argument, or raises a `ValueError` that says what is wrong. References between facts are checked by
+# `state_reader`, which has all facts.
+
+
+FieldCheck = Callable[[Any], Any]
+
+MOST = 2**53  # the largest tick, batch or number of bytes
+NAME = LONGEST_NAME + 20  # characters; the name of a fork is longer by a number
+MACHINE, HASH = 200, 32  # characters
+
+
+def read(file: SessionFile, key: str, check: FieldCheck) -> Any:
+    """Read and check the fact under `key`. Raises `DamagedSessionError` if it is missing or invalid."""
+    text = file.fact(key)
+    try:
+        return check(from_json(text))
+    except ValueError as error:
+        raise damaged(file.path, f"{key}, which {error}") from None
+
+
+def whole(least: int = 0, most: int | None = MOST) -> FieldCheck:
+    """Return a check for an integer in a range; `most` None: no upper limit."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not int or value < least or (most is not None and value > most):
+            raise ValueError(f"is not a whole number from {least}{'' if most is None else f' to {most}'}")
+        return value
+
+    return check
+
+
+def number(least: float = -math.inf, below: float = math.inf) -> FieldCheck:
+    """Return a check for a finite number in a range; an integer stays an integer."""
+
+    def check(value: Any) -> Any:
+        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value < below:
+            raise ValueError("is not a number in its range")
+        return value
+
+    return check
+
+
+def of_type(kind: type, otherwise: str) -> FieldCheck:
+    """Return a check for a value of exactly this type; `otherwise` is the error message."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(otherwise)
+        return value
+
+    return check
+
+
+flag = of_type(bool, "is neither true nor false")
+text = of_type(str, "is not a text")
+mapping = of_type(dict, "is not an object")  # checked further by the modules that wrote them
+
+
+def tokens(value: Any) -> Any:
+    """Check a text, or a list of tokens that may be longer than a character."""
+    return text(value) if type(value) is not list else listed(text)(value)
+
+
+def line(longest: int) -> FieldCheck:
+    """Return a check for a text on one line without control characters."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not str or not 0 < len(value) <= longest or not value.isprintable():
+            raise ValueError(f"is not a printable text of 1 to {longest} characters")
+        return value
+
+    return check
+
+
+def name(value: Any) -> Any:
+    """Check the name of a branch."""
+    if line(NAME)(value).split() != [value]:
+        raise ValueError("is not one word")
+    return value
+
+
+def one_of(*choices: str) -> FieldCheck:
+    def check(value: Any) -> Any:
+        if value not in choices or type(value) is not str:
+            raise ValueError(f"is not one of {', '.join(map(repr, choices))}")
+        return value
+
+    return check
+
+
+def optional(check: FieldCheck) -> FieldCheck:
+    """Return a check that accepts null as well."""
+    return lambda value: None if value is None else check(value)
+
+
+def listed(check: FieldCheck) -> FieldCheck:
+    """Return a check for a list whose items pass `check`."""
+
+    def each(value: Any) -> Any:
+        if type(value) is not list:
+            raise ValueError("is not a list")
+        return [check(item) for item in value]
+
+    return each
+
+
+def by_name(check: FieldCheck) -> FieldCheck:
+    """Return a check for an object whose values pass `check`."""
+    return lambda value: {name: check(item) for name, item in mapping(value).items()}
+
+
+def row(*checks: FieldCheck) -> FieldCheck:
+    """Return a check for a list with one item for each of `checks`."""
+
+    def each(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(checks):
+            raise ValueError(f"is not a list of {len(checks)}")
+        return [check(item) for check, item in zip(checks, value, strict=True)]
+
+    return each
+
+
+def fields(needed: Mapping[str, FieldCheck], more: Mapping[str, FieldCheck] | None = None) -> FieldCheck:
+    """Return a check for an object with the fields `needed` and, optionally, those in `more`; no others."""
+    known = {**needed, **(more or {})}
+
+    def check(value: Any) -> Any:
+        if type(value) is not dict or not needed.keys() <= value.keys() <= known.keys():
+            raise ValueError(f"does not have the fields {', '.join(needed)}")
+        for field, item in value.items():
+            try:
+                known[field](item)
+            except ValueError as error:
+                raise ValueError(f"{field} {error}") from None
+        return value
+
+    return check
+
+
+def action(value: Any) -> Any:
+    """Check the journal entry of a segment: a kind, and the arguments of that kind."""
+    fields({"kind": one_of(*ACTIONS), "args": mapping})(value)
+    fields(ACTIONS[value["kind"]])(value["args"])
+    return value
+
+
+def edited(value: Any) -> Any:
+    """Check the value of an edit: a number, or a character of the text."""
+    return number()(value) if type(value) is not str else text(value)
+
+
+SIZE = whole(1)
+RATE = number(0)
+CONFIG: dict[str, FieldCheck] = {
+    "text": tokens, "vocabulary": tokens, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
+    "learning_rate": RATE, "carry": text, "dtype": text, "reset": text, "cell": text, "cell_text": text, "layers": SIZE,
+    "bidirectional": flag, "embedding": whole(), "optimizer": text, "optimizer_text": text, "clip": number(0), "init": text,
+    "layout": text,
+}  # fmt: skip
+assert CONFIG.keys() == Config.__dataclass_fields__.keys()
+
+RUN = fields(
+    {
+        "config": fields({}, CONFIG),
+        "epochs": optional(SIZE),
+        "machine": line(MACHINE),
+        "history_memory": whole(),
+        "first_batch": line(HASH),
+    },
+    {
+        "given": mapping,
+        "recording": fields({"folder": text, "name": text, "steps": listed(row(whole(), line(HASH)))}),
+        "machines": listed(row(line(MACHINE), line(HASH))),
+        "ticks": SIZE,
+    },
+)
+STEPS = fields(
+    {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag},
+    {"begun": whole(), "last": whole(-MOST)},
+)
+HERE = fields(
+    {
+        "tick": whole(), "branch": name, "stride": STEPS, "stop_on_nan": flag, "done": whole(), "undone": whole(),
+        "newest": whole(), "counted": optional(whole()), "written": whole(0, LATEST),
+    },
+    {"place": line(LONGEST_PLACE)},
+)  # fmt: skip
+BRANCH = row(whole(), whole())  # the number of the last segment, and the newest tick
+BRANCHES = listed(row(name, whole(), whole()))
+CHANGE = fields({"source": name, "target": name, "tick": whole(), "other": optional(BRANCH), "left": whole()})
+ACTIONS: dict[str, dict[str, FieldCheck]] = {
+    "begin": {},
+    "learning": {"value": flag},
+    "learning_rate": {"value": RATE},
+    "sgd": {},
+    "edit": {"name": line(NAME), "index": listed(whole(-MOST)), "value": edited},
+}
+SEGMENT = fields(
+    {
+        "before": optional(whole()), "start": whole(), "action": action, "learning": flag, "learning_rate": RATE,
+        "once": optional(whole()),
+    },
+    {"rule": mapping},
+)  # fmt: skip
+HISTORY = fields({"length": SIZE, "checkpoints": whole()}, {"machines": listed(row(whole(), whole()))})
+SAMPLES = listed(
+    fields(
+        {
+            "at": whole(), "primer": tokens, "sampler": one_of(*SAMPLERS), "temperature": number(0), "seed": whole(most=None),
+            "chars": tokens, "uniforms": listed(optional(number(0, below=1))),
+        },
+        {"tick": whole()},
+    )
+)  # fmt: skip
+COUNTS = fields({"keys": listed(listed(text)), "doubtful": listed(listed(whole()))})
+KEPT = mapping
+STOPS = fields(
+    {
+        "breakpoints": listed(fields({"id": SIZE, "line": text, "condition": text, "hits": text, "log": text, "enabled": flag})),
+        "watches": listed(fields({"id": SIZE, "expression": text, "stops": flag, "enabled": flag})),
+        "last_id": whole(),
+    }
+)
+MARKS = listed(fields({"letter": text, "branch": text, "tick": whole()}, {"text": text}))  # older files have no texts
+LEFT = optional(row(text, whole()))
+HITS, LOG = by_name(listed(whole())), by_name(listed(row(whole(), whole(), text)))
+
+
+# ------------------------------------------------------------------------------
+# Reads the session that `state_writer` has written, bit for bit, without running it again.
+
+
+LOOKED_AT, LOOKED_AT_BYTES = 32, 2**28  # batches of another machine that are replayed at first, and bytes of their records
+
+
+def read_state(file: SessionFile) -> tuple[State, list[str]]:
+    """Return the state that was written last, and the names in `kept` that cannot be read.
+
+    Raises `DamagedSessionError` if something is missing or inconsistent. Numbers of another machine are none of that.
+    """
+    try:
+        return _Reader(file).state()
+    except SessionFileError:
+        raise
+    except DivergedError as error:  # a contradiction within the file
+        raise damaged(file.path, f"its history: {error}") from None
+    except TuiGruError as error:  # for example, a model that does not fit into memory
+        raise SessionFileError(f"{file.path} cannot be opened here: {error}") from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise damaged(file.path, f"its contents ({type(error).__name__})") from error
+
+
+class _Reader:
+    """Reads one file. Each segment is created once, because branches and changes share segments."""
+
+    def __init__(self, file: SessionFile) -> None:
+        self._file = file
+        run = self._fact("run", RUN)
+        self._config = self._config_of(run)
+        self._epochs = run["epochs"]
+        self._memory = Memory(self._config, run["history_memory"])
+        self._program = program_of(self._config)
+        if run.get("ticks", self._program.ticks) != self._program.ticks:
+            raise OlderSessionError(
+                f"{file.path} cannot be opened here: in the version of tui-gru that wrote it, a batch of this model has "
+                f"{run['ticks']:,} lines, and in this one {self._program.ticks:,}; open it with that version"
+            )
+        self._machines = [Machine(*each) for each in run.get("machines", [[run["machine"], run["first_batch"]]])]
+        self._require(self._machines[:1] == [(run["machine"], run["first_batch"])], "run")
+        self._segments: dict[int, HistorySegment] = {}
+
+    def state(self) -> tuple[State, list[str]]:
+        here = self._fact("here", HERE)
+        branches = self._branches(here)
+        if not branches.timeline.last.own:
+            _look_at(branches.timeline)
+        kept, unreadable = self._kept(self._fact("kept", KEPT))
+        state = State(
+            self._config,
+            self._epochs,
+            branches,
+            tick=here["tick"],
+            stride=self._step_memory(StepMemory(**here["stride"]), branches, here["tick"]),
+            stop_on_nan=here["stop_on_nan"],
+            samples=tuple(self._sample(fact) for fact in self._fact("samples", SAMPLES)),
+            hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
+            **kept,
+        )
+        return state, unreadable
+
+    def _config_of(self, run: dict[str, Any]) -> Config:
+        if "recording" in run:
+            from tui_gru.imported.captured import recognised_run
+
+            return GivenConfig.of_given(recognised_run(run["recording"], self._file.path.parent))
+        return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
+
+    def _fact(self, key: str, check: FieldCheck) -> Any:
+        return read(self._file, key, check)
+
+    def _require(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise damaged(self._file.path, what)
+
+    def _branches(self, here: dict[str, Any]) -> Branches:
+        named, current = self._fact("branches", BRANCHES), here["branch"]
+        branches = Branches(
+            {name: self._branch([last, here["newest"] if name == current else newest]) for name, last, newest in named},
+            here["branch"],
+            tuple(self._change(f"done/{i}") for i in range(here["done"])),
+            tuple(self._change(f"undone/{i}") for i in range(here["undone"])),
+        )
+        self._require(len(branches.named) == len(named) and branches.current in branches.named, "the names of its branches")
+        tick = here["tick"]
+        self._require(tick <= branches.newest and branches.timeline.place(tick) == tick, "the place where it was left")
+        self._require(branches.undoable == branches.done and branches.redoable == branches.undone, "its changes")
+        return branches
+
+    def _step_memory(self, stride: StepMemory, branches: Branches, tick: int) -> StepMemory:
+        """Return the step memory, if its steps end at `tick` and start from a place that has been reached; otherwise a new one."""
+        begun = StepMemory.begin("", tick)
+        if stride.at != tick or not stride.level or stride.origin > branches.newest:
+            return begun
+        return stride if stride.cut or stride.target(branches.timeline.step_index(stride.level), 0)[0] == tick else begun
+
+    def _array(self, key: str) -> dict[str, NDArray[Any]]:
+        entries = [data for _, data in self._file.arrays(key)]
+        if len(entries) != 1:
+            raise damaged(self._file.path, key)
+        return unpack(entries[0])
+
+    def _change(self, key: str) -> BranchChange:
+        fact = self._fact(key, CHANGE)
+        return BranchChange(**{**fact, "other": fact["other"] and self._branch(fact["other"])})
+
+    def _branch(self, fact: list[int]) -> Branch:
+        number, newest = fact
+        timeline = Timeline(self._segment(number), self._memory)
+        reached = (timeline.computed + 1) * self._program.ticks
+        there = self._config.given is None or timeline.computed < self._config.num_batches
+        self._require(there and timeline.last.start <= newest <= reached, "how far a branch has come")
+        return Branch(timeline, newest)
+
+    def _segment(self, number: int) -> HistorySegment:
+        """Return the segment with a number in the file; creates the segments before it first."""
+        chain: list[tuple[int, dict[str, Any]]] = []
+        at: int | None = number
+        while at is not None and at not in self._segments:
+            fact = self._fact(f"segment/{at}", SEGMENT)
+            chain.append((at, fact))
+            self._require(fact["before"] is None or fact["before"] < at, f"segment/{at}")
+            at = fact["before"]
+        for at, fact in reversed(chain):
+            self._segments[at] = self._create_segment(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
+        return self._segments[number]
+
+    def _create_segment(self, at: int, fact: dict[str, Any], before: HistorySegment | None) -> HistorySegment:
+        action, start = JournalEntry.of(**fact["action"]), fact["start"]
+        self._check(at, action, start, before)
+        letters = None if before is None else before.settings.letters
+        if action.kind == "edit" and action.name == "text":
+            letters = TextEdit(action.index[0], action.value, letters)
+        settings = TrainingSettings(fact["learning"], self._rule(at, fact), fact["once"], letters)
+        segment = HistorySegment(self._memory, start, settings, action, before)
+        self._restore_history(at, segment)
+        return segment
+
+    def _rule(self, at: int, fact: dict[str, Any]) -> dict[str, float]:
+        """Return the settings of the update rule in a segment. The file has those that were changed, and the learning rate."""
+        rule = self._config.settings
+        for name, value in {**fact.get("rule", {}), "learning_rate": fact["learning_rate"]}.items():
+            self._require(name in rule, f"segment/{at}")
+            try:
+                rule[name] = check_setting(name, value)
+            except TuiGruError:
+                raise damaged(self._file.path, f"segment/{at}") from None
+        return rule
+
+    def _check(self, at: int, action: JournalEntry, start: int, before: HistorySegment | None) -> None:
+        """Check that a segment starts within the segment before it, with a change that is possible there."""
+        here = position_of(self._program, start)
+        if before is None:
+            fit = action.kind == "begin" and start == 0
+        else:
+            fit = action.kind != "begin" and before.start <= start and here.number <= before.computed
+        self._require(fit, f"segment/{at}")
+        if action.kind == "edit" and before is not None:
+            self._blank.learned = before.settings.learns(here.number) or here.offset > self._program.loss_tick
+            try:
+                edit = Edit(action.name, action.index, action.value)
+                plan(edit, Moment(self._program, here, self._blank, self._config.vocabulary), before.settings)
+            except TuiGruError:
+                raise damaged(self._file.path, f"segment/{at}") from None
+
+    @cached_property
+    def _blank(self) -> BatchRecord:
+        """A record for testing which changes are possible at a position; its numbers do not matter."""
+        return BatchRecord(self._config.compiled)
+
+    def _restore_history(self, at: int, segment: HistorySegment) -> None:
+        fact, spacing = self._fact(f"history/{at}", HISTORY), segment.first_batch
+        starts, pieces = self._entries(f"columns/{at}", COLUMNS)
+        numbers = [np.stack([piece[name] for name in COLUMNS], axis=1) for piece in pieces]
+        ends = np.cumsum([0, *map(len, numbers)]).tolist()
+        float64 = all(piece[name].dtype == np.float64 for piece in pieces for name in COLUMNS)
+        self._require(float64 and starts == ends[:-1] and ends[-1] == fact["length"], f"history/{at}")
+        batches, rows = self._entries(f"checkpoints/{at}", ("row",))
+        fit = all((row["row"].shape, row["row"].dtype) == (self._row.shape, self._row.dtype) for row in rows)
+        there = batches == sorted(set(batches)) and (not batches or spacing <= batches[0] <= batches[-1] <= spacing + ends[-1])
+        self._require(fit and there and len(rows) == fact["checkpoints"], f"history/{at}")
+        self._require(segment.before is not None or batches[:1] == [0], f"history/{at}")
+        checkpoints = {batch: row["row"].tobytes() for batch, row in zip(batches, rows, strict=True)}
+        runs = fact.get("machines", [[segment.first_batch, 0]])
+        begins = [batch for batch, _ in runs]
+        known = begins == sorted(set(begins)) and begins[:1] == [segment.first_batch] and begins[-1] < spacing + ends[-1]
+        self._require(known and all(number < len(self._machines) for _, number in runs), f"history/{at}")
+        machines = [(batch, self._machines[number]) for batch, number in runs]
+        if self._memory.here is None:
+            self._begin(segment, numbers, checkpoints, machines[0][1])
+        else:
+            segment.restore(numbers, checkpoints, ())
+        segment.computed_by(tuple((batch, None if machine == self._memory.here else machine) for batch, machine in machines))
+
+    def _begin(self, segment: HistorySegment, numbers: list[ScalarRows], checkpoints: dict[int, bytes], recorded: Machine) -> None:
+        """Restore the beginning of the run, and compute its first batch to see whether this machine recorded it.
+
+        Its name alone does not prove that: machines of the same name can compute different bits.
+        """
+        segment.restore(numbers, checkpoints, ((0, recorded),))  # compared by size until it is known
+        record = segment.record(0)[1].as_computed()
+        here = Machine(this_machine(), fingerprint(record))
+        self._memory.here = here
+        self._memory.machines = tuple(dict.fromkeys((*self._machines, here)))
+        if here == recorded:
+            self._memory.restored.numbers(0, record, segment.checkpoints.numbers(0))
+            if record is not segment.record(0)[1]:
+                self._memory.records.clear()
+            self._memory.by_size = BySize(self._config.num_batches, self._config.dtype)
+
+    @cached_property
+    def _row(self) -> NDArray[Any]:
+        """A row with the shape and dtype of a checkpoint."""
+        compiled = self._config.compiled
+        state = self._memory.trainers.of(None).initial_state()
+        return np.frombuffer(checkpoint_of(Weights.zeros(compiled.layout, self._config.dtype), state), self._config.dtype)
+
+    def _entries(self, key: str, names: Iterable[str]) -> tuple[list[int], list[dict[str, NDArray[Any]]]]:
+        """Return the numbers of the arrays under a key, and for each the arrays of these names."""
+        entries = [(at, unpack(data)) for at, data in self._file.arrays(key)]
+        self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
+        return [at for at, _ in entries], [arrays for _, arrays in entries]
+
+    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[HitKey, HitCounts]:
+        """Return the hit counts of the timeline that ends with the segment `counted`, as far as `timeline` shares its batches."""
+        if counted is None:
+            return {}
+        from tui_gru.debugger.state import HitCache, HitCounts
+
+        fact, before, cache = self._fact("counts", COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
+        known: dict[HitKey, HitCounts] = {}
+        entries = [unpack(data) for _, data in self._file.arrays("counts")]
+        for key, arrays, doubtful in zip(fact["keys"], entries, fact["doubtful"], strict=True):
+            self._require(self._is_counted(arrays, before), "counts")
+            known[tuple(key)] = HitCounts.of(arrays["counts"], doubtful, arrays.get("batches"), arrays.get("ticks"))
+        cache.put(before, known)
+        return {tuple(key): cache.of(timeline, tuple(key)) for key in fact["keys"]}
+
+    def _is_counted(self, arrays: dict[str, NDArray[Any]], timeline: Timeline) -> bool:
+        """Return True if arrays are the hits of one stop on a timeline, as `HitCounts.of` takes them."""
+        N, counts = self._program.ticks, arrays["counts"]
+        if counts.dtype != np.int32 or counts.ndim != 1 or len(counts) > timeline.computed + 1:
+            return False
+        if not ((counts >= -1) & (counts <= N)).all() or arrays.keys() - {"counts", "batches", "ticks"}:
+            return False
+        if "batches" not in arrays:  # as in older files
+            return "ticks" not in arrays
+        batches, ticks = arrays["batches"], arrays["ticks"]
+        if any(each.dtype != np.int64 or each.ndim != 1 for each in (batches, ticks)):
+            return False
+        if not ((batches >= 0) & (batches < len(counts))).all() or (np.diff(batches) <= 0).any() or (counts[batches] <= 0).any():
+            return False
+        return (
+            len(ticks) == counts[batches].sum()
+            and bool((np.diff(ticks) > 0).all())
+            and np.array_equal((ticks - 1) // N, np.repeat(batches, counts[batches]))
+        )
+
+    def _sample(self, fact: dict[str, Any]) -> Sample:
+        arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary
+        index, y_hat = arrays["index"].tolist(), arrays.get("y_hat", np.empty((0, len(vocabulary))))
+        fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
+        known = index_of(vocabulary)
+        self._require(fit and [known.get(char, -1) for char in chars] == index and -1 not in index, "samples")
+        primer = as_text(fact["primer"], vocabulary)
+        self._require(bool(primer) and set(primer) <= known.keys(), "samples")
+        draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
+        between = separator(vocabulary)
+        return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
+
+    def _kept(self, data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the fields of a state that the fact has; and the names whose values cannot be read, as those of another program.
+
+        These are left out, and the rest of the session is opened.
+        """
+        fields: dict[str, Any] = {"kept": {name: value for name, value in data.items() if name not in ENTRIES}}
+        unreadable = []
+        for name, entry in ENTRIES.items():
+            if name in data:
+                try:
+                    fields[entry.field] = self._kept_field(name, data[name])
+                except (ValueError, RecursionError):
+                    unreadable.append(name)
+        return fields, unreadable
+
+    def _kept_field(self, name: str, data: Any) -> Any:
+        """Return one field, checked. Raises `ValueError`."""
+        match name:
+            case "marked":
+                return reduce(Marks.with_mark, (Mark(**mark) for mark in MARKS(data)), Marks())
+            case "stops":
+                return self._stops(STOPS(data))
+            case "left":
+                return None if LEFT(data) is None else tuple(data)
+            case "hits":
+                return {branch: tuple(ticks) for branch, ticks in HITS(data).items()}
+            case "log":
+                return {branch: tuple(LogLine(*line) for line in lines) for branch, lines in LOG(data).items()}
+            case "compared":
+                names = tuple(listed(text)(data))
+                if len(names) not in (0, 2):
+                    raise ValueError("is not two branches")
+                return names
+        return text(data)
+
+    def _stops(self, fact: dict[str, Any]) -> Stops:
+        stops = Stops(
+            tuple(Breakpoint(**one) for one in fact["breakpoints"]), tuple(Watch(**one) for one in fact["watches"]), fact["last_id"]
+        )
+        ids = [stop.id for stop in stops.all]
+        if len(set(ids)) < len(ids) or any(id > stops.last_id for id in ids):
+            raise ValueError("has invalid ids")
+        if ids:
+            from tui_gru.debugger.stops import resolve
+
+            for stop in stops.all:
+                resolve(stop, self._program)
+        return stops
+
+
+def _look_at(timeline: Timeline) -> None:
+    """Replay a few batches that another machine computed, so that the size of the difference is known from the start."""
+    most = max(1, min(LOOKED_AT, LOOKED_AT_BYTES // timeline.program.config.record_bytes))
+    timeline.walk(0, min(most - 1, timeline.computed), lambda batch, record: False)

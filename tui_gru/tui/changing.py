@@ -1,0 +1,840 @@
+"""Verbs that change something: the run, its branches, its stops, or files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.debugger.position import TypedError, as_typed, position_of, shortened, whole_number
+from tui_gru.debugger.program import Program
+from tui_gru.debugger.state import Breakpoint, Mark, Watch
+from tui_gru.engine.config import SAMPLERS, Sampler
+from tui_gru.errors import TuiGruError
+from tui_gru.storage.confinement import is_permitted, permitted
+from tui_gru.tui import moving as answers
+from tui_gru.tui.keys import Arguments, example, sign_of_key, with_keys
+from tui_gru.tui.looking import look_for_findings
+from tui_gru.tui.moving import go_to, run_on, without_learning
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.what_if import BranchComparison
+    from tui_gru.debugger.branches import BranchInfo
+    from tui_gru.debugger.edits import JournalEntry
+    from tui_gru.session.session import Session
+    from tui_gru.tui.panels.listing import Listing
+    from tui_gru.tui.panels.lists import BranchesApart, BranchList, StopsList
+    from tui_gru.tui.screen import MainScreen
+
+# ------------------------------------------------------------------------------
+# Verbs that change the run: learning, SGD steps, edits, undo, redo; and the verb that samples text.
+
+
+SMALL_RECORD = 2**18  # bytes; up to this size of a batch, findings are searched in the UI thread
+FEW_STEPS = 200  # steps of sampling (one character each); up to this number, sampling runs in the UI thread
+
+
+def sgd(screen: MainScreen, rest: Arguments) -> None:
+    count, before = screen.pending.take_count(), screen.snapshot
+
+    def say(_: object) -> None:
+        if screen.snapshot.position != before.position and screen.notice is None:
+            screen.answer(answers.stepped(screen.snapshot) + answers.branched(before, screen.snapshot))
+
+    screen.do(lambda progress: screen.session.sgd(count, progress=progress), batches=count, then=say)
+
+
+def learning(screen: MainScreen, rest: Arguments) -> None:
+    """Turn learning `on` or `off`; toggle it without an argument."""
+    if rest not in ("", "on", "off"):
+        raise TuiGruError(f"learning takes on or off, not {str(rest)!r}")
+    before = screen.snapshot
+    value = {"on": True, "off": False}.get(rest, not before.learning)
+    words = "on: batches end with backward and update" if value else "off: batches end with the loss"
+
+    def say(_: object) -> None:
+        screen.answer(f"learning {words}{answers.branched(before, screen.snapshot)}")
+
+    screen.do(lambda _: setattr(screen.session, "learning", value), then=say)
+
+
+def set_value(screen: MainScreen, rest: Arguments) -> None:
+    """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`."""
+    from tui_gru.debugger.position import Reader
+    from tui_gru.session.session import ALIASES
+    from tui_gru.tui.keys import example
+
+    program, before, last = screen.session.program, screen.snapshot, screen.session.last_change
+    reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
+    typed, index = reader.entry()
+    if len(reader.left) > 1:
+        reader.take("=")
+    value: str | float
+    if typed == "text":
+        value = reader.character(screen.session.program.spellings.tokens)
+    else:
+        value = reader.number(typed)
+        reader.end()
+    name = ALIASES.get(typed, program.code_name(typed))
+
+    def say(_: object) -> None:
+        if screen.session.last_change is not last:  # otherwise the notice says that nothing has changed
+            screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
+
+    screen.do(lambda _: screen.session.edit(name, index, value), then=say)
+
+
+def undo(screen: MainScreen, rest: Arguments) -> None:
+    _restore(screen, "undo", screen.session.last_change, screen.session.undo)
+
+
+def redo(screen: MainScreen, rest: Arguments) -> None:
+    _restore(screen, "redo", screen.session.next_change, screen.session.redo)
+
+
+def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: Callable[[], bool]) -> None:
+    """Undo or redo a change, and show which change it was and which place it led to."""
+    before = screen.snapshot
+
+    def say(_: object) -> None:
+        if change is None:
+            screen.answer(f"there is no change to {name}")
+        else:
+            words = f"{'undid' if name == 'undo' else 'redid'} {answers.change(change, before.program)}"
+            words += answers.setting(change, screen.snapshot)
+            screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
+
+    screen.do(lambda _: verb(), batches=screen.session.batches_to(), then=say)
+
+
+def can_undo(screen: MainScreen) -> bool:
+    return screen.snapshot.can_undo
+
+
+def can_redo(screen: MainScreen) -> bool:
+    return screen.snapshot.can_redo
+
+
+def trains(screen: MainScreen) -> bool:
+    """True if this run can be trained: not a recording, and not a model file."""
+    return screen.snapshot.config.given is None
+
+
+# Samples
+
+
+def sample(screen: MainScreen, rest: Arguments) -> None:
+    """Sample text: `[PRIMER] [LENGTH] [TEMPERATURE] [SAMPLER]`, in any order.
+
+    The name of a sampler is the sampler, a whole number the length, another number the temperature, any other word the primer.
+    """
+    from tui_gru.debugger.position import Reader, is_number, shortened
+
+    reader = Reader(rest, "sample Ma 10 0.8 tutorial")
+    primer, sampler, length, temperature = None, None, None, None
+    while reader.left:
+        word = reader.next_word
+        known = next((each for each in SAMPLERS if each == word), None)
+        number = is_number(word) and (word[0] in "0123456789." or primer is not None)  # a text may contain -1 and nan
+        if number and length is None and word.isdecimal():
+            length = reader.whole("a length")
+        elif number and temperature is None:
+            temperature = reader.number("a temperature")
+        elif sampler is None and known is not None:
+            reader.word()
+            sampler = known
+        elif primer is None:
+            primer = reader.word()
+        else:
+            raise reader.error(f"sample takes a primer, a length, a temperature and a sampler, not also {shortened(word)}")
+    draw_sample(
+        screen,
+        primer=primer or screen.snapshot.config.as_string(screen.snapshot.corpus.text[:2]),
+        length=10 if length is None else length,
+        temperature=1.0 if temperature is None else temperature,
+        sampler=sampler,
+    )
+
+
+def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: float, sampler: Sampler | None) -> None:
+    """Sample text with a new seed; without a sampler, with both, so that they can be compared."""
+    session, samplers = screen.session, (sampler,) if sampler else SAMPLERS
+    seed = 1 + max((sample.seed for sample in session.samples), default=-1)
+
+    def draw(progress: Any) -> None:
+        for kind in samplers:
+            text = session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
+            if len(text) < len(primer) + length:  # it was interrupted
+                return
+        look_for_findings(screen)
+
+    quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS and session.config.record_bytes <= SMALL_RECORD
+    screen.do(draw, batches=0 if quick else None, then=lambda _: _say_sample(screen))
+
+
+def _say_sample(screen: MainScreen) -> None:
+    """Show the new samples in the message line, with the key to their panel if that is on another page."""
+    from tui_gru.debugger.program import printable
+    from tui_gru.tui.keys import with_keys
+    from tui_gru.tui.panels.values import Samples
+
+    samples = screen.snapshot.samples
+    newest = samples[-1]
+    drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
+    words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
+    if screen.panels.pages > 1 and screen.overlay is None and not screen.query_one(Samples).region:
+        words.append(with_keys(screen, "<page> shows their page"))
+    screen.answer(" · ".join(words))
+
+
+# ------------------------------------------------------------------------------
+# Verbs of branches: list, switch, rename, delete, and compare two.
+
+
+def branches(screen: MainScreen, rest: Arguments) -> None:
+    """Show the list of branches, or hide it if it is shown."""
+    from tui_gru.tui.panels.lists import BranchList
+
+    screen.overlays.toggle(BranchList)
+
+
+def known(screen: MainScreen, name: str) -> str:
+    """Return the name of a branch. Raises `TuiGruError`, with similar names, if there is no such branch."""
+    from tui_gru.equations.syntax import did_you_mean
+
+    if name not in screen.snapshot.branches:
+        raise TuiGruError(f"there is no branch {name!r}; {did_you_mean(name, screen.snapshot.branches)}")
+    return str(name)
+
+
+def switch(screen: MainScreen, rest: Arguments) -> None:
+    """Go to another branch."""
+    name = known(screen, rest)
+
+    def say(_: object) -> None:
+        screen.answer(f"on branch {screen.snapshot.branch} · {answers.place_in_words(screen.snapshot)}")
+
+    screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
+
+
+def rename(screen: MainScreen, rest: Arguments) -> None:
+    """Rename a branch: `OLD NEW`."""
+    names = rest.split()
+    if len(names) != 2:
+        raise TuiGruError(f"rename takes two words, a branch and its new name, not {str(rest)!r}; for example rename main~1 warmer")
+    known(screen, names[0])
+    old, new = names
+    screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda _: screen.answer(f"renamed {old} to {new}"))
+
+
+def delete_branch(screen: MainScreen, rest: Arguments) -> None:
+    """Ask whether to delete a branch; the next key is the answer. Raises `TuiGruError` if the branch cannot be deleted."""
+    if screen.running:
+        return
+    name, snapshot = known(screen, rest), screen.snapshot
+    fork = next(fork for fork in snapshot.forks if fork.name == name)
+    if name == snapshot.branch:
+        raise TuiGruError(f"{name} is the current branch and cannot be deleted; switch to another branch first")
+    screen.play.pause()
+    screen.say(f"delete {name} with {_own_batches(snapshot.program, fork)}? This cannot be undone. y/n", warning=True)
+    screen.pending.ask(lambda: _delete(screen, name), otherwise=f"{name} is not deleted")
+
+
+def _own_batches(program: Program, fork: BranchInfo) -> str:
+    """Say how many batches a branch has that its source does not have, each of them whole or in part."""
+    if fork.newest == fork.tick:
+        return "nothing run on it"
+    first, last = position_of(program, fork.tick + 1), position_of(program, fork.newest)
+    batches = last.number - first.number + 1
+    whole = first.offset == 1 and last.offset == program.ticks
+    return f"its {batches:,} batches" if batches > 1 else "its batch" if whole else "its part of a batch"
+
+
+def _delete(screen: MainScreen, name: str) -> None:
+    def delete_branch(_: object) -> None:
+        screen.session.delete_branch(name)
+        screen.note(f"{name} is deleted")
+
+    screen.do(delete_branch)
+
+
+async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
+    if event.verb == "switch":
+        switch(screen, Arguments(event.name))
+    elif event.verb == "apart":
+        show_apart(screen, "" if event.name == screen.snapshot.branch else event.name)
+    elif event.verb == "rename":
+        await screen.open_line(f"rename {event.name} ")
+    else:
+        delete_branch(screen, Arguments(event.name))
+
+
+# Comparing
+
+
+def compare(screen: MainScreen, rest: Arguments) -> None:
+    """Compare with a branch, by default the nearest; `off` ends the comparison."""
+    compare_with(screen, None if rest == "off" else known(screen, rest) if rest else "")
+
+
+def compare_with(screen: MainScreen, name: str | None) -> None:
+    """Compare with the branch `name`, or with the nearest if `name` is empty; None ends the comparison."""
+
+    def compare(_: object) -> BranchComparison | None:
+        other = screen.session.compare(name)
+        screen.view = replace(screen.view, differences=True)
+        return None if other is None else screen.session.apart(other)
+
+    def say(apart: BranchComparison | None) -> None:
+        compared = screen.snapshot.other
+        if apart is None or compared is None:
+            screen.say("compared with no other branch")
+        elif compared.moment is None:
+            screen.say(f"{compared.name} has not reached this batch, so only the losses can be compared")
+        else:
+            first, key = _first_of(apart, screen.session.program), sign_of_key(screen, "compare")
+            minus = f"{screen.session.branch} minus {compared.name} in matrices"
+            screen.say(f"{minus} · {first} · both losses in the curve · {key} shows values · :apart says more")
+
+    screen.do(compare, then=say)
+
+
+def _first_of(apart: BranchComparison, program: Program) -> str:
+    """Describe where two branches first differ."""
+    from tui_gru.debugger.program import spoken
+    from tui_gru.tui.plots import place_name
+
+    first = apart.first
+    if first is None:
+        return "no difference up to where both have been run"
+    if first.entry is None:
+        return f"first differ at {place_name(position_of(program, first.batch * program.ticks + 1))}, where only one of them learns"
+    entry = first.entry
+    return f"first differ at {place_name(position_of(program, entry.tick))}: {spoken(program, entry.name, entry.index)}"
+
+
+def press_compare(screen: MainScreen) -> None:
+    """Switch to the next state: differences; values of this branch with both loss curves; no comparison."""
+    if screen.session.comparing is None:
+        compare_with(screen, "")
+    elif screen.view.differences:
+        screen.look(replace(screen.view, differences=False))
+        shown = f"values of {screen.session.branch} in matrices · both losses in the curve"
+        screen.say(f"{shown} · {sign_of_key(screen, 'compare')} ends the comparison")
+    else:
+        compare_with(screen, None)
+
+
+def apart(screen: MainScreen, rest: Arguments) -> None:
+    """Show how this branch and another differ, by default the one it is compared with or the nearest."""
+    show_apart(screen, known(screen, rest) if rest else "")
+
+
+def show_apart(screen: MainScreen, name: str) -> None:
+    def show(apart: BranchComparison) -> None:
+        from tui_gru.tui.panels.lists import BranchesApart
+
+        screen.overlays.cover(BranchesApart(apart, screen.session.program))
+
+    screen.do(lambda progress: screen.session.apart(name, progress=progress), batches=None, then=show, opens=True)
+
+
+def apart_chosen(screen: MainScreen, event: BranchesApart.Chosen) -> None:
+    screen.overlays.lift()
+    go_to(screen, event.tick)
+
+
+# ------------------------------------------------------------------------------
+# Verbs that read and write files: save, open, export, and read a model file in another convention.
+
+
+def save(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
+    """Write the session to a file. Where it is recorded does not change.
+
+    Raises `TuiGruError` if the file exists, it is not one of this session, and `overwrite` is False.
+    """
+    name = _named(rest, "save walk")
+
+    def save(_: object) -> None:
+        from tui_gru.storage.store import session_path
+
+        path, session = session_path(name), screen.session
+        if not overwrite and os.path.exists(path) and not session.owns(path):
+            raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with save! {name}")
+        session.save(path)
+        here = screen.session.records_to(path)
+        screen.note(f"saved to {path}" if here else f"saved to {path}; `open {name}` opens it")
+
+    screen.do(save, batches=None)
+
+
+def open_(screen: MainScreen, rest: Arguments) -> None:
+    """Replace this session by that of a file, or by a copy of it: `NAME [copy]`."""
+    name, _, last = rest.rpartition(" ")
+    copy = last == "copy" and bool(name.strip()) and not (is_permitted(rest) and permitted(rest).exists())
+    name = _named(name.strip() if copy else rest, "open walk")
+    if screen.session.undecided:
+        raise TuiGruError("this session has changes that are not recorded yet; answer first where to record them")
+
+    def open_(_: object) -> None:
+        session = _opened(screen, name, copy)
+        if session is not screen.session:
+            screen.session.close()
+            screen.session = session
+
+    screen.do(open_, batches=None)
+
+
+def _opened(screen: MainScreen, name: str, copy: bool) -> Session:
+    """Return the session of a name or path. Raises `TuiGruError` if it cannot be opened; the current session stays open then."""
+    from tui_gru.session import opening
+    from tui_gru.storage import store as library
+    from tui_gru.storage.file import SessionInUseError
+
+    path, now = library.find(name), screen.session
+    if not copy and now.records_to(path):
+        screen.note(f"{path} is the session that is open here")
+        return now
+    try:
+        return opening.copied(path) if copy else opening.opened(path)
+    except SessionInUseError:
+        raise TuiGruError(f"{path} is open in another tui-gru; `open {name} copy` opens a copy of it") from None
+
+
+def _named(rest: str, usage: str) -> str:
+    """Return the name of a session, or a path. Raises `TuiGruError`, with an example, if there is none."""
+    if not rest:
+        raise TuiGruError(f"type a name or a file, for example {usage}")
+    return str(rest)
+
+
+def reading(screen: MainScreen, rest: Arguments) -> None:
+    """Read the model file in the next convention; the position does not change."""
+
+    def read(_: object) -> None:
+        from tui_gru.session.opening import other_reading
+
+        screen.session = other_reading(screen.session)
+
+    screen.do(read, batches=None)
+
+
+def export(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
+    """Export the derivation, the panel in focus or the screen to `FILE`, in the format of its suffix."""
+    if not rest:
+        raise TuiGruError("type a file: export here.txt, export here.tex, export here.svg")
+    from tui_gru.tui.export import export
+
+    path = permitted(rest)
+    screen.say(f"wrote {export(screen, path, overwrite=overwrite)} to {path}")
+
+
+def export_preview(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> str:
+    from tui_gru.tui.export import preview
+
+    try:
+        return preview(screen, permitted(rest), overwrite=overwrite)
+    except TuiGruError as error:  # what the export would say
+        return str(error)
+
+
+# ------------------------------------------------------------------------------
+# Verbs of breakpoints, watches and marks, and of runs to them.
+
+
+def change_stops(screen: MainScreen, change: Callable[[Session], object]) -> None:
+    """Change the session's stops or marks in this thread, and redraw. Raises `TuiGruError` during a run or if `change` does."""
+    if screen.running:
+        raise TuiGruError(with_keys(screen, "a run is under way; <stop> stops it"))
+    screen.forget_notice()
+    change(screen.session)
+    screen.show_now()
+
+
+# Breakpoints and watches
+
+
+def break_(screen: MainScreen, rest: Arguments) -> None:
+    """Set or change a breakpoint: `[#ID] [LINE] [if CONDITION] [hits COUNT] [log TEMPLATE]`; by default on the current line."""
+    if not rest:
+        _break_here(screen)
+        return
+
+    id, fields = breakpoint_of(screen.session, rest)
+    if id is None:
+        add_breakpoint(screen, **fields)
+    else:
+        change_stop(screen, id, **fields)
+
+
+def _break_here(screen: MainScreen) -> None:
+    if screen.snapshot.line is None:
+        words = "no line has been executed yet; press <step.line> to execute one, or click beside a line of the program"
+        screen.say(with_keys(screen, words), warning=True)
+    else:
+        toggle_breakpoint(screen, screen.snapshot.line.target)
+
+
+def toggle_breakpoint(screen: MainScreen, target: str) -> None:
+    """Toggle the breakpoint on a line.
+
+    Adds one if the line has none, deletes a plain one, and shows one with a condition, hit count or log in the list.
+    """
+    from tui_gru.tui.panels.listing import described, plain, stops_on
+
+    line = next(row.line for row in screen.session.program.rows if row.line is not None and row.line.target == target)
+    there = stops_on(screen.snapshot, line)
+    if not there:
+        add_breakpoint(screen, target)
+    elif (bare := next(filter(plain, there), None)) is not None:
+        delete_stop(screen, bare.id)
+    else:
+        list_stops(screen, at=there[0].id)
+        what, verb = described(there[0], screen.session.program), "disables" if there[0].enabled else "enables"
+        screen.say(f"{what} · d deletes it, e edits it, space {verb} it")
+
+
+def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
+    if not screen.running:
+        toggle_breakpoint(screen, event.line.target)
+
+
+def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
+    from tui_gru.tui.panels.listing import described
+
+    change_stops(screen, lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
+    made = described(screen.session.stops.breakpoints[-1], screen.session.program)
+    screen.say(f"{made} · {sign_of_key(screen, 'continue')} {'continues and writes its lines' if log else 'runs to it'}")
+
+
+def watch(screen: MainScreen, rest: Arguments) -> None:
+    """Add or change a watch: `[#ID] EXPRESSION [stop]`."""
+
+    id, expression, stops = watch_of(screen.session, rest)
+    if id is not None:
+        change_stop(screen, id, expression=expression, stops=stops)
+        return
+    change_stops(screen, lambda session: session.watch(expression, stops=stops))
+    page = f" · {sign_of_key(screen, 'page')} shows its page" if screen.panels.small else ""
+    screen.say(f"watching {expression}{page}")
+
+
+def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:
+    change_stops(screen, lambda session: session.change_stop(id, **changes))
+
+
+def delete_stop(screen: MainScreen, id: int) -> None:
+    """Delete a breakpoint or watch, and show the command that sets it again."""
+    from tui_gru.tui.panels.listing import command_of
+
+    command = command_of(screen.session.stops.get(id))
+    change_stops(screen, lambda session: session.delete_stop(id))
+    screen.say(f"deleted; set it again with :{command}")
+
+
+def delete_stops(screen: MainScreen, rest: Arguments) -> None:
+    """Delete breakpoints and watches by number, and marks by letter."""
+
+    for name in names_of(rest, "delete 3, delete a"):
+        if name.isalpha():
+            delete_mark(screen, name)
+        else:
+            delete_stop(screen, number_of(name))
+
+
+def enable(screen: MainScreen, rest: Arguments, *, value: bool) -> None:
+
+    names = names_of(rest, "enable 3" if value else "disable 3")
+    for name in names:
+        change_stop(screen, number_of(name), enabled=value)
+    screen.say(f"{', '.join(names)}: {'enabled' if value else 'disabled'}")
+
+
+# Runs to breakpoints
+
+
+def continue_(screen: MainScreen, rest: Arguments) -> None:
+    """Run to the next stop. A run that has no end and that nothing could stop is refused."""
+    stops = screen.snapshot.stops
+    if stops.active or screen.snapshot.last is not None:
+        run_on(screen, screen.session.continue_, lambda: _not_stopped(screen))
+        return
+    screen.pending.take_count()
+    cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
+    if _settable(screen):
+        cure = "<stops> lists them, to enable one"
+    screen.say(with_keys(screen, f"{_why_not_stopped(screen)}, so nothing would stop this run · {cure}"), warning=True)
+
+
+def reverse(screen: MainScreen, rest: Arguments) -> None:
+    run_on(screen, screen.session.reverse_continue, lambda: f"reached the beginning; {_why_not_stopped(screen)}")
+
+
+def _settable(screen: MainScreen) -> bool:
+    """True if there is a breakpoint, or a watch that stops runs, enabled or not."""
+    stops = screen.snapshot.stops
+    return bool(stops.breakpoints) or any(watch.stops for watch in stops.watches)
+
+
+def _not_stopped(screen: MainScreen) -> str:
+    """Say why a run forwards ended without a stop: at its end, or by an interrupt."""
+    end = "reached the end; " if screen.session.position == screen.session.end else ""
+    return f"{end}{_why_not_stopped(screen)}{without_learning(screen)}"
+
+
+def _why_not_stopped(screen: MainScreen) -> str:
+    if not _settable(screen):
+        return "no breakpoints are set"
+    return "no breakpoint was hit" if screen.snapshot.stops.active else "all breakpoints are disabled"
+
+
+# Marks
+
+
+def mark(screen: MainScreen, rest: Arguments) -> None:
+    """Mark this place: `LETTER [TEXT]`."""
+
+    names_of(rest, "mark a, mark a what to see here")
+    letter, _, text = rest.partition(" ")
+    mark_here(screen, letter, text)
+
+
+def jump(screen: MainScreen, rest: Arguments) -> None:
+
+    jump_to(screen, names_of(rest, "jump a, jump '")[0])
+
+
+def press_mark(screen: MainScreen) -> None:
+    _wait_for_letter(screen, "mark", "type a letter to mark this place", mark_here)
+
+
+def press_jump(screen: MainScreen) -> None:
+    marks = " ".join(mark.letter for mark in screen.snapshot.marks)
+    words = f"type a letter to jump to its mark{f' ({marks})' if marks else '; none is set yet'} · ' jumps back"
+    _wait_for_letter(screen, "jump", words, jump_to)
+
+
+def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[MainScreen, str], None]) -> None:
+    screen.pending.take_count()
+    screen.pending.wait_for_letter(lambda letter: then(screen, letter), sign_of_key(screen, verb))
+    screen.say(f"{words} · {sign_of_key(screen, 'stop')} cancels")
+
+
+def mark_here(screen: MainScreen, letter: str, text: str = "") -> None:
+    """Mark this place. Raises `TuiGruError` if it cannot be marked."""
+    change_stops(screen, lambda session: session.mark(letter, text))
+    more = "" if text else f" · :mark {letter} TEXT adds a text that is shown here"
+    screen.say(f"{letter} marks {as_typed(screen.session.position)}{more}")
+
+
+def jump_to(screen: MainScreen, letter: str) -> None:
+    """Go to a mark, or with `'` to the place before the last jump, and show which place that is."""
+    _jump(screen, lambda progress: screen.session.jump(letter, progress=progress))
+
+
+def next_mark(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
+    _jump(screen, lambda progress: screen.session.next_mark(forwards, progress=progress))
+
+
+def has_marks(screen: MainScreen) -> bool:
+    return bool(screen.snapshot.marks)
+
+
+def texts_here(screen: MainScreen) -> str:
+    """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
+    texts = [f"{mark.letter}: {mark.text}" for mark in screen.snapshot.marks_here if mark.text]
+    if texts and _marks_beyond(screen)[1]:
+        texts.append(with_keys(screen, "<mark.next> next mark"))
+    return " · ".join(texts)
+
+
+def offer_marks(screen: MainScreen) -> None:
+    """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
+    count = sum(bool(mark.text) for mark in screen.snapshot.marks)
+    here = texts_here(screen)
+    if screen.notice is None or count <= bool(here):
+        return
+    (back, on), words = _marks_beyond(screen), "a mark has a text" if count == 1 else f"{count} marks have a text"
+    keys = ["<mark.next> goes to the next"] if on and not here else []
+    keys += ["<mark.back> goes to the one before"] if back else []
+    screen.session.add_notice(with_keys(screen, ": ".join(filter(None, (words, ", ".join(keys))))))
+    screen.say_notice()
+
+
+def _marks_beyond(screen: MainScreen) -> tuple[bool, bool]:
+    """Return whether there are marks before this place, and after it."""
+    snapshot = screen.snapshot
+    here = snapshot.branches.index(snapshot.branch), snapshot.position.tick
+    places = [(snapshot.branches.index(mark.branch), mark.tick) for mark in snapshot.marks if mark.branch in snapshot.branches]
+    return any(place < here for place in places), any(place > here for place in places)
+
+
+def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
+    before = screen.snapshot
+
+    def say(_: object) -> None:
+        if screen.session.outcome.stopped_by is None:
+            screen.answer(answers.place_in_words(screen.snapshot) + answers.branched(before, screen.snapshot))
+
+    screen.do(verb, batches=screen.session.batches_to(), then=say)
+
+
+def delete_mark(screen: MainScreen, letter: str) -> None:
+    change_stops(screen, lambda session: session.delete_mark(letter))
+    screen.say(f"mark {letter} is deleted")
+
+
+# The list
+
+
+def stops(screen: MainScreen, rest: Arguments) -> None:
+    list_stops(screen)
+
+
+def marks(screen: MainScreen, rest: Arguments) -> None:
+    list_stops(screen, at=next((mark.letter for mark in screen.snapshot.marks), None))
+
+
+def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
+    """Show the list of breakpoints, watches and marks, with the cursor at one of them."""
+    from tui_gru.tui.panels.lists import StopsList
+
+    screen.overlays.cover(StopsList(at=at))
+
+
+async def stop_chosen(screen: MainScreen, event: StopsList.Chosen) -> None:
+    from tui_gru.tui.panels.listing import command_of
+
+    entry = event.entry
+    if event.verb == "deleted":
+        delete_mark(screen, entry.letter) if isinstance(entry, Mark) else delete_stop(screen, entry.id)
+    elif isinstance(entry, Mark):
+        if event.verb == "opened":
+            jump_to(screen, entry.letter)
+    elif event.verb == "toggled":
+        change_stop(screen, entry.id, enabled=not entry.enabled)
+    else:
+        await screen.open_line(command_of(entry, id=True))
+
+
+# ------------------------------------------------------------------------------
+# Parsers of the arguments of `:break`, `:watch`, `:delete`, `:enable` and `:disable`.
+
+
+_ID = re.compile(r"#(\d+)\s*")
+_KEYWORDS = re.compile(r"(?<!\S)(?:if|hits|log)(?!\S)")
+_CLAUSES = {"if": "condition", "hits": "hits", "log": "log"}
+_KEYWORD = {field: keyword for keyword, field in _CLAUSES.items()}
+_EXAMPLE = "break loss if loss < 0.5 hits >3 log {loss:.3f}"
+
+
+def breakpoint_of(session: Session, rest: str) -> tuple[int | None, dict[str, str]]:
+    """Return the id of the breakpoint to change, None for a new one, and its fields. Raises `TypedError`, with the column."""
+    id, start = _id(session, rest, Breakpoint)
+    fields, columns = _clauses(rest, start)
+    fields["line"] = _line(session.program, fields["line"], columns["line"])
+    _check(session, fields, columns)
+    return id, fields
+
+
+def watch_of(session: Session, rest: str) -> tuple[int | None, str, bool]:
+    """Return the id of the watch to change, None for a new one, its expression, and whether it stops runs.
+
+    Raises `TuiGruError` if there is no expression or it cannot be compiled.
+    """
+    id, start = _id(session, rest, Watch)
+    typed = rest[start:]
+    before = typed.removesuffix("stop")
+    stops = before != typed and before[-1:].isspace()
+    expression = before.rstrip() if stops else typed
+    if not expression or expression == "stop":
+        raise TuiGruError(example(session.program, "type an expression to watch: loss, max(abs($h)), or $z[0,1] stop"))
+    _check(session, {"expression": expression}, {"expression": start})
+    return id, expression, stops
+
+
+def names_of(rest: str, example: str) -> list[str]:
+    """Split a list of words separated by spaces or commas. Raises `TuiGruError`, with the example, if it is empty."""
+    names = rest.replace(",", " ").split()
+    if not names:
+        raise TuiGruError(f"type which, for example {example}; :stops lists all")
+    return names
+
+
+def number_of(name: str) -> int:
+    """Parse the number of a breakpoint or watch, `3` or `#3`. Raises `TuiGruError` if it is no number."""
+    number = whole_number(name.removeprefix("#"))
+    if number is None:
+        raise TuiGruError(f"{shortened(name)} is not the number of a breakpoint or watch; :stops lists all")
+    return number
+
+
+def _id(session: Session, rest: str, kind: type[Breakpoint] | type[Watch]) -> tuple[int | None, int]:
+    """Return the id of the stop to change, None for a new one, and the column at which the other arguments begin."""
+    match = _ID.match(rest)
+    if match is None:
+        return None, 0
+    id = number_of(match[1])
+    if not isinstance(session.stops.get(id), kind):
+        other = "a watch; change it with watch" if kind is Breakpoint else "a breakpoint; change it with break"
+        raise TypedError(f"{id} is {other} #{id} …", 1)
+    return id, match.end()
+
+
+def _clauses(rest: str, start: int) -> tuple[dict[str, str], dict[str, int]]:
+    """Return the text of each field of a breakpoint, and the column at which each begins, 0-based."""
+    fields = {"line": "", "condition": "", "hits": "", "log": ""}
+    columns = dict.fromkeys(fields, start)
+    field, begins = "line", start
+    for match in _KEYWORDS.finditer(rest, start):
+        if field == "log":  # in a template, keywords are text
+            break
+        _take(rest[begins : match.start()], field, begins, fields, columns)
+        keyword, field, begins = match[0], _CLAUSES[match[0]], match.end()
+        if fields[field]:
+            raise TypedError(f"{keyword} is given twice; type, for example, {_EXAMPLE}", match.start() + 1)
+    _take(rest[begins:], field, begins, fields, columns)
+    return fields, columns
+
+
+def _take(text: str, field: str, begins: int, fields: dict[str, str], columns: dict[str, int]) -> None:
+    fields[field] = text.strip()
+    columns[field] = begins + len(text) - len(text.lstrip())
+    if field != "line" and not fields[field]:
+        raise TypedError(f"nothing follows {_KEYWORD[field]}; type, for example, {_EXAMPLE}", begins + len(text) + 1)
+
+
+def _line(program: Program, typed: str, column: int) -> str:
+    """Return the target of a line, typed as in code, as on screen, or as in ASCII. Raises `TypedError` if no line has it."""
+    if not typed:
+        return ""
+    known = program.code_name(typed)
+    if known not in program.targets:
+        from difflib import get_close_matches
+
+        close = get_close_matches(typed.split()[0], program.targets, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else example(program, "name a line by its value: break $z")
+        raise TypedError(f"no line computes {typed!r}; {hint}", column + 1)
+    return known
+
+
+def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) -> None:
+    """Raise a `TypedError`, with the column in the typed text, if a field cannot be parsed."""
+    from tui_gru.debugger.expressions import compile_condition, compile_expression
+    from tui_gru.debugger.stops import HitCount, LogPoint
+
+    names, shapes = session.program.spellings, session.program.shapes
+    checks: dict[str, Callable[[str], object]] = {
+        "condition": lambda text: compile_condition(text, names).check(shapes),
+        "hits": HitCount.parse,
+        "log": lambda text: LogPoint.parse(text, names).check(shapes),
+        "expression": lambda text: compile_expression(text, names).check(shapes),
+    }
+    for name, text in fields.items():
+        if text and name in checks:
+            try:
+                checks[name](text)
+            except TypedError as error:
+                raise error.moved(columns[name]) from None

@@ -1,0 +1,409 @@
+"""Drawing with cells: boxes of styled text, rows of signs, bars, and references from numbers on screen to numbers of the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, zip_longest
+from operator import itemgetter
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from tui_gru.debugger.program import Program
+from tui_gru.engine import numbers
+from tui_gru.engine.weights import Array
+from tui_gru.tui.theme import Palette, transliterate
+
+# ------------------------------------------------------------------------------
+# References from numbers on screen to numbers of the run.
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A number of the shown moment: entry `index` (0-based) of `name` at timestep `t`, None for the current timestep.
+
+    If `change` is True, it is the change of that entry of a parameter in the last SGD step; if `before` is True, the number that
+    the line just executed read and replaced.
+    """
+
+    name: str
+    index: tuple[int, ...] = ()
+    t: int | None = None
+    change: bool = False
+    before: bool = False
+
+
+Refs = Callable[[int, int], Ref]
+
+
+def refs_of(program: Program, name: str, *, change: bool = False) -> Refs:
+    """Return the function from row and column to the reference, for a value written as a matrix.
+
+    A vector of weights is one row, a vector with a number per row of the batch one column.
+    """
+    axes = program.names[name].axes
+    column = axes == ("B",)
+
+    def at(i: int, j: int) -> Ref:
+        return Ref(name, (i,) if column else (i, j)[2 - len(axes) :], change=change)
+
+    return at
+
+
+class Cell(Segment):
+    """A segment that shows a number of the run. Boxes keep their segments unchanged, so it can be found in a panel."""
+
+    ref: Ref
+
+    @classmethod
+    def of(cls, text: str, style: Style | None, ref: Ref | None) -> Segment:
+        """Return a cell, or a plain segment if there is no reference."""
+        if ref is None:
+            return Segment(text, style)
+        cell = cls(text, style)
+        cell.ref = ref
+        return cell
+
+
+# ------------------------------------------------------------------------------
+# Boxes: rectangles of styled text that are combined side by side, stacked and nested, for written mathematics.
+
+
+SegmentRow = tuple[Segment, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A rectangle of styled text. Every row is exactly `width` cells wide.
+
+    `axis` is the row on which neighbours are aligned, like fraction bars and plus signs in print.
+    """
+
+    rows: tuple[SegmentRow, ...]
+    width: int
+    axis: int = 0
+
+    @property
+    def height(self) -> int:
+        return len(self.rows)
+
+    @property
+    def text(self) -> str:
+        """The text of the rows, without styles."""
+        return "\n".join("".join(segment.text for segment in row) for row in self.rows)
+
+
+EMPTY = Box((), 0)
+
+
+def text(palette: Palette, content: str, style: Style | None = None) -> Box:
+    """Return a box of a text in one style, a row per line. The text is never interpreted as markup."""
+    style = palette.plain if style is None else style
+    lines = [transliterate(line.expandtabs(4), palette.glyphs) for line in content.split("\n")]
+    return from_rows([(Segment(line, style),) for line in lines])
+
+
+def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
+    """Return one row of differently styled pieces: `spans(p, ("ŷ", p.accent), " = softmax(o)")`. Segments are not changed."""
+    return from_rows([tuple(part if isinstance(part, Segment) else _written(palette, part) for part in parts)])
+
+
+def _written(palette: Palette, part: tuple[str, Style] | str) -> Segment:
+    content, style = (part, palette.plain) if isinstance(part, str) else part
+    return Segment(transliterate(content, palette.glyphs), style)
+
+
+def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
+    """Return a box of these rows, padded on the right to the widest."""
+    kept = [tuple(segment for segment in row if segment.text) for row in rows]
+    widths = [sum(cell_len(segment.text) for segment in row) for row in kept]
+    width = max(widths, default=0)
+    return Box(tuple((*row, *_space(width - w)) for row, w in zip(kept, widths, strict=True)), width, axis)
+
+
+def _space(width: int) -> SegmentRow:
+    return (Segment(" " * width),) if width > 0 else ()
+
+
+def pad(box: Box, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Box:
+    """Return the box with blank cells around it. Its axis stays at the same content."""
+    width = left + box.width + right
+    rows = (
+        *(_space(width) for _ in range(top)),
+        *((*_space(left), *row, *_space(right)) for row in box.rows),
+        *(_space(width) for _ in range(bottom)),
+    )
+    return replace(box, rows=rows, width=width, axis=box.axis + top)
+
+
+def hstack(*boxes: Box, gap: int = 1) -> Box:
+    """Put boxes side by side, with their axes in one row and `gap` blank columns between. Empty boxes are left out."""
+    shown = [box for box in boxes if box.width]
+    if not shown:
+        return EMPTY
+    above = max(box.axis for box in shown)
+    below = max(box.height - box.axis for box in shown)
+    level = [pad(box, top=above - box.axis, bottom=below - box.height + box.axis) for box in shown]
+    level[1:] = [pad(box, left=gap) for box in level[1:]]
+    rows = tuple(tuple(segment for row in across for segment in row) for across in zip(*(b.rows for b in level), strict=True))
+    return Box(rows, sum(box.width for box in level), above)
+
+
+def vstack(*boxes: Box, gap: int = 0) -> Box:
+    """Stack boxes with `gap` blank rows between. The axis is that of the first."""
+    shown = [box for box in boxes if box.height]
+    if not shown:
+        return EMPTY
+    width = max(box.width for box in shown)
+    rows: list[SegmentRow] = []
+    for index, box in enumerate(shown):
+        rows += pad(box, right=width - box.width, top=gap if index else 0).rows
+    return Box(tuple(rows), width, shown[0].axis)
+
+
+def bracket(palette: Palette, box: Box, style: Style | None = None) -> Box:
+    """Put the box between tall brackets, plain ones if it has a single row."""
+    if not box.height:
+        return box
+    style = palette.dim if style is None else style
+    left = _bracket_column(palette.glyphs.left_bracket, "(", box.height)
+    right = _bracket_column(palette.glyphs.right_bracket, ")", box.height)
+    rows = tuple(
+        (Segment(opening, style), *row, Segment(closing, style))
+        for opening, row, closing in zip(left, box.rows, right, strict=True)
+    )
+    return replace(box, rows=rows, width=box.width + 2)
+
+
+def _bracket_column(parts: tuple[str, str, str], single: str, height: int) -> list[str]:
+    if height == 1:
+        return [single]
+    return [parts[0], *[parts[1]] * (height - 2), parts[2]]
+
+
+def titled(title: Box, box: Box) -> Box:
+    """Put a title above the box. The axis stays that of the box, so that titled matrices align with untitled ones."""
+    return replace(vstack(title, box), axis=title.height + box.axis)
+
+
+def overlay(under: Box, over: Box, x: int, y: int) -> Box:
+    """Draw one box over another at column x, row y. Parts outside of the lower box are cut off."""
+    rows = list(under.rows)
+    for index in range(over.height):
+        if not 0 <= y + index < under.height or x >= under.width:
+            continue
+        below = Strip(under.rows[y + index], under.width)
+        end = min(x + over.width, under.width)
+        strip = Strip.join([below.crop(0, x), Strip(over.rows[index], over.width).crop(0, end - x), below.crop(end, under.width)])
+        rows[y + index] = tuple(strip)
+    return replace(under, rows=tuple(rows))
+
+
+def clip(palette: Palette, box: Box, width: int, height: int) -> Box:
+    """Cut the box to this size; rows that are cut off end in an ellipsis."""
+    rows = box.rows[: max(height, 0)]
+    if box.width <= width:
+        return replace(box, rows=rows)
+    mark = Segment(transliterate("…", palette.glyphs), palette.dim)
+    return from_rows((_cut(row, width, mark) for row in rows), box.axis)
+
+
+def _cut(row: SegmentRow, width: int, mark: Segment) -> SegmentRow:
+    strip = Strip(row)
+    if cell_len(strip.text.rstrip()) <= width:
+        return tuple(strip.crop(0, width))
+    return (*strip.crop(0, width - 1), mark) if width > 0 else ()
+
+
+def flow(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Box:
+    """Put boxes side by side in as many lines as needed, like words in a paragraph, with a blank row between."""
+    lines: list[list[Box]] = []
+    used = 0
+    for box in boxes:
+        if lines and used + gap + box.width <= width:
+            lines[-1].append(box)
+            used += gap + box.width
+        else:
+            lines.append([box])
+            used = box.width
+    return vstack(*(hstack(*line, gap=gap) for line in lines), gap=1)
+
+
+def columns(*boxes: Box, gap: int = 2) -> Box:
+    """Put boxes side by side, aligned at their first rows instead of their axes."""
+    height = max((box.height for box in boxes), default=0)
+    tall = [pad(replace(box, axis=0), bottom=height - box.height) for box in boxes]
+    return hstack(*tall, gap=gap)
+
+
+def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1) -> Box:
+    """Put rows of boxes into aligned columns. Rows may have different lengths."""
+    table = [list(row) for row in rows]
+    widths = [max(box.width for box in column) for column in zip_longest(*table, fillvalue=EMPTY)]
+    lines = [
+        hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
+    ]
+    return vstack(*lines)
+
+
+def quieted(palette: Palette, box: Box) -> Box:
+    """Return the box in a quiet style, for boxes beside the one that is singled out."""
+    rows = (tuple(_quiet(palette, segment) for segment in row) for row in box.rows)
+    return replace(box, rows=tuple(rows))
+
+
+def _quiet(palette: Palette, segment: Segment) -> Segment:
+    style = palette.quiet(segment.style) if segment.style else None
+    return Cell.of(segment.text, style, segment.ref if isinstance(segment, Cell) else None)
+
+
+# ------------------------------------------------------------------------------
+# A row of cells into which signs and words are written.
+
+
+def merged(signs: Iterable[str], inks: Iterable[Style | None]) -> Iterator[Segment]:
+    """Yield cells and their styles as segments, with neighbours of the same style in one segment."""
+    for ink, run in groupby(zip(signs, inks, strict=True), key=itemgetter(1)):
+        yield Segment("".join(sign for sign, _ in run), ink)
+
+
+class CellRow:
+    """A row of `width` blank cells. Later writes cover earlier ones; text beyond the row is cut off."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._signs = [" "] * width
+        self._inks: list[Style | None] = [None] * width
+        self._taken = [False] * width
+
+    def copy(self) -> CellRow:
+        twin = CellRow(self.width)
+        twin._signs, twin._inks, twin._taken = self._signs.copy(), self._inks.copy(), self._taken.copy()
+        return twin
+
+    def at(self, x: int) -> str:
+        """Return the text of a cell."""
+        return self._signs[x]
+
+    def free(self, x: int, width: int) -> bool:
+        """Return True if these cells are all in the row and nothing has been written to them, not even a blank."""
+        return x >= 0 and x + width <= self.width and not any(self._taken[x : x + width])
+
+    def put(self, x: int, text: str, ink: Style) -> None:
+        """Write a text from column x on. A character two cells wide is either written or covered as a whole."""
+        for sign in text:
+            width = cell_len(sign)
+            if width == 0:
+                if 0 < x <= self.width:
+                    self._signs[x - 1] += sign
+            elif x >= 0 and x + width <= self.width:
+                self._uncover(x, width)
+                self._signs[x : x + width] = [sign, *[""] * (width - 1)]
+                self._inks[x : x + width] = [ink] * width
+                self._taken[x : x + width] = [True] * width
+            x += width
+
+    def fill(self, x: int, signs: Sequence[str], ink: Style) -> None:
+        """Write signs of one cell each, from column x on."""
+        self._signs[x : x + len(signs)] = signs
+        self._inks[x : x + len(signs)] = [ink] * len(signs)
+        self._taken[x : x + len(signs)] = [True] * len(signs)
+
+    def strip(self) -> Strip:
+        return Strip(merged(self._signs, self._inks), self.width)
+
+    def _uncover(self, x: int, width: int) -> None:
+        """Blank the other half of a wide character that is covered by half."""
+        if self._signs[x] == "":
+            self._signs[x - 1] = " "
+        if x + width < self.width and self._signs[x + width] == "":
+            self._signs[x + width] = " "
+
+
+# ------------------------------------------------------------------------------
+# Horizontal bars for a distribution over a few names, and columns side by side for a series.
+
+
+_WORD = " target"
+#: The shortest bar in cells; with less room, only the numbers are drawn.
+_SHORTEST = 4
+
+
+def bars(
+    palette: Palette,
+    values: Sequence[float] | None,
+    labels: Sequence[str],
+    width: int,
+    *,
+    target: int | None = None,
+    full: float = 1.0,
+    write: Callable[[float], str] = numbers.unit,
+    fresh: bool = False,
+    word: bool = True,
+    signed: bool = False,
+    refs: Sequence[Ref] | None = None,
+) -> Box:
+    """Draw a bar for each label, with its value at the right.
+
+    The target is between two markers, with `word` it is also named if there is room. If `values` is None, they are not computed
+    yet and drawn as dots. `full` is the value of a bar of full length. With `signed`, the length of a bar is the magnitude of its
+    value and its colour the sign; zeros are dimmed. `refs` are the references of the values.
+    """
+    names = [transliterate(label, palette.glyphs) for label in labels]
+    name_width = max(map(cell_len, names), default=0)
+    number_width = len(write(0.0))
+    rest = width - (2 + name_width + 1 + 1 + number_width + 2)  # marker, name, number, marker, and the gaps between them
+    word = word and target is not None and rest - len(_WORD) >= 2 * _SHORTEST
+    length = rest - (len(_WORD) if word else 0)
+    length = length if length >= _SHORTEST else 0
+
+    rows = []
+    for index, name in enumerate(names):
+        chosen = index == target
+        ink = palette.target if chosen else palette.gate
+        name_style = palette.target if chosen else palette.plain
+        row = [
+            Segment(" " * (name_width - cell_len(name))),
+            Segment(f"{palette.glyphs.target} " if chosen else "  ", palette.target),
+            Segment(name, name_style),
+            Segment(" "),
+        ]
+        if values is None:
+            row.append(Segment(" " * length + " "))
+            row.append(Segment(palette.glyphs.blank.center(number_width), palette.blank))
+        else:
+            value = float(values[index])
+            number = palette.fresh(palette.plain) if fresh else name_style
+            if signed:
+                ink = palette.negative if value < 0 else palette.positive
+                number = number if value else palette.dim
+            row.append(Segment(bar(palette, abs(value / full) if signed else value / full, length), ink))
+            row.append(Segment(" "))
+            ink = number if math.isfinite(value) else palette.warning
+            row.append(Cell.of(write(value), ink, None if refs is None else refs[index]))
+        row.append(Segment(f" {palette.glyphs.target_end}" if chosen else "  ", palette.target))
+        row.append(Segment((_WORD if chosen else " " * len(_WORD)) if word else "", palette.target))
+        rows.append(row)
+    return from_rows(rows)
+
+
+def column_signs(palette: Palette, parts: Array, width: int = 1) -> str:
+    """Return a column for each part (0 to 1, NaN as 0), each `width` cells wide."""
+    signs = palette.glyphs.column
+    levels = np.clip(np.rint(np.nan_to_num(parts) * (len(signs) - 1)), 0, len(signs) - 1).astype(int)
+    return "".join(signs[level] * width for level in levels.tolist())
+
+
+def bar(palette: Palette, part: float, length: int) -> str:
+    """Return a bar over `part` (0 to 1) of `length` cells, in eighths if there are such glyphs, padded with blanks."""
+    steps = len(palette.glyphs.bar) - 1
+    filled = round(min(max(part, 0.0), 1.0) * length * steps) if math.isfinite(part) else 0
+    if filled == 0 and part > 0 and length:
+        filled = 1  # a part that is not 0 is drawn with at least one step
+    whole, rest = divmod(filled, steps)
+    return (palette.glyphs.bar[-1] * whole + (palette.glyphs.bar[rest] if rest else "")).ljust(length)

@@ -1,1 +1,0 @@
-"""Explanations in one sentence of everything on the screen: values, panels, signs and colours."""

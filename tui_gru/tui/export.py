@@ -1,0 +1,321 @@
+"""Exports and pictures: panels and derivations as files, the screen after some keys without a terminal, and corrected SVG."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import itertools
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.cells import cell_len
+from rich.console import Console
+from textual.app import App
+from textual.keys import KEY_TO_UNICODE_NAME, Keys
+from textual.pilot import Pilot
+from textual.strip import Strip, StripRenderable
+
+from tui_gru.engine.config import Config
+from tui_gru.equations.writing import Writer, latex_text
+from tui_gru.errors import TuiGruError, shown
+from tui_gru.session.session import Session
+from tui_gru.session.snapshot import line_latex, values_latex
+from tui_gru.tui.app import TuiGruApp, key_event, make_app
+from tui_gru.tui.draw import Ref
+from tui_gru.tui.looking import checking
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.terminal import at_rest, draw_changes, drawn_later, drawn_lines, drawn_once
+from tui_gru.tui.theme import UNICODE
+
+# ------------------------------------------------------------------------------
+# Corrects exported SVG pictures: the places of texts, combining characters and clipping.
+
+
+_LOW = "ₜ₋₁"  # subscripts reach below their line
+_TEXT_ELEMENT = re.compile(r'<text ([^>]*?)x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"( clip-path="[^"]*")?>([^<]*)</text>')
+# ASCII words with single spaces between them, lines of a frame, or one other character
+_ASCII = r"[!-~](?![\u0300-\u036f])"
+_PIECE = re.compile(rf"{_ASCII}(?:\xa0?{_ASCII})*|[\u2500-\u259f]{{1,16}}|\S[\u0300-\u036f]*")
+
+
+def mend(svg: str) -> str:
+    """Return the exported picture with each text in its cells, and with h̃ and subscripts drawn correctly.
+
+    Rich (15, `Console.export_svg`) relies on `textLength` for the places of all characters of a line in one style, which some
+    programs ignore (librsvg, which drops spaces at both ends as well). It stretches a text to one cell per code point, although
+    combining characters have no width, and clips it to its line, which cuts off a tilde above a tall letter and the foot of a
+    subscript.
+    """
+    return _TEXT_ELEMENT.sub(lambda text: "".join(_pieces(text)), svg)
+
+
+def _pieces(text: re.Match[str]) -> Iterator[str]:
+    attributes, left, y, length, clip, content = text.groups()
+    written = html.unescape(content)
+    cell = float(length) / len(written)
+    for piece in _PIECE.finditer(written):
+        sign = piece[0]
+        cells = cell_len(sign)
+        clipped = clip if clip and sign not in _LOW and cells == len(sign) else ""
+        x = float(left) + cell * cell_len(written[: piece.start()])
+        fitted = ' lengthAdjust="spacingAndGlyphs"' if cells == 1 and not sign.isascii() else ""  # some, as ①, are wider
+        shown = html.escape(sign).replace("\xa0", "&#160;")
+        yield f'<text {attributes}x="{x:g}" y="{y}" textLength="{cell * cells:g}"{fitted}{clipped}>{shown}</text>'
+
+
+# ------------------------------------------------------------------------------
+# Exports the derivation, the panel in focus or the screen to a file, as text, LaTeX or SVG.
+
+
+SUFFIXES = {".txt": "text", ".tex": "LaTeX", ".svg": "a picture"}
+
+
+def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
+    """Write to `path` in the format of its suffix, and return the name of what was written.
+
+    That is the first that exists of the derivation, the panel in focus and the screen; for `.tex`, of the derivation, the values
+    of the panel in focus and the current line. Raises `TuiGruError` if the suffix is unknown, the file exists and `overwrite` is
+    False, or it cannot be written.
+    """
+    if path.suffix not in SUFFIXES:
+        raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, not {path.name!r}; type, for example, {path.stem}.txt")
+    screen.lay_out()  # without the `:` line, which has just been closed
+    what, content = _content(screen, path.suffix)
+    try:
+        with path.open("w" if overwrite else "x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError:
+        raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with export! {path}") from None
+    except OSError as error:
+        raise TuiGruError(f"{path} cannot be written: {error.strerror}; write it elsewhere") from None
+    except ValueError:  # a zero byte, or a character that cannot be encoded
+        raise TuiGruError(f"{shown(str(path))} is not a valid file name; type, for example, export here.txt") from None
+    return what
+
+
+def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
+    """Return what an export to `path` would write; without a suffix, what each suffix writes."""
+    if path.suffix in SUFFIXES:
+        there = (
+            ""
+            if not os.path.exists(path)
+            else "; overwrites the file"
+            if overwrite
+            else "; this file exists, export! overwrites it"
+        )
+        return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{there}"
+    formats: dict[str, list[str]] = {}
+    for suffix, word in SUFFIXES.items():
+        formats.setdefault(subject(screen, suffix)[0], []).append(f"{word} ({suffix})")
+    return "writes " + ", ".join(f"{what} as {' or '.join(words)}" for what, words in formats.items())
+
+
+def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
+    """Return what an export writes, in words, and the panel that has it; None for the screen and the current line."""
+    overlay, used = screen.overlay, screen.in_use
+    if isinstance(overlay, OriginPanel):
+        return "the derivation", overlay
+    panel = used if isinstance(used, Panel) and used.heading else None
+    if suffix == ".tex" and not (panel and panel.shown()):
+        return "the current line", None
+    return f"the panel {panel.heading}" if panel else "the screen", panel
+
+
+def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
+    what, panel = subject(screen, suffix)
+    derivation = panel if isinstance(panel, OriginPanel) else None
+    match suffix:
+        case ".svg":
+            return what, _picture(screen.app, panel)
+        case ".txt":
+            return what, derivation.text() if derivation else panel.plain_text() if panel else _text(drawn_lines(screen))
+    if derivation:
+        return what, derivation.text(latex=True)
+    if panel:
+        minus = next((seen.minus for each in panel.ancestors_with_self if (seen := screen.panels.seen_by(each)).minus), "")
+        values = [(_named(screen.snapshot.program.writer, ref, minus), value) for ref, value in panel.shown()]
+        return what, values_latex(screen.snapshot, values)
+    line = line_latex(screen.snapshot)
+    if line is None:
+        raise TuiGruError("there is no formula to export as LaTeX; step to a line, or open a derivation with enter")
+    return what, line
+
+
+def _named(writer: Writer, ref: Ref, minus: str) -> str:
+    """Return the name of a value: `\\Delta W_z`, `{h}^{(2)}`, or in a comparison `z - z_{main}`."""
+    name = writer.symbols.latex(ref.name)
+    name = f"{{{name}}}^{{({ref.t + 1})}}" if ref.t is not None else name
+    name = rf"\Delta {name}" if ref.change else name
+    return f"{name} - {{{name}}}_{{{latex_text(minus)}}}" if minus else name
+
+
+def _text(strips: list[Strip]) -> str:
+    return "".join(f"{strip.text.rstrip()}\n" for strip in strips)
+
+
+def _picture(app: App[None], panel: Panel | None) -> str:
+    """Return the screen, or the region of a panel, as SVG."""
+    if panel is None:
+        return app.export_screenshot(title="tui-gru")
+    x, y, width, height = panel.region
+    strips = [strip.crop(x, x + width) for strip in drawn_lines(app.screen)[y : y + height]]
+    console = Console(
+        width=width, height=height, file=StringIO(), force_terminal=True, color_system="truecolor", record=True,
+        legacy_windows=False, safe_box=False,
+    )  # fmt: skip
+    console.print(StripRenderable(strips, width))
+    return mend(console.export_svg(title=panel.heading))
+
+
+# ------------------------------------------------------------------------------
+# Runs an app without a terminal, types keys, and waits for their effects.
+
+
+Result = TypeVar("Result")
+
+TURNS = 8  # of the event loop, in which what has just ended resumes what has waited for it
+SPINS = 50  # times that the widgets are looked at without a wait
+AGAIN = 0.001  # seconds between later looks
+RESIZE = 1 / 60  # seconds; Textual applies a new size after half of that time, so always before the end of this wait
+
+
+class PromptPilot(Pilot[Result]):
+    """A pilot that continues as soon as no widget has a message left and everything is drawn.
+
+    Textual's own waits three times per key until the process has been idle for 20 ms, which would be most of the time of a test,
+    and more on a busy machine.
+    """
+
+    async def press(self, *keys: str) -> None:
+        """Type keys, given by names or characters, and wait for the effects of each."""
+        for key in keys:
+            self.app.post_message(key_event(key))
+            await self.pause()
+
+    async def pause(self, delay: float | None = None) -> None:
+        """Wait `delay` seconds, or until no widget has a message left and everything is drawn, or the app has ended."""
+        if delay is not None:
+            await super().pause(delay)
+            return
+        while True:
+            await self._rest()
+            if not self.app.is_running:
+                break
+            draw_changes(self.app.screen)
+            if at_rest(self.app):
+                break
+
+    async def resize_terminal(self, width: int, height: int) -> None:
+        """Change the size of the terminal, and wait until the screen has it."""
+        await super().resize_terminal(width, height)
+        await asyncio.sleep(RESIZE)
+        await self.pause()
+
+    async def _rest(self) -> None:
+        """Wait until no widget has a message left or is handling one."""
+        for looked in itertools.count():
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if at_rest(self.app):
+                break
+            if looked > SPINS:
+                await asyncio.sleep(AGAIN)
+
+
+@asynccontextmanager
+async def headless(
+    app: App[Result], size: tuple[int, int] = (80, 24), *, drawn: bool = True, **options: Any
+) -> AsyncIterator[PromptPilot[Result]]:
+    """Run an app without a terminal, with a size (columns, rows). Errors of the app are raised at the end.
+
+    If not `drawn`, the first screen is only laid out, and drawn with what follows.
+    """
+    async with AsyncExitStack() as stack:
+        with (drawn_once if drawn else drawn_later)(app):
+            await stack.enter_async_context(app.run_test(size=size, **options))
+        yield PromptPilot(app)
+
+
+# ------------------------------------------------------------------------------
+# Saves a picture of the screen after some keys, without a terminal.
+
+
+NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"space", "plus", "minus"}
+
+
+def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None = None) -> None:
+    """Save the screen after `keys`, at `size` (columns, rows), as SVG. A `Config` starts a new run.
+
+    Raises `TuiGruError` if a key is invalid.
+    """
+    app = make_app(config, theme=theme)
+    app.glyphs = UNICODE
+    pressed = list(single_keys(keys))
+    out.write_text(asyncio.run(_picture_after_keys(app, pressed, size)), encoding="utf-8")
+
+
+async def _picture_after_keys(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
+    async with headless(app, size, drawn=False) as pilot:
+        await type_keys(pilot, keys)
+        await until_checked(pilot)
+        await pilot.pause()
+        return app.export_screenshot(title="tui-gru")
+
+
+async def type_keys(pilot: Pilot[None], tokens: Iterable[str]) -> None:
+    """Type keys, as `single_keys` reads them, each when all that the one before it has started is over; then draw, once."""
+    with drawn_once(pilot.app):
+        for key in single_keys(tokens):
+            await pilot.press(key)
+            await until_idle(pilot)
+    await pilot.pause()
+
+
+async def until_idle(pilot: Pilot[None]) -> None:
+    """Wait until no key waits and no run is active, or the app has ended."""
+
+    def busy() -> bool:
+        app = pilot.app
+        return app.is_running and (
+            (isinstance(app, TuiGruApp) and app.keyboard.busy) or (isinstance(app.screen, MainScreen) and app.screen.running)
+        )
+
+    await _while(busy)
+
+
+async def until_checked(pilot: Pilot[None]) -> None:
+    """Wait until a running check, or the app, has ended."""
+    app = pilot.app
+    await _while(lambda: app.is_running and isinstance(app.screen, MainScreen) and checking(app.screen))
+
+
+async def _while(busy: Callable[[], bool]) -> None:
+    """Poll after 1 ms, then at increasing intervals."""
+    delay = 0.001
+    while busy():
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, 0.02)
+
+
+def single_keys(tokens: Iterable[str]) -> Iterator[str]:
+    """Split into single keys: `10s` is 1, 0, s; `enter`, `space` and `shift+tab` are one key each; other words are letters.
+
+    Raises `TuiGruError` if a word resembles the name of a key, so that its letters are probably not meant.
+    """
+    for token in tokens:
+        modified = re.fullmatch(r"(?:ctrl|shift)\+(.+)", token)
+        if token in NAMED or (modified and (len(modified[1]) == 1 or modified[1] in NAMED)):
+            yield token
+        elif modified or (len(token) > 3 and (close := get_close_matches(token, NAMED, n=1, cutoff=0.79))):
+            cure = "name it as ctrl+x, shift+tab" if modified else f"did you mean {close[0]}? Its letters are {' '.join(token)}"
+            raise TuiGruError(f"{token!r} is not a key; {cure}", option="keys")
+        else:
+            yield from token

@@ -1,0 +1,676 @@
+"""Explanations: the help screen, what has the focus, signs and colours, and the names of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import cache
+from importlib import import_module
+from inspect import isclass
+from itertools import chain
+from operator import attrgetter
+from pkgutil import walk_packages
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+
+import tui_gru.tui.panels as panels
+from tui_gru.debugger.program import Program, ProgramLine, ValueKind, spoken
+from tui_gru.engine.numbers import exact
+from tui_gru.equations.syntax import Apply, Expression, Name, Product
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, Ref, clip, columns, from_rows, text, vstack
+from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
+from tui_gru.tui.panel import Panel, SnapshotPanel, Titles, View
+from tui_gru.tui.theme import Palette, folded, transliterate
+from tui_gru.tui.verbs import GROUPS, KEYS, VERBS
+
+# ------------------------------------------------------------------------------
+# The help screen, which is the command palette as well: all keys and commands, found by typing and executed with enter.
+
+
+HINTS = [
+    "esc closes",
+    "type to search, enter executes it",
+    "a number before a key repeats it: 10s",
+    "capital letters go back in time",
+]
+KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
+
+TitledText = tuple[str, str]  # a title, and an explanation
+
+
+class HelpEntry(NamedTuple):
+    """A row of a table: what is typed, what it does, and its verb."""
+
+    typed: str
+    words: str
+    verb: Verb
+
+
+class HelpScreen(ModalScreen[Verb]):
+    """The help over the main screen. Its result is the verb to execute, if enter was pressed on one.
+
+    The keys of help, escape and quit close it, unless a search text has been typed.
+    """
+
+    DEFAULT_CSS = """
+    HelpScreen { align: center middle; }
+    HelpScreen > HelpPanel { width: 96%; max-width: 168; height: auto; max-height: 100%; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("escape,q,question_mark", "dismiss"),
+        *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
+    ]
+
+    def __init__(self, program: Program, here: Sequence[TitledText], explained: Callable[[], Iterable[TitledText]]) -> None:
+        """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search."""
+        super().__init__()
+        self._panel = HelpPanel(program, here, explained)
+
+    def compose(self) -> ComposeResult:
+        yield self._panel
+
+    def on_key(self, event: events.Key) -> None:
+        """Add the typed character to the search text. Arrows choose a row that was found, enter executes it."""
+        sought, bound = self._panel.sought, event.key in self.active_bindings
+        if event.key == "enter" and self._panel.found is not None:
+            self.dismiss(self._panel.found)
+        elif event.key in ("up", "down") and sought:
+            self._panel.choose(1 if event.key == "down" else -1)
+        elif event.key == "backspace":
+            self._panel.search(sought[:-1])
+        elif event.is_printable and event.character and (sought or not bound):
+            self._panel.search(sought + event.character)
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+
+class HelpPanel(Panel):
+    """Explanations of what has the focus, then the keys, then the commands.
+
+    `sought` is the search text: only rows that contain all of its words are shown, one of them chosen, and below them the other
+    explanations that do.
+    """
+
+    def __init__(self, program: Program, here: Sequence[TitledText], explained: Callable[[], Iterable[TitledText]]) -> None:
+        super().__init__()
+        self._program, self._here, self._explanations = program, here, cache(lambda: tuple(explained()))
+        self.sought, self._at = "", 0
+        self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
+
+    def search(self, sought: str) -> None:
+        """Show the rows that contain these words, all rows if the text is empty."""
+        self.sought, self._at = sought, 0
+        self._set_titles()
+        self.scroll_home(animate=False)
+        self.refresh_content()
+        self.refresh(layout=True)
+
+    def choose(self, by: int) -> None:
+        """Choose the entry `by` rows below the chosen one."""
+        self._at = min(max(self._at + by, 0), max(len(self._entries) - 1, 0))
+        self._set_titles()
+        self.refresh_content()
+
+    @property
+    def found(self) -> Verb | None:
+        """The verb of the chosen row; None without a search text, or if no row contains it."""
+        return None if self._chosen is None else self._chosen.verb
+
+    @property
+    def _entries(self) -> tuple[HelpEntry, ...]:
+        return (*chain.from_iterable(map(self._keys, GROUPS)), *self._commands())
+
+    @property
+    def _chosen(self) -> HelpEntry | None:
+        return next(iter(self._entries[self._at :]), None) if self.sought else None
+
+    def on_resize(self) -> None:
+        self._set_titles()
+
+    def _set_titles(self) -> None:
+        if self.sought:
+            hints = ["↑ ↓ chooses", "esc closes", "backspace deletes a letter"]
+            if (found := self.found) is not None:
+                hints.insert(0, f"enter: {f':{found.names[0]}' if found.names else self._key(found)}")
+            self.set_titles(f"keys with “{self.sought}”", hints)
+        else:
+            self.set_titles("keys", HINTS)
+
+    def build(self, width: int, height: int) -> Box:
+        explained = [row for row in self._here if self._fits(row)]
+        groups = [(group, rows) for group in GROUPS if (rows := self._keys(group))]
+        commands = self._commands()
+        others = [row for row in self._explanations() if row not in self._here and self._fits(row)] if self.sought else []
+        if not (explained or groups or commands or others):
+            return text(self.palette, "no key, command or explanation contains these words", self.palette.plain)
+        box = self._content(explained, groups, commands, width)
+        if others:
+            box = vstack(*([box] if box.height else []), self._explained("Explanations", others, width), gap=1)
+        self._chosen_rows = [y for y, row in enumerate(box.rows) if any(piece.style == self.palette.cursor for piece in row)]
+        return box
+
+    def _follow(self) -> None:
+        if self._chosen_rows:
+            self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
+
+    def _content(
+        self, explained: Sequence[TitledText], groups: Sequence[tuple[str, list[HelpEntry]]], commands: list[HelpEntry], width: int
+    ) -> Box:
+        above = [self._explained("Here", explained, width)] if explained else []
+        below = [self._table("Command line", commands, width)] if commands else []
+        if width >= 130 and len(groups) > 1:
+            boxes = [self._table(group, rows, width // 2 - 2, least=KEY) for group, rows in groups]
+            halves = [(vstack(*boxes[:i], gap=1), vstack(*boxes[i:], gap=1)) for i in range(1, len(boxes))]
+            shortest = min(halves, key=lambda half: max(box.height for box in half))
+            return vstack(*above, columns(*shortest, gap=4), *below, gap=1)
+        return vstack(*above, *(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
+
+    def _keys(self, group: str) -> list[HelpEntry]:
+        verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
+        return self._matching((self._key(verb), verb.help, verb) for verb in verbs)
+
+    def _commands(self) -> list[HelpEntry]:
+        return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in VERBS if verb.names)
+
+    def _key(self, verb: Verb) -> str:
+        return " ".join(key_signs(keys_of(self, verb.id)))
+
+    def _matching(self, rows: Iterable[tuple[str, str, Verb]]) -> list[HelpEntry]:
+        """Return the rows that match the search text, with placeholders replaced by names of the model."""
+        entries = (HelpEntry(example(self._program, typed), example(self._program, words), verb) for typed, words, verb in rows)
+        return [entry for entry in entries if self._fits(entry[:2])]
+
+    def _fits(self, row: TitledText) -> bool:
+        return all(word in " ".join(row).lower() for word in self.sought.lower().split())
+
+    def _explained(self, title: str, rows: Sequence[TitledText], width: int) -> Box:
+        """Return a box with explanations, each below what it explains."""
+        p = self.palette
+        lines: list[list[Segment]] = []
+        for what, sentence in rows:
+            lines += ([Segment(part, p.keyword)] for part in folded(transliterate(what, p.glyphs), width))
+            parts = folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
+            lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
+        return vstack(text(p, title, p.strong), from_rows(lines))
+
+    def _table(self, title: str, entries: list[HelpEntry], width: int, *, least: int = 0) -> Box:
+        """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""
+        p, chosen = self.palette, self._chosen
+        rows = [(transliterate(entry.typed, p.glyphs), transliterate(entry.words, p.glyphs), entry == chosen) for entry in entries]
+        first = max(least, *(cell_len(typed) for typed, *_ in rows)) + 2
+        beside = width - first >= LEAST
+        lines: list[list[Segment]] = []
+        for typed, what, here in rows:
+            parts, style = folded(what, width - first if beside else width - 2), p.cursor if here else p.keyword
+            if beside:
+                lines.append([Segment(typed, style), Segment(" " * (first - cell_len(typed))), Segment(parts[0], p.plain)])
+            else:
+                lines += ([Segment(part, style)] for part in folded(typed, width))
+            indent = " " * (first if beside else 2)
+            lines += ([Segment(indent), Segment(part, p.plain)] for part in parts[beside:])
+        return vstack(text(p, title, p.strong), from_rows(lines))
+
+
+# ------------------------------------------------------------------------------
+# Explanations of all signs and colours, which make up the legend.
+#
+# A verb in angle brackets stands for the key that is bound to it.
+
+
+class LegendSign(NamedTuple):
+    """A sign or a sample of a colour with its meaning.
+
+    `panels` has the names of the classes of panels in which it is drawn, separated by blanks; it is empty if the sign is drawn in
+    many. `ink` returns its style.
+    """
+
+    sign: str
+    meaning: str
+    panels: str = ""
+    ink: Callable[[Palette], Style] = attrgetter("plain")
+
+
+#: The groups of the legend. A sign that has different meanings in two panels has two entries.
+SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
+    (
+        "Colours",
+        (
+            LegendSign(" -0.80 ", "below 0: blue, the stronger the further", ink=lambda p: p.signed(-0.8)),
+            LegendSign(" +0.80 ", "above 0: orange, the stronger the further", ink=lambda p: p.signed(0.8)),
+            LegendSign(
+                " 0.80 ",
+                "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1",
+                ink=lambda p: p.unit(0.8),
+            ),
+            LegendSign(" +0.12 ", "bright and bold: just computed by the current line", ink=lambda p: p.accent),
+            LegendSign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", ink=lambda p: p.target),
+            LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink=lambda p: p.warning),
+            LegendSign(" · ", "not computed yet in this batch", ink=lambda p: p.blank),
+        ),
+    ),
+    (
+        "Program",
+        (
+            LegendSign("▶", "the line just executed", "Listing", ink=lambda p: p.line),
+            LegendSign("│", "lines that have been executed in this part of the batch", "Listing", ink=lambda p: p.dim),
+            LegendSign("●", "a breakpoint: runs stop after this line", "Listing", ink=lambda p: p.warning),
+            LegendSign(
+                "◐",
+                "a breakpoint with a condition or a hit count: runs stop there sometimes",
+                "Listing",
+                ink=lambda p: p.warning,
+            ),
+            LegendSign("○", "a disabled breakpoint", "Listing", ink=lambda p: p.dim),
+            LegendSign("◆", "a log point: writes into the log, and does not stop", "Listing", ink=lambda p: p.warning),
+            LegendSign("◇", "a disabled log point", "Listing", ink=lambda p: p.dim),
+        ),
+    ),
+    (
+        "Equations",
+        (
+            LegendSign("x W", "the matrix product", "Listing CurrentLine"),
+            LegendSign("⊙", "the product entry by entry", "Listing CurrentLine"),
+            LegendSign("σ", "the sigmoid: squeezes any number into 0 to 1", "Listing CurrentLine"),
+            LegendSign("tanh", "squeezes any number into −1 to 1", "Listing CurrentLine"),
+            LegendSign("softmax", "turns the numbers of a row into probabilities, which add up to 1", "Listing CurrentLine"),
+            LegendSign("Σ", "the sum; “over” says along which direction", "Listing CurrentLine"),
+            LegendSign("mean", "the sum, divided by the number of summands", "Listing CurrentLine"),
+            LegendSign("B", "the number of rows in a batch", "Listing CurrentLine"),
+            LegendSign("T", "the number of timesteps in a batch", "Listing CurrentLine"),
+            LegendSign("H", "the number of hidden units"),
+            LegendSign("V", "the number of characters in the vocabulary"),
+            LegendSign("n", "the number of updates so far, including this one", "Listing CurrentLine"),
+            LegendSign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine"),
+            LegendSign("hₜ₋₁", "h after the previous timestep", "Listing CurrentLine Gates"),
+            LegendSign("dh", "the gradient of the loss with respect to h", "Listing CurrentLine"),
+            LegendSign("dh←", "the part of dh that comes from the next timestep", "Listing CurrentLine"),
+            LegendSign("① ② ③", "the terms of the loss: for each character, for each row, for the timestep", "Listing LossTerms"),
+            LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing"),
+            LegendSign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink=lambda p: p.dim),
+        ),
+    ),
+    (
+        "Batch and predictions",
+        (
+            LegendSign("M→a", "“M” is read, and “a” should be predicted", "Sequence"),
+            LegendSign("▸ t ◂", "the target of a row", "Softmax WhatIfPanel Sequence", ink=lambda p: p.target),
+            LegendSign("▐ ▌", "the current timestep", "Sequence", ink=lambda p: p.accent),
+            LegendSign(
+                "▲ row 1 “th…” does not follow “…at”",
+                "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of the "
+                "text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, "
+                "each row continues the text of the previous batch",
+                "Sequence",
+                ink=lambda p: p.warning,
+            ),
+            LegendSign("‖dh‖", "the norm of the gradient at a timestep; the bar below it compares the timesteps", "Sequence"),
+            LegendSign(
+                "c h z r",
+                "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the"
+                " candidate, the update gate, the reset gate, as the border says",
+                "Sequence",
+            ),
+            LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
+            LegendSign("p", "the probability that the sampled character had", "Samples", ink=lambda p: p.gate),
+            LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples"),
+            LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap"),
+            LegendSign(
+                "+7",
+                "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
+                "ParameterMatrix ValueMatrix",
+                ink=lambda p: p.signed(0.7),
+            ),
+            LegendSign(
+                "tenths of 0.7",
+                "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
+                "ParameterMatrix ValueMatrix",
+                ink=lambda p: p.dim,
+            ),
+            LegendSign(
+                "≈0 ≈1 sat.",
+                "shares of the entries: near 0, near 1, and saturated, that is within a tenth of the range from its limit",
+                "ValueMatrix",
+            ),
+        ),
+    ),
+    (
+        "Run",
+        (
+            LegendSign("▲", "the current position in the run", "TimeLine LossCurve", ink=lambda p: p.accent),
+            LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", ink=lambda p: p.warning),
+            LegendSign(
+                "◂ 5 ticks back",
+                "you are in the past: 5 lines before the newest moment reached; a tick is one executed line",
+                "Header",
+                ink=lambda p: p.accent,
+            ),
+            LegendSign("a", "a mark that you have set", "TimeLine", ink=lambda p: p.strong),
+            LegendSign("●", "a run stopped here", "TimeLine", ink=lambda p: p.warning),
+            LegendSign("╰", "another branch leaves here", "TimeLine", ink=lambda p: p.second),
+            LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", ink=lambda p: p.warning),
+            LegendSign("✗", "not a finite number", "TimeLine LossCurve Header", ink=lambda p: p.warning),
+            LegendSign(
+                "╌ log V",
+                "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
+                "LossCurve",
+                ink=lambda p: p.dim,
+            ),
+            LegendSign("╌", "not reached yet", "TimeLine", ink=lambda p: p.dim),
+        ),
+    ),
+)
+
+
+def signs_of(panel: object) -> list[LegendSign]:
+    """Return the signs that are drawn in a panel, by its class and its base classes."""
+    kinds = {kind.__name__ for kind in type(panel).__mro__}
+    return [sign for _, signs in SIGNS for sign in signs if not kinds.isdisjoint(sign.panels.split())]
+
+
+def meanings(written: str) -> list[str]:
+    """Return the meanings of a sign, written as in the legend or as one of several signs of an entry."""
+    return [sign.meaning for _, signs in SIGNS for sign in signs if written in _spellings(sign)]
+
+
+def _spellings(sign: LegendSign) -> set[str]:
+    """Return a sign as the legend has it, and its parts; words are parts only together: `log V`."""
+    whole = sign.sign.strip()
+    has_words = re.search(r"[^\W\d_]{3}", whole) is not None
+    return {whole, re.sub(r"^\W+", "", whole), *(part for part in whole.split() if not (has_words and part[0].isalnum()))}
+
+
+def signs_with(written: str) -> list[str]:
+    """Return the signs, with their meanings, that contain a word."""
+    word = re.compile(rf"(?<!\w){re.escape(written)}(?!\w)", re.IGNORECASE)
+    every = [sign for _, signs in SIGNS for sign in signs]
+    found = [sign for sign in every if word.search(sign.sign)] + [sign for sign in every if word.search(sign.meaning)]
+    return [f"{sign.sign.strip()}: {sign.meaning}" for sign in found]
+
+
+# ------------------------------------------------------------------------------
+# Explanations of the names of a model: the comment on its line in the file of the model, otherwise the one of its role.
+#
+# A comment on a line of a .cell, .head, .loss or .update file, also of a user's own, explains the value that the line computes.
+
+
+#: The names that every program has, independent of its equations.
+COMMON = {
+    "epoch": "epoch: how often the whole text has been read, counted from 1 when typed",
+    "batch": "batch: the part of the text that one update is made from, counted within the epoch",
+    "t": "timestep: the place in the sequence for which the lines inside the loops are computed",
+    "char": "the character that is read, in each row of the batch",
+    "target": "the character that should be predicted, in each row of the batch",
+    "grad_norm": "length of the whole gradient: the root of the sum of all its squares",
+    "max_weight": "the largest absolute value of all weights",
+    "loss": "loss of the batch: how badly it is predicted; training makes it smaller",
+}
+
+#: The explanations of roles. `{}` is the name to which the value belongs.
+ROLES = {
+    "read": "the character that is read, as a row of zeros with a 1 at its place",
+    "given": "the input of the model",
+    "wanted": "the character that should be predicted, as a row of zeros with a 1 at its place",
+    "before": "{} after the previous timestep; this timestep begins with it",
+    "activated": "the argument of {}: any real number, before it is squeezed into the range of {}",
+    "part": "{}: a part of the line of {}, recorded separately",
+    "weights": "weights from {} to {}: a row for each input, a column for each unit; training changes them",
+    "bias": "bias of {}: added in every row and at every timestep; training changes it",
+    "parameter": "a parameter: training changes it",
+    "gradient": "gradient of the loss with respect to {}, summed over rows and timesteps: the update goes against it",
+    "delta": "gradient of the loss with respect to {}: how much the loss would grow for each unit that {} grows by",
+    "future": "gradient that {} receives from the next timestep; 0 at the last timestep, or where it is cut",
+    "handed back": "gradient with respect to {}, which is passed to the previous timestep",
+    "path": "the share of {} that flows through the line of {}",
+    "kept": "computed by the update rule from the earlier gradients of {}",
+    "step": "an intermediate value of the update of {}",
+    "computed": "computed by the line {}",
+}
+
+
+def about(program: Program, name: str) -> str:
+    """Return the explanation of a name, a sentence without a full stop. Raises `KeyError` if the program has no such name."""
+    kind = program.names[name].kind
+    line = program.lines.get(name)
+    if kind is not ValueKind.PARAMETER and line is not None and line.note:
+        return line.note
+    sentence = next(_by_role(program, name, kind), "")
+    return sentence or COMMON.get(name, "")
+
+
+def _by_role(program: Program, name: str, kind: ValueKind) -> Iterator[str]:
+    """Yield the explanations that apply, best first."""
+    shown, page = program.writer.name, program.model.page
+    match kind:
+        case ValueKind.INPUT:
+            role = "wanted" if page.inputs[name].target else "read" if page.inputs[name].one_hot else "given"
+            yield ROLES[role]
+        case ValueKind.STATE:
+            state = next((state for state in page.states if page.before(state) == name), name)
+            yield ROLES["before"].format(shown(state))
+        case ValueKind.PARAMETER:
+            yield from _parameter(program, name)
+        case ValueKind.GRADIENT:
+            yield ROLES["gradient"].format(shown(name.removeprefix("d")))
+        case ValueKind.VALUE_GRADIENT:
+            yield from _delta(program, name)
+        case ValueKind.OPTIMIZER_STATE | ValueKind.UPDATE_VALUE:
+            parameter = next((p for p in sorted(program.parameters, key=len, reverse=True) if name.endswith(f"_{p}")), name)
+            yield ROLES["kept" if kind is ValueKind.OPTIMIZER_STATE else "step"].format(shown(parameter))
+        case ValueKind.SETTING:
+            yield program.model.rule.meanings[name]
+        case ValueKind.VALUE | ValueKind.NUMBER:
+            yield from _part(program, name)
+
+
+def _part(program: Program, name: str) -> Iterator[str]:
+    """Yield explanations of a labelled part of a line (the argument of a function, or another part), or of a line."""
+    shown = program.writer.name
+    target = program.written_with.get(name)
+    if target is None:
+        if (line := program.lines.get(name)) is not None and name not in COMMON:
+            yield ROLES["computed"].format(line.text)
+        return
+    formula = program.lines[target].formula
+    if isinstance(formula, Apply) and any(part.label == name for part in formula.parts):
+        sign = {"sigmoid": "σ"}.get(formula.function, formula.function)
+        yield ROLES["activated"].format(sign, shown(target))
+    else:
+        yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(target))
+
+
+def _parameter(program: Program, name: str) -> Iterator[str]:
+    """Yield explanations of a weight or a bias, by the forward lines that read it."""
+    shown = program.writer.name
+    for line in program.lines.values():
+        if line.phase != "forward" or line.formula is None or name not in line.reads:
+            continue
+        left = _multiplied(line.formula, name)
+        if left is not None:
+            source = shown(left.name) if isinstance(left, Name) else program.writer.text(left)
+            yield ROLES["weights"].format(source, shown(line.target))
+        elif len(program.names[name].axes) == 1:
+            yield ROLES["bias"].format(shown(line.target))
+    yield ROLES["parameter"]
+
+
+def _multiplied(formula: Expression, name: str) -> Expression | None:
+    """Return the left factor of a matrix product with the parameter, None if there is no such product."""
+    products = (node for node in formula.walk() if isinstance(node, Product))
+    return next((node.left for node in products if isinstance(node.right, Name) and node.right.name == name), None)
+
+
+def _delta(program: Program, name: str) -> Iterator[str]:
+    """Yield explanations of the gradient of a value, of a state passed back, or of one of the summands of a gradient."""
+    shown, page = program.writer.name, program.model.page
+    of = name.removeprefix("d")
+    for state in page.states:
+        if name == page.ahead(state):
+            yield ROLES["future"].format(shown(state))
+        if name == f"d{page.before(state)}":
+            yield ROLES["handed back"].format(shown(page.before(state)))
+    target = program.written_with.get(name)
+    if target is not None and target.startswith("d"):
+        forward = next((line for line in page.lines if line.label and f"_{line.label}" in name), None)
+        if forward is not None:
+            yield ROLES["path"].format(shown(target), shown(forward.target))
+            yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(target))
+    if of in program.names:
+        yield ROLES["delta"].format(shown(of), shown(of))
+    if (line := program.lines.get(name)) is not None:
+        yield ROLES["computed"].format(line.text)
+    yield ROLES["future"].format(shown(of))
+
+
+# ------------------------------------------------------------------------------
+# Explanations of what has the focus: the number under the cursor, its panel, the current line and the panel's signs.
+
+
+#: What is explained, and the sentence.
+HelpText = tuple[str, str]
+#: Replaces verbs in angle brackets by the keys bound to them.
+Keys = Callable[[str], str]
+#: The words by which panels are known on the screen and in commands, where they are not the name of the class.
+WORDS = {
+    "training loop": "Listing", "program": "Listing", "the current line": "CurrentLine", "gates": "Gates", "values": "Gates",
+    "ŷ": "Softmax", "loss": "LossTerms", "loss, term by term": "LossTerms", "weights": "Overview", "gradients": "Overview",
+    "origin": "OriginPanel", "derivation": "OriginPanel", "stops": "StopsList", "marks": "StopsList", "branches": "BranchList",
+    "apart": "BranchesApart", "check": "CheckReport", "what if": "WhatIfPanel", "what-if": "WhatIfPanel",
+    "findings": "FindingsList", "arrays": "ArrayList", "units": "UnitsMap", "influence": "InfluenceMap", "losses": "LossPlaces",
+}  # fmt: skip
+
+
+def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[HelpText]:
+    """Yield the explanations of what has the focus: the number `ref`, the panel, the current line, the signs of the panel."""
+    if ref is not None and ref.name in snapshot.program.names:
+        yield _number(snapshot, ref), _sentence(_value(snapshot.program, ref))
+    words = about_panel(focused)
+    if words:
+        yield "this panel", keys(words)
+    if snapshot.line is not None:
+        yield snapshot.line.text, _sentence(about_line(snapshot.program, snapshot.line))
+    for sign in signs_of(focused):
+        yield sign.sign.strip(), _sentence(keys(sign.meaning))
+
+
+def every_row(program: Program, keys: Keys) -> Iterator[HelpText]:
+    """Yield the explanations of all values, panels and signs."""
+    for name in program.names:
+        yield program.writer.name(name), _sentence(about(program, name))
+    words = {kind: word for word, kind in reversed(WORDS.items())}  # the first word of each panel
+    for kind, sentence in explanations().items():
+        yield words.get(kind, re.sub(r"(?<!^)(?=[A-Z])", " ", kind).lower()), keys(sentence)
+    for _, signs in SIGNS:
+        yield from ((sign.sign.strip(), _sentence(keys(sign.meaning))) for sign in signs)
+
+
+def about_line(program: Program, line: ProgramLine) -> str:
+    """Explain a line of the listing by its comment in the file of the model, otherwise by the value that it computes."""
+    if line.note or line.target not in program.names:
+        return line.note
+    return about(program, line.target)
+
+
+def explain(program: Program, words: str, keys: Keys) -> str:
+    """Explain a typed name of the model, sign or panel, or the sign whose explanation has the word; else return the empty text."""
+    name = program.code_name(words.strip())
+    if name in program.names:
+        return f"{program.writer.name(name)}: {about(program, name)}"
+    if found := meanings(words.strip()):
+        return f"{words.strip()}: {keys('; or '.join(found))}"
+    panel = WORDS.get(words.strip().lower(), words.replace(" ", "")).lower()
+    known = (keys(sentence) for name, sentence in explanations().items() if name.lower() == panel)
+    return next(known, "") or keys(next(iter(signs_with(words.strip())), ""))
+
+
+def _value(program: Program, ref: Ref) -> str:
+    if ref.change:
+        return f"the change of {program.writer.name(ref.name)}"
+    return about(program, ref.name)
+
+
+def _number(snapshot: Snapshot, ref: Ref) -> str:
+    """Return `z[row 1, unit 2] = 0.93014`, without the number if it is not computed yet."""
+    named = spoken(snapshot.program, ref.name, ref.index)
+    value: Any = snapshot.last_step(ref.name) if ref.change else snapshot.value(ref.name, ref.t)
+    if value is None:
+        return named
+    change = "the last change of " if ref.change else ""
+    return f"{change}{named} = {exact(np.asarray(value)[ref.index] if ref.index else value).removeprefix('+')}"
+
+
+def _sentence(words: str) -> str:
+    """Add a full stop, and a capital letter unless the words begin with a name of the model."""
+    first = words.split(" ")[0]
+    begun = f"{words[:1].upper()}{words[1:]}" if len(first) > 3 or first in ("a", "an", "the", "how", "what") else words
+    return f"{begun}{'' if begun.endswith('.') else '.'}" if words else ""
+
+
+def about_panel(panel: object) -> str:
+    """Return the explanation of a panel; empty if it has none."""
+    return str(getattr(panel, "ABOUT", ""))
+
+
+@cache
+def explanations() -> dict[str, str]:
+    """Return the explanation of every class of a panel by its name."""
+    found = {}
+    for info in walk_packages(panels.__path__, f"{panels.__name__}."):
+        for kind in vars(import_module(info.name)).values():
+            if isclass(kind) and kind.__module__ == info.name and "ABOUT" in vars(kind):
+                found[kind.__name__] = about_panel(kind)
+    return found
+
+
+# ------------------------------------------------------------------------------
+# The legend: all colours and signs of the screen with their meanings.
+
+
+#: Cells for a sign; a longer one is put on a separate line.
+_SIGN = 16
+
+
+class Legend(SnapshotPanel):
+    """The legend. It is independent of the moment, so it stays until it is closed."""
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return None
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return "colours and signs", [with_keys(self, "<help> explains what has the focus"), with_keys(self, "<stop> closes")]
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        groups = []
+        for title, signs in SIGNS:
+            rows = [
+                row for sign in signs for row in sign_rows(palette, sign._replace(meaning=with_keys(self, sign.meaning)), width)
+            ]
+            groups.append(vstack(text(palette, title, palette.strong), from_rows(rows)))
+        return clip(palette, vstack(*groups, gap=1), width, 10**6)
+
+
+def sign_rows(palette: Palette, sign: LegendSign, width: int) -> list[list[Segment]]:
+    """Return the rows of a sign with its meaning beside it, or below if the sign is long."""
+    shown, meaning = (transliterate(words, palette.glyphs) for words in (sign.sign, sign.meaning))
+    ink = sign.ink(palette)
+    if cell_len(shown) > _SIGN or width < 3 * _SIGN:
+        return [
+            *([Segment(part, ink)] for part in folded(shown, width)),
+            *([Segment(f"  {part}", palette.plain)] for part in folded(meaning, max(width - 2, 1))),
+        ]
+    first, *others = folded(meaning, width - _SIGN - 2)
+    return [
+        [Segment(shown, ink), Segment(" " * (_SIGN - cell_len(shown) + 2)), Segment(first, palette.plain)],
+        *([Segment(" " * (_SIGN + 2)), Segment(part, palette.plain)] for part in others),
+    ]

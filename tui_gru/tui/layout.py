@@ -1,0 +1,502 @@
+"""Where panels stand: frames, pages of a small screen, and the overlay that covers the blackboard."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.geometry import Size
+from textual.reactive import Reactive
+from textual.widget import Widget
+
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
+from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
+from tui_gru.tui.panels.weights import WeightsPanel
+
+if TYPE_CHECKING:
+    from tui_gru.tui.screen import MainScreen
+
+# ------------------------------------------------------------------------------
+# Where each panel stands: its frame, and the pages that show it on a screen that is too small for all panels.
+#
+# The sizes of the frames are in screen.tcss. A new panel is a row of `PLACES`.
+
+
+Shown = SnapshotPanel | PanelGroup
+
+
+class Following(Enum):
+    """What the current line is about. The values are the classes by which screen.tcss lays out the first of several pages."""
+
+    VALUES = ""  # gates and states, or their gradients
+    PREDICTION = "-at-prediction"  # the prediction, its gradient, or a term of the loss
+    WEIGHTS = "-at-weights"  # the gradient of a parameter, or its update
+
+
+def _watches(snapshot: Snapshot) -> bool:
+    return any(watch.enabled for watch in snapshot.stops.watches)
+
+
+def _logs(snapshot: Snapshot) -> bool:
+    return bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
+
+
+def _loss(snapshot: Snapshot) -> str:
+    if snapshot.program.target:
+        return "loss terms"
+    from tui_gru.tui.panels import given
+
+    return given.loss_title(snapshot)
+
+
+def _prediction(snapshot: Snapshot) -> str:
+    if snapshot.program.target:
+        return snapshot.program.writer.name(snapshot.program.loss_names.prediction)
+    from tui_gru.tui.panels import given
+
+    return given.title(snapshot)
+
+
+@dataclass(frozen=True)
+class PanelSlot:
+    """Where a panel stands: in `frame`, after the panels of earlier rows.
+
+    `tiny`, `narrow`, `middle` and `short` are the sizes of a screen that is too small for all panels. Each has the numbers of the
+    pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction) or
+    w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page, or
+    returns it.
+
+    `panel` is the class, or the path to a class that is imported when it is `needed` for the first time.
+    """
+
+    panel: type[Shown] | str
+    frame: str
+    name: str | Callable[[Snapshot], str] = ""
+    tiny: str | None = None
+    narrow: str | None = None
+    middle: str | None = None
+    short: str | None = None
+    needed: Callable[[Snapshot], bool] | None = None
+
+    @property
+    def kind(self) -> type[Shown]:
+        """The class of the panel."""
+        if not isinstance(self.panel, str):
+            return self.panel
+        module, _, name = self.panel.rpartition(".")
+        kind: type[Shown] = getattr(import_module(module), name)
+        return kind
+
+    def named(self, snapshot: Snapshot) -> str:
+        """Return the word for the panel in the description of a page."""
+        return self.name if isinstance(self.name, str) else self.name(snapshot)
+
+    def is_needed(self, snapshot: Snapshot) -> bool:
+        """Return True if the panel has something to show."""
+        return self.needed is None or self.needed(snapshot)
+
+    def is_shown(self, size: str, page: int, at: Following) -> bool:
+        """Return True if the panel is on a page, from 1, of a screen of a size."""
+        where = self.on(size)
+        return where is None or str(page) in where or (page == 1 and _LETTERS[at] in where)
+
+    def on(self, size: str) -> str | None:
+        """Return the text for a size, None if the panel is on every page."""
+        text: str | None = getattr(self, size.removeprefix("-")) if size else None
+        return text
+
+
+_LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS: "w"}
+_PROGRAM = "tui_gru.tui.panels.program"
+
+#: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
+PLACES = (
+    PanelSlot(Header, "head"),
+    PanelSlot(Listing, "program", tiny="1 2 3 4"),
+    PanelSlot(f"{_PROGRAM}.watches.Watches", "program", "watches", tiny="5", narrow="4", needed=_watches),
+    PanelSlot(f"{_PROGRAM}.log.Log", "program", "log", tiny="5", narrow="4", needed=_logs),
+    PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
+    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1"),
+    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
+    PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
+    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", middle="v p", short="v p"),
+    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p"),
+    PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", middle="w 2", short="w 2"),
+    PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2"),
+    PanelSlot(TimeLine, "foot"),
+)
+#: The frames in a frame, which stand after its panels.
+FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}
+#: The classes of screens with several pages; the first that a screen has decides.
+SIZES = ("-tiny", "-narrow", "-middle", "-short")
+
+
+def size_of(classes: Iterable[str]) -> str:
+    """Return the class that decides about the pages of a screen with these classes; empty if it shows all panels."""
+    return next((size for size in SIZES if size in classes), "")
+
+
+def following(snapshot: Snapshot) -> Following:
+    """Return what the current line of a snapshot is about."""
+    line, program = snapshot.line, snapshot.program
+    if line is None:
+        return Following.VALUES
+    names = program.loss_names
+    if line.phase == "update" or line.target.removeprefix("d") in program.parameters:
+        return Following.WEIGHTS
+    if line.target in (*filter(None, names), "loss") or (line.phase == "backward" and names.prediction in line.reads):
+        return Following.PREDICTION
+    return Following.VALUES
+
+
+def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the panels on each page of a screen of this size.
+
+    `at` is what the current line is about, which decides about the first page.
+    """
+    places = [place for place in PLACES if place.name and place.on(size) is not None and place.is_needed(snapshot)]
+    last = max((int(page) for place in places for page in place.on(size) or "" if page.isdigit()), default=0)
+    pages = (tuple(place.named(snapshot) for place in places if place.is_shown(size, page, at)) for page in range(1, last + 1))
+    return tuple(pages) or (("all panels",),)
+
+
+def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
+    """Describe the shown page (from 1) with its panels, then the other pages with the panels that are not on this one."""
+    shown = pages[page - 1]
+    others = (
+        f"{number}: {', '.join(panel for panel in panels if panel not in shown)}"
+        for number, panels in enumerate(pages, 1)
+        if number != page
+    )
+    return " · ".join((f"page {page} of {len(pages)}: {', '.join(shown)}", *others))
+
+
+# ------------------------------------------------------------------------------
+# The panels of the main screen: composition, drawing, pages on a small screen, and zoom.
+
+
+LOW = 20  # rows; a screen with fewer is low
+#: The classes of the screen by which screen.tcss lays out its pages.
+LAID_OUT_BY = frozenset({*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following)})
+
+
+class PanelContainer(Container):
+    """A container of panels that draws nothing itself."""
+
+    BLANK = True  # Textual's name for it
+    virtual_size = Reactive(Size(0, 0), repaint=False)  # set by a layout, after which Textual would do another one
+
+
+class PanelHost:
+    """`page` is the number of the page, from 1. pages.py defines which panels a page shows."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self.page = 1
+        self._panels: dict[PanelSlot, Shown] = {}
+        self._frames: dict[str, PanelContainer] = {}
+        self._arranged: object = None  # what the panels on screen were last chosen for
+        self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
+
+    def compose(self) -> ComposeResult:
+        """Yield the panels in their frames."""
+        body = self._frame("body")
+        head, foot = self._made("head"), self._made("foot")
+        self._arrange(update=False)
+        yield from (*head, body, *foot)
+
+    def _frame(self, name: str) -> PanelContainer:
+        inside = [*self._made(name), *(self._frame(frame) for frame in FRAMES.get(name, ()))]
+        self._frames[name] = PanelContainer(*inside, id=name)
+        if any(isinstance(panel, Gates) and panel.many for panel in inside):
+            self._frames[name].add_class("-many", update=False)
+        return self._frames[name]
+
+    def _made(self, frame: str) -> list[Shown]:
+        """Create the panels of a frame that are needed now."""
+        screen, made = self._screen, list[Shown]()
+        for place in PLACES:
+            if place.frame == frame and place.is_needed(screen.snapshot):
+                kind = place.kind
+                panel = kind(screen.session.program) if issubclass(kind, Gates) else kind()
+                self._panels[place] = panel
+                made.append(panel)
+        return made
+
+    @property
+    def board(self) -> PanelContainer | None:
+        """The frame that overlays cover; None before the screen is composed."""
+        return self._frames.get("blackboard")
+
+    @property
+    def expecting(self) -> bool:
+        """True while a panel waits for something that the next key may be meant for."""
+        return any(getattr(panel, "expecting", False) for panel in self._panels.values())
+
+    # Drawing
+
+    def show(self) -> None:
+        """Draw the snapshot on every panel."""
+        screen = self._screen
+        self._mount_needed()
+        if self.page > self.pages:  # there is nothing left to show on it
+            self.turn_to(1)
+        self._arrange()
+        for panel in (*self._panels.values(), screen.overlay):
+            if panel is not None:
+                panel.show(self.seen_by(panel), screen.view)
+                self._remark_on(panel)
+
+    def _mount_needed(self) -> None:
+        """Mount the panels that have something to show for the first time."""
+        before: dict[str, Shown] = {}
+        for place in PLACES:
+            if place not in self._panels and place.is_needed(self._screen.snapshot):
+                self._panels[place] = place.kind()
+                self._frames[place.frame].mount(self._panels[place], after=before[place.frame])
+                self._arranged = None
+            if place in self._panels:
+                before[place.frame] = self._panels[place]
+
+    def _arrange(self, *, update: bool = True) -> None:
+        """Choose the panels and frames that are on screen, and what the first of several pages follows.
+
+        `update` is False before they are mounted, when they are styled anyway.
+        """
+        screen, snapshot, size = self._screen, self._screen.snapshot, self._size
+        at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
+        needed = tuple(place.is_needed(snapshot) for place in self._panels)
+        if (size, self.page, at, needed) == self._arranged:
+            return
+        self._arranged = size, self.page, at, needed
+        before = screen.classes
+        screen.remove_class(*before & LAID_OUT_BY, update=False)
+        screen.add_class(f"-page-{self.page}", *filter(None, [at.value]), update=False)
+        stale: list[Widget] = [*self._frames.values()]
+        for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
+            shown = wanted and place.is_shown(size, self.page, at)
+            if shown is panel.has_class("-off") or (shown and screen.classes != before):
+                stale.append(panel)
+            panel.set_class(not shown, "-off", update=False)
+        for name, frame in self._frames.items():
+            frame.set_class(not self._has_panels(name), "-off", update=False)
+        if update:
+            screen.app.stylesheet.update_nodes(stale)  # what is in the panels looks the same on every page
+
+    def _has_panels(self, frame: str) -> bool:
+        """Return True if a panel in a frame is on screen."""
+        own = any(place.frame == frame and not panel.has_class("-off") for place, panel in self._panels.items())
+        return own or any(map(self._has_panels, FRAMES.get(frame, ())))
+
+    def _remark_on(self, panel: object) -> None:
+        """Set the remark in the border of a panel that shows no differences while others do."""
+        snapshot = self._screen.snapshot
+        shown = snapshot.other is not None and self._screen.view.differences and _compared(panel) is Compared.ALONE
+        if isinstance(panel, Panel):
+            panel.set_remark(f"{snapshot.branch} alone" if shown else "")
+
+    def seen_by(self, panel: object) -> Snapshot:
+        """Return what a panel draws: the snapshot, or its differences from the compared branch."""
+        snapshot = self._screen.snapshot
+        if snapshot.other is None or not (self._screen.view.differences and _compared(panel) is Compared.DIFFERENCES):
+            return snapshot
+        from tui_gru.session.snapshot import differences
+
+        return differences(snapshot)
+
+    # Sizes and pages
+
+    def size_up(self) -> None:
+        """Set the size classes that Textual sets at the first resize, such that panels are not styled twice."""
+        screen = self._screen
+        sizes = (screen.HORIZONTAL_BREAKPOINTS, screen.app.size.width), (screen.VERTICAL_BREAKPOINTS, screen.app.size.height)
+        screen.add_class(*([name for least, name in breakpoints or () if least <= cells][-1] for breakpoints, cells in sizes))
+        self.resized()
+
+    def resized(self) -> None:
+        """Set the class of a low screen, on which the later pages have no room for the program."""
+        self._screen.set_class(self._screen.app.size.height < LOW, "-low")
+        self._arrange()
+
+    @property
+    def _size(self) -> str:
+        return size_of(self._screen.classes)
+
+    @property
+    def small(self) -> bool:
+        """True if watches and log have a page of their own."""
+        return any(place.needed is not None and place.on(self._size) is not None for place in PLACES)
+
+    @property
+    def pages(self) -> int:
+        """The number of pages at this screen size."""
+        return len(self.on_pages)
+
+    @property
+    def on_pages(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the panels on each page at this screen size."""
+        return pages_of(self._size, self._screen.snapshot, following(self._screen.snapshot))
+
+    def turn_to(self, page: int) -> None:
+        """Show the page of this number, from 1; the first page if there is no such page."""
+        self.page = page if 1 <= page <= self.pages else 1
+        self._arrange()
+
+    # Zoom
+
+    def zoom(self) -> None:
+        """Zoom the panel in focus, or the current line, which gets the focus such that the arrows scroll it; or end the zoom."""
+        screen = self._screen
+        if screen.maximized is not None:
+            screen.minimize()
+            return
+        focused = screen.focused
+        if focused is not None and not focused.allow_maximize:
+            screen.say(with_keys(screen, "this panel cannot be zoomed; <panel.next> goes to the next one"))
+            return
+        target = screen.query_one(CurrentLine) if focused is None else focused
+        self._borrowed = focused is None
+        screen.maximize(target)
+        screen.set_focus(target)
+
+    def minimized(self) -> None:
+        """Called after the zoom has ended: give back a borrowed focus."""
+        if self._borrowed:
+            self._borrowed = False
+            self._screen.set_focus(None)
+
+
+def _compared(panel: object) -> Compared:
+    """Return what a panel shows while two branches are compared, by default this branch alone."""
+    return getattr(panel, "COMPARED", Compared.ALONE)
+
+
+# ------------------------------------------------------------------------------
+# Shows and closes the overlay, the panel that covers the blackboard: a list, a report, a derivation.
+
+
+COVERING = "-overlay"  # the class of an overlay, by which screen.tcss lays it out
+
+
+class OverlayHost:
+    """At most one overlay at a time; the listing and the header stay visible."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._wanted: SnapshotPanel | None = None  # the overlay that covers the blackboard, or that is about to
+        self._mounted: SnapshotPanel | None = None  # the overlay that was mounted last
+        self._then: Callable[[], object] | None = None  # called once the wanted overlay is mounted
+        self._mounting = False  # True while a worker mounts overlays
+        self._came_from: Widget | None = None  # the widget that had the focus before the overlay
+
+    @property
+    def overlay(self) -> SnapshotPanel | None:
+        """The overlay that covers the blackboard, None if there is none."""
+        there = self._wanted is not None and self._wanted is self._mounted and self._wanted.is_attached
+        return self._wanted if there else None
+
+    @property
+    def expecting(self) -> bool:
+        """True while an overlay is being mounted, which the next key may be meant for."""
+        return self._wanted is not None and self._wanted is not self._mounted
+
+    @property
+    def _on_board(self) -> list[SnapshotPanel]:
+        """The overlay, and those before it that are not removed yet."""
+        board = self._screen.panels.board
+        return [] if board is None else [panel for panel in board.query_children(SnapshotPanel) if panel.has_class(COVERING)]
+
+    def toggle(self, kind: type[SnapshotPanel]) -> None:
+        """Cover the blackboard with a panel of this class, or close it if it covers the blackboard or is about to."""
+        if isinstance(self._wanted, kind):
+            self.lift()
+        else:
+            self.cover(kind())
+
+    def cover(self, overlay: SnapshotPanel, *, of_this_moment: bool = False, then: Callable[[], object] | None = None) -> None:
+        """Cover the blackboard with a panel, which gets the focus, every snapshot, and the keys typed until it is mounted.
+
+        With `of_this_moment`, the overlay is closed when this moment is no longer part of the timeline. `then` is called once it is
+        mounted.
+        """
+        if of_this_moment:
+            overlay.read_at = self._screen.session.anchor()
+        if self._wanted is None:
+            self._came_from = self._screen.in_use
+        overlay.add_class(COVERING)
+        self._wanted, self._then = overlay, then
+        if not self._mounting:
+            self._mounting = True
+            work: Callable[[], Awaitable[None]] = self._mount_wanted  # not a coroutine, which warns if never awaited
+            self._screen.run_worker(work, group="overlay")
+
+    async def _mount_wanted(self) -> None:
+        """Mount the overlay that is wanted, and again the one that is wanted by then.
+
+        This is one worker that is never cancelled: cancelled while it waits, it would leave a panel half mounted or half removed.
+        """
+        try:
+            while self.expecting:
+                await self._mount(self._wanted)
+        except Exception:
+            if self.expecting:
+                self._wanted = None  # otherwise the keys would wait for it for ever
+            raise
+        finally:
+            self._mounting = False
+
+    async def _mount(self, overlay: SnapshotPanel | None) -> None:
+        screen, board = self._screen, self._screen.panels.board
+        assert board is not None
+        assert overlay is not None
+        for earlier in self._on_board:
+            await earlier.remove()
+        if overlay is self._wanted:
+            await board.mount(overlay)
+        if overlay is not self._wanted:  # closed or replaced meanwhile: then it must not get the focus
+            return
+        self._mounted = overlay
+        board.add_class("-covered", update=False)  # the next line updates it
+        screen.add_class("-overlaid")
+        overlay.show(screen.snapshot, screen.view)
+        screen.set_focus(overlay)  # without delay, since the next key may be waiting already
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    def lift(self) -> None:
+        """Close the overlay, and return the focus to where it was."""
+        self._wanted = self._mounted = self._then = None
+        for overlay in self._on_board:
+            overlay.remove()
+        if (board := self._screen.panels.board) is not None:
+            board.remove_class("-covered", update=False)  # the next line updates it
+        self._screen.remove_class("-overlaid")
+        came_from, self._came_from = self._came_from, None
+        self._screen.set_focus(came_from)
+        self._screen.call_after_refresh(self._leave_hidden, came_from)
+
+    def _leave_hidden(self, widget: Widget | None) -> None:
+        """Take the focus from a panel that this page does not show; otherwise show its keys once it is laid out."""
+        if widget is not None and widget is self._screen.focused and not all(node.display for node in widget.ancestors_with_self):
+            self._screen.set_focus(None)
+        self._screen.call_after_refresh(self._screen.bottom.refresh)
+
+    def lift_what_is_gone(self) -> str:
+        """Close an overlay whose moment is no longer in the timeline. Return a message, empty if none was closed."""
+        overlay = self._wanted
+        if overlay is None or overlay.read_at is None or self._screen.session.holds(overlay.read_at):
+            return ""
+        self.lift()
+        return "the panel was closed: its moment is no longer in the timeline"

@@ -1,1 +1,0 @@
-"""The look of the screen: themes, colours, signs, and the characters that a terminal can show."""

@@ -1,0 +1,853 @@
+"""Verbs that look: at another part of the screen, at findings and influences, at a check, at where a number comes from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textual.message import Message
+
+from tui_gru.debugger.position import in_words, position_of
+from tui_gru.debugger.program import typed_entry
+from tui_gru.engine.data import Corpus
+from tui_gru.errors import TuiGruError
+from tui_gru.tui import moving as answers
+from tui_gru.tui.keys import Arguments, Verb, with_keys
+from tui_gru.tui.layout import page_words
+from tui_gru.tui.moving import go_to, problem_of
+from tui_gru.tui.panel import SnapshotPanel
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.check import Check, CheckResult
+    from tui_gru.analysis.examined import Finding
+    from tui_gru.analysis.influence import Influence, RowInfluence
+    from tui_gru.analysis.units import Activity, Correlated
+    from tui_gru.analysis.what_if import WhatIf
+    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.session.travel import SearchProgress
+    from tui_gru.tui.draw import Ref
+    from tui_gru.tui.matrix import MatrixView
+    from tui_gru.tui.panel import NumberAsked
+    from tui_gru.tui.panels.check import CheckReport
+    from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
+    from tui_gru.tui.panels.lists import FindingsList
+    from tui_gru.tui.panels.origin import Leaf, OriginPanel, WhatIfPanel
+    from tui_gru.tui.panels.units import UnitsMap
+    from tui_gru.tui.screen import MainScreen
+
+# ------------------------------------------------------------------------------
+# Verbs that change what is shown: row, layer, page, zoom, focus, theme, help, the cursor of a matrix; and escape and quit.
+
+
+ORDINALS = {2: "nd", 3: "rd"}
+
+
+def row(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
+    """Single out the next or the previous row of the batch; between the last and the first, no row is singled out."""
+    rows = screen.snapshot.config.batch_size
+    now = -1 if screen.view.row is None else screen.view.row
+    chosen = (now + 1 + direction) % (rows + 1) - 1
+    screen.look(replace(screen.view, row=None if chosen < 0 else chosen))
+    screen.say("no row is singled out" if chosen < 0 else f"row {chosen + 1} of {rows} is singled out")
+
+
+def layer(screen: MainScreen, rest: Arguments) -> None:
+    """Show the next layer or direction; after the last, that of the current line."""
+    program = screen.session.program
+    if len(program.layers) == 1:
+        screen.say("this model has one layer, in one direction")
+        return
+    after = 0 if screen.view.layer is None else screen.view.layer + 1
+    screen.look(replace(screen.view, layer=after if after < len(program.layers) else None))
+    shown = "the layer of the current line" if screen.view.layer is None else program.layer_name(program.layers[after])
+    screen.say(f"gates, weights and gradient flow show {shown}")
+
+
+def weights(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.panels.weights import WeightsPanel
+
+    panel = screen.query_one(WeightsPanel)
+    panel.action_cycle_mode()
+    screen.say(f"weights panel: {panel.mode}")  # the panel may be on another page
+
+
+def page(screen: MainScreen, rest: Arguments) -> None:
+    panels = screen.panels
+    panels.turn_to(panels.page + 1)
+    one = "all panels are on this page"
+    screen.say(page_words(panels.on_pages, panels.page) if panels.pages > 1 else one)
+
+
+def has_pages(screen: MainScreen) -> bool:
+    return screen.panels.pages > 1
+
+
+def zoom(screen: MainScreen, rest: Arguments) -> None:
+    screen.panels.zoom()
+
+
+def focus_panel(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
+    if direction > 0:
+        screen.focus_next()
+    else:
+        screen.focus_previous()
+
+
+def theme(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.theme import checked_theme
+
+    screen.app.theme = checked_theme(screen.app, str(rest))
+    screen.say(f"the theme is {rest}")
+
+
+# Explanations
+
+
+def help_(screen: MainScreen, rest: Arguments) -> None:
+    """Open the help; with an argument, show the explanation of that word in the message line."""
+    if rest:
+        _explain_word(screen, rest)
+        return
+    from tui_gru.tui.help import HelpScreen, every_row, rows_here
+
+    focused = screen.overlay if screen.focused is None else screen.focused
+    keys, program = partial(with_keys, screen), screen.session.program
+    here = list(rows_here(screen.snapshot, focused, under_cursor(screen), keys))
+    if focused is None:
+        words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
+        here.append(("more", with_keys(screen, words)))
+
+    async def execute(found: Verb | None) -> None:
+        if found is not None and screen.check_action("verb", (found.id,)):
+            await screen.press(found)
+
+    screen.app.push_screen(HelpScreen(program, here, partial(every_row, program, keys)), execute)
+
+
+def _explain_word(screen: MainScreen, words: str) -> None:
+    """Explain a name, a sign or a panel. Raises `TuiGruError` if there is no explanation of it."""
+    from tui_gru.tui.help import explain
+
+    found = explain(screen.session.program, words, partial(with_keys, screen))
+    if not found:
+        cure = with_keys(screen, "type the name of a value, a sign or a panel; <help> explains what has the focus")
+        raise TuiGruError(f"there is no explanation of {str(words)!r}; {cure}")
+    screen.say(found)
+
+
+def legend(screen: MainScreen, rest: Arguments) -> None:
+    """Show the legend of colours and signs over the blackboard, or hide it if it is shown."""
+    from tui_gru.tui.help import Legend
+
+    screen.overlays.toggle(Legend)
+
+
+def tour(screen: MainScreen, rest: Arguments) -> None:
+    """Start the tour. Raises `TuiGruError` if the run cannot be trained."""
+    if screen.snapshot.config.given is not None:
+        raise TuiGruError("the tour trains a model, but this run cannot be trained; start tui-gru without a file for the tour")
+    screen.tour.begin()
+
+
+# Escape and quit
+
+
+async def command(screen: MainScreen, rest: Arguments) -> None:
+    await screen.open_line()
+
+
+def escape(screen: MainScreen, rest: Arguments) -> None:
+    """Stop a run; without one, end the first of these: a question, a count, play, zoom, an overlay, the focus, a message."""
+    if screen.running:
+        screen.session.interrupt()
+    elif screen.pending.withdraw():
+        pass
+    elif screen.pending.counting:
+        screen.pending.take_count()
+    elif screen.play.playing:
+        screen.play.pause()
+    elif screen.maximized is not None:
+        screen.minimize()
+    elif screen.overlay is not None:
+        screen.overlays.lift()
+    elif screen.focused is not None:
+        screen.set_focus(None)
+    elif not screen.kept.decline():
+        screen.say("")
+
+
+def interrupt(screen: MainScreen, rest: Arguments) -> None:
+    if screen.running:
+        screen.session.interrupt()
+    else:
+        screen.say(with_keys(screen, "nothing is running; <quit> quits"))
+
+
+def quit_(screen: MainScreen, rest: Arguments) -> None:
+    """Quit; if there is unrecorded work, only on the second call in a row."""
+    if screen.kept.question and not screen.pending.leaving:
+        screen.pending.leaving = True
+        screen.say(with_keys(screen, "press <quit> again to quit and lose the changes that are not recorded"))
+        return
+    screen.session.interrupt()
+    screen.app.exit()
+
+
+# The matrix in focus, or that of the weights
+
+
+def _matrix(screen: MainScreen) -> MatrixView | None:
+    """Return the matrix in focus, otherwise that of the weights after focusing it; None, with a message, if neither is in view."""
+    from tui_gru.tui.matrix import MatrixView
+    from tui_gru.tui.panels.weights import WeightsPanel
+
+    focused = screen.focused
+    found = focused if isinstance(focused, MatrixView) else screen.query_one(WeightsPanel).matrix
+    if found is None or not found.region:
+        screen.say(with_keys(screen, "no matrix is in focus; <panel.next> goes from panel to panel"))
+        return None
+    if found is not focused:
+        screen.set_focus(found)
+    return found
+
+
+def largest(screen: MainScreen, rest: Arguments) -> None:
+    """Go to the largest entry of the matrix; again, to the next largest."""
+    matrix = _matrix(screen)
+    if matrix is not None:
+        rank = matrix.go_to_largest()
+        which = "" if rank == 1 else f"{rank}{ORDINALS.get(rank or 0, 'th')} "
+        found = f"the {which}largest entry: {matrix.place_of(*matrix.cursor)} = {matrix.exact}"
+        screen.say(found if rank is not None else "it is not computed yet")
+
+
+def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
+    """Go to the largest of all gradients or changes of the weights."""
+    from tui_gru.tui.panels.weights import WeightsPanel
+
+    screen.say(screen.query_one(WeightsPanel).go_to_largest(sheet))
+
+
+def saturated(screen: MainScreen, rest: Arguments) -> None:
+    """Go to the next unit that is saturated in nearly all rows."""
+    matrix = _matrix(screen)
+    if matrix is None:
+        return
+    if matrix.limits is None:
+        screen.say("these values have no limits, so they cannot be saturated; gates and states can")
+    elif matrix.go_to_saturated():
+        screen.say(f"unit {matrix.cursor[1] + 1} is saturated in nearly all rows")
+    else:
+        screen.say("no unit is saturated in nearly all rows")
+
+
+def sort(screen: MainScreen, rest: Arguments) -> None:
+    """Sort rows by their size, then columns, then both, then neither."""
+    matrix = _matrix(screen)
+    if matrix is not None:
+        by = matrix.sort()
+        screen.say(f"{by} sorted by size" if by else "rows and columns in their own order")
+
+
+def near_zero(screen: MainScreen, rest: Arguments) -> None:
+    """Hide the entries near 0, or show them again."""
+    matrix = _matrix(screen)
+    if matrix is not None:
+        screen.say("all entries are shown" if matrix.toggle_near_zero() else "entries near 0 are hidden")
+
+
+# ------------------------------------------------------------------------------
+# Verbs that analyse a run: findings, units over the text, influence, losses by place, summaries of all arrays.
+
+
+FEW_CHARACTERS = 1000  # up to this length, a text is read in the UI thread
+MANY_BATCHES = 250  # findings are searched after runs of this length: the search takes about as long as 24 batches, 10 % of it
+
+
+def look_after_run(screen: MainScreen, batches: int) -> None:
+    """Look for findings after a long run, such that the header can show their number. Called in the thread of the run."""
+    if batches >= MANY_BATCHES:
+        look_for_findings(screen)
+
+
+def look_for_findings(screen: MainScreen) -> None:
+    """Look for findings after a run or a sample, ignoring an interrupt."""
+    with suppress(TuiGruError):
+        screen.session.findings()
+
+
+def findings(screen: MainScreen, rest: Arguments) -> None:
+    """List what is wrong with the run up to the current position."""
+
+    def show(found: Sequence[Finding]) -> None:
+        from tui_gru.tui.panels.lists import FindingsList
+
+        screen.overlays.cover(FindingsList(found))
+
+    screen.do(lambda progress: screen.session.findings(progress=progress), batches=None, then=show, opens=True)
+
+
+def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
+    if event.evidence is not None and event.evidence.number is not None:
+        screen.derivations.ask(event.evidence.number)
+    elif event.finding.tick is not None:
+        go_to(screen, event.finding.tick)
+    else:
+        screen.say("this finding is about the whole run, not about one place")
+
+
+# Units over time
+
+
+def units(screen: MainScreen, rest: Arguments) -> None:
+    """Show units over the text: `[NAME] [row ROW]`; by default the state of the last layer, with `row` over a row of the batch."""
+    from tui_gru.debugger.position import Reader, shortened
+    from tui_gru.tui.keys import example
+
+    program = screen.session.program
+    reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))
+    name = program.main_state if not reader.left or reader.next_word == "row" else program.code_name(reader.word())
+    row = None
+    if reader.left:
+        if reader.word() != "row":
+            raise reader.error(f"units takes a name and a row, not {shortened(rest)}")
+        row = reader.whole("a row", least=1, most=program.config.batch_size) - 1
+        reader.end()
+    show_units(screen, name, row)
+
+
+def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
+    """Show a value over the whole text, or over a row of the batch, 0-based. Raises `TuiGruError` if it has no units."""
+    from tui_gru.analysis.units import over_row
+
+    if row is not None:
+        _cover_units(screen, over_row(screen.snapshot.moment, name, row), [])
+        return
+
+    def read(progress: Any) -> tuple[Activity, list[Correlated]]:
+        activity = screen.session.units(name, progress=progress)
+        _ = activity.pairs  # such that no key waits for a correlation
+        return activity, activity.goes_with()
+
+    few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
+    screen.do(read, batches=1 if few else None, then=lambda found: _cover_units(screen, *found), opens=True)
+
+
+def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]) -> None:
+    from tui_gru.tui.panels.units import UnitsMap
+
+    screen.overlays.cover(UnitsMap(activity, notes, of=_when(screen)), of_this_moment=activity.row is None)
+
+
+def units_row_asked(screen: MainScreen, event: UnitsMap.RowAsked) -> None:
+    show_units(screen, event.name, event.row)
+
+
+async def units_class_asked(screen: MainScreen) -> None:
+    await screen.open_line("class ")
+
+
+def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
+    _go_to_character(screen, event.at)
+
+
+def class_(screen: MainScreen, rest: Arguments) -> None:
+    """Sort the shown units by their correlation with a class of characters. Raises `TuiGruError` if no units are shown."""
+    from tui_gru.analysis.units import class_of
+    from tui_gru.tui.panels.units import UnitsMap
+
+    panel = screen.overlay
+    if not isinstance(panel, UnitsMap):
+        raise TuiGruError(with_keys(screen, "no units are shown; <units> shows them"))
+    panel.go_with(class_of(rest))
+    screen.set_focus(panel)
+
+
+# Influence on a prediction
+
+
+def influence(screen: MainScreen, rest: Arguments) -> None:
+    """Show the influence on the prediction of `[CHARACTER]`, by default of the likeliest one."""
+    from tui_gru.debugger.position import Reader
+
+    reader = Reader(rest, "influence, or influence t (a space as ' ')")
+    character = reader.character(screen.session.program.spellings.tokens) if reader.left else None
+    show_influence(screen, screen.view.row or 0, screen.snapshot.position.t, character)
+
+
+def show_influence(screen: MainScreen, row: int, t: int, character: str | None = None) -> None:
+    """Show what the prediction after timestep `t` in a row of this batch depends on, both 0-based.
+
+    `character` is the predicted character, by default the likeliest one.
+    """
+
+    def look(_: object) -> tuple[Influence, RowInfluence]:
+        return screen.session.influence(row, t, character=character), screen.session.influence_of_rows(row, t)
+
+    screen.do(look, batches=None, then=lambda found: _cover_influence(screen, *found), opens=True)
+
+
+def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
+    from tui_gru.tui.panels.influence import InfluenceMap
+
+    panel = screen.overlay
+    if isinstance(panel, InfluenceMap):
+        panel.turn_to(influence, rows)
+        panel.read_at = screen.session.anchor()
+    else:
+        screen.overlays.cover(InfluenceMap(influence, rows), of_this_moment=True)
+
+
+def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:
+    show_influence(screen, event.row, event.t)
+
+
+# Losses by place
+
+
+def losses(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.analysis.losses import baselines
+
+    text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
+
+    def read(progress: Any) -> LossPlaces:
+        from tui_gru.tui.panels.influence import LossPlaces
+
+        losses = screen.session.losses(text=text, progress=progress)
+        return LossPlaces(losses, baselines(text, config.vocab_size), of=when)
+
+    def show(panel: LossPlaces) -> None:
+        screen.overlays.cover(panel, of_this_moment=True)
+
+    screen.do(read, batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
+
+
+def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
+    _go_to_character(screen, event.at)
+
+
+# Summaries of all arrays
+
+
+def arrays(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.panels.lists import ArrayList
+
+    screen.overlays.cover(ArrayList())
+
+
+def _when(screen: MainScreen) -> str:
+    at = screen.snapshot.position
+    return f"read at {in_words(at.epoch, at.batch)}"
+
+
+def _go_to_character(screen: MainScreen, at: int) -> None:
+    """Go to where this epoch reads the character at this index of the text, 0-based, and single out its row."""
+    corpus, program, here = screen.snapshot.corpus, screen.session.program, screen.snapshot.position
+    cell = corpus.cell_of(at) if isinstance(corpus, Corpus) else None
+    if cell is None:
+        screen.say("no batch reads this character: it comes after the last full batch", warning=True)
+        return
+    batch, t, row = cell
+    screen.look(replace(screen.view, row=row))
+    go_to(screen, (here.epoch * program.num_batches + batch) * program.ticks + program.end_of_timestep(t))
+
+
+# ------------------------------------------------------------------------------
+# Verbs that check batches against PyTorch: one batch in the background, or every batch while training.
+
+
+LOADING = 1.0  # seconds, approximately: the time to load PyTorch for the first checked batch
+
+
+@dataclass
+class Computing(Message):
+    """Posted when PyTorch is loaded and the check for this panel begins."""
+
+    panel: CheckReport
+
+
+@dataclass
+class Checked(Message):
+    """Posted when a check has ended; `problem` says why there is no report."""
+
+    panel: CheckReport
+    report: CheckResult | None
+    problem: str = ""
+
+
+def checking(screen: MainScreen) -> bool:
+    """True while a check is running."""
+    return any(getattr(overlay, "waiting", False) for overlay in screen.query(SnapshotPanel))
+
+
+def check(screen: MainScreen, rest: Arguments) -> None:
+    """Check this batch; with `every`, `every on` or `every off`, toggle or set the check of every batch while training."""
+    choices = {"every": not screen.session.check_every_batch, "every on": True, "every off": False}
+    words = " ".join(rest.split())
+    if not words:
+        _check_batch(screen)
+    elif words in choices:
+        check_every(screen, choices[words])
+    else:
+        raise TuiGruError(f"check takes no argument, or every on, or every off; not {str(rest)!r}")
+
+
+def _check_batch(screen: MainScreen) -> None:
+    """Check this batch in a thread. The report is discarded if its panel has been closed by then."""
+    from tui_gru.tui.panels.check import CheckReport
+
+    if screen.running:
+        return
+    check = screen.session.batch_check()
+    panel = CheckReport(check.position)
+    work = partial(_carry_out, screen, panel, check)
+    start = partial(screen.run_worker, work, thread=True, group="check", exit_on_error=True)
+    screen.overlays.cover(panel, of_this_moment=True, then=start)
+
+
+def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
+    from tui_gru.torch_loading import load_torch
+
+    try:
+        load_torch()
+        screen.post_message(Computing(panel))
+        screen.post_message(Checked(panel, check.run()))
+    except Exception as error:
+        screen.post_message(Checked(panel, None, problem_of(error, "a check")))
+
+
+def computing(screen: MainScreen, event: Computing) -> None:
+    if event.panel is screen.overlay:
+        event.panel.is_doing("comparing with autograd, and with finite differences")
+
+
+def checked(screen: MainScreen, event: Checked) -> None:
+    if event.panel is not screen.overlay:
+        return
+    if event.report is not None:
+        event.panel.show_report(event.report)
+    else:
+        event.panel.show_problem(event.problem)
+
+
+def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
+    """Show where the number of the row comes from, if it belongs to the batch that is shown."""
+    from tui_gru.tui.panels.check import CheckReport
+
+    panel = screen.overlay
+    report = panel.report if isinstance(panel, CheckReport) else None
+    if report is None or report.position.number != screen.snapshot.position.number:
+        screen.say("this report is about another batch; go to that batch to see where its numbers come from", warning=True)
+    else:
+        ask_about(screen, event.name, event.index, event.t)
+
+
+def every_batch_asked(screen: MainScreen) -> None:
+    check_every(screen, not screen.session.check_every_batch)
+
+
+def check_every(screen: MainScreen, value: bool) -> None:
+    """Turn the check of every batch while training on or off."""
+    screen.do(lambda _: setattr(screen.session, "check_every_batch", value))
+    if value and "torch" not in sys.modules:
+        screen.runner.expect(LOADING)  # otherwise the screen would wait for the next step
+    if value:
+        screen.say("every batch is checked from now on; training takes ten to twenty times as long")
+    else:
+        screen.say("batches are no longer checked")
+
+
+# ------------------------------------------------------------------------------
+# Verbs that show where a number comes from, and what would change if it were another.
+
+
+def why(screen: MainScreen, rest: Arguments) -> None:
+    """Show where a number comes from: `NAME[INDEX] [t TIMESTEP]`."""
+    from tui_gru.debugger.evaluate import ValueRef
+    from tui_gru.debugger.position import Reader
+    from tui_gru.tui.keys import example
+
+    program = screen.session.program
+    reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
+    name, index = reader.entry()
+    screen.derivations.ask(ValueRef(name, index, reader.timestep(program.seq_length), screen.snapshot.position.tick))
+
+
+def number_asked(screen: MainScreen, event: NumberAsked) -> None:
+    ask_about(screen, event.ref.name, event.ref.index, event.ref.t, before=event.ref.before)
+
+
+def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None, *, before: bool = False) -> None:
+    """Show where a number of this moment comes from; with `before`, of the moment before the line just executed."""
+    from tui_gru.debugger.evaluate import ValueRef
+
+    screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick - before))
+
+
+def explain(screen: MainScreen) -> None:
+    """Show where the number under the cursor comes from; without a cursor, the result of the current line."""
+    from tui_gru.tui.matrix import MatrixView
+    from tui_gru.tui.panel import CellPanel
+    from tui_gru.tui.panels.line import CurrentLine
+    from tui_gru.tui.panels.listing import Listing
+    from tui_gru.tui.panels.time import LossCurve
+
+    focused = screen.focused
+    if isinstance(focused, MatrixView):
+        focused.action_choose()
+    elif isinstance(focused, CellPanel) and focused.spot is not None:
+        focused.action_ask()
+    elif isinstance(focused, LossCurve):
+        _explain_loss(screen, focused.pointed)
+    elif focused is None or isinstance(focused, (Listing, CurrentLine)):
+        _explain_line(screen)
+    else:
+        screen.say(with_keys(screen, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)
+
+
+def _explain_loss(screen: MainScreen, batch: int | None) -> None:
+    """Show where a loss comes from.
+
+    `batch` is the batch under the pointer, counted from 0 over the run. If it is None, the loss is that of the current batch, or
+    of the previous one if the current batch has none yet.
+    """
+    from tui_gru.debugger.evaluate import ValueRef
+
+    position, ticks = screen.snapshot.position, screen.snapshot.program.ticks
+    tick = position.tick if screen.snapshot.value("loss") is not None else position.number * ticks
+    if batch is not None and batch != position.number:
+        tick = batch * ticks + screen.snapshot.program.loss_tick
+    if tick:
+        screen.derivations.ask(ValueRef("loss", (), None, tick))
+    else:
+        screen.say(with_keys(screen, "no loss has been computed yet; <step.batch> runs a batch"), warning=True)
+
+
+def _explain_line(screen: MainScreen) -> None:
+    """Show where the result of the line just executed comes from, in the selected row; before the first line, start the tour."""
+    line = screen.snapshot.line
+    if screen.snapshot.position.tick == 0 and screen.snapshot.config.given is None:
+        screen.tour.begin()
+        return
+    if line is None or line.formula is None:
+        words = "no value has been computed yet: step first, then <explain> shows where a number comes from"
+        screen.say(with_keys(screen, words), warning=True)
+        return
+    row = screen.view.row or 0
+    index = tuple(row if axis == "row" else 0 for axis in screen.session.program.names[line.target].counted)
+    ask_about(screen, line.target, index, None)
+
+
+# What-if
+
+
+def what_if(screen: MainScreen, rest: Arguments) -> None:
+    """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`."""
+    from tui_gru.debugger.position import Reader
+    from tui_gru.tui.keys import example
+
+    program, session = screen.session.program, screen.session
+    reader = Reader(rest, example(program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
+    name, index = reader.entry()
+    reader.take("=")
+    value = reader.number(name)
+    t = reader.timestep(program.seq_length)
+
+    def show(what_if: WhatIf) -> None:
+        from tui_gru.tui.panels.origin import WhatIfPanel
+
+        screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
+
+    screen.do(lambda _: session.what_if(program.code_name(name), index, value, t), then=show, opens=True)
+
+
+def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
+    """Suppose a value a number of steps away; the number is the count typed before the key."""
+    from tui_gru.tui.panels.origin import WhatIfPanel
+
+    panel, what_if, steps = screen.overlay, event.what_if, event.direction * screen.pending.take_count()
+    if not isinstance(panel, WhatIfPanel):
+        return
+    if screen.snapshot.position.number != what_if.now.position.number:
+        screen.say("this what-if belongs to another batch; ask again in the current one", warning=True)
+        return
+
+    def suppose(_: object) -> WhatIf:
+        return screen.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t)
+
+    screen.do(suppose, then=panel.turn_to, opens=True)
+
+
+def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
+    """Go to where the number was computed, and change it there. In the past, this starts a branch."""
+    from tui_gru.debugger.program import spoken
+    from tui_gru.engine.numbers import given
+
+    what_if, before = event.what_if, screen.snapshot
+
+    def say(_: object) -> None:
+        named = spoken(screen.snapshot.program, what_if.name, what_if.index)
+        where = answers.moved(before, screen.snapshot) + answers.branched(before, screen.snapshot)
+        screen.answer(f"{named} is {given(what_if.value + 0)} from here on{where}")
+
+    screen.overlays.lift()
+    screen.do(lambda _: screen.session.adopt(what_if), batches=screen.session.batches_to(), then=say)
+
+
+async def suppose(screen: MainScreen) -> None:
+    """Open the `:` line with the command that replaces the number under the cursor."""
+    from tui_gru.debugger.program import ValueKind, typed_entry
+
+    ref = under_cursor(screen)
+    if ref is None:
+        words = "put the cursor on a number first: <panel.next> goes from panel to panel, the arrows to a number"
+        screen.say(with_keys(screen, words), warning=True)
+        return
+    snapshot = screen.snapshot
+    is_input, given = snapshot.program.names[ref.name].kind is ValueKind.INPUT, snapshot.config.given
+    if is_input and given is not None and snapshot.program.model.page.inputs[ref.name].one_hot:
+        screen.say("tokens are input and cannot be changed; change the row of the embedding table instead", warning=True)
+        return
+    if is_input and given is None:
+        await screen.open_line(*_character(screen, ref))
+        return
+    value = snapshot.value(ref.name, ref.t)
+    if value is None:
+        screen.say(f"{ref.name} has not been computed yet; step to the line that computes it", warning=True)
+        return
+    t = "" if ref.t is None or ref.t == snapshot.position.t else f" t {ref.t + 1}"
+    number = value[ref.index] if ref.index else value
+    await screen.open_line(f"what-if {typed_entry(ref.name, ref.index)} ", str(number), t)
+
+
+def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
+    """Return the command that changes a character of the text, and the present character."""
+    from tui_gru.debugger.position import quoted
+    from tui_gru.engine.data import Corpus
+
+    snapshot = screen.snapshot
+    assert isinstance(snapshot.corpus, Corpus)  # only a text has characters
+    t = snapshot.position.t if ref.t is None else ref.t
+    place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == snapshot.program.target)
+    return f"set text[{place}] ", quoted(snapshot.corpus.text[place])
+
+
+def under_cursor(screen: MainScreen) -> Ref | None:
+    """Return the number of this moment under the cursor, None if there is none."""
+    from tui_gru.tui.matrix import MatrixView
+    from tui_gru.tui.panel import CellPanel
+    from tui_gru.tui.panels.origin import OriginPanel
+
+    focused = screen.focused
+    if isinstance(focused, OriginPanel):
+        number = focused.number
+        return None if number is None else _of_this_batch(screen, number)
+    if isinstance(focused, MatrixView):
+        return None if focused.refs is None else focused.refs(*focused.cursor)
+    if isinstance(focused, CellPanel):
+        return None if focused.spot is None else focused.spot.ref
+    return None
+
+
+def _of_this_batch(screen: MainScreen, number: ValueRef) -> Ref | None:
+    """Return the reference to a number of a derivation, None if it belongs to another batch than the shown one."""
+    from tui_gru.tui.draw import Ref
+
+    same = (number.tick - 1) // screen.snapshot.program.ticks == screen.snapshot.position.number
+    return Ref(number.name, number.index, number.t) if same else None
+
+
+# ------------------------------------------------------------------------------
+# Derivations of numbers: shows one over the blackboard, follows numbers from it, and goes back.
+
+
+class Derivations:
+    """Shows derivations. Following a number goes to the place where it was computed; going back returns from there."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._trail: tuple[Leaf, ...] = ()
+
+    @property
+    def _panel(self) -> OriginPanel | None:
+        from tui_gru.tui.panels.origin import OriginPanel
+
+        overlay = self._screen.overlay
+        return overlay if isinstance(overlay, OriginPanel) else None
+
+    def ask(self, number: ValueRef) -> None:
+        """Show the derivation of a number. If another is shown already, `left` returns to it."""
+        name = self._screen.session.program.code_name(number.name)
+        self._derive(replace(number, name=name), follow=False)
+
+    def followed(self, event: OriginPanel.Followed) -> None:
+        self._derive(event.number, follow=True)
+
+    def _derive(self, number: ValueRef, *, follow: bool) -> None:
+        from tui_gru.tui.panels.origin import Leaf
+
+        session = self._screen.session
+
+        def derive(progress: SearchProgress | None) -> Leaf:
+            root = session.origin(number, progress=progress)
+            while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
+                # A value that is only copied is followed to the line that computed it.
+                root = session.origin(root.terms[0].number, progress=progress)
+            assert root.number is not None
+            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
+            if follow:
+                session.seek(tick)
+            _work_out(root)
+            return Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
+
+        self._screen.do(derive, batches=session.batches_to(number.tick), then=self._turn_to, opens=True)
+
+    def _turn_to(self, leaf: Leaf) -> None:
+        panel = self._panel
+        if panel is None:
+            from tui_gru.tui.panels.origin import OriginPanel
+
+            self._trail = ()
+            self._screen.overlays.cover(OriginPanel(leaf))
+        else:
+            self._trail = (*self._trail, panel.leaf)
+            panel.turn_to(leaf)
+
+    def left(self) -> None:
+        """Return to the previous derivation and to the place where its number was computed, or close the only one."""
+        panel, session = self._panel, self._screen.session
+        if panel is None:
+            return
+        trail = [leaf for leaf in self._trail if leaf.anchor is None or session.holds(leaf.anchor)]
+        if not trail:
+            self._screen.overlays.lift()
+            return
+        *earlier, leaf = trail
+        self._trail = tuple(earlier)
+        batches = session.batches_to(leaf.place.tick)
+        self._screen.do(lambda _: session.seek(leaf.place), batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
+
+    def opened(self, event: OriginPanel.Opened) -> None:
+        panel = self._panel
+        if panel is not None:
+            self._screen.do(lambda _: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
+
+    async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+        """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
+        number = event.number
+        now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
+        await self._screen.open_line(f"back abs({now} - {before}) > ")
+
+    def copied(self, event: OriginPanel.Copied) -> None:
+        self._screen.app.copy_to_clipboard(event.text)
+        self._screen.say(f"copied as {event.kind}: {len(event.text.splitlines())} lines")
+
+
+def _work_out(node: Node) -> None:
+    """Compute the derivations of the terms of a node, such that drawing does not need to."""
+    for term in node.terms:
+        term.derivation  # noqa: B018 - the property caches it

@@ -1,0 +1,741 @@
+"""The bases of panels: a bordered widget that draws a snapshot, with a cursor on its numbers, or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, overload
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui_gru.debugger.program import layer_at, spoken
+from tui_gru.engine.numbers import exact
+from tui_gru.equations.page import Layer
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, SegmentRow, clip, from_rows
+from tui_gru.tui.terminal import KeptLines, guarded
+from tui_gru.tui.theme import ASCII, Palette, fitting, folded, palette_of, transliterate
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.timeline import Anchor
+
+# ------------------------------------------------------------------------------
+# The base of panels: a bordered widget whose content is built when it is first drawn, and cached until it changes.
+
+
+class PanelRows(Sequence[Strip]):
+    """Content of `count` rows, at most `width` cells wide. `draw` is called for a row when it first comes into view."""
+
+    def __init__(self, count: int, width: int, draw: Callable[[int], SegmentRow]) -> None:
+        self.width, self._draw = width, draw
+        self._cells: list[SegmentRow | None] = [None] * count
+        self._strips: list[Strip | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    @overload
+    def __getitem__(self, index: int) -> Strip: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Strip]: ...
+    def __getitem__(self, index: int | slice) -> Strip | Sequence[Strip]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        strip = self._strips[index]
+        if strip is None:
+            strip = self._strips[index] = Strip(self.cells(index % len(self)))
+        return strip
+
+    def cells(self, index: int) -> SegmentRow:
+        """Return what a row shows, an empty row after the last one."""
+        if index >= len(self):
+            return ()
+        row = self._cells[index]
+        if row is None:
+            row = self._cells[index] = self._draw(index)
+        return row
+
+
+NOTHING = PanelRows(0, 0, lambda _: ())
+
+
+@guarded
+class Panel(ScrollView, can_focus=True):
+    """A panel. Subclasses implement `build`, and call `refresh_content` when its result would change.
+
+    Content larger than the panel can be scrolled with keys and wheel; scroll bars are shown only if needed. A panel that is not on
+    screen builds nothing.
+    """
+
+    DEFAULT_CSS = """
+    Panel {
+        background: $background;
+        color: $foreground;
+        border: round $border-blurred;
+        border-title-color: $foreground;
+        border-subtitle-color: $foreground-muted;
+        padding: 0 1;
+        scrollbar-size-vertical: 1;
+        scrollbar-size-horizontal: 1;
+        &.-fresh { border: round $accent; border-title-color: $accent; border-title-style: bold; }
+        &:focus { border: round $border; border-title-style: bold; }
+        &.-ascii { border: ascii $border-blurred; }
+        &.-ascii.-fresh { border: ascii $accent; }
+        &.-ascii:focus { border: ascii $border; }
+        &:ansi { background: ansi_default; color: ansi_default; }
+    }
+    """
+
+    #: Actions that need the session, which are disabled during a run.
+    ASKING: ClassVar[frozenset[str]] = frozenset()
+
+    #: What the panel shows and what its own keys do, for `?`. Verbs in angle brackets stand for their keys.
+    ABOUT: ClassVar[str] = ""
+
+    #: True if the content could not be built.
+    failed = False
+
+    #: The lines drawn last; None if they must be drawn again.
+    lines_kept: KeptLines | None = None
+
+    _version = 0
+    _ground = Style()  # the style beneath the content
+    _ground_known = False
+    _built_for: tuple[int, object] = (-1, None)  # the version of the content, and the space for which it was built
+    _strips = NOTHING
+    _scrolls = False  # True if the content was larger than the panel when last built
+    _titles: tuple[str | Content | None, str | Content | None] = (None, None)
+    _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
+    _remark = ""
+    _edge: Region | None = None  # the row of the border that is being set
+
+    @property
+    def palette(self) -> Palette:
+        """The colours of the current theme and the glyphs of the terminal."""
+        return palette_of(self.app)
+
+    @property
+    def zoomed(self) -> bool:
+        """True if the panel fills the screen; then its whole content is shown, scrolled if needed."""
+        return self.has_class("-maximized")
+
+    def canvas(self, width: int, height: int, content: Callable[[], Size]) -> Size:
+        """Return the size to draw for: that of the panel; zoomed, at least that of the whole content, which then scrolls."""
+        if not self.zoomed:
+            return Size(width, height)
+        wanted = content()
+        return Size(max(width, wanted.width), max(height, wanted.height))
+
+    def build(self, width: int, height: int) -> Box | PanelRows:
+        """Return the content for a panel of this inner size, in cells. It may be larger (scrolled) or smaller (padded)."""
+        raise NotImplementedError
+
+    def refresh_content(self) -> None:
+        """Discard the content. It is built again when the panel is idle, and the rows that differ are drawn."""
+        self._version += 1
+        if self._built_for[0] >= 0 and self.region:
+            self.check_idle()
+        else:  # not on screen
+            self.refresh()
+
+    def set_titles(self, title: str | Content | None, subtitle: str | Content | list[str] | None = None) -> None:
+        """Set the texts of the border; of a list of hints, as many as fit. A str is never interpreted as markup. Setting the same
+        texts again does nothing."""
+        subtitle = fitting(subtitle, self.border_room) if isinstance(subtitle, list) else subtitle
+        if (title, subtitle) != self._titles:
+            self._titles = (title, subtitle)
+            self._set_border()
+
+    def set_remark(self, remark: str) -> None:
+        """Set a remark after the title in the border; empty for none."""
+        if remark != self._remark:
+            self._remark = remark
+            self._set_border()
+
+    def _set_border(self) -> None:
+        title, subtitle = (self._border_text(text) for text in self._titles)
+        if self._remark and title is not None:
+            title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
+        before, self._bordered = self._bordered, (title, subtitle)
+        left, top, width, height = -self.gutter.left, -self.gutter.top, *self.outer_size
+        if title != before[0]:
+            self._edge = Region(left, top, width, 1)
+            self.border_title = title
+        if subtitle != before[1]:
+            self._edge = Region(left, top + height - 1, width, 1)
+            self.border_subtitle = subtitle
+        self._edge = None
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Refresh as Textual does; while a text of the border is set, only its row."""
+        if self._edge is not None and not regions:
+            regions = (self._edge,)
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def _border_text(self, text: str | Content | None) -> Content | None:
+        return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
+
+    @property
+    def border_room(self) -> int:
+        """The cells for a text in the border, between the corners and the gaps; no limit before the first layout."""
+        return self.outer_size.width - 6 if self.outer_size.width else 10**6
+
+    @property
+    def heading(self) -> str:
+        """The title in the border, as plain text."""
+        return str(self._titles[0] or "")
+
+    @property
+    def subheading(self) -> str:
+        """The subtitle in the border, as plain text."""
+        return str(self._titles[1] or "")
+
+    @property
+    def drawn(self) -> Sequence[Strip]:
+        """All rows of the content, also those not in view."""
+        self._ensure_built()
+        return self._strips
+
+    def plain_text(self) -> str:
+        """Return the title and the whole content as text."""
+        return "".join(f"{line.rstrip()}\n" for line in (self.heading, "", *(strip.text for strip in self.drawn)))
+
+    def shown(self) -> Sequence[tuple[Ref, Any]]:
+        """Return the values whose numbers are shown, each once with a reference to one of its entries; empty if there are none."""
+        return ()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None for actions that need the session during a run, False for all actions of a removed panel."""
+        if not self.is_attached:
+            return False
+        return None if action in self.ASKING and getattr(self.screen, "running", False) else True
+
+    # Methods called by Textual
+
+    def on_mount(self) -> None:
+        self.set_class(self.palette.glyphs is ASCII, "-ascii")
+
+    def notify_style_update(self) -> None:
+        self._ground_known = False
+        super().notify_style_update()
+
+    def on_idle(self) -> None:
+        if 0 <= self._built_for[0] != self._version and self.region:
+            self._ensure_built()
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._ensure_built()
+        if not self._ground_known:  # for each line it would take an eighth of the time
+            self._ground, self._ground_known = self.rich_style, True
+        if self.lines_kept is None or self.lines_kept[0] != crop:
+            lines = super().render_lines(crop)
+            self.lines_kept = crop, lines  # afterwards, since drawing may mark a part of it
+        return self.lines_kept[1]
+
+    def render_line(self, y: int) -> Strip:
+        x, row = self.scroll_offset.x, self.scroll_offset.y + y
+        width = self.scrollable_content_region.width
+        if row >= len(self._strips):
+            return Strip.blank(width, self._ground)
+        cells, ground = self._strips.cells(row), self._ground
+        spare = width - sum(segment.cell_length for segment in cells)
+        if x or spare < 0:
+            return self._strips[row].crop_extend(x, x + width, None).apply_style(ground)
+        # the same in one step, since each strip has a number of caches
+        drawn = [Segment(text, ground + style, control) for text, style, control in cells]
+        return Strip([*drawn, Segment(" " * spare, ground)] if spare else drawn, width)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Return the height of the content, for `height: auto`."""
+        return len(self.draw(width, container.height))
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        """Return the width of the content, for `width: auto`."""
+        return self.draw(container.width, container.height).width
+
+    def _ensure_built(self) -> None:
+        """Build the content if it has changed since, or the space for it. If it has changed, have the rows drawn that differ."""
+        space = (self.content_size, self.palette, self.zoomed)
+        if self._built_for == (self._version, space):
+            return
+        (version, space_before), before = self._built_for, self._strips
+        self._built_for = self._version, space
+        self._strips = self._built()
+        if version == self._version:
+            return
+        if space == space_before and before:
+            now, first = self._strips, self.scroll_offset.y
+            self.refresh_rows(y for y in range(space[0].height) if before.cells(first + y) != now.cells(first + y))
+        else:
+            self.refresh()
+
+    def refresh_rows(self, rows: Iterable[int]) -> None:
+        """Have rows of the panel drawn again, counted from the first row inside the border."""
+        regions = [Region(0, y, self.size.width, 1) for y in rows]
+        if regions:
+            self.refresh(*regions)
+
+    def _built(self) -> PanelRows:
+        """Return the rows of the content, drawn for the present space, and set what can be scrolled."""
+        room = self.content_size
+        rows = self.draw(room.width, room.height)
+        across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
+        tall = len(rows) > room.height - (below if rows.width > room.width else 0)
+        if tall:  # the scroll bar takes a column
+            rows = self.draw(room.width - across, room.height)
+        wide = rows.width > room.width - (across if tall else 0)
+        # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
+        # so it is set only if scrolling changes, and not during drawing.
+        wanted = Size(rows.width if wide else 0, len(rows) if tall else 0)
+        now = self.virtual_size
+        scrolls = self._scrolls or now.width > room.width or now.height > room.height
+        self._scrolls = wanted != Size(0, 0)
+        if wanted != now and (scrolls or self._scrolls):
+            self.call_next(self._set_virtual_size, wanted)
+        return rows
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """Set the position of a scroll bar that is shown only after the panel has been scrolled."""
+        self.vertical_scrollbar.position = self.scroll_y
+
+    def _set_virtual_size(self, size: Size) -> None:
+        self.virtual_size = size
+        self._follow()
+
+    def _follow(self) -> None:
+        """Called when the size of the content has changed. Subclasses scroll important rows into view (`scroll_to_rows`)."""
+
+    def scroll_to_rows(self, first: int, last: int) -> None:
+        """Scroll by the least amount that shows the rows `first` … `last`, or the first ones if not all fit."""
+        height = self.scrollable_content_region.height
+        if height > 0:
+            top = min(max(self.scroll_offset.y, last + 1 - height), first)
+            self.scroll_to(y=top, animate=False, immediate=True, force=True)
+
+    def _content_or_problem(self, width: int, height: int) -> Box | PanelRows:
+        """Return the content, or an error message if building fails, so that the other panels are still drawn."""
+        try:
+            content = self.build(width, height)
+            self.failed = False
+            return content
+        except Exception as error:
+            from tui_gru.storage.recorder import reported
+
+            self.failed = True
+            lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
+            return from_rows([(Segment(line, self.palette.warning),) for line in lines])
+
+    def draw(self, width: int, height: int) -> PanelRows:
+        """Return the content for this inner size, in cells."""
+        content = self._content_or_problem(max(width, 0), max(height, 0))
+        if isinstance(content, Box):
+            return PanelRows(content.height, content.width, content.rows.__getitem__)
+        return content
+
+
+# ------------------------------------------------------------------------------
+# The base of all panels that show snapshots. Each declares what it reads of a snapshot, its titles and its content.
+
+
+#: The texts in the border: the title, and a note below. Of a list of hints, as many as fit are shown.
+Titles = tuple[str | Content | None, str | Content | list[str] | None]
+
+
+@dataclass(frozen=True)
+class View:
+    """The view of a snapshot: what the user has singled out. It has no effect on the training.
+
+    `row` is the batch row singled out, 0-based, None for none. `layer` is the layer shown by panels of one layer, counted through
+    all directions; None is that of the current line. With `differences`, in a comparison of branches, matrices show this branch
+    minus the other instead of the values of this branch.
+    """
+
+    row: int | None = None
+    layer: int | None = None
+    differences: bool = True
+
+    def layer_of(self, snapshot: Snapshot) -> Layer:
+        """Return the layer that is shown, by default that of the current line."""
+        program = snapshot.program
+        if self.layer is not None and self.layer < len(program.layers):
+            return program.layers[self.layer]
+        return layer_at(program, snapshot.line)
+
+
+class Compared(Enum):
+    """What a panel shows while two branches are compared."""
+
+    DIFFERENCES = "differences"  # the numbers of this branch minus those of the other
+    BOTH = "both"  # both branches, or nothing that belongs to a branch
+    ALONE = "alone"  # this branch, which its border then says
+
+
+class SnapshotPanel(Panel):
+    """A panel that shows snapshots. A subclass declares
+
+    - `reads`: what its content and its titles depend on. While that is the same, nothing is built again;
+    - `titles`: the texts in its border;
+    - `is_fresh`: whether the line just executed has computed what it shows, which is marked in the border;
+    - `content`: what it draws.
+
+    It draws what it is given, and decides nothing about the run.
+    """
+
+    #: What the panel shows while two branches are compared.
+    COMPARED: ClassVar[Compared] = Compared.ALONE
+
+    #: The moment to which the content belongs, None if it belongs to every moment.
+    read_at: Anchor | None = None
+
+    _snapshot: Snapshot | None = None
+    _view = View()
+    _read: Hashable = None
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return what the content and the titles depend on, by default every snapshot. `contents` makes arrays comparable."""
+        return snapshot, view
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        """Return the title and the note in the border, by default none."""
+        return None, None
+
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        """Return True if the line just executed has computed what the panel shows."""
+        return False
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
+        """Return the content for a panel of this inner size, as `build` does."""
+        raise NotImplementedError
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is shown. There is one as soon as there is any content."""
+        assert self._snapshot is not None
+        return self._snapshot
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Show this snapshot in this view."""
+        self._snapshot, self._view = snapshot, view
+        read = snapshot.program, snapshot.minus, self.reads(snapshot, view)
+        if read == self._read and not self.failed:
+            return
+        self._read = read
+        self.set_class(self.is_fresh(snapshot), "-fresh")
+        self.show_again()
+        self._follow()
+
+    def show_again(self) -> None:
+        """Show the same snapshot, after a change of how the panel shows it."""
+        self.caption()
+        self.refresh_content()
+
+    def caption(self) -> None:
+        """Set the texts of the border."""
+        if self._snapshot is not None and self.is_attached:
+            self.set_titles(*self.titles(self._snapshot))
+
+    def build(self, width: int, height: int) -> Box | PanelRows:
+        return EMPTY if self._snapshot is None else self.content(self._snapshot, width, height)
+
+    def on_resize(self) -> None:
+        self.caption()
+
+
+class PanelGroup(Container):
+    """Several panels in the place of one, which show the same snapshots."""
+
+    BLANK = True  # Textual's name: it draws nothing itself
+    COMPARED: ClassVar[Compared] = Compared.DIFFERENCES
+
+    _snapshot: Snapshot | None = None
+    _view = View()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is shown."""
+        assert self._snapshot is not None
+        return self._snapshot
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Show this snapshot in this view. Subclasses show it on their panels."""
+        self._snapshot, self._view = snapshot, view
+
+
+def contents(*values: Any) -> Hashable:
+    """Return the contents of arrays and numbers for a comparison. NaN is equal to itself."""
+    return tuple((value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value for value in values)
+
+
+# ------------------------------------------------------------------------------
+# Panels whose numbers can be pointed at with a cursor.
+
+
+class Spot(NamedTuple):
+    """The position of a cell in the content of its panel."""
+
+    ref: Ref
+    x: int
+    y: int
+    width: int
+
+
+@dataclass
+class NumberAsked(Message):
+    """Posted to show where a number comes from."""
+
+    ref: Ref
+
+
+class CellPanel(SnapshotPanel):
+    """A panel with a cursor on its cells. The border shows the number in full; enter or a double click explains it."""
+
+    ASKING = frozenset({"ask"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "point(0, -1)", "Number", key_display="arrows"),
+        ("down", "point(0, 1)"),
+        ("left", "point(-1, 0)"),
+        ("right", "point(1, 0)"),
+        Binding("enter", "ask", "Explain"),
+    ]
+
+    pointed: reactive[Ref | None] = reactive(None)
+    _spots: Sequence[Spot] = ()
+    _spots_of: Sequence[Strip] = ()
+
+    def read(self, ref: Ref) -> Any:
+        """Return the array or number that contains `ref`, None if it is not computed yet."""
+        if ref.before:
+            return self.snapshot.moment_read.value(ref.name, ref.t)
+        return self.snapshot.last_step(ref.name) if ref.change else self.snapshot.value(ref.name, ref.t)
+
+    @property
+    def spots(self) -> Sequence[Spot]:
+        """The cells of the content, row by row."""
+        self._ensure_built()
+        if self._spots_of is not self._strips:
+            self._spots_of, self._spots = self._strips, tuple(self._find_spots())
+        return self._spots
+
+    def _find_spots(self) -> Iterator[Spot]:
+        for y, strip in enumerate(self._strips):
+            x = 0
+            for segment in strip:
+                if isinstance(segment, Cell):
+                    yield Spot(segment.ref, x, y, segment.cell_length)
+                x += segment.cell_length
+
+    def shown(self) -> Sequence[tuple[Ref, Any]]:
+        refs = {replace(spot.ref, index=()): spot.ref for spot in self.spots}
+        return [(ref, value) for ref in refs.values() if (value := self.read(ref)) is not None]
+
+    @property
+    def spot(self) -> Spot | None:
+        """The cell under the cursor, by default the first; None without cells."""
+        spots = self.spots
+        here = next((spot for spot in spots if spot.ref == self.pointed), None)
+        if here is None and self.pointed is not None:  # the timestep may have changed since
+            pointed = replace(self.pointed, t=None)
+            here = next((spot for spot in spots if replace(spot.ref, t=None) == pointed), None)
+        return here or (spots[0] if spots else None)
+
+    def describe(self, ref: Ref) -> str:
+        """Return a number in words: `h[row 2, unit 1] = 0.7663647532463074`."""
+        value = self.read(ref)
+        written = self.palette.glyphs.blank if value is None else exact(np.asarray(value)[ref.index])
+        sign = "Δ" if ref.change else ""
+        return f"{sign}{spoken(self.snapshot.program, ref.name, ref.index)} = {written}"
+
+    def render_line(self, y: int) -> Strip:
+        strip = super().render_line(y)
+        spot = self.spot if self.has_focus else None
+        if spot is None or spot.y != self.scroll_offset.y + y:
+            return strip
+        x = spot.x - self.scroll_offset.x
+        parts = [strip.crop(0, x), strip.crop(x, x + spot.width).apply_style(self.palette.cursor), strip.crop(x + spot.width)]
+        return Strip.join(parts)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None for `ask` if there are no cells."""
+        return super().check_action(action, parameters) if action != "ask" or self.spot is not None else None
+
+    def caption(self) -> None:
+        """Set the texts of the border; the number under the cursor takes the place of the note."""
+        if self._snapshot is not None and self.is_attached:
+            title, note = self.titles(self._snapshot)
+            self.set_titles(title, self.point_out() or note)
+
+    def point_out(self) -> str | None:
+        """Return the description of the number under the cursor for the border, None without the focus."""
+        spot = self.spot if self.has_focus else None
+        if spot is None:
+            return None
+        described = self.describe(spot.ref)
+        return described if len(described) <= self.border_room else described.partition(" = ")[2]
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.caption()
+        self.refresh()
+
+    def watch_pointed(self) -> None:
+        self.caption()
+        self.refresh()
+
+    def action_point(self, across: int, down: int) -> None:
+        """Move the cursor to the nearest cell in a direction."""
+        here = self.spot
+        if here is None:
+            return
+        ahead = [spot for spot in self.spots if _is_ahead(here, spot, across, down)]
+        if ahead:
+            nearest = min(ahead, key=lambda spot: _distance(here, spot, across))
+            self.pointed = nearest.ref
+            self.scroll_to_region(Region(nearest.x, nearest.y, nearest.width, 1), animate=False, immediate=True, force=True)
+
+    def action_ask(self) -> None:
+        """Ask about the number under the cursor, also if it is not computed yet: the answer says so."""
+        if (spot := self.spot) is not None:
+            self.post_message(NumberAsked(spot.ref))
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return
+        x, y = offset.x + self.scroll_offset.x, offset.y + self.scroll_offset.y
+        hit = next((spot for spot in self.spots if spot.y == y and spot.x <= x < spot.x + spot.width), None)
+        if hit is not None:
+            self.pointed = hit.ref
+            if event.chain == 2:
+                self.action_ask()
+
+
+def _is_ahead(here: Spot, spot: Spot, across: int, down: int) -> bool:
+    if across:
+        return spot.y == here.y and (spot.x - here.x) * across > 0
+    return (spot.y - here.y) * down > 0
+
+
+def _distance(here: Spot, spot: Spot, across: int) -> int:
+    """Return the distance: within a row in cells, between rows such that a row counts as four cells."""
+    aside = abs((2 * spot.x + spot.width) - (2 * here.x + here.width)) // 2
+    return aside if across else aside + 4 * abs(spot.y - here.y)
+
+
+# ------------------------------------------------------------------------------
+# A list with a cursor, which covers the blackboard.
+
+
+_MARK = "▸ "
+
+
+class ListRow(NamedTuple):
+    """A row of a list. `entry` is the number of its entry, from 0, None for a row of no entry. Entries may have several rows."""
+
+    row: SegmentRow
+    entry: int | None = None
+
+
+class ListOverlay(SnapshotPanel):
+    """A list with a cursor. Subclasses implement its rows (`lines`) and what enter does with the entry under the cursor (`choose`).
+
+    A subclass that draws its entries itself (`content`) implements `entries` and `entry_at` instead of `lines`.
+    """
+
+    ASKING = frozenset({"choose"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up", "move(-1)"),
+        ("down", "move(1)"),
+        ("pageup", "move(-10)"),
+        ("pagedown", "move(10)"),
+        ("home", "move(-9999)"),
+        ("end", "move(9999)"),
+        ("enter", "choose"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cursor = 0
+        self._lines: Sequence[ListRow] = ()
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        """Return the rows for this width, which excludes the mark of the cursor."""
+        raise NotImplementedError
+
+    def choose(self) -> None:
+        """Do what enter and a double click do with the entry under the cursor, by default nothing."""
+
+    @property
+    def above(self) -> int:
+        """The number of rows above the entry under the cursor that stay in view; above the first entry, all do."""
+        return 0
+
+    def move_to(self, entry: int) -> None:
+        """Move the cursor to an entry and scroll it into view."""
+        self.cursor = entry
+        self.refresh_content()
+        self._ensure_built()
+        self._keep_in_view()
+
+    @property
+    def entries(self) -> int:
+        """The number of entries at the last drawing."""
+        return 1 + max((line.entry for line in self._lines if line.entry is not None), default=-1)
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        self._lines = self.lines(max(width - len(_MARK), 1))
+        self.cursor = min(self.cursor, max(self.entries - 1, 0))
+        rows, marked = [], False
+        for row, entry in self._lines:
+            here = entry == self.cursor and entry is not None and not marked
+            marked |= here
+            mark = transliterate(_MARK, palette.glyphs) if here else " " * len(_MARK)
+            rows.append((Segment(mark, palette.accent), *row))
+        return clip(palette, from_rows(rows), width, len(rows))
+
+    def action_move(self, by: int) -> None:
+        self._ensure_built()
+        if not self.entries:
+            self.scroll_relative(y=by, animate=False)
+            return
+        self.move_to(min(max(self.cursor + by, 0), self.entries - 1))
+
+    def action_choose(self) -> None:
+        self._ensure_built()
+        if self.entries:
+            self.choose()
+
+    def entry_at(self, row: int) -> int | None:
+        """Return the entry on a row of the last drawing, None if there is none."""
+        return self._lines[row].entry if 0 <= row < len(self._lines) else None
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        entry = None if offset is None else self.entry_at(offset.y + self.scroll_offset.y)
+        if entry is not None:
+            self.move_to(entry)
+            if event.chain == 2:
+                self.choose()
+
+    def _set_virtual_size(self, size: Size) -> None:
+        super()._set_virtual_size(size)
+        self._keep_in_view()
+
+    def _keep_in_view(self) -> None:
+        rows = [i for i, line in enumerate(self._lines) if line.entry == self.cursor]
+        if rows:
+            head = self.cursor == 0 and rows[-1] < self.scrollable_content_region.height
+            first = 0 if head else rows[0] - self.above  # at the first entry, show the rows above it too
+            self.scroll_to_rows(first, rows[-1])

@@ -1,1 +1,0 @@
-"""Panels that analyse the network: units, influence, losses by place, arrays, findings."""

@@ -1,0 +1,307 @@
+"""The report of a check of a batch, at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from textual.binding import BindingType
+from textual.message import Message
+from textual.timer import Timer
+
+from tui_gru.analysis.check import DIFFERENCES, CheckResult, CheckRow, CheckTotals, entry
+from tui_gru.analysis.check import CheckRow as Compared
+from tui_gru.debugger.position import Position, in_words
+from tui_gru.engine.numbers import scientific
+from tui_gru.engine.reference import Comparison
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, SegmentRow, clip, from_rows, spans, vstack
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.panel import ListOverlay, Titles
+from tui_gru.tui.theme import ASCII, Palette, folded, transliterate
+
+# ------------------------------------------------------------------------------
+# Draws the report of a check at any size, from the summary alone to all numbers.
+
+
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_PLAIN_SPINNER = "|/-\\"
+_ROOMY = 9  # lines; with fewer, only the first half of the summary and the rows that fit are drawn
+_LONGEST = 8  # cells of the longest difference, `1.2e-308`
+
+
+def waiting(palette: Palette, doing: str, problem: str, frame: int, width: int) -> Box:
+    """Return what is drawn before there is a report: a spinner and a word, or the problem."""
+    if problem:
+        return vstack(*(spans(palette, (line, palette.warning)) for line in folded(problem, width)))
+    spinner = _PLAIN_SPINNER if palette.glyphs is ASCII else _SPINNER
+    return spans(palette, (f"{spinner[frame % len(spinner)]} ", palette.accent), f"{doing} …")
+
+
+class Table:
+    """The rows of a report: first those that do not agree, then gradients, deltas and values in the order of the program."""
+
+    def __init__(self, report: CheckResult) -> None:
+        self.report = report
+        self.rows = sorted(report.rows, key=lambda row: not row.wrong)
+        self._shown: list[int | None] = []
+        self._first = 0  # the number of lines of the detail that are about the whole array
+
+    def row_at(self, line: int) -> int | None:
+        """Return the row on a line of the last drawing, None if there is none."""
+        return self._shown[line] if 0 <= line < len(self._shown) else None
+
+    def draw(
+        self, palette: Palette, checked: CheckTotals | None, cursor: int, top: int, width: int, height: int
+    ) -> tuple[int, Box]:
+        """Draw the table with the row under the cursor in view. Return the index of the first row shown, and the box.
+
+        `top` is the index of the first row in the last drawing.
+        """
+        report = self.report
+        sign, ink = (_tick(palette), palette.gate) if report.agrees else (_cross(palette), palette.warning)
+        summary = report.summary if height >= _ROOMY else report.summary.partition(";")[0]
+        head = [
+            spans(palette, (sign if i == 0 else " " * len(sign), ink), (line, palette.strong))
+            for i, line in enumerate(folded(transliterate(summary, palette.glyphs), width - len(sign)))
+        ]
+        for note in (*report.notes, _every(checked, report)) if height >= _ROOMY else ():
+            head += [spans(palette, (f"  {line}", palette.dim)) for line in folded(transliterate(note, palette.glyphs), width - 2)]
+        detail = self._detail(palette, self.rows[cursor], width)
+        heading = 2 if height >= _ROOMY else 0
+        spare = height - len(head) - heading
+        if spare < len(detail) + 8:
+            detail = detail[: self._first]
+        if spare < len(detail) + 5:
+            detail = []
+        room = max(spare - len(detail) - (1 if detail else 0), 1)
+        top = min(max(top, cursor - room + 1), cursor, max(len(self.rows) - room, 0))
+        columns = _Columns(palette, report, width)
+        lines: list[SegmentRow] = [(), columns.heading(palette)][:heading]
+        for i, row in enumerate(self.rows[top : top + room], top):
+            lines.append(columns.row(palette, row, under_cursor=i == cursor))
+        self._shown = [None] * (len(head) + heading) + [*range(top, min(top + room, len(self.rows)))]
+        below = [from_rows([()]), *detail] if detail else []
+        return top, vstack(*head, from_rows(lines), *below)
+
+    def _detail(self, palette: Palette, row: Compared, width: int) -> list[Box]:
+        """Return all details of one row."""
+        lines, name = [], self.report.program.writer.name(row.name)
+        for at in (row.whole, row.slopes):
+            if at is None:
+                continue
+            part = f"{at.checked} of {row.whole.checked:,}" if at.against == DIFFERENCES else f"all {at.checked:,}"
+            entries = "the one entry" if row.whole.checked == 1 else f"{part} entries"
+            where = entry(at, self.report.program)
+            lines.append(
+                f"{name}, {entries} against {_name(at)}: {scientific(at.absolute)} {f'at {where}' if where else 'apart'}, "
+                f"ours {self.report.written(at.ours)}, theirs {at.theirs!r}"
+            )
+        worst = row.worst
+        why = "rounding and the length of the steps explain" if worst.against == DIFFERENCES else "rounding explains"
+        allowed = f"{why} up to {scientific(worst.allowed)}"
+        lines.append(row.excuse or (allowed if row.agrees else f"{allowed}: this does not agree"))
+        shown = [(line, i) for i, content in enumerate(lines) for line in folded(transliterate(content, palette.glyphs), width - 2)]
+        self._first = sum(i == 0 for _, i in shown)
+        return [spans(palette, (f"  {line}", palette.plain if i == 0 else palette.dim)) for line, i in shown]
+
+
+class _Columns:
+    """The columns for a width: name and difference always, the others if there is room."""
+
+    def __init__(self, palette: Palette, report: CheckResult, width: int) -> None:
+        self._report = report
+        digits = 10 if report.program.config.dtype == "float32" else 17
+        self._places = {row.name: entry(row.whole, report.program) for row in report.rows}
+        self._numbers = {
+            row.name: (report.written(row.whole.ours), f"{row.whole.theirs:.{digits}g}") for row in report.rows
+        }  # fmt: skip
+        self._names = {row.name: transliterate(report.program.writer.name(row.name), palette.glyphs) for row in report.rows}
+        besides = 3 + len(_tick(palette)) + _LONGEST  # a name is cut off sooner than a difference, which would be another number
+        self._name = max(min(max(map(cell_len, self._names.values())) + 1, width - besides), 1)
+        self._ours = max(len(ours) for ours, _ in self._numbers.values()) + 2
+        self._theirs = max(len(theirs) for _, theirs in self._numbers.values()) + 2
+        self._place = max(map(cell_len, self._places.values())) + 2
+        self._slopes = 2 + self._name + 4 + 10 + 14 <= width
+        used = 2 + self._name + 4 + 10 + 14 * self._slopes  # mark, name, tick, difference, finite differences
+        self._relative = used + 10 <= width
+        used += 10 * self._relative
+        self._where = used + self._place <= width
+        used += self._place * self._where
+        self._full = self._where and used + self._ours + self._theirs + 2 <= width
+
+    def heading(self, palette: Palette) -> SegmentRow:
+        words = f"  {'':{self._name}} {'':{len(_tick(palette))}}{'differs by':<10}"
+        if self._relative:
+            words += f"  {'relative':<8}"
+        if self._where:
+            words += f"{'  at':<{self._place}}"
+        if self._full:
+            words += f"{'ours':>{self._ours}}{'theirs':>{self._theirs}}  "
+        if self._slopes:
+            words += "  finite diff."
+        return (Segment(transliterate(words, palette.glyphs), palette.dim),)
+
+    def row(self, palette: Palette, row: Compared, *, under_cursor: bool) -> SegmentRow:
+        worst = row is self._report.worst
+        name = Segment(set_cell_size(self._names[row.name], self._name), palette.cursor if under_cursor else palette.plain)
+        ink = palette.warning if row.wrong else palette.plain
+        segments = [Segment(f"{palette.glyphs.target} " if worst else "  ", palette.target), name, Segment(" ")]
+        segments += [_verdict(palette, row.whole.agrees, row), Segment(f"{scientific(row.whole.absolute):<10}", ink)]
+        if self._relative:
+            segments.append(Segment(f"  {scientific(row.whole.relative):<8}", palette.dim))
+        if self._where:
+            where = set_cell_size(f"  {self._places[row.name]}", self._place)
+            segments.append(Segment(transliterate(where, palette.glyphs), palette.plain))
+        if self._full:
+            ours, theirs = self._numbers[row.name]
+            segments.append(Segment(f"{ours:>{self._ours}}{theirs:>{self._theirs}}  ", palette.plain))
+        if row.slopes is not None and self._slopes:
+            slope = scientific(row.slopes.absolute)
+            segments += [Segment("  "), _verdict(palette, row.slopes.agrees, row), Segment(slope, palette.dim)]
+        return tuple(segments)
+
+
+def _verdict(palette: Palette, agrees: bool, row: Compared) -> Segment:
+    if agrees:
+        return Segment(_tick(palette), palette.gate)
+    return (
+        Segment(transliterate("≠".ljust(len(_tick(palette))), palette.glyphs), palette.dim)
+        if row.excuse
+        else Segment(_cross(palette), palette.warning)
+    )
+
+
+def _tick(palette: Palette) -> str:
+    return "ok " if palette.glyphs is ASCII else "✓ "
+
+
+def _cross(palette: Palette) -> str:
+    return "NO " if palette.glyphs is ASCII else "✗ "
+
+
+def _name(comparison: Comparison) -> str:
+    return {"forward pass": "PyTorch’s forward pass", "autograd": "PyTorch’s autograd"}.get(comparison.against, comparison.against)
+
+
+def _every(checked: CheckTotals | None, report: CheckResult) -> str:
+    """Return the result of checking every batch so far, in words."""
+    if checked is None:
+        return ""
+    if not checked.batches:
+        return "every batch is checked from now on: stepping takes longer"
+    epoch, batch = divmod(checked.batch, report.program.num_batches)
+    count = "1 batch" if checked.batches == 1 else f"{checked.batches:,} batches"
+    where = f"{checked.place} of {in_words(epoch, batch)}"
+    return f"every batch is checked: {count} so far, the largest difference {scientific(checked.worst)} at {where}"
+
+
+# ------------------------------------------------------------------------------
+# The report of a check of a batch against PyTorch and finite differences: a table with a row per array.
+
+
+SPIN = 0.1  # seconds
+
+
+class CheckReport(ListOverlay):
+    """A spinner until the report is there, then its table with a cursor, which starts at the largest difference."""
+
+    ABOUT = "This batch, computed again by PyTorch and by finite differences: the largest difference of each array."
+
+    ASKING = frozenset({"choose", "every"})
+    BINDINGS: ClassVar[list[BindingType]] = [("space", "every")]
+
+    @dataclass
+    class EntryChosen(Message):
+        """Posted for the entry of a row with the largest difference: `index` into `name` at timestep `t` (None: whole batch)."""
+
+        name: str
+        index: tuple[int, ...]
+        t: int | None
+
+    class EveryBatch(Message):
+        """Posted to turn the check of every batch while training on or off."""
+
+    def __init__(self, position: Position) -> None:
+        super().__init__()
+        self._position = position
+        self._table: Table | None = None
+        self._doing, self._problem, self._frame = "loading PyTorch", "", 0
+        self._spinner: Timer | None = None
+        self._top = 0
+
+    @property
+    def report(self) -> CheckResult | None:
+        """The report, None until the check has ended."""
+        return self._table.report if self._table is not None else None
+
+    @property
+    def waiting(self) -> bool:
+        """True until there is a report or a problem."""
+        return self._table is None and not self._problem
+
+    def on_mount(self) -> None:
+        self._spinner = self.set_interval(SPIN, self._spin)
+
+    def is_doing(self, doing: str) -> None:
+        """Set the word beside the spinner."""
+        self._doing = doing
+        self.refresh_content()
+
+    def show_report(self, report: CheckResult) -> None:
+        """Show the report, with the cursor at the largest difference."""
+        self._table = Table(report)
+        self.cursor = self._table.rows.index(report.worst)
+        self._still()
+
+    def show_problem(self, problem: str) -> None:
+        """Show why there is no report."""
+        self._problem = problem
+        self._still()
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        if self._table is None:
+            return clip(self.palette, waiting(self.palette, self._doing, self._problem, self._frame, width), width, height)
+        self._top, box = self._table.draw(self.palette, snapshot.checked, self.cursor, self._top, width, height)
+        return clip(self.palette, box, width, height)
+
+    @property
+    def entries(self) -> int:
+        """The number of rows of the table."""
+        return len(self._table.rows) if self._table is not None else 0
+
+    def entry_at(self, row: int) -> int | None:
+        """Return the row of the table on a row of the last drawing."""
+        return self._table.row_at(row) if self._table is not None else None
+
+    def choose(self) -> None:
+        """Ask about the largest difference in the row under the cursor."""
+        assert self._table is not None
+        self.post_message(self._entry(self._table.rows[self.cursor]))
+
+    def action_every(self) -> None:
+        self.post_message(self.EveryBatch())
+
+    def _entry(self, row: CheckRow) -> EntryChosen:
+        at = row.worst
+        every_timestep = self.report is not None and self.report.program.names[row.name].timed
+        return self.EntryChosen(row.name, at.index[1:] if every_timestep else at.index, at.index[0] if every_timestep else None)
+
+    def _spin(self) -> None:
+        self._frame += 1
+        self.refresh_content()
+
+    def _still(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+        self.show_again()
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        at = self._position
+        title = f"check · {in_words(at.epoch, at.batch, between=' · ')}/{snapshot.program.num_batches:,}"
+        if at.number != snapshot.position.number:
+            title += with_keys(self, " · <check> checks this one")
+        state = "on" if snapshot.checked is not None else "off"
+        return title, [f"space: every batch ({state})", with_keys(self, "<stop>")]

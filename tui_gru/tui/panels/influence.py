@@ -1,0 +1,305 @@
+"""The influence of characters on a prediction, and the places where the loss comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import BindingType
+from textual.message import Message
+
+from tui_gru.analysis.influence import Influence, Reach, RowInfluence
+from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch, perplexity
+from tui_gru.debugger.program import shown_char
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.text import token_word
+from tui_gru.engine.weights import Float64Array
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, Ref, SegmentRow, bar, clip, column_signs, from_rows
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, SnapshotPanel, Titles
+from tui_gru.tui.theme import Palette, folded, in_context, one_cell, transliterate, written_char
+
+# ------------------------------------------------------------------------------
+# The influence on a prediction: the characters of its row, coloured by how much the prediction depends on each.
+
+
+_MEASURES = ("gradient", "occlusion")
+
+
+class InfluenceMap(SnapshotPanel):
+    """The influence on one prediction. Left and right go to the previous and next timestep, up and down to another row.
+
+    Both measures are shown if there is room, otherwise the one chosen by tab.
+    """
+
+    ABOUT = (
+        "What the prediction depends on: how much each earlier character changes it. The digit under a character is its "
+        "influence in tenths of the largest."
+    )
+
+    ASKING = frozenset({"move", "choose"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("left", "move(0, -1)"),
+        ("right", "move(0, 1)"),
+        ("up", "move(-1, 0)"),
+        ("down", "move(1, 0)"),
+        ("tab", "measure"),
+        ("enter", "choose"),
+    ]
+
+    @dataclass
+    class Asked(Message):
+        """Posted to show another prediction of this batch: of `row` after timestep `t`, both 0-based."""
+
+        row: int
+        t: int
+
+    def __init__(self, influence: Influence, rows: RowInfluence) -> None:
+        super().__init__()
+        self.influence, self.rows = influence, rows
+        self.measure = _MEASURES[0]
+
+    def turn_to(self, influence: Influence, rows: RowInfluence) -> None:
+        """Show another prediction."""
+        self.influence, self.rows = influence, rows
+        self.show_again()
+
+    @property
+    def t(self) -> int:
+        """The timestep of the prediction, 0-based."""
+        return int(self.influence.t[self.influence.at])
+
+    @property
+    def _predicted(self) -> str:
+        """The name of the prediction, or of the output of a model without one."""
+        return self.snapshot.program.loss_names.prediction or self.snapshot.program.model.page.output
+
+    # Drawing
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        pictures = {
+            measure: [
+                *(self._text(palette, width, measure) if self.influence.text else self._timesteps(palette, width, measure)),
+                (),
+            ]
+            for measure in _MEASURES
+        }
+        captions = {
+            measure: [*self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)]
+            for measure in _MEASURES
+        }
+        rows: list[SegmentRow] = [*self._words(palette, self._prediction(), width), ()]
+        rest = [*self._other_rows(palette, width), (), *self._states(palette, width)]
+        both = [row for measure in _MEASURES for row in (*captions[measure], *pictures[measure])]
+        if len(rows) + len(both) + len(rest) <= height:
+            rows += both
+        else:
+            rows += [*pictures[self.measure], *captions[_MEASURES[0]], *captions[_MEASURES[1]]]
+        rows += rest
+        return clip(palette, from_rows(rows), width, len(rows))
+
+    def _prediction(self) -> str:
+        found, program = self.influence, self.snapshot.program
+        name = program.writer.name(self._predicted)
+        if found.text:
+            char, last = shown_char(program.config.vocabulary[found.character]), shown_char(found.text[found.at])
+            return f"after “{last}” {name} gives “{char}” {np.exp(found.value):.4f}"
+        return f"entry {found.character + 1} of {name} is {found.value:+.4f}"
+
+    def _parts(self, measure: str) -> Float64Array:
+        """Return the absolute values of a measure, divided by the largest."""
+        values = np.abs(np.nan_to_num(getattr(self.influence, measure)))
+        parts: Float64Array = values / (values.max(initial=0.0) or 1.0)
+        return parts
+
+    def _text(self, palette: Palette, width: int, measure: str) -> Iterator[SegmentRow]:
+        """Yield lines of characters, each with its influence below in tenths of the largest, such that colour is not needed."""
+        found, parts = self.influence, self._parts(measure)
+        tokens = not isinstance(found.text, str)
+        signs = [(written_char if tokens else one_cell)(char, palette.glyphs) for char in found.text]
+        cell = max(map(cell_len, signs)) + tokens
+        across = max(width // cell, 1)
+        for first in range(0, len(signs), across):
+            chars, tenths = [], []
+            for i in range(first, min(first + across, len(signs))):
+                style = palette.unit(float(parts[i]))
+                if i > found.at and not found.backwards:
+                    style = palette.blank
+                elif i == found.at:
+                    style = style + Style(bold=True, underline=True)
+                chars += [Segment(signs[i], style), Segment(" " * (cell - cell_len(signs[i])))]
+                tenth = min(int(10 * parts[i]), 9)
+                tenths.append((str(tenth) if tenth else " ").ljust(cell))
+            yield tuple(chars)
+            yield (Segment("".join(tenths), palette.dim),)
+
+    def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[SegmentRow]:
+        """Yield the row for a model that reads numbers: a column per timestep."""
+        yield (Segment(column_signs(palette, self._parts(measure))[-width:], palette.gate),)
+
+    def _said(self, reach: Reach) -> str:
+        what = token_word(self.influence.text) if self.influence.text else "timestep"
+        many = f"{reach.steps} {what}{'' if reach.steps == 1 else 's'}"
+        if not reach.falls:
+            return f"it does not fall below a tenth of its maximum within {many}"
+        beyond = [f"{steps} back: {part:.2f}" for steps, part in reach.beyond[:3]]
+        return f"falls below a tenth of its maximum after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
+
+    def _other_rows(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
+        """Yield the influence of the other rows of the batch, which should be 0."""
+        if len(self.rows.gradient) < 2:
+            return
+        gradient = float(np.delete(self.rows.gradient, self.rows.row).max())
+        words = f"the other rows: by gradient {gradient:.3g}, by occlusion {abs(self.rows.together):.3g}"
+        good = self.rows.others == 0
+        for line in folded(words if good else f"{words}; they should be 0: rows influence each other", width):
+            yield (Segment(transliterate(line, palette.glyphs), palette.dim if good else palette.warning),)
+
+    def _states(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
+        """Yield the norm of the gradient with respect to each state after each input, as a row of columns with a description.
+
+        The description is beside the columns, or above them if there is no room.
+        """
+        program, found = self.snapshot.program, self.influence
+        for state, norms in found.states.items():
+            reach = found.reach(state)
+            fall = f"below a tenth after {reach.steps}" if reach.falls else f"not below a tenth in {reach.steps}"
+            words = transliterate(f"∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
+            largest = float(np.nanmax(norms, initial=0.0)) or 1.0
+            curve = Segment(column_signs(palette, norms / largest)[-max(width, 1) :], palette.gate)
+            if len(curve.text) + cell_len(words) + 2 <= width:
+                yield (curve, Segment(f"  {words}", palette.dim))
+            else:
+                yield (Segment(words, palette.dim),)
+                yield (curve,)
+
+    def _words(self, palette: Palette, words: str, width: int) -> Iterator[SegmentRow]:
+        for line in folded(words, width):
+            yield (Segment(transliterate(line, palette.glyphs), palette.plain),)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        title = f"what the prediction of row {self.influence.row + 1} after t {self.t + 1} depends on · {self.measure}"
+        hints = [
+            "tab: gradient, occlusion",
+            "← → timestep",
+            "↑ ↓ row",
+            "enter: where it comes from",
+            with_keys(self, "<stop> closes"),
+        ]
+        return title, hints
+
+    # Keys
+
+    def action_measure(self) -> None:
+        self.measure = _MEASURES[1 - _MEASURES.index(self.measure)]
+        self.show_again()
+
+    def action_move(self, rows: int, timesteps: int) -> None:
+        config = self.snapshot.config
+        row, t = self.influence.row + rows, self.t + timesteps
+        if 0 <= row < config.batch_size and 0 <= t < config.seq_length:
+            self.post_message(self.Asked(row, t))
+
+    def action_choose(self) -> None:
+        self.post_message(NumberAsked(Ref(self._predicted, (self.influence.row, self.influence.character), self.t)))
+
+
+# ------------------------------------------------------------------------------
+# The loss by place: bars by class of character, by timestep or by row, and the hardest places of the text.
+
+
+_GROUPS = ("class of character", "timestep", "row")
+_HARDEST = 12
+_BAR = 40  # cells at most
+
+
+class LossPlaces(ListOverlay):
+    """The loss of the text, read with the weights of one moment, by class; timesteps and rows are those of the current batch."""
+
+    ABOUT = "The loss by class of character, timestep or row, and the hardest places."
+
+    BINDINGS: ClassVar[list[BindingType]] = [("tab", "group")]
+
+    @dataclass
+    class Chosen(Message):
+        """Posted to go to a character of the text; `at` is its index, 0-based."""
+
+        at: int
+
+    def __init__(self, losses: TextLosses, baselines: Baselines, *, of: str) -> None:
+        """Create a panel. `of` is the moment at which the text was read, in words."""
+        super().__init__()
+        self._losses, self._baselines, self._of = losses, baselines, of
+        self._hardest = losses.hardest(_HARDEST, apart=8)
+        self._by_class = sorted((each for each in losses.by_class() if each.count), key=lambda each: -each.share)
+        self._group = _GROUPS[0]
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        hints = [f"tab: by {self._group}", "enter goes to a hardest place", with_keys(self, "<stop> closes")]
+        return f"loss by place · the text, {self._of}", hints
+
+    def action_group(self) -> None:
+        self._group = _GROUPS[(_GROUPS.index(self._group) + 1) % len(_GROUPS)]
+        self.show_again()
+
+    def choose(self) -> None:
+        self.post_message(self.Chosen(self._hardest[self.cursor].at - 1))  # the place of the prediction
+
+    # Drawing
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        palette, mean = self.palette, self._losses.mean
+        text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {token_word(self._losses.text)}, perplexity {perplexity(mean):.2f}"
+        found = [self._line(text, palette.strong)]
+        known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
+        found += [self._line(f"for comparison: {', '.join(known)}", palette.dim), ListRow(())]
+        shares = self._shares()
+        if not shares:
+            found.append(self._line("no loss of this batch has been computed yet", palette.dim))
+        found += [ListRow(row) for row in self._bars(palette, shares, width)]
+        found += [ListRow(()), self._line("hardest places", palette.strong)]
+        for entry, place in enumerate(self._hardest):
+            before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
+            row = (
+                Segment(f"{place.value:7.3f}  ", palette.plain),
+                Segment(" " * (20 - cell_len(before)) + before, palette.plain),
+                Segment(char, palette.target + Style(reverse=True)),
+                Segment(after, palette.dim),
+            )
+            found.append(ListRow(row, entry))
+        return found
+
+    def _shares(self) -> list[Share]:
+        if self._group == _GROUPS[0]:
+            return self._by_class
+        corpus = self.snapshot.corpus
+        if not isinstance(corpus, Corpus):
+            return []
+        losses = of_batch(self.snapshot.moment, corpus)
+        if not len(losses.values):
+            return []
+        return losses.by_timestep() if self._group == "timestep" else losses.by_row()
+
+    def _bars(self, palette: Palette, shares: Sequence[Share], width: int) -> list[SegmentRow]:
+        largest = max((share.mean for share in shares if np.isfinite(share.mean)), default=1.0) or 1.0
+        name_width = max((len(share.name) for share in shares), default=0) + 1
+        length = max(min(width - name_width - 32, _BAR), 0)
+        return [
+            (
+                Segment(share.name.ljust(name_width), palette.plain),
+                Segment(bar(palette, share.mean / largest, length), palette.gate),
+                Segment(f" {share.mean:7.3f}", palette.plain),
+                Segment(f"  {100 * share.share:3.0f} % of it, {share.count:,}", palette.dim),
+            )
+            for share in shares
+        ]
+
+    def _line(self, words: str, ink: Style) -> ListRow:
+        return ListRow((Segment(transliterate(words, self.palette.glyphs), ink),))

@@ -1,0 +1,982 @@
+"""The current line, written with its matrices and with one entry worked out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import isqrt
+from textwrap import fill
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from tui_gru.debugger import program as names
+from tui_gru.debugger.evaluate import Factor, MomentNumbers, Terms, terms_of
+from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char
+from tui_gru.engine import numbers
+from tui_gru.engine.model import GRADIENTS
+from tui_gru.engine.text import Text
+from tui_gru.engine.weights import Array
+from tui_gru.equations import syntax as e
+from tui_gru.equations.syntax import FUNCTIONS, Apply, Expression, Name
+from tui_gru.equations.writing import binds, decimal
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_rows, grid, hstack, pad, refs_of, text, titled, vstack
+from tui_gru.tui.keys import sign_of_key
+from tui_gru.tui.panel import CellPanel, Titles, View
+from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
+from tui_gru.tui.written import ENTRIES, NumberScale, kept, matrix
+
+# ------------------------------------------------------------------------------
+# The operands of a line at the moment of a snapshot: the matrices and numbers that its names stand for.
+
+
+def kind_of(program: Program, name: str) -> NumberScale:
+    """Return the kind of a value, which decides its format: one-hot rows, numbers from 0 to 1, or signed numbers."""
+    given = program.model.page.inputs.get(name)
+    if given is not None and given.one_hot:
+        return "onehot"
+    low, high = program.ranges.get(name, (-1, 1))
+    return "unit" if low >= 0 and high <= 1 else "signed"
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A matrix of shape (rows, columns), or a number of shape ().
+
+    `rows` and `columns` are the names of the axes: row, unit, character or timestep. `picks` has, for one-hot rows, the index of
+    the 1 in each. `setting` is True for a number that was given instead of computed; it is written with the digits that were
+    given. `refs` maps row and column to a reference to that number of the run.
+    """
+
+    label: str
+    values: Array
+    rows: str = ""
+    columns: str = ""
+    kind: NumberScale = "signed"
+    picks: tuple[int, ...] = ()
+    setting: bool = False
+    refs: Refs | None = None
+
+    @property
+    def is_number(self) -> bool:
+        return self.values.ndim == 0
+
+    @property
+    def T(self) -> Operand:
+        refs = None if self.refs is None else lambda i, j, given=self.refs: given(j, i)
+        return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs)
+
+    def only_row(self, row: int) -> Operand:
+        """Return the operand with only this row."""
+        refs = None if self.refs is None else lambda i, j, given=self.refs: given(i + row, j)
+        return replace(self, values=self.values[row : row + 1], picks=self.picks[row : row + 1], refs=refs)
+
+
+class Operands:
+    """The operands of the line just executed in a snapshot."""
+
+    def __init__(self, snapshot: Snapshot, line: ProgramLine) -> None:
+        self.snapshot, self.line = snapshot, line
+        self._known: dict[str, Operand] = {}
+        self.numbers = MomentNumbers(snapshot.moment_read, snapshot.position.t)
+
+    def read(self, name: str) -> Operand:
+        """Return the operand that `name` stands for on the right-hand side."""
+        if name not in self._known:
+            self._known[name] = self._read(name)
+        return self._known[name]
+
+    def _read(self, name: str) -> Operand:
+        program, snapshot = self.snapshot.program, self.snapshot
+        named = program.names.get(name)
+        if name == GRADIENTS:  # the norm over all parameters
+            return Operand("‖dW‖ of each parameter", np.atleast_2d(self.numbers.read(name)), "", "parameter")
+        if named is None:  # the number of updates
+            return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
+        if named.timed and not named.axes and not program.blocks[self.line.block].way:  # the values of all timesteps
+            every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
+            return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
+        operand = self._operand(name, self.numbers.read(name))
+        if name != self.line.target or operand.refs is None:
+            return operand
+        at = operand.refs  # the line replaces what it reads: m = β1⊙m + …
+        return replace(operand, refs=lambda i, j: replace(at(i, j), before=True))
+
+    def _operand(self, name: str, value: Any) -> Operand:
+        program = self.snapshot.program
+        values, label, refs = np.asarray(value), program.writer.name(name), refs_of(program, name)
+        match program.names[name].counted:
+            case ():
+                return Operand(label, values, setting=program.names[name].kind is names.ValueKind.SETTING, refs=refs)
+            case ("row",):
+                return Operand(label, values.reshape(-1, 1), "row", refs=refs)
+            case (columns,):
+                return Operand(label, np.atleast_2d(values), "", columns, refs=refs)
+            case (rows, columns):
+                return Operand(label, values, rows, columns, kind_of(program, name), self._picks(name), refs=refs)
+        raise ValueError(name)
+
+    def _picks(self, name: str) -> tuple[int, ...]:
+        if kind_of(self.snapshot.program, name) != "onehot":
+            return ()
+        return tuple(self.snapshot.record.ids(name)[self.snapshot.position.t].tolist())
+
+    def recorded(self, part: Expression) -> Operand | None:
+        """Return a part of the line that was recorded as a whole, such as r⊙h before the product with Uh; None if it was not."""
+        program, name = self.snapshot.program, part.label
+        if name not in program.factors:
+            return None
+        rows, columns = program.names[name].counted
+        return Operand(program.writer.text(part), self.numbers.recorded(name), rows, columns, kind_of(program, name))
+
+    @property
+    def activation(self) -> Operand | None:
+        """The argument of the line's function: az, ar or ah; None for other lines."""
+        formula = self.line.formula
+        name = formula.argument.label if isinstance(formula, Apply) else ""
+        return self.read(name) if name else None
+
+    @property
+    def before(self) -> Operand | None:
+        """The target of += or −= before the line was executed; None for = and for the first summand of a gradient."""
+        target = self.line.target
+        if self.line.op == "+=":
+            sofar = self.snapshot.gradient_before(target.removeprefix("d"))
+            return None if sofar is None else replace(self._operand(target, sofar), refs=None)
+        if self.line.op == "-=":
+            return replace(self._operand(target, self.snapshot.record.before[target]), refs=None)
+        return None
+
+    @property
+    def step(self) -> Array | None:
+        """The change of a parameter by an update; None for other lines."""
+        if self.line.op != "-=":
+            return None
+        step = self.snapshot.last_step(self.line.target)
+        return None if step is None else np.atleast_2d(step)
+
+    @property
+    def result(self) -> Operand:
+        """The result of the line."""
+        target = self.line.target
+        return self._operand(target, self.snapshot.value(target))
+
+    def given(self, row: int) -> int:
+        """Return the index of the input character of this batch row; 0 if the input is no character."""
+        return self._index(self.snapshot.program.input, row)
+
+    def target(self, row: int) -> int:
+        """Return the index of the target character of this batch row; 0 if the target is no character."""
+        return self._index(self.snapshot.program.target, row)
+
+    def _index(self, name: str, row: int) -> int:
+        if not name or kind_of(self.snapshot.program, name) != "onehot":
+            return 0
+        return int(self.snapshot.record.ids(name)[self.snapshot.position.t, row])
+
+    @property
+    def vocabulary(self) -> Text:
+        return self.snapshot.corpus.vocabulary
+
+
+# ------------------------------------------------------------------------------
+# One entry of the result of a line, computed with recorded numbers: `z[…]: 0.1·0.2 + … = 0.3`.
+
+
+#: Sums of more terms than this are abbreviated to the first and the last term.
+LONGEST = 4
+
+
+def number(x: Any) -> str:
+    """Format a recorded number: four decimals as in the matrices unless it is whole, with a minus sign but no plus sign."""
+    if float(x).is_integer() and abs(x) < 1000:
+        return f"{x:.0f}".removeprefix("-" if x == 0 else "").replace("-", "−")
+    return numbers.plain(x).replace("-", "−")
+
+
+def _shortened(count: int, term: Callable[[int], str]) -> list[str]:
+    if count <= LONGEST:
+        return [term(k) for k in range(count)]
+    return [term(0), f"… {count} terms …", term(count - 1)]
+
+
+@dataclass(frozen=True)
+class ExampleEntry:
+    """An entry of the result of a line: in row `row` of the batch, at the first unit or at the target."""
+
+    operands: Operands
+    row: int
+
+    def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
+        """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
+        operands, line = self.operands, self.operands.line
+        assert line.formula is not None
+        result, before = operands.result, operands.before
+        i, j = self._place
+        activation = operands.activation
+        formula = line.formula.argument if activation is not None and isinstance(line.formula, Apply) else line.formula
+        terms = self._summands(Factor(formula, self.index))
+        if line.op == "+=":
+            terms = [number(before.values[i, j]) if before is not None else "0", *terms]
+        if line.op == "-=" and before is not None:
+            terms = [number(before.values[i, j]), *map(_negated, terms)]
+        pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where()) else []
+        pieces += [(term, palette.plain) for term in joined(terms)]
+        value = number(result.values if result.is_number else result.values[i, j])
+        if activation is None:
+            pieces.append((f"= {value}", palette.accent))
+        else:
+            assert isinstance(line.formula, Apply)
+            pieces.append((f"= {number(activation.values[i, j])}", palette.plain))
+            pieces.append((f"  {FUNCTIONS[line.formula.function].text} → {value}", palette.accent))
+        if brief:
+            return pieces
+        if (step := operands.step) is not None:
+            pieces.append((f"  a step of {number(step[i, j])}", palette.dim))
+        if word := self._pick():
+            pieces.append((f"  {word}", palette.dim))
+        return pieces
+
+    def box(self, palette: Palette, width: int, *, brief: bool = False) -> Box:
+        """Return the pieces in as many lines as they need at this width."""
+        lines: list[list[Segment]] = [[]]
+        used = 0
+        for content, style in self.pieces(palette, brief=brief):
+            piece = transliterate(content, palette.glyphs)
+            for part in [piece] if cell_len(piece) + 2 <= width else piece.split():
+                if lines[-1] and used + 1 + cell_len(part) > width:
+                    lines.append([Segment(" ")])
+                    used, part = 1, part.lstrip()
+                written = f" {part}" if lines[-1] else part
+                lines[-1].append(Segment(written, style))
+                used += cell_len(written)
+        return from_rows(lines)
+
+    @property
+    def _numbers(self) -> MomentNumbers:
+        return self.operands.numbers
+
+    # The index of the entry
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        """The index of the entry in the array of the result, which has no axis for rows or columns if there is only one."""
+        return tuple(at for _, at in self._axes)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """The row and the column of the entry in the result as it is drawn."""
+        result, given, target = self.operands.result, self.operands.given(self.row), self.operands.target(self.row)
+        i = {"row": self.row, "character": given}.get(result.rows, 0)
+        return i, target if result.columns == "character" else 0
+
+    @property
+    def _axes(self) -> list[tuple[str, int]]:
+        result = self.operands.result
+        return [(axis, at) for axis, at in zip((result.rows, result.columns), self._place, strict=True) if axis]
+
+    def _where(self) -> str:
+        return ", ".join(index_in_words(axis, at, self.operands.vocabulary) for axis, at in self._axes)
+
+    def _pick(self) -> str:
+        program, line = self.operands.snapshot.program, self.operands.line
+        if line.target == program.loss_names.row and program.target:
+            return f"only the target {shown_char(self.operands.vocabulary[self.operands.target(self.row)])} counts"
+        picked = next((matrix for matrix in self._picked_from()), "")
+        if not picked:
+            return ""
+        pick = self.operands.given(self.row)
+        if not self.operands.vocabulary:
+            return f"token {pick} picks row {pick + 1} of {program.writer.name(picked)}"
+        char = self.operands.vocabulary[pick]
+        kind = "letter" if char.isalpha() else "character"
+        return f"the {kind} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"
+
+    def _picked_from(self) -> Iterator[str]:
+        """Yield the matrices of this line from which a one-hot input picks a row."""
+        for node in self.operands.line.formula.walk() if self.operands.line.formula is not None else ():
+            match node:
+                case e.Product(left=Name(name=read), right=Name(name=matrix)) if self._numbers.is_one_hot(read):
+                    yield matrix
+
+    # The terms of the entry
+
+    def _summands(self, part: Factor) -> list[str]:
+        """Return the summands of an entry; a name or a number is its own single summand."""
+        node = part.formula
+        if isinstance(node, Name | e.Number | e.Size):
+            return self._signed(part, [self._factor(part)])
+        made = terms_of(node, part.at, self._numbers)
+        match made.kind:
+            case "product":
+                terms = ["·".join(self._factor(made.term(k)[0]) for k in range(made.size))]
+            case "quotient":
+                dividend, divisor = (self._factor(made.term(k)[0]) for k in range(2))
+                terms = [f"{dividend} / {divisor if _is_whole(divisor) else f'({divisor})'}"]
+            case "power":
+                base, exponent = (self._factor(made.term(k)[0]) for k in range(2))
+                terms = [f"{base if _is_whole(base) else f'({base})'}^{exponent}"]
+            case "min" | "max":
+                terms = [f"{made.kind}({', '.join(self._factor(made.term(k)[0]) for k in range(2))})"]
+            case "softmax":
+                terms = [f"e^{self._factor(made.term(part.at[-1])[0])} / ({' + '.join(self._each(made, 'e^'))})"]
+            case "sum" if made.over:
+                terms = self._each(made) or ["0"]
+            case "sum":
+                terms = [each for k in range(made.size) for each in self._summands(made.term(k)[0])]
+            case "copy":
+                terms = [self._factor(made.term(0)[0])]
+            case function:
+                inside = " ".join(joined([each for k in range(made.size) for each in self._summands(made.term(k)[0])]))
+                terms = [f"{FUNCTIONS[function].text} {inside}" if _is_number(inside) else f"{FUNCTIONS[function].text}({inside})"]
+        if abs(made.scale) not in (0.0, 1.0):
+            terms = [f"{'−' if made.scale < 0 else ''}({' '.join(joined(terms))}) / {made.size}"]
+        elif made.scale < 0:
+            terms = [_negated(term) for term in terms]
+        return self._signed(part, terms)
+
+    def _signed(self, part: Factor, terms: list[str]) -> list[str]:
+        return terms if part.sign > 0 else [_negated(term) for term in terms]
+
+    def _each(self, made: Terms, before: str = "") -> list[str]:
+        """Return the terms of a sum over an axis, abbreviated if there are many; over the vocabulary only those that are not 0."""
+        chosen: Sequence[int] = range(made.size)
+        if made.over == "the vocabulary" and made.kind == "sum" and made.size > LONGEST:
+            chosen = [k for k in chosen if self._value(made.term(k)[0]) != 0]
+        return _shortened(len(chosen), lambda k: "·".join(f"{before}{self._factor(part)}" for part in made.term(chosen[k])))
+
+    def _factor(self, part: Factor) -> str:
+        """Return an entry as a factor: one number, or an expression in parentheses."""
+        node = part.formula
+        match node:
+            case e.Transpose(argument=argument):
+                return self._factor(part._replace(formula=argument, at=part.at[::-1]))
+            case Name(name=name) if name in self.operands.snapshot.program.model.rule.settings:
+                return numbers.given(self._value(part)).replace("-", "−")
+            case e.Number(value=value):
+                return decimal(value)
+            case Name() | e.Size():
+                return number(self._value(part))
+            case Apply(argument=Name()):
+                pass  # a function of one number is written as a function: log 0.1317
+            case e.Times() | Apply() if node.label:
+                return number(self._value(part))
+        terms = self._summands(part)
+        return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(joined(terms))})"
+
+    def _value(self, part: Factor) -> float:
+        """Return the recorded value of an entry."""
+        if isinstance(part.formula, Name) and not part.formula.label:
+            return self._numbers.entry(part.formula.name, part.at, part.t)
+        return float(self._numbers.value(part.formula, part.at))
+
+
+def _is_number(term: str) -> bool:
+    """True if a term is one number that is not negative."""
+    return re.fullmatch(r"[\d.]+(?:e−?\d+)?", term) is not None
+
+
+def _is_whole(term: str) -> bool:
+    """True if a term needs no parentheses as a divisor or a base: one number, or an expression in parentheses."""
+    return _is_number(term) or re.fullmatch(r"\w*\([^()]*\)", term) is not None
+
+
+def _negated(term: str) -> str:
+    return term[1:] if term.startswith("−") else f"−{term}"
+
+
+# ------------------------------------------------------------------------------
+# The tokens of a written line: signs, matrices and brackets, whose sizes are known before drawing.
+
+
+#: One-hot rows over more characters than this are written as characters.
+ONEHOT = 12
+
+
+class DrawingLimits(NamedTuple):
+    """How matrices are drawn: with at most `rows` and `columns` (None: all), short numbers if `compact`, and names above."""
+
+    columns: int | None = None
+    rows: int | None = None
+    compact: bool = False
+    labels: bool = True
+
+
+@dataclass(frozen=True)
+class OperatorToken:
+    """An operator or the name of a function. With `breaks`, the line may be broken before it."""
+
+    sign: str
+    breaks: bool = False
+
+    def size(self, limits: DrawingLimits) -> tuple[int, int]:
+        return cell_len(self.sign), 1
+
+    def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
+        return text(palette, self.sign)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """An operand. `focus` is the row and the column of the batch row that is singled out.
+
+    `picked` is True for a matrix from which one-hot rows pick rows, `named` for a number that has its name above it.
+    """
+
+    operand: Operand
+    vocabulary: Text
+    fresh: bool = False
+    focus: tuple[int | None, int | None] = (None, None)
+    picked: bool = False
+    named: bool = False
+    breaks: bool = False
+
+    def size(self, limits: DrawingLimits) -> tuple[int, int]:
+        operand = self.operand
+        if operand.is_number:
+            labelled = self.named and limits.labels
+            return max(len(self._number), cell_len(operand.label) if labelled else 0), 1 + labelled
+        rows, columns = operand.values.shape
+        note = 1 + len(f"{rows}×{columns}")
+        if self._as_characters(limits):
+            shown = min(len(operand.picks), _most(limits.rows if operand.rows == "row" else limits.columns))
+            cell = widest(self.vocabulary)
+            size = (cell, shown) if operand.rows == "row" else (shown * (cell + 1) - 1, 1)
+            width, height = size[0] + 2 + note, size[1]
+        else:
+            height, across = min(rows, _most(limits.rows)), min(columns, _most(limits.columns))
+            width = across * (self._entry(limits) + 1) + 1 + (note if height < rows or across < columns else 0)
+        if limits.labels:
+            return max(width, 1 + cell_len(operand.label)), height + 1
+        return width, height
+
+    def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
+        operand = self.operand
+        if operand.is_number:
+            ink = palette.accent if self.fresh else palette.plain
+            number = from_rows([(Cell.of(self._number, ink, None if operand.refs is None else operand.refs(0, 0)),)])
+            return titled(self._label(palette), number) if self.named and limits.labels else number
+        if self._as_characters(limits):
+            box = self._characters(palette, limits, row)
+        else:
+            box = matrix(
+                palette,
+                operand.values,
+                kind="onehot" if self._all_zero else operand.kind,
+                fresh=self.fresh,
+                row=self.focus[0] if row is not None and (operand.rows == "row" or self.picked) else None,
+                focus=self.focus,
+                compact=limits.compact,
+                elide=(limits.rows, limits.columns),
+                refs=operand.refs,
+            )
+        if not limits.labels:
+            return box
+        return titled(pad(self._label(palette), left=1), box)
+
+    def _label(self, palette: Palette) -> Box:
+        return text(palette, self.operand.label, palette.accent if self.fresh else palette.dim)
+
+    @cached_property
+    def _number(self) -> str:
+        if self.operand.setting:
+            return numbers.given(self.operand.values)
+        return numbers.plain(self.operand.values)
+
+    @cached_property
+    def _all_zero(self) -> bool:
+        return not self.operand.values.any()
+
+    def _entry(self, limits: DrawingLimits) -> int:
+        return ENTRIES["onehot" if self._all_zero else self.operand.kind, limits.compact].width
+
+    def _as_characters(self, limits: DrawingLimits) -> bool:
+        return bool(self.operand.picks) and len(self.vocabulary) > min(ONEHOT, _most(limits.columns))
+
+    def _characters(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
+        """Draw one-hot rows as characters, in a column, or in a row if transposed."""
+        picks, upright = self.operand.picks, self.operand.rows == "row"
+        shown = kept(len(picks), limits.rows if upright else limits.columns, row)
+        cells = []
+        for i in shown:
+            if i is None:
+                cells.append(Segment(palette.glyphs.vertical_ellipsis if upright else palette.glyphs.ellipsis, palette.dim))
+                continue
+            style = palette.dim if row is not None and i != row else palette.strong
+            cells.append(Segment(written_char(self.vocabulary[picks[i]], palette.glyphs), style))
+        if upright:
+            box = from_rows([(cell,) for cell in cells], axis=max(len(cells) - 1, 0) // 2)
+        else:
+            box = hstack(*(from_rows([(cell,)]) for cell in cells))
+        box = bracket(palette, box)
+        rows, columns = self.operand.values.shape
+        note = Segment(f" {rows}{palette.glyphs.by}{columns}", palette.dim)
+        return from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket:
+    """A bracket as tall as the enclosed matrices on its line, `inner` (see `beside`)."""
+
+    inner: tuple[Matrix, ...]
+    opening: bool
+    suffix: str = ""
+    breaks: bool = False
+
+    def size(self, limits: DrawingLimits) -> tuple[int, int]:
+        return 1 + len(self.suffix), 1  # the height of a bracket does not count for the line
+
+    def beside(self, tokens: Sequence[object]) -> Bracket:
+        """Return the bracket for a line of these tokens, which may not contain its partner."""
+        return replace(self, inner=tuple(each for each in self.inner if each in tokens))
+
+    def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
+        bare = limits._replace(labels=False)
+        height = max((each.size(bare)[1] for each in self.inner), default=1)
+        pair = bracket(palette, from_rows([()] * height, axis=(height - 1) // 2), palette.plain)
+        side = 0 if self.opening else 1
+        rows = [(line[side], Segment(self.suffix if i == 0 else "", palette.plain)) for i, line in enumerate(pair.rows)]
+        return from_rows(rows, pair.axis)
+
+
+DrawnToken = OperatorToken | Matrix | Bracket
+
+
+def _most(limit: int | None) -> int:
+    return 2**31 if limit is None else limit
+
+
+# ------------------------------------------------------------------------------
+# A line of the program written as matrices: its formula with a matrix for every name, fitted into the given size.
+#
+# The formula is turned into tokens, whose sizes are known without drawing. The limits under which they fit are computed from the
+# sizes, and then only the parts of the matrices that are shown are drawn.
+
+
+GAP, INDENT = 1, 2
+
+
+class LineWriter:
+    """Turns a line into tokens.
+
+    `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix. `alone` shows only one row of every matrix that
+    has a row per row of the batch, and the row that it picks of a matrix. `loose` allows line breaks within products and
+    differences too.
+    """
+
+    def __init__(
+        self,
+        operands: Operands,
+        row: int | None,
+        glyphs: Glyphs,
+        *,
+        fold: bool = False,
+        alone: bool = False,
+        loose: bool = False,
+    ) -> None:
+        self._operands, self._row, self._glyphs = operands, row or 0, glyphs
+        self._fold, self._alone, self._loose = fold, alone, loose
+
+    def line(self) -> list[DrawnToken]:
+        """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target.
+
+        Numbers have their names above them if the line has no matrices.
+        """
+        line, before = self._operands.line, self._operands.before
+        assert line.formula is not None
+        tokens: list[DrawnToken] = []
+        if line.op != "=":
+            tokens.append(self._sign("0") if before is None else self._matrix(before))
+            tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=True))
+        tokens += self._tokens(line.formula)
+        tokens += [self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+        if all(token.operand.is_number for token in tokens if isinstance(token, Matrix)):
+            return [replace(token, named=True) if isinstance(token, Matrix) else token for token in tokens]
+        return tokens
+
+    def _sign(self, sign: str, *, breaks: bool = False) -> OperatorToken:
+        return OperatorToken(operator(sign, self._glyphs), breaks)
+
+    def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
+        given, target = self._operands.given(self._row), self._operands.target(self._row)
+        row = {"row": self._row, "character": given}.get(operand.rows)
+        column = {"row": self._row, "character": target}.get(operand.columns)
+        if self._alone and (picked or operand.rows == "row"):
+            operand, row = operand.only_row(given if picked else self._row), 0
+        operand = replace(operand, label=transliterate(operand.label, self._glyphs))
+        return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
+
+    def _tokens(self, node: Expression) -> Iterator[DrawnToken]:
+        folded = self._operands.recorded(node) if self._fold else None
+        if folded is not None:
+            yield self._matrix(folded)
+            return
+        match node:
+            case Name(name=name):
+                yield self._matrix(self._operands.read(name))
+            case e.Number(value=value):
+                yield self._sign(decimal(value))
+            case e.Size():
+                yield self._sign(f"{self._operands.numbers.value(node, ()):.0f}")
+            case e.Transpose(argument=Name(name=name)):
+                yield self._matrix(self._operands.read(name).T)
+            case e.Transpose(argument=argument):
+                yield from self._fenced(argument, operator("ᵀ", self._glyphs))
+            case e.Spread(argument=argument):
+                yield from self._tokens(argument)
+            case e.Apply(function=function, parts=parts):
+                yield self._sign(FUNCTIONS[function].text)
+                if len(parts) == 1:
+                    yield from self._inside(parts[0], 4)
+                else:
+                    yield from self._listed(parts, "(", ")")
+            case e.Reduce(kind=kind, argument=argument):
+                yield self._sign("Σ" if kind == "sum" else "mean")
+                yield from self._inside(argument, 4)
+            case e.Negative(argument=argument):
+                first, *rest = self._inside(argument, 2)
+                yield replace(first, sign=f"−{first.sign}") if isinstance(first, OperatorToken) else self._sign("−")
+                yield from rest if isinstance(first, OperatorToken) else (first, *rest)
+            case e.Sum(parts=(first_part, *parts)):
+                yield from self._inside(first_part, 1)
+                for part in parts:
+                    minus = isinstance(part, e.Negative) and not part.label
+                    yield self._sign("−" if minus else "+", breaks=self._loose or not minus)
+                    yield from self._inside(part.argument, 2) if isinstance(part, e.Negative) and minus else self._inside(part, 1)
+            case e.Product(left=Name(name=read), right=Name(name=name)) if self._operands.numbers.is_one_hot(read):
+                yield self._matrix(self._operands.read(read))
+                yield replace(self._matrix(self._operands.read(name), picked=True), breaks=self._loose)
+            case e.Product(left=left, right=right):
+                yield from self._inside(left, 2 if isinstance(left, e.Product) else 3)
+                first, *rest = self._inside(right, 3)
+                yield replace(first, breaks=self._loose)
+                yield from rest
+            case e.Times(parts=(first_part, *parts)):
+                yield from self._inside(first_part, 2)
+                number = self._is_number(first_part)
+                for part in parts:
+                    yield self._sign("·" if number else "⊙", breaks=self._loose)
+                    yield from self._inside(part, 2)
+                    number = self._is_number(part)
+            case e.Quotient(left=left, right=right):
+                yield from self._inside(left, 2)
+                yield self._sign("/")
+                yield from self._inside(right, 4)
+            case e.Power(left=left, right=right):
+                yield from self._inside(left, 4)
+                yield self._sign("^")
+                yield from self._inside(right, 4)
+            case e.Join(parts=parts):
+                yield from self._listed(parts, "[", "]")
+            case e.Slice(argument=argument, before=before, axes=axes):
+                yield from self._inside(argument, 4)
+                yield self._sign(f"[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]")
+
+    def _listed(self, parts: Sequence[Expression], opening: str, closing: str) -> Iterator[DrawnToken]:
+        yield self._sign(opening)
+        for index, part in enumerate(parts):
+            if index:
+                yield self._sign(",")
+            yield from self._tokens(part)
+        yield self._sign(closing)
+
+    def _is_number(self, node: Expression) -> bool:
+        return self._operands.numbers.axes(node) == ()
+
+    def _inside(self, node: Expression, tightness: int) -> Iterator[DrawnToken]:
+        folded = self._fold and self._operands.recorded(node) is not None
+        return self._tokens(node) if folded or binds(node) >= tightness else self._fenced(node)
+
+    def _fenced(self, node: Expression, suffix: str = "") -> Iterator[DrawnToken]:
+        tokens = list(self._tokens(node))
+        inner = tuple(token for token in tokens if isinstance(token, Matrix))
+        yield Bracket(inner, opening=True)
+        yield from tokens
+        yield Bracket(inner, opening=False, suffix=suffix)
+
+
+#: The limits for matrices that do not fit, best first: the number of columns, and whether numbers are short.
+_ELIDED = ((8, False), (8, True), (6, False), (6, True), (5, True), (4, True), (3, True), (2, True))
+#: The least number of rows of an elided matrix, if it has as many.
+_FEWEST = 2
+
+
+def fitted(
+    tokens: Sequence[DrawnToken], width: int, height: int, *, compact: bool = False, labels: bool = True
+) -> DrawingLimits | None:
+    """Return limits under which all numbers fit into the size, None if they do not fit."""
+    limits = DrawingLimits(compact=compact, labels=labels)
+    lines = _lines(tokens, limits, width)
+    return limits if lines and sum(map(_height_of, lines)) <= height else None
+
+
+def elided(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLimits | None:
+    """Return limits under which the whole line fits with parts of its matrices, None if it does not fit.
+
+    Columns are dropped before the names above the matrices, which are more useful than another column of a large matrix.
+    """
+    heights = [len(token.operand.values) for token in tokens if isinstance(token, Matrix) and not token.operand.is_number]
+    fewest = min(_FEWEST, max(heights, default=1))
+    for labels, (columns, compact) in product((True, False), _ELIDED):
+        for count in range(1, height + 1):
+            rows = height // count - labels
+            if rows < fewest:
+                break
+            limits = DrawingLimits(columns, rows, compact, labels)
+            lines = _lines(tokens, limits, width)
+            if lines and len(lines) <= count:
+                return limits
+    return None
+
+
+def widest_piece(tokens: Sequence[DrawnToken], limits: DrawingLimits) -> int:
+    """Return the width of the widest unbreakable piece, with the indent of later lines, in cells."""
+    pieces: list[int] = [INDENT]
+    for token in tokens:
+        if token.breaks:
+            pieces.append(INDENT)
+        pieces[-1] += token.size(limits)[0] + GAP
+    return max(pieces)
+
+
+def squeezed(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLimits | None:
+    """Return limits under which at least one row of every matrix fits, None if not even that fits."""
+    for columns, compact in _ELIDED:
+        for rows in range(height, 0, -1):
+            limits = DrawingLimits(columns, rows, compact, labels=False)
+            lines = _lines(tokens, limits, width)
+            if lines and sum(map(_height_of, lines)) <= height:
+                return limits
+    return None
+
+
+_Sized = tuple[DrawnToken, int, int]
+
+
+def _height_of(line: Sequence[_Sized]) -> int:
+    return max(height for _, _, height in line)
+
+
+def _lines(tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int) -> list[list[_Sized]]:
+    """Break the tokens into lines before operators. Return no lines if a piece between two breaks exceeds the width."""
+    pieces: list[list[_Sized]] = []
+    for token in tokens:
+        sized = (token, *token.size(limits))
+        if token.breaks or not pieces:
+            pieces.append([sized])
+        else:
+            pieces[-1].append(sized)
+    lines: list[list[_Sized]] = []
+    used = 0
+    for piece in pieces:
+        length = _width_of(piece)
+        if lines and used + GAP + length <= width:
+            lines[-1] += piece
+            used += GAP + length
+        else:
+            used = length + (INDENT if lines else 0)
+            lines.append(piece)
+            if used > width:
+                return []
+    return lines
+
+
+def _width_of(piece: Sequence[_Sized]) -> int:
+    return sum(width for _, width, _ in piece) + GAP * (len(piece) - 1)
+
+
+def drawn(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int, row: int | None) -> Box:
+    """Draw the tokens within these limits, in as many lines as needed. `row` is the batch row singled out."""
+    lines = []
+    for index, sized in enumerate(_lines(tokens, limits, width)):
+        line = [token for token, _, _ in sized]
+        placed = [token.beside(line) if isinstance(token, Bracket) else token for token in line]
+        box = hstack(*(token.box(palette, limits, row) for token in placed), gap=GAP)
+        lines.append(pad(box, left=INDENT if index else 0))
+    return vstack(*lines)
+
+
+# ------------------------------------------------------------------------------
+# The current line, that is the line just executed, written with the numbers of this moment.
+
+
+_WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
+_GIVEN = "{given}: {title}. Step to see how every number is computed."
+_FIRST = (
+    ("explain", "a tour of ten keys"),
+    ("step.line", "a line"),
+    ("step.timestep", "a timestep"),
+    ("step.batch", "a batch"),
+    ("learn.sgd", "an SGD step: the rest of this batch, backward and update"),
+    ("help", "all keys; capital letters step back in time"),
+)
+_TRAINING = ("explain", "learn.sgd")  # those that a run without training does not have
+_EARLIER = (
+    "The initial state of this batch was computed in earlier batches, so the gradient flows on through them, back to the first "
+    "batch of this epoch. It uses the values that they computed then and the current weights. The result is added to the "
+    "gradients of the weights and biases from which the state is computed."
+)
+_OUTSIDE = (
+    "The gradient of the loss with respect to the output of this GRU, computed by what reads the output: the head, the loss and "
+    "everything between. The backward pass reads it timestep by timestep."
+)
+_UNDERFLOW = "{prediction} has an entry 0, whose logarithm is not finite: {entry} is computed from the argument of the softmax"
+
+
+#: The most numbers of a line that fills the screen; more would make drawing slower than stepping.
+MOST_NUMBERS = 20_000
+
+
+class CurrentLine(CellPanel):
+    """The formula of the line with a matrix for every name, its result, and the computation of one entry."""
+
+    ABOUT = "The line just executed, with the matrices that it reads and its result; below them the computation of one entry."
+
+    _alone: int | None = None  # the row of the batch that is shown if there is room for only one
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        title = "the current line" if snapshot.line is None else snapshot.line.text
+        rows = snapshot.config.batch_size
+        row = f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None
+        return title, _changed_since(snapshot) or row
+
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        return snapshot.line is not None
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        line = snapshot.line
+        if line is None:
+            given, title = snapshot.config.given, snapshot.program.model.title
+            first = [(verb, what) for verb, what in _FIRST if given is None or verb not in _TRAINING]
+            keys = [(sign_of_key(self, verb), what) for verb, what in first]
+            words = (_WELCOME if given is None else _GIVEN).format(title=title, given=given and given.title)
+            return clip(self.palette, _welcome(self.palette, words, width, height, keys), width, height)
+        if line.formula is None:
+            words = _OUTSIDE if line in snapshot.program.outside else _EARLIER
+            return clip(self.palette, _paragraph(self.palette, words, width), width, height)
+        if self.zoomed:
+            return whole(self.palette, snapshot, line, self._view, width)
+        written, alone = written_out(self.palette, snapshot, line, self._view, width, height)
+        row = (self._view.row or 0) if alone else None
+        if row != self._alone:
+            self._alone = row
+            self.call_next(self.caption)
+        return clip(self.palette, written, width, height)
+
+
+def _changed_since(snapshot: Snapshot) -> str | None:
+    """Return a remark if operands have changed since the line was executed, so that its numbers do not add up."""
+    line = snapshot.line
+    names = () if line is None else tuple(n for n in (*line.reads, line.target) if n in snapshot.changed)
+    return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
+
+
+def written_out(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, height: int) -> tuple[Box, bool]:
+    """Draw the line as matrices, and below it, if there is room, the computation of one entry. Return this, and whether it shows
+    only one row of the batch."""
+    operands = Operands(snapshot, line)
+    entry, badge = ExampleEntry(operands, view.row or 0), _badge(palette, snapshot, line)
+    rest = [box for box in (badge, entry.box(palette, width)) if box.height]
+    brief = [box for box in (badge, entry.box(palette, width, brief=True)) if box.height]
+    for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
+        if choice.limits is not None:
+            written = drawn(palette, choice.tokens, choice.limits, width, view.row)
+            return vstack(written, *choice.beneath, gap=choice.gap), choice.alone
+    return vstack(*rest), False
+
+
+def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int) -> Box:
+    """Draw the line with all its matrices in full, whatever size that is, and the computation of one entry.
+
+    Matrices that have more than MOST_NUMBERS in total are elided to that number.
+    """
+    operands = Operands(snapshot, line)
+    tokens = LineWriter(operands, view.row, palette.glyphs).line()
+    arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
+    each = isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
+    limits = DrawingLimits(columns=each, rows=each)
+    worked = ExampleEntry(operands, view.row or 0).box(palette, width)
+    below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
+    return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
+
+
+class _Choice(NamedTuple):
+    """A way to draw a line: `limits` that make it fit, None if it cannot fit, the boxes below it, and whether it shows one row."""
+
+    tokens: list[DrawnToken]
+    limits: DrawingLimits | None
+    beneath: Sequence[Box] = ()
+    gap: int = 0
+    alone: bool = False
+
+
+def _choices(
+    operands: Operands, row: int | None, glyphs: Glyphs, width: int, height: int, rest: Sequence[Box], brief: Sequence[Box]
+) -> Iterator[_Choice]:
+    """Yield the ways to draw a line, best first: from all numbers in full and the example entry (`rest`) to the result alone.
+
+    The example entry is included as long as there is room for its brief form (`brief`).
+    """
+    names, folded = (LineWriter(operands, row, glyphs, fold=fold).line() for fold in (False, True))
+    for gap in (1, 0):
+        room = _room(height, rest, gap)
+        yield _Choice(names, fitted(names, width, room), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room), rest, gap)
+        yield _Choice(names, fitted(names, width, room, labels=False), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room, labels=False), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room, compact=True), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room, compact=True, labels=False), rest, gap)
+    yield _Choice(folded, elided(folded, width, _room(height, rest, 1)), rest, 1)
+    loose = LineWriter(operands, row, glyphs, fold=True, loose=True).line()
+    by_row = operands.result.rows == "row"
+    alone = LineWriter(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []
+    for beneath in (rest, brief, ()):
+        room = _room(height, beneath, 0)
+        yield _Choice(folded, elided(folded, width, room), beneath)
+        for compact in (False, True):
+            yield _Choice(loose, fitted(loose, width, room, compact=compact, labels=False), beneath)
+        for compact in (False, True) if alone else ():
+            yield _Choice(alone, fitted(alone, width, room, compact=compact, labels=False), beneath, alone=True)
+    for tokens in (alone, loose):
+        if tokens:
+            yield _Choice(tokens, squeezed(tokens, width, height), alone=tokens is alone)
+    result = [OperatorToken("="), names[-1]]
+    room = _room(height, rest, 1)
+    yield _Choice(result, fitted(result, width, room), rest, 1)
+    if room < -1:  # no room for the example entry either
+        yield _Choice(result, fitted(result, width, height))
+        yield _Choice(result, elided(result, width, height))
+
+
+def _room(height: int, beneath: Sequence[Box], gap: int) -> int:
+    """Return the rows left for the line."""
+    return height - sum(box.height + gap for box in beneath)
+
+
+def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
+    """Return a warning if the code of the tutorial would compute another value than the one shown."""
+    term = snapshot.tutorial_term1 if line.target == snapshot.program.loss_names.entry else None
+    if term is None or np.isfinite(term).all():
+        return EMPTY
+    names = snapshot.program.loss_names
+    prediction, entry = (snapshot.program.writer.name(name) for name in (names.prediction, names.entry))
+    words = transliterate(_UNDERFLOW.format(prediction=prediction, entry=entry), palette.glyphs)
+    return text(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
+
+
+def _welcome(palette: Palette, words: str, width: int, height: int, first: list[tuple[str, str]]) -> Box:
+    """Draw the welcome text and the first keys; if they do not fit together, the keys come first."""
+    keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
+    paragraph = _paragraph(palette, words, width)
+    return vstack(paragraph, keys) if paragraph.height + keys.height <= height else vstack(keys, paragraph)
+
+
+def _paragraph(palette: Palette, words: str, width: int) -> Box:
+    return text(palette, fill(words, max(width, 1)))

@@ -1,0 +1,524 @@
+"""The listing of the program, the log, and the watches."""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+
+from tui_gru.debugger.position import as_typed, position_of
+from tui_gru.debugger.program import ListingRow, Program, ProgramLine, shown_char
+from tui_gru.debugger.state import Breakpoint, LogLine, Watch, Watched
+from tui_gru.debugger.stops import computed_here
+from tui_gru.engine import numbers
+from tui_gru.engine.numbers import same
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui import draw as boxes
+from tui_gru.tui.draw import EMPTY, Box, SegmentRow, clip, from_rows, text
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.panel import Compared, PanelRows, SnapshotPanel, Titles, View
+from tui_gru.tui.theme import Glyphs, Palette, cut, transliterate
+
+# ------------------------------------------------------------------------------
+# The listing of the program, with an arrow at the line just executed.
+
+
+#: Cells before the text: breakpoint, arrow or trail, and a blank.
+_GUTTER = 3
+#: Rows kept in view above and below the arrow if the panel is tall enough.
+_CONTEXT = 4
+#: From this width on, a level is indented by two cells, below by one.
+_WIDE = 40
+_WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
+
+
+class RowSigns(NamedTuple):
+    """The signs and colours of a row: the sign of its stop, the arrow, `passed` if executed, `idle` if never executed."""
+
+    stop: str
+    disabled: bool
+    arrow: bool
+    passed: bool
+    idle: bool
+
+
+class Listing(SnapshotPanel):
+    """The lines of the program with the signs of their breakpoints. It scrolls to keep the arrow in view."""
+
+    ABOUT = (
+        "The program: the equations in the order in which a batch computes them. The arrow is at the line just executed. A "
+        "click on a line runs to it, a click before it sets a breakpoint."
+    )
+
+    @dataclass
+    class LineChosen(Message):
+        """Posted when the text of a line is clicked."""
+
+        line: ProgramLine
+
+    @dataclass
+    class GutterChosen(Message):
+        """Posted when the gutter of a line is clicked, where its breakpoint is shown."""
+
+        line: ProgramLine
+
+    COMPARED = Compared.BOTH
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return snapshot.position, snapshot.stops, _learns(snapshot)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        """Return a title for the program, and the shapes of the values that the line reads, as many as fit."""
+        given, line = snapshot.config.given, snapshot.line
+        title = "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
+        shapes = _shapes(snapshot, line) if line is not None else []
+        while shapes and cell_len("  ".join(shapes)) > self.size.width - 6:
+            shapes.pop()
+        return title, "  ".join(shapes) or None
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
+        super().show(snapshot, view)
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> PanelRows:
+        palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
+        width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
+        phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
+        loss = rows_until_loss(rows)
+        learns = _learns(snapshot)
+
+        def draw(index: int) -> boxes.SegmentRow:
+            row = rows[index]
+            stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
+            state = RowSigns(
+                stop=sign_of(stop, palette.glyphs) if stop is not None else " ",
+                disabled=stop is not None and not stop.enabled,
+                arrow=index == arrow,
+                passed=index < arrow and row.line is not None and row.line.phase == phase,
+                idle=index > loss and not learns,
+            )
+            counting = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
+            value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
+            return _written(palette, _indented(row, width), width, state, value)
+
+        return PanelRows(len(rows), width, draw)
+
+    # Following the arrow
+
+    def _follow(self) -> None:
+        if self._snapshot is not None:
+            arrow, context = arrow_row(self._snapshot), min(_CONTEXT, (self.scrollable_content_region.height - 1) // 2)
+            self.scroll_to_rows(arrow - context, arrow + context)
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self._follow()
+
+    # The mouse
+
+    def _row_at(self, event: events.MouseEvent) -> ListingRow | None:
+        offset = event.get_content_offset(self)
+        rows = self.snapshot.program.rows
+        index = len(rows) if offset is None else offset.y + self.scroll_offset.y
+        return rows[index] if index < len(rows) else None
+
+    def _in_gutter(self, event: events.MouseEvent) -> bool:
+        offset = event.get_content_offset(self)
+        return offset is not None and offset.x < _GUTTER - 1
+
+    def on_click(self, event: events.Click) -> None:
+        row = self._row_at(event)
+        if row is not None and row.line is not None:
+            self.post_message((self.GutterChosen if self._in_gutter(event) else self.LineChosen)(row.line))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Set the tooltip: over a line its explanation, with its text if that is cut off; over the gutter its breakpoints."""
+        row = self._row_at(event)
+        words = self._tooltip_of(self.snapshot, row, self._in_gutter(event)) if row is not None else ""
+        self.tooltip = Content(transliterate(words, self.palette.glyphs)) if words else None
+
+    def _tooltip_of(self, snapshot: Snapshot, row: ListingRow, in_gutter: bool) -> str:
+        program, width = snapshot.program, self.scrollable_content_region.width
+        if in_gutter and row.line is not None:
+            return "\n".join(described(stop, program) for stop in stops_on(snapshot, row.line)) or "click to set a breakpoint"
+        whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
+        words = ""
+        if row.line is not None:
+            from tui_gru.tui.help import about_line
+
+            words = about_line(program, row.line)
+        return "\n".join(filter(None, (whole, words)))
+
+
+def arrow_row(snapshot: Snapshot) -> int:
+    """Return the index of the row of the line just executed, 0 at the start."""
+    target = snapshot.line.target if snapshot.line is not None else None
+    return next((i for i, row in enumerate(snapshot.program.rows) if row.line is not None and row.line.target == target), 0)
+
+
+def _learns(snapshot: Snapshot) -> bool:
+    """Return True if the backward pass of this batch is executed."""
+    return snapshot.learning or snapshot.record.gradients is not None
+
+
+def stops_on(snapshot: Snapshot, line: ProgramLine) -> tuple[Breakpoint, ...]:
+    """Return the breakpoints and log points of a line."""
+    return tuple(stop for stop in snapshot.stops.breakpoints if stop.line == line.target)
+
+
+def rows_until_loss(rows: tuple[ListingRow, ...]) -> int:
+    """Return the row of the loss, or the last row of a forward pass without a loss. Backward pass and update are below it."""
+    last = max(i for i, row in enumerate(rows) if row.line is not None and row.line.phase in ("forward", "loss"))
+    return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
+
+
+def _shapes(snapshot: Snapshot, line: ProgramLine) -> list[str]:
+    names = snapshot.program.names
+    named = [(snapshot.program.writer.name(n), np.shape(snapshot.value(n))) for n in line.reads if n in names]
+    return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
+
+
+def _whole_size(rows: tuple[ListingRow, ...], palette: Palette) -> Size:
+    """Return the size at which no row is cut off, in cells."""
+    return Size(_GUTTER + max(cell_len(transliterate(_indented(row, _WIDE), palette.glyphs)) for row in rows), len(rows))
+
+
+def _indented(row: ListingRow, width: int) -> str:
+    return " " * (row.indent * (2 if width >= _WIDE else 1)) + row.text
+
+
+@lru_cache(maxsize=1024)
+def _written(palette: Palette, text: str, width: int, state: RowSigns, value: str) -> boxes.SegmentRow:
+    """Draw a row of the listing in exactly `width` cells."""
+    glyphs = palette.glyphs
+    room = max(width - _GUTTER, 0)
+    written = cut(transliterate(text, glyphs), room, glyphs)
+    spare = room - cell_len(written)
+    value = value if cell_len(value) < spare else ""
+    tail = " " * (spare - cell_len(value)) + value
+    ink = palette.dim if state.disabled else palette.warning
+    if state.arrow:
+        mark = Style.combine([palette.line, Style(color=ink.color)])
+        return Segment(state.stop, mark), Segment(f"{glyphs.arrow} {written}{tail}", palette.line)
+    trail = Segment(f"{glyphs.axis_vertical if state.passed else ' '} ", palette.dim)
+    body = [Segment(written, palette.dim)] if state.idle else _coloured(palette, written)
+    return tuple(segment for segment in (Segment(state.stop, ink), trail, *body, Segment(tail, palette.dim)) if segment.text)
+
+
+def _coloured(palette: Palette, text: str) -> list[Segment]:
+    """Return styled segments: keywords in their colour; the axes of sums and the headings of layers dimmed."""
+    if text.lstrip().startswith("#"):
+        return [Segment(text, palette.dim)]
+    styles = {"for": palette.keyword, "in": palette.keyword}
+    parts = _WORDS.split(text)
+    return [Segment(part, styles.get(part, palette.dim) if index % 2 else palette.plain) for index, part in enumerate(parts)]
+
+
+def sign_of(stop: Breakpoint | Watch, glyphs: Glyphs) -> str:
+    """Return the sign of a stop, which shows whether it is enabled, stops only sometimes, or only logs."""
+    if isinstance(stop, Breakpoint) and stop.log:
+        return glyphs.log_point if stop.enabled else glyphs.log_point_off
+    if not stop.enabled:
+        return glyphs.breakpoint_off
+    return glyphs.breakpoint_sometimes if isinstance(stop, Breakpoint) and sometimes(stop) else glyphs.breakpoint
+
+
+def sometimes(stop: Breakpoint) -> bool:
+    """True if the breakpoint has a condition or a hit count, so it does not stop every time."""
+    return bool(stop.condition or stop.hits)
+
+
+def plain(stop: Breakpoint) -> bool:
+    """True if the breakpoint has only a line, so that it can be deleted without losing anything else."""
+    return not (stop.condition or stop.hits or stop.log)
+
+
+def foremost(stops: Iterable[Breakpoint]) -> Breakpoint | None:
+    """Return the breakpoint whose sign is shown if a line has several: enabled first, then stopping, then unconditional."""
+    return min(stops, key=lambda stop: (not stop.enabled, bool(stop.log), sometimes(stop)), default=None)
+
+
+def clauses(stop: Breakpoint) -> tuple[tuple[str, str], ...]:
+    """Return the clauses after the line as pairs of keyword (`if`, `hits`, `log`) and text."""
+    parts = (("if", stop.condition), ("hits", stop.hits), ("log", stop.log))
+    return tuple((keyword, text) for keyword, text in parts if text)
+
+
+def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
+    """Return the command that sets a stop, with `id` the command that changes it."""
+    number = f"#{stop.id}" if id else ""
+    if isinstance(stop, Watch):
+        words = ["watch", number, stop.expression, "stop" if stop.stops else ""]
+    else:
+        words = ["break", number, stop.line, *(word for clause in clauses(stop) for word in clause)]
+    return " ".join(word for word in words if word)
+
+
+def described(stop: Breakpoint, program: Program) -> str:
+    """Describe a breakpoint for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), disabled`."""
+    place = f" on {program.writer.name(stop.line)}" if stop.line else ""
+    when = "".join(f" {keyword} {what}" for keyword, what in clauses(stop) if keyword != "log")
+    kind = "log point" if stop.log else "breakpoint"
+    log = f": {stop.log}" if stop.log else ""
+    return f"{kind} {stop.id}{place}{when}{log}{'' if stop.enabled else ', disabled'}"
+
+
+# ------------------------------------------------------------------------------
+# The log: the lines written by log points, each with its place, newest last.
+
+
+#: The number of lines shown before and after the current position.
+_AROUND = 200
+#: The panel grows with its lines up to this number.
+_GROWS = 8
+
+
+class Log(SnapshotPanel):
+    """The arrow is at the last line written up to the current position, which is kept in view; later lines are dimmed."""
+
+    ABOUT = "The lines that log points have written, each with its place in the run."
+
+    _lines: tuple[LogLine, ...] = ()
+    _here = -1
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return snapshot.position.tick, id(snapshot.log)  # as long as the panel has the log, no other has this id
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        count = len(snapshot.log)
+        return "log", f"{count} line{'s' if count != 1 else ''}" if count else None
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        tick, log = snapshot.position.tick, snapshot.log
+        past = bisect_right(log, tick, key=lambda line: line.tick)
+        first = max(past - _AROUND, 0)
+        rows = None if self._snapshot is None else min(len(self._lines), _GROWS)
+        self._lines, self._here = log[first : past + _AROUND], past - first - 1
+        super().show(snapshot, view)
+        if rows != min(len(self._lines), _GROWS):
+            self.refresh(layout=True)
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        if not self._lines:
+            return clip(palette, text(palette, "nothing logged yet", palette.dim), width, height)
+        places = [as_typed(position_of(snapshot.program, line.tick)) for line in self._lines]
+        column = max(map(len, places))
+        width = self.canvas(width, height, lambda: Size(column + 4 + max(cell_len(line.text) for line in self._lines), 0)).width
+        rows = zip(self._lines, places, range(len(places)), strict=True)
+        return from_rows(self._row(line, place.ljust(column), index, width) for line, place, index in rows)
+
+    def _row(self, line: LogLine, place: str, index: int, width: int) -> SegmentRow:
+        palette, glyphs = self.palette, self.palette.glyphs
+        text = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
+        text = cut(transliterate(text, glyphs), max(width - len(place) - 4, 0), glyphs)
+        if index == self._here:
+            now = line.tick == self.snapshot.position.tick
+            ink = palette.line if now else palette.plain
+            spare = " " * (width - len(place) - 4 - cell_len(text)) if now else ""
+            return (Segment(f"{glyphs.arrow} {place}  {text}{spare}", ink),)
+        ahead = index > self._here
+        return Segment(f"  {place}  ", palette.dim), Segment(text, palette.dim if ahead else palette.plain)
+
+    # Scrolling to the current position
+
+    def _follow(self) -> None:
+        height = self.scrollable_content_region.height
+        if height < 1:
+            return
+        ahead = len(self._lines) - 1 - self._here
+        below = min(ahead, height // 2)
+        self.scroll_to(y=max(self._here + below + 1 - height, 0), animate=False, immediate=True, force=True)
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self._follow()
+
+
+# ------------------------------------------------------------------------------
+# The watches: each expression with its current value, and its previous one if it has just changed.
+
+
+#: The largest part of the width for expressions, and the cells before and after them.
+_PART, _LEAD, _GAP = 0.5, 2, 2
+#: The width of the longest expression with the longest value, in cells.
+_WIDEST = 2000
+_LARGEST_WHOLE = 1e9
+#: The position in an error message, which is of no use where the typed text is not visible.
+_COLUMN = re.compile(r"^column \d+: ")
+#: An array of more elements is summarized.
+_MOST = 64
+_Parts = list[tuple[str, Style]]
+
+
+class Watches(SnapshotPanel):
+    """A row per enabled watch, so that rows do not move while stepping. A watch that stops runs has a sign before it.
+
+    Only the rows in view are evaluated.
+    """
+
+    ABOUT = "The watched expressions: their values now and before the last step."
+
+    _shown: tuple[int, ...] = ()  # the indices of the watches
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return "watches", with_keys(self, "<stops> edits")
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        rows = len(self._shown)
+        self._shown = tuple(i for i, watch in enumerate(snapshot.stops.watches) if watch.enabled)
+        super().show(snapshot, view)
+        if rows != len(self._shown):
+            self.refresh(layout=True)
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
+        if not self._shown:
+            return EMPTY
+        width = self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
+        half = max(int(width * _PART) - _LEAD, 4)
+        names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
+        column = min(max(map(cell_len, names)), half)
+
+        def draw(row: int) -> SegmentRow:
+            watched = snapshot.watched[self._shown[row]]
+            return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).rows[0]
+
+        return PanelRows(len(self._shown), width, draw)
+
+    def _row(self, watched: Watched, fresh: bool, column: int, width: int) -> SegmentRow:
+        """Draw an expression, at least `column` cells of it, and its value after the column or wherever it fits."""
+        palette, glyphs = self.palette, self.palette.glyphs
+        expression = transliterate(watched.watch.expression, glyphs)
+        room = max(width - _LEAD - _GAP, 0)
+        value = written_value(palette, watched, max(room - min(cell_len(expression), column), 0), fresh=fresh)
+        room -= sum(cell_len(segment.text) for segment in value)
+        name = cut(expression, room, glyphs)
+        return (
+            Segment(f"{glyphs.breakpoint if watched.watch.stops else ' '} ", palette.warning),
+            Segment(name, palette.accent if fresh else palette.keyword),
+            Segment(" " * (_GAP + max(min(column, room) - cell_len(name), 0))),
+            *value,
+        )
+
+
+def just_changed(snapshot: Snapshot, watched: Watched) -> bool:
+    """Return True if the line just executed has changed the value. A value computed for the first time has not changed."""
+    if watched.before is None or watched.value is None or _same(watched.value, watched.before):
+        return False
+    learns = snapshot.record.gradients is not None
+    return computed_here(watched.watch.expression, snapshot.program, snapshot.position, learns=learns)
+
+
+def written_value(palette: Palette, watched: Watched, room: int, *, fresh: bool) -> SegmentRow:
+    """Draw the value in at most `room` cells; if `fresh`, as `old → new` if both fit, otherwise with changes highlighted."""
+    if watched.error:
+        return _fitted(palette, [(_COLUMN.sub("", watched.error), palette.warning)], room)
+    if watched.value is None:
+        return _fitted(palette, [(palette.glyphs.blank, palette.blank)], room)
+    if not fresh:
+        return _fitted(palette, _value(palette, watched.value, None, room), room)
+    old = [(text, palette.dim) for text, _ in _value(palette, watched.before, None, room)]
+    new = _value(palette, watched.value, watched.before, room)
+    both = [*old, (" → ", palette.dim), *new]
+    return _fitted(palette, both if _width(palette, both) <= room else new, room)
+
+
+def _value(palette: Palette, value: Any, before: Any, room: int) -> _Parts:
+    """Return the styled pieces of a value; with `before`, differences from that value are highlighted."""
+    ink = palette.plain if before is None else palette.accent
+    if not isinstance(value, np.ndarray):
+        return [(_single(value), ink)]
+    if value.size <= _MOST:
+        fresh = np.zeros(value.shape, bool) if before is None else _differs(value, before)
+        parts = list(_elements(palette, value, fresh))
+        if _width(palette, parts) <= room:
+            return parts
+    return [(_summary(value), ink)]
+
+
+def _single(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return "".join(map(shown_char, value))
+    number = float(value)
+    if math.isfinite(number) and number.is_integer() and abs(number) < _LARGEST_WHOLE:
+        return f"{number + 0:.0f}"  # `+ 0` removes the sign of a negative zero
+    return numbers.wide(number).strip()
+
+
+def _elements(palette: Palette, value: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[str, Style]]:
+    """Yield the pieces of an array as `[+0.12 -0.30]`, nested by its dimensions."""
+    yield "[", palette.dim
+    for index, (element, new) in enumerate(zip(value, fresh, strict=True)):
+        if index:
+            yield " ", palette.plain
+        if element.ndim:
+            yield from _elements(palette, element, new)
+        else:
+            yield _element(element), palette.accent if new else palette.plain
+    yield "]", palette.dim
+
+
+def _element(value: Any) -> str:
+    return str(int(value)) if value.dtype.kind == "b" else numbers.compact(value) if value.dtype.kind in "fiu" else str(value)
+
+
+def _summary(value: NDArray[Any]) -> str:
+    """Summarize an array whose elements do not fit: its shape, and the range of its numbers."""
+    shape = "×".join(map(str, value.shape))
+    if value.dtype.kind == "b":
+        return f"{shape}, {int(value.sum())} true"
+    if value.dtype.kind not in "fiu":
+        return shape
+    finite = value[np.isfinite(value)]
+    lost = value.size - finite.size
+    if not finite.size:
+        return f"{shape}, none finite"
+    words = f"{shape}, {numbers.compact(finite.min()).strip()} … {numbers.compact(finite.max()).strip()}"
+    return f"{words}, {lost} not finite" if lost else words
+
+
+def _same(value: Any, before: Any) -> bool:
+    if isinstance(value, np.ndarray) or isinstance(before, np.ndarray):
+        return not _differs(np.asarray(value), before).any()
+    return bool(same(value, before))
+
+
+def _differs(value: NDArray[Any], before: Any) -> NDArray[np.bool_]:
+    """Return where two arrays differ, as booleans; everywhere if their shapes differ. NaN equals NaN."""
+    earlier = np.asarray(before)
+    if earlier.shape != value.shape:
+        return np.ones(value.shape, bool)
+    return ~np.asarray(same(value, earlier))
+
+
+def _width(palette: Palette, parts: _Parts) -> int:
+    return sum(cell_len(transliterate(text, palette.glyphs)) for text, _ in parts)
+
+
+def _fitted(palette: Palette, parts: _Parts, room: int) -> SegmentRow:
+    """Return the pieces as segments, cut off with a mark if they do not fit."""
+    segments: list[Segment] = []
+    for part, style in parts:
+        part = transliterate(part, palette.glyphs)
+        shown = cut(part, room, palette.glyphs)
+        segments.append(Segment(shown, style))
+        room -= cell_len(shown)
+        if shown != part:
+            break
+    return tuple(segments)

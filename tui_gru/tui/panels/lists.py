@@ -1,0 +1,697 @@
+"""The lists that cover the blackboard: branches and their comparison, stops and marks, findings, arrays."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import BindingType
+from textual.message import Message
+
+from tui_gru.analysis.examined import Evidence, Finding
+from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
+from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
+from tui_gru.debugger.branches import BranchInfo
+from tui_gru.debugger.position import as_typed, position_of
+from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
+from tui_gru.debugger.state import Breakpoint, Mark, Watch
+from tui_gru.engine import numbers
+from tui_gru.engine.text import Text, token_word
+from tui_gru.engine.weights import Array
+from tui_gru.errors import safe_text
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, pad, text, vstack
+from tui_gru.tui.keys import sign_of_key, with_keys
+from tui_gru.tui.matrix import histogram
+from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, Titles, View, contents
+from tui_gru.tui.panels.listing import clauses, just_changed, sign_of, written_value
+from tui_gru.tui.plots import place_name
+from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate
+
+# ------------------------------------------------------------------------------
+# The list of branches as a tree: for each the place where it left its source, its newest place and its last loss.
+
+
+HEAD = ("branch", "left its source at", "newest", "loss")
+SHORT_HEAD = ("branch", "left at", "newest", "loss")
+HINTS = ["enter goes there", "a compares", "r renames", "d deletes"]
+_GAP, _SHORT_GAP = 3, 2
+_FULL = 62  # cells; from this width, a place is shown with its phase
+_MARK = 2  # cells of the sign before the current branch
+_LEAST = 8  # cells of a name at least
+
+
+@dataclass(frozen=True)
+class Twig:
+    """A branch in the tree; `stem` is the part of the tree drawn before its name."""
+
+    fork: BranchInfo
+    stem: str
+
+
+def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "") -> list[Twig]:
+    """Return the branches that left `source` in the order of time, each followed by those that left it."""
+    twigs: list[Twig] = []
+    children = sorted((fork for fork in forks if fork.source == source), key=lambda fork: fork.tick)
+    for fork in children:
+        last = fork is children[-1]
+        own, under = ("", "") if source is None else (f"{stem}{'└─ ' if last else '├─ '}", f"{stem}{'   ' if last else '│  '}")
+        twigs += [Twig(fork, own), *tree(forks, fork.name, under)]
+    return twigs
+
+
+class BranchList(ListOverlay):
+    """The branches. Keys post `Chosen`, which the screen executes: enter switches, `a` compares, `r` renames, `d` deletes."""
+
+    ABOUT = "The branches of the run: a change in the past starts one. enter goes to a branch, a compares it with this one."
+
+    @dataclass
+    class Chosen(Message):
+        """Posted to execute a verb with a branch: `switch`, `apart`, `rename` or `delete`."""
+
+        verb: str
+        name: str
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("enter", "choose('switch')"),
+        ("a", "choose('apart')"),
+        ("r", "choose('rename')"),
+        ("d", "choose('delete')"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._twigs: list[Twig] = []
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        at = self.chosen or snapshot.branch
+        self._twigs = tree(snapshot.forks)
+        super().show(snapshot, view)
+        names = [twig.fork.name for twig in self._twigs]
+        # If the branch under the cursor was renamed or deleted, the cursor stays on the same row.
+        self.move_to(names.index(at) if at in names else min(self.cursor, len(names) - 1))
+
+    @property
+    def chosen(self) -> str:
+        """The name of the branch under the cursor, empty before the first snapshot."""
+        return self._twigs[self.cursor].fork.name if self._twigs else ""
+
+    def action_choose(self, verb: str = "switch") -> None:
+        if self.chosen:
+            self.post_message(self.Chosen(verb, self.chosen))
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return "branches", HINTS
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        snapshot, palette = self.snapshot, self.palette
+        short = width < _FULL
+        table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
+        widths = [max(cell_len(row[i]) for row in table) for i in range(4)]
+        gap = _SHORT_GAP if short else _GAP
+        if _MARK + sum(widths) + 3 * gap > width:  # too narrow: leave out the newest place
+            table, widths = [(*row[:2], row[3]) for row in table], [*widths[:2], widths[3]]
+        widths[0] = max(min(widths[0], width - _MARK - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
+        found = [ListRow(_line(palette, " " * _MARK, table[0], widths, gap, palette.dim, palette.dim))]
+        for i, (twig, cells) in enumerate(zip(self._twigs, table[1:], strict=True)):
+            here, chosen = twig.fork.name == snapshot.branch, i == self.cursor
+            name = palette.cursor if chosen and self.has_focus else palette.strong if here else palette.plain
+            found.append(ListRow(_line(palette, f"{'▶' if here else ' '} ", cells, widths, gap, name, palette.plain), i))
+        return found
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.refresh_content()
+
+
+def _cells(program: Program, twig: Twig, short: bool) -> tuple[str, ...]:
+    fork = twig.fork
+    left = "" if fork.source is None else _place(program, fork.tick, short)
+    return f"{twig.stem}{fork.name}", left, _place(program, fork.newest, short), "" if fork.loss is None else f"{fork.loss:.4f}"
+
+
+def _place(program: Program, tick: int, short: bool) -> str:
+    """Return a place as typed in `:go`, with its phase unless `short`."""
+    at = position_of(program, tick)
+    if not tick:
+        return "the start"
+    return as_typed(at) if short else f"{as_typed(at)} {at.phase}"
+
+
+def _line(
+    palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style
+) -> SegmentRow:
+    """Return a row of the table: the stem dim, the name in the style `name`, the loss aligned to the right."""
+    glyphs = palette.glyphs
+    first, *others = (cut(transliterate(cell, glyphs), width, glyphs) for cell, width in zip(cells, widths, strict=True))
+    bare = first.lstrip(transliterate("│├└─ ", glyphs)) or first
+    filled = [other + " " * (width - cell_len(other)) for other, width in zip(others, widths[1:], strict=True)]
+    filled[-1] = others[-1].rjust(widths[-1])
+    return (
+        Segment(transliterate(marks, glyphs), palette.accent),
+        Segment(first[: len(first) - len(bare)], palette.dim),
+        Segment(bare, name),
+        Segment(" " * (widths[0] - cell_len(first))),
+        *(Segment(" " * gap + other, ink) for other in filled),
+    )
+
+
+# ------------------------------------------------------------------------------
+# The comparison of two branches: their first difference, their losses and their samples.
+
+
+#: A part of a row and its style.
+Part = tuple[str, Style]
+
+
+class BranchesApart(ListOverlay):
+    """The comparison. Enter goes to the place under the cursor: the first difference, or where the losses differ most."""
+
+    ABOUT = "Where two branches first differ, and how much their losses and samples differ. enter goes to the place."
+
+    @dataclass
+    class Chosen(Message):
+        """Posted to go to a place that both branches have."""
+
+        tick: int
+
+    def __init__(self, apart: BranchComparison, program: Program) -> None:
+        super().__init__()
+        self.apart, self._program = apart, program
+        self._ticks: list[int] = []
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return None: the content stays that of the moment at which the comparison was computed."""
+        return None
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        hints = ["enter goes there", with_keys(self, "<compare> minus in every matrix"), with_keys(self, "<stop> closes")]
+        return f"{self.apart.name} beside {self.apart.other}", hints
+
+    def choose(self) -> None:
+        self.post_message(self.Chosen(self._ticks[self.cursor]))
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        self._ticks = []
+        lines: list[ListRow] = []
+        for part in (self._first(width), self._losses(width), self._samples(width)):
+            rows = list(part)
+            lines += [ListRow(()), *rows] if lines and rows else rows
+        return lines
+
+    def _entry(self, tick: int) -> int:
+        """Add a place that enter goes to, and return its number."""
+        self._ticks.append(tick)
+        return len(self._ticks) - 1
+
+    # The first difference
+
+    def _first(self, width: int) -> Iterator[ListRow]:
+        palette, apart, first = self.palette, self.apart, self.apart.first
+        if first is None:
+            yield from self._said("There is no difference up to where both have been run.", width)
+            return
+        yield from self._said("first difference", width, palette.strong)
+        if first.found is not None:
+            t = "" if first.found.t is None else f" t{first.found.t + 1}"
+            yield from self._difference(first.found, f"before the first line of {self._batch(first.batch)}{t}", width)
+        if first.computed is not None:
+            place = place_name(position_of(self._program, first.computed.tick))
+            yield from self._difference(first.computed, f"computed at {place}", width)
+        if first.learns:
+            learning = apart.name if first.learns == "mine" else apart.other
+            words = f"only {learning} learns in {self._batch(first.batch)}; before that they are the same"
+            yield from self._said(words, width)
+
+    def _difference(self, entry: DifferingEntry, place: str, width: int) -> Iterator[ListRow]:
+        """Yield the rows of an entry that differs: its place, its value on each branch, and the line that computed it."""
+        palette, program, apart, first = self.palette, self._program, self.apart, self.apart.first
+        number = self._entry(entry.tick)
+        line = program.lines.get(entry.name) or program.lines.get(program.written_with.get(entry.name, ""))
+        more = f" and {entry.entries - 1} more entries" if entry.entries > 1 else ""
+        yield from self._said(f"{spoken(program, entry.name, entry.index)}{more} · {place}", width, palette.accent, number)
+        shown = [numbers.wide(value).strip() for value in (entry.mine, entry.theirs)]
+        words = f"  {shown[0]} on {apart.name} · {shown[1]} on {apart.other}"
+        yield from self._said(words, width, palette.plain, number)
+        if line is not None and first is not None and entry is first.computed:
+            yield from self._said(f"  {line.text}", width, palette.dim, number)
+
+    # Losses and samples
+
+    def _losses(self, width: int) -> Iterator[ListRow]:
+        rows = [("here", self.apart.here), ("largest difference", self.apart.furthest)]
+        table = [(words, losses) for words, losses in rows if losses is not None]
+        if not table:
+            return
+        if self.apart.furthest is not None and not self.apart.furthest.apart:
+            yield from self._said("the losses of all batches that both have run are the same", width)
+            return
+        palette, apart = self.palette, self.apart
+        first = max(cell_len(f"{words}, {self._batch(losses.batch)}") for words, losses in table)
+        wide = [max(numbers.WIDE, cell_len(name)) for name in (apart.name, apart.other)]
+        heads = "".join(f"  {name.rjust(size)}" for name, size in zip((apart.name, apart.other), wide, strict=True))
+        yield ListRow(self._row(("loss".ljust(first), palette.strong), (f"{heads}  minus", palette.dim)))
+        for words, losses in table:
+            entry = self._entry(losses.batch * self._program.ticks + self._program.loss_tick)
+            shown = [numbers.plain(value) for value in (losses.mine, losses.theirs)]
+            values = "".join(f"  {value.rjust(size)}" for value, size in zip(shown, wide, strict=True))
+            ink = palette.signed((losses.apart > 0) - (losses.apart < 0)) if losses.apart == losses.apart else palette.warning
+            place = f"{words}, {self._batch(losses.batch)}".ljust(first)
+            yield ListRow(
+                self._row((place, palette.plain), (f"{values}  ", palette.plain), (numbers.wide(losses.apart).strip(), ink)),
+                entry,
+            )
+
+    def _batch(self, number: int) -> str:
+        epoch, batch = divmod(number, self._program.num_batches)
+        return f"e{epoch + 1} b{batch + 1}"
+
+    def _samples(self, width: int) -> Iterator[ListRow]:
+        samples, palette, apart = self.apart.samples, self.palette, self.apart
+        if samples is None:
+            if not apart.reached:
+                yield from self._said(f"{apart.other} has not reached this place, so it has no sample to compare", width)
+            return
+        names = apart.name, apart.other
+        first = samples.first
+        words = (
+            "the same"
+            if first is None
+            else f"{samples.count} of {len(samples.mine)} differ, from {token_word(samples.mine)} {first + 1} on"
+        )
+        yield from self._said("samples, the likeliest character each time", width, palette.strong)
+        room = max(map(cell_len, names))
+        for name, sample in zip(names, (samples.mine, samples.theirs), strict=True):
+            same, other = (sample, sample[:0]) if first is None else (sample[:first], sample[first:])
+            yield ListRow(
+                self._row(
+                    (f"{name.ljust(room)}  ", palette.dim),
+                    (_shown(samples.primer), palette.dim),
+                    (_shown(same), palette.plain),
+                    (_shown(other), palette.second),
+                )
+            )
+        yield from self._said(words, width)
+
+    def _said(self, words: str, width: int, ink: Style | None = None, entry: int | None = None) -> Iterator[ListRow]:
+        return (ListRow(self._row((part, ink or self.palette.plain)), entry) for part in folded(words, width))
+
+    def _row(self, *parts: Part) -> tuple[Segment, ...]:
+        return tuple(Segment(transliterate(words, self.palette.glyphs), ink) for words, ink in parts)
+
+
+def _shown(text: Text) -> str:
+    """Return a part of a sample as text; tokens that may be longer than a character are separated by blanks."""
+    return "".join(printable(token) + ("" if isinstance(text, str) else " ") for token in text)
+
+
+# ------------------------------------------------------------------------------
+# The list of breakpoints, watches and marks.
+
+
+StopOrMark = Breakpoint | Watch | Mark
+
+#: From this width on, a breakpoint shows its whole line, below only the name that the line computes.
+_WIDE_STOPS = 90
+#: From this width on, the columns of breakpoints, watches and marks are aligned.
+_ALIGNED = 60
+#: Cells: of the cursor's mark, of the mark and the sign, and of the gaps between columns.
+_STOP_MARK, _LEAD, _STOP_GAP = 2, 4, 2
+_FIRST_STEPS = (
+    ("breakpoint", "a breakpoint on the current line"),
+    (":break h if any(h > 0.9)", "stop where the condition holds"),
+    (":break loss log {loss:.3f}", "write a line without stopping"),
+    (":watch loss stop", "stop when the value changes"),
+    ("mark", "mark this place with a letter"),
+    (":mark a what to see here", "mark it with a text, for a tour"),
+    ("mark.next", "go to the next mark"),
+    ("jump", "with a letter: jump to its mark"),
+)
+
+
+class StopsList(ListOverlay):
+    """The list with a cursor. Keys post `Chosen`, which the screen executes."""
+
+    ABOUT = "Breakpoints, watches, log points and marks. space disables or enables one, e edits it, d deletes it."
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("space", "choose('toggled')"),
+        ("e,enter", "choose('opened')"),
+        ("d,delete", "choose('deleted')"),
+    ]
+
+    @dataclass
+    class Chosen(Message):
+        """Posted to execute a verb with an entry: `toggled`, `opened` or `deleted`."""
+
+        verb: str
+        entry: StopOrMark
+
+    def __init__(self, *, at: int | str | None = None) -> None:
+        """Create a list. `at` is the id of the stop, or the letter of the mark, at which the cursor starts."""
+        super().__init__()
+        self._entries: tuple[StopOrMark, ...] = ()
+        self._at = at
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        at = self._at if self.chosen is None else _key(self.chosen)
+        self._at = None
+        self._entries = (*snapshot.stops.breakpoints, *snapshot.stops.watches, *snapshot.marks)
+        keys = [_key(entry) for entry in self._entries]
+        self.cursor = keys.index(at) if at in keys else max(min(self.cursor, len(keys) - 1), 0)
+        super().show(snapshot, view)
+        self.move_to(self.cursor)
+
+    @property
+    def chosen(self) -> StopOrMark | None:
+        """The entry under the cursor, None if the list is empty."""
+        return self._entries[self.cursor] if self._entries else None
+
+    # Drawing
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        return super().content(snapshot, width, height) if self._entries else self._first_steps(width)
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        width += _STOP_MARK
+        palette, found = self.palette, list[ListRow]()
+        id_column = max(len(str(_key(entry))) for entry in self._entries) + _STOP_GAP
+        common = self._name_column(self._entries, width)
+        for kind, title in ((Breakpoint, "breakpoints"), (Watch, "watches"), (Mark, "marks")):
+            group = tuple(entry for entry in self._entries if isinstance(entry, kind))
+            if group:
+                column = common if width >= _ALIGNED else self._name_column(group, width)
+                found += [ListRow(())] * bool(found)
+                found.append(ListRow((Segment(title, palette.dim),)))
+                found += [ListRow(self._row(entry, id_column, column, width), self._entries.index(entry)) for entry in group]
+        return found
+
+    def _name_column(self, entries: tuple[StopOrMark, ...], width: int) -> int:
+        widest = max(cell_len(self._called(entry, width)) for entry in entries)
+        return min(widest + _STOP_GAP, max(width * 2 // 5, 10))
+
+    def _first_steps(self, width: int) -> Box:
+        p = self.palette
+        head = text(p, "no breakpoints, watches or marks yet", p.dim)
+        keys = [text(p, key if key.startswith(":") else sign_of_key(self, key), p.keyword) for key, _ in _FIRST_STEPS]
+        what = [text(p, words, p.plain) for _, words in _FIRST_STEPS]
+        beside = columns(vstack(*keys), vstack(*what))
+        if beside.width > width:
+            under = (vstack(key, pad(words, left=2)) for key, words in zip(keys, what, strict=True))
+            return clip(p, vstack(head, *under), width, 10**6)
+        return vstack(head, beside, gap=1)
+
+    def _called(self, entry: StopOrMark, width: int) -> str:
+        if isinstance(entry, Watch):
+            name = entry.expression
+        elif isinstance(entry, Mark):
+            name = as_typed(position_of(self.snapshot.program, entry.tick))
+        elif not entry.line:
+            name = "anywhere"
+        else:
+            whole = (row.line.text for row in self.snapshot.program.rows if row.line and row.line.target == entry.line)
+            name = next(whole, entry.line) if width >= _WIDE_STOPS else self.snapshot.program.writer.name(entry.line)
+        return transliterate(name, self.palette.glyphs)
+
+    def _row(self, entry: StopOrMark, id_column: int, name_column: int, width: int) -> SegmentRow:
+        palette, glyphs = self.palette, self.palette.glyphs
+        here = entry is self.chosen
+        sign = " " if isinstance(entry, Mark) else sign_of(entry, glyphs)
+        enabled = isinstance(entry, Mark) or entry.enabled
+        ink = palette.line if here else palette.plain if enabled else palette.dim
+        name = cut(self._called(entry, width), name_column - _STOP_GAP, glyphs)
+        room = width - _LEAD - id_column - name_column
+        return (
+            Segment(f"{sign} ", palette.warning if enabled else palette.dim),
+            Segment(str(_key(entry)).ljust(id_column), palette.keyword if enabled else palette.dim),
+            Segment(name, ink),
+            Segment(" " * (name_column - cell_len(name))),
+            *self._details(entry, max(room, 0), width >= _ALIGNED),
+        )
+
+    def _details(self, entry: StopOrMark, room: int, aligned: bool) -> SegmentRow:
+        palette, snapshot = self.palette, self.snapshot
+        if isinstance(entry, Mark):
+            line = position_of(snapshot.program, entry.tick).line
+            words = [f"after {snapshot.program.writer.name(line.target)}" if line is not None else "the beginning"]
+            if entry.branch != snapshot.branch:
+                words.append(f"on {entry.branch}")
+            place, text = ", ".join(words), cut(safe_text(entry.text), max(room, 0), palette.glyphs)
+            return (Segment(text, palette.plain),) if text else (Segment(transliterate(place, palette.glyphs), palette.dim),)
+        if isinstance(entry, Watch):
+            return self._watched(entry, room, aligned)
+        row: list[Segment] = []
+        for keyword, clause in clauses(entry):
+            row += [Segment(f"{keyword} ", palette.keyword), Segment(f"{transliterate(clause, palette.glyphs)}  ", palette.plain)]
+        return tuple(row)
+
+    def _watched(self, watch: Watch, room: int, aligned: bool) -> SegmentRow:
+        palette, snapshot = self.palette, self.snapshot
+        lead: SegmentRow = (Segment("stop  ", palette.keyword),) if watch.stops else ()
+        if not lead and aligned and any(other.stops for other in snapshot.stops.watches):
+            lead = (Segment(" " * len("stop  ")),)
+        room -= sum(len(segment.text) for segment in lead)
+        if not watch.enabled:
+            return lead
+        found = snapshot.watched[snapshot.stops.watches.index(watch)]
+        return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(snapshot, found)))
+
+    @property
+    def above(self) -> int:
+        """The number of lines kept in view above the cursor, for the title of its group."""
+        return int(self.scrollable_content_region.height > 1)
+
+    def move_to(self, entry: int) -> None:
+        super().move_to(entry)
+        self.caption()
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        entry, hints = self.chosen, [with_keys(self, "<stop> closes")]
+        if isinstance(entry, Mark):
+            hints = ["enter goes there", "d delete", *hints]
+        elif entry is not None:
+            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", *hints]
+        return "stops, watches and marks", fitting(hints, self.size.width - 6)
+
+    def action_choose(self, verb: str = "opened") -> None:
+        if (entry := self.chosen) is not None:
+            self.post_message(self.Chosen(verb, entry))
+
+
+def _key(entry: StopOrMark) -> int | str:
+    return entry.letter if isinstance(entry, Mark) else entry.id
+
+
+# ------------------------------------------------------------------------------
+# The list of findings: what is wrong with the run, why it matters, the evidence, and how to fix it.
+
+
+_NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."
+_EARLY = "No batch has been finished yet, so there is little to look at."
+
+
+class FindingsList(ListOverlay):
+    """The findings. Enter on a number shows where it comes from, on a finding goes to the place in the run that shows it."""
+
+    ABOUT = "What is wrong with the run: the numbers that show it, why it matters, and how to fix it."
+
+    @dataclass
+    class Chosen(Message):
+        """Posted to go to a finding, or to show where a number that is evidence for it comes from."""
+
+        finding: Finding
+        evidence: Evidence | None
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__()
+        self.findings = tuple(findings)
+        self._entries: list[tuple[Finding, Evidence | None]] = [
+            entry for each in self.findings for entry in ((each, None), *((each, e) for e in each.evidence if e.number is not None))
+        ]
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        count = len(self.findings)
+        hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
+        if count:
+            hints.insert(0, "enter: go there, or where a number comes from")
+        return f"findings: {count or 'none'}", hints
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        palette = self.palette
+        if not self.findings:
+            early = self.snapshot.position.tick < self.snapshot.program.loss_tick
+            return [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
+        found: list[ListRow] = []
+        entry = 0
+        for each in self.findings:
+            if found:
+                found.append(ListRow(()))
+            found += [self._line(words, palette.warning, entry, "▲ ") for words in folded(each.title, width - 2)]
+            found += [self._line(words, palette.plain, entry, "  ") for words in folded(each.meaning, width - 2)]
+            for evidence in each.evidence:
+                entry += evidence.number is not None
+                own = entry if evidence.number is not None else None
+                ink = palette.plain if own is None else palette.keyword
+                first = "· "
+                for words in folded(evidence.words, width - 4):
+                    found.append(self._line(words, ink, own, f"  {first}"))
+                    first = "  "
+            found += [self._line(words, palette.gate, None, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
+            entry += 1
+        return found
+
+    def choose(self) -> None:
+        finding, evidence = self._entries[self.cursor]
+        self.post_message(self.Chosen(finding, evidence))
+
+    def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> ListRow:
+        return ListRow((Segment(transliterate(f"{lead}{words}", self.palette.glyphs), ink),), entry)
+
+
+# ------------------------------------------------------------------------------
+# The list of all arrays: for each its size, its saturated, dead and near-zero parts, its largest entry and a histogram.
+
+
+_BINS = 16
+_WIDE_ARRAYS = 90  # cells; from this width, the smallest and the largest entry stand beside the histogram
+_KINDS = (
+    ("parameters", (ValueKind.PARAMETER,)),
+    ("gradients", (ValueKind.GRADIENT,)),
+    ("values at this timestep", (ValueKind.STATE, ValueKind.VALUE)),
+    ("their gradients", (ValueKind.VALUE_GRADIENT,)),
+)
+_CHANGES = "change of the last step"
+
+ListedArray = tuple[Ref, Array, Summary]
+
+
+class ArrayList(ListOverlay):
+    """All arrays, one per row. Enter shows where the largest entry comes from, `>` where the next saturated unit comes from."""
+
+    ABOUT = "Every array in one line: how much of it is saturated or near 0, its largest entry, and a histogram of its entries."
+
+    ASKING = frozenset({"choose", "saturated"})
+    BINDINGS: ClassVar[list[BindingType]] = [("greater_than_sign", "saturated")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._groups: list[
+            tuple[str, list[ListedArray]]
+        ] = []  # the arrays of this snapshot by their titles; empty if not known yet
+        self._shown: list[ListedArray] = []
+        self._rows: list[ListRow] = []
+        self._rows_for: tuple[Palette, bool] | None = None  # what they were drawn for
+        self._summaries: dict[Ref, tuple[Hashable, Summary]] = {}  # with the contents of the array
+        self._after = -1  # the saturated unit shown last
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        if self._snapshot is not None and snapshot.program is not self._snapshot.program:
+            self._summaries = {}
+        self._groups, self._rows_for = [], None
+        super().show(snapshot, view)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        hints = ["enter: where the largest entry comes from", "> the next saturated unit", with_keys(self, "<stop> closes")]
+        return "all arrays", hints
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the arrays that are listed, in order."""
+        self._ensure_built()
+        return [ref.name for ref, _, _ in self._shown]
+
+    # Drawing
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        if not self._groups:
+            self._groups = [(title, list(self._listed(arrays))) for title, arrays in self._arrays(self.snapshot)]
+            self._shown = [each for _, listed in self._groups for each in listed]
+        palette, wide = self.palette, width >= _WIDE_ARRAYS
+        if self._rows_for == (palette, wide):  # a list that is scrolled asks twice, with and without the scroll bar
+            return self._rows
+        found, count = list[ListRow](), itertools.count()
+        for title, listed in self._groups:
+            if listed:
+                found += [*([ListRow(())] if found else []), ListRow((Segment(title, palette.dim),))]
+            found += [ListRow(tuple(self._row(palette, *each, wide)), next(count)) for each in listed]
+        self._rows, self._rows_for = found, (palette, wide)
+        return found
+
+    def _arrays(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
+        program = snapshot.program
+
+        def read(kinds: Sequence[ValueKind]) -> Iterator[tuple[Ref, Array | None]]:
+            for name in program.names_of(*kinds):
+                if program.names[name].axes:
+                    value = snapshot.value(name)
+                    yield Ref(name), value
+
+        def changes() -> Iterator[tuple[Ref, Array | None]]:
+            for name in program.parameters:
+                yield Ref(name, change=True), snapshot.last_step(name)
+
+        for title, kinds in _KINDS:
+            yield title, read(kinds)
+            if kinds == (ValueKind.GRADIENT,):
+                yield _CHANGES, changes()
+
+    def _listed(self, arrays: Iterator[tuple[Ref, Array | None]]) -> Iterator[ListedArray]:
+        """Yield the arrays of numbers with their summaries."""
+        for ref, array in arrays:
+            if array is not None and array.size and array.dtype.kind == "f":
+                yield ref, array, self._summary(ref, array)
+
+    def _summary(self, ref: Ref, array: Array) -> Summary:
+        """Return the summary of an array, the last one if the contents of the array are the same: a line changes few arrays."""
+        content = contents(array)
+        if ref not in self._summaries or self._summaries[ref][0] != content:
+            limits = None if ref.change else limits_of(self.snapshot.program, ref.name)
+            self._summaries[ref] = content, summary(array, limits, bins=_BINS)
+        return self._summaries[ref][1]
+
+    def _row(self, palette: Palette, ref: Ref, array: Array, what: Summary, wide: bool) -> Iterator[Segment]:
+        glyphs, program = palette.glyphs, self.snapshot.program
+        name = transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", glyphs)
+        shape = transliterate("×".join(map(str, array.shape)), glyphs)
+        yield Segment(f"{cut(name, 10, glyphs):<10} ", palette.plain)
+        yield Segment(f"{shape:<8} ", palette.dim)
+        yield Segment(f"{histogram(palette, what, _BINS).text} ", palette.gate)
+        if what.peak is not None and wide:
+            yield Segment(f"{numbers.compact(what.smallest)}{glyphs.ellipsis}{numbers.compact(what.largest)}", palette.plain)
+        bad = what.entries - what.finite
+        parts = [f"{bad} not finite"] if bad else []
+        if what.peak is not None:
+            where = spoken_index(program, ref.name, what.peak)
+            parts.append(f"{numbers.compact(array[what.peak]).strip()} at {where}" if not wide else f"largest at {where}")
+        if what.limits is not None:
+            parts.append(f"saturated {100 * what.share(what.saturated):.0f} %")
+        parts.append(f"near 0 {100 * what.share(what.near_zero):.0f} %")
+        if what.dead and array.ndim > 1:
+            parts.append(f"{what.dead} dead")
+        yield Segment(transliterate("  " + " · ".join(parts), glyphs), palette.warning if bad else palette.dim)
+
+    # Keys
+
+    def choose(self) -> None:
+        ref, _, what = self._shown[self.cursor]
+        index = what.first_bad or what.peak
+        if index is not None:
+            self.post_message(NumberAsked(Ref(ref.name, index)))
+
+    def action_saturated(self) -> None:
+        """Show where the first entry of the next nearly always saturated unit comes from; do nothing if there is none."""
+        self._ensure_built()
+        if not self._shown:
+            return
+        ref, array, what = self._shown[self.cursor]
+        unit = next_saturated_unit(array, what.limits, self._after) if what.limits is not None else None
+        if unit is None:
+            return
+        self._after = unit
+        self.post_message(NumberAsked(Ref(ref.name, (*(0,) * (np.ndim(array) - 1), unit))))

@@ -1,1 +1,0 @@
-"""Overlays with rows to choose from: stops, branches, checks, derivations, what-if, the legend."""

@@ -1,1 +1,0 @@
-"""The program and its current line: the listing, the line with its numbers, watches and the log."""

@@ -1,0 +1,804 @@
+"""Where the run is in time: the top line, the time line, and the loss curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.style import Style as TextStyle
+
+from tui_gru.debugger.branches import BranchInfo
+from tui_gru.debugger.position import Position, position_of
+from tui_gru.debugger.program import Program, printable
+from tui_gru.engine import numbers
+from tui_gru.engine.model import UPDATES
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import EMPTY, Box, CellRow, clip, from_rows
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.panel import Compared, SnapshotPanel, Titles, View
+from tui_gru.tui.plots import (
+    EMPTY_PLOT,
+    LONG,
+    Envelope,
+    LossSeries,
+    Plot,
+    Scale,
+    TimeScale,
+    axis_of,
+    divisions,
+    mean_parts,
+    place_name,
+    plot,
+    standing_out,
+)
+from tui_gru.tui.theme import Palette, transliterate
+from tui_gru.tui.written import AnyArray
+
+# ------------------------------------------------------------------------------
+# The top line: text, position, settings and loss.
+
+
+_GAP = "  "
+_DOT = " · "
+_NAME = "tui-gru"
+#: An excerpt of the text shorter than this is left out.
+_EXCERPT = 8
+
+
+class _Item(NamedTuple):
+    """A piece of the line, with `value` emphasized. Pieces that do not fit are dropped, the least needed first."""
+
+    content: str
+    style: Style
+    need: int
+    value: str = ""
+
+    @property
+    def width(self) -> int:
+        return cell_len(self.content + self.value)
+
+
+class Header(SnapshotPanel, can_focus=False):
+    """One row: the text, the position, and the settings and the loss at that position."""
+
+    ABOUT = "Where the run is, its settings, and its newest loss."
+
+    DEFAULT_CSS = "Header { height: 1; border: none !important; padding: 0; background: $panel; }"
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        return from_rows([header(self.palette, snapshot, width)])
+
+
+def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
+    """Draw the line for a screen of this width."""
+    middle, right = (
+        [item._replace(content=transliterate(item.content, palette.glyphs)) for item in items]
+        for items in (_position(palette, snapshot), _facts(palette, snapshot))
+    )
+    name = _Item(_NAME, palette.strong + palette.gate, 2)
+    pieces: list[_Item] = []
+    for item in sorted([name, *middle, *right], key=lambda item: -item.need):
+        if _used([*pieces, item], middle, right) <= width:
+            pieces.append(item)
+    left = [name] if name in pieces else []
+    middle, right = [[item for item in part if item in pieces] for part in (middle, right)]
+    room = width - _used(pieces, middle, right) - len(_GAP)
+    if left and room >= _EXCERPT:
+        left.append(
+            _Item(
+                _excerpt(
+                    palette,
+                    snapshot.config.as_string(snapshot.corpus.text[:LONGEST]),
+                    min(room, width // (4 if snapshot.config.given is None else 2)),
+                ),
+                palette.dim,
+                0,
+            )
+        )
+    parts = [_joined(palette, left, "  "), _joined(palette, middle, _DOT), _joined(palette, right, _GAP)]
+    return _spread([part for part in parts if part], width)
+
+
+def _used(pieces: list[_Item], middle: list[_Item], right: list[_Item]) -> int:
+    """Return the width of these pieces with the gaps between them, in cells."""
+    used, gaps = sum(item.width for item in pieces), 0
+    for part, gap in ((middle, _DOT), (right, _GAP)):
+        count = sum(item in pieces for item in part)
+        gaps += max(count - 1, 0) * len(gap) + (len(_GAP) if count and count < len(pieces) else 0)
+    return used + gaps
+
+
+def _position(palette: Palette, snapshot: Snapshot) -> list[_Item]:
+    """Return the pieces of the position: epoch 1/100 · batch 1/3 · t 2/3 · forward; t only if there is a current timestep."""
+    at, program = snapshot.position, snapshot.program
+    last = "" if snapshot.last is None else f"/{snapshot.last.epoch + 1:,}"
+    items = [
+        _Item(f"epoch {at.epoch + 1:,}{last}", palette.plain, 8),
+        _Item(f"batch {at.batch + 1:,}/{program.num_batches:,}", palette.plain, 9),
+    ]
+    if (given := snapshot.config.given) is not None:
+        items = [_Item(given.places[at.batch], palette.plain, 9)] if given.places else []
+    in_a_loop = at.phase in ("forward", "backward") and (at.line is None or at.line.formula is not None)
+    if in_a_loop:
+        items.append(_Item(f"t {at.t + 1:,}/{program.seq_length:,}", palette.accent, 10))
+    items.append(_Item(at.phase, palette.plain, 7))
+    return items
+
+
+def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
+    """Return the other pieces, from left to right."""
+    items = []
+    if snapshot.unrecorded:
+        items.append(_Item("unrecorded", palette.warning, 9))
+    if (machine := snapshot.machine) is not None:
+        items.append(_Item(machine.short, palette.warning if machine.warning else palette.accent, 9 if machine.warning else 6))
+    behind = snapshot.newest.tick - snapshot.position.tick
+    if not snapshot.finite:
+        items.append(_Item(f"{palette.glyphs.not_finite} not finite", palette.warning, 11))
+    if count := len(snapshot.findings):
+        items.append(_Item(f"▲ {count} {'finding' if count == 1 else 'findings'}", palette.warning, 5))
+    if 0 < behind < 100:
+        items.append(_Item(f"{palette.glyphs.target_end} {behind} {'tick' if behind == 1 else 'ticks'} back", palette.accent, 5))
+    elif behind:
+        part = int(100 * snapshot.position.tick / snapshot.newest.tick)
+        items.append(_Item(f"{palette.glyphs.target_end} at {part} % of the run", palette.accent, 5))
+    if snapshot.checked is not None:
+        items.append(_Item(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3))
+    learns = snapshot.learning
+    if snapshot.config.given is None:
+        items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
+        items += [_Item(fact, palette.dim, 0) for fact in _rule(snapshot)]
+        if snapshot.config.carry != "detach":
+            items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
+    if len(snapshot.branches) > 1:
+        items.append(_Item(f"branch {snapshot.branch}", palette.plain, 3))
+    if snapshot.other is not None:
+        items.append(_Item(f"compared with {snapshot.other.name}", palette.second, 5))
+        if snapshot.other.moment is None:
+            items.append(_Item("which has not reached this place", palette.second, 1))
+        elif snapshot.position.tick < snapshot.other.parted:
+            items.append(_Item("which has no differences so far", palette.second, 1))
+    label, loss = _loss(snapshot)
+    if loss is not None:
+        items.append(_Item(f"{label} ", palette.dim, 6, numbers.plain(loss)))
+    return items
+
+
+def _rule(snapshot: Snapshot) -> list[str]:
+    """Return the update rule unless it is plain SGD, with learning rate, clipping limit and number of updates."""
+    config, program, settings = snapshot.config, snapshot.program, snapshot.settings
+    rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
+    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(settings['learning_rate'])}"]
+    if "limit" in settings:
+        facts.append(f"clip {numbers.given(settings['limit'])}")
+    if any(UPDATES in line.reads for line in program.update):
+        count = snapshot.record.before.updates + (snapshot.position.phase == "update")
+        facts.append(f"{count:,} update{'' if count == 1 else 's'}")
+    return facts
+
+
+def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
+    """Return the newest loss and its label: that of this batch, of a timestep, or of the previous batch."""
+    loss = snapshot.value("loss")
+    if loss is not None:
+        return "loss", loss
+    name = snapshot.program.loss_names.timestep
+    for t in range(snapshot.position.t, -1, -1) if name else ():
+        term = snapshot.value(name, t)
+        if term is not None:
+            return f"{snapshot.program.writer.name(name)} t {t + 1}:", term
+    if snapshot.previous is not None:
+        return "last batch’s loss", snapshot.previous.loss
+    return "", None
+
+
+LONGEST = 1000  # characters or tokens; more than fit into a line
+
+
+def _excerpt(palette: Palette, content: str, width: int) -> str:
+    """Return the beginning of the text in at most `width` cells, with an ellipsis if it is longer."""
+    written, used = "", 0
+    for char in content:
+        shown = printable(char)
+        if used + cell_len(shown) > width:
+            return transliterate(set_cell_size(written, width - 1).rstrip() + "…", palette.glyphs)
+        written, used = written + shown, used + cell_len(shown)
+    return written
+
+
+def _joined(palette: Palette, items: Iterable[_Item], gap: str) -> list[Segment]:
+    segments: list[Segment] = []
+    for item in items:
+        if segments:
+            segments.append(Segment(transliterate(gap, palette.glyphs), palette.dim))
+        segments.append(Segment(transliterate(item.content, palette.glyphs), item.style))
+        if item.value:
+            segments.append(Segment(item.value, palette.strong))
+    return segments
+
+
+def _spread(parts: list[list[Segment]], width: int) -> list[Segment]:
+    """Put the first part at the left, the last at the right, and one between them in the middle if there is room."""
+    lengths = [sum(cell_len(segment.text) for segment in part) for part in parts]
+    if len(parts) < 2:
+        return parts[0] if parts else []
+    line, at = [*parts[0]], lengths[0]
+    if len(parts) == 3:
+        start = max(min((width - lengths[1]) // 2, width - lengths[2] - len(_GAP) - lengths[1]), at + len(_GAP))
+        line += [Segment(" " * (start - at)), *parts[1]]
+        at = start + lengths[1]
+    return [*line, Segment(" " * max(width - lengths[-1] - at, 0)), *parts[-1]]
+
+
+# ------------------------------------------------------------------------------
+# The two rows of the time line: the losses of a run of any length, and under them the signs of marks, stops and forks.
+
+
+#: The sign of a fork and that of a division, which connect to the row above.
+_FORK, _TICK = "╰", "╵"
+#: Signs with their styles by column.
+Signs = Mapping[int, tuple[str, Style]]
+
+
+@dataclass(frozen=True, eq=False)
+class LossColumns:
+    """The losses by column, each array of shape (columns,).
+
+    `heights` is from 0 to 1, NaN where there is no loss. `broken` is True where a loss is not finite. `standing_out` is 1 where a
+    loss is an outlier above the others, −1 below, 0 if there is none. `reached` is the number of columns that the run has reached.
+    """
+
+    heights: AnyArray
+    broken: AnyArray
+    standing_out: AnyArray
+    reached: int
+
+    def cells(self, palette: Palette, here: int) -> CellRow:
+        """Draw columns of eighths, in full colour up to `here` and faint after it; a rule without a loss; arrows at outliers."""
+        row, levels = CellRow(len(self.heights)), palette.glyphs.column
+        rule, ahead, above, below = (transliterate(sign, palette.glyphs) for sign in "─╌↑↓")
+        steps = np.where(np.isnan(self.heights), -1.0, 1 + np.rint(self.heights * (len(levels) - 2))).astype(int).tolist()
+        signs = [levels[step] if step > 0 else rule if x < self.reached else ahead for x, step in enumerate(steps)]
+        row.fill(0, signs[: here + 1], palette.gate)
+        row.fill(here + 1, signs[here + 1 :], palette.faint)
+        for x in np.flatnonzero(self.standing_out).tolist():
+            row.put(x, above if self.standing_out[x] > 0 else below, palette.warning)
+        for x in np.flatnonzero(self.broken).tolist():
+            row.put(x, palette.glyphs.not_finite, palette.warning)
+        return row
+
+
+def loss_columns(losses: Envelope, scale: TimeScale, batch_ticks: int, newest: int) -> LossColumns:
+    """Lay out the losses on a scale; `newest` is the newest tick of the run. The axis is chosen as in the loss curve.
+
+    A batch that is wider than a column fills all of its columns. A column of many batches shows the mean on the axis.
+    """
+    axis, edges = axis_of([losses]), scale.batches(batch_ticks)
+    per_column = edges[1] - edges[0] if len(edges) > 1 else 0
+    if per_column < 1:
+        values, broken = _each(losses, scale, batch_ticks)
+        parts = axis.parts(values)
+        out = np.where(parts > 1, 1, np.where(parts < 0, -1, 0))
+    else:
+        low, high, broken = losses.columns(edges)
+        low, high = axis.parts(low), axis.parts(high)
+        parts = mean_parts(losses, axis, edges)
+        out = np.where(high > 1, 1, np.where(low < 0, -1, 0))
+        if per_column >= LONG:
+            out = np.where(out == 0, standing_out(low, high, parts), out)
+    return LossColumns(_stretched(np.clip(parts, 0, 1)), broken, out, scale.column(newest) + 1)
+
+
+def _stretched(parts: AnyArray) -> AnyArray:
+    """Scale parts of an axis such that the lowest is 0 and the highest 1; 0.5 if all are equal."""
+    finite = parts[np.isfinite(parts)]
+    least, most = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    stretched: AnyArray = (parts - least) / (most - least) if most > least else np.where(np.isnan(parts), np.nan, 0.5)
+    return stretched
+
+
+def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[AnyArray, AnyArray]:
+    """Return the loss of the batch of each column, NaN if it has no finite loss, and whether it has one that is not finite."""
+    batches = np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
+    known = batches < len(losses)
+    values = np.full(scale.width, np.nan)
+    values[known] = losses.at(batches[known])
+    broken = known & ~np.isfinite(values)
+    values[broken] = np.nan
+    return values, broken
+
+
+class TimelineMark(NamedTuple):
+    """A sign at `tick`: `kind` is mark, stop or fork, `name` the letter of a mark or the other branch, `note` a description."""
+
+    tick: int
+    kind: str
+    name: str
+    note: str
+
+
+def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
+    """Return the signs of the current branch. If two are in the same column, the first one in this list is shown.
+
+    A mark of another branch counts as one of this branch if it is in their shared past.
+    """
+    here = snapshot.branch
+    shared = dict(partings(snapshot.forks, here))
+    marks = [
+        TimelineMark(mark.tick, "mark", mark.letter, f"mark {mark.letter}")
+        for mark in snapshot.marks
+        if mark.branch == here or mark.tick <= shared.get(mark.branch, -1)
+    ]
+    forks = [TimelineMark(tick, "fork", name, f"{name} leaves {here} here") for name, tick in shared.items()]
+    stops = [TimelineMark(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
+    return (*marks, *forks, *stops)
+
+
+def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, int]]:
+    """Yield (name, tick) for every other branch: the tick up to which it equals the current one."""
+    by_name = {fork.name: fork for fork in forks}
+    if current not in by_name:
+        return
+    mine = dict(_lineage(by_name, current))
+    for name in by_name:
+        if name == current:
+            continue
+        for ancestor, tick in _lineage(by_name, name):
+            if ancestor in mine:  # they can fork from their common ancestor at different ticks
+                yield name, min(tick, mine[ancestor])
+                break
+
+
+def _lineage(forks: dict[str, BranchInfo], name: str) -> Iterator[tuple[str, int]]:
+    """Yield a branch and its ancestors, each with the tick up to which the branch shares its past."""
+    upto = forks[name].newest
+    while True:
+        yield name, upto
+        fork = forks[name]
+        if fork.source is None or fork.source not in forks:
+            return
+        name, upto = fork.source, min(upto, fork.tick)
+
+
+def placed(palette: Palette, scale: TimeScale, places: Sequence[TimelineMark]) -> Signs:
+    """Return the signs by column; if there are several in a column, the first."""
+    styles = {"mark": palette.strong, "fork": palette.second, "stop": palette.warning}
+    signs: dict[int, tuple[str, Style]] = {}
+    for place in places:
+        shown = {"mark": place.name, "fork": _FORK, "stop": palette.glyphs.breakpoint}[place.kind]
+        signs.setdefault(scale.column(place.tick), (transliterate(shown, palette.glyphs), styles[place.kind]))
+    return signs
+
+
+def put_signs(row: CellRow, signs: Signs) -> None:
+    for x, (sign, ink) in signs.items():
+        row.put(x, sign, ink)
+
+
+def put_here(row: CellRow, palette: Palette, x: int, position: Position, *, focused: bool) -> None:
+    """Draw the current position: its sign, the sign that it covers, and the place in words, to the right or the left of it."""
+    covered = row.at(x).strip()
+    ink, words = (palette.cursor, palette.cursor) if focused else (palette.accent, palette.plain)
+    place = transliterate(place_name(position), palette.glyphs)
+    right, left = f" {covered} {place}" if covered else f" {place}", f"{place} {covered} " if covered else f"{place} "
+    start = x - len(left)
+    if row.free(x + 1, len(right)) or (start < 0 and x + len(right) < row.width):
+        row.put(x + 1, right, words)
+    elif row.free(start, len(left)) or x + len(right) >= row.width:
+        row.put(start, left, words)
+    else:
+        row.put(x + 1, right, words)
+    row.put(x, palette.glyphs.here, ink)
+
+
+def put_branches(row: CellRow, palette: Palette, scale: TimeScale, places: Sequence[TimelineMark]) -> None:
+    """Draw the names of other branches beside their forks if there is room."""
+    parting: dict[int, list[str]] = {}
+    for place in places:
+        if place.kind == "fork":
+            parting.setdefault(scale.column(place.tick), []).append(place.name)
+    for x, (name, *others) in parting.items():
+        label = transliterate(f"{name} +{len(others)}" if others else name, palette.glyphs)
+        if row.at(x) == transliterate(_FORK, palette.glyphs) and row.free(x + 1, cell_len(label) + 1):
+            row.put(x + 1, label, palette.dim)
+
+
+def put_divisions(row: CellRow, palette: Palette, scale: TimeScale, program: Program) -> None:
+    """Draw divisions at round places, with their labels if there is room."""
+    tick = transliterate(_TICK, palette.glyphs)
+    for place, label in divisions(scale, program):
+        x = scale.column(place)
+        if row.free(x, len(label) + 2) and (x == 0 or row.free(x - 1, 1)):
+            row.put(x, tick + label, palette.dim)
+        elif row.free(max(x - 1, 0), 2) and (x + 1 == row.width or row.free(x + 1, 1)):
+            row.put(x, tick, palette.dim)
+
+
+# ------------------------------------------------------------------------------
+# The time line at the bottom of the screen: the loss of the whole run, signs at its events, and the current position.
+
+
+class TimeLine(SnapshotPanel):
+    """The loss over the whole run with the scale below it, or, in one row, the loss overlaid with the signs.
+
+    A click goes to a place, as do the arrow keys with the focus. Dragging moves through time up to the newest moment. A column
+    with a sign stands for the exact place of the sign.
+    """
+
+    ABOUT = (
+        "The whole run from left to right: its loss as columns, the current position, marks, stops, and forks of other "
+        "branches. ← → move, enter goes to the next sign, a click goes to a place."
+    )
+
+    ALLOW_MAXIMIZE = False  # it has two rows
+    ASKING = frozenset({"move", "end", "next"})
+    DEFAULT_CSS = "TimeLine { height: 2; border: none !important; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1)", "Through time", key_display="← →"),
+        ("right", "move(1)"),
+        ("home", "end(False)"),
+        ("end", "end(True)"),
+        Binding("enter", "next(1)", "Next sign"),
+        ("backspace", "next(-1)"),
+    ]
+
+    @dataclass
+    class Sought(Message):
+        """Posted to go to a tick; `along` is True if it continues the previous jump."""
+
+        tick: int
+        along: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._series, self._versions = LossSeries(), 0
+        self._columns: tuple[object, LossColumns] | None = None
+        self._signs: tuple[TimelineMark, ...] = ()
+        self._signs_of: tuple[object, ...] = ()
+        self._base: tuple[object, CellRow] | None = None
+        self._asked: int | None = None  # the column last requested, from which the next key continues
+        self._under_way = False  # the requested place has not been shown yet
+        self._grasped: int | None = None  # the tick at which a drag began, None if there is no drag
+        self._wanted: int | None = None  # the tick to go to after the next refresh
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Show this snapshot."""
+        self._versions += self._series.follow(snapshot.losses, snapshot.position.number, snapshot.branch)
+        signs_of = snapshot.branch, snapshot.marks, snapshot.hits, tuple((f.name, f.source, f.tick) for f in snapshot.forks)
+        if signs_of != self._signs_of:
+            self._signs_of, self._signs = signs_of, timeline_marks(snapshot)
+        if self._snapshot is not None and snapshot.position != self._snapshot.position and not self._under_way:
+            self._asked = None  # the position was changed by something else
+        self._under_way = False
+        super().show(snapshot, view)
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return self._versions, snapshot.newest, snapshot.position, self._signs
+
+    @property
+    def scale(self) -> TimeScale:
+        """The scale from the beginning to the end of the run, or of the newest batch if the run has no end."""
+        snapshot = self.snapshot
+        batch = snapshot.program.ticks
+        end = max(-(-snapshot.newest.tick // batch), 1) * batch if snapshot.last is None else snapshot.last.tick
+        return TimeScale(end, self.content_size.width)
+
+    # Drawing
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        if width < 1:
+            return EMPTY
+        palette, scale = self.palette, self.scale
+        here = scale.column(snapshot.position.tick)
+        curve = self._curve(snapshot, scale).cells(palette, here)
+        if height == 1:
+            put_signs(curve, placed(palette, scale, self._signs))
+            curve.put(here, palette.glyphs.here, palette.cursor if self.has_focus else palette.accent)
+            return from_rows([curve.strip()])
+        row = self._with_signs(palette, scale)
+        put_here(row, palette, here, snapshot.position, focused=self.has_focus)
+        put_branches(row, palette, scale, self._signs)
+        put_divisions(row, palette, scale, snapshot.program)
+        return from_rows([curve.strip(), row.strip()])
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.refresh_content()
+
+    def _curve(self, snapshot: Snapshot, scale: TimeScale) -> LossColumns:
+        key = (self._versions, scale, snapshot.newest.tick)
+        if self._columns is None or self._columns[0] != key:
+            self._columns = key, loss_columns(self._series.envelope, scale, snapshot.program.ticks, snapshot.newest.tick)
+        return self._columns[1]
+
+    def _with_signs(self, palette: Palette, scale: TimeScale) -> CellRow:
+        """Return a row with the signs in it, into which the rest is written."""
+        key = (scale, palette, self._signs)
+        if self._base is None or self._base[0] != key:
+            self._base = key, CellRow(scale.width)
+            put_signs(self._base[1], placed(palette, scale, self._signs))
+        return self._base[1].copy()
+
+    # Moving through time
+
+    @property
+    def expecting(self) -> bool:
+        """True if a requested place has not been shown yet."""
+        return self._wanted is not None or self._under_way
+
+    def seek(self, tick: int) -> None:
+        """Request to go to a tick. Of several requests before the next refresh, only the last counts."""
+        due, self._wanted = self._wanted is not None, tick
+        if not due:
+            self.call_after_refresh(self._ask)
+
+    def _ask(self) -> None:
+        tick, self._wanted = self._wanted, None
+        if tick is not None and tick != self.snapshot.position.tick:
+            self._under_way = True
+            self.post_message(self.Sought(tick, along=self._grasped not in (None, self.snapshot.position.tick)))
+
+    def action_move(self, columns: int) -> None:
+        """Go by columns, at least by one tick."""
+        scale, here = self.scale, self.snapshot.position.tick
+        at = scale.column(here) if self._asked is None else self._asked
+        self._asked = min(max(at + columns, 0), scale.width - 1)
+        tick = self.tick_of(self._asked)
+        if (tick - here) * columns <= 0:
+            tick = here + columns
+        self._go_to(min(max(tick, 0), self.snapshot.newest.tick))
+
+    def action_end(self, newest: bool) -> None:
+        self._asked = None
+        self._go_to(self.snapshot.newest.tick if newest else 0)
+
+    def action_next(self, direction: int) -> None:
+        """Go to the next place with a sign."""
+        here = self.snapshot.position.tick
+        ahead = [sign.tick for sign in self._signs if (sign.tick - here) * direction > 0]
+        if ahead:
+            self._asked = None
+            self._go_to(min(ahead) if direction > 0 else max(ahead))
+
+    def _go_to(self, tick: int) -> None:
+        self._grasped = None
+        self.seek(tick)
+
+    def on_blur(self) -> None:
+        self._asked = None
+
+    # The mouse
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        if event.button == 1:
+            self.capture_mouse()
+            self._grasped = self.snapshot.position.tick
+            self._asked = None
+            self.seek(self._tick_under(event))
+            event.stop()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        tick = self._tick_under(event)
+        if self.app.mouse_captured is self:
+            self.seek(min(tick, self.snapshot.newest.tick))
+        self.tooltip = Content(transliterate(self.describe(tick), self.palette.glyphs))
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        self.release_mouse()
+
+    def _tick_under(self, event: events.MouseEvent) -> int:
+        return self.tick_of(event.get_content_offset_capture(self).x)
+
+    def tick_of(self, column: int) -> int:
+        """Return the tick that a column stands for: that of its sign, otherwise of its outlier, otherwise in its middle."""
+        scale = self.scale
+        signs = (sign.tick for sign in self._signs if scale.column(sign.tick) == column)
+        sign = next(signs, None)
+        return sign if sign is not None else self._standing_out(column) or scale.tick(column)
+
+    def _standing_out(self, column: int) -> int | None:
+        """Return the tick of the outlier among the losses of a column, None if there is none."""
+        snapshot, scale = self.snapshot, self.scale
+        if not 0 <= column < scale.width:
+            return None
+        ticks, way = snapshot.program.ticks, int(self._curve(snapshot, scale).standing_out[column])
+        first, after = (math.ceil(edge) for edge in scale.batches(ticks)[column : column + 2])
+        first, after = max(first, 0), min(after, len(self._series))
+        if not way or after <= first:
+            return None
+        return self._series.envelope.furthest(first, after, way) * ticks + snapshot.program.loss_tick
+
+    def describe(self, tick: int) -> str:
+        """Describe a tick for the tooltip: its place, the loss of its batch, and the signs in its column."""
+        snapshot, scale = self.snapshot, self.scale
+        position = position_of(snapshot.program, tick)
+        words = place_name(position)
+        losses = self._series.envelope.values
+        if tick > snapshot.newest.tick:
+            words += " · not reached yet"
+        elif position.number < len(losses):
+            words += f" · loss {numbers.plain(losses[position.number])}"
+        column = scale.column(tick)
+        notes = dict.fromkeys(sign.note for sign in self._signs if scale.column(sign.tick) == column)
+        if tick == self._standing_out(column):
+            notes["this loss is an outlier"] = None
+        return "\n".join([words, *list(notes)[:6]])
+
+
+# ------------------------------------------------------------------------------
+# The loss curve: the loss of every batch so far.
+
+
+class LossCurve(SnapshotPanel):
+    """The loss over batches, with a mark at the current batch, a rule after each epoch, and the newest loss in the border.
+
+    With the focus, the arrows move a cursor from batch to batch. The border shows the number and the loss of the batch under the
+    cursor or the mouse. If a column has several batches, that is the outlier among them, otherwise the middle one.
+
+    Dashed lines show, if the axis spans them, the losses of guessing (log V), of character frequencies (unigram), and of pair
+    frequencies (bigram).
+
+    If two branches are compared, both losses are drawn, and the border names the branches.
+    """
+
+    ABOUT = (
+        "The loss of every batch so far. Dashed lines: the losses of guessing and of counting characters. ← → go from batch to "
+        "batch, , changes the scale."
+    )
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1)", "Batch", key_display="← →"),
+        ("right", "move(1)"),
+        ("home", "move(-1000000)"),
+        ("end", "move(1000000)"),
+        Binding("comma", "scale", "Scale"),
+    ]
+
+    COMPARED = Compared.BOTH
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._series, self._other = LossSeries(), LossSeries()
+        self._versions = 0  # of both series
+        self.scale = Scale.AUTO
+        self._plot: Plot = EMPTY_PLOT  # the plot of the last drawing
+        self._cursor: int | None = None  # the batch under the cursor, 0-based
+        self._hovered: int | None = None  # the batch under the mouse, 0-based
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return self._versions, snapshot.position.number, _names(snapshot)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        count, note = len(self._series), None
+        if self.pointed is not None:
+            note = self._described(snapshot, self.pointed)
+        elif count:
+            note = f"{numbers.plain(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
+            if self.scale is not Scale.AUTO:
+                note = f"{self.scale.value} · {note}"
+        return self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far", note
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        number, other = snapshot.position.number, snapshot.other
+        self._versions += self._series.follow(snapshot.losses, number, snapshot.branch)
+        if other is not None:
+            self._versions += self._other.follow(other.losses, number, other.name)
+        super().show(snapshot, view)
+
+    @property
+    def pointed(self) -> int | None:
+        """The batch under the mouse, otherwise under the cursor, counted from 0 over the run; None if there is neither."""
+        batch = self._cursor if self._hovered is None else self._hovered
+        return batch if batch is not None and batch < len(self._series) else None
+
+    def _described(self, snapshot: Snapshot, batch: int) -> str:
+        """Return `loss 0.1234 · e3 b2 · batch 8`, in a comparison with the loss of the other branch."""
+        epoch, number = divmod(batch, snapshot.program.num_batches)
+        losses = f"loss {numbers.plain(self._series.envelope.values[batch])}"
+        if snapshot.other is not None and batch < len(self._other):
+            losses += f" ({numbers.plain(self._other.envelope.values[batch])} on {snapshot.other.name})"
+        return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
+
+    def _legend(self, one: str, other: str) -> Content:
+        """Return the legend of the curves of two branches."""
+        palette = self.palette
+        line, dots = palette.glyphs.axis_horizontal, palette.glyphs.ellipsis
+        parts = (
+            ("loss  ", palette.plain),
+            (f"{line} {one}", palette.gate),
+            ("  ", palette.plain),
+            (f"{dots} {other}", palette.second),
+        )
+        return Content.assemble(*((transliterate(what, palette.glyphs), TextStyle.from_rich_style(ink)) for what, ink in parts))
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        runs = with_keys(self, "no batch finished yet: <step.batch> runs one")
+        self._plot = plot(
+            self.palette, self._series.envelope, width, height,
+            scale=self.scale,
+            here=snapshot.position.number + 1,
+            pointed=None if self.pointed is None else self.pointed + 1,
+            every=snapshot.program.num_batches,
+            second=self._other.envelope if snapshot.other is not None else None,
+            levels=_baselines(snapshot) if len(self._series) else (),
+            placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
+        )  # fmt: skip
+        return clip(self.palette, self._plot.box, width, height)
+
+    # The batch under the mouse, and under the cursor
+
+    def action_scale(self) -> None:
+        """Switch to the next scale of the axis."""
+        self.scale = self.scale.following
+        self.show_again()
+
+    def action_move(self, columns: int) -> None:
+        """Move the cursor by columns, at least by one batch, within the batches. It starts at the current batch.
+
+        A curve that is too small to be drawn, or is on another page, has no columns; the cursor moves by batches then.
+        """
+        count = len(self._series)
+        if not count:
+            return
+        self._ensure_built()
+        at = min(self.snapshot.position.number, count - 1) if self._cursor is None else self._cursor
+        column, batch = self._plot.column(at) + columns, at + columns
+        if self._plot.columns:
+            batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
+        if (batch - at) * columns <= 0:
+            batch = at + (1 if columns > 0 else -1)
+        self._cursor = min(max(batch, 0), count - 1)
+        self.show_again()
+
+    def _batch_in(self, column: int) -> int:
+        """Return the batch that represents those of a column of the plot: the outlier, otherwise the middle one."""
+        points = self._plot.points(column)
+        first, after = max(points.start, 0), min(points.stop, len(self._series))
+        if after <= first:
+            return min(first, len(self._series) - 1)
+        way = self._plot.standing_out.get(column)
+        if way is None:
+            return (first + after - 1) // 2
+        return self._series.envelope.furthest(first, after, way)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        offset = event.get_content_offset(self)
+        column = -1 if offset is None else offset.x - self._plot.margin - 1
+        hovered = self._batch_in(column) if len(self._series) and 0 <= column < self._plot.columns else None
+        if hovered != self._hovered:
+            self._hovered = hovered
+            self.show_again()
+
+    def on_leave(self, event: events.Leave) -> None:
+        if self._hovered is not None:
+            self._hovered = None
+            self.show_again()
+
+    def on_blur(self, event: events.Blur) -> None:
+        if self._cursor is not None:
+            self._cursor = None
+            self.show_again()
+
+
+def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
+    """Return the names and values of the baselines of the text; nothing without a text."""
+    from tui_gru.analysis.losses import baselines
+    from tui_gru.engine.data import GivenCorpus
+
+    corpus = snapshot.corpus
+    return () if isinstance(corpus, GivenCorpus) else baselines(corpus.text, snapshot.config.vocab_size).lines
+
+
+def _names(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the names of this branch and of the compared one; nothing if none is compared."""
+    return () if snapshot.other is None else (snapshot.branch, snapshot.other.name)

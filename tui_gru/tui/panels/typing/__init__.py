@@ -1,1 +1,0 @@
-"""Panels for input and answers: the `:` line, its completions, the last row."""

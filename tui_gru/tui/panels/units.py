@@ -1,0 +1,336 @@
+"""Units over time: a heat map of units by characters with their correlations, and the curve of the unit under the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import BindingType
+from textual.message import Message
+
+from tui_gru.analysis.units import Activity, CharacterClass, Correlated, over_row
+from tui_gru.debugger.program import shown_char
+from tui_gru.engine.weights import Array
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, column_signs, from_rows, merged
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.matrix import levels
+from tui_gru.tui.panel import NumberAsked, SnapshotPanel, Titles, View
+from tui_gru.tui.theme import LEVELS, Palette, cut, in_context, one_cell, transliterate
+
+SORTS = ("by class", "by variation", "by number", "like this one")
+_NOTES = (
+    (90, 24),
+    (60, 15),
+)  # least width of the panel, and cells of the note beside each unit; narrower panels show it only below the map
+_WIDEST = 6  # cells of a character at most
+_FOOT = 5  # rows below the map: the curve of the unit, and excerpts
+_PICKED = 4  # the most units whose curves are pinned
+_HALF = 0.5  # of the scale; from this part on, a cell has a sign, such that colour is not needed
+_WEAK = 0.1  # weaker correlations are not shown
+_NOT_FINITE = LEVELS * 3
+
+
+class UnitsMap(SnapshotPanel):
+    """The units of a layer over time. Over a row of the batch, it follows the snapshot; over a whole text, it is fixed."""
+
+    ABOUT = "A value of every unit over the text: where each is active, and the class of characters with which it correlates."
+
+    ASKING = frozenset({"choose", "row"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("up", "unit(-1)"),
+        ("down", "unit(1)"),
+        ("left", "character(-1)"),
+        ("right", "character(1)"),
+        ("pageup", "page(-1)"),
+        ("pagedown", "page(1)"),
+        ("home", "character(-999999999)"),
+        ("end", "character(999999999)"),
+        ("greater_than_sign", "place(1)"),
+        ("less_than_sign", "place(-1)"),
+        ("slash", "class"),
+        ("tab", "sort"),
+        ("space", "pick"),
+        ("r", "row"),
+        ("enter", "choose"),
+    ]
+
+    @dataclass
+    class RowAsked(Message):
+        """Posted to show another row of the batch, 0-based, or the whole text if `row` is None."""
+
+        name: str
+        row: int | None
+
+    class ClassAsked(Message):
+        """Posted to let the user type a class of characters."""
+
+    @dataclass
+    class PlaceAsked(Message):
+        """Posted to go to a character of the text; `at` is its index, 0-based."""
+
+        at: int
+
+    def __init__(self, activity: Activity, notes: Sequence[Correlated], *, of: str = "") -> None:
+        """Create a map. `notes` has a correlation for each unit; `of` is the moment at which a whole text was read, in words."""
+        super().__init__()
+        self.activity, self._of = activity, of
+        self._notes, self._class = list(notes), ""
+        self.unit, self.at = 0, 0
+        self._first, self._top = 0, 0
+        self._room, self._cell = (1, 1), 1  # the numbers of units and characters in view, and the cells of a character
+        self._places: list[int] = []
+        self.picked: list[int] = []
+        self._sort = SORTS[0] if self._notes else SORTS[1]
+        self._order: list[int] = []
+        self._arrange()
+        self.unit = self._order[0]
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        activity = self.activity
+        if activity.row is not None and (self._snapshot is None or snapshot.moment is not self._snapshot.moment):
+            self.activity = over_row(snapshot.moment, activity.name, activity.row)
+            self.at = min(snapshot.position.t, len(self.activity.values) - 1)
+        super().show(snapshot, view)
+
+    def go_with(self, chosen: CharacterClass) -> None:
+        """Sort by the correlation with a class of characters and show it for each unit.
+
+        Raises `TuiGruError` if the correlation cannot be computed.
+        """
+        found = self.activity.class_correlations(chosen)
+        self._notes = [Correlated(chosen.name, float(r)) for r in found]
+        self._class, self._sort = chosen.name, SORTS[0]
+        self._arrange()
+        self.unit = self._order[0]
+        self.show_again()
+
+    def _arrange(self) -> None:
+        units = range(self.activity.units)
+        if self._sort == "by class":
+            key = [-abs(note.r) for note in self._notes]
+        elif self._sort == "by variation":
+            key = [-float(d) for d in self.activity.deviations]
+        elif self._sort == "like this one":
+            key = [-abs(float(r)) for r in self.activity.correlations(self.unit)]
+            key[self.unit] = -2.0
+        else:
+            key = [float(unit) for unit in units]
+        self._order = sorted(units, key=lambda unit: (key[unit], unit))
+
+    # Drawing
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        label = self._label
+        notes = next((cells for least, cells in _NOTES if width >= least), 0) if self._notes else 0
+        room, down = max(width - label - notes, 1), max(min(height - 1 - _FOOT - len(self._kept), self.activity.units), 1)
+        self._cell = min(max(room // max(len(self.activity.values), 1), 1), _WIDEST)
+        across = room // self._cell
+        self._room = (down, across)
+        self._keep_in_view()
+        here = slice(self._first, self._first + across)
+        rows: list[SegmentRow] = [(Segment(" " * label), *self._characters(palette, here))]
+        shown = self._order[self._top : self._top + down]
+        scale, bounded = self._scale()
+        codes = _codes(self.activity.values[here][:, shown].T, scale, signed=bounded != (0, 1))
+        table = _table(palette, self._cell, bounded == (0, 1))
+        for unit, code in zip(shown, codes, strict=True):
+            chosen = unit == self.unit
+            ink = palette.accent if chosen else palette.plain
+            drawn = [table[each] for each in code.tolist()]
+            cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
+            note = self._note(unit, notes - 2) if notes else ""
+            gap = " " * (room - len(code) * self._cell)
+            rows.append((Segment(self._called(unit).ljust(label), ink), *cells, Segment(gap), Segment(f"  {note}", palette.dim)))
+        rows += self._foot(palette, label, here, width)
+        return clip(palette, from_rows(rows), width, height)
+
+    @property
+    def _label(self) -> int:
+        """The cells before the map and its curves."""
+        return len(f"curve {self.activity.units}") + 1
+
+    def _called(self, unit: int) -> str:
+        return f"unit {unit + 1}"
+
+    def _note(self, unit: int, room: int) -> str:
+        """Return the correlation of a unit as text, empty if weak; the name is cut off if there is no room."""
+        note = self._notes[unit]
+        r = f" {note.r:+.2f}"
+        return cut(str(note.what), room - len(r), self.palette.glyphs) + r if abs(note.r) >= _WEAK else ""
+
+    def _scale(self) -> tuple[float, tuple[float, float]]:
+        low, high = self.snapshot.program.ranges.get(self.activity.name, (-np.inf, np.inf))
+        if np.isfinite(high - low):
+            return max(abs(low), abs(high)), (low, high)
+        finite = self.activity.values[np.isfinite(self.activity.values)]
+        return float(np.abs(finite).max(initial=0.0)) or 1.0, (low, high)
+
+    def _characters(self, palette: Palette, here: slice) -> Iterator[Segment]:
+        """Draw the characters over their cells, with the one under the cursor highlighted."""
+        text = self.activity.text[here] if self.activity.text else "·" * len(self.activity.values[here])
+        shown = "".join(one_cell(char, palette.glyphs).center(self._cell) for char in text)
+        at, after = ((self.at - self._first + i) * self._cell for i in (0, 1))
+        yield Segment(shown[:at], palette.dim)
+        yield Segment(shown[at:after], palette.cursor)
+        yield Segment(shown[after:], palette.dim)
+
+    @property
+    def _kept(self) -> list[int]:
+        """The pinned units without the one under the cursor, whose curve is always shown."""
+        return [unit for unit in self.picked if unit != self.unit]
+
+    def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> SegmentRow:
+        """Draw the curve of a unit as columns below the characters."""
+        scale, (low, _) = self._scale()
+        values = self.activity.unit(unit)[here] / scale
+        curve = column_signs(palette, values if low == 0 else (values + 1) / 2, self._cell)
+        ink = palette.accent if unit == self.unit else palette.plain
+        return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(curve, palette.gate))
+
+    def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[SegmentRow]:
+        activity, unit = self.activity, self.unit
+        for each in (*self._kept, unit):
+            yield self._curve(palette, each, label, here)
+        now = activity.unit(unit)[self.at]
+        words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
+        char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
+        like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
+        goes = f" · correlates with {self._note(unit, width)}" if self._notes and abs(self._notes[unit].r) >= _WEAK else ""
+        yield _line(palette, f"{words}{char}{goes}", width, f"similar: {', '.join(like)}" if like else "")
+        for head, places in (("highest at  ", activity.most(unit, 4)), ("lowest at   ", activity.least(unit, 4))):
+            yield tuple(self._excerpts(palette, head, [place.at for place in places], width))
+        yield ()
+
+    def _excerpts(self, palette: Palette, head: str, places: Sequence[int], width: int) -> Iterator[Segment]:
+        """Draw excerpts of the text at these places, each with its character highlighted, as many as fit."""
+        yield Segment(head, palette.dim)
+        room = width - len(head)
+        for at in places if self.activity.text else ():
+            parts = in_context(self.activity.text, at, 10, 6, palette.glyphs)
+            used = sum(map(cell_len, parts)) + 3
+            if used > room:
+                return
+            room -= used
+            yield from (Segment(parts[0], palette.plain), Segment(parts[1], palette.target + Style(reverse=True)))
+            yield Segment(f"{parts[2]}   ", palette.plain)
+        if not self.activity.text:
+            yield Segment(", ".join(f"t {at + 1}" for at in places), palette.plain)
+
+    def _keep_in_view(self) -> None:
+        down, across = self._room
+        length = len(self.activity.values)
+        self._first = max(min(self._first, length - across), 0)
+        self._first = min(max(self._first, self.at + 1 - across), self.at)
+        place = self._order.index(self.unit)
+        self._top = max(min(self._top, self.activity.units - down), 0)
+        self._top = min(max(self._top, place + 1 - down), place)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        activity, name = self.activity, snapshot.program.writer.name(self.activity.name)
+        of = f"row {activity.row + 1}, live" if activity.row is not None else f"the text, {self._of}"
+        sort = f"with {self._class}" if self._class and self._sort == SORTS[0] else self._sort
+        hints = [
+            f"tab: {sort}",
+            "/ class",
+            "< > highest places",
+            "r row or text",
+            "space pins",
+            "enter goes there",
+            with_keys(self, "<stop> closes"),
+        ]
+        count = f"{self.at + 1:,} of {len(activity.values):,}"
+        return f"{name} over {of} · {count}", hints
+
+    # Keys
+
+    def action_unit(self, by: int) -> None:
+        place = self._order.index(self.unit) + by
+        self._choose_unit(self._order[min(max(place, 0), len(self._order) - 1)])
+
+    def _choose_unit(self, unit: int) -> None:
+        if unit != self.unit:
+            self.unit, self._places = unit, []
+        self.show_again()
+
+    def action_character(self, by: int) -> None:
+        self.at = min(max(self.at + by, 0), len(self.activity.values) - 1)
+        self.show_again()
+
+    def action_page(self, by: int) -> None:
+        self.action_character(by * self._room[1])
+
+    def action_place(self, by: int) -> None:
+        """Go to the next of the places where the unit is highest, in the order of the text."""
+        self._places = self._places or sorted(place.at for place in self.activity.most(self.unit, 20))
+        ahead = [at for at in self._places if (at - self.at) * by > 0]
+        if ahead:
+            self.at = min(ahead, key=lambda at: abs(at - self.at))
+            self.show_again()
+
+    def action_sort(self) -> None:
+        sorts = SORTS if self._notes else SORTS[1:]
+        self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
+        self._arrange()
+        self.show_again()
+
+    def action_pick(self) -> None:
+        """Pin or unpin the curve of the unit under the cursor; the oldest is unpinned if there are too many."""
+        if self.unit in self.picked:
+            self.picked.remove(self.unit)
+        else:
+            self.picked = [*self.picked, self.unit][-_PICKED:]
+        self.show_again()
+
+    def action_class(self) -> None:
+        self.post_message(self.ClassAsked())
+
+    def action_row(self) -> None:
+        """Switch to the next row of the batch; after the last row, to the whole text."""
+        after = 0 if self.activity.row is None else self.activity.row + 1
+        self.post_message(self.RowAsked(self.activity.name, after if after < self.snapshot.config.batch_size else None))
+
+    def action_choose(self) -> None:
+        if self.activity.row is not None:
+            self.post_message(NumberAsked(Ref(self.activity.name, (self.activity.row, self.unit), self.at)))
+        else:
+            self.post_message(self.PlaceAsked(self.at))
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is None or not 1 <= offset.y <= self._room[0]:
+            return
+        label = self._label
+        self.at = min(max(self._first + (offset.x - label) // self._cell, 0), len(self.activity.values) - 1)
+        self._choose_unit(self._order[min(self._top + offset.y - 1, len(self._order) - 1)])
+
+
+def _codes(values: Array, scale: float, *, signed: bool) -> Array:
+    """Return the index into `_table` for each entry: its colour, with its sign if it is large."""
+    finite, part, level = levels(values, scale, signed=signed)
+    sign = np.where(part >= _HALF, 1, np.where(part <= -_HALF, 2, 0))
+    return np.where(finite, level * 3 + sign, _NOT_FINITE)
+
+
+@lru_cache(maxsize=8)
+def _table(palette: Palette, width: int, unit: bool) -> tuple[Segment, ...]:
+    """Return a segment for every code: the colours of the scale times three signs, then the one for missing values."""
+    scale = palette.unit_scale if unit else palette.signed_scale
+    found = [Segment(sign.center(width), tint) for tint in scale for sign in (" ", "+", "-")]
+    return (*found, Segment(palette.glyphs.blank.center(width), palette.blank))
+
+
+def _line(palette: Palette, words: str, width: int, right: str) -> SegmentRow:
+    words, right = transliterate(words, palette.glyphs), transliterate(right, palette.glyphs)
+    words = cut(words, width, palette.glyphs)
+    room = width - cell_len(words) - 2
+    right = right if cell_len(right) <= room else ""
+    return (Segment(words, palette.plain), Segment(" " * (room + 2 - cell_len(right))), Segment(right, palette.dim))

@@ -1,0 +1,655 @@
+"""The values of a timestep: gates, prediction, terms of the loss; and the samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.geometry import Size
+
+from tui_gru.analysis.summaries import limits_of
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program import LossNames, Program
+from tui_gru.engine import numbers
+from tui_gru.engine.numbers import given
+from tui_gru.equations.page import Layer
+from tui_gru.equations.syntax import split
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import (
+    EMPTY,
+    Box,
+    Cell,
+    Ref,
+    SegmentRow,
+    bars,
+    bracket,
+    clip,
+    columns,
+    from_rows,
+    hstack,
+    pad,
+    quieted,
+    refs_of,
+    spans,
+    text,
+    vstack,
+)
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.matrix import MatrixView
+from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, PanelRows, SnapshotPanel, Titles, View, contents
+from tui_gru.tui.panels.line import kind_of
+from tui_gru.tui.plots import place_name
+from tui_gru.tui.theme import Palette, transliterate, widest, written_char
+from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kept, matrix, scale_of
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Draw, Sample
+
+# ------------------------------------------------------------------------------
+# The values of one timestep side by side: gates, candidate and states, in the backward phase their gradients.
+
+
+def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
+    """Return the names of the values of a layer: its lines, then the states before the timestep.
+
+    With `backward`, the gradients of the lines that have one, then the gradients that the states receive from other timesteps.
+    """
+    page = program.model.page
+    if not backward:
+        return [*layer.lines, *(page.before(state) for state in layer.states)]
+    return [*(f"d{name}" for name in layer.lines if f"d{name}" in program.names), *(page.ahead(state) for state in layer.states)]
+
+
+def word_for(program: Program, layer: Layer, name: str) -> str:
+    """Return a word for a value: the label of its line (update, reset), or its role as a state; empty if there is none."""
+    page = program.model.page
+    if name in layer.states:
+        return "state" if len(layer.states) == 1 else f"state {program.writer.name(name)}"
+    if state := next((state for state in layer.states if name == page.before(state)), ""):
+        return "after" if page.states[state].backwards else "before"
+    if any(name == page.ahead(state) for state in layer.states):
+        return "from later"
+    return next((line.label for line in page.lines if line.target == name), "")
+
+
+class ValueMatrix(MatrixView):
+    """A recorded value of shape (B, H) at the current timestep; dots until its line has been executed."""
+
+    ABOUT = "A value of the layer at this timestep: a row of the matrix for each row of the batch, a column for each unit."
+
+    def __init__(self, value_name: str, *, id: str) -> None:
+        super().__init__(id=id)
+        self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
+        self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(snapshot), name)
+        self.refs = refs_of(program, name)
+        bounded = program.ranges.get(name) == (-1, 1)  # a common scale, such that colours are comparable
+        limits = None if self.minus else limits_of(program, name)
+        self.show_array(
+            snapshot.value(name),
+            kind="signed" if self.minus else kind_of(program, name),
+            shape=(snapshot.config.batch_size, snapshot.config.hidden_size),
+            scale=1.0 if bounded and not self.minus else None,
+            fresh=snapshot.line is not None and snapshot.line.target == name,
+            row=view.row,
+            limits=limits,
+            named=(self._shown, self._word, self.minus),
+        )
+
+    def _caption(self) -> None:
+        """Set the title: the name, with a word or the compared branch if there is room."""
+        name, word = self._shown, self._word
+        if self.minus:
+            titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
+        else:
+            without_layer = split(name)[0]  # all beside this one are of the same layer
+            titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←"), without_layer]
+        glyphs = self.palette.glyphs
+        self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= self.border_room), titles[-1])
+        super()._caption()
+
+    def name_cell(self, row: int, column: int) -> str:
+        return f"row {row + 1}, unit {column + 1}"
+
+    def name_row(self, row: int) -> str:
+        return str(row + 1)
+
+    def name_column(self, column: int) -> str:
+        return str(column + 1)
+
+
+class Gates(PanelGroup):
+    """The values of one layer at this timestep: gates, candidate, states, and the previous states; or their gradients.
+
+    All are in one row if it is wide enough, otherwise in as few rows as possible. `many` is True if there are too many values to
+    show numbers in one row.
+    """
+
+    ABOUT = "The values of the layer at this timestep: a row for each row of the batch, a column for each unit."
+
+    DEFAULT_CSS = """
+    Gates {
+        layout: grid;
+        grid-size: 5;
+        ValueMatrix { width: 1fr; height: 1fr; }
+    }
+    """
+
+    #: The least outer width and height at which a panel shows something, in cells.
+    LEAST: ClassVar[tuple[int, int]] = (13, 4)
+    #: More values than this are put in two rows if the height allows, since one row has no room for their numbers.
+    MOST_IN_A_ROW: ClassVar[int] = 6
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self._program = program
+        self._count = max(
+            len(shown_names(program, layer, backward=backward)) for layer in program.layers for backward in (False, True)
+        )
+        self.many = self._count > self.MOST_IN_A_ROW
+
+    def compose(self) -> ComposeResult:
+        names = shown_names(self._program, self._program.main_layer, backward=False)
+        for number in range(self._count):
+            name = names[min(number, len(names) - 1)]
+            yield ValueMatrix(name, id=f"value-{number}")
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        program = snapshot.program
+        names = shown_names(program, view.layer_of(snapshot), backward=snapshot.position.phase == "backward")
+        for number, shown in enumerate(self.query_children(ValueMatrix)):
+            shown.display = number < len(names)
+            if number < len(names):
+                shown.value_name = names[number]
+                shown.show(snapshot, view)
+
+    def on_resize(self, event: events.Resize) -> None:
+        columns = self._columns(event.size.width, event.size.height)
+        if columns != self.styles.grid_size_columns:  # setting the same value again would cause a new layout
+            self.styles.grid_size_columns = columns
+
+    def _columns(self, width: int, height: int) -> int:
+        least_width, least_height = self.LEAST
+        for lines in range(min(2, height // least_height) if self.many else 1, self._count + 1):
+            columns = -(-self._count // lines)
+            if columns * least_width <= width and lines * least_height <= height:
+                return columns
+        return self._count
+
+
+# ------------------------------------------------------------------------------
+# The prediction of one timestep: a bar for every possible next character, with the target marked.
+
+
+_GAP = 2
+#: The least width of rows side by side: with bars, and with numbers only.
+_BLOCKS = (26, 17)
+#: The least number of characters shown of a row: the likeliest and the target.
+_FEWEST = 2
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The layout: the rows shown, how many side by side, the number of characters of each, and blank lines between rows."""
+
+    rows: tuple[int, ...]
+    across: int
+    count: int
+    leading: int
+
+
+class Softmax(CellPanel):
+    """ŷ at the current timestep, a block of bars for each row of the batch.
+
+    If the vocabulary does not fit, only the likeliest characters and the target are shown. If even those do not fit for all rows,
+    only the row that is singled out is shown.
+    """
+
+    ABOUT = (
+        "The prediction at this timestep: the probability of every character to come next, in each row of the batch. The target"
+        " is marked."
+    )
+
+    COMPARED = Compared.DIFFERENCES
+
+    _full = 1.0
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        if not snapshot.program.target:
+            return snapshot, view
+        values = (snapshot.value(name) for name in (snapshot.program.loss_names.prediction, "target"))
+        return snapshot.position.t, view.row, self.is_fresh(snapshot), contents(*values)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        if not snapshot.program.target:
+            from tui_gru.tui.panels import given
+
+            return given.title(snapshot), None
+        plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
+        notes = [f"t {snapshot.position.t + 1}"]
+        if plan.count < snapshot.config.vocab_size:
+            which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
+            notes.append(f"{which} of {snapshot.config.vocab_size}")
+        name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
+        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
+        return title, " · ".join(notes)
+
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        target, line = snapshot.program.target, snapshot.line
+        return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
+        palette = self.palette
+        if not snapshot.program.target:
+            from tui_gru.tui.panels import given
+
+            return given.difference_over_time(palette, snapshot, width, height)
+        plan = self._plan(snapshot, width, height)
+        self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
+        lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
+        tall = plan.count + plan.leading
+
+        @cache
+        def drawn(line: int) -> Box:
+            each = (width - _GAP * (plan.across - 1)) // plan.across
+            blocks = (self._block(snapshot, row, plan.count, each, alone=plan.across == 1) for row in lines[line])
+            return clip(palette, columns(*blocks, gap=_GAP), width, tall)
+
+        def draw(index: int) -> SegmentRow:
+            line, row = divmod(index, tall)
+            return drawn(line).rows[row] if row < plan.count else ()
+
+        return PanelRows(len(lines) * tall - plan.leading, width, draw)
+
+    def _block(self, snapshot: Snapshot, row: int, count: int, width: int, *, alone: bool) -> Box:
+        """Draw a row of the batch: its number and its bars."""
+        palette, vocabulary = self.palette, snapshot.config.vocabulary
+        values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
+        y_hat: AnyArray | None = None if values is None else values[row]
+        target = None if targets is None else vocabulary.index(targets[row])
+        shown = _shown(y_hat, target, count, len(vocabulary))
+        labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
+        labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # such that bars are aligned in all rows
+        number = str(row + 1).rjust(len(str(snapshot.config.batch_size)))
+        name = text(palette, f"row {number}" if width >= _BLOCKS[0] else number, palette.dim)
+        drawn = bars(
+            palette,
+            None if y_hat is None else [float(y_hat[i]) for i in shown if i is not None],
+            labels,
+            width - name.width - 1,
+            target=None if target is None else shown.index(target),
+            fresh=self.is_fresh(snapshot),
+            word=alone,
+            refs=[Ref(snapshot.program.loss_names.prediction, (row, i)) for i in shown if i is not None],
+            full=self._full,
+            write=numbers.wide if snapshot.minus else numbers.unit,
+            signed=bool(snapshot.minus),
+        )
+        block = hstack(name, drawn)
+        return quieted(palette, block) if self._view.row not in (None, row) else block
+
+    def _plan(self, snapshot: Snapshot, width: int, height: int) -> _Plan:
+        rows, vocabulary = tuple(range(snapshot.config.batch_size)), snapshot.config.vocab_size
+        across = max(min(len(rows), (width + _GAP) // (_BLOCKS[0] + _GAP)), 1)
+        height = self.canvas(width, height, lambda: Size(0, -(-len(rows) // across) * (vocabulary + 1))).height
+        most = [max(min(len(rows), (width + _GAP) // (block + _GAP)), 1) for block in _BLOCKS]
+        for across in range(1, max(most) + 1):
+            lines = -(-len(rows) // across)
+            if lines * vocabulary <= height:
+                return _Plan(rows, across, vocabulary, leading=int(lines * (vocabulary + 1) - 1 <= height))
+        for across in most:
+            lines = -(-len(rows) // across)
+            count = (height + 1) // lines - 1
+            leading = int(count >= _FEWEST)
+            count = count if leading else height // lines
+            if count >= _FEWEST:
+                return _Plan(rows, across, count, leading)
+        if self._view.row is not None:
+            return _Plan((self._view.row,), 1, min(max(height, 1), vocabulary), 0)
+        return _Plan(rows, max(most), min(_FEWEST, vocabulary), 0)
+
+
+def _shown(y_hat: AnyArray | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
+    """Return the indices of the characters to show: all, or the likeliest (largest if differences) including the target.
+
+    Before ŷ is computed, None is the place of a character that is not known yet.
+    """
+    if count >= vocabulary:
+        return list(range(vocabulary))
+    if y_hat is None:
+        return [*([] if target is None else [target]), *[None] * (count - (target is not None))]
+    likeliest: list[int | None] = np.argsort(-np.abs(y_hat), kind="stable")[:count].tolist()
+    if target is not None and target not in likeliest:
+        likeliest[-1] = target
+    return likeliest
+
+
+# ------------------------------------------------------------------------------
+# The terms of the loss of this batch, as far as they are computed.
+
+
+_TERM_GAP = 2
+
+
+class LossTerms(CellPanel):
+    """① and ② of this timestep, ③ of every timestep, and the loss. Terms that are not computed yet are blank."""
+
+    ABOUT = "How the loss is computed from the predictions, term by term: only the target of each row counts."
+
+    COMPARED = Compared.DIFFERENCES
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        names, position = snapshot.program.loss_names, snapshot.position
+        if not (names.entry and names.row and names.timestep):
+            return snapshot, view
+        here = (snapshot.value(name) for name in (names.entry, names.row, names.prediction, "loss"))
+        terms = (snapshot.value(names.timestep, t) for t in range(snapshot.config.seq_length))
+        fresh = snapshot.line is not None and snapshot.line.target if self.is_fresh(snapshot) else None
+        targets = snapshot.record.ids(snapshot.program.target)[position.t]
+        return position.t, view.row, fresh, contents(targets, *here, *terms)
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
+        if not snapshot.program.target:
+            from tui_gru.tui.panels import given
+
+            title = given.loss_title(snapshot)
+        return title, f"t {snapshot.position.t + 1}"
+
+    def is_fresh(self, snapshot: Snapshot) -> bool:
+        return snapshot.line is not None and snapshot.line.target in (*snapshot.program.loss_names[1:], "loss")
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        width, height = self.canvas(width, height, partial(whole_size, snapshot))
+        return clip(self.palette, terms(self.palette, snapshot, self._view.row, width, height), width, height)
+
+
+def whole_size(snapshot: Snapshot) -> Size:
+    """Return the size of ① with all its zeros, ② beside it, and ③ of all timesteps below, in cells."""
+    config, cell = snapshot.config, max(numbers.WIDE, widest(snapshot.corpus.vocabulary)) + 1
+    first = config.vocab_size * cell + numbers.WIDE + 4 * _TERM_GAP + 5  # brackets, ②, and the labels of both
+    third = config.seq_length * (len(f"t {config.seq_length} ") + numbers.WIDE + _TERM_GAP) + _TERM_GAP
+    return Size(max(first, third), config.batch_size + 6)
+
+
+def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    names = snapshot.program.loss_names
+    if not names.entry or not names.row or not names.timestep:
+        from tui_gru.tui.panels import given
+
+        return given.about_gradients(palette, snapshot, width, height)
+    below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
+    room = height - 2  # for ③ and the loss
+    above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))
+    rest = vstack(*below)
+    return vstack(above, rest, gap=1 if above.height + rest.height < height else 0)
+
+
+def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box | None:
+    """Draw ① with all its zeros and ② beside it. Return None if they do not fit."""
+    rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
+    if rows > height or columns > width:
+        return None
+    sign = _sign(palette, snapshot, 0).width
+    labels = [written_char(char, palette.glyphs) for char in snapshot.corpus.vocabulary] if rows < height else None
+    for compact in (False, True):
+        entry = ENTRIES["signed", compact].width
+        cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
+        if columns * cells + 1 + entry + 2 + 3 * _TERM_GAP + 2 * sign <= width:
+            first = matrix(
+                palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot,
+                _names(snapshot).entry), row=row, compact=compact, column_labels=labels, refs=refs_of(snapshot.program,
+                _names(snapshot).entry),
+            )  # fmt: skip
+            return _beside(palette, snapshot, first, _second(palette, snapshot, row, None, compact))
+    return None
+
+
+def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    """Draw the entries of ① that are not 0, each with its character, and ② beside them."""
+    shape = (snapshot.config.batch_size, snapshot.config.vocab_size)
+    targets = snapshot.record.ids(snapshot.program.target)[snapshot.position.t].tolist()
+    values = snapshot.value(_names(snapshot).entry)
+    scale = scale_of(values)
+    cell = widest(snapshot.corpus.vocabulary) + 1 + numbers.WIDE
+    lines: list[tuple[Segment, ...]] = []
+    for i in kept(shape[0], height, row):
+        if i is None:
+            lines.append((Segment(palette.glyphs.vertical_ellipsis.center(cell), palette.dim),))
+        elif values is None:
+            lines.append((Segment(palette.glyphs.blank.center(cell), palette.blank),))
+        else:
+            value = values[i, targets[i]]
+            style = entry_style(palette, "signed", value, scale)
+            style = palette.quiet(style) if row not in (None, i) else style
+            style = palette.fresh(style) if _fresh(snapshot, _names(snapshot).entry) and row in (None, i) else style
+            char = written_char(snapshot.corpus.vocabulary[targets[i]], palette.glyphs)
+            label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
+            lines.append((label, Cell.of(numbers.wide(value), style, Ref(_names(snapshot).entry, (i, targets[i])))))
+    box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
+    note = Segment(f" {shape[0]}{palette.glyphs.by}{shape[1]}", palette.dim)
+    box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
+    for compact in (False, True):
+        both = _beside(palette, snapshot, box, _second(palette, snapshot, row, height, compact))
+        if both.width <= width:
+            break
+    return both
+
+
+def _second(palette: Palette, snapshot: Snapshot, row: int | None, height: int | None, compact: bool) -> Box:
+    values = snapshot.value(_names(snapshot).row)
+    column = None if values is None else values[:, np.newaxis]
+    shape = (snapshot.config.batch_size, 1)
+    fresh = _fresh(snapshot, _names(snapshot).row)
+    refs = refs_of(snapshot.program, _names(snapshot).row)
+    return matrix(palette, column, shape=shape, fresh=fresh, row=row, compact=compact, elide=(height, None), refs=refs)
+
+
+def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Box:
+    one, two = (_sign(palette, snapshot, index) for index in (0, 1))
+    return hstack(hstack(one, first), hstack(two, second), gap=_TERM_GAP)
+
+
+def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
+    """Draw ③ of as many timesteps as fit, including the current one."""
+    t = snapshot.position.t
+    sign = _sign(palette, snapshot, 2).width
+    limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _TERM_GAP), 1)
+    shown = kept(snapshot.config.seq_length, limit, t)
+    if None not in shown:  # too few to keep the first and the last
+        shown = [None] * (shown[0] != 0) + shown + [None] * (shown[-1] != snapshot.config.seq_length - 1)
+    parts = []
+    for i in shown:
+        if i is None:
+            parts.append(text(palette, palette.glyphs.ellipsis, palette.dim))
+            continue
+        label = (f"t {i + 1} ", palette.dim)
+        fresh = _fresh(snapshot, _names(snapshot).timestep) and i == t
+        parts.append(
+            spans(
+                palette,
+                label,
+                _number(palette, snapshot.value(_names(snapshot).timestep, i), fresh, Ref(_names(snapshot).timestep, (), i)),
+            )
+        )
+    return hstack(_sign(palette, snapshot, 2), hstack(*parts, gap=_TERM_GAP))
+
+
+def _loss(palette: Palette, snapshot: Snapshot) -> Box:
+    fresh = _fresh(snapshot, "loss")
+    name = ("loss", palette.accent if fresh else palette.plain)
+    return spans(
+        palette,
+        name,
+        (f" = mean of {snapshot.program.writer.name(_names(snapshot).timestep)} = ", palette.dim),
+        _number(palette, snapshot.value("loss"), fresh, Ref("loss")),
+    )
+
+
+def _badge(palette: Palette, snapshot: Snapshot) -> Box:
+    """Return a warning if the code of the tutorial would compute another value than ①."""
+    term = snapshot.tutorial_term1
+    if term is None or np.isfinite(term).all():
+        return EMPTY
+    entry, prediction = snapshot.program.lines[_names(snapshot).entry], snapshot.program.writer.name(_names(snapshot).prediction)
+    words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
+    return text(palette, f"{palette.glyphs.not_finite} {transliterate(words, palette.glyphs)}", palette.warning)
+
+
+def _names(snapshot: Snapshot) -> LossNames:
+    return snapshot.program.loss_names
+
+
+def _fresh(snapshot: Snapshot, target: str) -> bool:
+    return snapshot.line is not None and snapshot.line.target == target
+
+
+def _sign(palette: Palette, snapshot: Snapshot, index: int) -> Box:
+    target = _names(snapshot)[1 + index]
+    ink = palette.accent if _fresh(snapshot, target) else palette.dim
+    return text(palette, transliterate(snapshot.program.writer.name(target), palette.glyphs), ink)
+
+
+def _number(palette: Palette, value: float | None, fresh: bool, ref: Ref) -> Segment:
+    if value is None:
+        return Segment(palette.glyphs.blank.ljust(numbers.WIDE), palette.blank)
+    style = palette.accent if fresh else palette.strong if value else palette.dim
+    return Cell.of(numbers.wide(value), style if math.isfinite(value) else palette.warning, ref)
+
+
+# ------------------------------------------------------------------------------
+# The samples, newest first, with the probabilities and random numbers that chose their characters.
+
+
+_SAMPLERS = {"fed-back": "fed back"}
+_LABEL = max(map(len, _SAMPLERS.values())) + 2
+#: Cells before the columns of the table of draws, and the number of older samples for which it leaves room.
+_LEAD, _OLDER = 2, 3
+
+
+class Samples(SnapshotPanel):
+    """The samples drawn so far. Below each, if there is room, the probability of each character and the random number."""
+
+    ABOUT = (
+        "Texts drawn from the model. Under each character p, the probability that it had, and u, the random number from 0 to 1 "
+        "that chose it: the range from 0 to 1 is divided by the probabilities of the characters, and u falls into the part of "
+        "one of them."
+    )
+
+    COMPARED = Compared.BOTH
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return id(snapshot.samples)  # as long as the panel has them, no others have this id
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        """Return the title, and the place, the temperature and the seed of the newest sample."""
+        if not snapshot.samples:
+            return "samples", None
+        newest = snapshot.samples[-1]
+        hints = [_place(snapshot, newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
+        return "samples", [hint for hint in hints if hint]
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        if not snapshot.samples:
+            return clip(palette, text(palette, with_keys(self, "<sample> draws a sample"), palette.dim), width, height)
+        newest, *older = reversed(snapshot.samples)
+        most = 10**6 if self.zoomed else max(height // 2, 1)
+        blocks = [[_text(palette, newest, width, palette.strong, most=most)]]
+        for after, sample in pairwise(reversed(snapshot.samples)):
+            drawn = _text(palette, sample, width, palette.plain, most=most if self.zoomed else 1)
+            place = _place(snapshot, sample) if sample.tick != after.tick else ""
+            blocks.append([text(palette, place, palette.dim), drawn] if place else [drawn])
+        room = 10**6 if self.zoomed else height - sum(box.height for block in blocks[: 1 + _OLDER] for box in block)
+        for block, sample in zip(blocks, (newest, *older), strict=True):
+            if sample is newest or _height(sample.draws, width) <= room:
+                block.append(_draws(palette, sample.draws, width, room))
+                room -= block[-1].height
+        return clip(palette, vstack(*(box for block in blocks for box in block)), width, 10**6)
+
+
+def _place(snapshot: Snapshot, sample: Sample) -> str:
+    """Return where a sample was drawn as `e12 b3 t2`, or as `e12 b3` outside of the loops over t; empty if that is unknown."""
+    if sample.tick is None:
+        return ""
+    position = position_of(snapshot.program, sample.tick)
+    return place_name(position).removesuffix(f" {position.phase}")
+
+
+def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int) -> Box:
+    """Draw the sampler and the text of a sample, with the primer dimmed, in at most `most` lines."""
+    name = _SAMPLERS.get(sample.sampler, sample.sampler)
+    label = name.ljust(_LABEL) if width >= _LABEL + 12 else ""
+    rows: list[list[Segment]] = []
+    row, used = [Segment(label, palette.dim)], len(label)
+    for i, char in enumerate(sample.tokens):
+        written = (sample.between if i else "") + (char if char == " " else written_char(char, palette.glyphs))
+        if used + cell_len(written) > width:
+            if len(rows) + 1 == most:
+                row.append(Segment(written, ink))  # too long: the box is clipped, and marked as cut off
+                break
+            rows.append(row)
+            row, used = [Segment(" " * len(label))], len(label)
+        row.append(Segment(written, palette.dim if i < len(sample.primer) else ink))
+        used += cell_len(written)
+    return from_rows([*rows, row])
+
+
+def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -> Box:
+    """Draw a table of the draws: the character, its probability p, and the uniform random number u if one was used.
+
+    Only the lines that fit are drawn, each with a blank row after it.
+    """
+    entry, across = _columns(draws, width)
+    column = _column(entry, draws)
+    fit = max(height, 0) // _rows_of_line(draws)
+    lines = []
+    for start in range(0, min(len(draws), fit * across), across):
+        shown = draws[start : start + across]
+        rows = [
+            _line(palette, " ", [written_char(draw.char, palette.glyphs) for draw in shown], palette.strong, column),
+            _line(palette, "p", [entry.write(draw.y_hat[draw.index]) for draw in shown], palette.gate, column),
+        ]
+        uniforms = [entry.write(draw.uniform) for draw in shown if draw.uniform is not None]
+        if uniforms:
+            rows.append(_line(palette, "u", uniforms, palette.plain, column))
+        lines.append(pad(from_rows(rows), bottom=1))
+    return vstack(*lines)
+
+
+def _columns(draws: tuple[Draw, ...], width: int) -> tuple[EntryFormat, int]:
+    """Return the format of the numbers in the table of draws, and the number of draws side by side."""
+    entry = ENTRIES["unit", len(draws) * _column(ENTRIES["unit", False], draws) + _LEAD > width]
+    return entry, max((width - _LEAD) // _column(entry, draws), 1)
+
+
+def _column(entry: EntryFormat, draws: tuple[Draw, ...]) -> int:
+    """Return the width of a draw with the blank before it, in cells."""
+    return 1 + max(entry.width, widest(tuple(draw.char for draw in draws)))
+
+
+def _rows_of_line(draws: tuple[Draw, ...]) -> int:
+    """Return the rows of one line of the table: characters, p, u if there is one, and a blank."""
+    return 3 + any(draw.uniform is not None for draw in draws)
+
+
+def _height(draws: tuple[Draw, ...], width: int) -> int:
+    """Return the rows of the whole table."""
+    return -(-len(draws) // _columns(draws, width)[1]) * _rows_of_line(draws)
+
+
+def _line(palette: Palette, label: str, cells: list[str], ink: Style, column: int) -> list[Segment]:
+    padded = (Segment(" " * (column - cell_len(cell)) + cell, ink) for cell in cells)
+    return [Segment(label.ljust(_LEAD), palette.dim), *padded]

@@ -1,0 +1,431 @@
+"""The weights with their gradients and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import prod
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from rich.cells import cell_len
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.widget import Widget
+
+from tui_gru.debugger.program import Program, along, spoken
+from tui_gru.engine.numbers import exact
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, Refs, clip, flow, hstack, refs_of, text, titled, vstack
+from tui_gru.tui.keys import sign_of_key, with_keys
+from tui_gru.tui.matrix import MatrixView
+from tui_gru.tui.panel import CellPanel, PanelGroup, Titles, View
+from tui_gru.tui.theme import Palette, written_char
+from tui_gru.tui.written import ENTRIES, AnyArray, matrix, scale_of
+
+# ------------------------------------------------------------------------------
+# Sheets: all parameters of a small model, or their gradients, or their last changes, as matrices side by side.
+
+
+#: The most numbers shown as a sheet.
+MOST_ENTRIES = 400
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A quantity of every parameter: `read` returns it from a snapshot, `sign` is written before the parameter's name."""
+
+    name: str
+    sign: str
+    read: Callable[[Snapshot, str], AnyArray | None]
+
+    def fresh(self, snapshot: Snapshot, parameter: str) -> bool:
+        """Return True if the line just executed has computed the quantity of this parameter."""
+        line = snapshot.line
+        if line is None:
+            return False
+        return line.target == (f"d{parameter}" if self.sign == "d" else parameter)
+
+    def refs(self, program: Program, parameter: str) -> Refs:
+        """Return the function from row and column to the reference of that number."""
+        if self.sign == "d" and program.goes_back:
+            return refs_of(program, f"d{parameter}")
+        return refs_of(program, parameter, change=self.sign == "Δ")
+
+    def there(self, snapshot: Snapshot) -> bool:
+        """Return True if the quantity has been computed for any parameter."""
+        return any(self.read(snapshot, name) is not None for name in snapshot.program.parameters)
+
+
+WEIGHTS = Sheet("weights", "", lambda snapshot, name: snapshot.parameter(name))
+GRADIENTS = Sheet("gradients", "d", lambda snapshot, name: snapshot.gradient(name))
+RECORDED = Sheet("p.grad", "p.grad ", lambda snapshot, name: _recorded(snapshot, name))
+CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(name))
+
+
+def computed_by(snapshot: Snapshot) -> Sheet:
+    """Return the sheet with the result of the current line: the gradients, or the weights by default."""
+    gradients = any(GRADIENTS.fresh(snapshot, parameter) for parameter in snapshot.program.parameters)
+    return GRADIENTS if gradients else WEIGHTS
+
+
+def _recorded(snapshot: Snapshot, name: str) -> AnyArray | None:
+    """Return the recorded gradient that the optimizer used; None before the derived one is computed, or if not recorded."""
+    given = snapshot.config.given
+    recorded = None if given is None else given.batches[snapshot.position.batch].recorded
+    there = recorded is not None and snapshot.gradient(name) is not None
+    return recorded[name] if recorded is not None and there and not np.isnan(recorded[name]).all() else None
+
+
+def fits(program: Program, names: Sequence[str], width: int) -> bool:
+    """Return True if parameters can be shown as sheets: they have at most MOST_ENTRIES numbers, and none exceeds the width."""
+    entry = ENTRIES["signed", True].width + 1
+    shapes = {name: program.config.compiled.layout.shapes[name] for name in names}
+    widest = max(shape[-1] * entry + 1 + (len(f"{name} ") if len(shape) == 1 else 0) for name, shape in shapes.items())
+    return sum(map(prod, shapes.values())) <= MOST_ENTRIES and widest <= width
+
+
+class _Entry(NamedTuple):
+    """All that the drawing of a parameter depends on, with the array as bytes, such that it is a cache key."""
+
+    name: str
+    shape: tuple[int, int]
+    data: bytes | None
+    dtype: str
+    fresh: bool
+    picked: bool
+
+
+def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, *, compact: bool) -> Box:
+    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then those of the head, and the biases.
+
+    The names that the line just executed reads are highlighted.
+    """
+    line = snapshot.line
+    entries = []
+    for name in names:
+        parameter = snapshot.record.before[name]
+        array = kind.read(snapshot, name)
+        fresh = kind.fresh(snapshot, name)
+        picked = fresh or (line is not None and kind.sign + name in line.reads)
+        shape = (1, *parameter.shape)[-2:]
+        data = None if array is None else array.tobytes()
+        entries.append(_Entry(name, (shape[0], shape[1]), data, (parameter if array is None else array).dtype.str, fresh, picked))
+    return _drawn(palette, kind, snapshot.program, tuple(entries), width, compact)
+
+
+@lru_cache(maxsize=16)
+def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, compact: bool) -> Box:
+    arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
+    scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
+    boxes = {}
+    for entry, array in zip(entries, arrays, strict=True):
+        refs = kind.refs(program, entry.name)
+        box = matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs)
+        ink = palette.accent if entry.picked else palette.dim
+        title = text(palette, kind.sign + entry.name, ink)
+        above = len(program.names[entry.name].axes) == 2 and entry.name not in program.of_head
+        boxes[entry.name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
+    columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate if names[0] in boxes]
+    vectors = [name for name in boxes if len(program.names[name].axes) != 2]
+    head = [boxes[name] for name in program.of_head if name not in vectors]
+    own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
+    together = _column(*own, *biases)
+    roomy = sum(box.height for box in head) + together.height < max((column.height for column in columns), default=0)
+    beside = [_column(*biases)] if biases else []
+    ways = (
+        [*columns, _column(*head, together, leading=int(roomy))],
+        [*columns, *beside, _column(*head, *own)],
+        [*columns, *beside, *head, *own],
+    )
+    return min((flow(way, width, gap=2) for way in ways), key=lambda box: box.height)
+
+
+def _column(*boxes: Box, leading: int = 0) -> Box:
+    """Stack boxes to a column; columns side by side are aligned at their tops."""
+    return replace(vstack(*boxes, gap=leading), axis=0)
+
+
+# ------------------------------------------------------------------------------
+# The parameters with gradients and changes: all at once for a small model, otherwise one at a time.
+
+
+_SHEETS = {
+    "weights": (WEIGHTS,),
+    "gradients": (GRADIENTS,),
+    "p.grad": (RECORDED,),
+    "changes": (CHANGES,),
+    "all": (WEIGHTS, GRADIENTS, CHANGES),
+}
+#: Cells between two sheets side by side.
+_GAP = 4
+
+MODES = ("all", "weights", "gradients", "changes")
+
+
+class Overview(CellPanel):
+    """All parameters of a small model as compact matrices, in as many sheets as fit."""
+
+    ABOUT = "Every weight and bias. <weights> switches to their gradients and to their changes in the last update."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mode = "all"
+        self.left_out = ""  # the mode of the first sheet that has no room, which the border names
+        self._titled = "", ""
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return the batch and the last one, the lines that compute gradients or weights, and the names that the line reads."""
+        line, position = snapshot.line, snapshot.position
+        names = () if line is None else (*line.reads, line.target)
+        marked = tuple(name for name in names if name.removeprefix("d") in snapshot.program.parameters)
+        computed = position.tick if position.phase in ("backward", "update") else None
+        batches = id(snapshot.record), id(snapshot.previous)  # as long as the panel has them, no others have these ids
+        return batches, computed, marked, snapshot.changed, snapshot.learning, view.layer_of(snapshot), self.mode
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        title, note = self._titled
+        if len(snapshot.program.layers) > 1:
+            title += f" · {snapshot.program.layer_name(self._view.layer_of(snapshot))}"
+        return f"{title} − {snapshot.minus}" if snapshot.minus else title, note or None
+
+    def _follow(self) -> None:
+        """Scroll the result of the current line into view if not all parameters are visible."""
+        line = None if self._snapshot is None else self._snapshot.line
+        if line is None or not self.region or self.virtual_size.height <= self.size.height:
+            return
+        rows = [spot.y for spot in self.spots if spot.ref.name == line.target and not spot.ref.change]
+        if rows:
+            self.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        self.left_out = ""
+        shown = self._all(snapshot, width, height) if self.mode == "all" else self._one(snapshot, width, height)
+        return clip(self.palette, shown, width, shown.height)
+
+    def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """Draw one sheet, with full numbers if they fit."""
+        kind = _SHEETS[self.mode][0]
+        self._caption(kind.name)
+        full = self._sheet(snapshot, kind, width, compact=False)
+        return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
+
+    def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """Draw the weights, and as many of the other sheets as fit. If only one fits, it is the one being computed."""
+        first = shown = self._sheet(snapshot, WEIGHTS, width)
+        height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
+        across = max((width + _GAP) // (first.width + _GAP), 1)
+        room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
+        if room < 2 and computed_by(snapshot) is GRADIENTS:
+            self._leave_out(GRADIENTS.name, WEIGHTS)
+            return self._sheet(snapshot, GRADIENTS, width)
+        others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.there(snapshot)]
+        for count in range(1, min(room, 1 + len(others))):
+            together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
+            if together.height <= height:
+                shown, left_out = together, others[count:]
+        self._leave_out("weights", *left_out[:1])
+        if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
+            words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
+            shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
+        return shown
+
+    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
+        names = snapshot.program.parameters_with(self._view.layer_of(snapshot))
+        return sheet(self.palette, snapshot, names, kind, width, compact=compact)
+
+    def _leave_out(self, title: str, *left_out: Sheet) -> None:
+        """Set the title, and name the first sheet that is left out in the border."""
+        self.left_out = next((mode for mode, kinds in _SHEETS.items() if kinds == left_out), "")
+        self._caption(title, "".join(f"{sign_of_key(self, 'weights')}: {kind.name}" for kind in left_out))
+
+    def _caption(self, title: str, note: str = "") -> None:
+        """Set the title after drawing: it is known only when the content is built, and must not change during that."""
+        self._titled = title, note
+        self.call_next(self.caption)
+
+
+def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
+    if snapshot.learning:
+        return "the backward phase computes them"
+    return with_keys(panel, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
+
+
+class ParameterMatrix(MatrixView):
+    """One parameter, its gradient or its last change."""
+
+    ABOUT = "One weight matrix: a row for each input, a column for each unit. <weights> switches to its gradient and its change."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter, self._sign, self._minus = "", "", ""
+        self._program: Program  # of the parameter, as soon as there is one
+
+    def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
+        if (name, kind.sign) != (self.parameter, self._sign):
+            self.unsort()
+        self.parameter, self._sign = name, kind.sign
+        self._program, self._minus = snapshot.program, snapshot.minus
+        self.refs = kind.refs(snapshot.program, name)
+        shape = snapshot.record.before[name].shape
+        self.show_array(
+            kind.read(snapshot, name),
+            shape=(shape[0], shape[1]) if len(shape) == 2 else (1, shape[0]),
+            fresh=kind.fresh(snapshot, name),
+            named=(name, kind.sign, snapshot.program, snapshot.minus),
+        )
+
+    def _caption(self) -> None:
+        """Set the title to the list of all parameters with the shown one marked, cut off at its start if it is too long."""
+        if not self.parameter:
+            return
+        minus = f"− {self._minus}:  " if self._minus else ""
+        room = self.border_room - cell_len(minus)
+        known = self._program.parameters
+        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in known]
+        shown = known.index(self.parameter)
+        first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
+        self.title = minus + "  ".join(names[first:])
+        super()._caption()
+
+    def name_cell(self, row: int, column: int) -> str:
+        return f"{self._sign}{self.parameter}, {self.place_of(row, column)}"
+
+    def place_of(self, row: int, column: int) -> str:
+        axes = self._program.names[self.parameter].axes
+        index = (row, column)[2 - len(axes) :]
+        words = [(along(self._program, axis, i)[0], self._short(axis, i)) for axis, i in zip(axes, index, strict=True)]
+        return " → ".join(word if counted == "character" else f"{counted} {word}" for counted, word in words)
+
+    def name_row(self, row: int) -> str:
+        axes = self._program.names[self.parameter].axes
+        return self._short(axes[0], row) if len(axes) > 1 else ""
+
+    def name_column(self, column: int) -> str:
+        return self._short(self._program.names[self.parameter].axes[-1], column)
+
+    def _short(self, axis: str, i: int) -> str:
+        """Return a character, or the 1-based number of a unit."""
+        vocabulary, (counted, at) = self._program.config.vocabulary, along(self._program, axis, i)
+        return written_char(vocabulary[at], self.palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
+
+
+class WeightsPanel(PanelGroup):
+    """All parameters: values, gradients and the changes of the last SGD step.
+
+    `mode` is the kind shown: weights, gradients, changes, or all that fit. Of a large model, one parameter is shown at a time: that
+    of the current line, until `<` and `>` choose another.
+    """
+
+    DEFAULT_CSS = "WeightsPanel > * { width: 1fr; height: 1fr; }"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("less_than_sign", "choose(-1)"),
+        Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mode = "all"
+        self.chosen = ""
+        self._overview, self._matrix = Overview(), ParameterMatrix()
+
+    def compose(self) -> ComposeResult:
+        yield self._overview
+        yield self._matrix
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        super().show(snapshot, view)
+        self._update()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return False for the choice of a parameter if all are shown at once."""
+        return False if action == "choose" and self._roomy else super().check_action(action, parameters)
+
+    def action_cycle_mode(self) -> None:
+        """Switch to the next mode: weights, gradients, changes, and all if more than one fits; from all, to what has no room."""
+        modes: Sequence[str] = MODES if self._roomy else MODES[1:]
+        if self.snapshot.config.given is not None:
+            modes = (*modes[:-2], "gradients", "p.grad") if self.snapshot.program.goes_back else MODES[1:2]
+        shown = self.mode if self.mode in modes else modes[0]
+        following = modes[(modes.index(shown) + 1) % len(modes)]
+        left_out = self._overview.left_out if shown == "all" and self._overview.display else ""
+        self.mode = left_out if left_out in modes else following
+        self._update()
+
+    def action_choose(self, by: int) -> None:
+        names = self.snapshot.program.parameters
+        self.chosen = names[(names.index(self._one) + by) % len(names)]
+        self._update()
+
+    @property
+    def matrix(self) -> MatrixView | None:
+        """The matrix of a large model; None if all parameters are shown at once."""
+        return None if self._roomy else self._matrix
+
+    def go_to_largest(self, mode: str) -> str:
+        """Show gradients or changes with the cursor on the largest entry of all parameters. Return a message about it."""
+        from tui_gru.analysis.summaries import largest_entry
+
+        snapshot, (kind,) = self.snapshot, _SHEETS[mode]
+        sizes = {}
+        for name in snapshot.program.parameters:
+            array = kind.read(snapshot, name)
+            if array is not None and (index := largest_entry(array)) is not None:
+                sizes[name] = abs(float(array[index])), index
+        if not sizes:
+            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
+        name = max(sizes, key=lambda name: sizes[name][0])
+        index = sizes[name][1]
+        if self.region:  # if the panel is on another page, only the message is shown
+            self.mode, self.chosen = mode, name
+            self._update()
+            self._point_at(kind, index)
+        value = kind.read(snapshot, name)
+        assert value is not None
+        return f"the largest: {kind.sign}{spoken(snapshot.program, name, index)} = {exact(value[index])}"
+
+    def _point_at(self, kind: Sheet, index: tuple[int, ...]) -> None:
+        """Move the cursor to an entry of the chosen parameter, and give the panel the focus."""
+        row, column = (0, *index)[-2:]
+        if self._roomy:
+            self._overview.pointed = kind.refs(self.snapshot.program, self.chosen)(row, column)
+            self.screen.set_focus(self._overview)
+        else:
+            self._matrix.cursor = (row, column)
+            self.screen.set_focus(self._matrix)
+
+    def on_resize(self) -> None:
+        self._update()
+
+    @property
+    def _one(self) -> str:
+        """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
+        names, line = self.snapshot.program.parameters, self.snapshot.line
+        wanted = (self.chosen, line.target.removeprefix("d") if line is not None else "")
+        return next((name for name in wanted if name in names), next(iter(names), ""))
+
+    @property
+    def _roomy(self) -> bool:
+        """True if all parameters can be shown at once."""
+        if self._snapshot is None:
+            return True
+        program, layer = self._snapshot.program, self._view.layer_of(self._snapshot)
+        return fits(program, program.parameters_with(layer), self.size.width - self._overview.gutter.width)
+
+    def _update(self) -> None:
+        snapshot, single = self._snapshot, not self._roomy
+        focused = self._overview.has_focus or self._matrix.has_focus
+        self._overview.display, self._matrix.display = not single, single
+        if snapshot is None:
+            return
+        if single:
+            kind = computed_by(snapshot) if self.mode == "all" else _SHEETS[self.mode][0]
+            self._matrix.show(snapshot, kind, self._one)
+        else:
+            self._overview.mode = self.mode
+            self._overview.show(snapshot, self._view)
+        if focused:
+            self.screen.set_focus(self._matrix if single else self._overview)

@@ -1,0 +1,840 @@
+"""Plots of long series: curves of dots with axes, whose cost does not depend on the length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from tui_gru.debugger.position import Position
+from tui_gru.debugger.program import Program
+from tui_gru.tui.draw import EMPTY, Box, from_rows, hstack, merged, overlay, pad, text, vstack
+from tui_gru.tui.theme import Palette, transliterate
+from tui_gru.tui.written import AnyArray
+
+# ------------------------------------------------------------------------------
+# A growing series, summarized by blocks such that the cost of drawing does not depend on its length.
+
+
+#: Points per block. A column of a plot that spans many blocks is drawn only from their summaries.
+BLOCK = 256
+#: Blocks summarized in one step.
+TOGETHER = 256
+#: A series of fewer points has no exceptions.
+FEW = 32
+#: The part of the points of a window, at each end, that may be exceptions.
+_EXCEPTIONS = 0.05
+#: The stride of the points used for the percentiles of a block, and the number of points used for the mean of a column.
+_EVERY, _LOOKED_AT = 4, 256
+#: Multiples of this modulo 1 are spread evenly over the range from 0 to 1.
+_GOLDEN = (5**0.5 - 1) / 2
+#: The number of batches on each side of the current one that are compared to detect edits of the past, which happen there.
+_NEAR = 64
+
+
+class PlotColumns(NamedTuple):
+    """The columns of a plot, all (n,): lowest and highest finite value, NaN if none, and whether any is not finite."""
+
+    low: AnyArray
+    high: AnyArray
+    broken: AnyArray
+
+
+class ValueSpan(NamedTuple):
+    """The lowest and highest finite value of a series, with and without exceptions.
+
+    Values outside of the middle nine tenths of a window of 256 points are exceptions; fewer than `FEW` points have none.
+    """
+
+    low: float
+    high: float
+    typical_low: float
+    typical_high: float
+
+
+class Values(Protocol):
+    """A series: an array, or an object that reads slices of one on demand."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class Envelope:
+    """A growing series of numbers. Stores a summary of every full block, and reads the numbers themselves from the series."""
+
+    def __init__(self, values: Values = ()) -> None:
+        self._low = np.empty(1)
+        self._high = np.empty(1)
+        self._broken = np.empty(1, bool)
+        self._middle = np.empty((1, 3))  # the 5th percentile, the median and the 95th percentile of each block
+        self._blocks = 0
+        self.follow(values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def follow(self, values: Values) -> None:
+        """Replace the series by one that has the same values in the range common to both."""
+        self.values = np.asarray(values, np.float64) if isinstance(values, list | tuple) else values
+        full = len(self.values) // BLOCK
+        self._blocks = min(self._blocks, full)
+        self._span: tuple[ValueSpan | None] | None = None
+        while self._blocks < full:
+            self._summarise(min(self._blocks + TOGETHER, full))
+
+    @property
+    def span(self) -> ValueSpan | None:
+        """The range of the series, None if it has no finite value."""
+        if self._span is None:
+            self._span = (self._spanned(),)
+        return self._span[0]
+
+    def _spanned(self) -> ValueSpan | None:
+        done, count = self._blocks * BLOCK, len(self)
+        first = max(min(done, count - BLOCK), 0)  # the last window; its points that are in no block yet are used for the extremes
+        window = np.asarray(self.values[first:], np.float64) if count else np.empty(0)
+        rest = window[done - first :]
+        lows, highs = (np.append(kept[: self._blocks], rest[np.isfinite(rest)]) for kept in (self._low, self._high))
+        if np.isnan(np.append(lows, np.nan)).all():
+            return None
+        low, high = float(np.nanmin(lows)), float(np.nanmax(highs))
+        if count < FEW:
+            return ValueSpan(low, high, low, high)
+        window = np.sort(window[np.isfinite(window)])
+        left_out = int(len(window) * _EXCEPTIONS)
+        inner = self._middle[: self._blocks, 0], self._middle[: self._blocks, 2]
+        if len(window):
+            inner = np.append(inner[0], window[left_out]), np.append(inner[1], window[len(window) - 1 - left_out])
+        return ValueSpan(low, high, float(np.nanmin(inner[0])), float(np.nanmax(inner[1])))
+
+    def furthest(self, first: int, after: int, way: int) -> int:
+        """Return the index of the highest (`way` 1) or lowest (−1) finite value in [first, after); `first` if there is none."""
+        values = way * np.asarray(self.values[first:after], np.float64)
+        return first + int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
+
+    def means(self, edges: AnyArray, of: Callable[[AnyArray], AnyArray]) -> AnyArray:
+        """Return the means of `of(values)` between consecutive edges: (n+1,) as in `columns` -> (n,), NaN without a finite value.
+
+        For columns of many points the mean of a part of them is used, for columns of many blocks the mean of the medians of blocks.
+        """
+        edges = np.clip(np.ceil(edges), 0, len(self)).astype(np.intp)
+        if self._wide(edges):
+            edges = np.minimum(np.rint(edges / BLOCK).astype(np.intp), self._blocks)
+            part = of(self._middle[int(edges[0]) : int(edges[-1]), 1])
+            at = edges - edges[0]
+        else:
+            step = max(int(edges[-1] - edges[0]) // (_LOOKED_AT * max(len(edges) - 1, 1)), 1)
+            chosen = _spread(int(edges[-1] - edges[0]), step)
+            part = of(np.asarray(self.values[int(edges[0]) : int(edges[-1])], np.float64)[chosen])
+            at = np.searchsorted(chosen, edges - edges[0])
+        there = np.isfinite(part)
+        sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(there, part, 0.0), there))
+        with np.errstate(invalid="ignore"):
+            means: AnyArray = (sums[at[1:]] - sums[at[:-1]]) / (counts[at[1:]] - counts[at[:-1]])
+        return means
+
+    def at(self, indices: AnyArray) -> AnyArray:
+        """Return the numbers at ascending indices (n,). The range of the indices is read as a whole."""
+        if not len(indices):
+            return np.empty(0)
+        first = int(indices[0])
+        part: AnyArray = np.asarray(self.values[first : int(indices[-1]) + 1])[indices - first]
+        return part
+
+    def columns(self, edges: AnyArray) -> PlotColumns:
+        """Return the extremes between consecutive edges: ascending indices into the series (n+1,) -> n columns.
+
+        A column without points has none. The edges of columns of many blocks are moved to the nearest block, which is a small part
+        of their width.
+        """
+        edges = np.clip(np.ceil(edges), 0, len(self)).astype(np.intp)
+        if self._wide(edges):
+            blocks = np.minimum(np.rint(edges / BLOCK).astype(np.intp), self._blocks)
+            return _reduce(self._low, self._high, self._broken, blocks)
+        part = np.asarray(self.values[int(edges[0]) : int(edges[-1])])
+        finite = np.isfinite(part)
+        clean = part if finite.all() else np.where(finite, part, np.nan)
+        return _reduce(clean, clean, ~finite, edges - edges[0])
+
+    @staticmethod
+    def _wide(edges: AnyArray) -> bool:
+        """Return True if the columns between these edges span many blocks."""
+        return bool(edges[-1] - edges[0] >= 8 * BLOCK * max(len(edges) - 1, 1))
+
+    def _summarise(self, upto: int) -> None:
+        """Summarize the new blocks up to a block."""
+        done = self._blocks
+        part = np.asarray(self.values[done * BLOCK : upto * BLOCK]).reshape(-1, BLOCK)
+        if upto > len(self._low):
+            size = max(upto, 2 * len(self._low))
+            self._low, self._high = np.resize(self._low, size), np.resize(self._high, size)
+            self._broken, self._middle = np.resize(self._broken, size), np.resize(self._middle, (size, 3))
+        finite = np.isfinite(part)
+        clean = np.where(finite, part, np.nan)
+        self._low[done:upto] = np.fmin.reduce(clean, axis=1)
+        self._high[done:upto] = np.fmax.reduce(clean, axis=1)
+        self._broken[done:upto] = ~finite.all(axis=1)
+        some = clean[:, _spread(BLOCK, _EVERY)]
+        count, left_out = some.shape[1], int(some.shape[1] * _EXCEPTIONS)
+        places = left_out, count // 2, count - 1 - left_out
+        self._middle[done:upto] = np.partition(some, places, axis=1)[:, places]
+        if not finite.all():  # in a block with values that are not finite, percentiles are those of the finite ones
+            rows = np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1))
+            self._middle[done + rows] = np.nanpercentile(clean[rows], (100 * _EXCEPTIONS, 50, 100 - 100 * _EXCEPTIONS), axis=1).T
+        self._blocks = upto
+
+
+def _spread(count: int, step: int) -> AnyArray:
+    """Return one index per `step` of 0 … `count` − 1, ascending, unevenly spaced to avoid aliasing with cycles of batches."""
+    if step == 1:
+        return np.arange(count)
+    at = np.arange(count // step)
+    chosen: AnyArray = at * step + np.floor(at * _GOLDEN % 1 * step).astype(np.intp)
+    return chosen
+
+
+def _reduce(low: AnyArray, high: AnyArray, broken: AnyArray, edges: AnyArray) -> PlotColumns:
+    """Reduce between edges. Empty columns are left out, since `reduceat` would take one element for them."""
+    starts, ends = edges[:-1], edges[1:]
+    empty = ends <= starts
+    lows, highs = np.full(len(starts), np.nan), np.full(len(starts), np.nan)
+    bad = np.zeros(len(starts), bool)
+    full = np.flatnonzero(~empty)
+    if len(full):
+        # columns that are not empty have no gaps between them: each ends where the next one starts
+        cuts, stop = starts[full], int(ends[full[-1]])
+        lows[full] = np.fmin.reduceat(low[:stop], cuts)
+        highs[full] = np.fmax.reduceat(high[:stop], cuts)
+        bad[full] = np.logical_or.reduceat(broken[:stop], cuts)
+    return PlotColumns(lows, highs, bad)
+
+
+class LossSeries:
+    """Follows the losses of snapshots; plots draw `envelope`."""
+
+    def __init__(self) -> None:
+        self.envelope = Envelope()
+        self._branch = ""
+
+    def __len__(self) -> int:
+        return len(self.envelope)
+
+    def follow(self, losses: Values, near: int, branch: str) -> bool:
+        """Append the new losses, or replace all if the past has changed or the branch is another. Return True if any differ.
+
+        `near` is the current batch: a changed past is detected near it.
+        """
+        shown = len(self.envelope)
+        shared = min(len(losses), shown)
+        known = self.envelope.values
+        parts = slice(max(near - _NEAR, 0), min(near + _NEAR, shared)), slice(max(shared - 1, 0), shared)
+        same = all(np.array_equal(losses[part], known[part], equal_nan=True) for part in parts)
+        if not same or branch != self._branch:
+            self.envelope, self._branch = Envelope(losses), branch
+            return True
+        self.envelope.follow(losses)
+        return len(losses) != shown
+
+
+# ------------------------------------------------------------------------------
+# The vertical axis of a curve, linear or logarithmic, with a range that leaves out exceptional values.
+
+
+#: An axis is logarithmic if the ratio of the largest to the smallest typical value is at least this.
+RATIO = 40
+#: The most decades of a logarithmic axis below its highest value, for values that approach 0.
+DECADES = 6
+#: The margin as a part of the range: beyond all values, and beyond typical values if exceptions are left out.
+_SPARE, _SPARE_BEYOND = 0.02, 0.5
+
+
+class Scale(Enum):
+    """The choice of an axis; the value is its description for the user.
+
+    `AUTO` is logarithmic if the typical values of many points differ by a factor of `RATIO` or more, and leaves out exceptions that
+    would take half of the axis. `LINEAR` and `LOG` show every value.
+    """
+
+    AUTO = "scale by the data"
+    LINEAR = "linear, every batch"
+    LOG = "logarithmic, every batch"
+
+    @property
+    def following(self) -> Scale:
+        """The next choice; after the last, the first."""
+        scales = tuple(Scale)
+        return scales[(scales.index(self) + 1) % len(scales)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis from `low` to `high`, both finite. With `log`, low must be > 0."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def parts(self, values: AnyArray) -> AnyArray:
+        """Return the positions of values (any shape): 0 at `low`, 1 at `high`; 0.5 if low == high; NaN for NaN."""
+        low, high = self._on_paper(self.low), self._on_paper(self.high)
+        if high <= low:
+            return np.where(np.isnan(values), np.nan, 0.5)
+        if self.log:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = np.where(values > 0, np.log10(values), np.where(np.isnan(values), np.nan, -np.inf))
+        return (values - low) / (high - low)
+
+    def ticks(self, count: int) -> list[tuple[float, str]]:
+        """Return at most `count` round values on the axis with their labels."""
+        if self.log and (found := self._log_ticks(count)):
+            return [(value, label(value, value)) for value in found]
+        marks = ticks(self.low, self.high, count)
+        step = marks[1] - marks[0] if len(marks) > 1 else self.high - self.low
+        return [(mark, label(mark, step)) for mark in marks]
+
+    def _log_ticks(self, count: int) -> list[float]:
+        """Return powers of ten, with 2 and 5 times those if there is room; an empty list if fewer than two fit."""
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        for digits, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3), ((1,), 5), ((1,), 10), ((1,), 50)):
+            marks = [digit * 10.0**power for power in range(first, last + 1) if power % every == 0 for digit in digits]
+            marks = [mark for mark in marks if self.low <= mark <= self.high]
+            if len(marks) <= count:
+                return marks if len(marks) > 1 else []
+        return []
+
+    def _on_paper(self, value: float) -> float:
+        return math.log10(value) if self.log else value
+
+
+def axis_of(lines: Sequence[Envelope], scale: Scale = Scale.AUTO) -> Axis:
+    """Return an axis for all of these series; 0 … 1 if none has a finite value."""
+    spans = [line.span for line in lines if line.span is not None]
+    if not spans:
+        return Axis(0.0, 1.0)
+    many = max(map(len, lines)) >= FEW
+    least, most = min(span.low for span in spans), max(span.high for span in spans)
+    low, high = min(span.typical_low for span in spans), max(span.typical_high for span in spans)
+    match scale:
+        case Scale.LINEAR:
+            return _spared(least, most)
+        case Scale.LOG if most > 0:
+            return _log(max(least, most / 10**DECADES), most)
+        case Scale.AUTO if many and low > 0 and high / low >= RATIO:
+            inner = _reaching(math.log10(max(least, low / 10**DECADES)), math.log10(most), math.log10(low), math.log10(high))
+            return _log(10 ** inner[0], 10 ** inner[1])
+        case Scale.AUTO:
+            return _spared(*_reaching(least, most, low, high))
+    return _spared(least, most)
+
+
+def _reaching(least: float, most: float, low: float, high: float) -> tuple[float, float]:
+    """Return the range: on each side the extreme, or, if that is further away than the typical range is long, a margin."""
+    length = (high - low) or abs(high) * 0.1 or 1.0
+    spare = length * _SPARE_BEYOND
+    return (low - spare if low - least > length else least), (high + spare if most - high > length else most)
+
+
+def _spared(low: float, high: float) -> Axis:
+    spare = (high - low) * _SPARE or abs(high) * 0.1 or 1.0
+    return Axis(low - spare, high + spare)
+
+
+def _log(low: float, high: float) -> Axis:
+    factor = (high / low) ** _SPARE if high > low else 1.1
+    return Axis(low / factor, high * factor, log=True)
+
+
+def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
+    """Return at most `count` round numbers from low to high, in steps of 1, 2 or 5 times a power of ten; integers if `whole`."""
+    span = high - low
+    if count < 1 or not (math.isfinite(span) and span > 0):
+        return [low] if count >= 1 and math.isfinite(low) else []
+    power = 10.0 ** math.floor(math.log10(span / count))
+    for step in (m * power for m in (1, 2, 5, 10, 20, 50, 100)):
+        if whole and step < 1:
+            continue
+        slack = 0 if whole else 1e-9
+        first, last = math.ceil(low / step - slack), math.floor(high / step + slack)
+        if last - first + 1 <= count:
+            marks = [index * step for index in range(first, last + 1)]
+            return marks if whole else [min(max(mark, low), high) for mark in marks]  # rounding must not leave the range
+    return []
+
+
+def label(value: float, step: float) -> str:
+    """Return the label of a tick, with only the decimals that its step needs: `0.25`, `1,000`, `2e-06`."""
+    if value and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.2g}"
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 2
+    return f"{value:,.{decimals}f}"
+
+
+# ------------------------------------------------------------------------------
+# A canvas of dots for curves: vertical runs, smooth lines, rules and levels behind them, and arrows for values off the axis.
+
+
+#: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.
+_BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+
+
+class Canvas:
+    """Dots in cells: 2 × 4 per cell in braille, otherwise one."""
+
+    def __init__(self, palette: Palette, rows: int, columns: int) -> None:
+        self._palette = palette
+        self._rows, self._columns = rows, columns
+        self.dots_per_column, self._dots_per_row = (2, 4) if palette.glyphs.braille else (1, 1)
+        self.dots_across, self._dots_down = columns * self.dots_per_column, rows * self._dots_per_row
+        self._dots = np.zeros((self._dots_down, self.dots_across), bool)
+        self._inks: list[Style] = [palette.dim]
+        self._ink = np.full((rows, columns), -1)  # the index of the ink of each cell, −1 if nothing is drawn
+        self._faint = np.zeros((rows, columns), bool)
+        self._rules: list[int] = []
+        self._levels: dict[int, str] = {}
+        self._pointed: int | None = None
+        self._beyond: dict[tuple[int, int], float] = {}  # furthest value off the axis by column and side (±1)
+        self.standing_out: dict[int, int] = {}
+
+    def draw(self, low: AnyArray, high: AnyArray, ink: Style, every: int) -> None:
+        """Draw vertical runs of dots from low to high, both (n,) and parts of the axis, joined to their neighbours.
+
+        Only every `every`-th column of dots is drawn.
+        """
+        dots = self._runs(low, high, every)
+        self._write(dots, ink)
+
+    def draw_long(
+        self, low: AnyArray, high: AnyArray, middle: AnyArray, out: AnyArray, ink: Style, every: int, *, faint: bool
+    ) -> None:
+        """Draw the smooth line `middle`; with `faint`, also faint runs from low to high, outliers (`out` = ±1) in full colour."""
+        for dot in np.flatnonzero(out).tolist():
+            self.standing_out[dot // self.dots_per_column] = int(out[dot])
+        if faint:
+            runs = self._runs(low, high, 1)
+            self._write(runs, self._palette.faint, faint=True)
+            runs[:, out == 0] = False
+            self._write(runs, ink, instead=True)
+        self._write(self._runs(middle, middle, every), ink, instead=True)
+
+    def beyond(self, lowest: AnyArray, highest: AnyArray, low: AnyArray, high: AnyArray) -> None:
+        """Register the values that are off the axis. All arrays are (n,); `low` and `high` are parts of the axis."""
+        for way, values, outside in ((1, highest, high > 1), (-1, lowest, low < 0)):
+            for dot in np.flatnonzero(outside).tolist():
+                key = dot // self.dots_per_column, way
+                self._beyond[key] = max(self._beyond.get(key, values[dot]), values[dot], key=lambda value: way * value)
+                self.standing_out[key[0]] = way
+
+    def _runs(self, low: AnyArray, high: AnyArray, every: int) -> AnyArray:
+        down = self._dots_down - 1
+        upper, lower = ((1 - np.clip(part, 0, 1)) * down for part in (high, low))
+        gap_up = np.fmin(upper[1:], lower[:-1] - 1)  # extend up to the neighbour on the left if that is higher
+        gap_down = np.fmax(lower[1:], upper[:-1] + 1)
+        upper = np.concatenate([upper[:1], np.where(np.isnan(upper[1:]), np.nan, gap_up)])
+        lower = np.concatenate([lower[:1], np.where(np.isnan(lower[1:]), np.nan, gap_down)])
+        rows = np.arange(self._dots_down)[:, None]
+        with np.errstate(invalid="ignore"):
+            dots: AnyArray = (rows >= np.rint(upper)) & (rows <= np.rint(lower))
+        dots[:, np.arange(self.dots_across) % every != 0] = False
+        return dots
+
+    def _write(self, dots: AnyArray, ink: Style, *, faint: bool = False, instead: bool = False) -> None:
+        """Put dots into the cells; with `instead`, replace faint dots in them."""
+        shape = self._rows, self._dots_per_row, self._columns, self.dots_per_column
+        cells = dots.reshape(shape).any(axis=(1, 3))
+        if instead:
+            self._dots &= ~np.repeat(np.repeat(cells & self._faint, self._dots_per_row, 0), self.dots_per_column, 1)
+        self._dots |= dots
+        self._ink[cells], self._faint[cells] = len(self._inks), faint
+        self._inks.append(ink)
+
+    def rule(self, dots: list[int]) -> None:
+        """Draw vertical lines at these columns of dots, in cells without a drawing."""
+        self._rules = [dot // self.dots_per_column for dot in dots if dot < self.dots_across]
+
+    def level(self, row: int, name: str) -> None:
+        """Draw a dashed line along a row of cells without a drawing. A second level in a row is ignored.
+
+        Its name is drawn as far to the right as there is free space, otherwise at the left, over the drawing.
+        """
+        self._levels.setdefault(row, name)
+
+    def point(self, column: int) -> None:
+        """Draw a vertical line at a column of cells, in cells without a drawing or with only faint dots."""
+        self._pointed = column
+
+    def box(self) -> Box:
+        grouped = self._dots.reshape(self._rows, self._dots_per_row, self._columns, self.dots_per_column)
+        glyphs = self._palette.glyphs
+        if glyphs.braille:
+            patterns = np.einsum("rdce,de->rc", grouped, _BRAILLE)
+            signs = [[chr(0x2800 + code) if code else " " for code in row] for row in patterns.tolist()]
+        else:
+            signs = [
+                [("." if faint else "*") if dot else " " for dot, faint in zip(row, faints, strict=True)]
+                for row, faints in zip(self._dots.tolist(), self._faint.tolist(), strict=True)
+            ]
+        rows = []
+        dash = transliterate("╌", glyphs)
+        arrows = self._arrows()
+        for number, (row, inks) in enumerate(zip(signs, self._ink.tolist(), strict=True)):
+            behind: list[tuple[int, str]] = []
+            named = range(0)
+            if (name := self._levels.get(number)) is not None:
+                named = _place_for(f" {name} ", row)
+                for column, sign in zip(named, f" {name} ", strict=False):
+                    row[column], inks[column] = sign, 0
+                behind += ((column, dash) for column in range(len(row)))
+            behind += ((column, glyphs.vertical_ellipsis) for column in self._rules)
+            for column, sign in behind:
+                if row[column] == " " and column not in named:
+                    row[column], inks[column] = sign, 0
+            at = self._pointed
+            if at is not None and at not in named and (inks[at] <= 0 or self._faint[number, at]):
+                row[at], inks[at] = glyphs.axis_vertical, self._ink_of(self._palette.accent)
+            for column, sign in arrows.get(number, {}).items():
+                row[column], inks[column] = sign, self._ink_of(self._palette.warning)
+            rows.append(merged(row, (self._inks[ink] if ink >= 0 else None for ink in inks)))
+        return from_rows(rows)
+
+    def _arrows(self) -> dict[int, dict[int, str]]:
+        """Return the signs for values off the axis by row and column: arrows, and the value beside the furthest."""
+        arrows: dict[int, dict[int, str]] = {}
+        for way, row, arrow in ((1, 0, "↑"), (-1, self._rows - 1, "↓")):
+            values = {column: value for (column, side), value in self._beyond.items() if side == way}
+            if not values:
+                continue
+            signs = dict.fromkeys(values, transliterate(arrow, self._palette.glyphs))
+            furthest = max(values, key=lambda column: way * values[column])
+            words = label(values[furthest], 0.01 if abs(values[furthest]) < 100 else 1)
+            start = furthest + 1 if furthest + 1 + len(words) <= self._columns else furthest - len(words)
+            if start >= 0:
+                signs = {**signs, **{start + i: sign for i, sign in enumerate(words)}}
+            arrows.setdefault(row, {}).update(signs)
+        return arrows
+
+    def _ink_of(self, style: Style) -> int:
+        if style not in self._inks:
+            self._inks.append(style)
+        return self._inks.index(style)
+
+
+def _place_for(words: str, row: list[str]) -> range:
+    """Return the columns for words in a row: the last blank ones, otherwise the first; empty if the words fill half of the row."""
+    length = len(words)
+    if length >= len(row) // 2:
+        return range(0)
+    starts = (start for start in range(len(row) - length, -1, -1) if not any(map(str.strip, row[start : start + length])))
+    start = next(starts, 0)
+    return range(start, start + length)
+
+
+# ------------------------------------------------------------------------------
+# Smoothing of a long series by columns, and detection of outliers.
+
+
+#: A series is long from this number of points per column on.
+LONG = 4
+#: The part of the columns over which is averaged, and the number of columns on each side with which a column is compared.
+_SMOOTHED, _BESIDE = 1 / 30, 3
+#: A column is an outlier if its distance from its neighbours is at least this multiple of the median distance, and this part.
+_FAR, _FAR_AT_LEAST = 3, 0.08
+
+
+def mean_parts(line: Envelope, axis: Axis, edges: AnyArray) -> AnyArray:
+    """Return the means between consecutive edges (n+1,) as parts of the axis (n,), with values clipped to the axis."""
+    return line.means(edges, lambda values: np.clip(axis.parts(values), 0, 1))
+
+
+def smooth(means: AnyArray) -> AnyArray:
+    """Return the moving average, ignoring missing columns: (n,) -> (n,), NaN if there are none in the window."""
+    reach = min(max(round(len(means) * _SMOOTHED / 2), 1), (len(means) - 1) // 2)
+    there = np.isfinite(means)
+    window = np.ones(2 * reach + 1)
+    sums, counts = (np.convolve(each, window, "same") for each in (np.where(there, means, 0.0), there.astype(float)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(there, sums / counts, np.nan)
+
+
+def standing_out(low: AnyArray, high: AnyArray, means: AnyArray) -> AnyArray:
+    """Return which columns have an outlier: 1 above, −1 below the neighbouring columns, 0 for none.
+
+    `low`, `high` and `means` (n,) are the extremes and the mean of each column as parts of an axis. Each column is compared with
+    the levels on both sides, so that a step from one level to another is no outlier.
+    """
+    there = np.isfinite(means)
+    if not there.any():
+        return np.zeros(len(means), int)
+    filled = np.interp(np.arange(len(means)), np.flatnonzero(there), means[there])
+    levels = np.sort(sliding_window_view(np.pad(filled, _BESIDE, "edge"), 2 * _BESIDE + 1), axis=1)[:, _BESIDE]  # the medians
+    around = sliding_window_view(np.pad(levels, 1, "edge"), 3)
+    up, down = high - around.max(axis=1), around.min(axis=1) - low
+    far = max(_FAR * _median(np.maximum(high - levels, levels - low)[there]), _FAR_AT_LEAST)
+    with np.errstate(invalid="ignore"):
+        return np.where(up > far, 1, np.where(down > far, -1, 0))
+
+
+def _median(values: AnyArray) -> float:
+    """Return the median without NaN, as `np.nanmedian`, which takes 20 ms to load a module that is not needed."""
+    known = np.sort(values[~np.isnan(values)])
+    return float((known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2) if len(known) else np.nan
+
+
+# ------------------------------------------------------------------------------
+# Plots of long series: curves of braille dots with axes.
+
+
+PlotSeries = Envelope | AnyArray | Sequence[float]
+
+#: The least number of columns between two rules.
+_RULES = 8
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawn curve: its `box`, and the mapping between points and columns. The plot area has `columns` cells from `margin` + 1 on,
+    from x = 1 to `last`.
+
+    `standing_out` maps columns of cells with an outlier, or a value off the axis, to 1 (above the others) or −1 (below).
+    """
+
+    box: Box
+    margin: int = 0
+    columns: int = 0
+    last: float = 1.0
+    standing_out: Mapping[int, int] = field(default_factory=dict)
+
+    def points(self, column: int) -> range:
+        """Return the points (0-based) in a column of cells, at least the nearest one."""
+        per_cell = (self.last - 1) / max(self.columns - 1, 1)
+        first, after = (math.ceil((column + side) * per_cell) for side in (-0.5, 0.5))
+        nearest = round(column * per_cell)
+        return range(max(first, 0), after) if after > first else range(nearest, nearest + 1)
+
+    def column(self, point: int) -> int:
+        """Return the column of cells of a point (0-based)."""
+        return _column(point + 1, self.last, self.columns)
+
+
+EMPTY_PLOT = Plot(EMPTY)
+
+
+def plot(
+    palette: Palette,
+    series: PlotSeries,
+    width: int,
+    height: int,
+    *,
+    scale: Scale = Scale.AUTO,
+    here: float | None = None,
+    pointed: float | None = None,
+    second: PlotSeries | None = None,
+    every: int | None = None,
+    levels: Sequence[tuple[str, float]] = (),
+    placeholder: str = "nothing yet",
+) -> Plot:
+    """Plot a series at x = 1, 2, 3 … in width × height cells, including the axes.
+
+    `here` is an x marked on the axis, `pointed` an x at which a line is drawn. `second` is drawn dotted and in another colour
+    behind the first. A faint rule follows every `every` points, unless that is too dense. `levels` are names and values: those in
+    the range of the axis are drawn as dashed lines behind the series. Crosses on the axis mark values that are not finite.
+
+    For a long series, each column of dots shows the range from lowest to highest, faint, with a smooth line over it; pass an
+    `Envelope` to make that fast. Outliers are drawn in full colour, values off the axis as arrows at its edge, the furthest with
+    its value.
+    """
+    lines = [_envelope(one) for one in (series, second) if one is not None]
+    longest = max(len(line) for line in lines)
+    rows = height - 2
+    if longest == 0 or rows < 1:
+        note = text(palette, placeholder, palette.dim)
+        return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
+    last = float(max(longest, 2))
+    axis = axis_of(lines, scale)
+    marks = axis.ticks(max(rows // 3, min(rows // 2 + 1, 4)))
+    margin = max((len(name) for _, name in marks), default=0)
+    columns = width - margin - 1
+    if columns < 4:
+        return Plot(text(palette, label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder, palette.dim))
+
+    canvas = Canvas(palette, rows, columns)
+    per_dot = (last - 1) / max(canvas.dots_across - 1, 1)
+    broken = _draw(canvas, palette, lines, axis, per_dot)
+    if every is not None and every / per_dot >= _RULES * canvas.dots_per_column:
+        canvas.rule([math.floor((x - 0.5) / per_dot) for x in range(every, math.ceil(last), every) if x > 1])
+    if pointed is not None:
+        canvas.point(_column(pointed, last, columns))
+
+    def row_of(y: float) -> int:
+        part = float(axis.parts(np.array(y)))
+        return round((rows - 1) * (1 - part))
+
+    for name, y in levels:
+        if axis.low <= y <= axis.high:
+            canvas.level(row_of(y), name)
+    at = {row_of(mark): name for mark, name in marks}
+    glyphs = palette.glyphs
+    upright = [
+        (
+            Segment(at.get(y, "").rjust(margin), palette.dim),
+            Segment(glyphs.tick_vertical if y in at else glyphs.axis_vertical, palette.dim),
+        )
+        for y in range(rows)
+    ]
+    inside = hstack(from_rows(upright), canvas.box(), gap=0)
+    crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, len(broken), canvas.dots_per_column)))
+    box = vstack(inside, _x_axis(palette, margin, columns, last, here, crosses))
+    return Plot(box, margin, columns, last, canvas.standing_out)
+
+
+def _draw(canvas: Canvas, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float) -> AnyArray:
+    """Draw the series, the first over the second. Return which columns of dots have a value that is not finite."""
+    edges = (np.arange(canvas.dots_across + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
+    broken = np.zeros(canvas.dots_across, bool)
+    for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
+        drawn = line.columns(edges)
+        low, high = (axis.parts(values) for values in drawn[:2])
+        if per_dot < 1:
+            low, high = _joined(line, axis, low, high, edges)
+        if per_dot >= LONG:
+            means = mean_parts(line, axis, edges)
+            out = standing_out(low, high, means)
+            canvas.draw_long(low, high, smooth(means), out, ink, nth, faint=len(lines) == 1)
+        else:
+            canvas.draw(low, high, ink, nth)
+        broken |= drawn.broken
+        canvas.beyond(drawn.low, drawn.high, low, high)
+    return broken
+
+
+def _envelope(series: PlotSeries) -> Envelope:
+    return series if isinstance(series, Envelope) else Envelope(series)
+
+
+def _joined(line: Envelope, axis: Axis, low: AnyArray, high: AnyArray, edges: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """Extend low and high by straight lines between the points, for fewer points than columns. Values are parts of the axis."""
+    first, last = max(int(edges[0]) - 1, 0), min(int(edges[-1]) + 2, len(line))
+    if last - first < 2:
+        return low, high
+    centres = (edges[:-1] + edges[1:]) / 2
+    ys = axis.parts(np.asarray(line.values[first:last], np.float64))
+    between = np.interp(centres, np.arange(first, last), np.where(np.isfinite(ys), ys, np.nan), left=np.nan, right=np.nan)
+    return np.fmin(low, between), np.fmax(high, between)
+
+
+def _column(x: float, last: float, columns: int) -> int:
+    """Return the column of cells of an x on an axis from 1 to `last`."""
+    return min(max(round((columns - 1) * (x - 1) / (last - 1)), 0), columns - 1) if last > 1 else 0
+
+
+def _x_axis(palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray) -> Box:
+    """Draw the axis with its ticks and labels, in two rows."""
+    glyphs = palette.glyphs
+    widest = max(cell_len(label(last, 1)) + 2, 4)
+    marks = ticks(1, last, max(columns // (2 * widest), 2), whole=True)
+
+    line = [glyphs.axis_horizontal] * columns
+    names = EMPTY if columns == 0 else text(palette, " " * columns)
+    for mark in marks:
+        column = _column(mark, last, columns)
+        line[column] = glyphs.tick_horizontal
+        name = text(palette, label(mark, 1), palette.dim)
+        names = overlay(names, name, min(max(column - name.width // 2, 0), columns - name.width), 0)
+    axis = text(palette, "".join(line), palette.dim)
+    for cross in crosses.tolist():
+        axis = overlay(axis, text(palette, glyphs.not_finite, palette.warning), cross, 0)
+    if here is not None and 1 <= here <= last:
+        axis = overlay(axis, text(palette, glyphs.here, palette.accent), _column(here, last, columns), 0)
+    corner = text(palette, " " * margin + glyphs.axis_corner, palette.dim)
+    return vstack(hstack(corner, axis, gap=0), pad(names, left=margin + 1))
+
+
+# ------------------------------------------------------------------------------
+# The scale of the time line: conversion between ticks and columns, names of places, and divisions.
+
+
+#: The least number of columns of a labelled division.
+_LABEL = 12
+#: The least number of columns between two divisions without labels, and between two timesteps.
+_BARE, _TIMESTEP = 4, 6
+
+
+class TimeScale(NamedTuple):
+    """The ticks 0 … `span` on `width` columns: the first column is tick 0, the last column is tick `span`."""
+
+    span: int
+    width: int
+
+    def column(self, tick: int) -> int:
+        """Return the column of a tick, clipped to the row."""
+        last = self.width - 1
+        if self.span <= 0 or last <= 0:
+            return 0
+        return min(max((2 * tick * last + self.span) // (2 * self.span), 0), last)
+
+    def tick(self, column: int) -> int:
+        """Return the tick in the middle of a column, clipped to the span."""
+        last = self.width - 1
+        if last <= 0:
+            return 0
+        return min(max((2 * column * self.span + last) // (2 * last), 0), self.span)
+
+    def batches(self, batch_ticks: int) -> AnyArray:
+        """Return the edges of the columns, (width + 1,), in batches from 0."""
+        return (np.arange(self.width + 1) - 0.5) * (self.span / max(self.width - 1, 1) / batch_ticks)
+
+
+def place_name(position: Position) -> str:
+    """Return a place as typed in `:go`, `e12 b3 t2`, with its phase unless that is forward: `e12 b3 t2 ←`, `e12 b3 loss`."""
+    where = f"e{position.epoch + 1} b{position.batch + 1}"
+    if position.phase in ("forward", "backward"):
+        return f"{where} t{position.t + 1}" + (" ←" if position.phase == "backward" else "")
+    return where if position.phase == "start" else f"{where} {position.phase}"
+
+
+def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
+    """Yield (tick, label) of round places, the most important first; with an empty label, only the tick is drawn.
+
+    They are epochs if there are several, otherwise batches, otherwise timesteps. Labels can be typed in `:go`.
+    """
+    batch, epoch = program.ticks, program.ticks * program.num_batches
+    most = max(scale.width // _LABEL, 1)
+    epochs, batches = -(-scale.span // epoch), -(-scale.span // batch)
+    yield 0, "e1"
+    if batches <= most:
+        for number in range(1, batches):
+            e, b = divmod(number, program.num_batches)
+            yield number * batch, f"b{b + 1}" if b else f"e{e + 1}"
+        yield from _timesteps(scale, program, batches)
+    elif epochs > 2:
+        for n in ticks(1, epochs, most, whole=True):
+            yield round(n - 1) * epoch, f"e{round(n)}"
+        if epochs <= most:
+            yield from ((n * batch, "") for n in range(batches) if n % program.num_batches)
+        elif epochs * _BARE <= scale.width:
+            yield from ((n * epoch, "") for n in range(epochs))
+    else:
+        yield from ((n * epoch, f"e{n + 1}") for n in range(1, epochs))
+        whole = min(batches, program.num_batches)
+        for n in ticks(1, whole, max(most // epochs, 1), whole=True):
+            yield from ((e * epoch + round(n - 1) * batch, f"b{round(n)}") for e in range(epochs))
+
+
+def _timesteps(scale: TimeScale, program: Program, batches: int) -> Iterator[tuple[int, str]]:
+    """Yield the ends of timesteps and phases if there is room for them."""
+    if scale.column(program.end_of_timestep(0)) < _TIMESTEP:
+        return
+    for number in range(batches):
+        start = number * program.ticks
+        yield start + program.loss_tick, "loss"
+        for t in range(program.seq_length):
+            yield start + program.end_of_timestep(t), f"t{t + 1}"
+        yield start + program.backward_end, "update"

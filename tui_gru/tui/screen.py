@@ -1,0 +1,704 @@
+"""The main screen: executes verbs on keys, and has the panels draw the session's snapshot; the tour; the last row."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.errors import NoWidget
+from textual.geometry import Region
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui_gru.debugger.state import Notice
+from tui_gru.errors import safe_text
+from tui_gru.session.session import Session
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui import changing as branching
+from tui_gru.tui import changing as stops
+from tui_gru.tui import looking as analysing
+from tui_gru.tui import looking as checking
+from tui_gru.tui import looking as explaining
+from tui_gru.tui import moving as stepping
+from tui_gru.tui.keys import NO_ARGUMENTS, Verb, key_sign, keys_of, sign_of_key, with_keys
+from tui_gru.tui.layout import OverlayHost, PanelHost
+from tui_gru.tui.looking import Derivations
+from tui_gru.tui.moving import Finished, Pending, Play, Progressed, Runner, problem_of
+from tui_gru.tui.panel import Panel, SnapshotPanel, View
+from tui_gru.tui.panels.weights import MODES, WeightsPanel
+from tui_gru.tui.terminal import GuardedScreen, being_removed
+from tui_gru.tui.theme import Glyphs, folded, palette_of, transliterate
+from tui_gru.tui.verbs import BY_ID, VERBS
+
+if TYPE_CHECKING:
+    from tui_gru.tui.command import CommandLine
+    from tui_gru.tui.panels.origin import OriginPanel
+
+# ------------------------------------------------------------------------------
+# The last row of the screen: key hints, or a message.
+
+
+MOST_LINES = 4
+MOST_CHARACTERS = 10_000  # of a message, more than `MOST_LINES` lines of the largest terminal show
+
+
+class Hint(NamedTuple):
+    """A key and a word for what it does. It is dimmed if it does not apply now. Hints of the highest `rank` are dropped first."""
+
+    sign: str
+    label: str
+    applies: bool = True
+    rank: int = -1
+
+
+@lru_cache(maxsize=8)
+def _lines(message: str, room: int, glyphs: Glyphs) -> tuple[str, ...]:
+    """Fold a message into at most one line more than can be shown."""
+    written = transliterate(message, glyphs)
+    return (written,) if cell_len(written) <= room else tuple(folded(written, max(room - 1, 1), MOST_LINES + 1))
+
+
+class BottomLine(Widget):
+    """Key hints, or a message instead of them until the next key.
+
+    Hints that do not fit are dropped: first those that do not apply now, then those of the highest rank.
+    """
+
+    DEFAULT_CSS = """
+    BottomLine { height: 1; background: $footer-background; color: $footer-description-foreground; }
+    BottomLine:ansi { background: ansi_default; color: ansi_default; }
+    """
+
+    message: reactive[str] = reactive("")
+    warning: reactive[bool] = reactive(False)
+    prefix: reactive[str] = reactive("")
+
+    def __init__(self, hints: Callable[[], Sequence[Hint]]) -> None:
+        super().__init__()
+        self._all_hints = hints
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        """Show a message until `say('')`, in as many lines as it needs at this width, at most `MOST_LINES`."""
+        self.warning = warning
+        written = " ".join(message.split())
+        self.message = safe_text(written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}…")
+        self._make_room()
+
+    def watch_prefix(self) -> None:
+        self._make_room()
+
+    def on_resize(self) -> None:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        lines = min(max(len(self._lines()), 1), MOST_LINES)
+        if self.styles.height is None or self.styles.height.value != lines:
+            self.styles.height = lines
+
+    def _lines(self) -> tuple[str, ...]:
+        """Return the lines of the message that can be shown, and one more if there are more."""
+        return _lines(self.message, self.app.size.width - 1 - self._margin, palette_of(self.app).glyphs)
+
+    @property
+    def _margin(self) -> int:
+        return cell_len(self.prefix) + 2 if self.prefix else 0
+
+    def render_line(self, y: int) -> Strip:
+        width, palette = self.size.width, palette_of(self.app)
+        segments = [Segment(" " * self._margin)] if y else [Segment(f" {self.prefix} ", palette.accent)] if self.prefix else []
+        if self.message:
+            lines = self._lines()
+            text = f" {lines[y]}" if y < len(lines) else ""
+            segments.append(Segment(text, palette.warning if self.warning else palette.plain))
+            strip = Strip(segments)
+            if strip.cell_length > width or (y == self.size.height - 1 and len(lines) > y + 1):
+                strip = Strip([*strip.crop(0, width - 1), Segment(palette.glyphs.ellipsis, palette.dim)])
+        else:
+            strip = Strip([*segments, *self._hints(width - sum(s.cell_length for s in segments))])
+        return strip.adjust_cell_length(width, Style()).apply_style(self.rich_style)
+
+    def _hints(self, room: int) -> list[Segment]:
+        palette = palette_of(self.app)
+        shown = [(hint, transliterate(hint.sign, palette.glyphs)) for hint in self._all_hints()]
+        while shown and sum(len(sign) + len(hint.label) + 3 for hint, sign in shown) > room:
+            shown.remove(max(reversed(shown), key=lambda item: (not item[0].applies, item[0].rank)))
+        segments: list[Segment] = []
+        for hint, sign in shown:
+            segments.append(Segment(f" {sign}", palette.keyword if hint.applies else palette.dim))
+            segments.append(Segment(f" {hint.label} ", palette.plain if hint.applies else palette.dim))
+        return segments
+
+
+# ------------------------------------------------------------------------------
+# Saves with a session its layout and typed commands, and asks where to record a session that was opened from a file.
+
+
+MOST_COMMANDS = 200
+
+
+class ScreenLayout(NamedTuple):
+    """What is singled out, shown and zoomed.
+
+    `row` is 0-based, None if no row is singled out. `zoomed` is the name of the class of a panel, empty if none is zoomed. `layer`
+    is counted through all directions; None follows the current line.
+    """
+
+    page: int = 1
+    row: int | None = None
+    speed: int = 2
+    weights: str = MODES[0]
+    parameter: str = ""
+    zoomed: str = ""
+    layer: int | None = None
+
+    @classmethod
+    def of(cls, screen: MainScreen) -> Self:
+        """Return the current layout of the screen."""
+        weights, zoomed = screen.query_one(WeightsPanel), screen.maximized
+        return cls(
+            screen.panels.page,
+            screen.view.row,
+            screen.play.speed,
+            weights.mode,
+            weights.chosen,
+            "" if zoomed is None else type(zoomed).__name__,
+            screen.view.layer,
+        )
+
+    @classmethod
+    def read(cls, kept: Any) -> Self:
+        """Return a layout that was saved with a session. Invalid parts are replaced by defaults."""
+        layout = cls()
+        if not isinstance(kept, dict):
+            return layout
+        known = {name: kept[name] for name, value in layout._asdict().items() if name in kept and _alike(kept[name], value)}
+        return cls(**known)
+
+    def apply(self, screen: MainScreen) -> None:
+        """Apply the layout to the screen, as far as the session allows."""
+        config, weights = screen.snapshot.config, screen.query_one(WeightsPanel)
+        if weights.mode != self.weights and self.weights in MODES:
+            weights.mode = self.weights
+        if self.parameter in screen.snapshot.program.parameters:
+            weights.chosen = self.parameter
+        screen.panels.turn_to(self.page)
+        screen.play.set_speed(self.speed)
+        rows, layers = range(config.batch_size), range(len(screen.snapshot.program.layers))
+        row = self.row if self.row in rows else None
+        layer = self.layer if self.layer in layers else None
+        screen.look(replace(screen.view, row=row, layer=layer))
+        panels = (panel for panel in screen.query(Panel) if type(panel).__name__ == self.zoomed)
+        if (zoomed := next(panels, None)) is not None:
+            screen.maximize(zoomed)
+        elif screen.maximized is not None:
+            screen.minimize()
+
+
+class KeptWithSession:
+    """Restores layout and commands from the session, and saves every change of them in the session."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._laid_out: Session | None = None  # the session that `_layout` belongs to
+        self._layout = ScreenLayout()
+
+    # The layout
+
+    @property
+    def is_other(self) -> bool:
+        """True if the screen shows another session than the one whose layout it has."""
+        return self._screen.session is not self._laid_out
+
+    def lay_out(self) -> None:
+        """Restore the layout and the commands that are saved in the session."""
+        self._laid_out = self._screen.session
+        kept = self._laid_out.kept("layout")
+        if kept is not None:
+            self._layout = ScreenLayout.read(kept)
+            self._layout.apply(self._screen)
+        self.recall_commands()
+        stops.offer_marks(self._screen)
+
+    def keep_layout(self) -> None:
+        """Save the layout in the session if it has changed."""
+        if self.is_other or not self._screen.is_mounted:
+            return
+        layout = ScreenLayout.of(self._screen)
+        if layout != self._layout:
+            self._layout = layout
+            self._keep("layout", layout._asdict())
+
+    # Commands
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands typed in this session, newest last."""
+        kept = self._screen.session.kept("commands", [])
+        return [each for each in kept if isinstance(each, str) and each.isprintable()] if isinstance(kept, list) else []
+
+    def keep_command(self, command: str) -> None:
+        if command:
+            self._keep("commands", [*self.commands, command][-MOST_COMMANDS:])
+
+    def recall_commands(self) -> None:
+        """Load the commands of this session into the history of the `:` line."""
+        if lines := self._screen.query("CommandLine"):
+            from tui_gru.tui.command import CommandLine
+
+            lines.only_one(CommandLine).history = self.commands
+
+    def _keep(self, name: str, value: Any) -> None:
+        before = self._screen.notice
+        self._screen.session.keep(name, value, begin=False)
+        if self._screen.notice not in (None, before):
+            self._screen.say_notice()
+
+    # Recording of a session that was opened from a file
+
+    @property
+    def question(self) -> str:
+        """The question where to record changes, shown until it is answered; empty if there are no unrecorded changes."""
+        session = self._screen.session
+        path = session.opened_from
+        if path is None or not session.undecided or self._screen.running:
+            return ""
+        return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self._screen, 'stop')} continues in memory"
+
+    def take_key(self, event: events.Key) -> bool:
+        """Handle a key that answers `question`. Return True if the key was an answer; any other key keeps its meaning."""
+        answered = bool(self.question) and event.key in ("y", "c")
+        if answered:
+            self._record(copy=event.key == "c")
+        return answered
+
+    def _record(self, *, copy: bool) -> None:
+        """Record the session to the file that it was opened from, or to a new file beside it."""
+        session = self._screen.session
+
+        def record(_: Any) -> None:
+            from tui_gru.storage.store import free_path
+
+            path = session.opened_from
+            assert path is not None
+            session.record_to(free_path(path) if copy else path)
+            self._screen.note(f"recorded to {session.recording}")
+
+        self._screen.do(record, batches=None)
+
+    def decline(self) -> bool:
+        """Continue in memory if `question` is asked. Return True if it was."""
+        asked = bool(self.question)
+        if asked:
+            self._screen.forget_notice()
+            self._screen.session.stay_in_memory()
+            self._screen.show_now()
+        return asked
+
+
+def _alike(kept: Any, value: Any) -> bool:
+    return type(kept) is type(value) or (value is None and type(kept) is int) or (kept is None and value is None)
+
+
+# ------------------------------------------------------------------------------
+# The tour: ten keys with a sentence about each; any other key ends it.
+
+
+class TourStep(NamedTuple):
+    """A step of the tour: the verb whose key is awaited, and words about the result of the last key and the effect of this one."""
+
+    verb: str
+    words: str
+
+
+STOPS = (
+    TourStep("step.line", "<step.line> executes one line of the program · any other key ends the tour"),
+    TourStep("explain", "the line with its numbers, and the computation of one of them · <explain> shows where it comes from"),
+    TourStep("stop", "its terms with their shares; each can be followed · <stop> closes the panel"),
+    TourStep("step.timestep", "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
+    TourStep("learn.sgd", "bars: predictions; ▸: targets · <learn.sgd> executes the backward pass and updates all weights"),
+    TourStep("largest.change", "<largest.change> goes to the largest change of a weight"),
+    TourStep("learn.toggle", "<learn.toggle> turns learning on"),
+    TourStep("step.epoch", "<step.epoch> trains for an epoch; typed after 9 0 0, for 900 epochs"),
+    TourStep("sample", "<sample> samples text with the current weights"),
+    TourStep("back.epoch", "capital letters go back in time, with all numbers: <back.epoch> goes back an epoch"),
+)
+END = "the end of the tour · <go.newest> goes to the newest moment · <help> lists all keys; <legend> explains the signs"
+
+LEFT = "the tour has ended; :tour starts it again"
+
+
+class Tour:
+    """Shows what to press next. It executes nothing itself: each key has its usual effect."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._at: int | None = None  # index into STOPS, None outside the tour
+        self._last = ""  # the words after the tour, until the next key
+
+    @property
+    def words(self) -> str:
+        """The words of the tour for the last row, empty without a tour."""
+        if self._at is None:
+            return self._last
+        return f"tour {self._at + 1}/{len(STOPS)} · {with_keys(self._screen, STOPS[self._at].words)}"
+
+    def begin(self) -> None:
+        self._at = 0
+        self._screen.say("")
+
+    def take_key(self, event: events.Key) -> None:
+        """Continue if this is the awaited key, otherwise end the tour. The key has its usual effect in both cases."""
+        if self._at is not None and event.key.isdigit():  # a count for the awaited key
+            return
+        before = self.words
+        if self._at is None:
+            self._last = ""
+        elif event.key not in keys_of(self._screen, STOPS[self._at].verb).split(","):
+            self._at, self._last = None, LEFT
+        elif self._at + 1 == len(STOPS):
+            self._at, self._last = None, with_keys(self._screen, END)
+        else:
+            self._at += 1
+        if self.words != before:
+            self._screen.say("")
+
+
+# ------------------------------------------------------------------------------
+# The main screen: executes verbs of the session on keys, and has the panels draw the session's snapshot.
+
+
+COUNTS = tuple((str(digit), f"digit({digit})") for digit in range(10))
+
+
+class MainScreen(GuardedScreen):
+    """The session, its snapshot, the view of it (`view`), and the parts that work on them.
+
+    A verb of `verbs/table.py` is a function that takes this screen. The messages of panels are handled by such functions too.
+    """
+
+    AUTO_FOCUS = ""
+    BLANK = True  # Textual's name: it draws nothing itself
+    BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 - as Textual has it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
+    ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList"
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.snapshot: Snapshot = session.snapshot()
+        self.view = View()
+        self.bottom = BottomLine(self._hints)
+        self.runner = Runner(self, partial(analysing.look_after_run, self), lambda: self._keys_waiting)
+        self.pending = Pending(self)
+        self.play = Play(self)
+        self.overlays = OverlayHost(self)
+        self.panels = PanelHost(self)
+        self.derivations = Derivations(self)
+        self.kept = KeptWithSession(self)
+        self.tour = Tour(self)
+        self.do = self.runner.do
+        self._due = False
+        self._stood = ""  # the words that stay in the last row, as last shown
+        self._came_from: Widget | None = None  # the widget that had the focus before the command line
+
+    def compose(self) -> ComposeResult:
+        self.panels.size_up()
+        yield from self.panels.compose()
+        yield self.bottom
+
+    def on_mount(self) -> None:
+        self._show()
+        if self.snapshot.config.carry == "notebook":
+            self.say("carry notebook: gradients flow into earlier batches of the epoch; the cost grows with their number squared")
+        self.kept.lay_out()
+        if self.notice is not None or self._standing():
+            self.say_notice()
+
+    def on_resize(self) -> None:
+        self.panels.resized()
+
+    def on_idle(self) -> None:
+        self.kept.keep_layout()
+
+    @property
+    def running(self) -> bool:
+        """True while a thread works on the session, which must not be used meanwhile."""
+        return self.runner.running
+
+    @property
+    def expecting(self) -> bool:
+        """True while something is about to open or to be drawn that the next key may be meant for."""
+        return self.runner.expecting or self.overlays.expecting or self.panels.expecting
+
+    @property
+    def overlay(self) -> SnapshotPanel | None:
+        """The overlay that covers the blackboard, None if there is none."""
+        return self.overlays.overlay
+
+    # Showing
+
+    def show_now(self) -> None:
+        """Take a new snapshot, and schedule drawing it after the waiting keys have been handled."""
+        self.snapshot, self.pending.leaving = self.session.snapshot(), False
+        self.session.add_notice(self.overlays.lift_what_is_gone())
+        if self.notice is not None:
+            self.say_notice()
+        elif self._standing() != self._stood:
+            self.say("")
+        if not self._due:
+            self._due = True
+            self.call_later(self._show)
+
+    @property
+    def drawn(self) -> bool:
+        """True if the panels show the newest snapshot."""
+        return not self._due
+
+    def look(self, view: View) -> None:
+        """Show the same snapshot with another view."""
+        self.view = view
+        self._show()
+
+    def _show(self) -> None:
+        self._due = False
+        self.panels.show()
+        self.bottom.refresh()
+        if self.session.steps:  # a recording
+            self.call_after_refresh(self._work_ahead)
+
+    def _work_ahead(self) -> None:
+        if not (self.runner.running or self._due):
+            self.session.work_ahead()
+
+    # Messages
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        """Show a message in the last row until the next key, before the words that stay there."""
+        self._stood = self._standing()
+        self.bottom.say(" · ".join(filter(None, (message, self._stood))), warning=warning or bool(self.kept.question))
+
+    def _standing(self) -> str:
+        """Return the words that stay in the last row: an open question, the texts of the marks at this place, the tour."""
+        return " · ".join(filter(None, (self.kept.question, stops.texts_here(self), self.tour.words)))
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Show an error, and write a report if it is an internal one. `doing` is what failed, in words."""
+        problem = problem_of(error, doing)
+        if self.is_attached:  # otherwise the program is about to end
+            self.say(problem, warning=True)
+
+    @property
+    def notice(self) -> Notice | None:
+        """The session's notice about the last verb, None if there is none."""
+        return self.session.outcome.notice
+
+    def note(self, words: str) -> None:
+        """Set the notice that is shown when the current verb ends. May be called in the thread of a run."""
+        self.session.notice = words
+
+    def note_if_not_stopped(self, words: str) -> None:
+        """Add to the notice, unless a breakpoint or watch stopped the run."""
+        if self.session.outcome.stopped_by is None:
+            self.session.add_notice(words)
+
+    def forget_notice(self) -> None:
+        self.note("")
+
+    def say_notice(self) -> None:
+        """Show the session's notice, as a warning if it is one."""
+        notice = self.notice or Notice("")
+        self.say(notice.text, warning=notice.warning)
+
+    def answer(self, words: str) -> None:
+        """Show the answer of a verb, followed by the session's notice."""
+        self.session.add_notice(words, first=True)
+        self.say_notice()
+
+    # Verbs
+
+    async def action_verb(self, id: str) -> None:
+        """Execute the verb of this id as its key does."""
+        await self.press(BY_ID[id])
+
+    async def press(self, verb: Verb) -> None:
+        """Execute a verb as its key does, or open the `:` line if it needs arguments."""
+        if verb.needs_arguments:
+            await self.open_line(f"{verb.names[0]} ")
+            return
+        done = verb.do(self, NO_ARGUMENTS) if verb.press is None else verb.press(self)
+        if inspect.isawaitable(done):
+            await done
+
+    def action_digit(self, digit: int) -> None:
+        self.pending.digit(digit)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return None, which lets keys wait, if the action has to wait for the end of a run.
+
+        A verb that does not apply now is executed, and says why it does nothing.
+        """
+        if action != "verb":
+            return None if self.running and action != "digit" else super().check_action(action, parameters)
+        return True if not self.running or BY_ID[str(parameters[0])].while_running else None
+
+    def _applies(self, verb: Verb) -> bool:
+        return verb.while_running if self.running else verb.applies(self)
+
+    def _hints(self) -> list[Hint]:
+        """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.
+
+        Keys of the panel that have no word for the footer are in its border, as those of all overlays.
+        """
+        own = self._bindings_of_focus()
+        hints = [
+            Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
+            for binding, enabled in own
+            if binding.show
+        ]
+        taken = {key_sign(binding.key) for binding, _ in own}
+        for verb in VERBS:
+            sign = sign_of_key(self, verb.id) if verb.label else ""
+            if verb.label and sign not in taken and verb.offered(self):
+                hints.append(Hint(sign, self._label_of(verb), self._applies(verb), verb.rank))
+        return hints
+
+    def _bindings_of_focus(self) -> list[tuple[Binding, bool]]:
+        """Return the bindings of the widget in focus and of its ancestors below this screen, and whether each is enabled."""
+        if self.focused is None:
+            return []
+        own = [node for node in self.focused.ancestors_with_self if node is not self and isinstance(node, Widget)]
+        return [(binding, enabled) for node, binding, enabled, _ in self.active_bindings.values() if node in own]
+
+    def _label_of(self, verb: Verb) -> str:
+        """Return the word beside a key in the footer; for the page verb, with the number of the page."""
+        if verb.id != "page" or self.panels.pages == 1:
+            return verb.label
+        return f"{verb.label} {self.panels.page}/{self.panels.pages}"
+
+    @property
+    def _keys_waiting(self) -> int:
+        return int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))
+
+    # The `:` line
+
+    @property
+    def in_use(self) -> Widget | None:
+        """The widget in focus; while the `:` line is open, the one that had the focus before."""
+        from tui_gru.tui.command import CommandLine
+
+        return self._came_from if isinstance(self.focused, CommandLine) else self.focused
+
+    async def open_line(self, text: str = "", value: str = "", rest: str = "") -> None:
+        """Open the `:` line with `text`, then `value`, which is selected, then `rest`."""
+        from tui_gru.tui.command import CommandLine
+
+        if not isinstance(self.focused, CommandLine):
+            self._came_from = self.focused
+        self.say("")  # the line covers the last row of the message
+        if not self.query(CommandLine):
+            from tui_gru.tui.command import CompletionList, complete
+
+            listed = CompletionList()
+            await self.mount(listed, CommandLine(partial(complete, self), listed))
+            self.kept.recall_commands()
+        self.query_one(CommandLine).open(text, value, rest)
+
+    def on_command_line_entered(self, event: CommandLine.Entered) -> None:
+        from tui_gru.tui.command import execute
+
+        self.set_focus(self._came_from)
+        self.say("")
+        try:
+            execute(self, event.command)
+        except Exception as error:
+            self.failed(error, f"the command {event.command!r}")
+        self.kept.keep_command(event.command)
+
+    def on_command_line_left(self) -> None:
+        self.set_focus(self._came_from)
+
+    # Keys and runs
+
+    def on_key(self, event: events.Key) -> None:
+        """Give a key to the tour and to what waits for one, before its binding is executed. Say so if it has none."""
+        self.tour.take_key(event)
+        if self.pending.take_key(event) or self.kept.take_key(event):
+            event.stop()
+            event.prevent_default()
+        elif event.is_printable and event.key not in self.active_bindings and not self.running:
+            self.say(with_keys(self, f"{event.character} has no meaning here · <help> lists the keys"))
+
+    def on_progressed(self, event: Progressed) -> None:
+        self.runner.progressed(event)
+
+    def on_finished(self, event: Finished) -> None:
+        if self.kept.is_other:
+            self.call_after_refresh(self.kept.lay_out)
+        self.runner.finished(event)
+
+    # Messages of panels
+
+    on_branch_list_chosen = branching.branch_chosen
+    on_branches_apart_chosen = branching.apart_chosen
+    on_check_report_entry_chosen = checking.entry_chosen
+    on_check_report_every_batch = checking.every_batch_asked
+    on_checked = checking.checked
+    on_computing = checking.computing
+    on_findings_list_chosen = analysing.finding_chosen
+    on_influence_map_asked = analysing.influence_asked
+    on_listing_gutter_chosen = stops.gutter_chosen
+    on_listing_line_chosen = stepping.line_chosen
+    on_loss_places_chosen = analysing.loss_place_chosen
+    on_number_asked = explaining.number_asked
+    on_stops_list_chosen = stops.stop_chosen
+    on_time_line_sought = stepping.time_sought
+    on_units_map_class_asked = analysing.units_class_asked
+    on_units_map_place_asked = analysing.units_place_asked
+    on_units_map_row_asked = analysing.units_row_asked
+    on_what_if_panel_kept = explaining.what_if_kept
+    on_what_if_panel_nudged = explaining.what_if_nudged
+
+    def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
+        self.derivations.followed(event)
+
+    def on_origin_panel_left(self) -> None:
+        self.derivations.left()
+
+    def on_origin_panel_opened(self, event: OriginPanel.Opened) -> None:
+        self.derivations.opened(event)
+
+    async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+        await self.derivations.changes_asked(event)
+
+    def on_origin_panel_copied(self, event: OriginPanel.Copied) -> None:
+        self.derivations.copied(event)
+
+    # Clicks and keys on widgets that have been removed but are still on the screen
+
+    def get_widget_at(self, x: int, y: int) -> tuple[Widget, Region]:
+        """Return the widget at a cell as Textual does. Raises `NoWidget` if it has been removed."""
+        widget, region = super().get_widget_at(x, y)
+        if not widget.is_attached:
+            raise NoWidget(f"the widget at {x}, {y} has been removed")
+        return widget, region
+
+    def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
+        """Set the focus as Textual does, unless the widget has been removed, or is about to be."""
+        if widget is None or (widget.is_attached and not being_removed(widget)):
+            super().set_focus(widget, scroll_visible, from_app_focus)
+            self.bottom.refresh()
+
+    def minimize(self) -> None:
+        super().minimize()
+        self.panels.minimized()

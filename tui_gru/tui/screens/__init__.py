@@ -1,1 +1,0 @@
-"""The main screen, its parts, and the help screen."""

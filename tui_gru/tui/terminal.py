@@ -1,0 +1,618 @@
+"""Everything that needs private names of Textual: input, signals, errors, and the drawn lines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import selectors
+import signal
+import sys
+import threading
+import time
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from textual import events, messages
+from textual._parser import ParseError
+from textual._xterm_parser import XTermParser
+from textual.app import App
+from textual.constants import ESCAPE_DELAY
+from textual.drivers.linux_driver import LinuxDriver
+from textual.drivers.web_driver import WebDriver
+from textual.events import Key, ScreenResume
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.worker import WorkerFailed
+
+from tui_gru.errors import TuiGruError
+from tui_gru.storage.confinement import confine
+
+if TYPE_CHECKING:
+    from tui_gru.tui.app import TuiGruApp
+
+# ------------------------------------------------------------------------------
+# The only folder that uses private names of Textual: input, order of keys, signals, errors, and the drawn lines.
+#
+# No other folder uses a private name of Textual. `tests/tui/terminal/test_textual_insides.py` lists each, with the version of
+# Textual that it was seen in.
+
+
+# ------------------------------------------------------------------------------
+# An app, a screen and scroll views that report errors of message handlers, on which Textual would end the program.
+#
+# The app can also suspend drawing, and a view keeps its lines until a part of it must be drawn again.
+
+
+V = TypeVar("V", bound=ScrollView)
+#: Lines, and the region of a view that they show.
+KeptLines = tuple[Region, list[Strip]]
+
+
+class GuardedApp(App[None]):
+    """An app whose subclasses implement the report of an error (`failed`) and the last line of output (`last_words`).
+
+    While `drawing` is False, its guarded screens are laid out but not drawn.
+    """
+
+    drawing = True
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Report an error. `doing` says what was being done."""
+        raise NotImplementedError
+
+    def last_words(self, error: Exception) -> str:
+        """Return the line for standard error when an error ends the program."""
+        raise NotImplementedError
+
+    def end_with(self, error: Exception) -> None:
+        """End the program because of an error."""
+        super()._handle_exception(error)
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            self.failed(error, doing(message))
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Report an error in a worker, in a callback or in drawing, for which Textual calls this."""
+        if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
+            error = error.error
+        self.failed(error, "updating the screen")
+
+    def _fatal_error(self) -> None:
+        """Exit with one line instead of Textual's traceback."""
+        assert self._exception is not None
+        self.panic(self.last_words(self._exception))
+
+
+class GuardedScreen(Screen[None]):
+    """A screen whose subclasses implement the report of an error (`failed`)."""
+
+    _laid_out = False  # True once the layout is final that the first drawing shows
+
+    def draw(self) -> None:
+        """Draw the changes since the last drawing, unless the app suspends drawing."""
+        if getattr(self.app, "drawing", True) and self._laid_out:
+            super()._compositor_refresh()
+        else:
+            self._dirty_widgets.clear()  # the compositor has the regions
+
+    _compositor_refresh = draw  # Textual's name for it
+
+    def lay_out(self) -> None:
+        """Update the layout at once. Textual does it after the messages that wait."""
+        self._refresh_layout()
+
+    def _on_screen_resume(self, event: ScreenResume) -> None:
+        """Lay out a new screen. Textual would also style again what was styled when mounted, and draw what is about to change."""
+        if not self.stack_updates and not self.app._notifications:
+            self.stack_updates += 1
+            self._refresh_layout(self.app.size)
+            self.refresh()
+            event.prevent_default()
+
+    def _screen_resized(self, size: Size) -> None:
+        """Lay out and draw for a size of the terminal, unless it is out of date or the present one, which Textual repeats."""
+        if size == self.app.size != self.outer_size:
+            super()._screen_resized(size)
+
+    def _on_timer_update(self) -> None:
+        """Update the layout if needed, and draw. The first time, draw only then."""
+        if not self._laid_out:
+            if self._layout_required:
+                self._refresh_layout()
+                self._layout_required = False
+            self._laid_out = True
+        super()._on_timer_update()
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Report an error. `doing` says what was being done."""
+        raise NotImplementedError
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            if not self.is_mounted:
+                raise
+            self.failed(error, doing(message))
+
+
+def guarded(kind: type[V]) -> type[V]:
+    """Decorate the class of a scroll view: its screen reports its errors, and `lines_kept` is set to None once Textual marks a part
+    of it to be drawn again.
+
+    Whenever any widget is drawn, Textual asks all those on the screen for their lines. It keeps these too, but puts them together
+    anew each time, which takes longer than all that has changed.
+    """
+    dispatch, set_dirty = kind._dispatch_message, kind._set_dirty
+
+    async def dispatch_and_report(view: V, message: Message) -> None:
+        try:
+            await dispatch(view, message)
+        except Exception as error:
+            screen = view.screen if view.is_attached else None
+            if not isinstance(screen, GuardedScreen):
+                raise
+            screen.failed(error, f"{doing(message)} in {type(view).__name__}")
+
+    def forget_lines(view: Any, *regions: Region) -> None:
+        view.lines_kept = None
+        set_dirty(view, *regions)
+
+    kind._dispatch_message, kind._set_dirty = dispatch_and_report, forget_lines  # type: ignore[assignment]
+    return kind
+
+
+def being_removed(widget: Widget) -> bool:
+    """Return True if a widget, or one that it is in, is being removed. It is still attached, but ignores keys."""
+    return any(node._pruning for node in widget.ancestors_with_self)
+
+
+def doing(message: Message) -> str:
+    """Describe the handling of a message, for a report."""
+    return f"handling {message!r}" if isinstance(message, Key) else f"handling {type(message).__qualname__}"
+
+
+# ------------------------------------------------------------------------------
+# What is on a screen: the lines as last drawn, changes that are drawn once or at once, and whether all messages are handled.
+
+
+def drawn_lines(screen: Screen[Any]) -> list[Strip]:
+    """Return the rows of a screen from top to bottom, each as wide as the screen."""
+    return screen._compositor.render_strips()
+
+
+@contextmanager
+def drawn_later(app: App[Any]) -> Iterator[None]:
+    """Suspend drawing in this context; its changes are drawn with the next one after it. The layout is updated at every change."""
+    if not isinstance(app, GuardedApp) or not app.drawing:  # another app, or inside another such context
+        yield
+        return
+    app.drawing = False
+    try:
+        yield
+    finally:
+        app.drawing = True
+
+
+@contextmanager
+def drawn_once(app: App[Any]) -> Iterator[None]:
+    """Suspend drawing in this context, and draw the main screen once at its end. The layout is still updated at every change.
+
+    Drawing takes three quarters of the time of a key, and is not needed between keys that a program types.
+    """
+    with drawn_later(app):
+        yield
+    if isinstance(app, GuardedApp) and app.drawing and app.screen_stack and isinstance(app.screen, GuardedScreen):
+        app.screen.draw()
+
+
+def at_rest(app: App[Any]) -> bool:
+    """Return True if the app and the widgets of its screen have no message, and none is being handled.
+
+    Widgets of an app that has ended may have messages that nothing will handle.
+    """
+    return not app.is_running or not any(map(_busy, (app, *app.screen.walk_children(with_self=True))))
+
+
+def _busy(node: MessagePump) -> bool:
+    """Return True if a node has messages or is handling one; Textual's own pilot sends each node a message instead, and waits."""
+    if node._closing or node._closed or node._task is None:  # it takes no messages any more
+        return False
+    return node.message_queue_size > 0 or not node._message_queue.ready_event._waiters
+
+
+def draw_changes(screen: Screen[Any]) -> None:
+    """Lay out and draw what has changed, without waiting for the time at which Textual does."""
+    screen._on_timer_update()
+
+
+# ------------------------------------------------------------------------------
+# The parser of the bytes from a terminal. It ignores bytes that are no text and unknown sequences.
+
+
+LONGEST_SEQUENCE = 31  # characters of a control sequence; Textual's parser interprets longer ones as keys
+LONGEST_PASTE = 10**6  # characters; the rest of a longer paste is ignored
+LARGEST = 10_000  # columns and rows of a terminal
+PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
+
+
+class TypedText(events.InputEvent):
+    """Several printable characters that were typed at once, in the place of as many keys."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class InputParser:
+    """A wrapper of Textual's parser (8.2), which would turn an unknown sequence into keys, and fail on some numbers.
+
+    A control sequence is an escape, `[`, numbers, and a final character. An unknown one is ignored as a whole. Characters that come
+    at once become one message, since each message costs more than all else that happens to a character.
+    """
+
+    def __init__(self, debug: bool = False) -> None:
+        self._parser = XTermParser(debug)
+        self._debug = debug
+        self._decode = getincrementaldecoder("utf-8")("ignore").decode
+        self._sequence = ""  # the part of a control sequence received so far
+        self._skipping = False  # True up to the end of a sequence that is too long
+        self._pasted: list[str] | None = None  # the part of a paste received so far, None outside of one
+        self._plain = True  # True if the next character begins nothing but itself
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Return the messages that are complete after these bytes."""
+        text, at = self._decode(data), 0
+        messages: list[Message] = []
+        while at < len(text):
+            end = at
+            while self._plain and end < len(text) and text[end].isprintable():
+                end += 1
+            if end - at > 1:
+                messages.append(TypedText(text[at:end]))
+                at = end
+                continue
+            found = self._of(text[at])
+            messages += found
+            same = len(found) == 1 and isinstance(found[0], events.Key) and found[0].character == text[at]
+            self._plain = same and text[at] != "\x1b"  # the key may be the escape before this one, which begins another sequence
+            at += 1
+        return messages
+
+    def tick(self) -> list[Message]:
+        """Return the messages of a single escape, once its delay is over."""
+        return self._parsed(self._parser.tick)
+
+    def end(self) -> list[Message]:
+        """Return the remaining messages at the end of the input."""
+        with suppress(EOFError, ParseError):
+            return self._parsed(lambda: self._parser.feed(""))
+        return []
+
+    def _of(self, char: str) -> list[Message]:
+        if self._skipping:
+            self._skipping = not _ends(char)
+            return []
+        if self._pasted is not None:
+            return self._paste(self._pasted, char)
+        messages = self._parsed(lambda: self._parser.feed(char))
+        self._sequence = char if char == "\x1b" else f"{self._sequence}{char}" if self._sequence else ""
+        sequence = self._sequence
+        if len(sequence) < 2:
+            return messages
+        if sequence[1] != "[" or sequence in ("\x1b[M", "\x1b[["):  # other forms: the old mouse protocol, the Linux console
+            self._sequence = ""
+        elif _ends(char) and len(sequence) > 2:
+            self._sequence, self._pasted = "", [] if sequence == PASTE_BEGINS else None
+            if not messages:
+                self._reset()
+        elif len(sequence) == LONGEST_SEQUENCE:
+            self._sequence, self._skipping = "", True
+            self._reset()
+        return messages
+
+    def _paste(self, pasted: list[str], char: str) -> list[Message]:
+        """Return a paste once it is complete, including the escapes in it."""
+        pasted.append(char)
+        if char != "~" or "".join(pasted[-len(PASTE_ENDS) :]) != PASTE_ENDS:
+            del pasted[LONGEST_PASTE : -len(PASTE_ENDS)]
+            return []
+        self._pasted = None
+        return [events.Paste("".join(pasted[: -len(PASTE_ENDS)]).replace("\0", ""))]
+
+    def _parsed(self, parse: Callable[[], Iterable[Message]]) -> list[Message]:
+        try:
+            return [message for message in parse() if _makes_sense(message)]
+        except (ValueError, OverflowError, IndexError):  # a number that cannot be parsed, or is no code of a character
+            self._reset()
+            return []
+
+    def _reset(self) -> None:
+        """Discard the part of a sequence that has been read."""
+        last, self._parser = self._parser, XTermParser(self._debug)
+        for name in ("last_x", "last_y", "mouse_pixels", "terminal_size", "terminal_pixel_size"):
+            setattr(self._parser, name, getattr(last, name))
+
+
+def _ends(char: str) -> bool:
+    """Return True if a character ends a control sequence."""
+    return "@" <= char <= "~" or char < " "
+
+
+def _makes_sense(message: Message) -> bool:
+    """Return True if a message is plausible: a key without surrogates, a size in the valid range."""
+    if isinstance(message, events.Key) and message.character is not None:
+        return not any("\ud800" <= char <= "\udfff" for char in message.character)
+    if isinstance(message, events.Resize):
+        return all(0 < cells <= LARGEST for cells in message.size)
+    return True
+
+
+# ------------------------------------------------------------------------------
+# Textual's driver for a terminal, with a faster `esc`, a correct size after fast resizes, and tolerance of any input.
+
+
+IDLE = 0.1  # seconds between checks whether the input thread has to end
+LATER = 0.002  # seconds added to the delay, such that it is over for the parser
+LONGEST = 60.0  # seconds; systems refuse to wait for the longest delays that the variable ESCDELAY can set
+READ = 4096  # bytes
+
+
+class TerminalGone(Message):
+    """Posted when the terminal can no longer be read or written."""
+
+
+class PromptDriver(LinuxDriver):
+    """A `LinuxDriver` (textual 8.2) in which a single escape is a key after `ESCAPE_DELAY`.
+
+    `LinuxDriver` checks only every tenth of a second whether that delay is over. It also reads the size of the terminal in the
+    signal handler, which the next signal may interrupt, so that the older size is reported after the newer one. Here the event
+    loop reads the sizes, one after another.
+
+    The signals that end the program are handled from before the first mode of the terminal is set. It stops on SIGTSTP and goes on
+    after SIGCONT in the event loop as well: `LinuxDriver` does so in the signal handlers, where the queue of the output may be
+    locked by what they interrupt. It also takes every SIGCONT for the end of its own stop: it remembers the modes of a terminal
+    that is raw already as those to restore, and starts a second thread that reads it.
+
+    Bytes that are no text and sequences that are no keys are ignored. If the terminal is gone, `TerminalGone` is posted.
+    """
+
+    def __init__(self, app: TuiGruApp, *args: Any, **options: Any) -> None:
+        super().__init__(app, *args, **options)
+        self._ending = app.ending
+        self._file: TextIO = _Terminal(self._file, self._gone)  # type: ignore[assignment]
+        self._gone_posted = False
+        self._has_terminal = False  # True while the terminal is in the modes of the program
+        self._stopped = False  # True from SIGTSTP to SIGCONT
+        for number in (signal.SIGTSTP, signal.SIGCONT):  # Textual has handled them until here
+            signal.signal(number, signal.SIG_DFL)
+
+    def start_application_mode(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ending.handle()
+        loop.add_signal_handler(signal.SIGTSTP, self._stop)
+        loop.add_signal_handler(signal.SIGCONT, self._go_on)
+        self._has_terminal = True
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        tell = signal.getsignal(signal.SIGWINCH)
+        assert callable(tell)
+        loop.add_signal_handler(signal.SIGWINCH, tell, signal.SIGWINCH, None)
+
+    def stop_application_mode(self) -> None:
+        if self._has_terminal:
+            self._has_terminal = False
+            super().stop_application_mode()
+
+    def _stop(self) -> None:
+        """Give the terminal back, and stop the process as SIGTSTP does by default."""
+        if self._has_terminal:
+            self._stopped = True
+            self.suspend_application_mode()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _go_on(self) -> None:
+        """Take the terminal after a stop. After SIGSTOP, which gave the program no time to give it back, do that first.
+
+        In between a shell may have written on the screen and changed the modes, so everything is drawn again.
+        """
+        if self._has_terminal:
+            self.suspend_application_mode()
+        elif not self._stopped:  # the program is ending
+            return
+        self._stopped = False
+        self.resume_application_mode()
+        self.process_message(self.SignalResume())
+
+    def run_input_thread(self) -> None:
+        parser = InputParser(self._debug)
+        wait = IDLE
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fileno, selectors.EVENT_READ)
+            ended = False
+            while not ended:
+                ended = self.exit_event.is_set()  # if so, read the remaining input once more, otherwise the shell would get it
+                ready = selector.select(wait)
+                wait = IDLE
+                if ready:
+                    data = self._read()
+                    if not data:
+                        self._gone()
+                        break
+                    self._process(parser.feed(data))
+                    if data.endswith(b"\x1b"):
+                        wait = min(ESCAPE_DELAY + LATER, LONGEST)
+                self._process(parser.tick())
+        self._process(parser.end())
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.fileno, READ)
+        except OSError:
+            return b""
+
+    def _process(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self.process_message(message)
+
+    def _gone(self) -> None:
+        if not self._gone_posted:
+            self._gone_posted = True
+            self.process_message(TerminalGone())
+
+
+class _Terminal:
+    """The output file of a terminal. If it cannot be written any more, output is discarded."""
+
+    def __init__(self, file: TextIO, gone: Callable[[], None]) -> None:
+        self._file, self._gone = file, gone
+
+    def write(self, text: str) -> None:
+        self._try(lambda: self._file.write(text))
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+    def _try(self, what: Callable[[], object]) -> None:
+        try:
+            what()
+        except OSError:
+            with suppress(OSError):  # such that flushing the buffer does not fail again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            self._gone()
+
+
+# ------------------------------------------------------------------------------
+# Handlers of the signals that end the process: the program exits in order, or, if it is stuck, by force.
+
+
+PATIENCE = 3.0  # seconds for an exit in order
+LEAVE = b"\x1b[?2004l\x1b[?7h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"  # as Textual ends
+#: The signals that end a process by default and that others send it: shells, batch systems, a terminal that closes, limits. Windows
+#: sends SIGBREAK where the console is closed, and has few of the others.
+ENDING = ("SIGTERM", "SIGHUP", "SIGINT", "SIGBREAK", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU")
+
+
+class EndingSignals:
+    """Handlers of signals. They run in the main thread, whatever it waits for, and ask the event loop to exit by `leave`.
+
+    A loop that waits for a blocked terminal or for a computing thread would never exit, so a thread ends the process after
+    `PATIENCE`. The work is in the session's file then, as after a kill.
+    """
+
+    def __init__(self, leave: Callable[[int], None]) -> None:
+        self._leave = leave
+        self._before: dict[int, Any] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._modes: list[Any] | None = None  # of the terminal, as a shell expects them
+
+    def handle(self) -> None:
+        """Call `leave` in this event loop on a signal, and end the process if exiting takes longer than `PATIENCE`."""
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        self._loop, self._modes = asyncio.get_running_loop(), modes_of_terminal()
+        self._before = {number: signal.signal(number, self._handler) for number in ending_signals()}
+
+    def take(self, number: int) -> None:
+        """Exit as on this signal."""
+        if self._loop is None:
+            self._leave(number)
+            return
+        threading.Thread(target=_end_anyway, args=(128 + number, self._modes), daemon=True, name="ending").start()
+        with suppress(RuntimeError):  # the loop has ended, and the rest of the program is about to
+            self._loop.call_soon_threadsafe(self._leave, number)
+
+    def close(self) -> None:
+        """Restore the previous handlers."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before = {}
+
+    def _handler(self, number: int, frame: FrameType | None) -> None:
+        self.take(number)
+
+
+def ending_signals() -> list[int]:
+    """Return the signals of `ENDING` that this system has."""
+    return [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+
+
+def modes_of_terminal() -> list[Any] | None:
+    """Return the modes of the terminal, None if there is none."""
+    with suppress(Exception):  # no terminal, or Windows, where the console has no such modes
+        import termios
+
+        return termios.tcgetattr(sys.__stdin__.fileno())  # type: ignore[union-attr]
+    return None
+
+
+def _end_anyway(code: int, modes: list[Any] | None) -> None:
+    time.sleep(PATIENCE)
+    with suppress(Exception):
+        _restore_terminal((sys.__stdin__ if os.name == "posix" else sys.__stdout__).fileno(), modes)  # type: ignore[union-attr]
+    os._exit(code)
+
+
+def _restore_terminal(terminal: int, modes: list[Any] | None) -> None:
+    """Restore the modes of a terminal, and leave its other screen if it can still be written."""
+    try:
+        import termios
+    except ImportError:  # on Windows, where writing to the console does not block
+        os.write(terminal, LEAVE)
+        return
+    if modes is not None:
+        termios.tcsetattr(terminal, termios.TCSANOW, modes)
+    if select.select([], [terminal], [], 0)[1]:
+        os.write(terminal, LEAVE)
+
+
+# ------------------------------------------------------------------------------
+# Textual's driver for a browser, which ends the program when its server is gone.
+
+
+SERVED_FOLDER = "TUI_GRU_SERVED_FOLDER"  # the environment variable by which `tui-gru serve` names the folder that a page may use
+
+
+def confine_to_served_folder() -> None:
+    """Confine this process to the folder that its server names.
+
+    Raises `TuiGruError` if it names none: other servers, such as `textual serve`, do not ask who connects, and every page that the
+    user's browser shows could write files here.
+    """
+    folder = os.environ.get(SERVED_FOLDER)
+    if folder is None:
+        raise TuiGruError("this server lets every web page in: use `tui-gru serve`, which asks for a token")
+    confine(folder)
+
+
+class ServedDriver(WebDriver):
+    """A `WebDriver` that ends the program at the end of its input. In textual 8.2, the program would continue unreachable."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._write = self._write_if_read  # type: ignore[assignment]
+
+    def _write_if_read(self, data: bytes) -> None:
+        with suppress(OSError):  # a broken pipe, which Windows reports as an invalid argument
+            os.write(self.fileno, data)
+
+    def run_input_thread(self) -> None:
+        super().run_input_thread()
+        self._app.post_message(messages.ExitApp())

@@ -1,1 +1,0 @@
-"""Widgets that draw arrays, independent of any model: matrices, bars, plots."""

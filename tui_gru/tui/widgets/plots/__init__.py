@@ -1,1 +1,0 @@
-"""Curves of long series: axes, dots, smoothing, summaries."""
