@@ -366,7 +366,7 @@ class TuiGruApp(GuardedApp):
     def _no_chord(self, key: str) -> bool:
         return isinstance(self.screen, MainScreen) and key not in self._bound
 
-    def on_fence(self, event: QueueMarker) -> None:
+    def on_queue_marker(self, event: QueueMarker) -> None:
         event.passed.set()
 
     def on_unmount(self) -> None:

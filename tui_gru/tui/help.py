@@ -625,9 +625,9 @@ def about_panel(panel: object) -> str:
 def explanations() -> dict[str, str]:
     """Return the explanation of every class of a panel by its name."""
     found = {}
-    for info in walk_packages(panels.__path__, f"{panels.__name__}."):
-        for kind in vars(import_module(info.name)).values():
-            if isclass(kind) and kind.__module__ == info.name and "ABOUT" in vars(kind):
+    for module in (*(info.name for info in walk_packages(panels.__path__, f"{panels.__name__}.")), "tui_gru.tui.command", __name__):
+        for kind in vars(import_module(module)).values():
+            if isclass(kind) and kind.__module__ == module and "ABOUT" in vars(kind):
                 found[kind.__name__] = about_panel(kind)
     return found
 

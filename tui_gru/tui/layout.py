@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -18,7 +17,7 @@ from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
-from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.listing import Listing, Log, Watches
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
 from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
@@ -75,12 +74,10 @@ class PanelSlot:
     `tiny`, `narrow`, `middle` and `short` are the sizes of a screen that is too small for all panels. Each has the numbers of the
     pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction) or
     w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page, or
-    returns it.
-
-    `panel` is the class, or the path to a class that is imported when it is `needed` for the first time.
+    returns it. A panel that is `needed` only sometimes is made when it is needed for the first time.
     """
 
-    panel: type[Shown] | str
+    panel: type[Shown]
     frame: str
     name: str | Callable[[Snapshot], str] = ""
     tiny: str | None = None
@@ -88,15 +85,6 @@ class PanelSlot:
     middle: str | None = None
     short: str | None = None
     needed: Callable[[Snapshot], bool] | None = None
-
-    @property
-    def kind(self) -> type[Shown]:
-        """The class of the panel."""
-        if not isinstance(self.panel, str):
-            return self.panel
-        module, _, name = self.panel.rpartition(".")
-        kind: type[Shown] = getattr(import_module(module), name)
-        return kind
 
     def named(self, snapshot: Snapshot) -> str:
         """Return the word for the panel in the description of a page."""
@@ -118,14 +106,13 @@ class PanelSlot:
 
 
 _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS: "w"}
-_PROGRAM = "tui_gru.tui.panels.program"
 
 #: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
 PLACES = (
     PanelSlot(Header, "head"),
     PanelSlot(Listing, "program", tiny="1 2 3 4"),
-    PanelSlot(f"{_PROGRAM}.watches.Watches", "program", "watches", tiny="5", narrow="4", needed=_watches),
-    PanelSlot(f"{_PROGRAM}.log.Log", "program", "log", tiny="5", narrow="4", needed=_logs),
+    PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", needed=_watches),
+    PanelSlot(Log, "program", "log", tiny="5", narrow="4", needed=_logs),
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
     PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1"),
     PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
@@ -228,7 +215,7 @@ class PanelHost:
         screen, made = self._screen, list[Shown]()
         for place in PLACES:
             if place.frame == frame and place.is_needed(screen.snapshot):
-                kind = place.kind
+                kind = place.panel
                 panel = kind(screen.session.program) if issubclass(kind, Gates) else kind()
                 self._panels[place] = panel
                 made.append(panel)
@@ -263,7 +250,7 @@ class PanelHost:
         before: dict[str, Shown] = {}
         for place in PLACES:
             if place not in self._panels and place.is_needed(self._screen.snapshot):
-                self._panels[place] = place.kind()
+                self._panels[place] = place.panel()
                 self._frames[place.frame].mount(self._panels[place], after=before[place.frame])
                 self._arranged = None
             if place in self._panels:

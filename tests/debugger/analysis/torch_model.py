@@ -41,4 +41,6 @@ class TorchModel:
 
     def prediction(self, t: int, row: int, character: int) -> torch.Tensor:
         """Return the log-probability of a character in the softmax of the output of a row."""
+        for step in range(t):  # in order of time, so that no value is computed by a recursion over all timesteps
+            self.value(self.page.output, step)
         return torch.log_softmax(self.value(self.page.output, t)[row], -1)[character]

@@ -19,7 +19,7 @@ def page(board):
         .-narrow ValueMatrix { padding: 0; }
         Horizontal { height: 1fr; }
         Horizontal > * { width: 1fr; height: 1fr; }
-        Weights { width: 2fr; }
+        WeightsPanel { width: 2fr; }
         """
 
         def __init__(self, snapshot, view, **options):

@@ -14,23 +14,16 @@ import tui_gru.tui
 
 ROOT = Path(tui_gru.tui.__file__).parent
 SEEN_IN = "8.2.8"
-#: The private names that each file of `terminal/` uses, by the class of Textual that has them; a module has its own entry.
+#: The private names that the file uses, by the class of Textual that has them; a module has its own entry.
 USED = {
-    "terminal/drawn.py": {
-        "Screen._compositor",
-        "Screen._on_timer_update",
-        "node._closed",
-        "node._closing",
-        "node._message_queue",
-        "node._message_queue.ready_event._waiters",
-        "node._task",
-    },
-    "terminal/driver.py": {"LinuxDriver._debug", "LinuxDriver._file"},
-    "terminal/guarded.py": {
+    "terminal.py": {
         "App._dispatch_message",
         "App._exception",
         "App._fatal_error",
         "App._handle_exception",
+        "LinuxDriver._debug",
+        "LinuxDriver._file",
+        "Screen._compositor",
         "Screen._compositor_refresh",
         "Screen._dirty_widgets",
         "Screen._dispatch_message",
@@ -39,12 +32,19 @@ USED = {
         "Screen._on_timer_update",
         "Screen._refresh_layout",
         "Screen._screen_resized",
+        "WebDriver._app",
+        "WebDriver._write",
         "kind._set_dirty",
+        "node._closed",
+        "node._closing",
+        "node._message_queue",
+        "node._message_queue.ready_event._waiters",
         "node._pruning",
+        "node._task",
         "self.app._notifications",
+        "textual._parser",
+        "textual._xterm_parser",
     },
-    "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
-    "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
 }
 PUBLIC = {"_asdict", "_replace"}  # methods of named tuples, which are public although they begin with an underscore
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if path.name != "__init__.py")
@@ -60,7 +60,7 @@ def test_these_names_were_seen_in_the_version_that_is_installed():
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_only_the_terminal_folder_uses_private_names_of_textual(file):
+def test_only_one_file_uses_private_names_of_textual(file):
     assert used_in(file) == USED.get(file, set())
 
 
