@@ -16,7 +16,6 @@ from tests.rounding import of_found
 from tui_gru import TuiGruError, load
 from tui_gru.errors import ModelFileError
 from tui_gru.files import hdf5
-from tui_gru.files import hdf5 as hdf5_process
 from tui_gru.imported.inspect import inspect, survey
 
 #: Warnings of Keras about torch's arrays.
@@ -167,7 +166,7 @@ def test_cudnn_gru_is_read_in_the_layout_of_cudnn(tmp_path, random):
 
 def test_without_h5py_it_says_what_to_install(tmp_path, monkeypatch):
     path = legacy(tmp_path / "model.h5", "2.2.4", kernel=np.zeros((3, 12)), recurrent_kernel=np.zeros((4, 12)))
-    monkeypatch.setattr(hdf5_process, "find_spec", lambda name: None)
+    monkeypatch.setattr(hdf5, "find_spec", lambda name: None)
     with pytest.raises(ModelFileError, match=r"needs h5py: pip install 'tui-gru\[keras\]'"):
         inspect(path)
 
@@ -261,7 +260,7 @@ def mutated(data, rng):
 
 def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path, monkeypatch):
     """One in a thousand crashes the HDF5 library, or keeps it busy for ever."""
-    monkeypatch.setattr(hdf5_process, "SECONDS", 2)
+    monkeypatch.setattr(hdf5, "SECONDS", 2)
     good, rng = legacy(tmp_path / "model.h5", "2.2.4", KERAS_2 % ("GRU", ""), **ARRAYS).read_bytes(), chances.Random(3)
     for _ in range(examples(60, soak=5000)):
         (tmp_path / "model.h5").write_bytes(mutated(good, rng))
@@ -285,13 +284,13 @@ def bad_library(monkeypatch):
     """Return a function that lets the process that reads HDF5 do something else when it opens a file."""
 
     def set_to(work):
-        hdf5_process.READER.end()
-        patch = f"import os; from tui_gru.interop.containers import hdf5; hdf5._refusal = hdf5._texts = lambda *_: {work}; serve()"
-        monkeypatch.setattr(hdf5_process, "CODE", hdf5_process.CODE.removesuffix("serve()") + patch)
-        monkeypatch.setattr(hdf5_process, "SECONDS", 1)
+        hdf5.READER.end()
+        patch = f"import os; from tui_gru.files import hdf5; hdf5._refusal = hdf5._texts = lambda *_: {work}; serve()"
+        monkeypatch.setattr(hdf5, "CODE", hdf5.CODE.removesuffix("serve()") + patch)
+        monkeypatch.setattr(hdf5, "SECONDS", 1)
 
     yield set_to
-    hdf5_process.READER.end()
+    hdf5.READER.end()
 
 
 @pytest.mark.parametrize("use", [inspect, load], ids=["inspect", "load"])
@@ -306,14 +305,14 @@ def test_a_file_that_breaks_the_library_is_refused_and_the_next_is_read(tmp_path
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
     monkeypatch.undo()
-    hdf5_process.READER.end()
+    hdf5.READER.end()
     assert len(inspect(path)) == 1
 
 
 def test_the_clock_ends_what_no_other_limit_ends(tmp_path, bad_library, monkeypatch):
     """As on Windows, or where the library waits without using the processor."""
     bad_library("__import__('time').sleep(1000)")
-    monkeypatch.setattr(hdf5_process, "PATIENCE", 0.5)
+    monkeypatch.setattr(hdf5, "PATIENCE", 0.5)
     path = legacy(tmp_path / "model.h5", "2.2.4", **ARRAYS)
     with pytest.raises(ModelFileError, match="reading it did not end in 1 seconds"):
         inspect(path)
@@ -322,16 +321,16 @@ def test_the_clock_ends_what_no_other_limit_ends(tmp_path, bad_library, monkeypa
 def test_the_process_that_reads_is_started_again_after_it_has_ended(tmp_path, monkeypatch):
     path = legacy(tmp_path / "model.h5", "2.2.4", **ARRAYS)
     monkeypatch.setattr(
-        hdf5_process,
+        hdf5,
         "CODE",
-        hdf5_process.CODE.replace("serve()", "hdf5.IDLE = 0.01; serve()").replace(
-            "import serve", "import serve; from tui_gru.interop.containers import hdf5"
+        hdf5.CODE.replace("serve()", "hdf5.IDLE = 0.01; serve()").replace(
+            "import serve", "import serve; from tui_gru.files import hdf5"
         ),
     )
-    hdf5_process.READER.end()
+    hdf5.READER.end()
     for _ in range(3):
         read_all(path)
-    hdf5_process.READER.end()
+    hdf5.READER.end()
 
 
 def test_the_program_that_reads_ends_the_process_and_does_not_load_the_library(tmp_path):

@@ -24,11 +24,10 @@ from tests.process import PROGRAM, process
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.commands import main
-from tui_gru.storage.confinement import confine
+from tui_gru.storage.confinement import SERVED_FOLDER, confine
 from tui_gru.storage.store import automatic_folder, session_path, sessions_folder
 from tui_gru.tui.command import complete, execute
 from tui_gru.tui.export import until_idle
-from tui_gru.tui.terminal import SERVED_FOLDER
 
 PATIENCE = 60  # seconds until a missing event is given up
 DRIVER = "textual.drivers.web_driver:WebDriver"

@@ -23,7 +23,7 @@ from typing import Any
 
 import tui_gru
 from tui_gru.errors import TuiGruError
-from tui_gru.tui.terminal import SERVED_FOLDER
+from tui_gru.storage.confinement import SERVED_FOLDER
 
 try:
     from aiohttp import WSMsgType, web

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tui_gru.errors import TuiGruError, shown
 
+SERVED_FOLDER = "TUI_GRU_SERVED_FOLDER"  # the environment variable by which `tui-gru serve` names the folder that a page may use
 _folder: Path | None = None  # None in a terminal and in a library, which may use every file of the user
 
 

@@ -281,11 +281,11 @@ class TuiGruApp(GuardedApp):
             named = os.environ.get("TEXTUAL_DRIVER")
             raise TuiGruError(f"TEXTUAL_DRIVER is {named!r}, which cannot be loaded: {error}; unset it, or name a driver") from None
         if usual.__name__ == "LinuxDriver":  # not on Windows
-            from tui_gru.tui.terminal import PromptDriver
+            from tui_gru.tui.drivers import PromptDriver
 
             return PromptDriver
         if usual.__name__ == "WebDriver":
-            from tui_gru.tui.terminal import ServedDriver, confine_to_served_folder
+            from tui_gru.tui.drivers import ServedDriver, confine_to_served_folder
 
             confine_to_served_folder()
             return ServedDriver
