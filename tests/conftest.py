@@ -2,6 +2,7 @@ import functools
 import gc
 import itertools
 import os
+import signal
 import sys
 
 import pytest
@@ -14,6 +15,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Set before NumPy and PyTorch are loaded, as `tui_gru.__main__` does: each worker has one core, and the arrays of tests are small.
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+# A shell starts what runs in the background with SIGINT ignored, and the programs that the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
