@@ -23,7 +23,7 @@ def listed(d: Driver) -> tuple[str, ...]:
 
 def test_every_argument_has_a_completion_that_is_there() -> None:
     for verb in VERBS:
-        assert set(verb.typed.completes) <= set(COMPLETIONS), verb.id
+        assert set(verb.completes) <= set(COMPLETIONS), verb.id
 
 
 async def test_verbs_are_listed_with_what_they_do_and_completed_one_after_the_other() -> None:

@@ -45,7 +45,7 @@ def execute(screen: MainScreen, typed: str) -> None:
     if not name:
         return
     verb, arguments = _verb(screen, name), Arguments.of(rest, typed)
-    if arguments and not verb.typed.has_arguments:
+    if arguments and not verb.has_arguments:
         raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
     try:
         verb.do(screen, arguments)
@@ -94,10 +94,10 @@ def complete(screen: MainScreen, typed: str) -> Completion:
     if verb is None:
         return Completion(len(typed))
     about = _about(screen, verb, Arguments.of(rest, typed))
-    if not verb.typed.completes:
+    if not verb.completes:
         return Completion(len(typed), verb=about)
     done = len(rest.split()) - (bool(rest) and not rest[-1].isspace())
-    kind = verb.typed.completes[min(done, len(verb.typed.completes) - 1)]
+    kind = verb.completes[min(done, len(verb.completes) - 1)]
     return completed(screen, kind, typed)._replace(verb=about)
 
 

@@ -48,33 +48,17 @@ def always(screen: MainScreen) -> bool:
 
 
 @dataclass(frozen=True)
-class Typed:
-    """The form of a verb on the `:` line.
-
-    `names` are separated by spaces; completion offers the first. `usage` is an example and may contain placeholders for names of
-    the model (see `example`). `help` describes what arguments add to what the key does. `completes` names the completion of each
-    argument in order (a key of `completion.COMPLETIONS`, empty for none); the last entry applies to all further arguments.
-    """
-
-    names: str
-    usage: str = ""
-    help: str = ""
-    completes: tuple[str, ...] = ()
-
-    @property
-    def has_arguments(self) -> bool:
-        """True if something can be typed after the name."""
-        return bool(self.usage or self.help or self.completes)
-
-
-@dataclass(frozen=True)
 class Verb:
     """A row of the verb table.
 
-    `id` is the name by which a key file remaps the verb. `do` executes the verb with the typed arguments. A key calls `press` if
-    it is given, opens the `:` line if the verb needs arguments (`needs_arguments`), and otherwise calls `do` without arguments.
-    `help` is one sentence and may contain placeholders for names of the model (see `example`); a verb without it is not listed
-    in the help.
+    `id` is the name by which a key file remaps the verb. `keys` are separated by commas; `named`, its names on the `:` line, by
+    spaces, and completion offers the first. `do` executes the verb with the typed arguments. A key calls `press` if it is given,
+    opens the `:` line if the verb needs arguments (`needs_arguments`), and otherwise calls `do` without arguments. `help` is one
+    sentence; a verb without it is not listed in the help.
+
+    `typed` is an example with arguments, and `more` describes what they add to what the key does. `help`, `typed` and `more` may
+    contain placeholders for names of the model (see `example`). `completes` names the completion of each argument in order (a key
+    of `COMPLETIONS`, empty for none); the last entry applies to all further arguments.
 
     `label` is the word in the footer; a verb without a label is not in the footer. Labels that do not fit are dropped, those of
     the highest `rank` first. `applies` returns whether the verb can do something at this moment; if not, its key is dimmed.
@@ -85,12 +69,15 @@ class Verb:
 
     id: str
     keys: str
+    named: str
+    group: str
     do: Callable[[MainScreen, Arguments], object]
     help: str
-    group: str
-    typed: Typed
     label: str = ""
     rank: int = 9
+    typed: str = ""
+    more: str = ""
+    completes: tuple[str, ...] = ()
     press: Callable[[MainScreen], Awaitable[None] | None] | None = None
     needs_arguments: bool = False
     applies: Callable[[MainScreen], bool] = always
@@ -101,17 +88,22 @@ class Verb:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the verb on the `:` line."""
-        return tuple(self.typed.names.split())
+        return tuple(self.named.split())
 
     @property
     def usage(self) -> str:
         """An example of the verb on the `:` line."""
-        return self.typed.usage or self.names[0]
+        return self.typed or self.names[0]
 
     @property
     def typed_help(self) -> str:
         """What the verb does, without and with arguments."""
-        return "; ".join(filter(None, (self.help, self.typed.help)))
+        return "; ".join(filter(None, (self.help, self.more)))
+
+    @property
+    def has_arguments(self) -> bool:
+        """True if something can be typed after the name."""
+        return bool(self.typed or self.more or self.completes)
 
     @property
     def action(self) -> str:
