@@ -17,7 +17,7 @@ from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import Program, ValueKind, spoken, spoken_index
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.data import GivenBatch
+from tui_gru.engine.given import GivenBatch
 from tui_gru.engine.numbers import scientific
 from tui_gru.engine.training import Point, Trainer
 from tui_gru.equations.backward import steps_of

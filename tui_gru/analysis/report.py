@@ -25,7 +25,7 @@ from tui_gru.debugger.position import in_words
 from tui_gru.debugger.program import Program, printable
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.config import Config
-from tui_gru.engine.data import Given
+from tui_gru.engine.given import Given
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, sample
 from tui_gru.engine.text import Text, separator, token_word

@@ -19,7 +19,8 @@ from tui_gru.debugger.timeline import HistorySegment, Monitor, Timeline
 from tui_gru.engine import numbers
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE
-from tui_gru.engine.data import Corpus, Given
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.given import Given
 from tui_gru.engine.training import Earlier, flows_out_of, gains_of_earlier, is_drawn
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations import syntax as e

@@ -17,7 +17,7 @@ from tui_gru.errors import TuiGruError
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiled import Compiled
-    from tui_gru.engine.data import Given
+    from tui_gru.engine.given import Given
     from tui_gru.engine.model import Model, Structure
 
 TUTORIAL_TEXT = "MathMathMathMathMath"

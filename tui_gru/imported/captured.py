@@ -15,7 +15,7 @@ import numpy as np
 from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.data import Given, GivenBatch
+from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure
 from tui_gru.engine.training import Prefetch
 from tui_gru.engine.weights import Weights

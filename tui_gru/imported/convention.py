@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
-from tui_gru.engine.data import Given, GivenBatch, weights_for
+from tui_gru.engine.data import weights_for
+from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure, model_of
 from tui_gru.engine.numbers import given, scientific
 from tui_gru.engine.training import compute

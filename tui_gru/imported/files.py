@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.data import Given, weights_for
+from tui_gru.engine.data import weights_for
+from tui_gru.engine.given import Given
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import FilePath, ModelFileError, TuiGruError, printable

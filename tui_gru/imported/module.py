@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from tui_gru.capture.calls import CapturedStep, GRUCall, Note
 from tui_gru.capture.hooks import Capture
-from tui_gru.engine.data import Given
+from tui_gru.engine.given import Given
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError
 from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.engine.data import Given, GivenBatch, weights_for
+from tui_gru.engine.data import weights_for
+from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure, text_of
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError, printable

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tui_gru.engine.config import Reset, RunOptions
-from tui_gru.engine.data import Given, GivenConfig
+from tui_gru.engine.data import GivenConfig
+from tui_gru.engine.given import Given
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import REOPENED, Session
 from tui_gru.storage.file import SessionFileError, SessionInUseError, UnwritableSessionError

@@ -33,7 +33,7 @@ from tui_gru.storage.file import OlderSessionError, SessionFile, SessionFileErro
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state import HitCounts, HitKey
-    from tui_gru.engine.data import Given
+    from tui_gru.engine.given import Given
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
 
 def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Given:
     """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
-    from tui_gru.engine.data import Given, GivenBatch
+    from tui_gru.engine.given import Given, GivenBatch
 
     structure = _structure(fact["structure"])
     sizes = {str(axis): size for axis, size in fact["sizes"].items()}
