@@ -186,7 +186,7 @@ class PanelContainer(Container):
 
 
 class PanelHost:
-    """`page` is the number of the page, from 1. pages.py defines which panels a page shows."""
+    """`page` is the number of the page, from 1. `PLACES` defines which panels a page shows."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
