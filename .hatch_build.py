@@ -8,6 +8,7 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:)([^)]+)\)")
 PICTURE = re.compile(r"^!\[([^]]*)\]\((?!https?:)([^)]+)\)\n\n?", re.MULTILINE)
 
 
@@ -20,11 +21,13 @@ class Metadata(MetadataHookInterface):
         text = Path(self.root, "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": long_description(text, repository and f"{repository}/{self.config['pictures']}"),
+            "text": long_description(text, *(repository and f"{repository}/{self.config[each]}" for each in ("pictures", "pages"))),
         }
         metadata["urls"] = {} if not repository else {"Source": repository, "Changelog": f"{repository}#changes"}
 
 
-def long_description(text: str, folder: str) -> str:
-    """Return the text with absolute addresses of its pictures, which are in `folder`; if that is empty, without the pictures."""
-    return PICTURE.sub(rf"![\1]({folder}/\2)\n\n" if folder else "", text)
+def long_description(text: str, pictures: str, pages: str) -> str:
+    """Return the text with absolute addresses of its pictures and links, which are in these folders of the host; without pictures
+    and with the words of the links only, if the folders are empty."""
+    text = PICTURE.sub(rf"![\1]({pictures}/\2)\n\n" if pictures else "", text)
+    return LINK.sub(rf"[\1]({pages}/\2)" if pages else r"\1", text)

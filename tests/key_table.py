@@ -1,20 +1,20 @@
-"""The README's table of keys and commands, generated from the verb table.
+"""The manual's table of keys and commands, generated from the verb table.
 
-python -m tests.key_table writes it into the README.
+python -m tests.key_table writes it into the manual.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import takewhile
-from pathlib import Path
 
+from tests.pages import FOLDER
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.keys import Verb, example, key_signs
 from tui_gru.tui.verbs import VERBS
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = FOLDER / "screens.md"
 HEAD = "| key | on the `:` line | |\n|---|---|---|\n"
 
 
@@ -42,14 +42,14 @@ def counterparts(verb: Verb, other: Verb) -> bool:
     return capital or other.id == f"{verb.id.partition('.')[0]}.back"
 
 
-def in_readme(text: str) -> tuple[str, str, str]:
-    """Return the README before its key table, the table, and the text after it."""
+def in_page(text: str) -> tuple[str, str, str]:
+    """Return a page before its key table, the table, and the text after it."""
     before, head, rest = text.partition(HEAD)
-    assert head, "README.md has no key table"
+    assert head, "the page has no key table"
     table = "".join(takewhile(lambda line: line.startswith("|"), rest.splitlines(keepends=True)))
     return before, head + table, rest[len(table) :]
 
 
 if __name__ == "__main__":
-    before, _, after = in_readme(README.read_text(encoding="utf-8"))
-    README.write_text(before + key_table() + after, encoding="utf-8")
+    before, _, after = in_page(PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(before + key_table() + after, encoding="utf-8")

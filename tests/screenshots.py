@@ -1,4 +1,4 @@
-"""The README's pictures and what each shows. `python -m tests.screenshots` draws them again."""
+"""The pictures of the README and the manual, and what each shows. `python -m tests.screenshots` draws them again."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import numpy as np
 import torch
 
 import tui_gru
+from tests.pages import MANUAL
 from tui_gru.engine.config import Config
 from tui_gru.imported.module import forget
 from tui_gru.session.session import Session
 from tui_gru.tui.export import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
-README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-#: The text, options and cell of the README's examples.
+#: The text, options and cell of the examples.
 TOPICS = {
     "text": "".join(topics[key] for key in sorted(topics))[:26_000],
     "hidden_size": 64,
     "batch_size": 8,
     "seq_length": 16,
 }
-CELL = README.partition("```cell\n")[2].partition("```")[0]
+CELL = MANUAL["equations"].partition("```cell\n")[2].partition("```")[0]
 
 
 def speech(length: int, seed: int = 1) -> str:

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PICTURE = re.compile(r"!\[[^]]*\]\(([^)]*)\)")
+LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)]*)\)")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_the_wheel_has_the_package_whole_and_nothing_else(wheel):
     ours = {path.relative_to(ROOT).as_posix(): path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert {name for name in wheel if ".dist-info/" not in name} == set(ours)
     assert all(wheel[name] == path.read_bytes() for name, path in ours.items())
-    data = ("py.typed", "engine/tutorial_weights.bin", "models/cells/gru.cell", "tui/screen.tcss")
+    data = ("py.typed", "engine/tutorial_weights.bin", "models/cells/gru.cell", "tui/screen.tcss", "manual/contents.md")
     assert {f"tui_gru/{name}" for name in data} <= set(wheel)
 
 
@@ -69,7 +70,7 @@ def test_every_classifier_is_known(metadata):
     assert set(metadata.get_all("Classifier")) <= set(known)
 
 
-def test_the_long_description_is_the_readme_without_relative_pictures(metadata):
+def test_the_long_description_is_the_readme_without_relative_addresses(metadata):
     text = metadata.get_payload(decode=True).decode()
     assert metadata["Description-Content-Type"] == "text/markdown"
     address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["metadata"]["hooks"]["custom"]
@@ -77,21 +78,25 @@ def test_the_long_description_is_the_readme_without_relative_pictures(metadata):
     assert bool(PICTURE.findall(text)) is bool(metadata.get_all("Project-URL")) is bool(address["repository"])
     headings = re.findall(r"^#+ .*$", README, re.MULTILINE)
     assert re.findall(r"^#+ .*$", text, re.MULTILINE) == headings
-    assert len(headings) > 10
+    assert len(headings) == 5
+    assert all(url.startswith("https://") for url in LINK.findall(text))
 
 
 def test_with_the_address_of_the_repository_every_picture_is_absolute():
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / ".hatch_build.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
-    text, pictures = hook.long_description(README, "https://host.example/owner/name/raw/HEAD"), PICTURE.findall(README)
-    assert len(pictures) > 10
+    host = "https://host.example/owner/name"
+    text, pictures = hook.long_description(README, f"{host}/raw/HEAD", f"{host}/blob/HEAD"), PICTURE.findall(README)
+    assert len(pictures) == len(re.findall(r"^!", README, re.MULTILINE)) > 5
     assert all((ROOT / picture).is_file() for picture in pictures)
     assert PICTURE.findall(text) == [f"https://host.example/owner/name/raw/HEAD/{picture}" for picture in pictures]
-    assert re.sub(r"https://host.example/owner/name/raw/HEAD/", "", text) == README
+    assert LINK.findall(text) == [f"{host}/blob/HEAD/{page}" for page in LINK.findall(README)]
+    assert len(LINK.findall(README)) > 15
+    assert re.sub(rf"{host}/(raw|blob)/HEAD/", "", text) == README
 
     metadata = {}
-    config = {"repository": "https://host.example/owner/name/", "pictures": "raw/HEAD"}
+    config = {"repository": "https://host.example/owner/name/", "pictures": "raw/HEAD", "pages": "blob/HEAD"}
     hook.Metadata(str(ROOT), config).update(metadata)
     assert metadata["readme"]["text"] == text
     urls = {"Source": "https://host.example/owner/name", "Changelog": "https://host.example/owner/name#changes"}

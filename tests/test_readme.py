@@ -1,7 +1,10 @@
-"""Every example in the README is run: keys, `:` commands, conditions, shell commands, the key file, the Python."""
+"""Every example in the README and the manual is run: keys, `:` commands, conditions, shell commands, the key file, the Python."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import itertools
 import math
 import re
 import shlex
@@ -19,11 +22,13 @@ import torch
 import tui_gru
 from tests.interop.capture.scripts import Model
 from tests.interop.recording.runs import trained
-from tests.key_table import HEAD, in_readme, key_table
-from tests.screenshots import CELL, README, TOPICS, TRAINED
+from tests.key_table import HEAD, in_page, key_table
+from tests.pages import EVERYTHING, MANUAL, PATHS, README, section
+from tests.screenshots import CELL, TOPICS, TRAINED
 from tests.terminal import Terminal
 from tests.tui.test_browser import Site
 from tests.tui.test_main_screen import Driver, driving
+from tests.ways import way_of
 from tests.without_terminal import run_without_terminal
 from tui_gru.cli.commands import main
 from tui_gru.debugger.expressions import compile_condition
@@ -34,44 +39,47 @@ from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
 from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.moving import step_by
 from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.verbs import BY_ID
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", README))
+INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", EVERYTHING))
 LANGUAGES = {"", "sh", "toml", "python", "cell", "update"}
 
 
 def blocks(language: str) -> list[str]:
-    return [body for name, body in FENCED.findall(README) if name == language]
+    return [body for name, body in FENCED.findall(EVERYTHING) if name == language]
 
 
+LEARNING, BUILT = MANUAL["texts"], MANUAL["building"]
 SHELL = [line for block in blocks("sh") for line in block.splitlines()]
 SHELL += [code for code in INLINE if code.startswith("tui-gru ")]
 #: Commands that download the package, which a test does not do.
 INSTALLING = [line for line in SHELL if "pip install" in line]
 WRITING = [line for line in SHELL if line.startswith("python -c ")]
+#: Commands for who changes the project.
+DEVELOPING = [line for line in SHELL if line in BUILT]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
 ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open"]
 SERVED = [words for words in PROGRAM if words[0] == "serve"]
 WITHOUT = [words for words in PROGRAM if words not in (*ON_SCREEN, *SERVED)]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
 COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
-LEARNING = README.partition("## A text that learns")[2].partition("\n## ")[0]
-BUILT = README.partition("## How it is built")[2].partition("\n## ")[0]
 
 
 def test_there_is_a_test_for_every_kind_of_example() -> None:
-    assert {name for name, _ in FENCED.findall(README)} <= LANGUAGES
+    assert {name for name, _ in FENCED.findall(EVERYTHING)} <= LANGUAGES
     assert all(line.startswith(":") for line in COMMANDS)
-    assert len(INSTALLING) + len(WRITING) + len(PROGRAM) == len(SHELL)
+    assert len(INSTALLING) + len(WRITING) + len(PROGRAM) + len(DEVELOPING) == len(SHELL)
     assert min(map(len, (INSTALLING, ON_SCREEN, SERVED, WITHOUT, COMMANDS))) > 1
 
 
 def test_the_key_table_is_that_of_the_verbs() -> None:
     """python -m tests.key_table writes it again."""
-    before, _, after = in_readme(README)
-    assert before + key_table() + after == README
+    before, _, after = in_page(MANUAL["screens"])
+    assert before + key_table() + after == MANUAL["screens"]
     assert HEAD not in after
 
 
@@ -86,7 +94,7 @@ def test_what_is_installed_is_there_to_be_installed() -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README writes and reads, which every test copies."""
+    """A folder with the files that the examples write and read, which every test copies."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "my.cell").write_text(CELL, encoding="utf-8")
     (folder / "rms.update").write_text(*blocks("update"), encoding="utf-8")
@@ -124,7 +132,7 @@ def test_the_written_files_are_those_of_the_pictures(folder: Path) -> None:
     assert options == [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
 
 
-def test_the_text_is_learned_as_the_readme_says() -> None:
+def test_the_text_is_learned_as_the_manual_says() -> None:
     began, came_to, epoch = re.findall(r"from ([\d.]+) nats to a mean of ([\d.]+) in the (\w+) epoch", LEARNING)[0]
     assert (epoch, TRAINED) == ("fifteenth", "15e")
     session = tui_gru.Session(**TOPICS)
@@ -217,7 +225,7 @@ async def test_the_commands_are_done(folder: Path) -> None:
 
 
 async def test_the_first_walk_is_walked() -> None:
-    table = README.partition("## A first walk")[2].partition("\n## ")[0]
+    table = section(README, "A first walk, in ten keystrokes")
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     assert len(rows) == 8
     async with driving() as d:
@@ -231,7 +239,7 @@ async def test_the_first_walk_is_walked() -> None:
 
 
 def test_the_conditions_can_be_run_until() -> None:
-    paragraph = README.partition("**Run until something happens.**")[2].partition("\n\n")[0]
+    paragraph = section(MANUAL["long-runs"], "Run until something happens")
     conditions = [code for code in re.findall(r"`([^`\n]+)`", paragraph) if re.search(r"[<>=(]", code)]
     assert len(conditions) > 4
     for condition in conditions:
@@ -275,23 +283,82 @@ def test_the_python_on_your_own_gru_runs(
 
 
 def test_the_benchmarks_are_there() -> None:
-    named = re.search(r"`python -m (tests\.benchmarks)\.(\w+)`, ((?:`\.\w+`(?:, )?)+)", README)
+    named = re.search(r"`python -m (tests\.benchmarks)\.(\w+)`, ((?:`\.\w+`(?:,\s)?)+)", MANUAL["measured"])
     assert named is not None
     for name in [named[2], *re.findall(r"\.(\w+)", named[3])]:
         assert (ROOT / named[1].replace(".", "/") / f"{name}.py").exists()
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/-]+\.\w+)`", BUILT))))
+LINK = re.compile(r"(!?)\[([^]\n]*)\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(path: Path) -> None:
+    """A page is reached from the README and from the table of pages, and pictures are those of the folder."""
+    for picture, words, target in LINK.findall(FENCED.sub("", path.read_text(encoding="utf-8"))):
+        assert words, target
+        if target.startswith("https://"):
+            continue
+        file = (path.parent / target).resolve()
+        assert file.is_file(), target
+        assert not picture or file.parent == ROOT / "screenshots"
+    assert set(PATHS[1:]) == set(PATHS[1].parent.glob("*.md"))
+    if path.name not in ("README.md", "contents.md"):
+        title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        assert f"[{title}](tui_gru/manual/{path.name})" in README
+        assert f"[{title}]({path.name})" in MANUAL["contents"]
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"[\w/-]+/[\w-]+\.(?:py|md|cell|update)\b|pyproject\.toml", BUILT))))
 def test_a_file_of_the_structure_exists(name: str) -> None:
     assert any((top / name).is_file() for top in (ROOT, ROOT / "tui_gru"))
 
 
-def test_the_table_of_folders_is_complete() -> None:
+def test_the_table_of_folders_is_complete_and_in_the_order_of_imports() -> None:
     rows = re.findall(r"^\| `tui_gru/(\w+)` \| (.*) \|$", BUILT, re.MULTILINE)
     assert {name for name, _ in rows} == folders(ROOT / "tui_gru")
     for name, words in rows:
         assert folders(ROOT / "tui_gru" / name) <= set(re.findall(r"`(\w+)`", words)), name
+    (contract, *_) = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    heights = {name: -i for i, layer in enumerate(contract["layers"]) for name in layer.split(" : ")}
+    order = [heights[name] for name, _ in rows if name not in contract["exhaustive_ignores"]]
+    assert order == sorted(order)
 
 
 def folders(path: Path) -> set[str]:
     return {each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("_")}
+
+
+def way(heading: str) -> list[tuple[str, str]]:
+    """Return the files with their functions or classes in the table below a heading."""
+    return re.findall(r"^\| `([\w/.-]+)` \| `([\w.]+)` \|", section(BUILT, heading), re.MULTILINE)
+
+
+async def test_a_key_goes_the_way_that_is_described() -> None:
+    """The functions are called in this order, with others between them; the verb's row names the one that it should."""
+    steps = way("The way of a key")
+    assert len(steps) > 15
+    called = iter(await way_of("n", "n", "s"))
+    passed = [step for step in steps if step in called]
+    assert passed == steps
+    assert BY_ID["step.timestep"].do.func is step_by  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("file", "name"), way("The way of a weight"))
+def test_a_file_on_the_way_of_a_weight_defines_what_it_should(file: str, name: str) -> None:
+    text = (ROOT / "tui_gru" / file).read_text(encoding="utf-8")
+    if not file.endswith(".py"):
+        assert re.search(rf"\b{name}\b", text)
+        return
+    defined = {node.name for node in ast.parse(text).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert name in defined
+
+
+@pytest.mark.parametrize("line", DEVELOPING)
+def test_a_command_for_who_changes_the_project_names_what_is_there(line: str) -> None:
+    words = [word for word in shlex.split(line, comments=True) if word != "&&"]
+    assert words[0] == "python" or f"{words[0].replace('lint-imports', 'import-linter')}>=" in (ROOT / "pyproject.toml").read_text()
+    for before, word in itertools.pairwise(words):
+        if before == "-m" and words[0] == "python":
+            assert importlib.util.find_spec(word)
+        assert not word.endswith(".py") or (ROOT / word).is_file()

@@ -1,10 +1,11 @@
-"""The pictures in the README equal those that the program draws now."""
+"""The pictures in the README and the manual equal those that the program draws now."""
 
 import re
 from dataclasses import replace
 
 import pytest
 
+from tests.pages import MANUAL
 from tests.screenshots import FOLDER, PICTURES, TRAINED, Picture
 
 
@@ -39,6 +40,6 @@ def test_the_picture_of_the_text_has_the_listing_of_now(tmp_path, plain_environm
     assert listing(drawn) == kept
 
 
-def test_the_readme_shows_every_picture() -> None:
-    readme = (FOLDER.parent / "README.md").read_text("utf-8")
-    assert [p.name for p in PICTURES if f"screenshots/{p.name}.svg" not in readme] == []
+def test_the_manual_shows_every_picture() -> None:
+    pages = "".join(MANUAL.values())
+    assert [p.name for p in PICTURES if f"](../../screenshots/{p.name}.svg)" not in pages] == []
