@@ -17,6 +17,6 @@ def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
         "text": True,
-        "timeout": 20,
+        "timeout": 120,
     } | options
     return subprocess.run([*PROGRAM, *arguments], **options)

@@ -141,7 +141,7 @@ def test_a_cell_that_is_printed_to_a_file_can_be_read(tmp_path):
     own = tmp_path / "own.cell"
     with own.open("wb") as out:
         environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-        subprocess.run([*PROGRAM, "cells", "gru"], stdout=out, env=environment, check=True, timeout=20)
+        subprocess.run([*PROGRAM, "cells", "gru"], stdout=out, env=environment, check=True, timeout=120)
     assert "σ" in own.read_text(encoding="utf-8")
     assert tui_gru.Session(cell=str(own)).parameter_names == tui_gru.Session().parameter_names
 

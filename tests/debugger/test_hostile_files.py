@@ -323,7 +323,7 @@ def test_a_hostile_file_among_others_is_one_line_of_the_list(path, capsys, kind)
     hostile(evil, kind)
     begun = time.monotonic()
     assert main(["sessions"]) == 0
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 120
     said = capsys.readouterr().out
     assert said.replace("\n", "").isprintable()
     rows = [row for row in said.splitlines() if row.startswith("good ")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -268,16 +270,55 @@ async def test_the_last_step_is_repeated_once_whatever_its_count_was() -> None:
         assert "batches a second" in d.says
 
 
-async def test_play_steps_by_itself_and_pauses() -> None:
+async def test_play_steps_by_itself_and_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", math.inf)
     async with driving() as d:
+        timers: list[tuple[float, Callable[[], None]]] = []
+        set_interval = d.screen.set_interval
+
+        def noted(seconds: float, step: Callable[[], None]) -> Any:
+            timers.append((seconds, step))
+            return set_interval(seconds, step)
+
+        monkeypatch.setattr(d.screen, "set_interval", noted)
         await d.type("+", "+", "+", "+", "space")
         assert "playing" in d.says
-        await d.pilot.pause(0.2)
+        ((seconds, step),) = timers
+        assert seconds == 1 / 50
+        async with asyncio.timeout(60):
+            while d.session.position.tick == 0:
+                await d.pilot.pause(0.01)
         await d.type("space")
+        assert not d.screen.play.playing
         where = d.session.position
-        assert where.tick > 0
-        await d.pilot.pause(0.1)
+        step()  # as of a timer whose call was on its way when the key came
+        await d.pilot.pause()
         assert d.session.position == where
+
+
+async def test_a_step_of_play_that_is_stopped_ends_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", -1.0)
+    async with driving() as d:
+        step, stopped = d.session.step, []
+
+        def endless(level: Any, count: int = 1, **options: Any) -> Any:
+            begun = d.session.interrupts
+            while d.session.interrupts == begun:
+                time.sleep(0.001)
+            stopped.append(level)
+            return step(level, count, **options)
+
+        monkeypatch.setattr(d.session, "step", endless)
+        await d.type("+", "+", "+", "+")
+        await d.pilot.press("space")
+        async with asyncio.timeout(60):
+            while not d.screen.running:
+                await d.pilot.pause(0.01)
+            await d.pilot.press("escape")
+            while d.screen.play.playing:
+                await d.pilot.pause(0.01)
+            await until_idle(d.pilot)
+        assert stopped == ["timestep"]
 
 
 async def test_own_keys(tmp_path: Any) -> None:
@@ -332,7 +373,7 @@ async def test_many_sgd_steps_can_be_stopped() -> None:
             await d.pilot.press(key)
         assert d.screen.running
         await d.pilot.press("escape")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await until_idle(d.pilot)
         await d.pilot.pause()
         assert d.where[3] == "update"
@@ -350,16 +391,17 @@ async def test_zero_after_a_length_is_a_temperature() -> None:
         ]  # fmt: skip
 
 
-async def test_a_long_sample_can_be_stopped() -> None:
+async def test_a_long_sample_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is drawn in a thread with progress; the part drawn so far is kept and equals a shorter sample."""
+    monkeypatch.setattr("tui_gru.tui.moving.REPORT_EVERY", 0.0)
     async with driving(text="MathMathMathMathMath" * 3, vocabulary=None, hidden_size=32) as d:
         execute(d.screen, "sample Ma 10000")
         assert d.screen.running
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "of 10,000 characters · esc stops" not in d.says:
                 await d.pilot.pause(0.01)
         await d.pilot.press("escape")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await until_idle(d.pilot)
         await d.pilot.pause()
         (drawn,) = d.session.samples

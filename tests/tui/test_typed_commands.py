@@ -41,7 +41,7 @@ async def enter(d: Driver, typed: str) -> None:
     with drawn_once(d.pilot.app):
         d.screen.post_message(CommandLine.Entered(typed))
         await d.pilot.pause()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while d.screen.running:
                 d.session.interrupt()
                 await asyncio.sleep(0.002)

@@ -383,6 +383,7 @@ class Play:
         self._screen = screen
         self._last: tuple[Level, int] = ("timestep", 1)  # the level and direction of the last step
         self._timer: Timer | None = None
+        self._interrupts = 0  # the number of interrupts when the timer was started
         self.speed = 2
 
     @property
@@ -416,6 +417,7 @@ class Play:
         if self._timer is not None:
             self.pause()
         else:
+            self._interrupts = self._screen.session.interrupts
             self._timer = self._screen.set_interval(1 / SPEEDS[self.speed], self._step)
             self._screen.say(self._pace)
 
@@ -438,7 +440,10 @@ class Play:
 
     def _step(self) -> None:
         screen = self._screen
-        if screen.running:
+        if not self.playing or screen.running:  # after a pause, a call of the timer may still be on its way
+            return
+        if screen.session.interrupts != self._interrupts:  # a key has stopped the step before
+            self.pause()
             return
         before = screen.snapshot.position
         self.walk(*self._last)
