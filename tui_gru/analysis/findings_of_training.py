@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru import errors as arguments
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
 from tui_gru.analysis.losses import baselines, loss_of_rows
 from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, saturating, unit_shares
@@ -19,9 +20,12 @@ from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.moment import recorded
 from tui_gru.debugger.program import Program, ValueKind, spoken
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.text import Text, cut
 from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.equations import syntax as e
+from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
 # Findings about gradients: not finite, exactly zero, vanishing, exploding, clipped away; and probabilities of exactly zero.
@@ -502,6 +506,17 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
         ),
         x.end(places[best]),
     )
+
+
+def held_out_text(config: Config, text: str) -> Text:
+    """Return a held-out text in the tokens of the vocabulary. Raises `TuiGruError` if it does not fit."""
+    text = arguments.text("the text that was held out", text, option="held_out")
+    tokens, allowed = cut(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)
+    strange = next((token for token in tokens if token not in allowed), "")
+    if strange:
+        known = config.shown_vocabulary
+        raise TuiGruError(f"the text that was held out has {strange!r}, which is not in the vocabulary {known}", option="held_out")
+    return tokens
 
 
 def held_out_loss(x: RunFacts, weights: Weights) -> float:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from tui_gru import errors as arguments
+from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, is_per_batch, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference, recorded
@@ -349,6 +350,26 @@ class BranchComparison:
 
     def __repr__(self) -> str:
         return f"<{self.name} and {self.other}, equal up to tick {self.parted}{'' if self.first else ' and after it'}>"
+
+
+def compare_branches(branches: Branches, other: str, here: Moment, monitor: Monitor) -> BranchComparison:
+    """Compare the current branch with `other` at the moment `here` of the current one.
+
+    `monitor` sees batches that are replayed, and may raise an error.
+    """
+    branch, tick, program = branches.named[other], here.position.tick, here.program
+    mine, theirs, upto = branches.timeline, branch.timeline, min(branches.newest, branch.newest)
+    last, at = program.last_loss(upto), program.last_loss(tick)
+    return BranchComparison(
+        branches.current,
+        other,
+        mine.parted(theirs),
+        first_difference(mine, theirs, upto, monitor),
+        None if at < 0 or at > last else BatchLosses(at, mine.loss(at), theirs.loss(at)),
+        losses_apart(mine, theirs, 0, last),
+        None if tick > branch.newest else samples_apart(here, theirs.moment(theirs.place(tick))),
+        tick <= branch.newest,
+    )
 
 
 def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monitor | None = None) -> First | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
-from tui_gru.debugger.branches import Branches
+from tui_gru.debugger.branches import Branches, BranchInfo
 from tui_gru.debugger.expressions import ConditionError
 from tui_gru.debugger.position import Position, StepMemory
 from tui_gru.debugger.timeline import Timeline
@@ -374,6 +374,7 @@ def _with_stop(stops: tuple[S, ...], stop: S) -> tuple[S, ...]:
 
 
 BranchTick = tuple[str, int]  # a branch, by name, and a tick
+BACK = "'"  # in the place of the letter of a mark: the place before the last jump
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,6 +418,59 @@ class State:
         """The name of the current branch."""
         return self.branches.current
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The names of the other branches. Raises `TuiGruError` if there is none."""
+        others = tuple(name for name in self.branches.names if name != self.branch)
+        if not others:
+            raise TuiGruError("there is only this branch; a change made in the past forks another")
+        return others
+
+    @property
+    def comparing(self) -> str | None:
+        """The branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
+        others = [name for name in self.compared[::-1] if name != self.branch and name in self.branches.names]
+        return others[0] if others else None
+
+    def relative(self, forks: Sequence[BranchInfo]) -> str:
+        """Return the source of the current branch, else the newest branch that forked from it, else the newest other branch.
+
+        `forks` describes all branches. Raises `TuiGruError` if there is no other branch.
+        """
+        others = self.others
+        source = next(fork.source for fork in forks if fork.name == self.branch)
+        left = [fork.name for fork in forks if fork.source == self.branch]
+        return source or (left or others)[-1]
+
+    def destination(self, letter: str) -> BranchTick:
+        """Return the place of a mark, or, for `'`, the place before the last jump.
+
+        Raises `TuiGruError` if there is no such place, or its branch no longer exists.
+        """
+        if arguments.text("a mark", letter) != BACK:
+            mark = self.marks.get(letter)
+            where, what = (mark.branch, mark.tick), f"mark {letter}"
+        elif self.left is None:
+            raise TuiGruError("there is no place to jump back to yet; a jump, a search or go sets one")
+        else:
+            where, what = self.left, "the place before the last jump"
+        if where[0] not in self.branches.named:
+            raise TuiGruError(f"{what} is on the branch {where[0]}, which has been undone; redo may bring it back")
+        return where
+
+    def next_mark(self, forwards: bool) -> Mark:
+        """Return the next mark, or the one before: in time, then by branch. Raises `TuiGruError` if there is none."""
+        names = self.branches.names
+        marks = {(names.index(mark.branch), mark.tick): mark for mark in self.marks.sorted if mark.branch in names}
+        here = names.index(self.branch), self.tick
+        beyond = [place for place in marks if (place > here if forwards else place < here)]
+        if not beyond:
+            if not marks:
+                raise TuiGruError("there are no marks yet; m and a letter sets one")
+            no = "this is the last mark" if forwards else "this is the first mark"
+            raise TuiGruError(no if here in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
+        return marks[min(beyond) if forwards else max(beyond)]
+
     def replaced(self, **changes: Any) -> State:
         """Return the state with other values of these fields: like `dataclasses.replace`, but faster, since every step calls it."""
         fields = self.__dict__
@@ -426,6 +480,21 @@ class State:
         if len(state.__dict__) > len(fields):
             raise TypeError(f"a state has no {', '.join(changes.keys() - fields.keys())}")
         return state
+
+
+MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and the bytes that they may use even if the budget is smaller
+DRAW_BYTES = 320  # memory of a sampled character, in bytes, without its distribution
+
+
+def newest_samples(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
+    """Return the newest samples that fit into `memory` bytes: at least one, at most `MOST_SAMPLES`."""
+    kept, used = 0, 0
+    for sample in reversed(samples[-MOST_SAMPLES:]):
+        used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)
+        if kept and used > max(memory, LEAST_SAMPLES):
+            break
+        kept += 1
+    return samples[-kept:]
 
 
 # ------------------------------------------------------------------------------

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
@@ -17,10 +16,10 @@ from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.edits import JournalEntry
 from tui_gru.debugger.moment import frozen
-from tui_gru.debugger.position import Level, Position, in_words, tick_of
+from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, tick_of
 from tui_gru.debugger.program import Program, unknown_name
-from tui_gru.debugger.state import Breakpoint, Mark, Marks, Notice, Outcome, S, State, Stop, Stops, Watch, Watched, changed, joined
-from tui_gru.debugger.timeline import Anchor, ScalarSeries
+from tui_gru.debugger.state import Breakpoint, Mark, Marks, Notice, Outcome, S, State, Stops, Watch, changed, joined, newest_samples
+from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
 from tui_gru.engine.data import Corpus
@@ -28,9 +27,8 @@ from tui_gru.engine.numbers import given, mib
 from tui_gru.engine.text import Text, cut, index_of
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
-from tui_gru.session import travel
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.session.travel import Run, SearchProgress, beginning
+from tui_gru.session.travel import FAR, Run, SearchProgress, beginning
 
 if TYPE_CHECKING:
     from tui_gru.analysis.check import Check, CheckTotals, Expected
@@ -45,762 +43,18 @@ if TYPE_CHECKING:
     from tui_gru.debugger.evaluate import Node, ValueRef
     from tui_gru.debugger.timeline import Timeline
     from tui_gru.engine.sampling import Sample
-    from tui_gru.engine.text import Text
-    from tui_gru.engine.weights import Array
     from tui_gru.errors import FilePath
-    from tui_gru.session.snapshot import OtherBranch
-
-# ------------------------------------------------------------------------------
-# The comparison of two branches. While one of the two is the current branch, the other is shown beside it.
-
-
-def comparing(run: Run) -> str | None:
-    """Return the branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
-    current, names = run.state.branch, run.state.branches.names
-    others = [name for name in run.state.compared[::-1] if name != current and name in names]
-    return others[0] if others else None
-
-
-def compare(run: Run, name: str | None) -> str | None:
-    """Compare this branch with `name`, or with its closest relative if `name` is empty; None ends the comparison.
-
-    Raises `TuiGruError` if there is no other branch of this name.
-    """
-    current = run.state.branch
-    if name is None:
-        run.update(compared=())
-        return None
-    name = arguments.text("a branch", name) or _relative(run)
-    if name == current:
-        raise TuiGruError(f"{name} is the branch you are on; compare it with another: {', '.join(_others(run))}")
-    if name not in run.state.branches.names:
-        raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(run.state.branches.names)}")
-    run.update(compared=(current, name))
-    return name
-
-
-def apart(run: Run, name: str, progress: SearchProgress | None) -> BranchComparison:
-    """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
-
-    An empty name means the branch compared with, or else the closest relative. Raises `TuiGruError` if there is no such branch or
-    it is interrupted.
-    """
-    from tui_gru.analysis import what_if as branches_apart
-
-    state, here, mine = run.state, run.state.tick, run.timeline
-    name = arguments.text("a branch", name) or comparing(run) or _relative(run)
-    if name not in state.branches.names or name == state.branch:
-        raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(_others(run))}")
-
-    def monitor(batch: int, record: BatchRecord) -> bool:
-        if run.interrupts.asked():
-            raise TuiGruError("stopped before the branches had been compared")
-        if progress is not None:
-            progress(f"batch {batch + 1:,} of {name}")
-        return False
-
-    other = state.branches.named[name]
-    theirs, upto = other.timeline, min(state.branches.newest, other.newest)
-    last, at = run.program.last_loss(upto), run.program.last_loss(here)
-    return branches_apart.BranchComparison(
-        state.branch,
-        name,
-        mine.parted(theirs),
-        branches_apart.first_difference(mine, theirs, upto, monitor),
-        None if at < 0 or at > last else branches_apart.BatchLosses(at, mine.loss(at), theirs.loss(at)),
-        branches_apart.losses_apart(mine, theirs, 0, last),
-        None if here > other.newest else branches_apart.samples_apart(run.moment, theirs.moment(theirs.place(here))),
-        here <= other.newest,
-    )
-
-
-def other(run: Run) -> OtherBranch | None:
-    """Return the compared branch at this moment; None if there is no comparison."""
-    name = comparing(run)
-    if name is None:
-        return None
-    from tui_gru.session.snapshot import OtherBranch
-
-    branch, tick = run.state.branches.named[name], run.state.tick
-    timeline = branch.timeline
-    losses = ScalarSeries(timeline, "loss", run.program.last_loss(branch.newest) + 1)
-    parted = timeline.parted(run.timeline)
-    if tick > branch.newest:
-        return OtherBranch(name, None, None, losses, parted)
-    moment = timeline.moment(timeline.place(tick))
-    number = moment.position.number
-    return OtherBranch(name, moment, timeline.previous(number), losses, parted)
-
-
-def _others(run: Run) -> tuple[str, ...]:
-    others = tuple(name for name in run.state.branches.names if name != run.state.branch)
-    if not others:
-        raise TuiGruError("there is only this branch; a change made in the past forks another")
-    return others
-
-
-def _relative(run: Run) -> str:
-    """Return the source of the current branch, else the newest branch that forked from it, else the newest other branch."""
-    others, current = _others(run), run.state.branch
-    forks = run.tree.of(run.state.branches)
-    source = next(fork.source for fork in forks if fork.name == current)
-    left = [fork.name for fork in forks if fork.source == current]
-    return source or (left or others)[-1]
-
-
-# ------------------------------------------------------------------------------
-# Adds, changes and deletes the breakpoints and watches of a session.
-
-
-def break_at(run: Run, line: str, condition: str, hits: str, log: str) -> Breakpoint:
-    """Add a breakpoint. Raises `TuiGruError` if it is invalid."""
-    stop = Breakpoint(run.state.stops.last_id + 1)
-    return _set_stop(run, changed(stop, {"line": line, "condition": condition, "hits": hits, "log": log}))
-
-
-def add_watch(run: Run, expression: str, stops: bool) -> Watch:
-    """Add a watch. Raises `ConditionError`."""
-    return _set_stop(run, changed(Watch(run.state.stops.last_id + 1, ""), {"expression": expression, "stops": stops}))
-
-
-def change(run: Run, id: int, changes: Mapping[str, Any]) -> Stop:
-    """Change fields of a stop. Raises `TuiGruError`."""
-    return _set_stop(run, changed(run.state.stops.get(id), changes), check=set(changes) != {"enabled"})
-
-
-def delete(run: Run, id: int) -> None:
-    """Delete a stop. Raises `TuiGruError` if there is none with that id."""
-    _set_stops(run, run.state.stops.without(id))
-
-
-def counts_first(run: Run) -> bool:
-    """Return True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
-    batch = max(run.state.tick - 1, 0) // run.program.ticks
-    counted = [stop for stop in run.stops.active(run.state.stops) if stop.count is not None]
-    counters = [run.stops.counter(stop, run.state.stops, run.timeline) for stop in counted]
-    return any(not counter.counts and counter.hits.before(batch) is None for counter in counters)
-
-
-def watched(run: Run) -> Sequence[Watched]:
-    """Return the values of all watches at the position."""
-    watches = run.state.stops.watches
-    if not watches:
-        return ()
-    from tui_gru.debugger.stops import WatchedValues, watched
-
-    timeline, moment = run.timeline, run.moment
-    return WatchedValues(watches, lambda watch: watched(run.stops.resolved(watch), timeline, moment), run.recorder.idle)
-
-
-def _set_stop(run: Run, stop: S, *, check: bool = True) -> S:
-    """Add a stop, or change the one with its id. With `check`, its texts are refused if they cannot be evaluated."""
-    if isinstance(stop, Breakpoint) and stop.line:
-        from tui_gru.debugger.stops import line_named
-
-        stop = changed(stop, {"line": line_named(run.program, stop.line)})
-    resolved = run.stops.resolved(stop)
-    if check:
-        resolved.check(run.program)
-    _set_stops(run, run.state.stops.with_stop(stop))
-    return stop
-
-
-def _set_stops(run: Run, stops: Stops) -> None:
-    run.update(stops=stops)
-    run.stops.keep_only(stops)
-    run.recorder.record_kept()
-
-
-# ------------------------------------------------------------------------------
-# Creates the snapshot of a session: everything that a screen draws of one moment.
-
-
-def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
-    """Return the snapshot of the current moment, with the given findings."""
-    state, position, timeline, branches = run.state, run.position, run.timeline, run.state.branches
-    segment = timeline.segment_at(position.tick)
-    return Snapshot(
-        config=state.config,
-        program=run.program,
-        corpus=segment.trainer.corpus,
-        moment=run.moment,
-        previous=timeline.previous(position.number),
-        learning=segment.settings.learning,
-        settings=segment.settings.rule,
-        losses=ScalarSeries(timeline, "loss", _losses_known(run)),
-        newest=timeline.position(branches.newest),
-        last=run.end,
-        branch=branches.current,
-        branches=branches.names,
-        can_undo=bool(branches.done),
-        can_redo=bool(branches.undone),
-        samples=state.samples,
-        changed=timeline.changed_at(position.tick),
-        notice="" if run.notice is None else run.notice.text,
-        forks=run.tree.of(branches),
-        other=other(run),
-        stops=state.stops,
-        watched=watched(run),
-        log=by_branch.log_here(state),
-        marks=state.marks.sorted,
-        hits=by_branch.hits_here(state),
-        checked=run.checks.totals,
-        unrecorded=run.recorder.unrecorded or run.recorder.undecided,
-        findings=tuple(findings),
-        machine=timeline.report,
-    )
-
-
-def _losses_known(run: Run) -> int:
-    """Return the number of batches, from the first on, whose loss is known."""
-    given = run.state.config.given
-    if given is not None and (given.numbers is not None or not given.knows_loss):
-        return len(given.batches) if given.knows_loss else 0
-    return run.program.last_loss(run.state.branches.newest) + 1
-
-
-# ------------------------------------------------------------------------------
-# Read-only queries on a run: values, their origins, what-ifs, findings, unit activity and losses.
-
-
-class Queries:
-    """Answers queries on a run at its position. Imports the modules that they need when they are first used."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
-
-    # Values
-
-    def value(self, name: str, t: int | None) -> Any:
-        """Return the value of a name, read-only, at timestep `t` (None: the position's); None if it has not been computed yet."""
-        name = arguments.text("a name", name)
-        value = self._run.moment.value(name, self._timestep(t))
-        return frozen(value.copy()) if isinstance(value, np.ndarray) else value
-
-    def parameter(self, name: str) -> Array:
-        """Return a parameter, read-only."""
-        self._check_parameter(name)
-        value: Array = self._run.moment.value(name)
-        return value
-
-    def gradient(self, name: str) -> Array | None:
-        """Return the gradient of a parameter, read-only; None if it has not been computed yet."""
-        self._check_parameter(name)
-        return self._run.moment.gradient(name)
-
-    def recorded_gradient(self, name: str) -> Array | None:
-        """Return p.grad of a parameter as the script's optimizer used it, read-only; None if it was not recorded."""
-        self._check_parameter(name)
-        given = self._run.state.config.given
-        recorded = None if given is None else given.batches[self._run.position.batch].recorded
-        return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
-
-    def expected(self) -> Expected | None:
-        """Return the output of this batch compared with the output of the original model; None if the latter is not known."""
-        given = self._run.state.config.given
-        if given is None:
-            return None
-        from tui_gru.analysis.check import expected_of
-
-        return expected_of(self._run.moment.record, given.batches[self._run.position.batch])
-
-    def summary(self, name: str, t: int | None) -> Summary | None:
-        """Return statistics of an array: shares of saturated and near-zero entries, the largest, a histogram.
-
-        None if it has not been computed yet.
-        """
-        from tui_gru.analysis.summaries import limits_of, summary
-
-        name = arguments.text("a name", name)
-        value = self._run.moment.value(name, t)
-        if value is None:
-            return None
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            raise TuiGruError(f"{name} has no entries to summarise")
-        return summary(value, limits_of(self._run.program, name))
-
-    # Derivations and what-ifs
-
-    def explain(self, name: str, index: Any, t: int | None) -> Node:
-        """Return the derivation of entry `index` of `name`."""
-        from tui_gru.debugger.edits import as_index
-        from tui_gru.debugger.evaluate import ValueRef
-        from tui_gru.debugger.explain import Explainer
-
-        number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self._run.state.tick)
-        return Explainer(self._run.timeline).explain(number)
-
-    def origin(self, number: ValueRef, progress: SearchProgress | None) -> Node:
-        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if it is interrupted."""
-        from tui_gru.debugger.explain import Explainer
-
-        run = self._run
-
-        def monitor(batch: int, record: BatchRecord) -> bool:
-            if run.interrupts.asked():
-                raise TuiGruError("stopped before the derivation was complete")
-            if progress is not None:
-                progress(run.timeline.position((batch + 1) * run.program.ticks))
-            return False
-
-        return Explainer(run.timeline, monitor).explain(number)
-
-    def what_if(self, name: str, index: Any, value: Any, t: int | None) -> WhatIf:
-        """Return the effect that another value of a number would have on this batch."""
-        from tui_gru.analysis.what_if import what_if
-        from tui_gru.debugger import edits
-
-        edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
-        return what_if(self._run.timeline, self._run.moment, edit, t)
-
-    def check(self) -> Check:
-        """Prepare the check of this batch against PyTorch; the result can be run in any thread."""
-        from tui_gru.analysis.check import prepare_check
-
-        return prepare_check(self._run.timeline, self._run.moment)
-
-    # Findings, reports and unit activity
-
-    @property
-    def found(self) -> tuple[Finding, ...]:
-        """The result of the last call of `findings` on this branch; empty before the first."""
-        timeline, found = self._found
-        return found if timeline is self._run.timeline else ()
-
-    def findings(self, held_out: str, progress: SearchProgress | None) -> tuple[Finding, ...]:
-        """Look for training problems in the run up to the position."""
-        from tui_gru.analysis.findings import find
-
-        run, unseen = self._run, self._held_out(held_out)
-        found = find(
-            run.timeline, run.moment, run.state.samples,
-            held_out=unseen, monitor=self._stop_if_asked, progress=self._between_parts(progress),
-        )  # fmt: skip
-        self._found = (run.timeline, found)
-        return found
-
-    def held_out(self, text: str) -> str:
-        """The part of a held-out text that is read."""
-        from tui_gru.analysis.findings_of_training import HELD_OUT
-
-        if self._run.state.config.given is not None:
-            raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
-        return self._run.state.config.as_string(self._held_out(text)[:HELD_OUT])
-
-    def report(self, title: str, held_out: str, progress: SearchProgress | None) -> RunReport:
-        """Gather the contents of a report on the run up to the position."""
-        from tui_gru.analysis.report import gather
-
-        run, unseen = self._run, self._held_out(held_out)
-        return gather(
-            run.timeline, run.moment, run.state.samples,
-            title=title, held_out=unseen, monitor=self._stop_if_asked, progress=self._between_parts(progress),
-        )  # fmt: skip
-
-    def units(self, name: str, row: int | None, text: str | None, progress: SearchProgress | None) -> Activity:
-        """Return the value of every unit after every character of a text, or of a row of this batch."""
-        from tui_gru.analysis import units as activity
-
-        name = arguments.text("a name", name) or self._run.program.main_state
-        if row is not None:
-            return activity.over_row(self._run.moment, name, row)
-        read = self._corpus.text if text is None else self._tokens(text)
-        return activity.of_text(name, self._read(read, name, progress), read)
-
-    def influence(self, row: int, t: int | None, character: str | None, back: int | None, occlusion: bool) -> Influence:
-        """Return how much the prediction of a row after timestep `t` depends on each earlier input."""
-        from tui_gru.analysis.influence import BACK, influence
-
-        run, config = self._run, self._run.state.config
-        known = index_of(config.vocabulary)
-        chosen = None if character is None else known.get(arguments.text("the character", character))
-        if character is not None and chosen is None:
-            raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
-        t = run.position.t if t is None else t
-        back = BACK if back is None else back
-        stop = run.interrupts.asked
-        return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
-
-    def influence_of_rows(self, row: int, t: int | None) -> RowInfluence:
-        """Return how much the prediction of a row after timestep `t` depends on every row of the batch."""
-        from tui_gru.analysis.influence import influence_of_rows
-
-        run = self._run
-        t = run.position.t if t is None else t
-        return influence_of_rows(run.moment, t, row, each=False, stop=run.interrupts.asked)
-
-    def losses(self, text: Text | None, progress: SearchProgress | None) -> TextLosses:
-        """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
-        from tui_gru.analysis import losses as loss_places
-
-        if text is None:
-            return loss_places.of_batch(self._run.moment, self._corpus)
-        read, name = self._tokens(text), self._run.program.loss_names.row
-        if not name:
-            raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
-        return loss_places.of_text(self._read(read, name, progress), self._run.program, read)
-
-    # Arguments
-
-    def _timestep(self, t: int | None) -> int | None:
-        most = self._run.state.config.seq_length - 1
-        return None if t is None else arguments.whole("the timestep t", t, least=0, most=most)
-
-    def _check_parameter(self, name: str) -> None:
-        names = self._run.program.parameters
-        if arguments.text("a name", name) not in names:
-            raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
-
-    def _held_out(self, given: str) -> Text:
-        config = self._run.state.config
-        given = arguments.text("the text that was held out", given, option="held_out")
-        text, allowed = cut(given, config.vocabulary, "held_out"), frozenset(config.vocabulary)
-        strange = next((char for char in text if char not in allowed), "")
-        if strange:
-            known = config.shown_vocabulary
-            raise TuiGruError(
-                f"the text that was held out has {strange!r}, which is not in the vocabulary {known}", option="held_out"
-            )
-        return text
-
-    @property
-    def _corpus(self) -> Corpus:
-        corpus = self._run.timeline.segment_at(self._run.state.tick).trainer.corpus
-        if not isinstance(corpus, Corpus):
-            raise TuiGruError("this run reads numbers, so it has no text")
-        return corpus
-
-    def _tokens(self, text: Text) -> Text:
-        vocabulary = self._run.state.config.vocabulary
-        return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), vocabulary)
-
-    def _read(self, text: Text, name: str, progress: SearchProgress | None) -> dict[str, Array]:
-        from tui_gru.analysis.units import read_text
-
-        run = self._run
-        done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
-        return read_text(run.state.config, run.moment.weights, text, [name], progress=done_of, stop=run.interrupts.asked)
-
-    # Interrupts
-
-    def _between_parts(self, progress: SearchProgress | None) -> Callable[[str], None]:
-        """Return a progress callback for work in parts; it raises `TuiGruError` if interrupted."""
-
-        def between(words: str) -> None:
-            self._check_not_stopped()
-            if progress is not None:
-                progress(words)
-
-        return between
-
-    def _stop_if_asked(self, batch: int, record: BatchRecord) -> bool:
-        self._check_not_stopped()
-        return False
-
-    def _check_not_stopped(self) -> None:
-        if self._run.interrupts.asked():
-            raise TuiGruError("stopped before the analysis was complete")
-
-
-# ------------------------------------------------------------------------------
-# Verbs that go to a place with a name: a place in time, a mark, a branch, the last condition, the place before the last jump.
-
-
-BACK = "'"
-
-
-def seek(run: Run, place: str | Position | int, progress: SearchProgress | None, *, along: bool) -> Outcome:
-    """Go to a place in time. If `along` is True, the place to jump back to stays that of the jump before."""
-    tick = tick_of(place, run.position, run.program)
-    with nullcontext() if along else leaving(run), run.under_way():
-        travel.go(run, tick, progress)
-    return run.outcome
-
-
-def switch(run: Run, name: str) -> Outcome:
-    """Go to the same place in time on another branch, or to its newest place if that is earlier."""
-    with leaving(run):
-        _switch(run, name, run.state.tick)
-    return run.outcome
-
-
-def mark(run: Run, letter: str, text: str) -> Mark:
-    """Set a mark at the position, with a text about it. Raises `TuiGruError` if it is not a letter."""
-    mark = Mark(letter, run.state.branch, run.state.tick, " ".join(arguments.text("a text", text).split()))
-    _set_marks(run, run.state.marks.with_mark(mark))
-    return mark
-
-
-def delete_mark(run: Run, letter: str) -> None:
-    """Delete a mark. Raises `TuiGruError` if there is none."""
-    _set_marks(run, run.state.marks.without(letter))
-
-
-def next_mark(run: Run, forwards: bool) -> Mark:
-    """Return the next mark, or the one before: in time, then by branch. Raises `TuiGruError` if there is none."""
-    names = run.state.branches.names
-    marks = {(names.index(mark.branch), mark.tick): mark for mark in run.state.marks.sorted if mark.branch in names}
-    here = names.index(run.state.branch), run.state.tick
-    beyond = [place for place in marks if (place > here if forwards else place < here)]
-    if not beyond:
-        if not marks:
-            raise TuiGruError("there are no marks yet; m and a letter sets one")
-        no = "this is the last mark" if forwards else "this is the first mark"
-        raise TuiGruError(no if here in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
-    return marks[min(beyond) if forwards else max(beyond)]
-
-
-def destination(run: Run, letter: str) -> tuple[str, int]:
-    """Return the branch and the tick of a mark, or, for `'`, of the place before the last jump.
-
-    Raises `TuiGruError` if there is no such place, or its branch no longer exists.
-    """
-    state = run.state
-    if arguments.text("a mark", letter) != BACK:
-        mark = state.marks.get(letter)
-        where, what = (mark.branch, mark.tick), f"mark {letter}"
-    elif state.left is None:
-        raise TuiGruError("there is no place to jump back to yet; a jump, a search or go sets one")
-    else:
-        where, what = state.left, "the place before the last jump"
-    if where[0] not in state.branches.named:
-        raise TuiGruError(f"{what} is on the branch {where[0]}, which has been undone; redo may bring it back")
-    return where
-
-
-def jump(run: Run, branch: str, tick: int, progress: SearchProgress | None) -> Outcome:
-    """Go to a tick of any branch."""
-    with leaving(run), run.under_way():
-        if branch != run.state.branch:
-            _switch(run, branch, tick)
-        travel.go(run, tick, progress)
-    return run.outcome
-
-
-def search(run: Run, condition: str, forwards: bool, progress: SearchProgress | None) -> Outcome:
-    """Run to where a condition holds, in either direction, and store the condition. Raises `ConditionError`."""
-    from tui_gru.debugger.expressions import compile_condition
-
-    compiled = compile_condition(arguments.text("a condition", condition), run.program.spellings)
-    compiled.check(run.program.shapes)  # an invalid condition is not stored
-    run.update(last_condition=condition)
-    with leaving(run):
-        return travel.search(run, condition, forwards, progress)
-
-
-def next_match(run: Run, forwards: bool, progress: SearchProgress | None) -> Outcome:
-    """Search for the last condition again. Raises `TuiGruError` if there is none."""
-    if not run.state.last_condition:
-        raise TuiGruError("no condition has been searched for yet; t searches for one")
-    return search(run, run.state.last_condition, forwards, progress)
-
-
-def first_not_finite(run: Run, progress: SearchProgress | None) -> bool:
-    """Go to the first number of the run that is not finite, and report it. False if every number is finite."""
-    from tui_gru.analysis.trouble import first_not_finite
-
-    timeline = run.timeline
-    last = timeline.computed if timeline.memory.numbers is not None else timeline.position(run.state.branches.newest).number
-    with run.under_way():
-        found = first_not_finite(timeline, last, run.monitor(None, progress))
-        if found is not None:
-            travel.move_to(run, run.state.branches, timeline.place(found.tick))
-    words = _all_finite(run) if found is None else found.sentence(run.program)
-    run.notice = Notice(words, warning=found is not None)
-    return found is not None
-
-
-def _all_finite(run: Run) -> str:
-    given = run.state.config.given
-    if given is None or given.numbers is None or not given.knows_loss or np.isfinite(given.numbers[:, 0]).all():
-        return "every number so far is finite"
-    step = given.steps[int(np.argmin(np.isfinite(given.numbers[:, 0])))]
-    return f"every number of the GRU is finite, but the loss of step {step:,} is not: look at the head and the loss in your script"
-
-
-@contextmanager
-def leaving(run: Run) -> Iterator[None]:
-    """Store the place before a jump, so that `'` jumps back to it, unless the jump ends at the same place."""
-    here = run.state.branch, run.state.tick
-    try:
-        yield
-    finally:
-        if (run.state.branch, run.state.tick) != here:
-            run.update(left=here)
-
-
-def _switch(run: Run, name: str, tick: int) -> None:
-    branches = run.state.branches.switched(name)
-    travel.move_to(run, branches, branches.timeline.place(min(tick, branches.newest)))
-
-
-def _set_marks(run: Run, marks: Marks) -> None:
-    run.update(marks=marks)
-    run.recorder.record_kept()
-
-
-# ------------------------------------------------------------------------------
-# Verbs that change the future of a run: edits, learning, the learning rate, adopting a what-if, undo and redo.
-
-
-ALIASES = {"lr": "learning_rate", "clip": "limit"}
-
-
-def learning(run: Run, value: bool) -> None:
-    """Enable or disable backward and update. Raises `TuiGruError` if a run on given batches cannot be trained."""
-    value = arguments.truth("learning", value)
-    if value and not run.program.goes_back:
-        travel.check_trains(run)
-    if value != run.settings.learning:
-        travel.change(run, replace(run.settings, learning=value, once=None), JournalEntry("learning", value=value))
-
-
-def learning_rate(run: Run, value: float) -> None:
-    """Set the learning rate from the position on. Raises `TuiGruError` if it is not valid, or the run is on given batches."""
-    rate = check_setting("learning_rate", value)
-    travel.check_trains(run)
-    if rate != run.settings.rule["learning_rate"]:
-        travel.change(run, run.settings.with_rule("learning_rate", rate), JournalEntry("learning_rate", value=rate))
-
-
-def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:
-    """Edit a number, a character of the text, or a setting of the update rule, unless the setting has the value already.
-
-    Raises `TuiGruError` if it cannot be edited at the position.
-    """
-    from tui_gru.debugger import edits
-
-    name = arguments.text("a name", name)
-    edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
-    settings, _ = edits.plan(edit, run.moment, run.settings)
-    run.notice = None
-    if edit.name in settings.rule and settings == run.settings:
-        run.say(f"{edit.name} is {given(settings.rule[edit.name])} already")
-    else:
-        travel.change(run, settings, edits.action(edit))
-    return run.outcome
-
-
-def adopt(run: Run, what: WhatIf) -> Outcome:
-    """Go to just after the line that computed the number of a what-if, and edit it there.
-
-    Raises `TuiGruError` if the run has been changed since the what-if was computed.
-    """
-    from tui_gru.analysis.what_if import place_of_edit
-
-    name, tick = place_of_edit(run.program, what)
-    there = run.timeline.moment(run.timeline.place(tick))
-    now = there.record.array(name)[there.position.t] if run.program.names[name].timed else there.value(name)
-    if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
-        raise TuiGruError("the run has been changed since the what-if was computed; compute it again")
-    seek(run, tick, None, along=False)
-    return edit(run, name, what.index, what.value)
-
-
-def undo(run: Run) -> bool:
-    """Undo the last change, and go to where it was made. False if there is none."""
-    return _restore(run, run.state.branches.undo(run.state.tick))
-
-
-def redo(run: Run) -> bool:
-    """Redo the last undone change, and go to the position at which it was undone. False if there is none."""
-    return _restore(run, run.state.branches.redo())
-
-
-def rename_branch(run: Run, old: str, new: str) -> None:
-    """Rename a branch, together with its hits, its log and its marks."""
-    branches = run.state.branches.renamed(old, new)
-    run.update(branches=branches, **by_branch.moved(run.state, old, new))
-
-
-def delete_branch(run: Run, name: str) -> None:
-    """Delete a branch other than the current one, with its hits, its log and its marks."""
-    branches = run.state.branches.without(name)
-    run.update(branches=branches, **by_branch.moved(run.state, name, None))
-
-
-def _restore(run: Run, restored: tuple[Branches, int] | None) -> bool:
-    if restored is None:
-        return False
-    branches, tick = restored
-    travel.move_to(run, branches, branches.timeline.place(tick))
-    return True
-
-
-# ------------------------------------------------------------------------------
-# Draws samples of text with the current parameters and stores them in the session.
-
-
-MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and the bytes that they may use even if the budget is smaller
-DRAW_BYTES = 320  # memory of a sampled character, in bytes, without its distribution
-LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session stores the probabilities of each
-
-
-def sample(
-    run: Run, primer: str, length: int, sampler: str, temperature: float, seed: int, progress: SearchProgress | None
-) -> Sample:
-    """Draw a sample and store it; if interrupted, store the characters drawn so far. Raises `TuiGruError` for invalid arguments."""
-    from tui_gru.engine.sampling import sample
-
-    length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
-    if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:
-        raise TuiGruError(f"the primer of a session's sample has at most {LONGEST_PRIMER:,} characters", option="primer")
-
-    def stop(done: int) -> bool:
-        if progress is not None:
-            progress(f"{done:,} of {length:,} characters")
-        return run.interrupts.asked()
-
-    with run.under_way():
-        drawn = sample(
-            run.state.config, run.moment.weights, primer, length,
-            sampler=sampler, temperature=temperature, seed=seed, stop=stop,
-        )  # fmt: skip
-    if len(drawn.draws) < length:
-        run.say(f"stopped after {len(drawn.draws):,} of {length:,} characters")
-    drawn = replace(drawn, tick=run.state.tick)
-    run.update(samples=_newest((*run.state.samples, drawn), run.timeline.memory.budget.share("samples")))
-    return drawn
-
-
-def _newest(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
-    """Return the newest samples that fit into `memory` bytes: at least one, at most `MOST_SAMPLES`."""
-    kept, used = 0, 0
-    for sample in reversed(samples[-MOST_SAMPLES:]):
-        used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)
-        if kept and used > max(memory, LEAST_SAMPLES):
-            break
-        kept += 1
-    return samples[-kept:]
-
 
 # ------------------------------------------------------------------------------
 # The public interface of the debugger: verbs (step, seek, edit, sample), values, and immutable snapshots.
 
 
+LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session stores the probabilities of each
+ALIASES = {"lr": "learning_rate", "clip": "limit"}
+
 HISTORY_MEMORY = 256 * 2**20
 RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because any step can be recomputed from the recording
 REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier state: "
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def verb(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[Session, P], R]:
-    """Decorate a verb: after it returns or raises, write its changes to the file that the session is recorded to.
-
-    Its message says as well if it is the first to meet numbers that differ more from those of another machine than by rounding.
-    """
-
-    @wraps(method)
-    def record(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return session._run.recorder.verb(lambda: method(session, *args, **kwargs))
-        finally:
-            session._run.tell_of_machines()
-
-    return record
 
 
 class Session:
@@ -826,7 +80,7 @@ class Session:
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         self._run = Run(state)
-        self._questions = Queries(self._run)
+        self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
 
     def __repr__(self) -> str:
         config, at = self.config, self.position
@@ -927,7 +181,7 @@ class Session:
 
     def snapshot(self) -> Snapshot:
         """Return everything that a screen draws of this moment, immutable."""
-        return snapshot(self._run, self._questions.found)
+        return Snapshot.of(self._run, self.found)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -1001,7 +255,9 @@ class Session:
 
         Raises `TuiGruError` for an unknown level.
         """
-        return travel.tick_after(self._run, level, count)
+        level = check_level(level)
+        stride = StepMemory.begin(level, self.state.tick)
+        return stride.target(self._run.timeline.step_index(level), arguments.whole("count", count))[0]
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
@@ -1018,7 +274,6 @@ class Session:
 
     # Moving in time
 
-    @verb
     def step(self, level: Level = "timestep", count: int = 1, *, progress: SearchProgress | None = None) -> Position:
         """Step `count` lines (`line` or `op`), timesteps, phases, batches or epochs, back in time if `count` is negative.
 
@@ -1027,83 +282,149 @@ class Session:
         A step goes to the end of its level: `batch` to the end of the batch. Stepping back returns to the positions before the
         steps forward. Stops at breakpoints. Raises `TuiGruError` for an unknown level.
         """
-        return travel.step(self._run, level, count, progress).position
+        run = self._run
+        with run.verb():
+            before, here, level = run.state.stride, run.state.tick, check_level(level)
+            index = run.timeline.step_index(level)
+            count = max(-FAR, min(FAR, arguments.whole("count", count)))
+            stride = before.onwards(level, here, count)
+            target, cut = stride.target(index, count)
+            memory = before if cut and target == here else stride.gone(count, target, cut)
+            with run.under_way():
+                if run.stops.active(run.state.stops):
+                    run.walk(target, progress)
+                else:
+                    run.go(target, progress, memory)
+            reached = run.state.tick
+            if reached != target:
+                memory = before if reached == here else stride.gone(count, reached, True)
+            if run.state.stride is not memory:
+                run.update(stride=memory)
+        return run.position
 
-    @verb
     def seek(self, place: str | Position | int, *, progress: SearchProgress | None = None, along: bool = False) -> Position:
         """Go to `e3 b2 t1` (counted from 1: just after timestep 1 of batch 2 of epoch 3), to a `Position`, or to a tick.
 
         Runs to a position that has not been reached yet; ignores breakpoints. If `along` is True, the place that `'` jumps back
         to stays that of the jump before. Raises `TuiGruError` for an invalid place.
         """
-        return seek(self._run, place, progress, along=along).position
+        run = self._run
+        with run.verb():
+            tick = tick_of(place, run.position, run.program)
+            with nullcontext() if along else run.leaving(), run.under_way():
+                run.go(tick, progress)
+        return run.position
 
-    @verb
     def sgd(self, count: int = 1, *, progress: SearchProgress | None = None) -> Position:
         """Do `count` SGD steps: finish the current batch, with backward and update even if learning is off. Ignores breakpoints.
 
         Raises `TuiGruError` if `count` is negative, or the run cannot be trained.
         """
-        return travel.sgd(self._run, count, progress).position
+        run = self._run
+        with run.verb():
+            count = arguments.whole("count", count, least=0)
+            run.check_trains()
+            with run.writing(progress), run.under_way():
+                for _ in range(count):
+                    before, end = run.position, run.end
+                    batch = before.tick // run.program.ticks
+                    if not run.timeline.learns(batch) and (end is None or batch <= end.number):
+                        run.change(replace(run.settings, once=batch), JournalEntry("sgd"))
+                    run.go((batch + 1) * run.program.ticks, progress)
+                    if run.interrupts.asked() or run.stopped_by is not None or run.position == before:
+                        break
+        return run.position
 
-    @verb
     def run_to(self, line: str, *, progress: SearchProgress | None = None) -> Position:
         """Run to the next execution of a line, named by its target, in this timestep, a later one, or the next batch.
 
         Raises `TuiGruError` if there is no such line, or it is not executed because learning is off.
         """
-        return travel.run_to(self._run, line, progress).position
+        run, program = self._run, self.program
+        with run.verb():
+            line = arguments.text("a line", line)
+            ticks = {program.tick_of(line, t) for t in range(program.seq_length)} - {None}
+            if not ticks:
+                raise TuiGruError(f"there is no line that computes {line!r}")
+            here, N, place = run.state.tick, program.ticks, run.timeline.place
+            all_ahead = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
+            ahead = [tick for tick in all_ahead if tick > here and place(tick) == tick]
+            if not ahead:
+                raise TuiGruError("learning is off, so this line is not executed; turn learning on first")
+            with run.writing(progress), run.under_way():
+                run.go(min(ahead), progress)
+        return run.position
 
-    @verb
     def continue_(self, progress: SearchProgress | None = None) -> bool:
         """Run until a breakpoint, a watch or a guard stops the run: True. False at the end of the run, or if interrupted.
 
         Raises `ConditionError` at the place where a condition cannot be evaluated.
         """
-        return travel.continue_(self._run, progress).stopped_by is not None
+        run = self._run
+        with run.verb():
+            return run.run_on(run.timeline.place(FAR) if run.end is None else run.end.tick, progress)
 
-    @verb
     def reverse_continue(self, progress: SearchProgress | None = None) -> bool:
         """Go back to the last place before the position where a breakpoint or a watch stops the run: True. False at the beginning.
 
         Also False if interrupted. Raises `ConditionError` at the place where a condition cannot be evaluated.
         """
-        return travel.reverse_continue(self._run, progress).stopped_by is not None
+        with self._run.verb():
+            return self._run.run_on(0, progress)
 
-    @verb
     def run_until(self, condition: str, *, progress: SearchProgress | None = None) -> bool:
         """Run forward to where a condition holds, tested whenever a value that it reads is computed. True if it stopped there.
 
         In a condition, `epoch`, `batch` and `t` count as the screen does. Raises `ConditionError`, with the column, for a text that
         cannot be parsed, and at the place where it cannot be evaluated.
         """
-        return _matched(search(self._run, condition, True, progress))
+        with self._run.verb():
+            return self._run.search(condition, True, progress)
 
-    @verb
     def run_back_until(self, condition: str, *, progress: SearchProgress | None = None) -> bool:
         """Go back to the last place before the position where a condition holds: True. Otherwise go to the beginning: False.
 
         Raises `ConditionError` as `run_until` does.
         """
-        return _matched(search(self._run, condition, False, progress))
+        with self._run.verb():
+            return self._run.search(condition, False, progress)
 
-    @verb
     def next_match(self, forwards: bool = True, progress: SearchProgress | None = None) -> bool:
         """Search for the last condition again. True if it stopped there. Raises `TuiGruError` if there was none."""
-        return _matched(next_match(self._run, forwards, progress))
+        with self._run.verb():
+            if not self.last_condition:
+                raise TuiGruError("no condition has been searched for yet; t searches for one")
+            return self._run.search(self.last_condition, forwards, progress)
 
     @property
     def last_condition(self) -> str:
         """The condition of the last search, in either direction; empty if there was none."""
         return self.state.last_condition
 
-    @verb
     def run_to_not_finite(self, *, progress: SearchProgress | None = None) -> bool:
         """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.
 
         True if there is one; `notice` says which it is.
         """
-        return first_not_finite(self._run, progress)
+        from tui_gru.analysis.trouble import first_not_finite
+
+        run, timeline, given = self._run, self._run.timeline, self.config.given
+        with run.verb():
+            last = timeline.computed if timeline.memory.numbers is not None else self.newest.number
+            with run.under_way():
+                found = first_not_finite(timeline, last, run.monitor(None, progress))
+                if found is not None:
+                    run.move_to(run.state.branches, timeline.place(found.tick))
+            words = "every number so far is finite" if found is None else found.sentence(run.program)
+            if found is None and given is not None and given.numbers is not None and given.knows_loss:
+                finite = np.isfinite(given.numbers[:, 0])
+                if not finite.all():
+                    words = (
+                        f"every number of the GRU is finite, but the loss of step {given.steps[int(np.argmin(finite))]:,} is not: "
+                        "look at the head and the loss in your script"
+                    )
+            run.notice = Notice(words, warning=found is not None)
+        return found is not None
 
     def work_ahead(self) -> None:
         """In a recording, compute the next step in a thread while the user looks at the current one, after steps forward.
@@ -1166,27 +487,48 @@ class Session:
         With `log`, a template such as `loss {loss:.3f}`, it writes to the log instead of stopping. Raises `TuiGruError` if there
         is no such line, `ConditionError`, with the column, if a text cannot be parsed.
         """
-        return break_at(self._run, line, condition, hits, log)
+        stop = Breakpoint(self.stops.last_id + 1)
+        return self._set_stop(changed(stop, {"line": line, "condition": condition, "hits": hits, "log": log}))
 
     def watch(self, expression: str, *, stops: bool = False) -> Watch:
         """Add a watch that shows the value of an expression; with `stops`, runs stop when it changes.
 
         Raises `ConditionError`.
         """
-        return add_watch(self._run, expression, stops)
+        return self._set_stop(changed(Watch(self.stops.last_id + 1, ""), {"expression": expression, "stops": stops}))
 
     def change_stop(self, id: int, /, **changes: Any) -> Breakpoint | Watch:
         """Change fields of a breakpoint or a watch, except its id. Raises `TuiGruError` if the id or a field does not exist."""
-        return change(self._run, id, changes)
+        return self._set_stop(changed(self.stops.get(id), changes), check=set(changes) != {"enabled"})
 
     def delete_stop(self, id: int) -> None:
         """Delete a breakpoint or a watch. Raises `TuiGruError` if there is none with that id."""
-        delete(self._run, id)
+        self._set_stops(self.stops.without(id))
+
+    def _set_stop(self, stop: S, *, check: bool = True) -> S:
+        """Add a stop, or change the one with its id. With `check`, its texts are refused if they cannot be evaluated."""
+        if isinstance(stop, Breakpoint) and stop.line:
+            from tui_gru.debugger.stops import line_named
+
+            stop = changed(stop, {"line": line_named(self.program, stop.line)})
+        resolved = self._run.stops.resolved(stop)
+        if check:
+            resolved.check(self.program)
+        self._set_stops(self.stops.with_stop(stop))
+        return stop
+
+    def _set_stops(self, stops: Stops) -> None:
+        self._run.update(stops=stops)
+        self._run.stops.keep_only(stops)
+        self._run.recorder.record_kept()
 
     @property
     def counts_first(self) -> bool:
         """True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
-        return counts_first(self._run)
+        run, stops = self._run, self.stops
+        batch = max(run.state.tick - 1, 0) // run.program.ticks
+        counters = [run.stops.counter(stop, stops, run.timeline) for stop in run.stops.active(stops) if stop.count is not None]
+        return any(not counter.counts and counter.hits.before(batch) is None for counter in counters)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -1195,24 +537,34 @@ class Session:
 
     def mark(self, letter: str, text: str = "") -> Mark:
         """Set a mark at the position; the letter is a to z or A to Z. Raises `TuiGruError` for anything else."""
-        return mark(self._run, letter, text)
+        mark = Mark(letter, self.branch, self.state.tick, " ".join(arguments.text("a text", text).split()))
+        self._set_marks(self.state.marks.with_mark(mark))
+        return mark
 
     def delete_mark(self, letter: str) -> None:
         """Delete a mark. Raises `TuiGruError` if there is none."""
-        delete_mark(self._run, letter)
+        self._set_marks(self.state.marks.without(letter))
 
     def jump(self, letter: str, *, progress: SearchProgress | None = None) -> Position:
         """Go to a mark on any branch; `'` goes to the position before the last jump, search or switch. Raises `TuiGruError`."""
-        return self._jump(*destination(self._run, letter), progress)
+        return self._jump(*self.state.destination(letter), progress)
 
     def next_mark(self, forwards: bool = True, *, progress: SearchProgress | None = None) -> Position:
         """Go to the next mark, or to the one before: in time, then on the next branch. Raises `TuiGruError` if there is none."""
-        mark = next_mark(self._run, forwards)
+        mark = self.state.next_mark(forwards)
         return self._jump(mark.branch, mark.tick, progress)
 
-    @verb
     def _jump(self, branch: str, tick: int, progress: SearchProgress | None) -> Position:
-        return jump(self._run, branch, tick, progress).position
+        run = self._run
+        with run.verb(), run.leaving(), run.under_way():
+            if branch != self.branch:
+                self._switch(branch, tick)
+            run.go(tick, progress)
+        return run.position
+
+    def _set_marks(self, marks: Marks) -> None:
+        self._run.update(marks=marks)
+        self._run.recorder.record_kept()
 
     # Changing the future
 
@@ -1225,9 +577,14 @@ class Session:
         return self._run.settings.learning
 
     @learning.setter
-    @verb
     def learning(self, value: bool) -> None:
-        learning(self._run, value)
+        run = self._run
+        with run.verb():
+            value = arguments.truth("learning", value)
+            if value and not run.program.goes_back:
+                run.check_trains()
+            if value != run.settings.learning:
+                run.change(replace(run.settings, learning=value, once=None), JournalEntry("learning", value=value))
 
     @property
     def learning_rate(self) -> float:
@@ -1238,11 +595,14 @@ class Session:
         return self._run.settings.rule["learning_rate"]
 
     @learning_rate.setter
-    @verb
     def learning_rate(self, value: float) -> None:
-        learning_rate(self._run, value)
+        run = self._run
+        with run.verb():
+            rate = check_setting("learning_rate", value)
+            run.check_trains()
+            if rate != run.settings.rule["learning_rate"]:
+                run.change(run.settings.with_rule("learning_rate", rate), JournalEntry("learning_rate", value=rate))
 
-    @verb
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
         """Edit a number of a parameter, a value or a gradient, a character of the text (0-based index), or a setting of the update
         rule, such as learning_rate, limit (of the norm of the gradient) or beta1.
@@ -1250,27 +610,56 @@ class Session:
         h and h_prev can be edited until they are used, a weight at any time, other values only just after their line. In the
         past, this forks a branch; the old future stays. Returns the position. Raises `TuiGruError` if the edit is not possible.
         """
+        from tui_gru.debugger import edits
+
+        run = self._run
         if value is None:
             index, value = None, index
-        return edit(self._run, name, index, value).position
+        with run.verb():
+            name = arguments.text("a name", name)
+            edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
+            settings, _ = edits.plan(edit, run.moment, run.settings)
+            run.notice = None
+            if edit.name in settings.rule and settings == run.settings:
+                run.say(f"{edit.name} is {given(settings.rule[edit.name])} already")
+            else:
+                run.change(settings, edits.action(edit))
+        return run.position
 
-    @verb
     def adopt(self, what: WhatIf) -> Position:
         """Apply a what-if: go to just after the line that computed the number, and edit it there.
 
         In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there.
         """
-        return adopt(self._run, what).position
+        from tui_gru.analysis.what_if import place_of_edit
 
-    @verb
+        run = self._run
+        with run.verb():
+            name, tick = place_of_edit(run.program, what)
+            there = run.timeline.moment(run.timeline.place(tick))
+            now = there.record.array(name)[there.position.t] if run.program.names[name].timed else there.value(name)
+            if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
+                raise TuiGruError("the run has been changed since the what-if was computed; compute it again")
+            with run.leaving(), run.under_way():
+                run.go(tick, None)
+            return self.edit(name, what.index, what.value)
+
     def undo(self) -> bool:
         """Undo the last change, and go to where it was made. False if there is none."""
-        return undo(self._run)
+        with self._run.verb():
+            return self._restore(self.state.branches.undo(self.state.tick))
 
-    @verb
     def redo(self) -> bool:
         """Redo the last undone change, and go to the position at which it was undone. False if there is none."""
-        return redo(self._run)
+        with self._run.verb():
+            return self._restore(self.state.branches.redo())
+
+    def _restore(self, restored: tuple[Branches, int] | None) -> bool:
+        if restored is None:
+            return False
+        branches, tick = restored
+        self._run.move_to(branches, branches.timeline.place(tick))
+        return True
 
     @property
     def last_change(self) -> JournalEntry | None:
@@ -1294,30 +683,36 @@ class Session:
         """The names of all branches; the first is `main`."""
         return self.state.branches.names
 
-    @verb
     def switch(self, name: str) -> Position:
         """Go to the same place in time on another branch, or to its newest place if that is earlier. Raises `TuiGruError`."""
-        return switch(self._run, name).position
+        with self._run.verb(), self._run.leaving():
+            self._switch(name, self.state.tick)
+        return self.position
 
-    @verb
+    def _switch(self, name: str, tick: int) -> None:
+        branches = self.state.branches.switched(name)
+        self._run.move_to(branches, branches.timeline.place(min(tick, branches.newest)))
+
     def rename_branch(self, old: str, new: str) -> None:
         """Rename a branch; the new name is one word. Raises `TuiGruError` if it is invalid or taken."""
-        rename_branch(self._run, old, new)
+        with self._run.verb():
+            branches = self.state.branches.renamed(old, new)
+            self._run.update(branches=branches, **by_branch.moved(self.state, old, new))
 
-    @verb
     def delete_branch(self, name: str) -> None:
         """Delete a branch other than the current one, with its marks. This cannot be undone.
 
         Branches that forked from it keep their shared past. Raises `TuiGruError` for the current branch or an unknown name.
         """
-        delete_branch(self._run, name)
+        with self._run.verb():
+            branches = self.state.branches.without(name)
+            self._run.update(branches=branches, **by_branch.moved(self.state, name, None))
 
     @property
     def comparing(self) -> str | None:
         """The branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
-        return comparing(self._run)
+        return self.state.comparing
 
-    @verb
     def compare(self, name: str | None = "") -> str | None:
         """Compare this branch with another from now on; None ends the comparison. Returns the name of the other branch.
 
@@ -1325,7 +720,16 @@ class Session:
         a third branch, that is compared with `name`; after a switch to `name`, it is compared with this one. Raises `TuiGruError`
         if there is no such branch.
         """
-        return compare(self._run, name)
+        with self._run.verb():
+            state = self.state
+            if name is not None:
+                name = arguments.text("a branch", name) or self._relative
+                if name == state.branch:
+                    raise TuiGruError(f"{name} is the branch you are on; compare it with another: {', '.join(state.others)}")
+                if name not in state.branches.names:
+                    raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(state.branches.names)}")
+            self._run.update(compared=() if name is None else (state.branch, name))
+        return name
 
     def apart(self, name: str = "", *, progress: SearchProgress | None = None) -> BranchComparison:
         """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
@@ -1333,7 +737,24 @@ class Session:
         An empty name means the branch compared with, or else the default of `compare`. Raises `TuiGruError` if there is no such
         branch or it is interrupted.
         """
-        return apart(self._run, name, progress)
+        from tui_gru.analysis.what_if import compare_branches
+
+        run, state = self._run, self.state
+        name = arguments.text("a branch", name) or state.comparing or self._relative
+        if name not in state.branches.names or name == state.branch:
+            raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(state.others)}")
+
+        def monitor(batch: int, record: BatchRecord) -> bool:
+            run.interrupts.check("stopped before the branches had been compared")
+            if progress is not None:
+                progress(f"batch {batch + 1:,} of {name}")
+            return False
+
+        return compare_branches(state.branches, name, run.moment, monitor)
+
+    @property
+    def _relative(self) -> str:
+        return self.state.relative(self._run.tree.of(self.state.branches))
 
     # Values
 
@@ -1343,21 +764,24 @@ class Session:
         It is an array (B, H) or (B, V), read-only, or a number, or None if it has not been computed yet. Raises `TuiGruError` for
         an unknown name.
         """
-        return self._questions.value(name, t)
+        name = arguments.text("a name", name)
+        value = self._run.moment.value(name, self._timestep(t))
+        return frozen(value.copy()) if isinstance(value, np.ndarray) else value
 
     def parameter(self, name: str) -> Array:
         """Return a parameter at the position, read-only, in the shape of its equation: Wz (V, H), Uz (H, H), bz (H), Wy (H, V).
 
         Raises `TuiGruError` for an unknown name.
         """
-        return self._questions.parameter(name)
+        value: Array = self._run.moment.value(self._parameter(name))
+        return value
 
     def gradient(self, name: str) -> Array | None:
         """Return the gradient of the loss with respect to a parameter, in its shape, read-only; None if not computed yet.
 
         Raises `TuiGruError` for an unknown name.
         """
-        return self._questions.gradient(name)
+        return self._run.moment.gradient(self._parameter(name))
 
     @property
     def loss(self) -> float | None:
@@ -1368,14 +792,21 @@ class Session:
     @property
     def expected(self) -> Expected | None:
         """The output of this batch compared with the output of the original model; None if the latter is not known."""
-        return self._questions.expected()
+        given = self.config.given
+        if given is None:
+            return None
+        from tui_gru.analysis.check import expected_of
+
+        return expected_of(self._run.moment.record, given.batches[self.position.batch])
 
     def recorded_gradient(self, name: str) -> Array | None:
         """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
 
         None if it was not recorded. Raises `TuiGruError` for an unknown name.
         """
-        return self._questions.recorded_gradient(name)
+        name, given = self._parameter(name), self.config.given
+        recorded = None if given is None else given.batches[self.position.batch].recorded
+        return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
 
     @property
     def remarks(self) -> str:
@@ -1388,14 +819,21 @@ class Session:
 
         Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
         """
-        return self._questions.summary(name, t)
+        from tui_gru.analysis.summaries import limits_of, summary
+
+        name = arguments.text("a name", name)
+        value = self._run.moment.value(name, t)
+        if value is None:
+            return None
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            raise TuiGruError(f"{name} has no entries to summarise")
+        return summary(value, limits_of(self.program, name))
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         """The samples drawn so far, the newest last."""
         return self.state.samples
 
-    @verb
     def sample(
         self,
         primer: str,
@@ -1411,7 +849,29 @@ class Session:
         The sample is stored in the session; if interrupted, the characters drawn so far. Raises `TuiGruError` for invalid
         arguments, such as more than `LONGEST_SAMPLE` characters.
         """
-        return sample(self._run, primer, length, sampler, temperature, seed, progress).text
+        from tui_gru.engine.sampling import sample
+
+        run = self._run
+        with run.verb():
+            length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
+            if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:
+                raise TuiGruError(f"the primer of a session's sample has at most {LONGEST_PRIMER:,} characters", option="primer")
+
+            def stop(done: int) -> bool:
+                if progress is not None:
+                    progress(f"{done:,} of {length:,} characters")
+                return run.interrupts.asked()
+
+            with run.under_way():
+                drawn = sample(
+                    self.config, run.moment.weights, primer, length,
+                    sampler=sampler, temperature=temperature, seed=seed, stop=stop,
+                )  # fmt: skip
+            if len(drawn.draws) < length:
+                run.say(f"stopped after {len(drawn.draws):,} of {length:,} characters")
+            drawn = replace(drawn, tick=self.state.tick)
+            run.update(samples=newest_samples((*self.samples, drawn), run.timeline.memory.budget.share("samples")))
+        return drawn.text
 
     # Queries
 
@@ -1421,22 +881,43 @@ class Session:
         The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
         `TuiGruError`.
         """
-        return self._questions.explain(name, index, t)
+        from tui_gru.debugger.edits import as_index
+        from tui_gru.debugger.evaluate import ValueRef
+        from tui_gru.debugger.explain import Explainer
+
+        number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self.state.tick)
+        return Explainer(self._run.timeline).explain(number)
 
     def origin(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
-        return self._questions.origin(number, progress)
+        from tui_gru.debugger.explain import Explainer
+
+        run = self._run
+
+        def monitor(batch: int, record: BatchRecord) -> bool:
+            run.interrupts.check("stopped before the derivation was complete")
+            if progress is not None:
+                progress(run.timeline.position((batch + 1) * run.program.ticks))
+            return False
+
+        return Explainer(run.timeline, monitor).explain(number)
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
         """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
 
         Changes neither the run nor a branch. Raises `TuiGruError` if the number cannot be changed or has not been computed yet.
         """
-        return self._questions.what_if(name, index, value, t)
+        from tui_gru.analysis.what_if import what_if
+        from tui_gru.debugger import edits
+
+        edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
+        return what_if(self._run.timeline, self._run.moment, edit, t)
 
     def batch_check(self) -> Check:
         """Prepare the check of this batch; call its `run` in any thread. It only reads, and never changes the training."""
-        return self._questions.check()
+        from tui_gru.analysis.check import prepare_check
+
+        return prepare_check(self._run.timeline, self._run.moment)
 
     def check(self, *, entries: int = 2, seed: int = 0) -> CheckReport:
         """Compare all numbers of this batch with PyTorch's autograd and with finite differences. Imports torch.
@@ -1448,7 +929,8 @@ class Session:
     @property
     def found(self) -> tuple[Finding, ...]:
         """The result of the last call of `findings` on this branch; empty before the first."""
-        return self._questions.found
+        timeline, found = self._found
+        return found if timeline is self._run.timeline else ()
 
     @property
     def held_out(self) -> str:
@@ -1460,7 +942,12 @@ class Session:
 
         Only its first 10,000 characters are used. Raises `TuiGruError` if it does not fit the vocabulary, or the run has no text.
         """
-        self.keep("held-out", self._questions.held_out(text), begin=False)
+        from tui_gru.analysis.findings_of_training import HELD_OUT, held_out_text
+
+        config = self.config
+        if config.given is not None:
+            raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
+        self.keep("held-out", config.as_string(held_out_text(config, text)[:HELD_OUT]), begin=False)
 
     def findings(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
         """Return training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
@@ -1468,14 +955,26 @@ class Session:
         `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
         batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
-        return self._questions.findings(held_out or self.held_out, progress)
+        from tui_gru.analysis.findings import find
+        from tui_gru.analysis.findings_of_training import held_out_text
+
+        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
+        monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
+        found = find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between)
+        self._found = (run.timeline, found)
+        return found
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
         """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
 
         Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
         """
-        return self._questions.report(title, held_out or self.held_out, progress)
+        from tui_gru.analysis.findings_of_training import held_out_text
+        from tui_gru.analysis.report import gather
+
+        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
+        monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
+        return gather(run.timeline, run.moment, self.samples, title=title, held_out=unseen, monitor=monitor, progress=between)
 
     def units(
         self, name: str = "", *, row: int | None = None, text: str | None = None, progress: SearchProgress | None = None
@@ -1486,7 +985,13 @@ class Session:
         been computed yet; without it, `text` is read with the current weights, by default the training text. Raises
         `TuiGruError`.
         """
-        return self._questions.units(name, row, text, progress)
+        from tui_gru.analysis import units as activity
+
+        name = arguments.text("a name", name) or self.program.main_state
+        if row is not None:
+            return activity.over_row(self._run.moment, name, row)
+        read = self._corpus.text if text is None else self._tokens(text)
+        return activity.of_text(name, self._read(read, name, progress), read)
 
     def influence(
         self,
@@ -1502,7 +1007,17 @@ class Session:
         `character` is the one whose probability is explained, by default the most likely; at least `back` earlier inputs are
         included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
         """
-        return self._questions.influence(row, t, character, back, occlusion)
+        from tui_gru.analysis.influence import BACK, influence
+
+        run, config = self._run, self.config
+        known = index_of(config.vocabulary)
+        chosen = None if character is None else known.get(arguments.text("the character", character))
+        if character is not None and chosen is None:
+            raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
+        t = run.position.t if t is None else t
+        back = BACK if back is None else back
+        stop = run.interrupts.asked
+        return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
 
     def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
         """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each row.
@@ -1510,7 +1025,10 @@ class Session:
         Computed by the gradient of each row, and by leaving out all other rows together. Both are 0 for other rows in a model
         that processes its rows independently. Raises `TuiGruError`.
         """
-        return self._questions.influence_of_rows(row, t)
+        from tui_gru.analysis.influence import influence_of_rows
+
+        t = self.position.t if t is None else t
+        return influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
 
     def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
         """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the
@@ -1518,7 +1036,41 @@ class Session:
 
         Raises `TuiGruError` if the text does not fit the vocabulary, or the model has no loss of characters.
         """
-        return self._questions.losses(text, progress)
+        from tui_gru.analysis import losses as loss_places
+
+        if text is None:
+            return loss_places.of_batch(self._run.moment, self._corpus)
+        read, name = self._tokens(text), self.program.loss_names.row
+        if not name:
+            raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
+        return loss_places.of_text(self._read(read, name, progress), self.program, read)
+
+    def _timestep(self, t: int | None) -> int | None:
+        return None if t is None else arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
+
+    def _parameter(self, name: str) -> str:
+        """Return the name of a parameter. Raises `TuiGruError` if it is not one."""
+        names = self.parameter_names
+        if arguments.text("a name", name) not in names:
+            raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
+        return name
+
+    @property
+    def _corpus(self) -> Corpus:
+        corpus = self._run.timeline.segment_at(self.state.tick).trainer.corpus
+        if not isinstance(corpus, Corpus):
+            raise TuiGruError("this run reads numbers, so it has no text")
+        return corpus
+
+    def _tokens(self, text: Text) -> Text:
+        return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
+
+    def _read(self, text: Text, name: str, progress: SearchProgress | None) -> dict[str, Array]:
+        from tui_gru.analysis.units import read_text
+
+        done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
+        stop = self._run.interrupts.asked
+        return read_text(self.config, self._run.moment.weights, text, [name], progress=done_of, stop=stop)
 
     # Files
 
@@ -1612,10 +1164,6 @@ def _checked_epochs(epochs: int | None) -> int | None:
     from tui_gru.debugger.position import LARGEST
 
     return arguments.whole("epochs", epochs, least=1, most=LARGEST, option="epochs")
-
-
-def _matched(outcome: Outcome) -> bool:
-    return outcome.stopped_by is not None and outcome.stopped_by.cause == "condition"
 
 
 def _holds_a_recording(folder: FilePath) -> bool:

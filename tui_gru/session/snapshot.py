@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.debugger.branches import BranchInfo
+from tui_gru.debugger import state as by_branch
+from tui_gru.debugger.branches import Branch, BranchInfo
 from tui_gru.debugger.evaluate import EVERY, MomentNumbers
 from tui_gru.debugger.history import MachineReport
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, in_words, position_of
 from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine
 from tui_gru.debugger.state import LogLine, Mark, Stops, Watched
-from tui_gru.debugger.timeline import ScalarSeries
+from tui_gru.debugger.timeline import ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import Corpus
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.influence import Flow
     from tui_gru.engine.data import GivenCorpus
     from tui_gru.engine.sampling import Sample
+    from tui_gru.session.travel import Run
 
 # ------------------------------------------------------------------------------
 # The snapshot of a session at one moment, which the screen draws.
@@ -82,6 +84,45 @@ class Snapshot:
     unrecorded: bool = False
     findings: tuple[Finding, ...] = ()
     machine: MachineReport | None = None
+
+    @classmethod
+    def of(cls, run: Run, findings: tuple[Finding, ...]) -> Snapshot:
+        """Return the snapshot of the moment of a run."""
+        state, timeline, given = run.state, run.timeline, run.state.config.given
+        segment, branches, compared = timeline.segment_at(state.tick), state.branches, state.comparing
+        known = run.program.last_loss(branches.newest) + 1  # the number of batches, from the first on, whose loss is known
+        if given is not None and (given.numbers is not None or not given.knows_loss):
+            known = len(given.batches) if given.knows_loss else 0
+        return cls(
+            config=state.config,
+            program=run.program,
+            corpus=segment.trainer.corpus,
+            moment=run.moment,
+            previous=timeline.previous(run.position.number),
+            learning=segment.settings.learning,
+            settings=segment.settings.rule,
+            losses=ScalarSeries(timeline, "loss", known),
+            newest=timeline.position(branches.newest),
+            last=run.end,
+            branch=branches.current,
+            branches=branches.names,
+            can_undo=bool(branches.done),
+            can_redo=bool(branches.undone),
+            samples=state.samples,
+            changed=timeline.changed_at(state.tick),
+            notice="" if run.notice is None else run.notice.text,
+            forks=run.tree.of(branches),
+            other=None if compared is None else OtherBranch.at(state.tick, compared, branches.named[compared], timeline),
+            stops=state.stops,
+            watched=run.watched(),
+            log=by_branch.log_here(state),
+            marks=state.marks.sorted,
+            hits=by_branch.hits_here(state),
+            checked=run.checks.totals,
+            unrecorded=run.recorder.unrecorded or run.recorder.undecided,
+            findings=findings,
+            machine=timeline.report,
+        )
 
     def __repr__(self) -> str:
         return f"<snapshot at {self.position!r} on {self.branch}>"
@@ -221,6 +262,17 @@ class OtherBranch:
     previous: BatchRecord | None
     losses: ScalarSeries
     parted: int = 0
+
+    @classmethod
+    def at(cls, tick: int, name: str, branch: Branch, mine: Timeline) -> OtherBranch:
+        """Return the branch `name` at a tick; `mine` is the timeline of the branch that it is compared with."""
+        timeline = branch.timeline
+        losses = ScalarSeries(timeline, "loss", timeline.program.last_loss(branch.newest) + 1)
+        parted = timeline.parted(mine)
+        if tick > branch.newest:
+            return cls(name, None, None, losses, parted)
+        moment = timeline.moment(timeline.place(tick))
+        return cls(name, moment, timeline.previous(moment.position.number), losses, parted)
 
 
 _NOT_NUMBERS = (*CHARACTERS, *COUNTERS)

@@ -6,8 +6,8 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,7 +15,7 @@ from importlib import metadata
 from itertools import count
 from pathlib import Path
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5  # to find a file that another program does not create at the same time
 IN_MEMORY = "not recorded; the session continues in memory only"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,16 @@ class SessionRecorder:
             self._opened = opened.path, opened.written
             self._pending = _Pending(partial(_refuse_to_write, opened.path), opened.state)
 
-    def verb(self, work: Callable[[], T]) -> T:
-        """Execute a verb, and write what has changed when it returns or raises. A verb inside another verb writes nothing."""
+    @contextmanager
+    def verb(self) -> Iterator[None]:
+        """During a verb; when it ends or raises, write what has changed. A verb inside another verb writes nothing."""
         with self.idle:
             if self._verb == get_ident():
-                return work()
+                yield
+                return
             self._verb = get_ident()
             try:
-                return work()
+                yield
             finally:
                 self._verb = 0
                 self.record()
