@@ -319,18 +319,15 @@ class HistorySegment:
 
         The batch before it is cached as well, if it can be.
         """
-        if self.trainer.is_given:
-            return self._given_record(batch, monitor)
-        at, kept = self._replayed(batch, 1, monitor)
-        return at, kept.record
-
-    def _given_record(self, batch: int, monitor: Monitor | None) -> tuple[int, BatchRecord]:
-        """Return what `record` returns. The batch before is computed after it, since it may be one that cannot be read."""
-        known = self._memory.records.has(self.number, batch)
-        at, kept = self._replayed(batch, 0, monitor)
-        if not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
-            with suppress(RecordingError):
-                self._replayed(batch - 1, 0, None)
+        given, records = self.trainer.is_given, self._memory.records
+        known = given and records.has(self.number, batch)
+        route, at, *found = self._route(batch, 0 if given else 1)
+        with NUMPY_SETTINGS:
+            at, kept = self._follow(route, at, found, batch, records.run, monitor)
+            if given and not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
+                with suppress(RecordingError):  # the batch before is computed after it, since it may be one that cannot be read
+                    route, before, *found = self._route(batch - 1, 0)
+                    self._follow(route, before, found, batch - 1, records.run, None)
         return at, kept.record
 
     def work_ahead(self, batch: int) -> None:
@@ -353,11 +350,6 @@ class HistorySegment:
         """Return a function that computes a given batch. It may be called in a thread."""
         record, number = self.trainer.new_record(), batch % self._memory.program.num_batches
         return partial(self.trainer.run_given, record, number, learn=self.settings.learns(batch))
-
-    def _replayed(self, batch: int, margin: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
-        route, at, *found = self._route(batch, margin)
-        with NUMPY_SETTINGS:
-            return self._follow(route, at, found, batch, self._memory.records.run, monitor)
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
         """Call `visit` with the records of the batches `first` … `last` in order until it returns True. Returns whether it did."""
@@ -481,7 +473,7 @@ class HistorySegment:
         self, at: int, begins: list[CachedBatch | bytes], to: int, keep: int, monitor: Monitor | None
     ) -> tuple[int, CachedBatch]:
         """Compute batches of this segment, from the end of batch `at` or the checkpoint at its start, to the end of batch `to`."""
-        memory, trainer = self._memory, self.trainer
+        memory, trainer, checkpoints = self._memory, self.trainer, self.checkpoints
         # The batch before the last one, which a monitor may still read.
         behind: deque[BatchRecord] = deque(maxlen=1 if monitor is not None else 0)
         start = begins.pop()
@@ -499,7 +491,20 @@ class HistorySegment:
                 if memory.large:
                     memory.records.clear()  # it is left behind
             record = None  # so that the trainer can reuse it
-            record = self._computed(batch) if trainer.is_given else self._trained(batch, weights, state, earlier)
+            if trainer.is_given:
+                record = self._computed(batch)
+            else:
+                if memory.large:
+                    memory.records.make_room()
+                in_epoch = batch % memory.program.num_batches
+                record, state = trainer.new_record(), trainer.carried(in_epoch, state)
+                if checkpoints.is_due(batch):
+                    checkpoints.keep(batch, checkpoint_of(weights, state))
+                elif not self.own and (checkpoint := checkpoints.at(batch)) is not None:
+                    # Where another machine computed batches, its checkpoint is the truth.
+                    weights, state = self._restored(checkpoint)
+                learn, settings = self.settings.learns(batch), self.settings.rule
+                trainer.run(record, in_epoch, weights, state, learn=learn, settings=settings, earlier=earlier)
             self._note(batch, record)
             self._compare_end(batch, record)
             recent.append((batch, record, earlier))
@@ -512,23 +517,6 @@ class HistorySegment:
             kept = CachedBatch(one, before)
             memory.records.keep(self.number, number, kept)
         return batch, kept
-
-    def _trained(self, batch: int, weights: Weights, state: Array, earlier: Sequence[BatchRecord]) -> BatchRecord:
-        """Compute a batch from the weights and the states before it, which are kept as a checkpoint if one is due.
-
-        Where another machine computed batches, it begins with its checkpoint, if there is one.
-        """
-        trainer, checkpoints, in_epoch = self.trainer, self.checkpoints, batch % self._memory.program.num_batches
-        if self._memory.large:
-            self._memory.records.make_room()
-        record, state = trainer.new_record(), trainer.carried(in_epoch, state)
-        if checkpoints.is_due(batch):
-            checkpoints.keep(batch, checkpoint_of(weights, state))
-        elif not self.own and (checkpoint := checkpoints.at(batch)) is not None:
-            weights, state = self._restored(checkpoint)
-        learn, settings = self.settings.learns(batch), self.settings.rule
-        trainer.run(record, in_epoch, weights, state, learn=learn, settings=settings, earlier=earlier)
-        return record
 
     def _weights_after(self, record: BatchRecord) -> Weights:
         """Return the weights for the batch after a record. A view would hold all of a large record in memory."""

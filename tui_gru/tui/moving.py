@@ -572,27 +572,24 @@ class Runner:
         screen.forget_notice()
         screen.session.forget_interrupt()
         self._then, self._opens = then, opens
-        if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
-            self._do_at_once(verb, batches)
-        else:
+        if batches is None or batches > FEW or batches * self._batch_seconds > AT_ONCE:
             self._run = RunProgress(screen.session.position.number, batches, time.monotonic())
             screen.refresh_bindings()
             screen.run_worker(partial(self._work, verb), thread=True, exclusive=True, exit_on_error=True)
-
-    def expect(self, seconds: float) -> None:
-        """Expect the next batch to take this many seconds."""
-        self._batch_seconds = max(self._batch_seconds, seconds)
-
-    def _do_at_once(self, verb: RunFunction, batches: int) -> None:
+            return
         begun, result = time.perf_counter(), None
         try:
             result = verb(None)
         except Exception as error:
-            self._screen.failed(error, "a verb")
+            screen.failed(error, "a verb")
             self._then = None
         if batches:
             self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / batches)
         self._show(result)
+
+    def expect(self, seconds: float) -> None:
+        """Expect the next batch to take this many seconds."""
+        self._batch_seconds = max(self._batch_seconds, seconds)
 
     def _work(self, verb: RunFunction) -> None:
         """Execute a verb in this thread, and post its progress and its end."""
