@@ -105,17 +105,15 @@ def other_reading(session: Session) -> Session:
     return other
 
 
-def recorded(folder: str | PathLike[str], name: str | None = None) -> tuple[Given, str]:
-    """Return the run of the GRU called `name` in a recording's folder, and the first message. Raises `RecordingError`, one line."""
+def on_recording(folder: str | PathLike[str], name: str | None = None) -> Session:
+    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs.
+
+    Raises `RecordingError`, one line.
+    """
     from tui_gru.imported.captured import recorded_run
     from tui_gru.imported.recordings import open_recording
 
-    return recorded_run(open_recording(folder), name)
-
-
-def on_recording(folder: str | PathLike[str], name: str | None = None) -> Session:
-    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs."""
-    return _on(*recorded(folder, name))
+    return _on(*recorded_run(open_recording(folder), name))
 
 
 def on_module(

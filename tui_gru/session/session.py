@@ -120,9 +120,10 @@ class Session:
             permitted(path)
         if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
             from tui_gru.engine.data import GivenConfig
-            from tui_gru.session.opening import recorded
+            from tui_gru.imported.captured import recorded_run
+            from tui_gru.imported.recordings import open_recording
 
-            given, notice = recorded(path)
+            given, notice = recorded_run(open_recording(path), None)
             memory = RECORDING_MEMORY if history_memory is None else history_memory
             session = cls.on(GivenConfig.of_given(given), history_memory=memory)
             session.notice = notice
