@@ -19,7 +19,7 @@ from tests.pages import MANUAL
 from tui_gru.engine.config import Config
 from tui_gru.imported.module import forget
 from tui_gru.session.session import Session
-from tui_gru.tui.export import take
+from tui_gru.tui.headless import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
 #: The text, options and cell of the examples.

@@ -21,8 +21,8 @@ from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.storage.store import session_path
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.headless import headless
+from tui_gru.tui.session_screen import BottomLine
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def screen(monkeypatch):
     """The calls that would open the screen, which is not opened."""
     calls = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda *arguments, **options: calls.append((arguments, options)))
-    monkeypatch.setattr("tui_gru.tui.export.take", lambda *arguments, **options: calls.append((arguments, options)))
+    monkeypatch.setattr("tui_gru.tui.headless.take", lambda *arguments, **options: calls.append((arguments, options)))
     monkeypatch.setattr("tui_gru.cli.options.require_terminal", lambda: None)
     monkeypatch.setattr("tui_gru.cli.options.speaks_utf8", lambda environ, encoding: False)
     return calls

@@ -38,9 +38,9 @@ from tui_gru.imported.module import forget
 from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
-from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.moving import step_by
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.verbs import BY_ID
 
 ROOT = Path(__file__).parents[1]

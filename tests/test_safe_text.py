@@ -11,8 +11,8 @@ from tui_gru.errors import safe_text
 from tui_gru.storage.store import session_path
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import CommandLine
-from tui_gru.tui.export import headless
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.headless import headless
+from tui_gru.tui.session_screen import BottomLine
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202eb\udc9bc"
 

@@ -25,7 +25,7 @@ from tui_gru.tui import command as line
 from tui_gru.tui import configuration
 from tui_gru.tui import terminal as ending
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless
+from tui_gru.tui.headless import headless
 
 CELL = "state h : H\r\nparameters Wh Uh\r\nh = tanh(x Wh + h_prev Uh)\r\n"
 

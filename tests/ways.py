@@ -14,7 +14,7 @@ from typing import Any
 import tui_gru
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.headless import headless, until_idle
 
 FOLDER = Path(tui_gru.__file__).parent
 

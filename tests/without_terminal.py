@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from tui_gru.cli.commands import main
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.export import PromptPilot, until_idle
+from tui_gru.tui.headless import PromptPilot, until_idle
 from tui_gru.tui.terminal import drawn_lines
 
 

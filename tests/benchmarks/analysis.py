@@ -20,12 +20,12 @@ from tui_gru.analysis.summaries import largest_entry
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
-from tui_gru.tui.export import until_idle
-from tui_gru.tui.looking import MANY_BATCHES
+from tui_gru.tui.headless import until_idle
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.values import Gates
 from tui_gru.tui.panels.weights import WeightsPanel
+from tui_gru.tui.running import MANY_BATCHES
 
 ROUNDS = 15
 BATCHES = 40

@@ -26,7 +26,7 @@ from tests.tui.test_main_screen import driving
 from tests.tui.test_storms import TEXTS, stormed
 from tests.tui.test_terminal import held_down
 from tests.tui.test_typed_commands import enter_junk
-from tui_gru.tui.export import until_checked
+from tui_gru.tui.headless import until_checked
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.line import written_out
 

@@ -6,8 +6,10 @@ import pytest
 from textual.app import App
 from textual.css.parse import parse
 
-from tui_gru.tui.export import PromptPilot, headless, mend
+from tui_gru.tui.export import mend
+from tui_gru.tui.headless import PromptPilot, headless
 from tui_gru.tui.theme import UNICODE, register_themes
+from tui_gru.tui.verbs import KEYS
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +78,9 @@ class Board(App):
 
     def compose(self):
         yield from self.widgets
+
+    def keys_of(self, verb):
+        return KEYS[verb]
 
     def on_mount(self):
         self.prepare()

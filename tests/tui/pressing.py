@@ -8,7 +8,7 @@ from typing import Any
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from tui_gru.tui.export import type_keys
+from tui_gru.tui.headless import type_keys
 from tui_gru.tui.terminal import drawn_once
 
 

@@ -20,14 +20,14 @@ from tests.tui.pressing import press
 from tui_gru.analysis.units import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless
+from tui_gru.tui.headless import headless
 from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
 from tui_gru.tui.panels.lists import ArrayList, FindingsList
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.units import UnitsMap
 from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.panels.weights import Overview, WeightsPanel
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.theme import ASCII
 
 TEXT = (

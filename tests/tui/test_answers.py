@@ -12,7 +12,7 @@ from tui_gru import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.values import Samples
 from tui_gru.tui.panels.weights import WeightsPanel
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.session_screen import BottomLine
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 

@@ -16,14 +16,15 @@ from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.command import execute
-from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import BranchesApart
 from tui_gru.tui.panels.time import Header, LossCurve
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax, ValueMatrix
 from tui_gru.tui.panels.weights import Overview
-from tui_gru.tui.screen import BottomLine, MainScreen
+from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_once
 from tui_gru.tui.theme import ASCII, UNICODE, Glyphs
 

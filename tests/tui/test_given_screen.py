@@ -16,12 +16,12 @@ from tests.tui.test_main_screen import Driver, driving_app
 from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
-from tui_gru.tui.export import until_checked, until_idle
+from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.panels.given import difference_shown
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import Header
 from tui_gru.tui.panels.values import LossTerms, Softmax
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.session_screen import BottomLine
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 

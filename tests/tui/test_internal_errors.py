@@ -22,7 +22,7 @@ from tui_gru.storage import recorder as error_reports
 from tui_gru.tui import app as app_module
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
-from tui_gru.tui.export import headless, type_keys
+from tui_gru.tui.headless import headless, type_keys
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.lists import StopsList
 from tui_gru.tui.panels.values import LossTerms
@@ -54,7 +54,7 @@ async def goes_on(d: Driver, reports: Reports, doing: str) -> None:
 async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
         if thread:
-            monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", -1.0)
+            monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", -1.0)
         monkeypatch.setattr(d.session, "edit", fail)
         await d.type(":set Wz[0,0] 1")
         await settled(d)

@@ -17,11 +17,12 @@ from tests.tui.pressing import press_each
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.command import CommandLine, execute
-from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.origin import WhatIfPanel
 from tui_gru.tui.panels.values import Gates
-from tui_gru.tui.screen import BottomLine, MainScreen
+from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_later
 from tui_gru.tui.verbs import BY_ID
 
@@ -271,7 +272,7 @@ async def test_the_last_step_is_repeated_once_whatever_its_count_was() -> None:
 
 
 async def test_play_steps_by_itself_and_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", math.inf)
+    monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", math.inf)
     async with driving() as d:
         timers: list[tuple[float, Callable[[], None]]] = []
         set_interval = d.screen.set_interval
@@ -297,7 +298,7 @@ async def test_play_steps_by_itself_and_pauses(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_step_of_play_that_is_stopped_ends_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", -1.0)
+    monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", -1.0)
     async with driving() as d:
         step, stopped = d.session.step, []
 
@@ -393,7 +394,7 @@ async def test_zero_after_a_length_is_a_temperature() -> None:
 
 async def test_a_long_sample_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is drawn in a thread with progress; the part drawn so far is kept and equals a shorter sample."""
-    monkeypatch.setattr("tui_gru.tui.moving.REPORT_EVERY", 0.0)
+    monkeypatch.setattr("tui_gru.tui.running.REPORT_EVERY", 0.0)
     async with driving(text="MathMathMathMathMath" * 3, vocabulary=None, hidden_size=32) as d:
         execute(d.screen, "sample Ma 10000")
         assert d.screen.running

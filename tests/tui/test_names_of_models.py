@@ -18,7 +18,7 @@ from tui_gru.engine.model import names_of, shipped
 from tui_gru.session.session import Session
 from tui_gru.tui.command import CommandLine, execute
 from tui_gru.tui.draw import Ref
-from tui_gru.tui.export import until_checked
+from tui_gru.tui.headless import until_checked
 from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.keys import example
 from tui_gru.tui.panels.check import CheckReport

@@ -7,7 +7,7 @@ from textual.widget import Widget
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.layout import page_words
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_later
 
 WORDS = {

@@ -19,7 +19,7 @@ from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.origin import WhatIfPanel
 from tui_gru.tui.panels.time import Header
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import fitting, folded
 from tui_gru.tui.verbs import VERBS

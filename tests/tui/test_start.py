@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.headless import headless, until_idle
 
 SIZES = [(160, 50), (120, 36), (80, 24), (50, 14)]
 

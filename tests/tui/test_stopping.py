@@ -12,12 +12,12 @@ from tui_gru.session.session import Session
 from tui_gru.tui import changing as stops
 from tui_gru.tui import moving as stepping
 from tui_gru.tui.command import CommandLine
-from tui_gru.tui.export import until_idle
+from tui_gru.tui.headless import until_idle
 from tui_gru.tui.keys import NO_ARGUMENTS, Arguments
-from tui_gru.tui.moving import RunProgress
 from tui_gru.tui.panels.listing import Listing, Log, Watches
 from tui_gru.tui.panels.lists import StopsList
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.running import RunProgress
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.verbs import BY_ID
 
 

@@ -22,7 +22,7 @@ from tui_gru.storage.state import StateWriter
 from tui_gru.storage.store import session_path
 from tui_gru.tui.app import make_app, new_session
 from tui_gru.tui.command import CommandLine
-from tui_gru.tui.export import headless, until_idle
+from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.panels.lists import StopsList
 from tui_gru.tui.panels.values import Gates, Samples
 from tui_gru.tui.screen import MainScreen, ScreenLayout

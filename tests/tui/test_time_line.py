@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from tui_gru.engine.config import Config
 from tui_gru.tui import moving as stepping
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless, type_keys, until_idle
+from tui_gru.tui.headless import headless, type_keys, until_idle
 from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import drawn_once

@@ -10,12 +10,12 @@ from textual.pilot import Pilot
 from tests.tui.pressing import press
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless
+from tui_gru.tui.headless import headless
 from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.units import UnitsMap
 from tui_gru.tui.panels.values import Samples, Softmax
-from tui_gru.tui.screen import BottomLine
+from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.theme import ASCII, UNICODE, in_context, visible_text, widest, written_char
 
 WORDS = ["the", "cat", "sat", "on", "the", "mat", ".", "internationalization", "is", "a", "long", "word", "."] * 12

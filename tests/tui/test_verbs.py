@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 from tests.tui.test_main_screen import driving
+from tui_gru.tui.app import VerbScreen
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.help import HelpPanel
-from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.verbs import BY_ID, KEYS, VERBS
 
 
@@ -31,7 +31,7 @@ def test_every_verb_can_be_reached_and_says_what_it_does() -> None:
 
 
 def test_every_key_of_the_table_is_bound_to_its_verb() -> None:
-    bound = {binding.id: binding for binding in MainScreen.BINDINGS if not isinstance(binding, tuple)}
+    bound = {binding.id: binding for binding in VerbScreen.BINDINGS if not isinstance(binding, tuple)}
     assert {id: binding.key for id, binding in bound.items() if id in BY_ID} == KEYS
 
 

@@ -204,7 +204,7 @@ def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path
     Raises `TuiGruError` if a key is invalid, or nothing is installed that converts to PNG.
     """
     from tui_gru.tui.app import own_display
-    from tui_gru.tui.export import take
+    from tui_gru.tui.headless import take
 
     if theme is None:
         theme, _, problem = own_display()

@@ -15,12 +15,13 @@ from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from platformdirs import user_config_path
 from rich.console import COLOR_SYSTEMS
 from textual import events
 from textual.app import App
+from textual.binding import BindingType
 from textual.constants import COLOR_SYSTEM, LOG_FILE
 from textual.driver import Driver
 from textual.filter import LineFilter
@@ -34,9 +35,11 @@ from textual.widgets import Input
 from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import HISTORY_MEMORY, Session
+from tui_gru.tui import changing, looking, moving
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import EndingSignals, GuardedApp, TypedText
 from tui_gru.tui.theme import ASCII, BLACKBOARD, Glyphs, PlainLines, SafeLines, checked_theme, glyphs_for, register_themes
+from tui_gru.tui.verbs import BY_ID, KEYS, VERBS
 
 # ------------------------------------------------------------------------------
 # A queue of keys: each key is handled completely before the next one.
@@ -239,6 +242,36 @@ TOO_MANY = 20  # errors in one second, which end the program
 LARGEST = Size(1000, 1000)
 
 
+COUNTS = tuple((str(digit), f"digit({digit})") for digit in range(10))
+
+
+class VerbScreen(MainScreen):
+    """The main screen with its verbs: here, above both, keys and messages of panels are bound to their functions."""
+
+    verbs = BY_ID
+    BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
+
+    on_branch_list_chosen = changing.branch_chosen
+    on_branches_apart_chosen = changing.apart_chosen
+    on_check_report_entry_chosen = looking.entry_chosen
+    on_check_report_every_batch = looking.every_batch_asked
+    on_checked = looking.checked
+    on_computing = looking.computing
+    on_findings_list_chosen = looking.finding_chosen
+    on_influence_map_asked = looking.influence_asked
+    on_listing_gutter_chosen = changing.gutter_chosen
+    on_listing_line_chosen = moving.line_chosen
+    on_loss_places_chosen = looking.loss_place_chosen
+    on_number_asked = looking.number_asked
+    on_stops_list_chosen = changing.stop_chosen
+    on_time_line_sought = moving.time_sought
+    on_units_map_class_asked = looking.units_class_asked
+    on_units_map_place_asked = looking.units_place_asked
+    on_units_map_row_asked = looking.units_row_asked
+    on_what_if_panel_kept = looking.what_if_kept
+    on_what_if_panel_nudged = looking.what_if_nudged
+
+
 class TuiGruApp(GuardedApp):
     """The debugger on a session. `own_keys` are the keys of the user's key file by verb id."""
 
@@ -293,7 +326,7 @@ class TuiGruApp(GuardedApp):
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)
-        self.main = MainScreen(self.session)
+        self.main = VerbScreen(self.session)
         return self.main
 
     @property
@@ -343,6 +376,10 @@ class TuiGruApp(GuardedApp):
         return f"tui-gru: {reported(error, 'opening or drawing the screen')}"
 
     # Keys
+
+    def keys_of(self, verb: str) -> str:
+        """Return the keys of a verb, separated by commas: those of the user's key file, otherwise those of the table."""
+        return self.own_keys.get(verb, KEYS[verb])
 
     async def on_event(self, event: events.Event) -> None:
         """Pass keys and pastes to the keyboard queue, which handles them one after the other.

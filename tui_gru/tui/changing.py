@@ -16,8 +16,8 @@ from tui_gru.errors import TuiGruError
 from tui_gru.storage.confinement import is_permitted, permitted
 from tui_gru.tui import moving as answers
 from tui_gru.tui.keys import Arguments, example, sign_of_key, with_keys
-from tui_gru.tui.looking import look_for_findings
 from tui_gru.tui.moving import go_to, run_on, without_learning
+from tui_gru.tui.running import look_for_findings, place_in_words
 
 if TYPE_CHECKING:
     from tui_gru.analysis.what_if import BranchComparison
@@ -214,7 +214,7 @@ def switch(screen: MainScreen, rest: Arguments) -> None:
     name = known(screen, rest)
 
     def say(_: object) -> None:
-        screen.answer(f"on branch {screen.snapshot.branch} · {answers.place_in_words(screen.snapshot)}")
+        screen.answer(f"on branch {screen.snapshot.branch} · {place_in_words(screen.snapshot)}")
 
     screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
 
@@ -642,41 +642,12 @@ def has_marks(screen: MainScreen) -> bool:
     return bool(screen.snapshot.marks)
 
 
-def texts_here(screen: MainScreen) -> str:
-    """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
-    texts = [f"{mark.letter}: {mark.text}" for mark in screen.snapshot.marks_here if mark.text]
-    if texts and _marks_beyond(screen)[1]:
-        texts.append(with_keys(screen, "<mark.next> next mark"))
-    return " · ".join(texts)
-
-
-def offer_marks(screen: MainScreen) -> None:
-    """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
-    count = sum(bool(mark.text) for mark in screen.snapshot.marks)
-    here = texts_here(screen)
-    if screen.notice is None or count <= bool(here):
-        return
-    (back, on), words = _marks_beyond(screen), "a mark has a text" if count == 1 else f"{count} marks have a text"
-    keys = ["<mark.next> goes to the next"] if on and not here else []
-    keys += ["<mark.back> goes to the one before"] if back else []
-    screen.session.add_notice(with_keys(screen, ": ".join(filter(None, (words, ", ".join(keys))))))
-    screen.say_notice()
-
-
-def _marks_beyond(screen: MainScreen) -> tuple[bool, bool]:
-    """Return whether there are marks before this place, and after it."""
-    snapshot = screen.snapshot
-    here = snapshot.branches.index(snapshot.branch), snapshot.position.tick
-    places = [(snapshot.branches.index(mark.branch), mark.tick) for mark in snapshot.marks if mark.branch in snapshot.branches]
-    return any(place < here for place in places), any(place > here for place in places)
-
-
 def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
     before = screen.snapshot
 
     def say(_: object) -> None:
         if screen.session.outcome.stopped_by is None:
-            screen.answer(answers.place_in_words(screen.snapshot) + answers.branched(before, screen.snapshot))
+            screen.answer(place_in_words(screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(verb, batches=screen.session.batches_to(), then=say)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -25,21 +25,17 @@ from tui_gru.engine.config import SAMPLERS
 from tui_gru.errors import TuiGruError
 from tui_gru.storage.confinement import is_permitted, permitted
 from tui_gru.tui.keys import Arguments, Verb, example, with_keys
+from tui_gru.tui.session_screen import SessionScreen
 from tui_gru.tui.theme import cut, folded, palette_of, transliterate
-from tui_gru.tui.verbs import VERBS
-
-if TYPE_CHECKING:
-    from tui_gru.tui.screen import MainScreen
 
 # ------------------------------------------------------------------------------
 # The `:` line: executes the typed verb, and completes verbs, names, branches, files and so on, each with a short description.
 
 
-NAMED = {name: verb for verb in VERBS for name in verb.names}
 MOST_FILES = 500  # read from a folder
 
 
-def execute(screen: MainScreen, typed: str) -> None:
+def execute(screen: SessionScreen, typed: str) -> None:
     """Execute what was typed on the `:` line. Raises `TuiGruError` if it cannot be parsed or executed."""
     name, _, rest = typed.strip().lstrip(":").strip().partition(" ")
     if not name:
@@ -53,12 +49,17 @@ def execute(screen: MainScreen, typed: str) -> None:
         raise error.moved(arguments.begins) from None
 
 
-def _verb(screen: MainScreen, name: str) -> Verb:
-    if name in NAMED:
-        return NAMED[name]
+def _by_name(screen: SessionScreen) -> dict[str, Verb[Any]]:
+    return {name: verb for verb in screen.verbs.values() for name in verb.names}
+
+
+def _verb(screen: SessionScreen, name: str) -> Verb[Any]:
+    known = _by_name(screen)
+    if name in known:
+        return known[name]
     from difflib import get_close_matches
 
-    close = get_close_matches(name, [verb.names[0] for verb in VERBS if verb.names], n=3)
+    close = get_close_matches(name, [verb.names[0] for verb in screen.verbs.values() if verb.names], n=3)
     cure = f"did you mean {' or '.join(close)}?" if close else with_keys(screen, "<help> lists all")
     raise TuiGruError(f"there is no command {name!r}; {cure}")
 
@@ -84,13 +85,13 @@ class Completion(NamedTuple):
     verb: Candidate | None = None
 
 
-def complete(screen: MainScreen, typed: str) -> Completion:
+def complete(screen: SessionScreen, typed: str) -> Completion:
     """Return the completions of the text before the cursor."""
     command = typed.lstrip(": ")
     name, space, rest = command.partition(" ")
     if not space:
         return _of(len(typed) - len(command), name, _verbs(screen))
-    verb = NAMED.get(name)
+    verb = _by_name(screen).get(name)
     if verb is None:
         return Completion(len(typed))
     about = _about(screen, verb, Arguments.of(rest, typed))
@@ -101,14 +102,14 @@ def complete(screen: MainScreen, typed: str) -> Completion:
     return completed(screen, kind, typed)._replace(verb=about)
 
 
-def _about(screen: MainScreen, verb: Verb, arguments: Arguments) -> Candidate:
+def _about(screen: SessionScreen, verb: Verb[Any], arguments: Arguments) -> Candidate:
     """Return an example of a verb, and what it does: with these arguments, if the verb can tell."""
     program = screen.session.program
     words = example(program, verb.typed_help) if verb.preview is None else verb.preview(screen, arguments)
     return Candidate(example(program, verb.usage), words)
 
 
-def completed(screen: MainScreen, kind: str, typed: str) -> Completion:
+def completed(screen: SessionScreen, kind: str, typed: str) -> Completion:
     """Return the completions of the last argument, which is of this kind; in an expression, those of the name at its end."""
     begins = (_name_begins if kind in EXPRESSIONS else _word_begins)(typed)
     word = typed[begins:]
@@ -143,18 +144,18 @@ def _of(begins: int, word: str, candidates: Iterable[Candidate]) -> Completion:
 # The candidates of each kind
 
 
-def _verbs(screen: MainScreen) -> Iterator[Candidate]:
+def _verbs(screen: SessionScreen) -> Iterator[Candidate]:
     program = screen.session.program
-    for verb in VERBS:
+    for verb in screen.verbs.values():
         if verb.names:
             yield Candidate(verb.names[0], example(program, verb.help))
 
 
-def _words(*pairs: tuple[str, str]) -> Callable[[MainScreen], Iterator[Candidate]]:
+def _words(*pairs: tuple[str, str]) -> Callable[[SessionScreen], Iterator[Candidate]]:
     return lambda screen: iter(Candidate(*pair) for pair in pairs)
 
 
-def _named(screen: MainScreen, belongs: Callable[[ProgramName], bool] = lambda named: True) -> Iterator[Candidate]:
+def _named(screen: SessionScreen, belongs: Callable[[ProgramName], bool] = lambda named: True) -> Iterator[Candidate]:
     program = screen.session.program
     for name, named in program.names.items():
         if belongs(named):
@@ -163,27 +164,27 @@ def _named(screen: MainScreen, belongs: Callable[[ProgramName], bool] = lambda n
             yield Candidate(name, f"{words}, by {axes}" if axes else words)
 
 
-def _in_expressions(screen: MainScreen) -> Iterator[Candidate]:
+def _in_expressions(screen: SessionScreen) -> Iterator[Candidate]:
     yield from _named(screen)
     yield from (Candidate(name, "function") for name in FUNCTIONS)
 
 
-def _changeable(screen: MainScreen) -> Iterator[Candidate]:
+def _changeable(screen: SessionScreen) -> Iterator[Candidate]:
     yield from _named(screen, lambda named: named.kind in (ValueKind.PARAMETER, ValueKind.STATE, ValueKind.SETTING))
     yield Candidate("text", "a character of the text, by its index")
 
 
-def _unit_values(screen: MainScreen) -> Iterator[Candidate]:
+def _unit_values(screen: SessionScreen) -> Iterator[Candidate]:
     yield from _named(screen, lambda named: named.timed and "unit" in named.counted)
 
 
-def _lines(screen: MainScreen) -> Iterator[Candidate]:
+def _lines(screen: SessionScreen) -> Iterator[Candidate]:
     for row in screen.session.program.rows:
         if row.line is not None:
             yield Candidate(row.line.target, row.line.note or row.line.text)
 
 
-def _stops(screen: MainScreen) -> Iterator[Candidate]:
+def _stops(screen: SessionScreen) -> Iterator[Candidate]:
     from tui_gru.tui.panels.listing import described
 
     for stop in screen.snapshot.stops.breakpoints:
@@ -192,43 +193,43 @@ def _stops(screen: MainScreen) -> Iterator[Candidate]:
         yield Candidate(str(watch.id), f"watch {watch.expression}")
 
 
-def _marks(screen: MainScreen) -> Iterator[Candidate]:
+def _marks(screen: SessionScreen) -> Iterator[Candidate]:
     for mark in screen.snapshot.marks:
         place = f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}"
         yield Candidate(mark.letter, ": ".join(filter(None, (place, mark.text))))
 
 
-def _stops_and_marks(screen: MainScreen) -> Iterator[Candidate]:
+def _stops_and_marks(screen: SessionScreen) -> Iterator[Candidate]:
     yield from _stops(screen)
     yield from _marks(screen)
 
 
-def _branches(screen: MainScreen) -> Iterator[Candidate]:
+def _branches(screen: SessionScreen) -> Iterator[Candidate]:
     for fork in screen.snapshot.forks:
         left = "the first branch" if fork.source is None else f"left {fork.source}"
         yield Candidate(fork.name, left if fork.loss is None else f"{left}, loss {fork.loss:.4f}")
 
 
-def _other_branches(screen: MainScreen) -> Iterator[Candidate]:
+def _other_branches(screen: SessionScreen) -> Iterator[Candidate]:
     yield from (each for each in _branches(screen) if each.text != screen.snapshot.branch)
 
 
-def _compared(screen: MainScreen) -> Iterator[Candidate]:
+def _compared(screen: SessionScreen) -> Iterator[Candidate]:
     yield from _other_branches(screen)
     yield Candidate("off", "end the comparison")
 
 
-def _themes(screen: MainScreen) -> Iterator[Candidate]:
+def _themes(screen: SessionScreen) -> Iterator[Candidate]:
     yield from (Candidate(name) for name in screen.app.available_themes)
 
 
-def _classes(screen: MainScreen) -> Iterator[Candidate]:
+def _classes(screen: SessionScreen) -> Iterator[Candidate]:
     from tui_gru.analysis.units import CLASSES
 
     yield from (Candidate(name, each.words) for name, each in CLASSES.items())
 
 
-def _sessions(screen: MainScreen) -> Iterator[Candidate]:
+def _sessions(screen: SessionScreen) -> Iterator[Candidate]:
     from tui_gru.storage.store import named_files
 
     yield from (Candidate(path.stem, "session") for path in named_files())
@@ -251,7 +252,7 @@ def _files(word: str) -> Iterator[Candidate]:
 
 #: The kinds of arguments that are expressions, of which the name at the end is completed.
 EXPRESSIONS = frozenset({"name", "entry", "changeable"})
-COMPLETIONS: Mapping[str, Callable[[MainScreen], Iterator[Candidate]]] = {
+COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "": _words(),
     "branch": _branches,
     "changeable": _changeable,

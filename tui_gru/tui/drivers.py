@@ -8,7 +8,7 @@ import selectors
 import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from textual import messages
 from textual.constants import ESCAPE_DELAY
@@ -18,11 +18,7 @@ from textual.message import Message
 
 from tui_gru.errors import TuiGruError
 from tui_gru.storage.confinement import SERVED_FOLDER, confine
-from tui_gru.tui.terminal import InputParser
-
-if TYPE_CHECKING:
-    from tui_gru.tui.app import TuiGruApp
-
+from tui_gru.tui.terminal import GuardedApp, InputParser
 
 # ------------------------------------------------------------------------------
 # Textual's driver for a terminal, with a faster `esc`, a correct size after fast resizes, and tolerance of any input.
@@ -53,7 +49,7 @@ class PromptDriver(LinuxDriver):
     Bytes that are no text and sequences that are no keys are ignored. If the terminal is gone, `TerminalGone` is posted.
     """
 
-    def __init__(self, app: TuiGruApp, *args: Any, **options: Any) -> None:
+    def __init__(self, app: GuardedApp, *args: Any, **options: Any) -> None:
         super().__init__(app, *args, **options)
         self._ending = app.ending
         self._file: TextIO = _Terminal(self._file, self._gone)  # type: ignore[assignment]

@@ -18,19 +18,18 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.screen import ModalScreen
 
 import tui_gru.tui.panels as panels
-from tui_gru.debugger.program import Program, ProgramLine, ValueKind, spoken
+from tui_gru.debugger.program import Program, spoken
 from tui_gru.engine.numbers import exact
-from tui_gru.equations.syntax import Apply, Expression, Name, Product
 from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.about import about, about_line
 from tui_gru.tui.draw import Box, Ref, clip, columns, from_rows, text, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles, View
 from tui_gru.tui.theme import Palette, folded, transliterate
-from tui_gru.tui.verbs import GROUPS, KEYS, VERBS
 
 # ------------------------------------------------------------------------------
 # The help screen, which is the command palette as well: all keys and commands, found by typing and executed with enter.
@@ -52,10 +51,10 @@ class HelpEntry(NamedTuple):
 
     typed: str
     words: str
-    verb: Verb
+    verb: Verb[Any]
 
 
-class HelpScreen(ModalScreen[Verb]):
+class HelpScreen(ModalScreen[Verb[Any]]):
     """The help over the main screen. Its result is the verb to execute, if enter was pressed on one.
 
     The keys of help, escape and quit close it, unless a search text has been typed.
@@ -67,20 +66,26 @@ class HelpScreen(ModalScreen[Verb]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         ("escape,q,question_mark", "dismiss"),
-        *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remappable
     ]
 
-    def __init__(self, program: Program, here: Sequence[TitledText], explained: Callable[[], Iterable[TitledText]]) -> None:
+    def __init__(
+        self,
+        verbs: Sequence[Verb[Any]],
+        program: Program,
+        here: Sequence[TitledText],
+        explained: Callable[[], Iterable[TitledText]],
+    ) -> None:
         """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search."""
         super().__init__()
-        self._panel = HelpPanel(program, here, explained)
+        self._panel = HelpPanel(verbs, program, here, explained)
 
     def compose(self) -> ComposeResult:
         yield self._panel
 
     def on_key(self, event: events.Key) -> None:
         """Add the typed character to the search text. Arrows choose a row that was found, enter executes it."""
-        sought, bound = self._panel.sought, event.key in self.active_bindings
+        closes = any(event.key in keys_of(self, verb).split(",") for verb in ("help", "stop", "quit"))
+        sought, bound = self._panel.sought, closes or event.key in self.active_bindings
         if event.key == "enter" and self._panel.found is not None:
             self.dismiss(self._panel.found)
         elif event.key in ("up", "down") and sought:
@@ -89,6 +94,8 @@ class HelpScreen(ModalScreen[Verb]):
             self._panel.search(sought[:-1])
         elif event.is_printable and event.character and (sought or not bound):
             self._panel.search(sought + event.character)
+        elif closes:
+            self.dismiss()
         else:
             return
         event.stop()
@@ -102,8 +109,15 @@ class HelpPanel(Panel):
     explanations that do.
     """
 
-    def __init__(self, program: Program, here: Sequence[TitledText], explained: Callable[[], Iterable[TitledText]]) -> None:
+    def __init__(
+        self,
+        verbs: Sequence[Verb[Any]],
+        program: Program,
+        here: Sequence[TitledText],
+        explained: Callable[[], Iterable[TitledText]],
+    ) -> None:
         super().__init__()
+        self._verbs = verbs
         self._program, self._here, self._explanations = program, here, cache(lambda: tuple(explained()))
         self.sought, self._at = "", 0
         self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
@@ -123,13 +137,17 @@ class HelpPanel(Panel):
         self.refresh_content()
 
     @property
-    def found(self) -> Verb | None:
+    def found(self) -> Verb[Any] | None:
         """The verb of the chosen row; None without a search text, or if no row contains it."""
         return None if self._chosen is None else self._chosen.verb
 
     @property
     def _entries(self) -> tuple[HelpEntry, ...]:
-        return (*chain.from_iterable(map(self._keys, GROUPS)), *self._commands())
+        return (*chain.from_iterable(map(self._keys, self._groups)), *self._commands())
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(verb.group for verb in self._verbs))
 
     @property
     def _chosen(self) -> HelpEntry | None:
@@ -149,7 +167,7 @@ class HelpPanel(Panel):
 
     def build(self, width: int, height: int) -> Box:
         explained = [row for row in self._here if self._fits(row)]
-        groups = [(group, rows) for group in GROUPS if (rows := self._keys(group))]
+        groups = [(group, rows) for group in self._groups if (rows := self._keys(group))]
         commands = self._commands()
         others = [row for row in self._explanations() if row not in self._here and self._fits(row)] if self.sought else []
         if not (explained or groups or commands or others):
@@ -177,16 +195,16 @@ class HelpPanel(Panel):
         return vstack(*above, *(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
 
     def _keys(self, group: str) -> list[HelpEntry]:
-        verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
+        verbs = [verb for verb in self._verbs if verb.group == group and verb.keys and verb.help]
         return self._matching((self._key(verb), verb.help, verb) for verb in verbs)
 
     def _commands(self) -> list[HelpEntry]:
-        return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in VERBS if verb.names)
+        return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in self._verbs if verb.names)
 
-    def _key(self, verb: Verb) -> str:
+    def _key(self, verb: Verb[Any]) -> str:
         return " ".join(key_signs(keys_of(self, verb.id)))
 
-    def _matching(self, rows: Iterable[tuple[str, str, Verb]]) -> list[HelpEntry]:
+    def _matching(self, rows: Iterable[tuple[str, str, Verb[Any]]]) -> list[HelpEntry]:
         """Return the rows that match the search text, with placeholders replaced by names of the model."""
         entries = (HelpEntry(example(self._program, typed), example(self._program, words), verb) for typed, words, verb in rows)
         return [entry for entry in entries if self._fits(entry[:2])]
@@ -399,140 +417,6 @@ def signs_with(written: str) -> list[str]:
 
 
 # ------------------------------------------------------------------------------
-# Explanations of the names of a model: the comment on its line in the file of the model, otherwise the one of its role.
-#
-# A comment on a line of a .cell, .head, .loss or .update file, also of a user's own, explains the value that the line computes.
-
-
-#: The names that every program has, independent of its equations.
-COMMON = {
-    "epoch": "epoch: how often the whole text has been read, counted from 1 when typed",
-    "batch": "batch: the part of the text that one update is made from, counted within the epoch",
-    "t": "timestep: the place in the sequence for which the lines inside the loops are computed",
-    "char": "the character that is read, in each row of the batch",
-    "target": "the character that should be predicted, in each row of the batch",
-    "grad_norm": "length of the whole gradient: the root of the sum of all its squares",
-    "max_weight": "the largest absolute value of all weights",
-    "loss": "loss of the batch: how badly it is predicted; training makes it smaller",
-}
-
-#: The explanations of roles. `{}` is the name to which the value belongs.
-ROLES = {
-    "read": "the character that is read, as a row of zeros with a 1 at its place",
-    "given": "the input of the model",
-    "wanted": "the character that should be predicted, as a row of zeros with a 1 at its place",
-    "before": "{} after the previous timestep; this timestep begins with it",
-    "activated": "the argument of {}: any real number, before it is squeezed into the range of {}",
-    "part": "{}: a part of the line of {}, recorded separately",
-    "weights": "weights from {} to {}: a row for each input, a column for each unit; training changes them",
-    "bias": "bias of {}: added in every row and at every timestep; training changes it",
-    "parameter": "a parameter: training changes it",
-    "gradient": "gradient of the loss with respect to {}, summed over rows and timesteps: the update goes against it",
-    "delta": "gradient of the loss with respect to {}: how much the loss would grow for each unit that {} grows by",
-    "future": "gradient that {} receives from the next timestep; 0 at the last timestep, or where it is cut",
-    "handed back": "gradient with respect to {}, which is passed to the previous timestep",
-    "path": "the share of {} that flows through the line of {}",
-    "kept": "computed by the update rule from the earlier gradients of {}",
-    "step": "an intermediate value of the update of {}",
-    "computed": "computed by the line {}",
-}
-
-
-def about(program: Program, name: str) -> str:
-    """Return the explanation of a name, a sentence without a full stop. Raises `KeyError` if the program has no such name."""
-    kind = program.names[name].kind
-    line = program.lines.get(name)
-    if kind is not ValueKind.PARAMETER and line is not None and line.note:
-        return line.note
-    sentence = next(_by_role(program, name, kind), "")
-    return sentence or COMMON.get(name, "")
-
-
-def _by_role(program: Program, name: str, kind: ValueKind) -> Iterator[str]:
-    """Yield the explanations that apply, best first."""
-    shown, page = program.writer.name, program.model.page
-    match kind:
-        case ValueKind.INPUT:
-            role = "wanted" if page.inputs[name].target else "read" if page.inputs[name].one_hot else "given"
-            yield ROLES[role]
-        case ValueKind.STATE:
-            state = next((state for state in page.states if page.before(state) == name), name)
-            yield ROLES["before"].format(shown(state))
-        case ValueKind.PARAMETER:
-            yield from _parameter(program, name)
-        case ValueKind.GRADIENT:
-            yield ROLES["gradient"].format(shown(name.removeprefix("d")))
-        case ValueKind.VALUE_GRADIENT:
-            yield from _delta(program, name)
-        case ValueKind.OPTIMIZER_STATE | ValueKind.UPDATE_VALUE:
-            parameter = next((p for p in sorted(program.parameters, key=len, reverse=True) if name.endswith(f"_{p}")), name)
-            yield ROLES["kept" if kind is ValueKind.OPTIMIZER_STATE else "step"].format(shown(parameter))
-        case ValueKind.SETTING:
-            yield program.model.rule.meanings[name]
-        case ValueKind.VALUE | ValueKind.NUMBER:
-            yield from _part(program, name)
-
-
-def _part(program: Program, name: str) -> Iterator[str]:
-    """Yield explanations of a labelled part of a line (the argument of a function, or another part), or of a line."""
-    shown = program.writer.name
-    target = program.written_with.get(name)
-    if target is None:
-        if (line := program.lines.get(name)) is not None and name not in COMMON:
-            yield ROLES["computed"].format(line.text)
-        return
-    formula = program.lines[target].formula
-    if isinstance(formula, Apply) and any(part.label == name for part in formula.parts):
-        sign = {"sigmoid": "σ"}.get(formula.function, formula.function)
-        yield ROLES["activated"].format(sign, shown(target))
-    else:
-        yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(target))
-
-
-def _parameter(program: Program, name: str) -> Iterator[str]:
-    """Yield explanations of a weight or a bias, by the forward lines that read it."""
-    shown = program.writer.name
-    for line in program.lines.values():
-        if line.phase != "forward" or line.formula is None or name not in line.reads:
-            continue
-        left = _multiplied(line.formula, name)
-        if left is not None:
-            source = shown(left.name) if isinstance(left, Name) else program.writer.text(left)
-            yield ROLES["weights"].format(source, shown(line.target))
-        elif len(program.names[name].axes) == 1:
-            yield ROLES["bias"].format(shown(line.target))
-    yield ROLES["parameter"]
-
-
-def _multiplied(formula: Expression, name: str) -> Expression | None:
-    """Return the left factor of a matrix product with the parameter, None if there is no such product."""
-    products = (node for node in formula.walk() if isinstance(node, Product))
-    return next((node.left for node in products if isinstance(node.right, Name) and node.right.name == name), None)
-
-
-def _delta(program: Program, name: str) -> Iterator[str]:
-    """Yield explanations of the gradient of a value, of a state passed back, or of one of the summands of a gradient."""
-    shown, page = program.writer.name, program.model.page
-    of = name.removeprefix("d")
-    for state in page.states:
-        if name == page.ahead(state):
-            yield ROLES["future"].format(shown(state))
-        if name == f"d{page.before(state)}":
-            yield ROLES["handed back"].format(shown(page.before(state)))
-    target = program.written_with.get(name)
-    if target is not None and target.startswith("d"):
-        forward = next((line for line in page.lines if line.label and f"_{line.label}" in name), None)
-        if forward is not None:
-            yield ROLES["path"].format(shown(target), shown(forward.target))
-            yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(target))
-    if of in program.names:
-        yield ROLES["delta"].format(shown(of), shown(of))
-    if (line := program.lines.get(name)) is not None:
-        yield ROLES["computed"].format(line.text)
-    yield ROLES["future"].format(shown(of))
-
-
-# ------------------------------------------------------------------------------
 # Explanations of what has the focus: the number under the cursor, its panel, the current line and the panel's signs.
 
 
@@ -572,13 +456,6 @@ def every_row(program: Program, keys: Keys) -> Iterator[HelpText]:
         yield words.get(kind, re.sub(r"(?<!^)(?=[A-Z])", " ", kind).lower()), keys(sentence)
     for _, signs in SIGNS:
         yield from ((sign.sign.strip(), _sentence(keys(sign.meaning))) for sign in signs)
-
-
-def about_line(program: Program, line: ProgramLine) -> str:
-    """Explain a line of the listing by its comment in the file of the model, otherwise by the value that it computes."""
-    if line.note or line.target not in program.names:
-        return line.note
-    return about(program, line.target)
 
 
 def explain(program: Program, words: str, keys: Keys) -> str:

@@ -6,16 +6,14 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from string import Template
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar, cast
 
 from textual.binding import Binding
 from textual.dom import DOMNode
 
 from tui_gru.debugger.program import Program
 
-if TYPE_CHECKING:
-    from tui_gru.tui.screen import MainScreen
-
+S = TypeVar("S")  # the screen that a verb works on
 VERB = re.compile(r"<([\w.]+)>")
 KEY_SIGNS = {
     "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
@@ -42,13 +40,13 @@ class Arguments(str):
 NO_ARGUMENTS = Arguments()
 
 
-def always(screen: MainScreen) -> bool:
+def always(screen: object) -> bool:
     """Return True; the default of `Verb.applies` and `Verb.offered`."""
     return True
 
 
 @dataclass(frozen=True)
-class Verb:
+class Verb(Generic[S]):
     """A row of the verb table.
 
     `id` is the name by which a key file remaps the verb. `keys` are separated by commas; `named`, its names on the `:` line, by
@@ -71,19 +69,19 @@ class Verb:
     keys: str
     named: str
     group: str
-    do: Callable[[MainScreen, Arguments], object]
+    do: Callable[[S, Arguments], object]
     help: str
     label: str = ""
     rank: int = 9
     typed: str = ""
     more: str = ""
     completes: tuple[str, ...] = ()
-    press: Callable[[MainScreen], Awaitable[None] | None] | None = None
+    press: Callable[[S], Awaitable[None] | None] | None = None
     needs_arguments: bool = False
-    applies: Callable[[MainScreen], bool] = always
-    offered: Callable[[MainScreen], bool] = always
+    applies: Callable[[S], bool] = always
+    offered: Callable[[S], bool] = always
     while_running: bool = False
-    preview: Callable[[MainScreen, Arguments], str] | None = None
+    preview: Callable[[S, Arguments], str] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,12 +123,17 @@ def key_signs(keys: str) -> list[str]:
     return [KEY_SIGNS.get(key, key) for key in keys.split(",")]
 
 
+class HasKeys(Protocol):
+    """What panels ask an app that knows the verb table, which is above them."""
+
+    def keys_of(self, verb: str) -> str:
+        """Return the keys of the verb of this id, separated by commas."""
+        raise NotImplementedError
+
+
 def keys_of(node: DOMNode, verb: str) -> str:
     """Return the keys of the verb of this id, separated by commas: those of the user's key file, otherwise those of the table."""
-    from tui_gru.tui.verbs import KEYS
-
-    own: dict[str, str] = getattr(node.app, "own_keys", {})
-    return own.get(verb, KEYS[verb])
+    return cast(HasKeys, node.app).keys_of(verb)
 
 
 def sign_of_key(node: DOMNode, verb: str) -> str:

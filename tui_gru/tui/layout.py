@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -22,9 +21,7 @@ from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
 from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
 from tui_gru.tui.panels.weights import WeightsPanel
-
-if TYPE_CHECKING:
-    from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.session_screen import SessionScreen
 
 # ------------------------------------------------------------------------------
 # Where each panel stands: its frame, and the pages that show it on a screen that is too small for all panels.
@@ -188,7 +185,7 @@ class PanelContainer(Container):
 class PanelHost:
     """`page` is the number of the page, from 1. `PLACES` defines which panels a page shows."""
 
-    def __init__(self, screen: MainScreen) -> None:
+    def __init__(self, screen: SessionScreen) -> None:
         self._screen = screen
         self.page = 1
         self._panels: dict[PanelSlot, Shown] = {}
@@ -379,8 +376,8 @@ COVERING = "-overlay"  # the class of an overlay, by which screen.tcss lays it o
 class OverlayHost:
     """At most one overlay at a time; the listing and the header stay visible."""
 
-    def __init__(self, screen: MainScreen) -> None:
-        self._screen = screen
+    def __init__(self, screen: SessionScreen, panels: PanelHost) -> None:
+        self._screen, self._panels = screen, panels
         self._wanted: SnapshotPanel | None = None  # the overlay that covers the blackboard, or that is about to
         self._mounted: SnapshotPanel | None = None  # the overlay that was mounted last
         self._then: Callable[[], object] | None = None  # called once the wanted overlay is mounted
@@ -401,7 +398,7 @@ class OverlayHost:
     @property
     def _on_board(self) -> list[SnapshotPanel]:
         """The overlay, and those before it that are not removed yet."""
-        board = self._screen.panels.board
+        board = self._panels.board
         return [] if board is None else [panel for panel in board.query_children(SnapshotPanel) if panel.has_class(COVERING)]
 
     def toggle(self, kind: type[SnapshotPanel]) -> None:
@@ -444,7 +441,7 @@ class OverlayHost:
             self._mounting = False
 
     async def _mount(self, overlay: SnapshotPanel | None) -> None:
-        screen, board = self._screen, self._screen.panels.board
+        screen, board = self._screen, self._panels.board
         assert board is not None
         assert overlay is not None
         for earlier in self._on_board:
@@ -467,7 +464,7 @@ class OverlayHost:
         self._wanted = self._mounted = self._then = None
         for overlay in self._on_board:
             overlay.remove()
-        if (board := self._screen.panels.board) is not None:
+        if (board := self._panels.board) is not None:
             board.remove_class("-covered", update=False)  # the next line updates it
         self._screen.remove_class("-overlaid")
         came_from, self._came_from = self._came_from, None

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
-from tui_gru.debugger.position import in_words, position_of
+from tui_gru.debugger.position import in_words
 from tui_gru.debugger.program import typed_entry
 from tui_gru.engine.data import Corpus
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import moving as answers
 from tui_gru.tui.keys import Arguments, Verb, with_keys
 from tui_gru.tui.layout import page_words
-from tui_gru.tui.moving import go_to, problem_of
+from tui_gru.tui.moving import go_to
 from tui_gru.tui.panel import SnapshotPanel
+from tui_gru.tui.session_screen import problem_of
 
 if TYPE_CHECKING:
     from tui_gru.analysis.check import Check, CheckResult
@@ -27,15 +27,14 @@ if TYPE_CHECKING:
     from tui_gru.analysis.influence import Influence, RowInfluence
     from tui_gru.analysis.units import Activity, Correlated
     from tui_gru.analysis.what_if import WhatIf
-    from tui_gru.debugger.evaluate import Node, ValueRef
-    from tui_gru.session.travel import SearchProgress
+    from tui_gru.debugger.evaluate import ValueRef
     from tui_gru.tui.draw import Ref
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import NumberAsked
     from tui_gru.tui.panels.check import CheckReport
     from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
     from tui_gru.tui.panels.lists import FindingsList
-    from tui_gru.tui.panels.origin import Leaf, OriginPanel, WhatIfPanel
+    from tui_gru.tui.panels.origin import WhatIfPanel
     from tui_gru.tui.panels.units import UnitsMap
     from tui_gru.tui.screen import MainScreen
 
@@ -121,11 +120,11 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
         words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
         here.append(("more", with_keys(screen, words)))
 
-    async def execute(found: Verb | None) -> None:
+    async def execute(found: Verb[Any] | None) -> None:
         if found is not None and screen.check_action("verb", (found.id,)):
             await screen.press(found)
 
-    screen.app.push_screen(HelpScreen(program, here, partial(every_row, program, keys)), execute)
+    screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), program, here, partial(every_row, program, keys)), execute)
 
 
 def _explain_word(screen: MainScreen, words: str) -> None:
@@ -265,19 +264,6 @@ def near_zero(screen: MainScreen, rest: Arguments) -> None:
 
 
 FEW_CHARACTERS = 1000  # up to this length, a text is read in the UI thread
-MANY_BATCHES = 250  # findings are searched after runs of this length: the search takes about as long as 24 batches, 10 % of it
-
-
-def look_after_run(screen: MainScreen, batches: int) -> None:
-    """Look for findings after a long run, such that the header can show their number. Called in the thread of the run."""
-    if batches >= MANY_BATCHES:
-        look_for_findings(screen)
-
-
-def look_for_findings(screen: MainScreen) -> None:
-    """Look for findings after a run or a sample, ignoring an interrupt."""
-    with suppress(TuiGruError):
-        screen.session.findings()
 
 
 def findings(screen: MainScreen, rest: Arguments) -> None:
@@ -700,7 +686,7 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 
 async def suppose(screen: MainScreen) -> None:
     """Open the `:` line with the command that replaces the number under the cursor."""
-    from tui_gru.debugger.program import ValueKind, typed_entry
+    from tui_gru.debugger.program import ValueKind
 
     ref = under_cursor(screen)
     if ref is None:
@@ -759,95 +745,3 @@ def _of_this_batch(screen: MainScreen, number: ValueRef) -> Ref | None:
 
     same = (number.tick - 1) // screen.snapshot.program.ticks == screen.snapshot.position.number
     return Ref(number.name, number.index, number.t) if same else None
-
-
-# ------------------------------------------------------------------------------
-# Derivations of numbers: shows one over the blackboard, follows numbers from it, and goes back.
-
-
-class Derivations:
-    """Shows derivations. Following a number goes to the place where it was computed; going back returns from there."""
-
-    def __init__(self, screen: MainScreen) -> None:
-        self._screen = screen
-        self._trail: tuple[Leaf, ...] = ()
-
-    @property
-    def _panel(self) -> OriginPanel | None:
-        from tui_gru.tui.panels.origin import OriginPanel
-
-        overlay = self._screen.overlay
-        return overlay if isinstance(overlay, OriginPanel) else None
-
-    def ask(self, number: ValueRef) -> None:
-        """Show the derivation of a number. If another is shown already, `left` returns to it."""
-        name = self._screen.session.program.code_name(number.name)
-        self._derive(replace(number, name=name), follow=False)
-
-    def followed(self, event: OriginPanel.Followed) -> None:
-        self._derive(event.number, follow=True)
-
-    def _derive(self, number: ValueRef, *, follow: bool) -> None:
-        from tui_gru.tui.panels.origin import Leaf
-
-        session = self._screen.session
-
-        def derive(progress: SearchProgress | None) -> Leaf:
-            root = session.origin(number, progress=progress)
-            while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
-                # A value that is only copied is followed to the line that computed it.
-                root = session.origin(root.terms[0].number, progress=progress)
-            assert root.number is not None
-            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
-            if follow:
-                session.seek(tick)
-            _work_out(root)
-            return Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
-
-        self._screen.do(derive, batches=session.batches_to(number.tick), then=self._turn_to, opens=True)
-
-    def _turn_to(self, leaf: Leaf) -> None:
-        panel = self._panel
-        if panel is None:
-            from tui_gru.tui.panels.origin import OriginPanel
-
-            self._trail = ()
-            self._screen.overlays.cover(OriginPanel(leaf))
-        else:
-            self._trail = (*self._trail, panel.leaf)
-            panel.turn_to(leaf)
-
-    def left(self) -> None:
-        """Return to the previous derivation and to the place where its number was computed, or close the only one."""
-        panel, session = self._panel, self._screen.session
-        if panel is None:
-            return
-        trail = [leaf for leaf in self._trail if leaf.anchor is None or session.holds(leaf.anchor)]
-        if not trail:
-            self._screen.overlays.lift()
-            return
-        *earlier, leaf = trail
-        self._trail = tuple(earlier)
-        batches = session.batches_to(leaf.place.tick)
-        self._screen.do(lambda _: session.seek(leaf.place), batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
-
-    def opened(self, event: OriginPanel.Opened) -> None:
-        panel = self._panel
-        if panel is not None:
-            self._screen.do(lambda _: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
-
-    async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
-        """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
-        number = event.number
-        now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
-        await self._screen.open_line(f"back abs({now} - {before}) > ")
-
-    def copied(self, event: OriginPanel.Copied) -> None:
-        self._screen.app.copy_to_clipboard(event.text)
-        self._screen.say(f"copied as {event.kind}: {len(event.text.splitlines())} lines")
-
-
-def _work_out(node: Node) -> None:
-    """Compute the derivations of the terms of a node, such that drawing does not need to."""
-    for term in node.terms:
-        term.derivation  # noqa: B018 - the property caches it

@@ -1,143 +1,35 @@
-"""The main screen: executes verbs on keys, and has the panels draw the session's snapshot; the tour; the last row."""
+"""The main screen and its parts that use the others: the kept layout, derivations, texts of marks, and the tour."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.errors import NoWidget
 from textual.geometry import Region
-from textual.reactive import reactive
-from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_gru.debugger.state import Notice
-from tui_gru.errors import safe_text
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program import typed_entry
 from tui_gru.session.session import Session
-from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui import changing as branching
-from tui_gru.tui import changing as stops
-from tui_gru.tui import looking as analysing
-from tui_gru.tui import looking as checking
-from tui_gru.tui import looking as explaining
-from tui_gru.tui import moving as stepping
 from tui_gru.tui.keys import NO_ARGUMENTS, Verb, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
-from tui_gru.tui.looking import Derivations
-from tui_gru.tui.moving import Finished, Pending, Play, Progressed, Runner, problem_of
 from tui_gru.tui.panel import Panel, SnapshotPanel, View
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
-from tui_gru.tui.terminal import GuardedScreen, being_removed
-from tui_gru.tui.theme import Glyphs, folded, palette_of, transliterate
-from tui_gru.tui.verbs import BY_ID, VERBS
+from tui_gru.tui.running import Finished, Pending, Play, Progressed, Runner, look_after_run
+from tui_gru.tui.session_screen import Hint, SessionScreen
+from tui_gru.tui.terminal import being_removed
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.command import CommandLine
-    from tui_gru.tui.panels.origin import OriginPanel
-
-# ------------------------------------------------------------------------------
-# The last row of the screen: key hints, or a message.
-
-
-MOST_LINES = 4
-MOST_CHARACTERS = 10_000  # of a message, more than `MOST_LINES` lines of the largest terminal show
-
-
-class Hint(NamedTuple):
-    """A key and a word for what it does. It is dimmed if it does not apply now. Hints of the highest `rank` are dropped first."""
-
-    sign: str
-    label: str
-    applies: bool = True
-    rank: int = -1
-
-
-@lru_cache(maxsize=8)
-def _lines(message: str, room: int, glyphs: Glyphs) -> tuple[str, ...]:
-    """Fold a message into at most one line more than can be shown."""
-    written = transliterate(message, glyphs)
-    return (written,) if cell_len(written) <= room else tuple(folded(written, max(room - 1, 1), MOST_LINES + 1))
-
-
-class BottomLine(Widget):
-    """Key hints, or a message instead of them until the next key.
-
-    Hints that do not fit are dropped: first those that do not apply now, then those of the highest rank.
-    """
-
-    DEFAULT_CSS = """
-    BottomLine { height: 1; background: $footer-background; color: $footer-description-foreground; }
-    BottomLine:ansi { background: ansi_default; color: ansi_default; }
-    """
-
-    message: reactive[str] = reactive("")
-    warning: reactive[bool] = reactive(False)
-    prefix: reactive[str] = reactive("")
-
-    def __init__(self, hints: Callable[[], Sequence[Hint]]) -> None:
-        super().__init__()
-        self._all_hints = hints
-
-    def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message until `say('')`, in as many lines as it needs at this width, at most `MOST_LINES`."""
-        self.warning = warning
-        written = " ".join(message.split())
-        self.message = safe_text(written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}…")
-        self._make_room()
-
-    def watch_prefix(self) -> None:
-        self._make_room()
-
-    def on_resize(self) -> None:
-        self._make_room()
-
-    def _make_room(self) -> None:
-        lines = min(max(len(self._lines()), 1), MOST_LINES)
-        if self.styles.height is None or self.styles.height.value != lines:
-            self.styles.height = lines
-
-    def _lines(self) -> tuple[str, ...]:
-        """Return the lines of the message that can be shown, and one more if there are more."""
-        return _lines(self.message, self.app.size.width - 1 - self._margin, palette_of(self.app).glyphs)
-
-    @property
-    def _margin(self) -> int:
-        return cell_len(self.prefix) + 2 if self.prefix else 0
-
-    def render_line(self, y: int) -> Strip:
-        width, palette = self.size.width, palette_of(self.app)
-        segments = [Segment(" " * self._margin)] if y else [Segment(f" {self.prefix} ", palette.accent)] if self.prefix else []
-        if self.message:
-            lines = self._lines()
-            text = f" {lines[y]}" if y < len(lines) else ""
-            segments.append(Segment(text, palette.warning if self.warning else palette.plain))
-            strip = Strip(segments)
-            if strip.cell_length > width or (y == self.size.height - 1 and len(lines) > y + 1):
-                strip = Strip([*strip.crop(0, width - 1), Segment(palette.glyphs.ellipsis, palette.dim)])
-        else:
-            strip = Strip([*segments, *self._hints(width - sum(s.cell_length for s in segments))])
-        return strip.adjust_cell_length(width, Style()).apply_style(self.rich_style)
-
-    def _hints(self, room: int) -> list[Segment]:
-        palette = palette_of(self.app)
-        shown = [(hint, transliterate(hint.sign, palette.glyphs)) for hint in self._all_hints()]
-        while shown and sum(len(sign) + len(hint.label) + 3 for hint, sign in shown) > room:
-            shown.remove(max(reversed(shown), key=lambda item: (not item[0].applies, item[0].rank)))
-        segments: list[Segment] = []
-        for hint, sign in shown:
-            segments.append(Segment(f" {sign}", palette.keyword if hint.applies else palette.dim))
-            segments.append(Segment(f" {hint.label} ", palette.plain if hint.applies else palette.dim))
-        return segments
-
+    from tui_gru.tui.panels.origin import Leaf, OriginPanel
 
 # ------------------------------------------------------------------------------
 # Saves with a session its layout and typed commands, and asks where to record a session that was opened from a file.
@@ -227,7 +119,7 @@ class KeptWithSession:
             self._layout = ScreenLayout.read(kept)
             self._layout.apply(self._screen)
         self.recall_commands()
-        stops.offer_marks(self._screen)
+        offer_marks(self._screen)
 
     def keep_layout(self) -> None:
         """Save the layout in the session if it has changed."""
@@ -310,6 +202,131 @@ def _alike(kept: Any, value: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------
+# Derivations of numbers: shows one over the blackboard, follows numbers from it, and goes back.
+
+
+class Derivations:
+    """Shows derivations. Following a number goes to the place where it was computed; going back returns from there."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._trail: tuple[Leaf, ...] = ()
+
+    @property
+    def _panel(self) -> OriginPanel | None:
+        from tui_gru.tui.panels.origin import OriginPanel
+
+        overlay = self._screen.overlay
+        return overlay if isinstance(overlay, OriginPanel) else None
+
+    def ask(self, number: ValueRef) -> None:
+        """Show the derivation of a number. If another is shown already, `left` returns to it."""
+        name = self._screen.session.program.code_name(number.name)
+        self._derive(replace(number, name=name), follow=False)
+
+    def followed(self, event: OriginPanel.Followed) -> None:
+        self._derive(event.number, follow=True)
+
+    def _derive(self, number: ValueRef, *, follow: bool) -> None:
+        from tui_gru.tui.panels.origin import Leaf
+
+        session = self._screen.session
+
+        def derive(progress: SearchProgress | None) -> Leaf:
+            root = session.origin(number, progress=progress)
+            while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
+                # A value that is only copied is followed to the line that computed it.
+                root = session.origin(root.terms[0].number, progress=progress)
+            assert root.number is not None
+            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
+            if follow:
+                session.seek(tick)
+            _work_out(root)
+            return Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
+
+        self._screen.do(derive, batches=session.batches_to(number.tick), then=self._turn_to, opens=True)
+
+    def _turn_to(self, leaf: Leaf) -> None:
+        panel = self._panel
+        if panel is None:
+            from tui_gru.tui.panels.origin import OriginPanel
+
+            self._trail = ()
+            self._screen.overlays.cover(OriginPanel(leaf))
+        else:
+            self._trail = (*self._trail, panel.leaf)
+            panel.turn_to(leaf)
+
+    def left(self) -> None:
+        """Return to the previous derivation and to the place where its number was computed, or close the only one."""
+        panel, session = self._panel, self._screen.session
+        if panel is None:
+            return
+        trail = [leaf for leaf in self._trail if leaf.anchor is None or session.holds(leaf.anchor)]
+        if not trail:
+            self._screen.overlays.lift()
+            return
+        *earlier, leaf = trail
+        self._trail = tuple(earlier)
+        batches = session.batches_to(leaf.place.tick)
+        self._screen.do(lambda _: session.seek(leaf.place), batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
+
+    def opened(self, event: OriginPanel.Opened) -> None:
+        panel = self._panel
+        if panel is not None:
+            self._screen.do(lambda _: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
+
+    async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+        """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
+        number = event.number
+        now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
+        await self._screen.open_line(f"back abs({now} - {before}) > ")
+
+    def copied(self, event: OriginPanel.Copied) -> None:
+        self._screen.app.copy_to_clipboard(event.text)
+        self._screen.say(f"copied as {event.kind}: {len(event.text.splitlines())} lines")
+
+
+def _work_out(node: Node) -> None:
+    """Compute the derivations of the terms of a node, such that drawing does not need to."""
+    for term in node.terms:
+        term.derivation  # noqa: B018 - the property caches it
+
+
+# ------------------------------------------------------------------------------
+# The texts of marks.
+
+
+def texts_here(screen: MainScreen) -> str:
+    """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
+    texts = [f"{mark.letter}: {mark.text}" for mark in screen.snapshot.marks_here if mark.text]
+    if texts and _marks_beyond(screen)[1]:
+        texts.append(with_keys(screen, "<mark.next> next mark"))
+    return " · ".join(texts)
+
+
+def offer_marks(screen: MainScreen) -> None:
+    """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
+    count = sum(bool(mark.text) for mark in screen.snapshot.marks)
+    here = texts_here(screen)
+    if screen.notice is None or count <= bool(here):
+        return
+    (back, on), words = _marks_beyond(screen), "a mark has a text" if count == 1 else f"{count} marks have a text"
+    keys = ["<mark.next> goes to the next"] if on and not here else []
+    keys += ["<mark.back> goes to the one before"] if back else []
+    screen.session.add_notice(with_keys(screen, ": ".join(filter(None, (words, ", ".join(keys))))))
+    screen.say_notice()
+
+
+def _marks_beyond(screen: MainScreen) -> tuple[bool, bool]:
+    """Return whether there are marks before this place, and after it."""
+    snapshot = screen.snapshot
+    here = snapshot.branches.index(snapshot.branch), snapshot.position.tick
+    places = [(snapshot.branches.index(mark.branch), mark.tick) for mark in snapshot.marks if mark.branch in snapshot.branches]
+    return any(place < here for place in places), any(place > here for place in places)
+
+
+# ------------------------------------------------------------------------------
 # The tour: ten keys with a sentence about each; any other key ends it.
 
 
@@ -377,39 +394,30 @@ class Tour:
 # The main screen: executes verbs of the session on keys, and has the panels draw the session's snapshot.
 
 
-COUNTS = tuple((str(digit), f"digit({digit})") for digit in range(10))
-
-
-class MainScreen(GuardedScreen):
+class MainScreen(SessionScreen):
     """The session, its snapshot, the view of it (`view`), and the parts that work on them.
 
-    A verb of `verbs/table.py` is a function that takes this screen. The messages of panels are handled by such functions too.
+    A verb is a function that takes this screen. The app's subclass binds the verbs to keys and to the messages of panels.
     """
 
     AUTO_FOCUS = ""
     BLANK = True  # Textual's name: it draws nothing itself
-    BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 - as Textual has it
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
     ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList"
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
-        self.snapshot: Snapshot = session.snapshot()
-        self.view = View()
-        self.bottom = BottomLine(self._hints)
-        self.runner = Runner(self, partial(analysing.look_after_run, self), lambda: self._keys_waiting)
+        super().__init__(session)
+        self.runner = Runner(self, partial(look_after_run, self), lambda: self._keys_waiting)
         self.pending = Pending(self)
-        self.play = Play(self)
-        self.overlays = OverlayHost(self)
+        self.play = Play(self, self.runner)
         self.panels = PanelHost(self)
+        self.overlays = OverlayHost(self, self.panels)
         self.derivations = Derivations(self)
         self.kept = KeptWithSession(self)
         self.tour = Tour(self)
         self.do = self.runner.do
         self._due = False
-        self._stood = ""  # the words that stay in the last row, as last shown
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
 
     def compose(self) -> ComposeResult:
@@ -422,7 +430,7 @@ class MainScreen(GuardedScreen):
         if self.snapshot.config.carry == "notebook":
             self.say("carry notebook: gradients flow into earlier batches of the epoch; the cost grows with their number squared")
         self.kept.lay_out()
-        if self.notice is not None or self._standing():
+        if self.notice is not None or self.standing():
             self.say_notice()
 
     def on_resize(self) -> None:
@@ -454,7 +462,7 @@ class MainScreen(GuardedScreen):
         self.session.add_notice(self.overlays.lift_what_is_gone())
         if self.notice is not None:
             self.say_notice()
-        elif self._standing() != self._stood:
+        elif self.standing() != self._stood:
             self.say("")
         if not self._due:
             self._due = True
@@ -481,57 +489,20 @@ class MainScreen(GuardedScreen):
         if not (self.runner.running or self._due):
             self.session.work_ahead()
 
-    # Messages
-
-    def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message in the last row until the next key, before the words that stay there."""
-        self._stood = self._standing()
-        self.bottom.say(" · ".join(filter(None, (message, self._stood))), warning=warning or bool(self.kept.question))
-
-    def _standing(self) -> str:
-        """Return the words that stay in the last row: an open question, the texts of the marks at this place, the tour."""
-        return " · ".join(filter(None, (self.kept.question, stops.texts_here(self), self.tour.words)))
-
-    def failed(self, error: Exception, doing: str) -> None:
-        """Show an error, and write a report if it is an internal one. `doing` is what failed, in words."""
-        problem = problem_of(error, doing)
-        if self.is_attached:  # otherwise the program is about to end
-            self.say(problem, warning=True)
-
     @property
-    def notice(self) -> Notice | None:
-        """The session's notice about the last verb, None if there is none."""
-        return self.session.outcome.notice
+    def question(self) -> str:
+        return self.kept.question
 
-    def note(self, words: str) -> None:
-        """Set the notice that is shown when the current verb ends. May be called in the thread of a run."""
-        self.session.notice = words
-
-    def note_if_not_stopped(self, words: str) -> None:
-        """Add to the notice, unless a breakpoint or watch stopped the run."""
-        if self.session.outcome.stopped_by is None:
-            self.session.add_notice(words)
-
-    def forget_notice(self) -> None:
-        self.note("")
-
-    def say_notice(self) -> None:
-        """Show the session's notice, as a warning if it is one."""
-        notice = self.notice or Notice("")
-        self.say(notice.text, warning=notice.warning)
-
-    def answer(self, words: str) -> None:
-        """Show the answer of a verb, followed by the session's notice."""
-        self.session.add_notice(words, first=True)
-        self.say_notice()
+    def standing(self) -> str:
+        return " · ".join(filter(None, (self.kept.question, texts_here(self), self.tour.words)))
 
     # Verbs
 
     async def action_verb(self, id: str) -> None:
         """Execute the verb of this id as its key does."""
-        await self.press(BY_ID[id])
+        await self.press(self.verbs[id])
 
-    async def press(self, verb: Verb) -> None:
+    async def press(self, verb: Verb[Any]) -> None:
         """Execute a verb as its key does, or open the `:` line if it needs arguments."""
         if verb.needs_arguments:
             await self.open_line(f"{verb.names[0]} ")
@@ -550,12 +521,12 @@ class MainScreen(GuardedScreen):
         """
         if action != "verb":
             return None if self.running and action != "digit" else super().check_action(action, parameters)
-        return True if not self.running or BY_ID[str(parameters[0])].while_running else None
+        return True if not self.running or self.verbs[str(parameters[0])].while_running else None
 
-    def _applies(self, verb: Verb) -> bool:
+    def _applies(self, verb: Verb[Any]) -> bool:
         return verb.while_running if self.running else verb.applies(self)
 
-    def _hints(self) -> list[Hint]:
+    def hints(self) -> list[Hint]:
         """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.
 
         Keys of the panel that have no word for the footer are in its border, as those of all overlays.
@@ -567,7 +538,7 @@ class MainScreen(GuardedScreen):
             if binding.show
         ]
         taken = {key_sign(binding.key) for binding, _ in own}
-        for verb in VERBS:
+        for verb in self.verbs.values():
             sign = sign_of_key(self, verb.id) if verb.label else ""
             if verb.label and sign not in taken and verb.offered(self):
                 hints.append(Hint(sign, self._label_of(verb), self._applies(verb), verb.rank))
@@ -580,7 +551,7 @@ class MainScreen(GuardedScreen):
         own = [node for node in self.focused.ancestors_with_self if node is not self and isinstance(node, Widget)]
         return [(binding, enabled) for node, binding, enabled, _ in self.active_bindings.values() if node in own]
 
-    def _label_of(self, verb: Verb) -> str:
+    def _label_of(self, verb: Verb[Any]) -> str:
         """Return the word beside a key in the footer; for the page verb, with the number of the page."""
         if verb.id != "page" or self.panels.pages == 1:
             return verb.label
@@ -647,27 +618,7 @@ class MainScreen(GuardedScreen):
             self.call_after_refresh(self.kept.lay_out)
         self.runner.finished(event)
 
-    # Messages of panels
-
-    on_branch_list_chosen = branching.branch_chosen
-    on_branches_apart_chosen = branching.apart_chosen
-    on_check_report_entry_chosen = checking.entry_chosen
-    on_check_report_every_batch = checking.every_batch_asked
-    on_checked = checking.checked
-    on_computing = checking.computing
-    on_findings_list_chosen = analysing.finding_chosen
-    on_influence_map_asked = analysing.influence_asked
-    on_listing_gutter_chosen = stops.gutter_chosen
-    on_listing_line_chosen = stepping.line_chosen
-    on_loss_places_chosen = analysing.loss_place_chosen
-    on_number_asked = explaining.number_asked
-    on_stops_list_chosen = stops.stop_chosen
-    on_time_line_sought = stepping.time_sought
-    on_units_map_class_asked = analysing.units_class_asked
-    on_units_map_place_asked = analysing.units_place_asked
-    on_units_map_row_asked = analysing.units_row_asked
-    on_what_if_panel_kept = explaining.what_if_kept
-    on_what_if_panel_nudged = explaining.what_if_nudged
+    # Messages of derivations
 
     def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
         self.derivations.followed(event)

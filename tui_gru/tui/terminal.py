@@ -53,8 +53,10 @@ KeptLines = tuple[Region, list[Strip]]
 class GuardedApp(App[None]):
     """An app whose subclasses implement the report of an error (`failed`) and the last line of output (`last_words`).
 
-    While `drawing` is False, its guarded screens are laid out but not drawn.
+    While `drawing` is False, its guarded screens are laid out but not drawn. `ending` handles the signals that end the process.
     """
+
+    ending: EndingSignals
 
     drawing = True
 

@@ -7,8 +7,9 @@ from functools import partial
 from tui_gru.debugger.position import Level
 from tui_gru.tui import changing, looking, moving
 from tui_gru.tui.keys import Verb
+from tui_gru.tui.screen import MainScreen
 
-STEP, LEARN, GO, STOP, LOOK, ANALYSE, OTHER = GROUPS = ("Step", "Learn", "Go", "Stop", "Look", "Analyse", "Other")
+STEP, LEARN, GO, STOP, LOOK, ANALYSE, OTHER = ("Step", "Learn", "Go", "Stop", "Look", "Analyse", "Other")
 
 
 def _steps(level: Level, direction: int) -> partial[None]:
@@ -19,7 +20,7 @@ def _steps(level: Level, direction: int) -> partial[None]:
 # what it does, and what else `Verb` describes. The order is that of the help, the footer and the completions. The formatter would
 # put each argument on its own line: six hundred lines, in which no two verbs could be compared.
 # fmt: off
-VERBS = (
+VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("step.line",        "o",                    "",                 STEP,    _steps("op", 1),
          "one line of the program", label="line", rank=1),
     Verb("back.line",        "O",                    "",                 STEP,    _steps("op", -1),

@@ -12,7 +12,7 @@ from tui_gru.debugger.branches import BranchInfo
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.app import make_app
-from tui_gru.tui.export import headless
+from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.lists import BranchList, tree
 from tui_gru.tui.theme import ASCII

@@ -1,7 +1,7 @@
 import pytest
 
 from tui_gru.engine import numbers
-from tui_gru.tui.export import headless
+from tui_gru.tui.headless import headless
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.values import Gates, ValueMatrix

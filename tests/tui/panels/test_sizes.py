@@ -3,7 +3,7 @@
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.tui.export import headless
+from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import Panel, View
 from tui_gru.tui.panels.time import LossCurve
 from tui_gru.tui.panels.values import Gates, Samples, Softmax

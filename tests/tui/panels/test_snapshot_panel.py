@@ -12,7 +12,7 @@ from tui_gru.tui import layout as pages
 from tui_gru.tui import layout as panel_host
 from tui_gru.tui.command import execute
 from tui_gru.tui.draw import Box, text
-from tui_gru.tui.export import until_idle
+from tui_gru.tui.headless import until_idle
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import SnapshotPanel, Titles
 from tui_gru.tui.panels.time import LossCurve

@@ -3,7 +3,7 @@ import pytest
 
 from tui_gru.engine import numbers
 from tui_gru.tui.draw import Ref
-from tui_gru.tui.export import headless
+from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
 

@@ -16,7 +16,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui import app as keyboard
 from tui_gru.tui import command as line
 from tui_gru.tui.command import CommandLine
-from tui_gru.tui.export import single_keys, until_idle
+from tui_gru.tui.headless import single_keys, until_idle
 from tui_gru.tui.panels.lists import BranchList, StopsList
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.terminal import TypedText
@@ -62,7 +62,7 @@ def make_slow(d: Driver, monkeypatch: pytest.MonkeyPatch, seconds: float) -> lis
         return step(level, count, **options)
 
     monkeypatch.setattr(d.session, "step", slow)
-    monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", -1.0)
+    monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", -1.0)
     return steps
 
 
@@ -287,7 +287,7 @@ async def test_a_paste_comes_in_its_turn() -> None:
 
 
 async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_gru.tui.moving.AT_ONCE", -1.0)
+    monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", -1.0)
     async with driving() as d:
         origin = d.session.origin
 
@@ -304,7 +304,7 @@ async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: 
 
 async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The origin of a gradient of carry notebook requires another run from the beginning of the epoch."""
-    monkeypatch.setattr("tui_gru.tui.moving.REPORT_EVERY", 0.0)
+    monkeypatch.setattr("tui_gru.tui.running.REPORT_EVERY", 0.0)
     text = "the cat sat on the mat, and then " * 12
     async with driving(text=text, vocabulary=None, carry="notebook") as d:
         d.session.learning = True

@@ -158,7 +158,7 @@ class Listing(SnapshotPanel):
         whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
         words = ""
         if row.line is not None:
-            from tui_gru.tui.help import about_line
+            from tui_gru.tui.about import about_line
 
             words = about_line(program, row.line)
         return "\n".join(filter(None, (whole, words)))

@@ -1,0 +1,401 @@
+"""What executes verbs: pending input, a runner with worker threads, and repeated steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.message import Message
+from textual.timer import Timer
+
+from tui_gru.debugger.position import Position, in_words
+from tui_gru.errors import TuiGruError
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.travel import SearchProgress
+from tui_gru.tui.keys import sign_of_key, with_keys
+from tui_gru.tui.session_screen import SessionScreen, problem_of
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.position import Level
+
+# ------------------------------------------------------------------------------
+# Input that a verb waits for or uses: a count before a key, a letter after it, the answer to a question.
+
+
+LARGEST_COUNT = 10**9
+
+
+class Pending:
+    """At most one count, one letter and one question. `leaving` is True after the warning that quitting loses work."""
+
+    def __init__(self, screen: SessionScreen) -> None:
+        self._screen = screen
+        self._count = 0
+        self._letter: Callable[[str], None] | None = None
+        self._yes: Callable[[], None] | None = None
+        self._no = ""  # the message if the answer is not yes
+        self.leaving = False
+
+    # A count
+
+    @property
+    def counting(self) -> bool:
+        """True if a count has been typed for the next key."""
+        return self._count > 0
+
+    def digit(self, digit: int) -> None:
+        self._count = min(self._count * 10 + digit, LARGEST_COUNT)
+        self._show(str(self._count) if self._count else "")
+
+    def take_count(self) -> int:
+        """Return the count typed before this key, 1 if there was none, and reset it."""
+        count, self._count = self._count or 1, 0
+        self._show("")
+        return count
+
+    def _show(self, prefix: str) -> None:
+        self._screen.bottom.prefix = prefix
+
+    # A letter
+
+    def wait_for_letter(self, then: Callable[[str], None], sign: str) -> None:
+        """Call `then` with the letter typed next, and show `sign` until then."""
+        self._letter = then
+        self._show(sign)
+
+    # A question
+
+    def ask(self, yes: Callable[[], None], *, otherwise: str) -> None:
+        """Call `yes` if the next key is y, otherwise show `otherwise`."""
+        self._yes, self._no = yes, otherwise
+
+    def withdraw(self) -> bool:
+        """Withdraw the question. Return True if there was one."""
+        asked, self._yes = self._yes is not None, None
+        if asked:
+            self._screen.say(self._no)
+        return asked
+
+    # Keys
+
+    def take_key(self, event: events.Key) -> bool:
+        """Handle a key as the awaited letter or answer. Return True if its binding must not be executed."""
+        if self._letter is not None:
+            return self._take_letter(event, self._letter)
+        if self._yes is None:
+            return False
+        yes = self._yes
+        self.withdraw()
+        if event.key == "y":
+            yes()
+        return True
+
+    def _take_letter(self, event: events.Key, then: Callable[[str], None]) -> bool:
+        self._letter = None
+        self._show("")
+        self._screen.say("")
+        if event.is_printable and event.character is not None:
+            then(event.character)
+        return event.key == "escape" or event.is_printable
+
+
+# ------------------------------------------------------------------------------
+# Executes verbs of a session: quick ones in the UI thread, others in a worker thread that can be interrupted.
+
+
+REPORT_EVERY = 0.1  # seconds between reports of progress
+# Seconds. The worker thread sleeps this often and this long to let the UI thread run, which needs the interpreter a dozen
+# times per key, and would otherwise wait each time for a thread of many small array operations.
+YIELD_EVERY, YIELD_FOR = 0.01, 0.001
+
+RunFunction = Callable[[SearchProgress | None], object]
+Then = Callable[[Any], object]
+AT_ONCE = 0.05  # seconds; verbs that take no longer run in the UI thread
+FADING = 0.8  # the factor by which the estimate of the time of a batch decays, since a slow batch may be due to the machine
+FEW = 8  # batches; more never run in the UI thread, since the estimate may be too low
+
+
+@dataclass
+class Progressed(Message):
+    """Posted when a run has reached `place`, a position or a progress in words."""
+
+    place: Position | str
+
+
+@dataclass
+class Finished(Message):
+    """Posted when a run has ended, with the result of its verb, or with an error message as `problem`."""
+
+    result: object = None
+    problem: str = ""
+
+
+@dataclass
+class RunProgress:
+    """The progress of a run: its first batch, its number of batches (None if unknown), and the time of its start."""
+
+    first: int
+    batches: int | None
+    begun: float
+
+    def describe(self, place: Position | str) -> str:
+        """Return the progress as `epoch 120 · 41 % · 3 s left`."""
+        if isinstance(place, str):
+            return place
+        done = place.number - self.first
+        words = [f"epoch {place.epoch + 1:,}"]
+        if self.batches:
+            part = min(max(done / self.batches, 1e-9), 1)
+            left = (time.monotonic() - self.begun) * (1 - part) / part
+            words += [f"{part:.0%}".replace("%", " %"), f"{_duration(left)} left"]
+        else:
+            words.append(f"{done:,} batches" if done >= 0 else f"{-done:,} batches back")
+        return " · ".join(words)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Runner:
+    """Executes one verb at a time.
+
+    `after_run` is called with the number of batches passed, in the thread of a run, when the run ends without an interrupt.
+    `waiting` returns the number of keys that wait for the end of a run.
+    """
+
+    def __init__(self, screen: SessionScreen, after_run: Callable[[int], None], waiting: Callable[[], int]) -> None:
+        self._screen, self._after_run, self._waiting = screen, after_run, waiting
+        self._run: RunProgress | None = None
+        self._then: Then | None = None
+        self._opens = False
+        self._batch_seconds = 0.0  # the estimate of the time of a batch: a decaying maximum
+
+    @property
+    def running(self) -> bool:
+        """True while a thread works on the session, which must not be used meanwhile."""
+        return self._run is not None
+
+    @property
+    def expecting(self) -> bool:
+        """True during a run that opens something that the next key may be meant for."""
+        return self.running and self._opens
+
+    def do(self, verb: RunFunction, *, batches: int | None = 1, then: Then | None = None, opens: bool = False) -> None:
+        """Execute a verb of the session, unless another is running.
+
+        `batches` is the approximate number of batches that it computes, 0 if it is quick, None if unknown. `then` is called with
+        the result of the verb after the new snapshot has been shown, unless the verb failed. With `opens`, `then` opens something
+        that keys typed meanwhile wait for.
+        """
+        if self.running:
+            return
+        screen = self._screen
+        screen.say("")
+        screen.forget_notice()
+        screen.session.forget_interrupt()
+        self._then, self._opens = then, opens
+        if batches is None or batches > FEW or batches * self._batch_seconds > AT_ONCE:
+            self._run = RunProgress(screen.session.position.number, batches, time.monotonic())
+            screen.refresh_bindings()
+            screen.run_worker(partial(self._work, verb), thread=True, exclusive=True, exit_on_error=True)
+            return
+        begun, result = time.perf_counter(), None
+        try:
+            result = verb(None)
+        except Exception as error:
+            screen.failed(error, "a verb")
+            self._then = None
+        if batches:
+            self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / batches)
+        self._show(result)
+
+    def expect(self, seconds: float) -> None:
+        """Expect the next batch to take this many seconds."""
+        self._batch_seconds = max(self._batch_seconds, seconds)
+
+    def _work(self, verb: RunFunction) -> None:
+        """Execute a verb in this thread, and post its progress and its end."""
+        screen, session = self._screen, self._screen.session
+        last = yielded = time.monotonic()
+
+        def progress(place: Position | str) -> None:
+            nonlocal last, yielded
+            now = time.monotonic()
+            if now - yielded >= YIELD_EVERY:
+                time.sleep(YIELD_FOR)
+                yielded = time.monotonic()
+            if now - last >= REPORT_EVERY:
+                last = now
+                screen.post_message(Progressed(place))
+
+        before, interrupts = session.position.number, session.interrupts
+        try:
+            result = verb(progress)
+            if screen.session.interrupts == interrupts:
+                self._after_run(screen.session.position.number - before)
+        except Exception as error:
+            screen.post_message(Finished(problem=problem_of(error, "a run")))
+        except BaseException:
+            screen.post_message(Finished(problem="stopped"))
+            raise
+        else:
+            screen.post_message(Finished(result))
+
+    def progressed(self, event: Progressed) -> None:
+        if self._run is not None:
+            waiting = self._waiting()
+            behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
+            stop = sign_of_key(self._screen, "stop")
+            self._screen.say(f"running · {self._run.describe(event.place)} · {stop} stops{behind}")
+
+    def finished(self, event: Finished) -> None:
+        self._run = None
+        self._screen.session.forget_interrupt()
+        self._batch_seconds *= FADING
+        self._screen.say(event.problem, warning=bool(event.problem))
+        self._screen.refresh_bindings()
+        if event.problem:
+            self._then = None
+        self._show(event.result)
+
+    def _show(self, result: object) -> None:
+        then, self._then = self._then, None
+        self._screen.show_now()
+        if then is not None:
+            then(result)
+
+
+# ------------------------------------------------------------------------------
+# Findings after a long run.
+
+
+MANY_BATCHES = 250  # findings are searched after runs of this length: the search takes about as long as 24 batches, 10 % of it
+
+
+def look_after_run(screen: SessionScreen, batches: int) -> None:
+    """Look for findings after a long run, such that the header can show their number. Called in the thread of the run."""
+    if batches >= MANY_BATCHES:
+        look_for_findings(screen)
+
+
+def look_for_findings(screen: SessionScreen) -> None:
+    """Look for findings after a run or a sample, ignoring an interrupt."""
+    with suppress(TuiGruError):
+        screen.session.findings()
+
+
+# ------------------------------------------------------------------------------
+# Repeated steps: repeats the last step once, or several times a second (play).
+
+
+def place_in_words(snapshot: Snapshot) -> str:
+    """Return the place as `at epoch 2 · batch 1 · t 3 · forward`; at the end of a batch, with what follows."""
+    at, program = snapshot.position, snapshot.program
+    if at == snapshot.last:
+        return f"at the end of the run, after epoch {at.epoch + 1:,}"
+    if at.tick == 0:
+        return "before the first line"
+    if at.offset == (program.ticks if snapshot.moment.learned else program.loss_tick):
+        if at.batch + 1 == program.num_batches:
+            return f"at the end of epoch {at.epoch + 1:,}: epoch {at.epoch + 2:,} begins with the next line"
+        return f"at the end of {in_words(at.epoch, at.batch, between=' · ')}: batch {at.batch + 2:,} begins with the next line"
+    t = None if snapshot.timestep is None else at.t
+    return f"at {in_words(at.epoch, at.batch, t, at.phase, between=' · ')}"
+
+
+SPEEDS = (1, 2, 5, 10, 20, 50)  # steps per second
+_MANY = {"op": "lines", "timestep": "timesteps", "phase": "phases", "batch": "batches", "epoch": "epochs"}
+
+
+class Play:
+    """Step, repeat and play. `speed` is an index of `SPEEDS`."""
+
+    def __init__(self, screen: SessionScreen, runner: Runner) -> None:
+        self._screen, self._runner = screen, runner
+        self._last: tuple[Level, int] = ("timestep", 1)  # the level and direction of the last step
+        self._timer: Timer | None = None
+        self._interrupts = 0  # the number of interrupts when the timer was started
+        self.speed = 2
+
+    @property
+    def playing(self) -> bool:
+        """True while steps are repeated automatically."""
+        return self._timer is not None
+
+    def walk(self, level: Level, count: int) -> None:
+        """Step `count` times. `repeat` and play take single steps of the same level and direction afterwards."""
+        self._last = (level, 1 if count > 0 else -1)
+        session, snapshot = self._screen.session, self._screen.snapshot
+        per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(level, 1 / snapshot.program.seq_length)
+        batches = max(1, round(abs(count) * per))
+        if count < 0:
+            batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
+        expected = None if session.counts_first else batches
+
+        def say(_: object) -> None:
+            """Say which end of the run this is, if there was no step to take."""
+            if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
+                self._screen.answer(place_in_words(snapshot))
+
+        self._runner.do(lambda progress: session.step(level, count, progress=progress), batches=expected, then=say)
+
+    def repeat(self, times: int) -> None:
+        """Repeat the last step."""
+        level, count = self._last
+        self.walk(level, count * times)
+
+    def toggle(self) -> None:
+        if self._timer is not None:
+            self.pause()
+        else:
+            self._interrupts = self._screen.session.interrupts
+            self._timer = self._screen.set_interval(1 / SPEEDS[self.speed], self._step)
+            self._screen.say(self._pace)
+
+    def change_speed(self, change: int) -> None:
+        self.set_speed(self.speed + change)
+        if self._timer is not None:
+            self.pause()
+            self.toggle()
+        else:
+            self._screen.say(f"play takes {SPEEDS[self.speed]} steps a second")
+
+    def set_speed(self, speed: int) -> None:
+        """Set the index of `SPEEDS`, clipped to the valid range."""
+        self.speed = min(max(speed, 0), len(SPEEDS) - 1)
+
+    @property
+    def _pace(self) -> str:
+        steps = f"playing · {SPEEDS[self.speed]} {_MANY[self._last[0]]} a second"
+        return with_keys(self._screen, f"{steps} · <play.faster> <play.slower> speed · <play> pauses")
+
+    def _step(self) -> None:
+        screen = self._screen
+        if not self.playing or self._runner.running:  # after a pause, a call of the timer may still be on its way
+            return
+        if screen.session.interrupts != self._interrupts:  # a key has stopped the step before
+            self.pause()
+            return
+        before = screen.snapshot.position
+        self.walk(*self._last)
+        outcome = screen.session.outcome
+        stopped = outcome.stopped_by is not None or outcome.notice is not None
+        if not self._runner.running and (stopped or screen.snapshot.position == before):
+            self.pause()
+        else:
+            screen.say(self._pace)
+
+    def pause(self) -> None:
+        """Stop playing."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        self._screen.say_notice()
