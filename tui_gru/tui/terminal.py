@@ -19,8 +19,8 @@ from textual import events
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
 from textual.app import App
-from textual.events import Key, ScreenResume
-from textual.geometry import Region, Size
+from textual.events import Key
+from textual.geometry import Region
 from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.screen import Screen
@@ -73,13 +73,14 @@ class GuardedApp(App[None]):
         super()._handle_exception(error)
 
     async def _dispatch_message(self, message: Message) -> None:
+        """Handle a message. Textual would end the program on an error of the handler."""
         try:
             await super()._dispatch_message(message)
         except Exception as error:
             self.failed(error, doing(message))
 
     def _handle_exception(self, error: Exception) -> None:
-        """Report an error in a worker, in a callback or in drawing, for which Textual calls this."""
+        """Report an error in a worker, in a callback or in drawing, for which Textual calls this to end the program."""
         if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
             error = error.error
         self.failed(error, "updating the screen")
@@ -93,11 +94,12 @@ class GuardedApp(App[None]):
 class GuardedScreen(Screen[None]):
     """A screen whose subclasses implement the report of an error (`failed`)."""
 
-    _laid_out = False  # True once the layout is final that the first drawing shows
-
     def draw(self) -> None:
-        """Draw the changes since the last drawing, unless the app suspends drawing."""
-        if getattr(self.app, "drawing", True) and self._laid_out:
+        """Draw the changes since the last drawing, unless the app suspends drawing.
+
+        A program that types keys suspends it: drawing would take a sixth to a third more of its time.
+        """
+        if getattr(self.app, "drawing", True):
             super()._compositor_refresh()
         else:
             self._dirty_widgets.clear()  # the compositor has the regions
@@ -108,33 +110,12 @@ class GuardedScreen(Screen[None]):
         """Update the layout at once. Textual does it after the messages that wait."""
         self._refresh_layout()
 
-    def _on_screen_resume(self, event: ScreenResume) -> None:
-        """Lay out a new screen. Textual would also style again what was styled when mounted, and draw what is about to change."""
-        if not self.stack_updates and not self.app._notifications:
-            self.stack_updates += 1
-            self._refresh_layout(self.app.size)
-            self.refresh()
-            event.prevent_default()
-
-    def _screen_resized(self, size: Size) -> None:
-        """Lay out and draw for a size of the terminal, unless it is out of date or the present one, which Textual repeats."""
-        if size == self.app.size != self.outer_size:
-            super()._screen_resized(size)
-
-    def _on_timer_update(self) -> None:
-        """Update the layout if needed, and draw. The first time, draw only then."""
-        if not self._laid_out:
-            if self._layout_required:
-                self._refresh_layout()
-                self._layout_required = False
-            self._laid_out = True
-        super()._on_timer_update()
-
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""
         raise NotImplementedError
 
     async def _dispatch_message(self, message: Message) -> None:
+        """Handle a message, as the app does. Without a mounted screen there is nothing that could show the error."""
         try:
             await super()._dispatch_message(message)
         except Exception as error:
