@@ -180,8 +180,8 @@ async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> Non
             execute(d.screen, f"help {words}")
             await until_idle(d.pilot)
             assert d.says == answer
-        with pytest.raises(TuiGruError, match="there is no explanation of 'nothing'"):
-            execute(d.screen, "help nothing")
+        with pytest.raises(TuiGruError, match="there is no explanation of 'unheard'"):
+            execute(d.screen, "help unheard")
 
 
 async def test_a_line_under_the_mouse_says_what_it_is_for() -> None:

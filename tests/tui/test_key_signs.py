@@ -86,8 +86,8 @@ async def test_what_is_typed_into_the_keys_searches_them() -> None:
         assert "list branches; go to" in shown
         assert ":rename main~1 warmer" in shown
         assert "one timestep" not in shown
-        await d.type(*"es q")
-        assert "no key, command or explanation contains these words" in panel.plain_text()
+        await d.type(*"esqq")
+        assert "no key, command, explanation or section of the manual contains these words" in panel.plain_text()
         await d.type("backspace", "backspace", "backspace", "backspace")
         assert "list branches; go to" in panel.plain_text()
         await d.type("escape")

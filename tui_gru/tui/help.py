@@ -1,4 +1,4 @@
-"""Explanations: the help screen, what has the focus, signs and colours, and the names of a model."""
+"""Explanations: the help screen with its search, what has the focus, signs and colours, and the names of a model."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ import tui_gru.tui.panels as panels
 from tui_gru.debugger.program import Program, spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui import manual
 from tui_gru.tui.about import about, about_line
 from tui_gru.tui.draw import Box, Ref, clip, columns, from_rows, text, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
@@ -41,6 +42,7 @@ HINTS = [
     "a number before a key repeats it: 10s",
     "capital letters go back in time",
 ]
+MOST_SECTIONS = 12  # of the manual that are listed
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
 TitledText = tuple[str, str]  # a title, and an explanation
@@ -57,7 +59,8 @@ class HelpEntry(NamedTuple):
 class HelpScreen(ModalScreen[Verb[Any]]):
     """The help over the main screen. Its result is the verb to execute, if enter was pressed on one.
 
-    The keys of help, escape and quit close it, unless a search text has been typed.
+    The keys of help, escape and quit close it, unless a search text has been typed. The text also finds sections of the manual,
+    which enter opens.
     """
 
     DEFAULT_CSS = """
@@ -74,10 +77,17 @@ class HelpScreen(ModalScreen[Verb[Any]]):
         program: Program,
         here: Sequence[TitledText],
         explained: Callable[[], Iterable[TitledText]],
+        sought: str = "",
     ) -> None:
-        """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search."""
+        """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search.
+
+        With a search text it shows the section of the manual that is found first.
+        """
         super().__init__()
         self._panel = HelpPanel(verbs, program, here, explained)
+        if sought:
+            self._panel.sought = sought
+            self._panel.section = next(iter(self._panel.sections), None)
 
     def compose(self) -> ComposeResult:
         yield self._panel
@@ -86,8 +96,21 @@ class HelpScreen(ModalScreen[Verb[Any]]):
         """Add the typed character to the search text. Arrows choose a row that was found, enter executes it."""
         closes = any(event.key in keys_of(self, verb).split(",") for verb in ("help", "stop", "quit"))
         sought, bound = self._panel.sought, closes or event.key in self.active_bindings
-        if event.key == "enter" and self._panel.found is not None:
+        if self._panel.section is not None:
+            if event.key == "backspace":
+                self._panel.open(None)
+            elif event.key == "enter":
+                self._panel.open_next()
+            elif event.is_printable and event.character and not bound:
+                self._panel.search(event.character)
+            elif closes:
+                self.dismiss()
+            else:
+                return
+        elif event.key == "enter" and self._panel.found is not None:
             self.dismiss(self._panel.found)
+        elif event.key == "enter" and self._panel.found_section is not None:
+            self._panel.open(self._panel.found_section)
         elif event.key in ("up", "down") and sought:
             self._panel.choose(1 if event.key == "down" else -1)
         elif event.key == "backspace":
@@ -106,7 +129,8 @@ class HelpPanel(Panel):
     """Explanations of what has the focus, then the keys, then the commands.
 
     `sought` is the search text: only rows that contain all of its words are shown, one of them chosen, and below them the other
-    explanations that do.
+    explanations that do, and the sections of the manual, which can be chosen as well. `section` is the open one, which covers
+    everything else.
     """
 
     def __init__(
@@ -120,11 +144,26 @@ class HelpPanel(Panel):
         self._verbs = verbs
         self._program, self._here, self._explanations = program, here, cache(lambda: tuple(explained()))
         self.sought, self._at = "", 0
+        self.section: manual.Section | None = None
         self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
 
     def search(self, sought: str) -> None:
         """Show the rows that contain these words, all rows if the text is empty."""
-        self.sought, self._at = sought, 0
+        self.sought, self._at, self.section = sought, 0, None
+        self._show_anew()
+
+    def open(self, section: manual.Section | None) -> None:
+        """Show a section of the manual; None shows what was found."""
+        self.section = section
+        self._show_anew()
+
+    def open_next(self) -> None:
+        """Show the section that was found after the open one; after the last, the first."""
+        assert self.section is not None
+        found = self.sections
+        self.open(found[(found.index(self.section) + 1) % len(found)])
+
+    def _show_anew(self) -> None:
         self._set_titles()
         self.scroll_home(animate=False)
         self.refresh_content()
@@ -132,14 +171,27 @@ class HelpPanel(Panel):
 
     def choose(self, by: int) -> None:
         """Choose the entry `by` rows below the chosen one."""
-        self._at = min(max(self._at + by, 0), max(len(self._entries) - 1, 0))
+        self._at = min(max(self._at + by, 0), max(len(self._entries) + len(self.sections) - 1, 0))
         self._set_titles()
         self.refresh_content()
+        self._ensure_built()
+        self._follow()
 
     @property
     def found(self) -> Verb[Any] | None:
         """The verb of the chosen row; None without a search text, or if no row contains it."""
         return None if self._chosen is None else self._chosen.verb
+
+    @property
+    def sections(self) -> list[manual.Section]:
+        """The sections of the manual that were found, the best first."""
+        return manual.search(self.sought)[:MOST_SECTIONS]
+
+    @property
+    def found_section(self) -> manual.Section | None:
+        """The chosen section; None if a verb is chosen, or none was found."""
+        at = self._at - len(self._entries)
+        return next(iter(self.sections[at : at + 1]), None) if at >= 0 else None
 
     @property
     def _entries(self) -> tuple[HelpEntry, ...]:
@@ -157,29 +209,44 @@ class HelpPanel(Panel):
         self._set_titles()
 
     def _set_titles(self) -> None:
-        if self.sought:
+        if self.section is not None:
+            found = self.sections
+            others = [f"enter: the next of {len(found)}"] if len(found) > 1 else []
+            heading = self.section.heading
+            title = heading if cell_len(heading) <= self.border_room else self.section.title
+            self.set_titles(title, ["esc closes", *others, "backspace: what was found"])
+        elif self.sought:
             hints = ["↑ ↓ chooses", "esc closes", "backspace deletes a letter"]
-            if (found := self.found) is not None:
-                hints.insert(0, f"enter: {f':{found.names[0]}' if found.names else self._key(found)}")
+            if (verb := self.found) is not None:
+                hints.insert(0, f"enter: {f':{verb.names[0]}' if verb.names else self._key(verb)}")
+            elif self.found_section is not None:
+                hints.insert(0, "enter: read it")
             self.set_titles(f"keys with “{self.sought}”", hints)
         else:
             self.set_titles("keys", HINTS)
 
     def build(self, width: int, height: int) -> Box:
+        if self.section is not None:
+            self._chosen_rows = ()
+            return manual.drawn(self.palette, self.section, width)
         explained = [row for row in self._here if self._fits(row)]
         groups = [(group, rows) for group in self._groups if (rows := self._keys(group))]
         commands = self._commands()
         others = [row for row in self._explanations() if row not in self._here and self._fits(row)] if self.sought else []
-        if not (explained or groups or commands or others):
-            return text(self.palette, "no key, command or explanation contains these words", self.palette.plain)
+        sections = self.sections
+        if not (explained or groups or commands or others or sections):
+            words = "no key, command, explanation or section of the manual contains these words"
+            return from_rows([Segment(part, self.palette.plain)] for part in folded(words, width))
         box = self._content(explained, groups, commands, width)
         if others:
             box = vstack(*([box] if box.height else []), self._explained("Explanations", others, width), gap=1)
+        if sections:
+            box = vstack(*([box] if box.height else []), self._manual(sections, width), gap=1)
         self._chosen_rows = [y for y, row in enumerate(box.rows) if any(piece.style == self.palette.cursor for piece in row)]
         return box
 
     def _follow(self) -> None:
-        if self._chosen_rows:
+        if self._chosen_rows and (self._at or self.found is not None):  # at first, from the top
             self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
 
     def _content(
@@ -221,6 +288,17 @@ class HelpPanel(Panel):
             parts = folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
             lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
         return vstack(text(p, title, p.strong), from_rows(lines))
+
+    def _manual(self, found: Sequence[manual.Section], width: int) -> Box:
+        """Return a box with the sections that were found, each above a sentence with the words."""
+        p, chosen = self.palette, self.found_section
+        lines: list[list[Segment]] = []
+        for section in found:
+            style = p.cursor if section == chosen else p.keyword
+            lines += ([Segment(part, style)] for part in folded(transliterate(section.heading, p.glyphs), width))
+            parts = folded(transliterate(manual.excerpt(section, self.sought), p.glyphs), max(width - 2, 1))
+            lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
+        return vstack(text(p, "Manual", p.strong), from_rows(lines))
 
     def _table(self, title: str, entries: list[HelpEntry], width: int, *, least: int = 0) -> Box:
         """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""
@@ -460,14 +538,18 @@ def every_row(program: Program, keys: Keys) -> Iterator[HelpText]:
 
 def explain(program: Program, words: str, keys: Keys) -> str:
     """Explain a typed name of the model, sign or panel, or the sign whose explanation has the word; else return the empty text."""
+    return explain_named(program, words, keys) or keys(next(iter(signs_with(words.strip())), ""))
+
+
+def explain_named(program: Program, words: str, keys: Keys) -> str:
+    """Explain a typed name of the model, sign or panel; else return the empty text."""
     name = program.code_name(words.strip())
     if name in program.names:
         return f"{program.writer.name(name)}: {about(program, name)}"
     if found := meanings(words.strip()):
         return f"{words.strip()}: {keys('; or '.join(found))}"
     panel = WORDS.get(words.strip().lower(), words.replace(" ", "")).lower()
-    known = (keys(sentence) for name, sentence in explanations().items() if name.lower() == panel)
-    return next(known, "") or keys(next(iter(signs_with(words.strip())), ""))
+    return next((keys(sentence) for name, sentence in explanations().items() if name.lower() == panel), "")
 
 
 def _value(program: Program, ref: Ref) -> str:

@@ -107,9 +107,9 @@ def theme(screen: MainScreen, rest: Arguments) -> None:
 
 
 def help_(screen: MainScreen, rest: Arguments) -> None:
-    """Open the help; with an argument, show the explanation of that word in the message line."""
-    if rest:
-        _explain_word(screen, rest)
+    """Open the help; with arguments, show the explanation of that name in the message line, or the section of the manual about
+    these words in the help. Raises `TuiGruError` if there is neither."""
+    if rest and _explain_words(screen, rest):
         return
     from tui_gru.tui.help import HelpScreen, every_row, rows_here
 
@@ -124,18 +124,29 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
         if found is not None and screen.check_action("verb", (found.id,)):
             await screen.press(found)
 
-    screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), program, here, partial(every_row, program, keys)), execute)
+    explained = partial(every_row, program, keys)
+    screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), program, here, explained, str(rest)), execute)
 
 
-def _explain_word(screen: MainScreen, words: str) -> None:
-    """Explain a name, a sign or a panel. Raises `TuiGruError` if there is no explanation of it."""
-    from tui_gru.tui.help import explain
+def _explain_words(screen: MainScreen, words: str) -> bool:
+    """Explain a name, a sign or a panel; return False if the manual says more about these words than the signs do.
 
-    found = explain(screen.session.program, words, partial(with_keys, screen))
-    if not found:
-        cure = with_keys(screen, "type the name of a value, a sign or a panel; <help> explains what has the focus")
+    Raises `TuiGruError` if neither says anything.
+    """
+    from tui_gru.tui import manual
+    from tui_gru.tui.help import WORDS, explain, explain_named
+
+    program, keys = screen.session.program, partial(with_keys, screen)
+    found, sections = explain_named(program, words, keys), manual.search(words)
+    if not found and not (sections and manual.is_about(sections[0], words)):
+        found = explain(program, words, keys)
+    if found:
+        screen.say(found)
+    elif not sections:
+        cure = manual.suggestion(words, (*program.names, *WORDS))
+        cure = cure or keys("type the name of a value, a sign or a panel; <help> explains what has the focus")
         raise TuiGruError(f"there is no explanation of {str(words)!r}; {cure}")
-    screen.say(found)
+    return bool(found)
 
 
 def legend(screen: MainScreen, rest: Arguments) -> None:
