@@ -278,6 +278,25 @@ def test_an_empty_name_of_a_screenshot_is_one_line(run):
     assert_one_line(err, "OUT", "name it screen.svg")
 
 
+@pytest.mark.parametrize(("arguments", "named"), [(["inspect", ""], "the name"), (["trace", "--model", ""], "--model: the name")])
+def test_an_empty_name_of_a_model_file_is_one_line(run, arguments, named):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err == f"tui-gru: {named} of the file is empty; name the file that holds the weights\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["trace --file {}", "trace -o {}", "screenshot {}.svg", "--keymap {}", "inspect {}", "open {}", "trace --cell {}.cell"],
+)
+def test_a_null_byte_in_a_name_is_one_line(run, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments.format("a\0b").split(" "))
+    assert (code, out) == (2, "")
+    assert_one_line(err, r"a\x00b", "check the name")
+    assert list(tmp_path.iterdir()) == []
+
+
 LONG = {"one word": "a" * 5000, "many words": "a 'b' " * 1000}
 QUOTING = [
     "{}", "--{}", "--{}=3", "--cell {}", "--file {}", "--session {}", "--keymap {}", "--carry {}", "--optimizer {}", "cells {}",

@@ -43,7 +43,7 @@ from tui_gru.cli.options import (
     theme_option,
 )
 from tui_gru.engine.config import SAMPLERS
-from tui_gru.errors import TuiGruError, cut_long_words, safe_text
+from tui_gru.errors import TuiGruError, cut_long_words, printable, safe_text
 
 if TYPE_CHECKING:
     from tui_gru.session.session import Session
@@ -473,13 +473,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         abandon_standard_output()
         return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
+    except ValueError as error:
+        null = next((each for each in given if "\0" in each), None)
+        if null is None or "null" not in str(error):
+            return _internal(error)
+        return _fail(f"{printable(null)} has a null byte, which no file name can have; check the name")
     except MemoryError:
         return _fail("there is not enough memory; use a smaller --hidden-size, --batch-size or --seq-length")
     except Exception as error:
-        from tui_gru.storage.recorder import reported
-
-        return _fail(reported(error, "a command"), INTERNAL_ERROR)
+        return _internal(error)
     return DONE
+
+
+def _internal(error: Exception) -> int:
+    from tui_gru.storage.recorder import reported
+
+    return _fail(reported(error, "a command"), INTERNAL_ERROR)
 
 
 def _fail(line: str, code: int = BAD_INPUT) -> int:

@@ -141,6 +141,8 @@ def survey(
     given = checked_convention(order, reset, z, gate)
     if not isinstance(path, (str, PathLike)):
         raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
+    if not os.fspath(path):  # for Path, the working directory
+        raise ModelFileError("the name of the file is empty; name the file that holds the weights", option="path")
     try:
         expanded = Path(os.path.expanduser(path))
         if holds_a_recording(expanded):
