@@ -7,7 +7,8 @@ import sys
 
 BEGIN = """
 import sys
-from tui_gru.engine.reference import torch_loading, torch_reference
+from tui_gru import torch_loading
+from tui_gru.engine import reference  # torch is not loaded with it
 
 def mapped():
     return {line.split()[-1] for line in open("/proc/self/maps") if "torch" in line and "/lib/" in line} if on_linux else set()

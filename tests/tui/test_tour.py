@@ -7,6 +7,7 @@ import pytest
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
+from tui_gru.tui.export import until_idle
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.screen import STOPS
 from tui_gru.tui.verbs import KEYS
@@ -24,6 +25,7 @@ async def test_the_tour_is_offered_and_goes_through_ten_keys(size: tuple[int, in
             assert f"tour {number}/10 · " in d.says
             assert seen(d).endswith(d.says.split()[-1])  # there is room for all of it
             await d.pilot.press(key)
+            await until_idle(d.pilot)
             await d.type()
         assert "the end of the tour" in d.says
         assert d.session.learning
