@@ -12,7 +12,7 @@ from textual import events
 
 from tests.tui.test_main_screen import driving
 from tui_gru.tui import app as keyboard
-from tui_gru.tui import moving as runner
+from tui_gru.tui import running as runner
 from tui_gru.tui.headless import until_idle
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.terminal import drawn_once
