@@ -10,10 +10,11 @@ import sys
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -39,7 +40,7 @@ from tui_gru.tui import changing, looking, moving
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import EndingSignals, GuardedApp, TypedText
 from tui_gru.tui.theme import ASCII, BLACKBOARD, Glyphs, PlainLines, SafeLines, checked_theme, glyphs_for, register_themes
-from tui_gru.tui.verbs import BY_ID, KEYS, VERBS
+from tui_gru.tui.verbs import BY_ID, KEYS, STEPS, VERBS
 
 # ------------------------------------------------------------------------------
 # A queue of keys: each key is handled completely before the next one.
@@ -52,6 +53,7 @@ LAG = 0.3  # seconds; a held key that has waited longer for runs is dropped
 HANDLING = 10.0  # seconds until a key counts as handled; it takes longer only if the key never reaches the app
 PATIENCE = 0.5  # seconds to wait for messages that a panel has sent
 STOPPING = frozenset({"stop", "interrupt"})  # verbs that end a run
+MANY = 50  # waiting steps that are taken together
 
 
 class QueueMarker(Message):
@@ -77,7 +79,8 @@ class Keyboard:
     could arrive before the panel that an earlier key opens, or during the run that it starts, and be lost. Here, a key that does
     not apply during a run waits for its end. A key that stops the run is handled at once and discards the waiting ones. Repeats of
     a held key that would be executed long after its release are dropped. Characters for an input line that wait together are put
-    there together. An error of a key is passed to `failed`, with a
+    there together, many waiting steps are taken in one run, in which the keys that stop it are seen at once, and of waiting keys
+    without a meaning only the last is answered. An error of a key is passed to `failed`, with a
     description of what was being done, and the next key is handled.
     """
 
@@ -91,6 +94,7 @@ class Keyboard:
         self._last = ""  # the key handled last
         self._screen: Screen[Any] | None = None  # the screen on which it was handled
         self._waited = 0.0
+        self._walking = False  # True from the start of a run of waiting steps until it ends
 
     @property
     def waiting(self) -> int:
@@ -132,6 +136,9 @@ class Keyboard:
                 await self._wait_for_turn()
                 if not self._typed:
                     break
+                if self._walks():
+                    continue
+                self._drop_unanswered()
                 typed = self._typed.popleft()
                 if typed.held and self._waited - typed.waited > LAG:
                     continue
@@ -150,10 +157,11 @@ class Keyboard:
     async def _wait_for_turn(self) -> None:
         """Wait until the first key in the queue can be handled, or the queue is empty.
 
-        Time spent waiting for a panel to open is not counted, so that keys meant for the panel are not dropped.
+        Time spent waiting for a panel to open is not counted, so that keys meant for the panel are not dropped; nor is a run of
+        waiting steps, each of which would not have been waited for.
         """
         begun = time.perf_counter()
-        opening = False
+        opening, self._walking = self._walking, False
         while self._typed and not self._may(self._typed[0].event):
             opening = opening or getattr(self._app.screen, "expecting", False)
             await asyncio.sleep(AGAIN)
@@ -198,6 +206,40 @@ class Keyboard:
                 self._typed.popleft()
             following = self._typed[0].event if self._typed else None
         return event if len(text) < 2 else events.Paste("".join(text))
+
+    def _walks(self) -> bool:
+        """If many steps wait, start a run of them, except for the last, which is then handled as a key and so shows its answer."""
+        screen = self._app.screen
+        if len(self._typed) <= MANY or not isinstance(screen, MainScreen) or screen.running or screen.awaits_key:
+            return False
+        bound = screen.active_bindings
+        steps = {key: STEPS[str(each.binding.id)] for key, each in bound.items() if each.binding.id in STEPS}
+        waiting = [steps[each.key] for each in takewhile(lambda key: key.key in steps, self._keys())]
+        if len(waiting) <= MANY or not all(screen.play.is_quick(*step) for step in set(waiting)):
+            return False
+        for _ in waiting[1:]:
+            self._typed.popleft()
+        self._typed[0] = self._typed[0]._replace(held=False)
+        self._walking = True
+        screen.play.walk_each(waiting[:-1])
+        return True
+
+    def _drop_unanswered(self) -> None:
+        """Drop the waiting keys that have no meaning, up to the last of those in a row: its answer replaces theirs."""
+        screen = self._app.screen
+        if len(self._typed) < 2 or not isinstance(screen, MainScreen) or screen.awaits_key:
+            return
+        bound = screen.active_bindings
+        meaningless = takewhile(lambda key: key.is_printable and key.key not in bound, self._keys())
+        for _ in range(sum(1 for _ in meaningless) - 1):
+            self._typed.popleft()
+
+    def _keys(self) -> Iterator[events.Key]:
+        """Yield the waiting keys up to a paste."""
+        for each in self._typed:
+            if not isinstance(each.event, events.Key):
+                return
+            yield each.event
 
     async def _handle(self, event: events.Key | events.Paste) -> None:
         """Pass a key to Textual, and wait until the key and the messages that it caused have been handled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -82,6 +82,11 @@ class Pending:
         return asked
 
     # Keys
+
+    @property
+    def awaited(self) -> bool:
+        """True if the next key is taken as a letter, as an answer or with a count."""
+        return self.counting or self._letter is not None or self._yes is not None
 
     def take_key(self, event: events.Key) -> bool:
         """Handle a key as the awaited letter or answer. Return True if its binding must not be executed."""
@@ -202,7 +207,7 @@ class Runner:
         screen.forget_notice()
         screen.session.forget_interrupt()
         self._then, self._opens = then, opens
-        if batches is None or batches > FEW or batches * self._batch_seconds > AT_ONCE:
+        if batches is None or not self.is_quick(batches):
             self._run = RunProgress(screen.session.position.number, batches, time.monotonic())
             screen.refresh_bindings()
             screen.run_worker(partial(self._work, verb), thread=True, exclusive=True, exit_on_error=True)
@@ -216,6 +221,10 @@ class Runner:
         if batches:
             self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / batches)
         self._show(result)
+
+    def is_quick(self, batches: int | None) -> bool:
+        """Return True if a verb that computes this number of batches, None if it is unknown, runs in the UI thread."""
+        return batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE
 
     def expect(self, seconds: float) -> None:
         """Expect the next batch to take this many seconds."""
@@ -334,18 +343,45 @@ class Play:
         """Step `count` times. `repeat` and play take single steps of the same level and direction afterwards."""
         self._last = (level, 1 if count > 0 else -1)
         session, snapshot = self._screen.session, self._screen.snapshot
-        per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(level, 1 / snapshot.program.seq_length)
-        batches = max(1, round(abs(count) * per))
-        if count < 0:
-            batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
-        expected = None if session.counts_first else batches
+        batches = self._batches(level, count)
 
         def say(_: object) -> None:
             """Say which end of the run this is, if there was no step to take."""
             if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
                 self._screen.answer(place_in_words(snapshot))
 
-        self._runner.do(lambda progress: session.step(level, count, progress=progress), batches=expected, then=say)
+        self._runner.do(lambda progress: session.step(level, count, progress=progress), batches=batches, then=say)
+
+    def _batches(self, level: Level, count: int) -> int | None:
+        """Return the approximate number of batches that steps compute, None if it is unknown."""
+        session, snapshot = self._screen.session, self._screen.snapshot
+        per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(level, 1 / snapshot.program.seq_length)
+        batches = max(1, round(abs(count) * per))
+        if count < 0:
+            batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
+        return None if session.counts_first else batches
+
+    def is_quick(self, level: Level, count: int) -> bool:
+        """Return True if a step from here would not need a thread."""
+        return self._runner.is_quick(self._batches(level, count))
+
+    def walk_each(self, steps: Sequence[tuple[Level, int]]) -> None:
+        """Take steps as if one were typed after the other, but show only where they end.
+
+        Each is a step of its own and not a part of a count: one that a breakpoint or a watch stops does not stop the next.
+        """
+        session = self._screen.session
+
+        def run(progress: SearchProgress | None) -> None:
+            interrupts = session.interrupts
+            for level, count in steps:
+                session.step(level, count, progress=progress)
+                if session.interrupts != interrupts:
+                    return
+                if progress is not None:
+                    progress(session.position)
+
+        self._runner.do(run, batches=None)
 
     def repeat(self, times: int) -> None:
         """Repeat the last step."""

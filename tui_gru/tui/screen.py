@@ -450,6 +450,12 @@ class MainScreen(SessionScreen):
         return self.runner.expecting or self.overlays.expecting or self.panels.expecting
 
     @property
+    def awaits_key(self) -> bool:
+        """True if the next key may be an answer, a letter or a step of the tour, or belong to a count or to the widget in focus."""
+        asked = self.pending.awaited or bool(self.kept.question) or bool(self.tour.words)
+        return asked or self.focused is not None or self.overlay is not None
+
+    @property
     def overlay(self) -> SnapshotPanel | None:
         """The overlay that covers the blackboard, None if there is none."""
         return self.overlays.overlay

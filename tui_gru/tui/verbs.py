@@ -221,3 +221,9 @@ VERBS: tuple[Verb[MainScreen], ...] = (
 # fmt: on
 BY_ID = {verb.id: verb for verb in VERBS}
 KEYS = {verb.id: verb.keys for verb in VERBS if verb.keys}
+#: The level and the direction of each verb that takes a step on its key.
+STEPS: dict[str, tuple[Level, int]] = {
+    verb.id: (verb.do.keywords["level"], verb.do.keywords["direction"])
+    for verb in VERBS
+    if isinstance(verb.do, partial) and verb.do.func is moving.step_by
+}

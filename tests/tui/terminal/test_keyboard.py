@@ -19,6 +19,7 @@ from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import single_keys, until_idle
 from tui_gru.tui.panels.lists import BranchList, StopsList
 from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import TypedText
 
 NAMES = {
@@ -324,3 +325,124 @@ async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.M
         burst(d, ":", *"why loss", "enter", "escape", "2N")  # the interrupt before does not stop it
         await settled(d)
         assert here.number - d.session.position.number == 2
+
+
+class Shown:
+    """Counts the keys that reach the main screen, and the snapshots that it takes."""
+
+    def __init__(self, d: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.keys = self.snapshots = 0
+        on_key, snapshot = MainScreen.on_key, d.session.snapshot
+
+        def counted_key(screen: MainScreen, event: events.Key) -> None:
+            self.keys += 1
+            on_key(screen, event)
+
+        def counted_snapshot() -> Any:
+            self.snapshots += 1
+            return snapshot()
+
+        monkeypatch.setattr(MainScreen, "on_key", counted_key)
+        monkeypatch.setattr(d.session, "snapshot", counted_snapshot)
+
+
+async def test_of_keys_without_a_meaning_the_first_and_the_last_are_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving() as d:
+        await d.type(":tour")
+        shown = Shown(d, monkeypatch)
+        d.pilot.app.post_message(TypedText("o" + "£" * 6000 + "§" * 6000 + "o"))
+        await settled(d)
+        assert shown.keys <= 8
+        assert d.session.position.tick == 2
+        d.pilot.app.post_message(TypedText("£" * 12000 + "§"))
+        await settled(d)
+        assert d.says.startswith("§ has no meaning here")
+        assert shown.keys <= 12
+        d.pilot.app.post_message(TypedText("m" + "y" * 100 + "o"))  # the first is the letter of a mark
+        await settled(d)
+        assert [mark.letter for mark in d.session.marks] == ["y"]
+        assert d.session.position.tick == 3
+
+
+STEPS = {
+    "lines": "o" * 3000,
+    "timesteps": "s" * 700,
+    "many levels": "soO" * 300 + "n" * 40,
+    "and back": "n" * 30 + "S" * 70,
+    "to the beginning": "S" * 200,
+    "epochs": "e" * 60,
+}
+LEVELS = {"o": ("op", 1), "O": ("op", -1), "s": ("timestep", 1), "S": ("timestep", -1), "n": ("batch", 1), "e": ("epoch", 1)}
+
+
+@pytest.mark.parametrize("keys", STEPS.values(), ids=STEPS.keys())
+@pytest.mark.parametrize("stops", [False, True], ids=["free", "stops"])
+async def test_many_waiting_steps_are_taken_in_one_run(keys: str, stops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lead to where they would lead one by one, with the same answer, hits of breakpoints and lines of log points."""
+    monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", math.inf)
+
+    def prepare(d: Driver) -> None:
+        d.session.learning = True
+        d.session.step("batch", 2)
+        if stops:
+            d.session.break_at("h", condition="t == 1", hits="%7")
+            d.session.break_at("z", log="{h[0, 0]}")
+            d.session.watch("Wz[0,0]", stops=True)
+        d.screen.show_now()
+
+    def found(d: Driver) -> object:
+        hits = [(stop.line, stop.hits) for stop in d.session.stops.breakpoints]
+        return d.session.position, d.says, d.session.snapshot().log, hits
+
+    async with driving() as d:
+        prepare(d)
+        for key in keys[:-1]:
+            level, count = LEVELS[key]
+            d.session.step(level, count)  # type: ignore[arg-type]
+        d.screen.show_now()
+        await d.type(keys[-1])
+        one_by_one = found(d)
+    async with driving() as d:
+        prepare(d)
+        shown = Shown(d, monkeypatch)
+        d.pilot.app.post_message(TypedText(keys))
+        await settled(d)
+        assert shown.keys <= 10  # some one by one, while the hits of the breakpoint have not been counted yet
+        assert shown.snapshots <= 20
+        assert found(d) == one_by_one
+
+
+@pytest.mark.parametrize("key", ["escape", "ctrl+c"])
+async def test_many_waiting_steps_can_be_stopped(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", math.inf)
+    async with driving() as d:
+        d.session.break_at("h")
+        step = d.session.step
+
+        def slow(level: Any, count: int = 1, **options: Any) -> Any:
+            time.sleep(0.02)
+            return step(level, count, **options)
+
+        monkeypatch.setattr(d.session, "step", slow)
+        burst(d, "o" * 12000)
+        async with asyncio.timeout(60):
+            while not d.screen.running:
+                await d.pilot.pause(0.01)
+        burst(d, key)
+        await settled(d)
+        assert d.session.position.tick < 6000
+        here = d.session.position.tick
+        burst(d, "o" * 3)
+        await settled(d)
+        assert d.session.position.tick == here + 3
+
+
+async def test_steps_of_a_count_are_not_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving() as d:
+        burst(d, "7", "s" * 100)
+        await settled(d)
+        reached = d.session.position
+        d.session.seek(0)
+        for count in (7, *[1] * 99):
+            d.session.step("timestep", count)
+        assert reached == d.session.position
