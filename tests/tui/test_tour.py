@@ -7,7 +7,7 @@ import pytest
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.export import until_idle
+from tui_gru.tui.headless import until_idle
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.screen import STOPS
 from tui_gru.tui.verbs import KEYS
