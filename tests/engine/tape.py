@@ -36,6 +36,12 @@ def softmax(a: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
+def log_softmax(a: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the softmax, which is finite where a probability is too small for a number."""
+    a = a - a.max(1, keepdims=True)
+    return a - np.log(np.exp(a).sum(1, keepdims=True))
+
+
 def flat(value: np.ndarray) -> np.ndarray:
     """Return a weight as an array with two axes."""
     return np.atleast_2d(np.asarray(value, np.float64))
@@ -249,4 +255,4 @@ def gradients(
 
 def losses(tape: Tape, targets: Sequence[np.ndarray]) -> np.ndarray:
     """Return the loss of every row of every timestep, (T, B)."""
-    return np.array([-np.log((softmax(tape.value("logits", t)) * y).sum(1)) for t, y in enumerate(targets)])
+    return np.array([-(log_softmax(tape.value("logits", t)) * y).sum(1) for t, y in enumerate(targets)])
