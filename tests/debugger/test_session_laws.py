@@ -123,14 +123,16 @@ class SessionMachine(RuleBasedStateMachine):
     def _step(self, level, count):
         """Step, and return True if the complete step was possible."""
         walk = self.walk
-        if walk is None or walk[0] != level or walk[3] != self.tick or (walk[4] and walk[2] + count):
-            walk = (level, self.tick, 0, self.tick, False)
-        _, origin, net, _, _ = walk
+        if walk is None or walk[0] != level or walk[3] != self.tick or (walk[4] and count not in (-walk[2], -walk[6])):
+            walk = (level, self.tick, 0, self.tick, False, 0, 0)
+        _, origin, net, _, was_cut, begun, last = walk
         net += count
         after = [place for place in self.run.places(level) if place > origin]
         before = [place for place in (0, *self.run.places(level)) if place < origin]
         cut = False
-        if net > 0:
+        if was_cut and count == -last:  # takes back the step that ended early
+            target = begun
+        elif net > 0:
             if self.epochs is None and (net > len(after) or after[net - 1] > self.end):
                 return False
             target = after[net - 1] if net <= len(after) else self.end + 1
@@ -144,7 +146,11 @@ class SessionMachine(RuleBasedStateMachine):
         self.go(target)
         assert position.tick == self.tick
         cut = cut or self.tick != target
-        self.walk = old_walk if cut and self.tick == came_from else (level, origin, net, self.tick, cut)
+        self.walk = (
+            old_walk
+            if cut and self.tick == came_from
+            else (level, origin, net, self.tick, cut, *((came_from, count) if cut else (0, 0)))
+        )
         return not cut
 
     @rule(data=st.data())
