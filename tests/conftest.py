@@ -8,6 +8,8 @@ import sys
 import pytest
 from textual.css import stylesheet
 
+pytest_plugins = ["tests.real_models"]  # fixtures that the tests of `files` and of `imported` share
+
 # Compiled modules are kept, as usual, even where the environment says otherwise: each worker would rewrite the assertions of all
 # tests, and each program that a test starts would compile all of tui_gru.
 sys.dont_write_bytecode = False

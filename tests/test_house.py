@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tui_gru
-from tests.interop.recording.runs import trained
+from tests.capture.runs import trained
 from tui_gru.engine.model import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +147,12 @@ def trees():
     """The syntax tree of each module, by its path in the package."""
     package = ROOT / "tui_gru"
     return {path.relative_to(package).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
+
+
+def test_the_folders_of_tests_are_those_of_the_package():
+    """A test is found from the name of the folder that it tests."""
+    ours, tests = ({path.parent.name for path in (ROOT / top).glob("*/*.py")} for top in ("tui_gru", "tests"))
+    assert tests - {"benchmarks", "soak"} == ours
 
 
 def test_every_module_says_what_it_is(trees):

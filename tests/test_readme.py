@@ -20,8 +20,8 @@ import pytest
 import torch
 
 import tui_gru
-from tests.interop.capture.scripts import Model
-from tests.interop.recording.runs import trained
+from tests.capture.runs import trained
+from tests.capture.scripts import Model
 from tests.key_table import HEAD, in_page, key_table
 from tests.pages import EVERYTHING, MANUAL, PATHS, README, section
 from tests.screenshots import CELL, TOPICS, TRAINED

@@ -3,7 +3,7 @@
 import pytest
 from textual.geometry import Region
 
-from tests.test_cli_mistakes import assert_one_line
+from tests.cli.test_mistakes import assert_one_line
 from tui_gru import Session
 from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import tui_gru
-from tests.interop.recording.runs import trained
+from tests.capture.runs import trained
 from tests.process import PROGRAM
 from tui_gru.cli import completion
 from tui_gru.cli import options as output

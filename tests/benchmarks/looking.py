@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from tests.interop.large import KINDS, make
+from tests.files.large import KINDS, make
 
 LOOK = """
 import sys

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import assert_adds_up, explained, walk
 from tests.engine.cells import random_cell
 from tests.engine.tape import NOISE, Arrays, Batch, flat, forward, gradients, losses, softmax
+from tests.session.acting import timeline_of
 from tui_gru import Session, TuiGruError
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import CARRIES, DTYPES

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import assert_adds_up, learning, walk
 from tests.debugger.models import TEXT
 from tests.debugger.plain import Plain
 from tests.debugger.random_cells import assert_trained
 from tests.extent import examples
+from tests.session.acting import timeline_of
 
 MODELS = {
     "gru": {"carry": "notebook"},

@@ -5,7 +5,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from tests.debugger.acting import timeline_of
+from tests.session.acting import timeline_of
 from tui_gru import Session
 from tui_gru.debugger.history import DivergedError, different, this_machine
 from tui_gru.engine.training import Trainer

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import learning
 from tests.debugger.models import TEXT
+from tests.session.acting import timeline_of
 from tui_gru.debugger.evaluate import MomentNumbers, terms_of
 
 FUNCTIONS = {

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here, rounding, walk
 from tests.debugger.models import TEXT
 from tests.extent import examples
+from tests.session.acting import timeline_of
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.engine.numbers import given

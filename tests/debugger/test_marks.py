@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.debugger.acting import altered
+from tests.session.acting import altered
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.expressions import ConditionError
 from tui_gru.debugger.state import Mark

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.debugger.acting import assert_same, timeline_of
 from tests.debugger.models import MODELS
 from tests.extent import SOAK
+from tests.session.acting import assert_same, timeline_of
 from tests.without_terminal import run_without_terminal
 from tui_gru import Session
 from tui_gru.debugger.history import size_at_hand

@@ -5,10 +5,10 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.extent import SOAK
+from tests.session.acting import timeline_of
 from tui_gru.debugger import history as record_cache
 from tui_gru.debugger.expressions import ConditionError, compile_condition
 from tui_gru.debugger.position import position_of

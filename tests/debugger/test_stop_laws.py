@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
 from tests.extent import SOAK, examples
+from tests.session.acting import timeline_of
 from tui_gru.debugger import history as record_cache
 from tui_gru.debugger import search as stop_search
 from tui_gru.debugger.expressions import compile_condition, compile_expression

@@ -2,7 +2,7 @@
 
 python -m tests.soak.actions --count 1000000 --seed 0
 
-The state machine is that of tests/debugger/test_session_laws.py, with more actions that change nothing: saving and opening,
+The state machine is that of tests/session/test_session_laws.py, with more actions that change nothing: saving and opening,
 questions, stops. A block has twenty sessions of fifty actions; Hypothesis reduces a failure to the shortest that it finds.
 """
 
@@ -20,7 +20,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from tests.debugger.deriving import assert_adds_up, walk
 from tests.debugger.oracle import CONDITIONS, same
-from tests.debugger.test_session_laws import SessionMachine
+from tests.session.test_session_laws import SessionMachine
 from tests.soak.blocks import run_blocks
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.expressions import compile_condition

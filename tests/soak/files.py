@@ -16,12 +16,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from tests.debugger.acting import OPTIONS, act, acted, portrait, untouched
-from tests.debugger.test_damaged_log import FRAME, HEADER
-from tests.debugger.test_session_file import damage, opened
-from tests.interop.recording.runs import trained
-from tests.interop.test_keras import ARRAYS, KERAS_2, legacy, mutated, read_all
+from tests.capture.runs import trained
+from tests.files.test_keras import ARRAYS, KERAS_2, legacy, mutated, read_all
+from tests.session.acting import OPTIONS, act, acted, portrait, untouched
 from tests.soak.blocks import run_blocks
+from tests.storage.test_damaged_log import FRAME, HEADER
+from tests.storage.test_session_file import damage, opened
 from tui_gru import Session, TuiGruError
 from tui_gru.capture.calls import CapturedStep
 from tui_gru.imported.recordings import open_recording

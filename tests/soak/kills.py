@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.debugger.test_store import ROOT, test_what_was_acknowledged_survives_a_kill
 from tests.soak.blocks import run_blocks
+from tests.storage.test_store import ROOT, test_what_was_acknowledged_survives_a_kill
 
 KILLS = 20  # of a block
 
@@ -19,7 +19,7 @@ KILLS = 20  # of a block
 def block(seed: int) -> int:
     """Kill a number of processes. Returns their number."""
     with tempfile.TemporaryDirectory() as folder:
-        code = f"from tests.debugger.acting import acts_for_ever; acts_for_ever({folder!r})"
+        code = f"from tests.session.acting import acts_for_ever; acts_for_ever({folder!r})"
         with subprocess.Popen(
             [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:

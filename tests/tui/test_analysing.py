@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from torch import nn
 
 import tui_gru
-from tests.debugger.analysis.test_influence import first_states, in_torch, read_by
+from tests.analysis.test_influence import first_states, in_torch, read_by
 from tests.debugger.models import parametrize
 from tests.tui.pressing import press
 from tui_gru.analysis.units import class_of

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tui_gru
-from tests.debugger.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
+from tests.session.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
 from tests.tui.test_main_screen import Driver, driving_app
 from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app

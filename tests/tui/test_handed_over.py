@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.debugger.acting import assert_same, untouched
+from tests.session.acting import assert_same, untouched
 from tests.tui.test_main_screen import Driver
 from tests.tui.test_surviving import command, driving
 from tui_gru.engine.config import Config

@@ -14,7 +14,7 @@ import pytest
 from textual import events
 from textual.theme import Theme
 
-from tests.tui.terminal.test_keyboard import burst, settled
+from tests.tui.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.session.session import Session

@@ -6,7 +6,7 @@ import pytest
 from textual import events
 from textual.errors import NoWidget
 
-from tests.tui.terminal.test_keyboard import burst, settled
+from tests.tui.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.help import HelpScreen
 from tui_gru.tui.panels.lists import BranchList

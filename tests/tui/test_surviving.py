@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.debugger.acting import untouched
+from tests.session.acting import untouched
 from tests.tui.test_main_screen import Driver
 from tui_gru.engine.config import Config
 from tui_gru.engine.training import Trainer

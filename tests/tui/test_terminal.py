@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from tests.debugger.acting import assert_same
+from tests.session.acting import assert_same
 from tests.terminal import Terminal
 from tui_gru.session.session import Session
 from tui_gru.storage.store import automatic_folder, session_path

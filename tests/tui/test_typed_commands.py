@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.terminal.test_keyboard import settled
+from tests.tui.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.errors import TuiGruError
 from tui_gru.tui.command import CommandLine, complete, execute

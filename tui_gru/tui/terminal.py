@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------
 # The only folder that uses private names of Textual: input, order of keys, signals, errors, and the drawn lines.
 #
-# No other folder uses a private name of Textual. `tests/tui/terminal/test_textual_insides.py` lists each, with the version of
+# No other folder uses a private name of Textual. `tests/tui/test_textual_insides.py` lists each, with the version of
 # Textual that it was seen in.
 
 

@@ -1,0 +1,498 @@
+"""Findings: each appears in a model that has the problem, not in one that almost has it, and never in healthy runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.analysis import ported_models as ported
+from tests.capture.runs import recorded
+from tests.capture.scripts import SCRIPTS, dropout_of_everything
+from tests.debugger.models import parametrize
+from tests.soak.healthy import block
+from tui_gru import Session, TuiGruError
+from tui_gru.analysis.findings import TABLE
+from tui_gru.engine.numbers import rounded
+
+TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
+LEARNED = {"text": TEXT, "hidden_size": 8, "batch_size": 4, "seq_length": 8}
+#: No unit of it can change, because its gate is nearly 1 for every input.
+SHUT_CELL = """\
+reads x
+state h : H
+parameters Wz Wh Uh bh
+
+z = σ(x Wz + 9)
+h = z ⊙ h_prev + (1 − z) ⊙ tanh(x Wh + h_prev Uh + bh)
+"""
+#: A relu that is always 0, and so are its gradients.
+OFF_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = relu(ah: x Wh + h_prev Uh + bh − 9)
+"""
+FORGETFUL_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = tanh(x Wh + 0.01 ⊙ (h_prev Uh) + bh)
+"""
+GROWING_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = 3 ⊙ h_prev + tanh(x Wh + h_prev Uh + bh)
+"""
+MIXING_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+shared = mean h_prev over the rows
+h = tanh(x Wh + h_prev Uh + shared + bh)
+"""
+#: Its state does not depend on the input.
+DEAF_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = tanh(0 ⊙ (x Wh + h_prev Uh) + bh)
+"""
+TABLE_SIZES = {"hidden_size": 4, "batch_size": 1, "seq_length": 8}
+SGD = {"optimizer": "sgd", "clip": 0.0}
+HELD_OUT = "the rat sat on the rat on the mat; the hat ran to the cat "
+
+
+def run(batches: int = 40, *, learning: bool = True, edits: dict[str, float] | None = None, **options) -> Session:
+    """Return a session after so many batches; `edits` are set in every entry of a parameter at the beginning."""
+    session = Session(**options)
+    session.learning = learning
+    for name, value in (edits or {}).items():
+        for index in np.ndindex(session.parameter(name).shape):
+            session.edit(name, index, value)
+    session.step("batch", batches)
+    return session
+
+
+def own(cell: str, batches: int = 12, **options) -> Session:
+    return run(batches, **{**LEARNED, "cell": "mine.cell", "cell_text": cell, **options})
+
+
+def sampled(sampler: str, primer: str = "Ma", length: int = 10) -> Session:
+    session = run(30)
+    session.sample(primer, length, sampler=sampler, temperature=0)
+    return session
+
+
+def with_bias(value: float) -> Session:
+    """A model that has learned for an epoch, in which the bias of the space was set and hardly changes."""
+    session = run(1, **{**LEARNED, "optimizer": "sgd", "learning_rate": 1e-3, "clip": 0.0, "batch_size": 1})
+    session.edit("by", (session.config.vocabulary.index(" "),), value)
+    session.step("batch", 60)
+    return session
+
+
+def by_heart(epochs: int) -> Session:
+    return run(epochs * 2, text=TEXT[:60], hidden_size=32, batch_size=2, seq_length=12)
+
+
+class Case(NamedTuple):
+    shows: Callable[[], Session]
+    misses: Callable[[], Session]
+    held_out: str = ""
+
+
+CASES = {
+    "not-finite": Case(lambda: run(6, learning_rate=3e38), lambda: run(6, learning_rate=1e3)),
+    "sampler-without-feedback": Case(lambda: sampled("tutorial"), lambda: sampled("fed-back")),
+    "rows-do-not-continue": Case(lambda: run(2), lambda: run(2, layout="contiguous")),
+    "gradient-into-earlier-batches": Case(
+        lambda: run(3, carry="notebook"),
+        lambda: run(3, carry="notebook", batch_size=6),
+    ),
+    "rows-know-each-other": Case(lambda: own(MIXING_CELL), lambda: own(MIXING_CELL, batch_size=1)),
+    "character-never-seen": Case(
+        lambda: run(1, text="abcabcabc", vocabulary="abcd", batch_size=1),
+        lambda: run(1, text="abcabcabd", vocabulary="abcd", batch_size=1),
+    ),
+    "axes-swapped": Case(
+        lambda: ported.other_output(lambda gru, x: gru(x.swapaxes(0, 1))[0].swapaxes(0, 1)),
+        lambda: ported.reading(),
+    ),
+    "padding-moves-the-state": Case(
+        lambda: ported.other_output(lambda gru, x: gru(x)[0], lengths=ported.LENGTHS),
+        lambda: ported.other_output(ported.packed, lengths=ported.LENGTHS),
+    ),
+    "gates-mixed-up": Case(lambda: ported.reading(order="zrn"), lambda: ported.reading(order="rzn")),
+    "reset-mixed-up": Case(lambda: ported.reading(reset="before"), lambda: ported.reading(reset="after")),
+    "z-flipped": Case(lambda: ported.reading(z="takes"), lambda: ported.reading(z="keeps")),
+    "biases-counted-twice": Case(
+        lambda: ported.biases(ported.copied, ported.summed),
+        lambda: ported.biases(ported.copied, ported.copied),
+    ),
+    "bias-left-out": Case(
+        lambda: ported.biases(ported.kept, ported.without_second),
+        lambda: ported.biases(ported.without_second, ported.without_second),
+    ),
+    "biases-merged": Case(
+        lambda: ported.biases(ported.summed, ported.kept),
+        lambda: ported.biases(ported.summed_in_gates, ported.kept),
+    ),
+    "output-not-expected": Case(
+        lambda: ported.other_output(lambda gru, x: gru(x)[0] + 1e-3),
+        lambda: ported.other_output(lambda gru, x: gru(x)[0] + 1e-6),
+    ),
+    "adam-uncorrected": Case(lambda: ported.recorded(corrected=False), lambda: ported.recorded(corrected=True)),
+    "initial-loss": Case(
+        lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 64}),
+        lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 2}),
+    ),
+    "rate-too-large": Case(
+        lambda: run(60, **LEARNED, **SGD, learning_rate=100.0),
+        lambda: run(60, **LEARNED, **SGD, learning_rate=1.0),
+    ),
+    "rate-too-small": Case(
+        lambda: run(40, **LEARNED, **SGD, learning_rate=1e-6),
+        lambda: run(40, **LEARNED, **SGD, learning_rate=1e-2),
+    ),
+    "mostly-clipped": Case(lambda: run(40, **LEARNED, clip=0.01), lambda: run(40, **LEARNED, clip=0.1)),
+    "zero-gradient": Case(lambda: own(OFF_CELL), lambda: own(OFF_CELL.replace("− 9", "+ 1"))),
+    "vanishing-gradient": Case(lambda: own(FORGETFUL_CELL), lambda: own(FORGETFUL_CELL.replace("0.01", "0.9"))),
+    "exploding-gradient": Case(
+        lambda: own(GROWING_CELL, carry="reset"),
+        lambda: own(GROWING_CELL.replace("3", "1.1"), carry="reset"),
+    ),
+    "softmax-underflow": Case(lambda: underflowing(-200.0), lambda: underflowing(-80.0)),
+    "gate-never-opens": Case(lambda: own(SHUT_CELL), lambda: own(SHUT_CELL.replace("9", "1"))),
+    "dead-unit": Case(lambda: own(OFF_CELL), lambda: own(OFF_CELL.replace("− 9", "+ 1"))),
+    "saturated-gate": Case(
+        lambda: run(12, **LEARNED, edits={"bz": 9.0}),
+        lambda: run(12, **LEARNED, edits={"bz": 1.0}),
+    ),
+    "never-predicted": Case(lambda: with_bias(-30.0), lambda: with_bias(-1.0)),
+    "worse-than-a-table": Case(
+        lambda: own(DEAF_CELL, 30 * 47, **TABLE_SIZES),
+        lambda: run(30 * 47, **{**LEARNED, **TABLE_SIZES}),
+    ),
+    "overfitting": Case(lambda: by_heart(150), lambda: by_heart(4), HELD_OUT),
+}
+
+
+def underflowing(bias: float) -> Session:
+    """A model in which one character has a bias far below the others."""
+    session = Session(**LEARNED)
+    session.edit("by", (0,), bias)
+    session.step("batch", 1)
+    return session
+
+
+def names(session: Session, held_out: str = "") -> set[str]:
+    return {found.name for found in session.findings(held_out=held_out)}
+
+
+def test_a_held_out_text_may_be_kept_with_the_session(tmp_path):
+    session = by_heart(150)
+    assert "overfitting" not in names(session)
+    session.hold_out(HELD_OUT)
+    assert "overfitting" in names(session)
+    session.save(tmp_path / "s.tui-gru")
+    again = Session.open(tmp_path / "s.tui-gru")
+    assert again.held_out == HELD_OUT
+    assert "overfitting" in names(again)
+    with pytest.raises(TuiGruError, match="the text that was held out has 'Q', which is not in the vocabulary"):
+        session.hold_out("Q" + HELD_OUT)
+    assert session.held_out == HELD_OUT
+    with pytest.raises(TuiGruError, match="a run without a text has no held-out text"):
+        ported.reading().hold_out(HELD_OUT)
+
+
+def test_every_row_of_the_table_has_a_case():
+    assert [row.name for row in TABLE] == list(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_found_where_it_is_and_not_where_it_nearly_is(name):
+    case = CASES[name]
+    shows = case.shows()
+    found = [each for each in shows.findings(held_out=case.held_out) if each.name == name]
+    assert found
+    assert name not in names(case.misses(), case.held_out)
+    for each in found:
+        assert all((each.title, each.meaning, each.cure, each.evidence))
+        assert each.meaning.endswith(".")
+        assert each.tick is not None
+        assert any(evidence.number is not None for evidence in each.evidence)
+    can_be_followed(shows, found)
+
+
+def can_be_followed(session, findings):
+    """Check that every number in the evidence has an origin with the same value."""
+    for each in findings:
+        for evidence in each.evidence:
+            if evidence.number is not None:
+                assert same(session.origin(evidence.number).value, evidence.value)
+        assert each.tick is None or session.seek(each.tick).tick == each.tick
+
+
+def same(one, other):
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+@parametrize()
+@pytest.mark.parametrize("rate", [None, 3e37])
+def test_any_run_can_be_asked_anywhere(model, rate):
+    session = Session(**model, **({} if rate is None else {"learning_rate": rate}))
+    for learning, batches, timesteps in ((False, 0, 0), (False, 2, 1), (True, 1, 0), (True, 7, 1)):
+        session.learning = learning
+        session.step("batch", batches)
+        session.step("timestep", timesteps)
+        here = session.position
+        found = session.findings()
+        can_be_followed(session, found)
+        session.seek(here)
+        assert repr(session.findings()) == repr(found)  # NaN is not equal to itself
+
+
+def test_a_run_that_was_changed_by_hand_can_be_asked():
+    session = run(9, **LEARNED)
+    session.seek("e1 b3 t2")
+    session.edit("Wy", (0, 0), 3e38)
+    session.step("batch", 4)
+    found = session.findings()
+    assert "softmax-underflow" in {each.name for each in found}
+    can_be_followed(session, found)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_nothing_is_found_in_a_healthy_run(seed):
+    """`python -m tests.soak.healthy` does more."""
+    block(seed)
+
+
+# Models from elsewhere
+
+MISTAKES = {
+    "two at once": (
+        lambda: ported.biases(ported.copied, ported.summed, reset="before"),
+        {"reset-mixed-up", "biases-counted-twice"},
+    ),
+    "reset and z": (lambda: ported.reading(reset="before", z="takes"), {"reset-mixed-up", "z-flipped"}),
+    "a gate function": (lambda: ported.reading(gate="hard_sigmoid"), {"gates-mixed-up"}),
+    "merged by the other program": (lambda: ported.biases(ported.kept, ported.summed), {"biases-merged"}),
+    "doubled by the other program": (
+        lambda: ported.biases(ported.summed, lambda b, b_h: (2 * (b + b_h), 0 * b_h)),
+        {"biases-counted-twice"},
+    ),
+    "mixed by a reshape": (
+        lambda: ported.other_output(lambda gru, x: gru(x.swapaxes(0, 1).reshape(x.shape))[0]),
+        {"axes-swapped"},
+    ),
+    "a stack": (lambda: ported.reading(ported.module(num_layers=2), z="takes"), {"z-flipped"}),
+    "both directions": (lambda: ported.reading(ported.module(bidirectional=True), reset="before"), {"reset-mixed-up"}),
+    "filled up with zeros": (ported.padded_with_zeros, {"padding-moves-the-state"}),
+    "zeros that are inputs": (lambda: ported.padded_with_zeros(within=True), set()),
+    "padding that is learned from": (lambda: ported.padded_in_a_script(masked=False), {"padding-moves-the-state"}),
+    "one timestep of padding that is learned from": (
+        lambda: ported.padded_in_a_script(masked=True, beyond=1),
+        {"padding-moves-the-state"},
+    ),
+    "padding that the loss leaves out": (lambda: ported.padded_in_a_script(masked=True), set()),
+    "Adam that has begun before": (lambda: ported.recorded(corrected=False, first=3), set()),
+    "a stack that is right": (lambda: ported.reading(ported.module(num_layers=2, bidirectional=True)), set()),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_of_a_port(name):
+    open_, expected = MISTAKES[name]
+    session = open_()
+    found = session.findings()
+    assert {each.name for each in found} == expected
+    can_be_followed(session, found)
+
+
+@pytest.mark.parametrize(("change", "found"), [(1.05e-6, True), (0.95e-6, False)])
+def test_padding_that_hardly_changes_a_state(change, found):
+    """A state that begins at 0 and goes to 1/2: after the row of two timesteps it changes most, in the five of its padding."""
+    gru, left = ported.module(dtype=torch.float64), change / 2.5  # of the candidate in each timestep: (z² − z⁷) / 2 = 2.5 (1 − z)
+    with torch.no_grad():
+        for parameter in gru.parameters():
+            parameter.zero_()
+        gru.bias_ih_l0[ported.H : 2 * ported.H] = math.log(1 / left - 1)
+        gru.bias_ih_l0[2 * ported.H :] = math.atanh(0.5)
+    session = ported.padded_with_zeros(gru=gru)
+    assert session.config.dtype == "float64"
+    assert ("padding-moves-the-state" in names(session)) == found
+
+
+GATES = {"z": "update gate z", "r": "reset gate r", "n": "candidate"}
+
+
+@pytest.mark.parametrize("order", ["zrn", "rnz", "nzr", "nrz", "znr"])
+def test_which_gates_are_mixed_up(order):
+    """torch stacks r, z and n; whatever is read as another gate is named with what it is."""
+    (found,) = ported.reading(order=order).findings()
+    moved = {
+        f"the {GATES[read]} here is the {GATES[stored]} there" for read, stored in zip(order, "rzn", strict=True) if read != stored
+    }
+    title, _, said = found.title.partition(": ")
+    assert (title, set(said.split(", "))) == ("the gates are in another order", moved)
+
+
+def without(which: str, of: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return a change of the biases that omits those of x W ("ih") or of h U ("hh") of the gates z and r, of the candidate, or of
+    all."""
+    start, end = {"z and r": (0, 2), "the candidate": (2, 3), "z, r and the candidate": (0, 3)}[of]
+    left = torch.ones(3 * ported.H)
+    left[start * ported.H : end * ported.H] = 0
+    return (lambda b, b_h: (left * b, b_h)) if which == "ih" else (lambda b, b_h: (b, left * b_h))
+
+
+@pytest.mark.parametrize("of", ["z and r", "the candidate", "z, r and the candidate"])
+@pytest.mark.parametrize(("which", "to"), [("ih", "x W"), ("hh", "hₜ₋₁ U")])
+def test_which_bias_is_left_out(which, to, of):
+    some, omitted = torch.arange(3 * ported.H) % 4 > 0, without(which, of)  # a unit of each gate has no biases
+    stored = lambda b, b_h: (some * b, some * b_h)  # noqa: E731
+    (found,) = ported.biases(stored, lambda b, b_h: omitted(*stored(b, b_h))).findings()
+    assert found.title == f"the other program omits the bias of {of} that is added to {to}"
+    assert found.cure == f"add bias_{which} to the other bias when you convert the weights"
+
+
+SAID = {
+    "a gate function": (
+        lambda: ported.reading(gate="hard_sigmoid"),
+        "the activation function of the gates is σ(a), not clip(a / 5 + 0.5)",
+        "--gate sigmoid",
+        "with σ(a)",
+    ),
+    "reset": (
+        lambda: ported.reading(reset="before"),
+        "the reset gate is applied after the product with U",
+        "--reset after",
+        "with reset after",
+    ),
+    "z": (
+        lambda: ported.reading(z="takes"),
+        "the update gate has the opposite meaning: z near 1 keeps the old state",
+        "--z keeps, or negate all weights and biases of z",
+        "with --z keeps",
+    ),
+    "doubled in the file": (
+        lambda: ported.biases(ported.copied, ported.summed),
+        "the biases of z, r and the candidate are counted twice",
+        "store the bias in bias_ih, and 0 in bias_hh",
+        "with one of the two biases",
+    ),
+    "gates doubled by the other program": (
+        lambda: ported.biases(ported.kept, lambda b, b_h: tuple(torch.where(ported.IN_GATES, 2 * each, each) for each in (b, b_h))),
+        "the other program adds the biases of z and r twice",
+        "add each bias once in the other program, or double the biases here",
+        "with twice the biases",
+    ),
+    "merged in the file": (
+        lambda: ported.biases(ported.summed, ported.kept),
+        "the two biases of the candidate were merged",
+        "keep the two biases apart: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
+        "with two biases that have the same sum",
+    ),
+    "merged by the other program": (
+        lambda: ported.biases(ported.kept, ported.summed),
+        "the two biases of the candidate were merged by the other program",
+        "keep the two biases apart: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
+        "with the sum in place of the bias of x W",
+    ),
+    "mixed by the other program": (
+        lambda: ported.other_output(lambda gru, x: gru(x.swapaxes(0, 1).reshape(x.shape))[0]),
+        "a reshape has mixed the batch and time axes",
+        "replace X.reshape by X.transpose(1, 0, 2) in the other program",
+        "with the same reshape",
+    ),
+    "mixed here": (
+        lambda: ported.other_output(lambda gru, x: gru(x.reshape(ported.B, ported.T, -1).swapaxes(0, 1))[0]),
+        "a reshape has mixed the batch and time axes",
+        "replace X.reshape by X.transpose(1, 0, 2) for this input",
+        "with the reshape undone",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_is_said_of_a_mistake(name):
+    """The title, the cure, and the number that differs most from that of torch."""
+    open_, title, cure, variant = SAID[name]
+    session = open_()
+    (found,) = session.findings()
+    assert (found.title, found.cure) == (title, cure)
+    expected = session.config.given.batches[0].expected
+    ours = np.array([session.value("h", t=t) for t in range(ported.T)])
+    t, row, unit = np.unravel_index(np.argmax(np.abs(ours - expected)), ours.shape)
+    number = found.evidence[0].number
+    assert (number.name, number.index, number.t) == ("h", (row, unit), t)
+    words = f"h[row {row + 1}, unit {unit + 1}] = {rounded(ours[t, row, unit])} at t {t + 1}; "
+    assert found.evidence[0].words == words + f"expected: {rounded(float(expected[t, row, unit]))}"
+    said, fits = found.evidence[2].words.split(", it differs by ")
+    assert said == variant
+    assert float(fits) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("betas", "share", "farther", "found"),
+    [
+        ((0.9, 0.992), 1.0, 1.0, True),  # 0.1 / √0.008 = 1.118
+        ((0.9, 0.9915), 1.0, 1.0, False),  # 1.085, too near 1 to be told from it
+        ((0.5, 0.99), 1.0, 1.0, True),
+        ((0.9, 0.999), 0.92, 1.1, True),
+        ((0.9, 0.999), 0.87, 1.1, False),
+        ((0.9, 0.999), 0.5, 1.047, True),
+        ((0.9, 0.999), 0.5, 1.053, False),
+    ],
+)
+def test_a_first_step_of_adam_is_too_long(betas, share, farther, found):
+    """The step of a share of the weights is as long as it is without bias correction; the others go this many times as far."""
+    session = ported.recorded(corrected=False, betas=betas, share=share, farther=farther)
+    expected = (1 - betas[0]) / math.sqrt(1 - betas[1])
+    titles = [each.title for each in session.findings()]
+    assert titles == [f"Adam has no bias correction: its first step is {rounded(expected)} times the learning rate"] * found
+
+
+def test_nan_in_the_inputs_of_a_model_file_is_found_where_it_is_read():
+    x = ported.inputs()
+    x[2, 1, 0] = torch.nan
+    session = ported.opened(ported.module(), ported.module()(ported.inputs())[0], x=x)
+    (found,) = [each for each in session.findings() if each.name == "not-finite"]
+    assert (found.title, found.cure) == ("x is NaN in batch 1 of epoch 1", "look for it in the data that the model reads")
+    assert found.evidence[0].words == "the first number that is not finite: x[row 2, input 1] at t 3 = nan"
+    session.run_to_not_finite()
+    assert found.tick == session.position.tick
+
+
+@pytest.mark.parametrize(
+    "convention", [("before", "keeps", "sigmoid"), ("after", "takes", "hard_sigmoid"), ("before", "takes", "sigmoid")]
+)
+def test_a_model_is_right_in_its_own_convention_and_what_differs_is_found_in_another(convention):
+    reset, z, gate = convention
+    own = ported.reading(reset=reset, z=z, gate=gate)
+    y = torch.tensor(np.array([own.value("h", t=t) for t in range(ported.T)]))
+    assert ported.opened(ported.module(), y, reset=reset, z=z, gate=gate).findings() == ()
+    there = {each.cure for each in ported.opened(ported.module(), y, reset="after", z="keeps").findings()}
+    cures = {f"--reset {reset}", f"--z {z}, or negate all weights and biases of z", f"--gate {gate}"}
+    assert there == {cure for cure in cures if not {"after", "keeps,", "sigmoid"} & set(cure.split())}
+
+
+@pytest.mark.parametrize("script", [each for each in SCRIPTS if each is not dropout_of_everything], ids=lambda each: each.__name__)
+def test_nothing_is_found_in_a_recording_of_a_healthy_script(script):
+    session = Session.open(recorded(script)[0])
+    while session.position != session.end:
+        session.step("batch")
+        assert session.findings() == ()

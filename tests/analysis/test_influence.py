@@ -1,0 +1,221 @@
+"""Influence on a prediction: by gradient compared with autograd, by occlusion compared with the model without that input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.analysis.torch_model import TorchModel
+from tests.debugger.models import MODELS, parametrize
+from tui_gru import Session, TuiGruError
+from tui_gru.analysis.influence import Differentiable, Reach, influence, influence_of_rows, prediction, reach
+from tui_gru.analysis.units import StoppedError
+from tui_gru.engine.model import Model
+
+#: Rows that depend on each other, which no layer of a network should do.
+MIXING_CELL = """\
+# every row reads the mean of all
+reads x
+state h : H
+parameters Wh Uh bh
+
+shared = mean h_prev over the rows
+carry: h = tanh(x Wh + h_prev Uh + shared + bh)
+"""
+
+
+def stopped_at(batches=3, **options):
+    session = Session(**options)
+    session.learning = True
+    session.step("batch", batches)
+    return session
+
+
+def of(session, t, row, **options):
+    return influence(session.state.timeline, session.snapshot().moment, t, row, **options)
+
+
+def in_torch(session, read, states):
+    """Return the model of a session in PyTorch, on inputs (S, 1, I) of its first layer, with its weights at the beginning of the
+    batch."""
+    model = Model(replace(session.config.structure, input="dense", loss=""))
+    x = torch.tensor(read, dtype=torch.float64, requires_grad=True)
+    return TorchModel(model, session.snapshot().record.before, x, states)
+
+
+def read_by(session, found):
+    """Return the inputs (S, 1, I) that the first layer reads at the places of an influence, with the weights at the start of the
+    batch."""
+    config, before = session.config, session.snapshot().record.before
+    table = before["E"] if config.embedding else np.eye(config.vocab_size)
+    return np.array([table[config.vocabulary.index(char)] for char in found.text], np.float64)[:, None]
+
+
+def first_states(session, found):
+    record = session.state.timeline.record(int(found.batch[0]))
+    return {state: record.border(state, end=False)[found.row : found.row + 1] for state in record.compiled.states}
+
+
+@parametrize()
+def test_the_gradient_is_autograds_and_leaving_out_is_leaving_out(model):
+    session = stopped_at(**model)
+    T, B = session.config.seq_length, session.config.batch_size
+    for t, row in {(T - 1, B - 1), (T // 2, 0)}:
+        found = of(session, t, row, back=2 * T)
+        read, states = read_by(session, found), first_states(session, found)
+        torch_model = in_torch(session, read, states)
+        value = torch_model.prediction(found.at, 0, found.character)
+        assert found.value == pytest.approx(value.item(), abs=1e-10)
+        (slope,) = torch.autograd.grad(value, torch_model.x, retain_graph=True)
+        assert found.gradient == pytest.approx(slope[:, 0].norm(dim=-1).numpy(), abs=1e-10)
+        for state, norms in found.states.items():
+            values = [torch_model.value(state, s) for s in range(len(read))]
+            slopes = torch.autograd.grad(value, values, retain_graph=True, allow_unused=True)
+            expected = [0.0 if s is None else s.norm().item() for s in slopes]
+            assert norms == pytest.approx(expected, abs=1e-10), state
+        for s in range(len(read)):
+            without = read.copy()
+            without[s] = 0
+            changed = in_torch(session, without, states).prediction(found.at, 0, found.character).item()
+            if s <= found.at or session.config.bidirectional:
+                assert found.occlusion[s] == pytest.approx(value.item() - changed, abs=1e-10)
+            else:
+                assert np.isnan(found.occlusion[s])
+                assert changed == pytest.approx(value.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize(("learning", "back"), [(True, 0), (False, 64)])
+def test_the_prediction_is_the_one_that_the_run_has(learning, back):
+    """Within a batch, and further back as long as the weights were the same."""
+    session = Session(text="the cat sat on the mat; the rat ran", hidden_size=5, batch_size=2, seq_length=4, epochs=9)
+    session.learning = learning
+    session.step("batch", 3)
+    for t in range(4):
+        for row in range(2):
+            found = of(session, t, row, back=back)
+            y_hat = session.value("y_hat", t=t)[row]
+            assert found.character == int(np.argmax(y_hat))
+            assert np.exp(found.value) == pytest.approx(float(y_hat[found.character]), rel=1e-5)
+            assert found.text[found.at] == session.value("char", t=t)[row]
+            assert of(session, t, row, back=back, character=3).value == pytest.approx(np.log(y_hat[3]), rel=1e-5)
+
+
+def test_as_many_inputs_as_are_asked_for_and_no_more_than_the_state_has_seen():
+    text = "the cat sat on the mat; the rat ran. " * 4
+    session = stopped_at(6, text=text, hidden_size=3, batch_size=2, seq_length=4)
+    assert session.position.batch == 5
+    corpus = session.snapshot().corpus
+    lengths = {back: len(of(session, 2, 1, back=back, occlusion=False).text) for back in (0, 2, 3, 7, 11, 10**6)}
+    assert lengths == {0: 4, 2: 4, 3: 8, 7: 12, 11: 16, 10**6: 24}
+    found = of(session, 2, 1, back=9)
+    at = corpus.position_in_text(5, 3, 1)
+    assert found.text == text[at - len(found.text) + 1 : at + 1]
+    assert found.batch.tolist() == [3] * 4 + [4] * 4 + [5] * 4
+    assert found.t.tolist() == [0, 1, 2, 3] * 3
+    assert found.at == 10
+    for options in ({"carry": "reset"}, {"bidirectional": True}):
+        other = stopped_at(6, text=text, hidden_size=3, batch_size=2, seq_length=4, **options)
+        assert len(of(other, 2, 1, back=99, occlusion=False).text) == 4
+
+
+@parametrize()
+def test_no_row_has_to_do_with_another(model):
+    session = stopped_at(**model)
+    for row in range(session.config.batch_size):
+        found = influence_of_rows(session.snapshot().moment, session.config.seq_length - 1, row)
+        assert found.others == 0
+        assert found.gradient.shape == found.occlusion.shape == (session.config.batch_size,)
+        one = of(session, session.config.seq_length - 1, row, back=0)
+        assert found.gradient[row] == pytest.approx(np.sqrt(np.square(one.gradient).sum()), abs=1e-12)
+
+
+def test_rows_that_know_of_each_other_are_found_out():
+    session = stopped_at(cell="mixing.cell", cell_text=MIXING_CELL, batch_size=3, seq_length=4)
+    found = influence_of_rows(session.snapshot().moment, 3, 1)
+    assert (found.gradient > 1e-3).all()
+    assert (np.abs(found.occlusion) > 1e-4).all()
+    each = np.delete(found.gradient, 1).max(), np.delete(np.abs(found.occlusion), 1).max()
+    assert found.others == max(*each, abs(found.together))
+    together = session.influence_of_rows(1, 3)
+    assert (together.together, together.gradient.tolist()) == (found.together, found.gradient.tolist())
+    assert np.isnan(together.occlusion).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "at", "way", "expected"),
+    [
+        ([0, 0, 0, 0, 0, 0.05, 0.5, 1.0, 0], 7, -1, Reach(2, True)),
+        ([0, 0.2, 0, 0, 0, 0, 0.5, 1.0], 7, -1, Reach(2, True, ((6, 0.2),))),
+        ([0.5, 0, 0, 0, 0.5, 1.0], 5, -1, Reach(5, False)),
+        ([1.0, 1.0, 1.0], 2, -1, Reach(2, False)),
+        ([0, 1.0, 0.4, 0.05, 0.01], 1, 1, Reach(2, True)),
+        ([1.0], 0, -1, Reach(0, False)),
+        ([0.05, 1.0], 1, -1, Reach(1, True)),
+        ([0.05, 0.5, 1.0], 2, -1, Reach(2, True)),
+        ([0.2, 0, 0, 0, 0, 0.5, 1.0], 6, -1, Reach(2, True, ((6, 0.2),))),
+        ([0, 0, 2.0, 0.1, 0.1], 4, -1, Reach(3, True)),
+    ],
+)
+def test_how_far_back_it_reaches(values, at, way, expected):
+    assert reach(np.array(values, float), at, way) == expected
+
+
+def test_reach_by_gradient_occlusion_layer_and_direction():
+    session = stopped_at(**MODELS["rnn both ways"])
+    found = of(session, 1, 0)
+    assert found.reach() == reach(found.gradient, found.at)
+    assert found.reach("occlusion") == reach(np.abs(found.occlusion), found.at)
+    assert set(found.states) == {"h_l0", "h_l0_reverse", "h_l1", "h_l1_reverse"}
+    assert found.backwards == {"h_l0_reverse", "h_l1_reverse"}
+    assert found.reach("h_l0_reverse") == reach(found.states["h_l0_reverse"], found.at, way=1)
+    with pytest.raises(TuiGruError, match="'c' is neither gradient, nor occlusion, nor a state; the states are h_l0, h_l0_reverse"):
+        found.reach("c")
+
+
+def test_the_run_is_not_touched():
+    session = stopped_at()
+    values = {name: session.value(name).copy() for name in ("h", "dh", "Wz", "dWz")}
+    of(session, 2, 1)
+    influence_of_rows(session.snapshot().moment, 2, 1)
+    for name, value in values.items():
+        assert (session.value(name) == value).all()
+
+
+@pytest.mark.parametrize(
+    ("t", "row", "options", "message"),
+    [
+        (3, 0, {}, "timestep t must be from 0 to 2"),
+        (0, 2, {}, "row must be from 0 to 1"),
+        (0, 0, {"character": 4}, "character must be from 0 to 3"),
+        (0, 0, {"back": -1}, "how far back must be 0 or more"),
+    ],
+)
+def test_what_is_refused(t, row, options, message):
+    with pytest.raises(TuiGruError, match=message):
+        of(stopped_at(), t, row, **options)
+
+
+def test_it_can_be_stopped():
+    session = stopped_at()
+    with pytest.raises(StoppedError):
+        of(session, 2, 1, stop=lambda: True)
+    with pytest.raises(StoppedError):
+        influence_of_rows(session.snapshot().moment, 2, 1, stop=lambda: True)
+
+
+def test_the_influence_on_a_row_that_reads_the_others_is_that_in_the_batch():
+    session = stopped_at(cell="mixing.cell", cell_text=MIXING_CELL, batch_size=3, seq_length=4, dtype="float64")
+    record, moment = session.snapshot().record, session.snapshot().moment
+    whole, found = influence_of_rows(moment, 3, 1), of(session, 3, 1, back=0)
+    assert found.value == pytest.approx(np.log(record.array("y_hat")[3, 1].max()), rel=1e-12)
+    assert np.sqrt(np.square(found.gradient).sum()) == pytest.approx(whole.gradient[1], rel=1e-12)
+    reader = Differentiable(session.program, record.before, 4, 3, session.config.vocab_size)
+    states = {"h": record.border("h", end=False)}
+    for t in range(4):
+        x = record.array("x").copy()
+        x[t, 1] = 0
+        without = prediction(session.program, reader.forward(x, states)[3, 1], found.character)[0]
+        assert found.occlusion[t] == pytest.approx(found.value - without, rel=1e-9, abs=1e-12)

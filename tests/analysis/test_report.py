@@ -1,0 +1,253 @@
+"""Reports: one self-contained file in each format, with the numbers of the session."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+import tui_gru
+from tests.capture.runs import trained
+from tests.cli.test_mistakes import assert_one_line
+from tui_gru import Session
+from tui_gru.analysis.report import WRITERS, as_html, as_markdown, as_svg
+from tui_gru.cli.commands import main
+from tui_gru.engine.numbers import rounded
+from tui_gru.imported.recordings import open_recording
+
+TEXT = 'He said "no <b>tags</b> & `ticks` | bars". ' * 12
+
+
+@pytest.fixture(scope="module")
+def session():
+    session = Session(text=TEXT, hidden_size=6, batch_size=4, seq_length=8, cell="lstm")
+    session.learning = True
+    session.step("epoch", 5)
+    return session
+
+
+@pytest.fixture(scope="module")
+def tutorial():
+    session = Session()
+    session.learning = True
+    session.step("epoch", 900)
+    session.sample("Ma", 10, sampler="tutorial", temperature=0)
+    return session
+
+
+def test_it_says_what_the_session_says(session):
+    report = session.report("a run")
+    losses = np.asarray(session.snapshot().losses)
+    assert [loss for _, loss in report.curve] == losses.tolist()
+    assert report.findings == session.findings() == ()
+    activity = session.units()
+    chosen = [note.unit for note in report.units]
+    assert sorted(chosen) == list(range(6))
+    assert (report.values == activity.values[: len(report.text), chosen].T).all()
+    for note in report.units:
+        best = max(activity.goes_with(), key=lambda each: abs(each.r))
+        assert abs(note.r) <= abs(best.r)
+    first, last = report.samples[0][1], report.samples[-1][1]
+    assert last == session.sample(TEXT[:2], 60, temperature=0)
+    session.seek(0)
+    assert first == session.sample(TEXT[:2], 60, temperature=0)
+    assert session.report().curve == ()
+    session.seek("e5 b10")
+
+
+def test_a_long_curve_is_of_means(tutorial):
+    curve = tutorial.report().curve
+    losses = np.asarray(tutorial.snapshot().losses)
+    assert len(curve) == 300
+    assert curve[-1] == (2700, pytest.approx(losses[-9:].mean()))
+    assert np.mean([loss for _, loss in curve]) == pytest.approx(losses.mean())
+
+
+@pytest.mark.parametrize("write", WRITERS.values())
+def test_the_tutorials_story_is_told_by_its_findings(tutorial, write):
+    written = write(tutorial.report("Math"))
+    findings = "the sampler does not feed back its characters", "rows do not continue"
+    for words in (*findings, "Matttttttttt", "MathMathMath", "fed-back"):
+        assert words in written
+
+
+@pytest.mark.parametrize(
+    ("cure", "written"),
+    [
+        ("--layout contiguous, or --carry reset", "`--layout contiguous`, or `--carry reset`"),
+        (
+            "a smaller --learning-rate, or a clipped gradient (--clip 1)",
+            "a smaller `--learning-rate`, or a clipped gradient (`--clip 1`)",
+        ),
+        ("--learning-rate 1e-05 or less", "`--learning-rate 1e-05` or less"),
+        ("--order with the order of the other program", "`--order` with the order of the other program"),
+        (":sample 'M a' 10 0 fed-back", "`:sample 'M a' 10 0 fed-back`"),
+        ("remove the sum over the rows from the cell", "remove the sum over the rows from the cell"),
+    ],
+)
+def test_only_what_can_be_typed_of_a_cure_is_code(tutorial, cure, written):
+    report = tutorial.report()
+    report = replace(report, findings=(replace(report.findings[0], cure=cure),))
+    assert f"- cure: {written}\n" in as_markdown(report)
+    code = re.sub("`(.+?)`", r"<code>\1</code>", written).replace("'", "&#x27;")
+    assert f"<p>Cure: {code}</p>" in as_html(report)
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags, self.words = [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_settings_that_were_changed_stand_in_the_configuration():
+    session = tui_gru.Session(optimizer="adam", clip=1.0)
+    session.learning = True
+    session.step("epoch", 2)
+    for name, value in (("limit", 0.25), ("lr", 0.1)):
+        session.step("timestep")
+        session.edit(name, value)
+    session.step("epoch")
+    options = dict(session.report("run").options)
+    assert options["limit changed"] == "to 0.25 at epoch 3, batch 1"
+    assert options["learning_rate changed"] == "to 0.1 at epoch 3, batch 1"
+    assert "beta1 changed" not in options
+    session.seek("e2 b1 t1")
+    assert not [name for name, _ in session.report("run").options if name.endswith("changed")]
+
+
+def test_a_page_needs_no_script_and_no_other_file(session):
+    page = Page()
+    page.feed(as_html(session.report("<script>alert(1)</script>")))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not {"src", "href", "onload"} & {name for _, attributes in page.tags for name in attributes}
+    assert "<script>alert(1)</script>" in page.words
+    assert not re.search(r"url\(|@import", as_html(session.report()))
+
+
+def test_a_picture_is_a_picture(session, tutorial):
+    for each in (session, tutorial, Session()):
+        root = ET.fromstring(as_svg(each.report("a & b")))
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        width, height = float(root.get("width")), float(root.get("height"))
+        rects = root.iter("{http://www.w3.org/2000/svg}rect")
+        assert all(float(rect.get("width")) <= width and float(rect.get("height")) <= height for rect in rects)
+
+
+def test_a_table_of_markdown_keeps_its_columns(session):
+    lines = as_markdown(session.report()).splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    assert all(len(re.split(r"(?<!\\)\|", line)) in (4, 5) for line in tables)
+
+
+def test_weights_that_are_not_finite_leave_the_rest():
+    session = Session(learning_rate=3e38)
+    session.learning = True
+    session.step("epoch", 4)
+    for write in WRITERS.values():
+        assert "became infinite" in write(session.report())
+
+
+def test_from_the_command_line(session, tmp_path, capsys):
+    saved, out = tmp_path / "run.tui-gru", tmp_path / "run.html"
+    session.save(saved)
+    before = saved.read_bytes()
+    assert main(["report", str(saved), "-o", str(out)]) == 0
+    assert out.read_text() == as_html(session.report("run"))
+    held_out = tmp_path / "other.txt"
+    held_out.write_text(TEXT[5:90])
+    assert main(["report", str(saved), "--held-out", str(held_out)]) == 0
+    assert capsys.readouterr().out.startswith("# run\n")
+    assert saved.read_bytes() == before
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A recording of 21 steps, of which every fourth was kept."""
+    trained(tmp_path / "run.gru", steps=21, every=4, last=0)
+    return tmp_path / "run.gru"
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_recording(run, tmp_path, suffix):
+    session = Session.open(run)
+    saved, out = tmp_path / "left.tui-gru", tmp_path / f"report{suffix}"
+    session.seek("e1 b3 t1")
+    session.save(saved)
+    losses = [step.loss for step in open_recording(run).steps]
+    for source, place in ((run, "step 20"), (saved, "step 8")):
+        assert main(["report", str(source), "-o", str(out)]) == 0
+        written = out.read_text()
+        for words in (place, "6, from step 0 to step 20; 15 others were not kept", rounded(losses[0]), rounded(losses[-1])):
+            assert words in written
+        for words in ("the output is the expected one", "p.grad is the derived gradient"):
+            assert words in written
+        assert "amples" not in written
+    assert [loss for _, loss in session.report().curve] == losses
+
+
+def test_a_recording_in_which_a_number_is_not_finite(tmp_path):
+    model = torch.nn.GRU(3, 4)
+
+    def break_it(module, inputs):
+        if not model.weight_hh_l0.isfinite().all() or calls.append(1) or len(calls) == 6:
+            with torch.no_grad():
+                model.weight_hh_l0[4, 0] = torch.inf
+
+    calls = []
+    model.register_forward_pre_hook(break_it)
+    trained(tmp_path / "run.gru", steps=8, every=1, model=model)
+    session = Session.open(tmp_path / "run.gru")
+    assert session.findings() == ()
+    session.seek(session.end)
+    (found,) = [each for each in session.findings() if each.name == "not-finite"]
+    assert found.title == "Uz is infinite when step 5 begins"
+    session.seek(0)
+    assert session.run_to_not_finite()
+    assert found.tick == session.position.tick
+
+
+def test_a_recording_whose_loss_does_not_fall(tmp_path):
+    """Its steps have no weights after the update, so nothing can be said about the learning rate."""
+    trained(tmp_path / "run.gru", losses=[1.0] * 17, every=1)
+    session = Session.open(tmp_path / "run.gru")
+    session.seek(session.end)
+    assert session.findings() == ()
+    assert session.report().curve[-1][1] == 1.0
+
+
+def test_a_model_file_without_a_loss(tmp_path):
+    torch.save(torch.nn.GRU(3, 4, 2).state_dict(), tmp_path / "m.pt")
+    session = tui_gru.load(tmp_path / "m.pt")
+    for write in WRITERS.values():
+        written = write(session.report("m"))
+        assert "gru of m.pt" in written
+        assert "Loss" not in written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no session nowhere; `tui-gru sessions` lists them"),
+        (["strange.txt"], "to open the file of this name, write ./strange.txt"),
+        (["run.gru", "--held-out", "strange.txt"], "a run without a text has no held-out text; remove the option"),
+        (["run.tui-gru", "-o", "run.pdf"], "a report is .html, .svg, .md"),
+        (["run.tui-gru", "--held-out", "strange.txt"], "the text that was held out has 'z', which is not in the vocabulary"),
+    ],
+)
+def test_mistakes(arguments, message, session, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    session.save("run.tui-gru")
+    (tmp_path / "strange.txt").write_text("zzz")
+    assert main(["report", *arguments]) == 2
+    assert_one_line(capsys.readouterr().err, message)

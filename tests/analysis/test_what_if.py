@@ -1,0 +1,408 @@
+"""What-if: the result equals that of the listing, unaffected numbers keep their bits, and the session is unchanged."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.debugger import models
+from tests.debugger.plain import Plain
+from tests.extent import examples
+from tests.session.acting import assert_same, bits, pack_record, portrait
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger.edits import changeable, is_per_batch, offset_of
+from tui_gru.debugger.program import ValueKind
+
+FEW = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
+SIZES = {"text": "the cat sat on the mat; the rat sat on", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}
+
+
+def standing(batch=1, **options):
+    """Return a session at the end of a batch, so that everything in it can be asked for."""
+    session = Session(**{"learning_rate": 0.3, **(options or SIZES)})
+    session.learning = True
+    session.step("batch", batch + 2)
+    session.seek((batch + 1) * session.program.ticks)
+    return session
+
+
+def askable(session):
+    """Yield every (name, timestep, index of its last entry) of the batch."""
+    program, T = session.program, session.config.seq_length
+    page, snapshot = program.model.page, session.snapshot()
+    edges = {(page.ahead(state), 0 if page.states[state].backwards else T - 1) for state in page.states}
+    for name in changeable(program):
+        for t in (None,) if is_per_batch(program, name) else range(T):
+            if (name, t) not in edges:
+                yield name, t, tuple(size - 1 for size in np.shape(snapshot.value(name, t)))
+
+
+def some(session, count, seed=0):
+    """Return a random sample of them, with at least one number of each kind."""
+    every, seen = list(askable(session)), set()
+    random.Random(seed).shuffle(every)
+    kinds = [session.program.names[name].kind for name, _, _ in every]
+    first = [each for each, kind in zip(every, kinds, strict=True) if kind not in seen and not seen.add(kind)]
+    return list(dict.fromkeys((*first, *every)))[:count]
+
+
+@FEW
+def test_the_same_number_changes_nothing_and_the_run_is_untouched(options):
+    session = standing(**options)
+    before = portrait(session)
+    for name, t, index in some(session, examples(14, soak=200)):
+        same = session.what_if(name, index, np.asarray(session.snapshot().value(name, t))[index], t)
+        if session.program.names[name].kind not in (
+            ValueKind.PARAMETER,
+            ValueKind.OPTIMIZER_STATE,
+        ):  # asked for with their values before the update
+            assert same.differences == (), (name, t)
+            assert pack_record(same.then.record) == pack_record(same.now.record)
+        other = session.what_if(name, index, 0.3, t)
+        assert other.differences, (name, t)
+        assert session.what_if(name, index, other.was, t).differences == (), (name, t)
+    assert portrait(session) == before
+
+
+@models.parametrize(*(name for name, model in models.MODELS.items() if model.get("carry") != "notebook"))
+def test_the_rest_of_the_batch_is_as_the_listing_says(model):
+    session = standing(**{**model, "dtype": "float64"})
+    for name, t, index in some(session, examples(14, soak=200)):
+        plain = Plain(session.config, session.snapshot().record)
+        plain.replace(name, t, index, 0.4)
+        then = session.what_if(name, index, 0.4, t).then
+        for each in session.program.readable:
+            if each in plain.memory:
+                ours = [then.value(each, t) for t in range(session.config.seq_length)] if plain.is_timed(each) else then.value(each)
+                np.testing.assert_allclose(ours, plain.memory[each], rtol=1e-9, atol=1e-12, err_msg=f"{each}: {name} {t}")
+
+
+@FEW
+def test_what_is_adopted_is_what_was_shown(options):
+    session = standing(**options)
+    here = session.position
+    for name, t, index in some(session, examples(18, soak=200)):
+        shown = session.what_if(name, index, 0.3, t)
+        if name == "h_prev" and t == 0 and session.config.carry == "reset":
+            continue
+        session.adopt(shown)
+        assert session.branch == "main~1", (name, t)
+        session.seek(shown.now.position)
+        assert pack_record(session.snapshot().record) == pack_record(shown.then.record), (name, t)
+        session.undo()
+        session.switch("main")
+        session.seek(here)
+        assert session.branches == ("main",)
+
+
+def test_what_no_timestep_of_the_run_has_left_is_not_adopted():
+    session = standing(carry="reset")
+    with pytest.raises(TuiGruError, match="begins with h = 0"):
+        session.adopt(session.what_if("h_prev", (0, 0), 0.3, 0))
+    cell = "reads x\nstate s : H backwards\nparameters W U\ns = tanh(x W + s_next U)"
+    session = standing(cell="backwards.cell", cell_text=cell)
+    with pytest.raises(TuiGruError, match="begins with s of the batch before"):
+        session.adopt(session.what_if("s_next", (0, 0), 0.3, 2))
+    session.adopt(session.what_if("s_next", (0, 0), 0.3, 1))
+    assert session.branch == "main~1"
+
+
+BACKWARDS = {"cell": "backwards.cell", "cell_text": "reads x\nstate s : H backwards\nparameters W U\ns = tanh(x W + s_next U)"}
+#: The first state of a batch that no edit can set, by model, batch and (name, timestep), and the reason.
+NOT_ADOPTED = {
+    ("gru after, reset", 1): {("h_prev", 0): "begins with h = 0, which the run does not compute; change h after a timestep"},
+    ("backwards", 0): {("s_next", 2): "begins with s = 0, which the run does not compute; change s after a timestep"},
+    ("backwards", 1): {("s_next", 2): "begins with s of the batch before; change s after a timestep"},
+}
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+@pytest.mark.parametrize("name", ["gru", "gru after, reset", "both ways", "backwards"])
+def test_what_a_timestep_reads_of_another_is_adopted_wherever_it_comes_from(name, batch):
+    """From the batch before, from another timestep of either direction, or from the beginning of the second direction."""
+    session = standing(batch, **(BACKWARDS if name == "backwards" else models.MODELS[name]))
+    page, here, refused = session.program.model.page, session.position, {}
+    read = {page.before(state) for state in page.states} | {page.ahead(state) for state in page.states}
+    for each, t, index in askable(session):
+        if each not in read:
+            continue
+        shown = session.what_if(each, index, 0.3, t)
+        try:
+            session.adopt(shown)
+        except TuiGruError as error:
+            refused[each, t] = str(error)
+            continue
+        session.seek(shown.now.position)
+        assert pack_record(session.snapshot().record) == pack_record(shown.then.record), (each, t)
+        session.undo()
+        session.switch("main")
+        session.seek(here)
+    expected = NOT_ADOPTED.get((name, batch), {})
+    assert refused == {place: f"this batch {reason} instead" for place, reason in expected.items()}
+
+
+def test_a_gradient_that_the_first_line_of_a_timestep_reads_is_changed_before_that():
+    """The backward pass of the second direction begins with `dh = … + dh→`."""
+    session = standing(**models.MODELS["both ways"])
+    begin, program = session.program.ticks, session.program
+    name, handed_on = "dh_past_l0_reverse", "dh_next_l0_reverse"
+    shown = session.what_if(name, (0, 1), 0.25, 1)
+    assert "dh_l0_reverse" in {d.name for d in shown.differences}
+    session.seek(begin + program.there_at(name, 1))
+    with pytest.raises(TuiGruError, match="just after its line"):
+        session.edit(name, (0, 1), 0.25)
+    session.adopt(shown)
+    assert session.position.tick == begin + program.tick_of(handed_on, 0)
+    assert session.value(handed_on)[0, 1] == np.float32(0.25)
+
+
+def test_a_probability_that_is_changed_changes_the_loss():
+    session = standing()
+    y = int(session.snapshot().value("y", 1)[0].argmax())
+    shown = session.what_if("y_hat", (0, y), 0.999, 1)
+    changed = [(d.name, d.t) for d in shown.differences]
+    assert changed[:5] == [("y_hat", 1), ("log_p", 1), ("term1", 1), ("term2", 1), ("term3", 1)]
+    assert ("loss", None) in changed
+    assert shown.then.value("log_p", 1)[0, y] == np.log(np.float32(0.999))
+
+
+OF_A_STATE = """\
+reads x
+state s : H
+parameters W
+a = x W
+s = relu(s_prev) + a
+b = relu(s) ⊙ a
+"""
+
+
+def test_what_is_read_of_a_state_is_read_again_after_it_was_changed():
+    """relu(s) is needed in the forward and in the backward pass; each line must use the value at its time."""
+    session = Session(cell="twice.cell", cell_text=OF_A_STATE, hidden_size=3, seq_length=3)
+    session.learning = True
+    session.step("batch")
+    t = 1
+    shown = session.what_if("s_prev", (0, 0), -4.0, t + 1)  # s of timestep t, after b was computed from it
+    assert shown.then.value("ds", t)[0, 0] != shown.now.value("ds", t)[0, 0]
+    session.adopt(shown)
+    session.step("batch")
+    s, db = (session.snapshot().value(name, t)[0, 0] for name in ("s", "db"))
+    assert s == -4
+    assert session.snapshot().value("da", t)[0, 0] == pytest.approx(db * max(s, 0) + session.snapshot().value("ds", t)[0, 0])
+
+
+def test_the_differences_say_where_and_how_much():
+    session = standing(**SIZES, dtype="float64")
+    z = session.snapshot().value("z", 2)
+    shown = session.what_if("z", (1, 2), 0.25, 2)
+    first = shown.differences[0]
+    assert (first.name, first.t, first.index, first.before, first.after) == ("z", 2, (1, 2), z[1, 2], 0.25)
+    assert first.entries == 1
+    assert (shown.was, shown.value) == (z[1, 2], 0.25)
+    names = [(d.name, d.t) for d in shown.differences]
+    assert names.index(("h", 2)) < names.index(("ah", 3)) < names.index(("loss", None)) < names.index(("dlogits", 3))
+    assert names[-1] == ("by", None)
+    assert not any(t in (0, 1) and name in ("z", "h", "logits") for name, t in names)
+    loss = next(d for d in shown.differences if d.name == "loss")
+    assert (loss.before, loss.after) == shown.losses
+    for d in shown.differences:
+        now, then = (np.asarray(m.value(d.name, d.t)) for m in (shown.now, shown.then))
+        change = np.abs(then - now)
+        assert change[d.index] == change.max() > 0
+        assert (d.before, d.after, d.entries) == (now[d.index], then[d.index], np.count_nonzero(change))
+    listed = set(names)
+    for name in ("az", "z", "r", "h", "y_hat", "dz", "dh_prev"):
+        for t in range(4):
+            changes = not np.array_equal(shown.now.value(name, t), shown.then.value(name, t))
+            assert ((name, t) in listed) == changes, (name, t)
+
+
+def test_a_batch_that_does_not_learn_ends_with_its_loss():
+    session = Session()
+    session.step("phase")
+    shown = session.what_if("h", (0, 0), 0.5, 1)
+    assert [d.name for d in shown.differences][-2:] == ["term3", "loss"]
+    assert shown.then.position.phase == "loss"
+    with pytest.raises(TuiGruError, match="dz has not been computed here yet"):
+        session.what_if("dz", (0, 0), 0.5, 1)
+
+
+def test_what_makes_no_sense_is_refused_with_the_cure():
+    session = standing()
+    session.seek("e1 b2 t2")
+    for arguments, message in (
+        (("x", (0, 0), 1, 0), "'x' is an input and cannot be changed"),
+        (("loss", (), 1), "not a number that can be changed"),
+        (("learning_rate", (), 1), "learning_rate is a setting of the update rule and changes nothing before the update; use set"),
+        (("zz", (0, 0), 1), "did you mean"),
+        (("z", (0, 0), 0.1, 2), "z has not been computed here yet"),
+        (("z", (0, 0), 0.1, 7), "the timestep t must be from 0 to 3, not 7"),
+        (("z", (0, 9), 0.1), "shape 2 x 3"),
+        (("z", (0, 0), float("nan")), "takes a finite"),
+        (("dWz", (0, 0), 0.1), "dWz has not been computed here yet"),
+        (("dh_future", (0, 0), 0.1, 3), "has not been computed"),
+    ):
+        with pytest.raises(TuiGruError, match=message):
+            session.what_if(*arguments)
+    session.run_to("dh_prev")
+    with pytest.raises(TuiGruError, match="nothing comes after it"):
+        session.what_if("dh_future", (0, 0), 0.1, 3)
+    session.step("op", 2)
+    with pytest.raises(TuiGruError, match="not complete yet"):
+        session.what_if("dWz", (0, 0), 0.1)
+
+
+@FEW
+def test_a_weight_is_asked_about_as_it_was_before_the_update_of_its_batch(options):
+    session = standing(**options)
+    session.seek(session.program.ticks + session.program.loss_tick)
+    name, index = ("Wy", (0, 0))
+    before = session.what_if(name, index, 0.1)
+    for level in ("op", "batch"):
+        session.run_to(name) if level == "op" else session.step(level)
+        assert session.parameter(name)[index] != before.was
+        after = session.what_if(name, index, 0.1)
+        assert (after.was, after.tick, after.losses) == (before.was, before.tick, before.losses)
+        assert after.differences == before.differences
+    session.adopt(after)
+    session.step("batch")
+    assert session.loss == after.losses[1]
+
+
+def test_before_an_edit_of_the_batch_it_is_refused_after_it_is_not():
+    session = standing()
+    session.seek("e1 b2 t2")
+    session.edit("Wz", (0, 0), 0.7)
+    session.step("batch")
+    with pytest.raises(TuiGruError, match="edited in this batch after that line"):
+        session.what_if("h", (0, 0), 0.1, 0)
+    assert session.what_if("h", (0, 0), 0.1, 2).differences
+    session.edit("learning_rate", None, 0.5)
+    assert session.what_if("h", (0, 0), 0.1, 2).differences
+
+
+def test_before_an_edit_of_the_text_it_is_computed_with_the_edited_text():
+    """Only an edited number keeps what is computed after it from following from the numbers before."""
+    session = standing(**{**SIZES, "dtype": "float64"})
+    place, was = session.snapshot().corpus.position_in_text(1, 3, 0), session.value("char", t=3)[0]
+    session.seek("e1 b2 t2")
+    session.edit("text", place, next(char for char in session.config.vocabulary if char != was))
+    session.step("batch")
+    assert session.value("char", t=3)[0] != was
+    plain = Plain(session.config, session.snapshot().record)
+    plain.replace("h", 0, (0, 0), 0.1)
+    then = session.what_if("h", (0, 0), 0.1, 0).then
+    for name in ("h", "y_hat", "loss", "dh_prev", "dUh"):
+        ours = [then.value(name, t) for t in range(4)] if plain.is_timed(name) else then.value(name)
+        np.testing.assert_allclose(ours, plain.memory[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_a_what_if_of_another_run_is_not_adopted():
+    session = standing()
+    shown = session.what_if("z", (0, 0), 0.3, 1)
+    session.seek(0)
+    session.edit("Wz", slice_all := (0, 0), 3.0)
+    session.edit("bz", 0, slice_all[0] + 2.0)
+    session.step("batch", 2)
+    with pytest.raises(TuiGruError, match="compute it again"):
+        session.adopt(shown)
+
+
+@pytest.mark.parametrize("name", ["z", "logits", "y_hat", "dz", "dh_prev"])
+def test_an_edit_of_a_value_is_made_just_after_its_line_and_nowhere_else(name):
+    session = standing()
+    session.seek(session.program.ticks + offset_of(session.program, name, 1))
+    before = bits(session.value(name))
+    session.step("op")
+    with pytest.raises(TuiGruError, match="just after its line"):
+        session.edit(name, (0, 0), 0.25)
+    session.step("op", -1)
+    session.edit(name, (0, 0), 0.25)
+    assert session.value(name)[0, 0] == np.float32(0.25)
+    assert name in session.snapshot().changed
+    assert session.branch == "main~1"
+    session.undo()
+    assert bits(session.value(name)) == before
+
+
+def test_a_gradient_is_edited_at_the_end_of_the_backward_pass():
+    session = standing(**SIZES, carry="notebook")
+    session.seek(session.program.ticks + session.program.backward_end)
+    with pytest.raises(TuiGruError, match="shape"):
+        session.edit("dUh", (0, 9), 0.25)
+    session.edit("dUh", (0, 1), 0.25)
+    before = session.parameter("Uh")[0, 1]
+    session.step("batch")
+    assert session.gradient("Uh")[0, 1] == np.float32(0.25)
+    assert session.parameter("Uh")[0, 1] == np.float32(before - np.float32(0.25) * np.float32(0.3))
+    session.seek("e1 b2 t2")
+    with pytest.raises(TuiGruError, match="not been computed"):
+        session.edit("dUh", (0, 1), 0.25)
+
+
+@FEW
+def test_what_was_adopted_survives(options, tmp_path):
+    session = standing(**options)
+    for name, t, index in some(session, 8, seed=1):
+        session.adopt(session.what_if(name, index, 0.125, t))
+        session.step("batch", 3)
+        session.save(tmp_path / "walk.tui-gru")
+        again = Session.open(tmp_path / "walk.tui-gru")
+        assert_same(session, again)
+        for each in (session, again):
+            each.step("batch", -3)
+            each.step("op", 5)
+        assert_same(session, again)
+        session.switch("main")
+        session.seek(2 * session.program.ticks)
+
+
+@FEW
+def test_the_prediction_shown_is_the_one_whose_target_changes_most(options):
+    session = standing(**options)
+    program, snapshot = session.program, session.snapshot()
+    name = program.loss_names.prediction
+    for each, t, index in some(session, examples(8, soak=60)):
+        shown = session.what_if(each, index, 0.3, t)
+        changes = {
+            (row, step): abs(float(shown.then.value(name, step)[row, target]) - float(shown.now.value(name, step)[row, target]))
+            for step in range(program.seq_length)
+            for row, char in enumerate(snapshot.value("target", step))
+            for target in [program.config.vocabulary.index(char)]
+        }
+        most, found = max(changes.values()), shown.prediction
+        assert (found is None) == (most == 0)
+        if found is not None:
+            assert changes[found.row, found.t] == most
+            np.testing.assert_array_equal(found.after, shown.then.value(name, found.t)[found.row])
+            np.testing.assert_array_equal(found.before, shown.now.value(name, found.t)[found.row])
+            assert program.config.vocabulary[found.target] == snapshot.value("target", found.t)[found.row]
+
+
+def test_what_changes_most_comes_first_and_each_name_once():
+    shown = standing().what_if("Wz", (0, 0), 3.0)
+    most = shown.most_changed
+    assert [each.size for each in most] == sorted((each.size for each in most), reverse=True)
+    assert {each.name for each in most} == {each.name for each in shown.differences}
+    assert len(most) == len({each.name for each in most})
+    assert most[0].size == max(each.size for each in shown.differences)
+
+
+@pytest.mark.parametrize(
+    ("was", "value", "more", "less"),
+    [
+        (0.4342, 0.5, 0.52, 0.48),
+        (0.0, 0.0, 0.02, -0.02),
+        (3.0, -2.0, -1.8, -2.2),
+        (1e-5, 1e-5, 1.2e-5, 0.8e-5),
+        (1e9, 0, 2e8, -2e8),
+    ],
+)
+def test_a_step_is_a_round_part_of_the_number(was, value, more, less):
+    shown = replace(standing().what_if("z", (0, 0), 0.5, 1), was=was, value=value)
+    assert shown.nudged(1) == pytest.approx(more)
+    assert shown.nudged(-1) == pytest.approx(less)
+    assert shown.nudged(5) - value == pytest.approx(5 * (more - value))

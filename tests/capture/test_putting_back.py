@@ -1,0 +1,134 @@
+"""A closed capture leaves no traces in the module, and copies of the module have no hooks."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from tests.capture.scripts import IN, B, H, Model, Seq2seq, T
+from tests.capture.test_borders import capture, forward, sgd
+from tui_gru.capture.hooks import Capture
+from tui_gru.errors import CaptureError
+
+
+def hooks(*modules):
+    return [
+        (name, len(value))
+        for module in modules
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if "hooks" in name and value
+    ]
+
+
+def test_every_hook_is_taken_off():
+    model, optimizer = Seq2seq(), None
+    nn.utils.parametrizations.weight_norm(model.cell, "weight_hh")
+    optimizer = sgd(model)
+    before = hooks(model)
+    out = []
+    with Capture(model, optimizer, head=model.head):
+        assert len(hooks(model)) > len(before)
+        out.append(model.encoder(torch.randn(T, B, IN))[0])
+    assert hooks(model) == before
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+    assert not out[0]._backward_hooks
+    out[0].sum().backward()
+
+
+def test_a_capture_that_ends_with_an_error_of_the_script_is_closed():
+    model = Model()
+    with pytest.raises(RuntimeError, match="of the script"), Capture(model, sgd(model)):
+        raise RuntimeError("of the script")
+    assert hooks(model) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "dropout": 0.5}])
+def test_a_call_that_raises_is_none(options):
+    model = Model(**options)
+    steps, running = capture(model)
+    with pytest.raises(RuntimeError):
+        model.rnn(torch.randn(T, B, IN + 1))
+    forward(model).backward()
+    running.step()
+    assert len(steps[0].calls) == 1
+
+
+def test_a_parametrized_cell_that_raises_leaves_no_cache_behind():
+    cell = nn.GRUCell(IN, H)
+    nn.utils.parametrizations.weight_norm(cell, "weight_hh")
+    with Capture(cell), pytest.raises(RuntimeError):
+        cell(torch.randn(B, IN + 1))
+    assert nn.utils.parametrize._cache_enabled == 0
+    assert nn.utils.parametrize._cache == {}
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+def test_a_copy_of_the_module_is_not_captured(duplicate):
+    model = Model(num_layers=2, dropout=0.1)
+    steps, running = capture(model)
+    twin = duplicate(model)
+    forward(twin).backward()
+    forward(model).backward()
+    running.step()
+    assert [len(step.calls) for step in steps] == [1]
+    running.close()
+    forward(twin).backward()
+
+
+def test_a_module_saved_whole_opens_where_this_package_is_not(tmp_path):
+    model = nn.GRU(IN, H)
+    with Capture(model):
+        torch.save(model, tmp_path / "model.pt")
+    code = (
+        "import sys; sys.modules['tui_gru'] = None\nimport torch\n"
+        f"model = torch.load({str(tmp_path / 'model.pt')!r}, weights_only=False)\n"
+        f"print(model(torch.zeros(2, 1, {IN}))[0].shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.stdout.strip() == f"torch.Size([2, 1, {H}])", done.stderr
+
+
+def test_the_state_of_the_module_is_not_changed():
+    model = Model()
+    names = list(model.state_dict())
+    with Capture(model):
+        assert list(model.state_dict()) == names
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: nn.LSTM(2, 3),
+            r"there is no torch\.nn\.GRU or torch\.nn\.GRUCell in LSTM: it is torch\.nn\.modules\.rnn\.LSTM; ",
+        ),
+        (lambda: nn.Linear(2, 3), r"there is no torch\.nn\.GRU or torch\.nn\.GRUCell in Linear; give a module that has one"),
+        (lambda: torch.jit.script(nn.GRU(2, 3)), r"in RecursiveScriptModule: it is torch\.jit\._script\.RecursiveScriptModule"),
+        (lambda: "gru", r"module must be a torch\.nn\.Module, not str"),
+    ],
+    ids=["LSTM", "no GRU", "scripted", "no module"],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_what_cannot_be_captured_is_refused_in_one_line(make, message):
+    with pytest.raises(CaptureError, match=message) as caught:
+        Capture(make())
+    assert "\n" not in str(caught.value)
+    assert caught.value.option == "module"
+
+
+def test_other_arguments_that_do_not_fit():
+    model = Model()
+    with pytest.raises(CaptureError, match=r"optimizer must be a torch\.optim\.Optimizer, not str"):
+        Capture(model, "adam")
+    with pytest.raises(CaptureError, match=r"head must be the torch\.nn\.Linear that reads the GRU's output, not ReLU"):
+        Capture(model, head=nn.ReLU())
+    assert hooks(model) == []

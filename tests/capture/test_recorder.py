@@ -1,0 +1,379 @@
+"""`tui_gru.record`: which steps are written, and when."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tui_gru
+from tests.capture.runs import IN, B, H, T, recorded, trained
+from tests.capture.scripts import HALF, SCRIPTS
+from tests.capture.test_putting_back import hooks
+from tests.capture.test_scripts import captured
+from tui_gru.capture.calls import Buffers
+from tui_gru.capture.format import read_shard
+from tui_gru.capture.record import record
+from tui_gru.errors import CaptureError
+from tui_gru.imported.recordings import open_recording
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run.gru"
+
+
+def lines_of(folder):
+    """Return the lines on the steps of the first rank."""
+    return [json.loads(line) for line in (folder / "steps.rank0.jsonl").read_text().splitlines()]
+
+
+def kept(folder):
+    return sorted((line["step"], line["why"]) for line in lines_of(folder) if "step" in line)
+
+
+def losses_in(folder):
+    return [None if loss is None else float(loss) for line in lines_of(folder) for loss in line["losses"]]
+
+
+def test_every_k_th_step_is_kept(folder):
+    recorder = trained(folder, steps=10, every=4, last=0, on="")
+    assert kept(folder) == [(0, "every"), (4, "every"), (8, "every")]
+    assert recorder.kept == [0, 4, 8]
+
+
+def test_a_trigger_writes_the_last_steps_before_it(folder):
+    trained(folder, losses=[1, 1, 1, 1, 1, 10, 1, 1], every=0, last=3, on="loss > 3*mean(loss)")
+    assert kept(folder) == [(2, "before"), (3, "before"), (4, "before"), (5, "trigger")]
+
+
+def test_a_trigger_writes_no_step_twice(folder):
+    trained(folder, losses=[1, 1, 1, 1, 10, 1, 10, 1], every=3, last=2, on="loss > 3")
+    assert kept(folder) == [(0, "every"), (2, "before"), (3, "every"), (4, "trigger"), (5, "before"), (6, "trigger")]
+
+
+def test_by_default_the_first_nan_is_caught(folder):
+    trained(folder, losses=[1.0] * 12 + [float("nan")] * 5, every=0)
+    assert [number for number, _ in kept(folder)] == list(range(4, 13))
+
+
+def test_a_nan_inside_is_caught_without_a_loss(folder):
+    model = nn.GRU(IN, H)
+
+    class Poisoned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.calls = model, 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.gru(x * (float("nan") if self.calls == 4 else 1))
+
+    trained(folder, losses=[None] * 6, model=Poisoned(), every=0, last=1)
+    assert kept(folder) == [(2, "before"), (3, "trigger")]
+
+
+class CountingBuffers(Buffers):
+    """Counts the arrays that are allocated or reused."""
+
+    taken = 0
+
+    def __call__(self, shape, dtype):
+        self.taken += 1
+        return super().__call__(shape, dtype)
+
+
+@pytest.fixture
+def buffers(monkeypatch):
+    """The memory that the recorder of the test uses for copies."""
+    memory = CountingBuffers()
+    monkeypatch.setattr("tui_gru.capture.record.Buffers", lambda: memory)
+    return memory
+
+
+def after_each_step(measure, folder, *, steps, **options):
+    """Record steps of a GRU. Returns what `measure` returns after each."""
+    model = nn.GRU(64, 128)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    measured = []
+    with record(folder, model, optimizer, **options) as recorder:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(torch.randn(16, 16, 64))[0].sum().backward()
+            optimizer.step()
+            recorder.step()
+            measured.append(measure())
+    return measured
+
+
+def test_nothing_is_copied_for_steps_that_are_not_wanted(folder, buffers):
+    taken = after_each_step(lambda: buffers.taken, folder, steps=6, every=3, last=0, on="")
+    assert [after > before for before, after in pairwise([0, *taken])] == [True, False, False, True, False, False]
+
+
+def test_memory_is_used_again(folder, buffers):
+    sizes = after_each_step(lambda: buffers.nbytes, folder, steps=12, every=0, last=3)
+    assert sizes[4] > 0
+    assert len(set(sizes[4:])) == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_a_step_comes_back_as_it_was(script):
+    """Every kind of script, recorded and captured: the same numbers, bit for bit, and the same words.
+
+    Those of the captured run are those of the script alone: tests/capture/test_scripts.py.
+    """
+    steps, result = captured(script)
+    folder, recorded_result = recorded(script)
+    assert recorded_result == result
+    recording = open_recording(folder)
+    assert recording.damaged == ()
+    assert [step.number for step in recording.steps] == [step.number for step in steps]
+    for step in steps:
+        same(recording.load(step.number), step)
+    half = script.__name__ in HALF
+    kinds = {tensor.dtype for tensor in read_shard(next(folder.glob("step-00000000.*")))[1].values()}
+    assert ("bfloat16" in kinds) is half
+
+
+def same(ours, theirs):
+    """Check that dataclasses have the same values, and arrays the same bits."""
+    if isinstance(theirs, np.ndarray):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
+    elif hasattr(theirs, "__dataclass_fields__"):
+        assert type(ours) is type(theirs)
+        for name in theirs.__dataclass_fields__:
+            same(getattr(ours, name), getattr(theirs, name))
+    elif isinstance(theirs, dict):
+        assert sorted(ours) == sorted(theirs)
+        for name in theirs:
+            same(ours[name], theirs[name])
+    elif isinstance(theirs, tuple):
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            same(a, b)
+    else:
+        assert ours == theirs
+
+
+def test_calls_of_the_same_weights_share_them_again(folder):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(IN, H)
+
+        def forward(self, x):
+            h = self.gru(x)[1]
+            return self.gru(x, h)
+
+    trained(folder, steps=1, model=Twice())
+    first, second = open_recording(folder).load(0).calls
+    assert first.weights is second.weights
+    assert not first.h0_given
+    assert second.h0_attached
+
+
+def test_the_losses_of_steps_that_were_not_kept_are_there(folder):
+    losses = [float(n) for n in range(10)] + [float("nan"), None, float("inf")]
+    trained(folder, losses=losses, every=4, last=0, on="")
+    np.testing.assert_array_equal(np.array(losses_in(folder), float), np.array(losses, float))
+
+
+def test_a_long_run_without_a_kept_step_writes_its_losses(folder, monkeypatch):
+    monkeypatch.setattr("tui_gru.capture.record.MOST_LOSSES", 4)
+    model = nn.GRU(IN, H)
+    recorder = record(folder, model, every=0, last=0, on="")
+    for number in range(9):
+        recorder.step(number)
+    assert losses_in(folder) == list(range(8))
+    recorder.close()
+    assert losses_in(folder) == list(range(9))
+
+
+def test_run_json_says_what_was_recorded(folder):
+    trained(folder, steps=1, every=2, last=3, on="nan")
+    run = json.loads((folder / "run.json").read_text())
+    module = {"name": "gru", "kind": "GRU", "input_size": IN, "hidden_size": H, "layers": 1, "bidirectional": False}
+    assert (run["format"], run["version"], run["optimizer"], run["ranks"]) == ("tui-gru-recording", 1, "SGD", 1)
+    assert run["modules"] == [{**module, "bias": True, "batch_first": False, "dropout": 0.0}]
+    assert (run["every"], run["last"], run["on"]) == (2, 3, "nan")
+
+
+def test_it_is_there_under_the_projects_own_name(folder):
+    assert tui_gru.record is record
+    with tui_gru.record(folder, nn.GRU(IN, H)) as recorder:
+        recorder.step(0.5)
+    assert open_recording(folder).closed
+
+
+def test_a_script_that_fails_leaves_a_recording_and_no_hooks(folder):
+    model = nn.GRU(IN, H)
+
+    def script():
+        with record(folder, model, every=1) as recorder:
+            model(torch.randn(T, B, IN))[0].sum().backward()
+            recorder.step()
+            raise RuntimeError("of the script")
+
+    with pytest.raises(RuntimeError, match="of the script"):
+        script()
+    assert not hooks(model)
+    assert kept(folder) == [(0, "every")]
+
+
+def test_a_recording_is_not_written_over(folder):
+    trained(folder, steps=2, every=1)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model = nn.GRU(IN, H)
+    with pytest.raises(CaptureError, match=r"run\.gru holds a recording of rank 0 already; name another folder, or delete it"):
+        record(folder, model)
+    assert not hooks(model)
+    with pytest.raises(CaptureError, match=r"run\.gru holds the recording of another run; name another folder"):
+        record(folder, nn.GRU(IN, H + 1), rank=1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": -1}, "every must be a whole number, 0 or more, not -1"),
+        ({"every": 1.5}, "every must be a whole number, 0 or more, not 1.5"),
+        ({"every": -(10**9999)}, "every must be a whole number, 0 or more, not a negative one"),
+        ({"every": 10**9999}, "every must be at most 1000000000000000"),
+        ({"last": 10**12}, "last must be at most 100000; these steps are held in memory"),
+        ({"rank": 10**12}, "rank must be less than 1000000"),
+        ({"last": True}, "last must be a whole number, 0 or more, not True"),
+        ({"on": "lss > 1"}, "on: column 1: unknown name lss"),
+        ({"on": None}, "on must be a condition in quotes, not NoneType; write one such as nan or loss"),
+        ({"rank": -1}, "rank must be a whole number, 0 or more, not -1"),
+        ({"rank": "first"}, "rank must be a whole number, 0 or more, not 'first'"),
+        ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, not int"),
+        ({"head": nn.ReLU()}, "head must be the torch.nn.Linear"),
+    ],
+)
+def test_arguments_that_do_not_fit(folder, options, message):
+    model = nn.GRU(IN, H)
+    with pytest.raises(CaptureError, match=message) as caught:
+        record(folder, model, **options)
+    assert caught.value.option == next(iter(options))
+    assert not hooks(model)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("loss", [10**400, -(10**9999)], ids=["large", "very large"])
+def test_a_loss_that_is_too_large_is_refused(folder, loss):
+    with record(folder, nn.GRU(IN, H)) as recorder:
+        with pytest.raises(CaptureError, match="loss must be one number, not one too large for a float; give the mean"):
+            recorder.step(loss)
+        recorder.step(1e308)
+    assert losses_in(folder) == [1e308]
+
+
+def test_a_step_after_the_end_of_the_recording_is_said_once(folder):
+    recorder = trained(folder, steps=2, every=1)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.warns(UserWarning, match=r"run\.gru: the recording is closed, so this step and those after it are not recorded"):
+        recorder.step(1.0)
+    recorder.step(1.0)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_copy_of_the_process_does_not_write_into_the_recording(folder):
+    code = FORKING.format(folder=str(folder))
+    done = subprocess.run(
+        [sys.executable, "-W", "always::UserWarning", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this process is a copy (fork) of the one that records; its steps are not recorded") == 1
+    recording = open_recording(folder)
+    assert ([step.number for step in recording.steps], recording.total, recording.closed) == ([0, 1, 2], 3, True)
+    assert [line["step"] for line in lines_of(folder) if "step" in line] == [0, 1, 2]
+
+
+FORKING = """
+import os, sys
+import torch
+from tui_gru import record
+torch.set_num_threads(1)
+model = torch.nn.GRU(3, 4)
+recorder = record({folder!r}, model, every=1)
+def train(steps):
+    for _ in range(steps):
+        loss = model(torch.randn(5, 2, 3))[0].sum()
+        loss.backward()
+        recorder.step(loss)
+train(1)
+child = os.fork()
+train(2)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+recorder.close()
+"""
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CaptureError, match="folder must be a path, not NoneType"):
+        record(None, nn.GRU(IN, H))
+    with pytest.raises(CaptureError, match="file cannot be written: it is a file; name another folder"):
+        record(tmp_path / "file", nn.GRU(IN, H))
+    with pytest.raises(CaptureError, match="cannot be written: Not a directory; name another folder"):
+        record(tmp_path / "file" / "run.gru", nn.GRU(IN, H))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(CaptureError, match="loop cannot be written: it is no folder; name another folder"):
+        record(tmp_path / "loop", nn.GRU(IN, H))
+    with pytest.raises(CaptureError, match=r"a\\x00b cannot be written: embedded null byte; name another folder"):
+        record(str(tmp_path / "a\0b"), nn.GRU(IN, H))
+    with pytest.raises(CaptureError, match="folder is empty; name the folder to record into"):
+        record("", nn.GRU(IN, H))
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "run.json")
+    with pytest.raises(CaptureError, match=r"cannot record into .*pipe: run\.json in it is no file; copy it again; name another"):
+        record(tmp_path / "pipe", nn.GRU(IN, H))
+
+
+def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
+    """It is reported once; the steps recorded before and after are in the recording."""
+    import tui_gru.capture.record as module
+
+    write, full = module.write_shard, []
+
+    def writing(path, *args, **options):
+        if path.name[:13] in ("step-00000001", "step-00000002"):
+            full.append(path)
+            raise OSError(28, "No space left on device")
+        return write(path, *args, **options)
+
+    monkeypatch.setattr(module, "write_shard", writing)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        recorder = trained(folder, steps=4, every=1)
+    assert len(full) == 2
+    (warning,) = said
+    assert "step 1 is not recorded: No space left on device; training continues" in str(warning.message)
+    assert recorder.kept == [0, 3]
+    assert [number for number, _ in kept(folder)] == [0, 3]
+    assert open_recording(folder).closed
+
+
+def test_a_file_that_is_half_written_is_taken_away(folder, monkeypatch):
+    import tui_gru.capture.format as module
+
+    def failing(*args):
+        raise OSError(28, "No space left on device")
+
+    trained(folder, steps=1, every=1)
+    monkeypatch.setattr(module.os, "replace", failing)
+    with pytest.raises(OSError, match="No space"):
+        module.write_shard(folder / "step-00000009.rank0.safetensors", {"a": np.zeros(3, np.float32)}, {})
+    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "step-00000000.rank0.safetensors", "steps.rank0.jsonl"]

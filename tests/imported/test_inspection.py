@@ -1,0 +1,141 @@
+"""Recognition of file formats, and the cost of an inspection."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import tui_gru
+from tests.files.large import KINDS, make
+from tui_gru.errors import ModelFileError
+from tui_gru.imported.inspect import FORMATS, inspect, survey
+
+ROOT = Path(__file__).parents[2]
+
+FOREIGN = {
+    "tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(100), "it is TFLite, which is not supported; it has no GRU, only the steps of one"),
+    "gguf": (b"GGUF\x03\x00\x00\x00", "it is GGUF, which is not supported"),
+    "npy": (b"\x93NUMPY\x01\x00", "one array of NumPy, or several without names.*save them with names"),
+    "session": (b"SQLite format 3\0" + b"\x10\x00", "it is a session of this program.*open a session with tui-gru --session FILE"),
+    "git lfs": (b"version https://git-lfs.example\noid sha256:0", "a Git LFS pointer, not the file itself.*run git lfs pull"),
+    "gzip": (gzip.compress(b"hello"), "compressed with gzip.*decompress it first"),
+    "msgpack": (b"\x81\xa6params", "it is msgpack, as flax writes it, which is not supported; save flatten_dict.*as safetensors"),
+    "pickle": (b"\x80\x04\x95", "it is a pickle, which is not supported"),
+    "text": (b"hello\n", "its format is not known, or it is cut off; torch checkpoints, safetensors, ONNX, npz and Keras"),
+    "nothing": (b"", "it is empty; get the file again"),
+    "zeros": (bytes(1000), "its format is not known"),
+    "a zip of something else": (None, "its format is not known"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_not_read_is_refused_in_one_line_that_names_the_cure(tmp_path, kind):
+    data, reason = FOREIGN[kind]
+    path = tmp_path / "model.pt"  # the name of a file is not used
+    if data is None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("hello.txt", "hello")
+    else:
+        path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=reason) as caught:
+        inspect(path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert caught.value.option == "path"
+
+
+def test_a_recording_is_no_model_file(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ModelFileError, match="it is a recording, not a model file; open it with tui-gru open"):
+        inspect(tmp_path)
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch, random):
+    """A script writes ~ into a string, where no shell expands it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gru = torch.nn.GRU(3, 4)
+    torch.save(gru.state_dict(), tmp_path / "model.pt")
+    np.save(tmp_path / "x.npy", random.normal(size=(5, 2, 3)).astype(np.float32))
+    assert [found.name for found in inspect("~/model.pt")] == ["gru"]
+    assert tui_gru.load("~/model.pt", inputs="~/x.npy").value("h", t=4) is None
+    with tui_gru.record("~/runs/run.gru", gru, every=1) as recorder:
+        gru(torch.zeros(2, 1, 3))[0].sum().backward()
+        recorder.step()
+    assert (tmp_path / "runs" / "run.gru").is_dir()
+    assert tui_gru.Session.open("~/runs/run.gru").steps == (0,)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    for path, reason in (
+        (tmp_path / "nothing", "it cannot be opened: no such file or directory; check the name"),
+        (tmp_path, "it is a folder; name the file that holds the weights"),
+        (Path(os.devnull), "it is no file; name the file"),
+        (str(tmp_path / "a\0b"), "it is not a file name; check the name"),
+    ):
+        with pytest.raises(ModelFileError, match=reason) as caught:
+            inspect(path)
+        assert "\0" not in str(caught.value)
+
+
+def test_a_file_is_what_its_content_says(tmp_path):
+    weights = torch.nn.GRU(3, 4).state_dict()
+    torch.save(weights, tmp_path / "model.safetensors")
+    save_file(weights, tmp_path / "model.pt")
+    assert inspect(tmp_path / "model.safetensors")[0].format == "torch checkpoint"
+    assert inspect(tmp_path / "model.pt")[0].format == "safetensors"
+
+
+def test_the_table_of_formats_has_each_once():
+    read = [format_.name for format_ in FORMATS]
+    assert read[:5] == ["torch checkpoint", "Keras 3 archive", "npz", "Keras HDF5", "safetensors"]
+    assert read[-1] == "ONNX"
+
+
+def test_what_cannot_be_opened_is_listed_beside_what_can(tmp_path):
+    model = torch.nn.ModuleDict({"a": torch.nn.LSTM(3, 4), "b": torch.nn.GRU(3, 4)})
+    save_file(model.state_dict(), tmp_path / "model")
+    found = survey(tmp_path / "model")
+    assert [gru.name for gru in found.found] == ["b"]
+    assert found.refused == ("a: it is an LSTM, and only GRUs are opened",)
+    save_file(model["a"].state_dict(), tmp_path / "model")
+    with pytest.raises(
+        ModelFileError, match=r"there is no GRU in it that can be opened: gru: it is an LSTM, and only GRUs are opened$"
+    ):
+        inspect(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_looking_at_a_large_file_reads_no_weights(tmp_path, kind):
+    path = tmp_path / "model"
+    gru = make(path, kind)
+    assert path.stat().st_size > 95_000_000
+    tracemalloc.start()
+    (found,) = inspect(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+    assert (found.name, found.hidden_size) == ("encoder", 1024)
+    assert np.array_equal(found.weights().cells[0][0]["Uz"], gru.weight_hh_l0[1024:2048].T.detach().numpy())
+
+
+def test_no_framework_is_loaded(tmp_path):
+    torch.save(torch.nn.GRU(3, 4).state_dict(), tmp_path / "model")
+    code = (
+        "import sys, json; from tui_gru.imported.inspect import inspect; inspect(sys.argv[1])[0].weights();"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+    loaded = set(json.loads(done.stdout))
+    assert "numpy" in loaded
+    assert not loaded & {"torch", "keras", "tensorflow", "onnx", "onnxruntime", "h5py", "safetensors", "textual", "rich", "click"}
