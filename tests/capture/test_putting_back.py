@@ -5,6 +5,7 @@ import io
 import pickle
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -69,23 +70,69 @@ def test_a_parametrized_cell_that_raises_leaves_no_cache_behind():
     assert nn.utils.parametrize._cache == {}
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
-def test_a_copy_of_the_module_is_not_captured(duplicate):
-    model = Model(num_layers=2, dropout=0.1)
-    steps, running = capture(model)
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def plain():
+    return Model(num_layers=2, dropout=0.1)
+
+
+def cell():
+    return Seq2seq()
+
+
+def parametrized():
+    model = Model()
+    nn.utils.parametrizations.weight_norm(model.rnn, "weight_hh_l0")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "duplicate"),
+    [(plain, copy.deepcopy), (plain, pickled), (cell, copy.deepcopy), (cell, pickled), (parametrized, copy.deepcopy)],
+)
+def test_a_copy_of_the_module_is_not_captured(make, duplicate):
+    model = make()
+    before = hooks(model)
+    steps, running = capture(model, head=model.head)
     twin = duplicate(model)
-    forward(twin).backward()
-    forward(model).backward()
-    running.step()
-    assert [len(step.calls) for step in steps] == [1]
+    for each in (twin, duplicate(twin)):
+        each(torch.randn(T, B, IN))
+    if make is not parametrized:  # which copies its attributes itself; those hooks do nothing
+        assert hooks(twin) == []
+        assert not any("__reduce_ex__" in vars(part) for part in twin.modules())
     running.close()
-    forward(twin).backward()
+    assert steps == []
+    assert hooks(model) == before
+    assert not any("__reduce_ex__" in vars(part) for part in model.modules())
 
 
-def test_a_module_saved_whole_opens_where_this_package_is_not(tmp_path):
+def test_hooks_of_the_script_stay_in_a_copy():
+    model = Model()
+    model.rnn.register_forward_hook(print)
+    with Capture(model):
+        twin = copy.deepcopy(model)
+    assert list(twin.rnn._forward_hooks.values()) == [print]
+
+
+def test_one_of_two_captures_goes_on_without_a_trace_in_copies():
+    model = Model()
+    first, second = Capture(model), Capture(model)
+    first.close()
+    assert hooks(copy.deepcopy(model)) == []
+    second.close()
+    assert hooks(model) == []
+
+
+def test_a_module_saved_whole_is_loaded_without_this_package_and_as_weights_only(tmp_path):
+    """The word language model of PyTorch's examples saves its best model whole."""
     model = nn.GRU(IN, H)
     with Capture(model):
         torch.save(model, tmp_path / "model.pt")
+    with torch.serialization.safe_globals([nn.GRU]):
+        loaded = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert hooks(loaded) == []
     code = (
         "import sys; sys.modules['tui_gru'] = None\nimport torch\n"
         f"model = torch.load({str(tmp_path / 'model.pt')!r}, weights_only=False)\n"
@@ -93,6 +140,29 @@ def test_a_module_saved_whole_opens_where_this_package_is_not(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.stdout.strip() == f"torch.Size([2, 1, {H}])", done.stderr
+
+
+@pytest.mark.parametrize("where", ["begun", "PendingCall.add", "Parameters.all_gradients", "PendingCall.frozen"])
+def test_a_failure_of_the_capture_is_a_warning_and_the_training_goes_on(monkeypatch, where):
+    def fail(*args, **options):
+        raise MemoryError(f"no memory in {where}")
+
+    model = Model()
+    optimizer = sgd(model)
+    steps, running = capture(model, optimizer)
+    monkeypatch.setattr(f"tui_gru.capture.hooks.{where}", fail)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            forward(model).backward()
+            optimizer.step()
+            running.step()
+        running.close()
+    assert [str(one.message) for one in said] == [
+        f"tui_gru could not capture a call (MemoryError: no memory in {where}); training continues without it"
+    ]
+    assert [step.number for step in steps] == [0, 1, 2]
+    assert hooks(model) == []
 
 
 def test_the_state_of_the_module_is_not_changed():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +171,8 @@ def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
 # ------------------------------------------------------------------------------
 # The modules of a script that can be captured, and the hooks on them. Nothing else in the script changes.
 #
-# The hooks are functions that dynamo (torch.compile) does not trace. A copy of the module (deepcopy, pickle) has hooks that do
-# nothing.
+# The hooks are functions that dynamo (torch.compile) does not trace. They raise nothing into the script, and a copy of the module
+# (deepcopy, pickle) is without them.
 
 
 def find_grus(module: Module) -> dict[Module, GRUModule]:
@@ -214,11 +214,32 @@ def _is_recurrent(part: Module) -> bool:
     return any(word in name for word in ("GRU", "LSTM", "RNN"))
 
 
-class Hook:
-    """Calls `action`, outside of code compiled by torch.compile.
+_warned = set[str]()  # the failures of hooks that were reported
 
-    A copy or pickle of it is a function that does nothing, and that can be loaded without this package.
-    """
+
+def harmless(action: Callable[..., None]) -> Callable[..., None]:
+    """Return a hook that never raises: an error inside of it must not end a training. It is reported once, as a warning."""
+
+    @wraps(action)
+    def hook(*args: Any) -> None:
+        try:
+            action(*args)
+        except Exception as error:
+            report_failure(error)
+
+    return hook
+
+
+def report_failure(error: Exception) -> None:
+    """Warn that something could not be captured, once for each error."""
+    text = f"tui_gru could not capture a call ({type(error).__name__}: {printable(error, 200)}); training continues without it"
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, stacklevel=2)
+
+
+class Hook:
+    """Calls `action`, outside of code compiled by torch.compile."""
 
     def __init__(self, action: Callable[..., None]) -> None:
         import torch
@@ -228,24 +249,65 @@ class Hook:
     def __call__(self, *args: Any) -> None:
         self._action(*args)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
-        return _nothing()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (contextlib.nullcontext(), "__exit__")
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
+        return Hook(_nothing)  # of a parametrized module, which copies its attributes itself
 
 
-def _nothing() -> Callable[..., None]:
-    return contextlib.nullcontext().__exit__
+def _nothing(*args: Any) -> None:
+    """The action of a copied hook."""
+
+
+class WithoutHooks:
+    """Reduces a module for pickle and copy as if it had no `Hook`.
+
+    pickle and copy look for `__reduce_ex__` in the module before they look in its class, so this is an attribute of the module.
+    """
+
+    NAME = "__reduce_ex__"
+
+    def __init__(self, part: Module) -> None:
+        self._part = weakref.ref(part)
+
+    def __call__(self, protocol: Any) -> Any:
+        part = self._part()
+        assert part is not None
+        reduced = list(type(part).__reduce_ex__(part, protocol))
+        if len(reduced) > 2 and isinstance(reduced[2], dict):
+            ours = {key for hooks in _hooks_of(part) for key, hook in hooks.items() if isinstance(hook, Hook)}
+            reduced[2] = {
+                name: type(value)((key, hook) for key, hook in value.items() if key not in ours) if "_hooks" in name else value
+                for name, value in reduced[2].items()
+                if name != self.NAME
+            }
+        return tuple(reduced)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WithoutHooks:
+        part = self._part()
+        assert part is not None
+        return WithoutHooks(memo.get(id(part), part))
+
+
+def _hooks_of(part: Module) -> tuple[Mapping[int, object], ...]:
+    return part._forward_hooks, part._forward_pre_hooks
 
 
 def hook_calls(part: Module, before: Callable[..., None] | None, after: Callable[..., None]) -> list[Any]:
     """Register `before(part, args, kwargs)` and `after(part, args, kwargs, output)`, and return the handles. If both are given,
     `after` is called even if the module raises an error."""
+    part.__dict__.setdefault(WithoutHooks.NAME, WithoutHooks(part))
     handles = [part.register_forward_hook(Hook(after), with_kwargs=True, always_call=before is not None)]
     if before is not None:
         handles.append(part.register_forward_pre_hook(Hook(before), with_kwargs=True))
     return handles
+
+
+def unhook(parts: Iterable[Module], handles: Iterable[Any]) -> None:
+    """Remove hooks, and what hides them from copies unless another capture still has hooks on the module."""
+    for handle in handles:
+        handle.remove()
+    for part in parts:
+        if not any(isinstance(hook, Hook) for hooks in _hooks_of(part) for hook in hooks.values()):
+            part.__dict__.pop(WithoutHooks.NAME, None)
 
 
 # ------------------------------------------------------------------------------
@@ -318,7 +380,7 @@ class UsedWeights:
             if tensor.requires_grad and tensor.is_leaf and names is not None:
                 self._parameters[name] = names(name, tensor)
             elif tensor.requires_grad:
-                self._handles.append(tensor.register_hook(self._adder(name)))  # type: ignore[no-untyped-call]
+                self._handles.append(tensor.register_hook(harmless(self._adder(name))))  # type: ignore[no-untyped-call]
 
     def are(self, tensors: Sequence[Tensor]) -> bool:
         """Return True if these are the same tensors with the same numbers."""
@@ -496,7 +558,7 @@ class PendingCall:
         bias = part.bias
         head = PendingHead(name, array(logits), to_array(part.weight, take), None if bias is None else to_array(bias, take))
         self.head = head
-        self.handles.append(logits.register_hook(add_gradient))  # type: ignore[no-untyped-call]
+        self.handles.append(logits.register_hook(harmless(add_gradient)))  # type: ignore[no-untyped-call]
 
     def release(self) -> None:
         """Remove the hooks from the outputs."""
@@ -799,8 +861,7 @@ class Capture:
         if self._open.learned or self._open.updated or self._open.latest:
             self._emit(self._take_open())
         self.closed = True
-        for handle in self._handles:
-            handle.remove()
+        unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
         for call in (entry.call for entry in self._open.entries):
             if call is not None:
                 call.release()
@@ -821,8 +882,12 @@ class Capture:
     def _take_open(self) -> OpenStep:
         """End the current step and begin a new one."""
         ended, self._open = self._open, self._new_step()
-        if not ended.wanted:
-            return ended
+        if ended.wanted:
+            self._see_gradients(ended)
+        return ended
+
+    @harmless
+    def _see_gradients(self, ended: OpenStep) -> None:
         if not ended.updated:
             ended.gradients = self._parameters.all_gradients(self._take)
             if self._optimizer is not None and ended.learned:
@@ -832,10 +897,13 @@ class Capture:
         if ended.before:
             ended.notes[Note.NOT_CLEARED] = None
         self._parameters.forget_given()
-        return ended
 
     def _emit(self, ended: OpenStep) -> CapturedStep:
-        step = ended.freeze(self.rank, self.ranks)
+        try:
+            step = ended.freeze(self.rank, self.ranks)
+        except Exception as error:
+            report_failure(error)
+            step = CapturedStep(ended.number, (), loss=ended.loss, rank=self.rank, ranks=self.ranks)
         self.ended += 1
         self._on_step(step)
         return step
@@ -868,6 +936,7 @@ class Capture:
             handles.append(self._optimizer.register_step_post_hook(self._after_update))
         return handles
 
+    @harmless
     def _before_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note what is only available before a call: the generator's state, weights that FSDP frees, and the computed weights of a
         cell."""
@@ -883,6 +952,7 @@ class Capture:
         elif module.kind == "GRUCell" and is_parametrized(part):
             self._once[part] = computed_once()
 
+    @harmless
     def _after_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         module, once = self._parts.get(part), self._once.pop(part, None)
         generator, gathered = self._generators.pop(part, None), self._gathered.pop(part, None)
@@ -929,6 +999,7 @@ class Capture:
             self._open.weights[part] = known
         return known
 
+    @harmless
     def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor) -> None:
         """Add the gradient of an output of a call. `again` is True if the call was made in a backward pass."""
         import torch
@@ -951,6 +1022,7 @@ class Capture:
         call.passes.add(this_pass)
         call.add(name, gradient, self._take)
 
+    @harmless
     def _after_head(self, part: Linear, args: tuple[Any, ...], kwargs: dict[str, Any], logits: Tensor) -> None:
         read = args[0] if args else kwargs["input"]
         if not (self._open.wanted and logits.requires_grad):
@@ -961,11 +1033,13 @@ class Capture:
                 return
         self._open.notes[Note.HEAD_APART] = None
 
+    @harmless
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._updating, self._calls_before_update = True, len(self._open.entries)
         if self._open.wanted:
             self._open.gradients = self._parameters.all_gradients(self._take)
 
+    @harmless
     def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ended, self._updating = self._open, False
         if len(ended.entries) > self._calls_before_update:
