@@ -197,7 +197,7 @@ def test_what_cannot_be_captured_is_refused_in_one_line(make, message):
 
 def test_other_arguments_that_do_not_fit():
     model = Model()
-    with pytest.raises(CaptureError, match=r"optimizer must be a torch\.optim\.Optimizer, not str"):
+    with pytest.raises(CaptureError, match=r"optimizer must be a torch\.optim\.Optimizer, or a list of them, not str"):
         Capture(model, "adam")
     with pytest.raises(CaptureError, match=r"head must be the torch\.nn\.Linear that reads the GRU's output, not ReLU"):
         Capture(model, head=nn.ReLU())

@@ -257,7 +257,7 @@ def test_a_recording_is_not_written_over(folder):
         ({"on": None}, "on must be a condition in quotes, not NoneType; write one such as nan or loss"),
         ({"rank": -1}, "rank must be a whole number, 0 or more, not -1"),
         ({"rank": "first"}, "rank must be a whole number, 0 or more, not 'first'"),
-        ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, not int"),
+        ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, or a list of them, not int"),
         ({"head": nn.ReLU()}, "head must be the torch.nn.Linear"),
     ],
 )

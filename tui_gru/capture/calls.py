@@ -171,7 +171,8 @@ class CapturedStep:
 
     `gradients` has p.grad of every parameter of the captured GRUs, by the parameter's name in the module, just before the optimizer
     used it, or at the end of the step if there is no optimizer or it did not run. `before` has p.grad before the step's backward
-    pass for the parameters for which it was not 0. `settings` has the numeric settings of the optimizer's first group.
+    pass for the parameters for which it was not 0. `settings` has the numeric settings of the optimizer's first group; of several
+    optimizers, those of the first that has parameters of a captured module.
     """
 
     number: int

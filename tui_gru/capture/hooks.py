@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.nn.utils.rnn import PackedSequence
     from torch.optim import Optimizer
+
+#: What a script gives as its optimizer: one, a wrapper of one, or several.
+Optimizers: TypeAlias = "Optimizer | Sequence[Any] | Mapping[str, Any] | None"
 
 # ------------------------------------------------------------------------------
 # The tensors of a call as its hook receives them, and their conversion to arrays, time first: from batch first, without a batch,
@@ -475,10 +478,13 @@ class Parameters:
                 return True
         return False
 
-    def missing_in(self, groups: Sequence[Mapping[str, Any]], gradients: Iterable[str]) -> bool:
-        """Return True if a parameter with a gradient is in none of the optimizer's groups."""
-        held = {id(parameter) for group in groups for parameter in group["params"]}
-        return any(id(self._named[name]) not in held for name in gradients if name in self._named)
+    def held_by(self, groups: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Return the names of the parameters that are in the groups of an optimizer."""
+        return {self._names[id(parameter)] for group in groups for parameter in group["params"] if id(parameter) in self._names}
+
+    def named(self, names: Iterable[str]) -> set[str]:
+        """Return those names that are names of parameters, not of other leaf tensors."""
+        return {name for name in names if name in self._named}
 
     def _gradient(self, name: str) -> Tensor | None:
         tensor = self._named.get(name, self._given.get(name))
@@ -717,6 +723,7 @@ class OpenStep:
     not_kept: int = 0  # the number of calls whose entries were removed
     loss: float | None = None
     settings: dict[str, float] = field(default_factory=dict)
+    settings_hold: bool = False  # True if they are of an optimizer that has parameters of a captured module
     notes: dict[Note, None] = field(default_factory=dict)
     token: int = field(default_factory=itertools.count(1).__next__)
 
@@ -792,7 +799,7 @@ class Capture:
     def __init__(
         self,
         module: Module,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizers = None,
         *,
         head: Linear | None = None,
         on_step: Callable[[CapturedStep], None] = lambda step: None,
@@ -803,14 +810,16 @@ class Capture:
     ) -> None:
         """Begin to capture.
 
-        `without_gradient` is the number of calls without a gradient, such as those under no_grad, that a step stores; the latest
-        ones are stored. `take` allocates arrays. `rank` is the rank of this process among those that train together (default:
-        torch.distributed's). `wanted` returns True for the number of a step (from 0) that is to be captured; other steps have no
-        calls. Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
+        `optimizer` is an optimizer, a wrapper that has one as `.optimizer`, or a list of them. `without_gradient` is the number of
+        calls without a gradient, such as those under no_grad, that a step stores; the latest ones are stored. `take` allocates
+        arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
+        True for the number of a step (from 0) that is to be captured; other steps have no calls. Raises `CaptureError` if there is
+        no GRU in `module`, or another argument does not fit.
         """
         self._parts: dict[Module, GRUModule] = find_grus(module)
-        _check(optimizer, head)
-        self._optimizer, self._head, self._on_step, self._take = optimizer, head, on_step, take
+        _check_head(head)
+        self._optimizers = optimizers_in(optimizer)
+        self._head, self._on_step, self._take = head, on_step, take
         self._head_name = next((name for name, part in module.named_modules() if part is head), "head") or "head"
         self._without_gradient = without_gradient
         self._parameters = Parameters(module, self._parts)
@@ -833,6 +842,11 @@ class Capture:
     def modules(self) -> tuple[GRUModule, ...]:
         """The captured modules by name."""
         return tuple(self._parts.values())
+
+    @property
+    def optimizer(self) -> str | None:
+        """The names of the classes of the optimizers, separated by commas; None if there are none."""
+        return ", ".join(type(optimizer).__name__ for optimizer in self._optimizers) or None
 
     def step(self, loss: float | Tensor | None = None) -> CapturedStep | None:
         """End the step. Call it after optimizer.step(). Returns the step that `on_step` receives, or None after `close`."""
@@ -890,7 +904,7 @@ class Capture:
     def _see_gradients(self, ended: OpenStep) -> None:
         if not ended.updated:
             ended.gradients = self._parameters.all_gradients(self._take)
-            if self._optimizer is not None and ended.learned:
+            if self._optimizers and ended.learned:
                 ended.notes[Note.NOT_UPDATED] = None
         elif self._parameters.scaled(ended.gradients):
             ended.notes[Note.SCALED_AFTER] = None
@@ -931,9 +945,9 @@ class Capture:
             handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
-        if self._optimizer is not None:
-            handles.append(self._optimizer.register_step_pre_hook(self._before_update))
-            handles.append(self._optimizer.register_step_post_hook(self._after_update))
+        for optimizer in self._optimizers:
+            handles.append(optimizer.register_step_pre_hook(self._before_update))
+            handles.append(optimizer.register_step_post_hook(self._after_update))
         return handles
 
     @harmless
@@ -1037,7 +1051,10 @@ class Capture:
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._updating, self._calls_before_update = True, len(self._open.entries)
         if self._open.wanted:
-            self._open.gradients = self._parameters.all_gradients(self._take)
+            held = self._open.gradients if self._open.updated else {}  # of the optimizers that ran before this one
+            own = self._parameters.held_by(optimizer.param_groups)
+            new = self._parameters.all_gradients(self._take)
+            self._open.gradients = held | {name: value for name, value in new.items() if name in own or name not in held}
 
     @harmless
     def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -1047,19 +1064,45 @@ class Capture:
             ended.gradients = self._parameters.all_gradients(self._take)
         if ended.wanted and not self._checked:
             self._checked = True
-            if self._parameters.missing_in(optimizer.param_groups, ended.gradients):
+            held = self._parameters.held_by(group for each in self._optimizers for group in each.param_groups)
+            if not held.issuperset(self._parameters.named(ended.gradients)):
                 ended.notes[Note.NOT_IN_OPTIMIZER] = None
             unseen = [part for part in self._parts if part not in self._seen]
             if unseen and not self._parameters.cleared(unseen):
                 ended.notes[Note.UNSEEN] = None
-        ended.updated, ended.settings = True, _numbers(optimizer.param_groups[0])
+        holds = bool(self._parameters.held_by(optimizer.param_groups))
+        if not ended.settings or holds > ended.settings_hold:
+            ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), holds
+        ended.updated = True
 
 
-def _check(optimizer: object, head: object) -> None:
+def optimizers_in(given: Optimizers) -> list[Optimizer]:
+    """Return the optimizers in what a script gives: one, a wrapper that has one as `.optimizer` (Accelerate, Lightning), or a list,
+    tuple or dict of them.
+
+    Warns of a wrapper whose optimizer is not found. Raises `CaptureError` for anything else.
+    """
+    if given is None:
+        return []
+    found = list[Any]()
+    for each in given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]:
+        inner, seen = each, set[int]()
+        while (deeper := getattr(inner, "optimizer", None)) is not None and hasattr(deeper, "step") and id(deeper) not in seen:
+            seen.add(id(inner := deeper))
+        if hasattr(inner, "_optimizer_step_pre_hooks"):  # a wrapper can have inherited the methods, but not this
+            found += [] if any(inner is one for one in found) else [inner]
+        elif hasattr(each, "step") and hasattr(each, "param_groups"):
+            what = f"the updates by {printable(type(each).__name__, 60)} cannot be seen, since it has no torch.optim.Optimizer"
+            warnings.warn(f"{what} as .optimizer; training continues, and a step ends at rec.step(loss)", stacklevel=2)
+        else:
+            kind = printable(type(each).__name__, 60)
+            raise CaptureError(f"optimizer must be a torch.optim.Optimizer, or a list of them, not {kind}", option="optimizer")
+    return found
+
+
+def _check_head(head: object) -> None:
     import torch
 
-    if optimizer is not None and not hasattr(optimizer, "register_step_pre_hook"):
-        raise CaptureError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}", option="optimizer")
     if head is not None and not isinstance(head, torch.nn.Linear):
         raise CaptureError(
             f"head must be the torch.nn.Linear that reads the GRU's output, not {type(head).__name__}", option="head"

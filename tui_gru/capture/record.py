@@ -32,14 +32,13 @@ from tui_gru.capture.format import (
     write_run,
     write_shard,
 )
-from tui_gru.capture.hooks import Capture
+from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.errors import CaptureError, ModelFileError, printable
 from tui_gru.files.arrays import AnyArray
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Linear, Module
-    from torch.optim import Optimizer
 
 # ------------------------------------------------------------------------------
 # The condition at which a recorder writes the steps that it holds in memory, such as `nan or loss > 3*mean(loss)`.
@@ -200,7 +199,7 @@ class Recorder:
         self,
         folder: str | PathLike[str],
         module: Module,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizers = None,
         head: Linear | None = None,
         every: int = 100,
         last: int = 8,
@@ -228,7 +227,7 @@ class Recorder:
         self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)
         self.rank = self._capture.rank
         try:
-            self._lines = self._begin(optimizer)
+            self._lines = self._begin()
         except BaseException:
             self._capture.close()
             raise
@@ -328,14 +327,14 @@ class Recorder:
 
     # Files
 
-    def _begin(self, optimizer: Optimizer | None) -> TextIO:
+    def _begin(self) -> TextIO:
         """Create the folder with run.json and this rank's file of lines, without overwriting anything."""
         import torch
 
         shown = printable(self.folder, 250)
         run = {
             "modules": [asdict(module) for module in self._capture.modules],
-            "optimizer": None if optimizer is None else type(optimizer).__name__,
+            "optimizer": self._capture.optimizer,
             "ranks": self._capture.ranks,
             "every": self._every,
             "last": self._last,
@@ -389,7 +388,7 @@ def _count(name: str, value: Any, most: int) -> int:
 def record(
     folder: str | PathLike[str],
     module: Module,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizers = None,
     head: Linear | None = None,
     every: int = 100,
     last: int = 8,
@@ -406,7 +405,8 @@ def record(
 
     every: record every n-th step, counted from 0; 0 records none. last, on: the last steps are held in memory, and written when the
     condition becomes true. The condition can read loss, norm (of all gradients), step, lr and nan (a number of the step is not
-    finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output. rank:
+    finite), and mean, min, max and prev of them over the steps before. optimizer: one, a list of them, or a wrapper that has
+    `.optimizer`. head: the torch.nn.Linear that reads the GRU's output. rank:
     the rank of this process, by default torch.distributed's. Without `rec.step`, a step ends where the next one begins, and has no
     loss. Raises a `TuiGruError` that names the argument and says what to do.
     """

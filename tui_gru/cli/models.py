@@ -39,8 +39,8 @@ from tui_gru.errors import TuiGruError, safe_text
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
-    from torch.optim import Optimizer
 
+    from tui_gru.capture.hooks import Optimizers
     from tui_gru.engine.config import Config
     from tui_gru.files.arrays import Findings, FoundGRU, Gate, ResetPlace, ZMeaning
     from tui_gru.session.session import Session
@@ -401,7 +401,7 @@ INSTEAD = (
 
 def debug(
     module: Module,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizers = None,
     head: Linear | None = None,
     screen: bool = True,
     name: str | None = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from tui_gru.capture.calls import CapturedStep, GRUCall, Note
-from tui_gru.capture.hooks import Capture
+from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.given import Given
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError
@@ -16,7 +16,6 @@ from tui_gru.imported.recompute import sequences
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
-    from torch.optim import Optimizer
 
 UNTRAINED = 8  # calls without a gradient that a step stores
 WHY_CAPTURE_IS_FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
@@ -28,12 +27,12 @@ class _Watched:
     It belongs to the hooks on the GRUs of the module, through the capture.
     """
 
-    def __init__(self, module: Module, optimizer: Optimizer | None, head: Linear | None) -> None:
+    def __init__(self, module: Module, optimizer: Optimizers, head: Linear | None) -> None:
         self.module = module
         self.step: CapturedStep | None = None
         self.capture_with(optimizer, head)
 
-    def capture_with(self, optimizer: Optimizer | None, head: Linear | None) -> None:
+    def capture_with(self, optimizer: Optimizers, head: Linear | None) -> None:
         self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED)
         self.optimizer, self.head = optimizer, head
 
@@ -44,7 +43,7 @@ class _Watched:
 _watched: WeakSet[_Watched] = WeakSet()  # a module lives no longer than in the script
 
 
-def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
+def last_run(module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
     """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
 
     Returns None on the first call, which begins the capture. Raises `CaptureError` as `captured_run` does.
@@ -64,11 +63,11 @@ def _of(module: Module) -> _Watched | None:
     return next((watched for watched in _watched if watched.module is module), None)
 
 
-def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Linear | None) -> str:
+def _captured_otherwise(watched: _Watched, optimizer: Optimizers, head: Linear | None) -> str:
     """Begin a new capture if the script gives an optimizer or a head that is not captured yet. Returns a sentence about it, or
     ""."""
     given = {"optimizer": optimizer, "head": head}
-    new = {name: value for name, value in given.items() if value is not None and value is not getattr(watched, name)}
+    new = {name: value for name, value in given.items() if value is not None and not _same(value, getattr(watched, name))}
     if not new:
         return ""
     before = watched.capture
@@ -76,6 +75,13 @@ def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Li
     before.close()
     are, them = ("is", "it") if len(new) == 1 else ("are", "them")
     return f"The {' and the '.join(new)} of this call {are} captured from the next batch on; give {them} to the first call as well."
+
+
+def _same(one: object, other: object) -> bool:
+    """Return True for the same object, and for lists of the same objects, which a script may write anew in each call."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+    return one is other or (isinstance(one, dict) and isinstance(other, dict) and _same([*one.values()], [*other.values()]))
 
 
 def forget(module: Module) -> None:

@@ -16,8 +16,8 @@ from tui_gru.storage.store import free_path, is_own
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
-    from torch.optim import Optimizer
 
+    from tui_gru.capture.hooks import Optimizers
     from tui_gru.files.arrays import Gate, ZMeaning
 
 # ------------------------------------------------------------------------------
@@ -116,9 +116,7 @@ def on_recording(folder: str | PathLike[str], name: str | None = None) -> Sessio
     return _on(*recorded_run(open_recording(folder), name))
 
 
-def on_module(
-    module: Module, optimizer: Optimizer | None = None, head: Linear | None = None, name: str | None = None
-) -> Session | None:
+def on_module(module: Module, optimizer: Optimizers = None, head: Linear | None = None, name: str | None = None) -> Session | None:
     """Open a session on the calls of `module` since the last call of this function. The first call starts watching it: None.
 
     Raises `CaptureError` if the module has no GRU, none was called, or its values cannot be recomputed.
