@@ -190,7 +190,7 @@ NAMES_BESIDE = {
 #: The functions of the cells' formulas, and the modules that compute formulas in general.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
-    "debugger/evaluate.py", "engine/reference.py",
+    "equations/functions.py",  # the table of functions
     "imported/convention.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ from tui_gru.engine.lowering import LEAST_TURNED
 from tui_gru.engine.model import Model, Structure, shipped
 from tui_gru.engine.reference import check_batch
 from tui_gru.engine.training import Earlier, Point, compute, compute_from
-from tui_gru.equations import axes, backward
+from tui_gru.equations import axes, backward, functions
 from tui_gru.equations import backward as derivatives
 from tui_gru.equations import backward as normal_form
 from tui_gru.equations import page as compose
@@ -208,12 +208,13 @@ FAILURES = (
 
 FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     # derivative rules
-    "σ' without its value": (derivatives, "e.Times((a, value, _one_minus(value)))", "e.Times((a, _one_minus(value)))"),
-    "tanh' without the square": (derivatives, "_one_minus(e.Times((value, value)))", "_one_minus(value)"),
-    "relu' is 1": (derivatives, 'e.Times((a, apply("positive", value)))', "a"),
-    "clamp' is that of relu": (derivatives, 'apply("within", value)', 'apply("positive", value)'),
-    "exp' is 1": (derivatives, '"exp": lambda node, a, value: (e.Times((a, value)),)', '"exp": lambda node, a, value: (a,)'),
-    "sqrt' without 2": (derivatives, "e.Quotient(a, e.Times((e.number(2), value)))", "e.Quotient(a, value)"),
+    "σ' without its value": (functions, "dy ⊙ y ⊙ (1 − y)", "dy ⊙ (1 − y)"),
+    "tanh' without the square": (functions, "1 − y ⊙ y", "1 − y"),
+    "relu' is 1": (functions, "dy ⊙ positive(y)", "dy"),
+    "clamp' is that of relu": (functions, "dy ⊙ within(y)", "dy ⊙ positive(y)"),
+    "exp' is 1": (functions, 'slope="dy ⊙ y"', 'slope="dy"'),
+    "sqrt' without 2": (functions, "dy / (2 ⊙ y)", "dy / y"),
+    "within 0 and 2": (functions, "positive(1 − x)", "positive(2 − x)"),
     "a product without the factors behind": (derivatives, "e.Times((a, *parts[:i], *parts[i + 1 :]))", "e.Times((a, *parts[:i]))"),
     "a quotient without its square": (
         derivatives,
@@ -277,7 +278,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         "outputs.append(pieces[-1].output if not outputs else outputs[0])",
     ),
     # operations
-    "sigmoid of the negative": (lowering, 'made("exp", made("neg", value))', 'made("exp", value)'),
+    "sigmoid of the negative": (functions, "exp(−x)", "exp(x)"),
     "softmax without its total": (lowering, 'result = made("div", powers, total)', "result = powers"),
     "log softmax of the shifted alone": (lowering, 'result = made("sub", shifted, made("log", total))', "result = shifted"),
     "minus is plus": (lowering, 'total = self._made("sub", total', 'total = self._made("add", total'),
@@ -286,7 +287,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "a slice from the beginning": (lowering, "start = sum(self._sizes[axis] for axis in before)", "start = 0"),
     "rows that are not counted apart": (lowering, "key = (kind, args, over,", "key = (kind, args,"),
     "a matrix is not turned": (lowering, 'turned = self._made("turn", matrix, axes=matrix.axes[::-1])', "turned = matrix"),
-    "relu is the smaller": (lowering, 'return made("maximum", value, zero)', 'return made("minimum", value, zero)'),
+    "relu is the smaller": (functions, 'formula="max(x, 0)"', 'formula="min(x, 0)"'),
     # the schedule
     "a state lies where the one before lies": (scheduling, "leaf.half = 1 if", "leaf.half = 0 if"),
     "the future lies in the present": (scheduling, "leaf.half = 0 if page.states[state].backwards else 1", "leaf.half = 0"),
@@ -415,9 +416,9 @@ def _replace(monkeypatch: pytest.MonkeyPatch, old: Any, new: Any) -> None:
     elif isinstance(old, type):
         for name, member in vars(old).items():
             _replace(monkeypatch, member, vars(new).get(name))
-    elif isinstance(old, dict) and old and all(isinstance(value, FunctionType) for value in old.values()):
-        for name, member in old.items():
-            _replace(monkeypatch, member, new[name])
+    elif isinstance(old, dict) and old and all(isinstance(value, functions.Function) for value in old.values()):
+        for name, row in new.items():
+            monkeypatch.setitem(old, name, old[name]._replace(slope=row.slope, formula=row.formula))
     else:
         for attribute in ("fget", "func", "__func__", "__wrapped__"):
             if isinstance(inner := getattr(old, attribute, None), FunctionType):

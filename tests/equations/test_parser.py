@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 
 from tests.equations.reading import formula, page, refused, written
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import (
     DEEPEST,
-    FUNCTIONS,
     LONGEST_NAME,
     MOST_TOKENS,
     Apply,
@@ -24,10 +24,13 @@ from tui_gru.equations.syntax import (
     Sum,
     Times,
     Transpose,
-    apply,
 )
 
 a, b, c, d = map(Name, "abcd")
+
+
+def apply(function, *arguments):
+    return Apply(arguments, function)
 
 
 @pytest.mark.parametrize(

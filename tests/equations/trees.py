@@ -7,7 +7,8 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from tui_gru.equations import syntax as e
-from tui_gru.equations.syntax import FUNCTIONS, Expression, Name
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.syntax import Expression, Name
 
 NAMES = (
     "x",
@@ -47,8 +48,8 @@ def _larger(trees: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expressio
         st.builds(e.Power, trees, trees),
         st.lists(trees, min_size=1, max_size=3).map(tuple).map(e.Join),
         st.builds(e.Reduce, trees, kinds, st.sampled_from("VBTHIPK")),
-        st.builds(lambda function, part: e.apply(function, part), functions, trees),
-        st.builds(lambda parts: e.apply("max", *parts), few.filter(lambda parts: len(parts) == 2)),
+        st.builds(lambda function, part: e.Apply((part,), function), functions, trees),
+        st.builds(lambda parts: e.Apply(parts, "max"), few.filter(lambda parts: len(parts) == 2)),
     )
 
 

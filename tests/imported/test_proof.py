@@ -9,12 +9,13 @@ import torch
 
 from tests.imported.running import prove, run
 from tests.rounding import of_found
+from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import ModelFileError
-from tui_gru.files.arrays import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS
+from tui_gru.files.arrays import ORDERS, RESETS, Z_MEANINGS
 from tui_gru.imported.convention import gru_step
 from tui_gru.imported.inspect import inspect
 
-READINGS = list(product(ORDERS, RESETS, Z_MEANINGS, GATE_FUNCTIONS))
+READINGS = list(product(ORDERS, RESETS, Z_MEANINGS, GATE_NAMES))
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
 from tui_gru.analysis.summaries import largest_entry
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE
 from tui_gru.imported.recompute import output_name
 
-_GATE_NAMES = {"sigmoid": "σ(a)", "hard_sigmoid": "clip(a / 5 + 0.5)", "hard_sigmoid_6": "clip(a / 6 + 0.5)"}
 _MOVED = 1e-6  # smaller changes of a state do not count; states are between −1 and 1
 _BETAS = 0.9, 0.999  # of Adam, if the recording does not contain them
 _NEAR, _NEARLY_ALL = 0.05, 0.9  # relative difference of step lengths; share of the entries
@@ -159,11 +159,11 @@ def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
             "with the gates in the other order",
         )
     if fit is not None and fit.differs("gate"):
-        name = _GATE_NAMES[fit.variant.convention.gate]
+        name = GATES[fit.variant.convention.gate].written
         yield from _about(
             x,
             "gates-mixed-up",
-            f"the activation function of the gates is {name}, not {_GATE_NAMES[fit.here.gate]}",
+            f"the activation function of the gates is {name}, not {GATES[fit.here.gate].written}",
             "The two functions are similar near 0 and differ elsewhere, so every value of such a model is slightly wrong.",
             f"--gate {fit.variant.convention.gate}",
             f"with {name}",

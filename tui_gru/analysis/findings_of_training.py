@@ -556,7 +556,7 @@ def saturated_gate(x: RunFacts) -> Iterator[Finding]:
         first, last, deep = x.record(0).array(name), x.stacked(name), replace(limits, edge=_DEEP)
         if (stuck := _stuck(first, limits, _MOST_STUCK)) is not None and first[..., 0].size >= _FEW_STUCK_UNITS:
             yield _saturated(x, name, limits, first, stuck, 0, 1)
-        elif x.varied and made.function != "tanh" and (stuck := _stuck(last, deep, _DEEPLY)) is not None:  # a gate
+        elif x.varied and limits.low == 0 and (stuck := _stuck(last, deep, _DEEPLY)) is not None:  # a gate
             yield _saturated(x, name, deep, last, stuck, x.count - 1, len(x.recent))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tui_gru.debugger.edits import Index
 from tui_gru.debugger.program import Program, ValueKind
 from tui_gru.engine.weights import Array
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply
 
 # ------------------------------------------------------------------------------
@@ -22,7 +23,6 @@ from tui_gru.equations.syntax import Apply
 
 
 EDGE = 0.1  # of the range, from either limit
-SATURATING = ("sigmoid", "tanh", "clamp")  # functions that are flat near their limits
 _MOSTLY = 0.9  # a unit is saturated if at least this share of its entries is
 
 
@@ -61,7 +61,7 @@ def limits_of(program: Program, name: str) -> ValueRange | None:
     if name in program.names and program.names[name].kind is ValueKind.STATE:
         name = program.names[name].read_in
     made = program.lines[name].formula if name in program.lines else program.parts.get(name)
-    flat = isinstance(made, Apply) and made.function in SATURATING
+    flat = isinstance(made, Apply) and FUNCTIONS[made.function].saturates
     if (
         name not in program.names
         or program.names[name].kind is not ValueKind.VALUE

@@ -35,6 +35,7 @@ from tui_gru.engine.config import (
     TUTORIAL_VOCABULARY,
     Config,
 )
+from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import TuiGruError, safe_text
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.engine.config import Config
-    from tui_gru.files.arrays import Findings, FoundGRU, Gate, ResetPlace, ZMeaning
+    from tui_gru.equations.functions import Gate
+    from tui_gru.files.arrays import Findings, FoundGRU, ResetPlace, ZMeaning
     from tui_gru.session.session import Session
 
 # ------------------------------------------------------------------------------
@@ -242,7 +244,7 @@ def read_text_file(path: Path, option: str = "file") -> str:
 # The commands for trained models: list the GRUs in a file, and open one.
 
 
-_RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
+_RESETS, _Z = ("before", "after"), ("keeps", "takes")
 
 
 def _array(name: str, metavar: str, words: str) -> Callable[[Command], Command]:
@@ -255,7 +257,7 @@ convention_options = added(
     click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
     click.option("--reset", type=click.Choice(_RESETS), help="The reset gate acts before or after the product with U."),
     click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
-    click.option("--gate", type=click.Choice(_GATES), help="The function of the gates."),
+    click.option("--gate", type=click.Choice(GATE_NAMES), help="The function of the gates."),
 )
 number_options = added(
     click.option("--name", metavar="NAME", help="The GRU of the file by name; optional if there is only one."),

@@ -12,7 +12,7 @@ from unicodedata import combining
 from tui_gru.debugger.evaluate import Node
 from tui_gru.debugger.program import joined
 from tui_gru.engine.numbers import short
-from tui_gru.equations.syntax import FUNCTIONS
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.writing import applied_latex, latex_text
 
 # ------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def _made(node: Node) -> str:
             return f"√ of {len(values)} squares"
     total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))
     if derivation.kind in FUNCTIONS:
-        return f"{FUNCTIONS[derivation.kind][0]}({total})"
+        return f"{FUNCTIONS[derivation.kind].text}({total})"
     if derivation.scale != 1:
         sign = "−" if derivation.scale < 0 else ""
         total = f"{sign}({total})" + (f" / {len(values)}" if abs(derivation.scale) != 1 else "")
@@ -264,7 +264,7 @@ def _combined(node: Node, terms: list[str]) -> str:
         case "power":
             return rf"{{{terms[0]}}}^{{{terms[1]}}}"
         case "min" | "max":
-            return rf"\{derivation.kind}\left({', '.join(terms)}\right)"
+            return applied_latex(derivation.kind, ", ".join(terms))
         case "norm":
             return rf"\sqrt{{{' + '.join(f'{term}^2' for term in terms)}}}"
     total = terms[0] if node.terms[0].sign > 0 else f"-{terms[0]}"

@@ -17,6 +17,7 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, axes_of
 from tui_gru.equations.backward import of_each_timestep
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Expression, Name
 from tui_gru.equations.writing import over_words
 
@@ -29,20 +30,6 @@ from tui_gru.equations.writing import over_words
 
 AnyIndex = tuple[Any, ...]  # of whole numbers and slices, one for each axis
 EVERY = slice(None)
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "tanh": np.tanh,
-    "log": np.log,
-    "exp": np.exp,
-    "sqrt": np.sqrt,
-    "relu": lambda a: np.maximum(a, 0),
-    "clamp": lambda a: np.clip(a, 0, 1),
-    "positive": lambda a: np.where(a > 0, 1.0, 0.0),
-    "within": lambda a: np.where((a > 0) & (a < 1), 1.0, 0.0),
-    "min": np.minimum,
-    "max": np.maximum,
-}
 
 
 class MomentNumbers:
@@ -158,11 +145,13 @@ class MomentNumbers:
         with np.errstate(all="ignore"):
             return self._combined(node, values)
 
-    @staticmethod
-    def _combined(node: Expression, values: list[Any]) -> Any:
+    @classmethod
+    def _combined(cls, node: Expression, values: list[Any]) -> Any:
         match node:
             case e.Spread():
                 return values[0]
+            case e.Negative():
+                return -values[0]
             case e.Sum():
                 return sum(values[1:], values[0])
             case e.Times():
@@ -172,8 +161,26 @@ class MomentNumbers:
             case e.Power():
                 return np.float64(values[0]) ** values[1]
             case e.Apply(function=function):
-                return _FUNCTIONS[function](*map(np.asarray, values))
+                return cls._applied(function, values)
         raise TypeError(node)
+
+    @classmethod
+    def _applied(cls, function: str, values: list[Any]) -> Any:
+        """Return a function of values in float64, computed by its formula, or by NumPy."""
+        row = FUNCTIONS[function]
+        if (formula := e.formula_of(function, Name("x"))) is None:
+            second = [] if row.second is None else [row.second]
+            return np.asarray(getattr(np, row.numpy)(*values, *second), np.float64)[()]
+
+        def value(node: Expression) -> Any:
+            match node:
+                case Name():
+                    return values[0]
+                case e.Number(value=number):
+                    return float(number)
+            return cls._combined(node, list(map(value, node.children)))
+
+        return value(formula)
 
     def _aligned(self, node: Expression, values: list[Any], index: AnyIndex) -> list[Any]:
         """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""

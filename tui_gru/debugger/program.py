@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
@@ -20,6 +19,7 @@ from tui_gru.engine.training import Point
 from tui_gru.equations import page as equations
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes
+from tui_gru.equations.functions import FUNCTIONS, UNBOUNDED, Range
 from tui_gru.equations.page import Layer, Page
 from tui_gru.equations.syntax import ONE, Apply, EquationError, Expression, Name, Sum, did_you_mean, plain, split, with_word
 from tui_gru.equations.writing import Writer, bracketed
@@ -799,13 +799,6 @@ def joined(terms: Sequence[str]) -> list[str]:
 # The range of the values of a line, derived from its formula: a gate from 0 to 1, a state from −1 to 1.
 
 
-Range = tuple[float, float]
-_ANY: Range = (-math.inf, math.inf)
-_OF_FUNCTION: Mapping[str, Range] = {
-    "sigmoid": (0, 1), "softmax": (0, 1), "clamp": (0, 1), "within": (0, 1), "positive": (0, 1), "tanh": (-1, 1),
-}  # fmt: skip
-
-
 def ranges_of(page: Page) -> dict[str, Range]:
     """Return the range of every input, state, line and labelled part of a page; infinite if nothing bounds it.
 
@@ -821,9 +814,11 @@ def ranges_of(page: Page) -> dict[str, Range]:
 
 
 def _with(page: Page, bounded: set[str]) -> dict[str, Range]:
-    found: dict[str, Range] = {name: (0, 1) if given.one_hot or not given.axis else _ANY for name, given in page.inputs.items()}
+    found: dict[str, Range] = {
+        name: (0, 1) if given.one_hot or not given.axis else UNBOUNDED for name, given in page.inputs.items()
+    }
     for state in page.states:
-        found[page.before(state)] = (-1, 1) if state in bounded else _ANY
+        found[page.before(state)] = (-1, 1) if state in bounded else UNBOUNDED
     for line in page.lines:
         found[line.target] = _range(line.formula, found)
     return found
@@ -840,11 +835,11 @@ def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
     inner = [_range(child, known) for child in node.children]
     match node:
         case Name(name=name):
-            return known.get(name, _ANY)
+            return known.get(name, UNBOUNDED)
         case e.Number(value=value):
             return float(value), float(value)
-        case e.Apply(function=function) if function in _OF_FUNCTION:
-            return _OF_FUNCTION[function]
+        case e.Apply(function=function):
+            return FUNCTIONS[function].range
         case e.Negative():
             return -inner[0][1], -inner[0][0]
         case e.Sum(parts=(e.Times() as left, e.Times() as right)) if (parts := _convex(left, right)) is not None:
@@ -857,7 +852,7 @@ def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
             return _hull(inner)
         case e.Slice():
             return inner[0]
-    return _ANY
+    return UNBOUNDED
 
 
 def _convex(left: e.Times, right: e.Times) -> tuple[list[Expression], list[Expression]] | None:

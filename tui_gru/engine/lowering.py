@@ -10,6 +10,7 @@ from functools import cached_property
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.backward import Backward, of_each_timestep
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.page import Equation, Page
 from tui_gru.equations.syntax import EquationError, Expression, Reduce, with_word
 
@@ -25,16 +26,8 @@ ELEMENTWISE = {
     "div": "divide",
     "neg": "negative",
     "power": "power",
-    "exp": "exp",
-    "log": "log",
-    "sqrt": "sqrt",
-    "tanh": "tanh",
     "reciprocal": "reciprocal",
-    "maximum": "maximum",
-    "minimum": "minimum",
-    "greater": "greater",
-    "less": "less",
-}
+} | {function.numpy: function.numpy for function in FUNCTIONS.values() if function.numpy}
 #: Functions that do not accept the result array as a positional argument, with the keyword for it.
 OUT = {"maximum": "out=", "minimum": "out="}
 
@@ -282,7 +275,13 @@ def segments_of(
 
 
 LEAST_TURNED = 8  # the number of timesteps from which transposing a matrix once is faster
-_FUNCTIONS = {"tanh", "log", "exp", "sqrt"}
+
+
+@dataclass(frozen=True)
+class Computed(Expression):
+    """The operand of a function in its formula: a value whose operation is known."""
+
+    operation: Operation
 
 
 class Lowering:
@@ -429,6 +428,10 @@ class Lowering:
                 return self._made("neg", self._value(argument))
             case e.Times(parts=parts):
                 return self._times(parts)
+            case Computed(operation=operation):
+                return operation
+            case e.Quotient(left=e.Number(value=1), right=right):
+                return self._made("reciprocal", self._value(right))
             case e.Quotient(left=left, right=right):
                 return self._made("div", self._value(left), self._value(right))
             case e.Power(left=left, right=right):
@@ -510,29 +513,15 @@ class Lowering:
             result = made("sub", shifted, made("log", total))
             result.log_of = softmax
             return result
-        values = [self._value(part) for part in node.parts]
-        value, zero, one = values[0], self._constant(0), self._constant(1)
-        match function:
-            case "sigmoid":  # 1 / (1 + exp(−a)); exp overflows to inf, which correctly gives 0
-                return made("reciprocal", made("add", made("exp", made("neg", value)), one))
-            case "softmax":
-                _, powers, total = self._powers(value)
-                result = made("div", powers, total)
-                self._softmax[result] = value
-                return result
-            case "relu":
-                return made("maximum", value, zero)
-            case "clamp":
-                return made("minimum", made("maximum", value, zero), one)
-            case "positive":
-                return made("greater", value, zero)
-            case "within":
-                return made("mul", made("greater", value, zero), made("less", value, one))
-            case "min" | "max":
-                return made("minimum" if function == "min" else "maximum", *values)
-        if function in _FUNCTIONS:
-            return made(function, value)
-        raise EquationError(f"{function} cannot be computed here", span=node.span)
+        row, values = FUNCTIONS[function], [self._value(part) for part in node.parts]
+        if function == "softmax":
+            _, powers, total = self._powers(values[0])
+            result = made("div", powers, total)
+            self._softmax[result] = values[0]
+            return result
+        if (formula := e.formula_of(function, Computed(values[0]))) is not None:
+            return self._lowered(formula)
+        return made(row.numpy, *values, *(() if row.second is None else (self._constant(row.second),)))
 
     def _powers(self, value: Operation) -> tuple[Operation, Operation, Operation]:
         """Return o − max, its exp, and the sum of the exp."""

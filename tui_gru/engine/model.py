@@ -16,6 +16,7 @@ from tui_gru.engine.weights import Array, ParameterLayout, Weights
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.page import LONGEST, Composed, Equation, Input, Page, compose, read_page, renamed
 from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols, did_you_mean
 from tui_gru.equations.writing import Writer
@@ -30,7 +31,7 @@ WEIGHT, GRADIENT, COUNT = "W", "dW", "n"
 GRADIENTS, UPDATES = "all gradients", "number of updates"
 _OF_ALL = {GRADIENT: GRADIENTS, COUNT: UPDATES}
 KeepNumber = Callable[..., float]
-_CALLS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "tanh": "tanh", "min": "minimum", "max": "maximum"}
+_CALLS = {name: row.numpy for name, row in FUNCTIONS.items() if row.numpy and row.second is None}
 RATE = "learning_rate"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.backward import NameRead, mixed, steps_of
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.page import Page
 from tui_gru.equations.syntax import Expression, with_word
 from tui_gru.errors import TuiGruError
@@ -119,7 +120,7 @@ def _applied(
             tensor, axes = argument_of(softmaxes[name])
             return Value(tensor.log_softmax(-1), axes)
         case e.Apply(function=function, parts=parts):
-            return _elementwise(_functions()[function], list(map(value if function == "log" else argument_of, parts)))
+            return _elementwise(_function(function), list(map(value if function == "log" else argument_of, parts)))
     raise TypeError(node)
 
 
@@ -179,25 +180,10 @@ def _joined(values: Sequence[Value]) -> Value:
     return Value(torch.cat([value.tensor for value in values], -1), axes)
 
 
-@cache
-def _functions() -> Mapping[str, Callable[..., Tensor]]:
+def _function(name: str) -> Callable[..., Tensor]:
     import torch
 
-    return {
-        "sigmoid": torch.sigmoid,
-        "tanh": torch.tanh,
-        "relu": torch.relu,
-        # Its derivative is 0 where it clips and at both limits.
-        "clamp": lambda a: torch.where((a > 0) & (a < 1), a, a.detach().clamp(0, 1)),
-        "softmax": lambda a: a.softmax(-1),
-        "log": torch.log,
-        "exp": torch.exp,
-        "sqrt": torch.sqrt,
-        "min": torch.minimum,
-        "max": torch.maximum,
-        "positive": lambda a: (a > 0).double(),
-        "within": lambda a: ((a > 0) & (a < 1)).double(),
-    }
+    return partial(FUNCTIONS[name].torch, torch)
 
 
 # ------------------------------------------------------------------------------

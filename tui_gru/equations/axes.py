@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from tui_gru.equations import syntax as e
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.page import Equation, Page
-from tui_gru.equations.syntax import FUNCTIONS, EquationError, Expression, SourceSpan, Symbols, did_you_mean
+from tui_gru.equations.syntax import EquationError, Expression, SourceSpan, Symbols, did_you_mean
 from tui_gru.equations.writing import Writer
 
 Axes = tuple[str, ...]

@@ -13,16 +13,13 @@ from typing import NamedTuple
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, axes_of
 from tui_gru.equations.page import Equation, Page
-from tui_gru.equations.syntax import ONE, EquationError, Expression, Name, apply, split, transpose, with_word
+from tui_gru.equations.syntax import EquationError, Expression, Name, slope_of, split, transpose, with_word
 
 # ------------------------------------------------------------------------------
 # The derivative of every operation as a rule that maps the gradient of the result to the gradients of the operands.
 #
 # A rule takes the node, the gradient `a` of its value, and its `value` as a name; it returns the gradient of each child, in
-# order. Differentiating an operation without a rule is an error.
-
-
-Rule = Callable[[Expression, Expression, Expression], tuple[Expression, ...]]
+# order. Those of functions are in their table. Differentiating an operation without a rule is an error.
 
 
 def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Expression, ...] | None:
@@ -47,8 +44,8 @@ def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Exp
         case e.Power(right=e.Number(value=power)):
             lower = node.children[0] if power == 2 else e.Power(node.children[0], e.number(power - 1))
             return (e.Times((a, e.number(power), lower)), e.number(0))
-        case e.Apply(function=function) if function in OF_FUNCTION:
-            return OF_FUNCTION[function](node, a, value)
+        case e.Apply(function=function, parts=(argument,)) if (slope := slope_of(function, argument, value, a)) is not None:
+            return (slope,)
     return None
 
 
@@ -57,22 +54,6 @@ def transposed_gradient(a: Expression) -> Expression:
     if isinstance(a, e.Product):
         return e.Product(transpose(a.right), transpose(a.left))
     return transpose(a)
-
-
-def _one_minus(node: Expression) -> Expression:
-    return e.Sum((ONE, e.Negative(node)))
-
-
-#: The rules of elementwise functions. Softmax and the log of a softmax, which sum over a row, are in `backward`.
-OF_FUNCTION: dict[str, Rule] = {
-    "sigmoid": lambda node, a, value: (e.Times((a, value, _one_minus(value))),),
-    "tanh": lambda node, a, value: (e.Times((a, _one_minus(e.Times((value, value))))),),
-    "relu": lambda node, a, value: (e.Times((a, apply("positive", value))),),
-    "clamp": lambda node, a, value: (e.Times((a, apply("within", value))),),
-    "exp": lambda node, a, value: (e.Times((a, value)),),
-    "log": lambda node, a, value: (e.Quotient(a, node.children[0]),),
-    "sqrt": lambda node, a, value: (e.Quotient(a, e.Times((e.number(2), value))),),
-}
 
 
 # ------------------------------------------------------------------------------

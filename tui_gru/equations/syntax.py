@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
+from functools import cache
 from string import ascii_letters
-from typing import NamedTuple
 from unicodedata import combining, east_asian_width, normalize
+
+from tui_gru.equations.functions import FUNCTIONS, WRITTEN
 
 # ------------------------------------------------------------------------------
 # Construction of names: of a previous state, of a gradient, with the suffix of a layer and direction.
@@ -198,7 +200,7 @@ def did_you_mean(name: str, known: Iterable[str], others: Iterable[str] = ()) ->
 
 
 # ------------------------------------------------------------------------------
-# Expressions as small immutable trees, and the functions in them. A recorded part of a line has a label, as in `σ(az: x Wz +
+# Expressions as small immutable trees. A recorded part of a line has a label, as in `σ(az: x Wz +
 # h_prev Uz + bz)`.
 
 
@@ -385,11 +387,6 @@ def is_unwritten(node: Expression) -> bool:
     return isinstance(node, Reduce) and node.over == "T" and node.all_timesteps
 
 
-def apply(function: str, *arguments: Expression) -> Apply:
-    """Return a function applied to its arguments."""
-    return Apply(arguments, function)
-
-
 def number(value: int | str | Fraction) -> Number:
     """Return a constant; a text such as `1e-8` is converted exactly."""
     return Number(Fraction(value))
@@ -423,32 +420,6 @@ def written_out(node: Expression, parts: Mapping[str, Expression]) -> Expression
 def plain(node: Expression) -> Expression:
     """Return the same node without its label; its children keep their labels."""
     return replace(node, label="") if node.label else node
-
-
-class Function(NamedTuple):
-    """The spelling of a function on screen and in LaTeX, and its number of arguments."""
-
-    text: str
-    latex: str
-    arity: int = 1
-
-
-FUNCTIONS = {
-    "sigmoid": Function("σ", r"\sigma"),
-    "tanh": Function("tanh", r"\tanh"),
-    "relu": Function("relu", r"\operatorname{relu}"),
-    "clamp": Function("clamp", r"\operatorname{clamp}"),  # clips to the interval from 0 to 1
-    "softmax": Function("softmax", r"\mathrm{softmax}"),
-    "log": Function("log", r"\log"),
-    "exp": Function("exp", r"\exp"),
-    "sqrt": Function("sqrt", r"\sqrt"),
-    "min": Function("min", r"\min", 2),
-    "max": Function("max", r"\max", 2),
-    # Indicators, used in derived lines: 1 where the argument is > 0, and 1 where it is between 0 and 1; otherwise 0.
-    "positive": Function("positive", r"\operatorname{positive}"),
-    "within": Function("within", r"\operatorname{within}"),
-}
-WRITTEN = {function.text: name for name, function in FUNCTIONS.items()} | {name: name for name in FUNCTIONS}
 
 
 # ------------------------------------------------------------------------------
@@ -692,3 +663,31 @@ def _depth(tree: Expression) -> int:
 def _spanned(parts: list[Expression] | tuple[Expression, ...]) -> SourceSpan | None:
     first, last = parts[0].span, parts[-1].span
     return first.to(last) if first is not None else None
+
+
+# ------------------------------------------------------------------------------
+# The formulas in the table of functions: of an argument x, the value y of a function, and its gradient dy.
+
+
+def formula_of(function: str, x: Expression) -> Expression | None:
+    """Return what computes a function of one argument; None if NumPy does, or the function is one of a row."""
+    text = FUNCTIONS[function].formula
+    return _filled(_parsed(text), {"x": x}) if text else None
+
+
+def slope_of(function: str, x: Expression, y: Expression, dy: Expression) -> Expression | None:
+    """Return the gradient of the argument of a function; None if the function has none."""
+    text = FUNCTIONS[function].slope
+    return _filled(_parsed(text), {"x": x, "y": y, "dy": dy}) if text else None
+
+
+@cache
+def _parsed(text: str) -> Expression:
+    return Parser(tokens_of(text, File("functions"), 1), {}).formula()
+
+
+def _filled(node: Expression, operands: Mapping[str, Expression]) -> Expression:
+    """Return a tree with operands in the place of its names, and without places in a text, which is not the user's."""
+    if isinstance(node, Name):
+        return operands[node.name]
+    return replace(node.with_children(tuple(_filled(child, operands) for child in node.children)), span=None)

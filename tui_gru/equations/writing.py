@@ -5,11 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tui_gru.equations import syntax as e
-from tui_gru.equations.syntax import FUNCTIONS, WORDS, Expression, Symbols
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.syntax import WORDS, Expression, Symbols
 
 #: The precedence of a node. A node inside one of higher precedence is written in parentheses.
 _BINDS: dict[type[Expression], int] = {e.Sum: 1, e.Negative: 1, e.Times: 2, e.Quotient: 2, e.Product: 2, e.Power: 3}
-_WORD_FUNCTIONS = ("log",)  # written without parentheses around a name
 SIGNS = {"=": "=", "+=": "+=", "-=": "−="}
 _LATEX_SIGNS = {"=": "=", "+=": r"\mathrel{+}=", "-=": r"\mathrel{-}="}
 
@@ -107,9 +107,10 @@ class Writer:
             case e.Reduce(argument=argument, kind=kind, over=over):
                 return f"{'Σ' if kind == 'sum' else 'mean'} {self._inside(argument, 3)} over {over_words(over)}"
             case e.Apply(parts=parts, function=function):
-                if function in _WORD_FUNCTIONS:
-                    return f"{function} {self._inside(parts[0], 4)}"
-                return f"{FUNCTIONS[function].text}({', '.join(map(self.text, parts))})"
+                row = FUNCTIONS[function]
+                return (
+                    f"{row.text} {self._inside(parts[0], 4)}" if row.is_word else f"{row.text}({', '.join(map(self.text, parts))})"
+                )
         raise TypeError(node)
 
     def latex(self, node: Expression) -> str:
@@ -178,9 +179,9 @@ class Writer:
 
 
 def applied_latex(function: str, arguments: str) -> str:
-    """Return a function applied to arguments that are already LaTeX: in parentheses, or under the root sign."""
+    """Return a function applied to arguments that are already LaTeX: in parentheses, or where its pattern has them."""
     latex = FUNCTIONS[function].latex
-    return rf"{latex}{{{arguments}}}" if function == "sqrt" else rf"{latex}\left({arguments}\right)"
+    return latex.replace("#", arguments) if "#" in latex else rf"{latex}\left({arguments}\right)"
 
 
 def over_words(axis: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import ModelFileError, printable
 
 # ------------------------------------------------------------------------------
@@ -315,11 +316,8 @@ def open_file(path: Path, head_size: int = HEAD_SIZE) -> OpenedFile:
 ORDERS = tuple("".join(order) for order in permutations("rzn"))
 ResetPlace = Literal["after", "before"]
 ZMeaning = Literal["keeps", "takes"]
-Gate = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_6"]
 RESETS: tuple[ResetPlace, ...] = get_args(ResetPlace)
 Z_MEANINGS: tuple[ZMeaning, ...] = get_args(ZMeaning)
-#: The gate functions: σ; clip(0.2 a + 0.5), of Keras 1 and 2 and of ONNX; clip(a/6 + 0.5), of Keras 3 and torch.
-GATE_FUNCTIONS: tuple[Gate, ...] = get_args(Gate)
 
 BlockSource: TypeAlias = Callable[[], Blocks]
 
@@ -338,7 +336,8 @@ class Convention:
     """The convention of the numbers in a file.
 
     order: the order of the stacked gates, r reset, z update, n candidate. reset: the reset gate multiplies h_prev "before" its
-    product with U, or the product "after" it. z: it "keeps" the old state, or "takes" the new one. gate: see GATE_FUNCTIONS.
+    product with U, or the product "after" it. z: it "keeps" the old state, or "takes" the new one. gate: see
+    `GATES`.
     """
 
     order: str
@@ -441,7 +440,7 @@ def checked_convention(order: str | None, reset: str | None, z: str | None, gate
             raise ModelFileError(
                 f"order is {order!r}; write the gates r, z and n as they are stacked, for example rzn", option="order"
             )
-    choices = {"order": (order, ORDERS), "reset": (reset, RESETS), "z": (z, Z_MEANINGS), "gate": (gate, GATE_FUNCTIONS)}
+    choices = {"order": (order, ORDERS), "reset": (reset, RESETS), "z": (z, Z_MEANINGS), "gate": (gate, GATE_NAMES)}
     given = {}
     for option, (value, allowed) in choices.items():
         if value is not None and value not in allowed:

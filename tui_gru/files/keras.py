@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tui_gru.equations.functions import HARD_SLOPE, gate_named
 from tui_gru.errors import ModelFileError, printable
 from tui_gru.files.arrays import AnyArray, Blocks, Convention, FileFormat, Findings, FoundGRU, OpenedFile, Tensor
 from tui_gru.files.hdf5 import Tree, read_tree
@@ -213,19 +214,19 @@ def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs
 
 def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
     """Return the activation of the gates, and True if it is assumed."""
-    hard = "hard_sigmoid" if configs.major < 3 else "hard_sigmoid_6"
     if entry is None:
         old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # not tf.keras, whose version has a suffix
-        return (hard if old else "sigmoid"), True
+        return ("hard_sigmoid" if old else "sigmoid"), True
     config = entry["config"]
     candidate = config.get("activation", "tanh")
     activation = config.get("recurrent_activation", config.get("inner_activation", "sigmoid"))
     if entry["class_name"] == "CuDNNGRU":
         activation = "sigmoid"
-    if candidate != "tanh" or activation not in ("sigmoid", "hard_sigmoid"):
+    gate = gate_named(activation, HARD_SLOPE if configs.major < 3 else 1 / 6) if isinstance(activation, str) else None
+    if candidate != "tanh" or gate is None:
         found = f"{_function(activation)} and {_function(candidate)}"
         raise NotAGRUError(f"its activations are {found}; sigmoid or hard_sigmoid and tanh are supported")
-    return (hard if activation == "hard_sigmoid" else "sigmoid"), False
+    return gate, False
 
 
 def _function(activation: Any) -> str:

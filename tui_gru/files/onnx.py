@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tui_gru.equations.functions import HARD_SLOPE, MIDDLE, gate_named
 from tui_gru.errors import ModelFileError, printable
 from tui_gru.files.arrays import (
     FLOATS,
@@ -259,8 +259,6 @@ ATTRIBUTE_NAME, FLOAT, INT, STRING, TENSOR, SUBGRAPH, NUMBERS, STRINGS, SUBGRAPH
 MOST_NESTED = 20
 OTHERS = {"LSTM": "an LSTM", "RNN": "a plain RNN"}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-#: The default alpha and beta of the hard sigmoid.
-HARD_SIGMOID = (0.2, 0.5)
 
 
 def is_onnx(file: OpenedFile) -> bool:
@@ -419,16 +417,13 @@ def _gate(attributes: Attributes, directions: int) -> str:
     alphas, betas = iter(attributes.floats("activation_alpha")), iter(attributes.floats("activation_beta"))
     gates = set()
     for gate, candidate in zip(names[::2], names[1::2], strict=False):
-        if candidate != "tanh" or gate not in ("sigmoid", "hardsigmoid"):
+        hard = gate == "hardsigmoid"
+        if candidate != "tanh" or not (hard or gate == "sigmoid"):
             raise NotAGRUError(
                 f"its activations are {printable(gate)} and {printable(candidate)}; sigmoid or hard sigmoid, and tanh are supported"
             )
-        slope, middle = (next(alphas, HARD_SIGMOID[0]), next(betas, HARD_SIGMOID[1])) if gate == "hardsigmoid" else (0.0, 0.0)
-        kinds = {(0.0, 0.0): "sigmoid", HARD_SIGMOID: "hard_sigmoid", (1 / 6, 0.5): "hard_sigmoid_6"}
-        kind = next(
-            (k for values, k in kinds.items() if math.isclose(values[0], slope, rel_tol=1e-4) and values[1] == middle), None
-        )
-        if kind is None:
+        slope, middle = (next(alphas, HARD_SLOPE), next(betas, MIDDLE)) if hard else (HARD_SLOPE, MIDDLE)
+        if (kind := gate_named(gate, slope, middle)) is None:
             raise NotAGRUError(f"its hard sigmoid is {slope:g} a + {middle:g}; 0.2 a + 0.5 and a/6 + 0.5 are supported")
         gates.add(kind)
     if len(gates) != 1 or len(names) != 2 * directions:

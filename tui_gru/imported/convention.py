@@ -17,10 +17,10 @@ from tui_gru.engine.model import Structure, model_of
 from tui_gru.engine.numbers import given, scientific
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array
+from tui_gru.equations.functions import GATE_NAMES, GATES, MIDDLE
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError
 from tui_gru.files.arrays import (
-    GATE_FUNCTIONS,
     LETTERS,
     ORDERS,
     RESETS,
@@ -185,7 +185,7 @@ class Port:
         yield from self._biases(self.here)
 
     def _two_mistakes(self) -> Iterator[Variant]:
-        for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_FUNCTIONS):
+        for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_NAMES):
             yield Variant(replace(self.here, reset=reset, z=z, gate=gate))
         for convention in self._conventions():
             yield from self._biases(convention)
@@ -196,7 +196,7 @@ class Port:
         for reset, z in product(RESETS, Z_MEANINGS):
             if (reset, z) != (self.here.reset, self.here.z):
                 yield replace(self.here, reset=reset, z=z)
-        yield from (replace(self.here, gate=gate) for gate in GATE_FUNCTIONS if gate != self.here.gate)
+        yield from (replace(self.here, gate=gate) for gate in GATE_NAMES if gate != self.here.gate)
 
     @staticmethod
     def _biases(convention: Convention) -> Iterator[Variant]:
@@ -296,7 +296,7 @@ class Port:
 
 def _convention(structure: Structure) -> Convention | None:
     """Return the convention of the equations of a model; None if it is not a GRU of a known convention."""
-    for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_FUNCTIONS):
+    for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_NAMES):
         convention = Convention(_ORDER, reset, z, gate)
         if cell_in(convention) == (structure.cell, structure.cell_text):
             return convention
@@ -334,16 +334,14 @@ SCREENED = 16  # steps on which every reading is tried; the best readings are th
 STACK_ROWS = 2
 FINALISTS = 4
 
-GATES: dict[str, Callable[[AnyArray], AnyArray]] = {
-    "sigmoid": lambda a: 0.5 + 0.5 * np.tanh(0.5 * a),  # this form does not overflow
-    "hard_sigmoid": lambda a: np.clip(0.2 * a + 0.5, 0, 1),
-    "hard_sigmoid_6": lambda a: np.clip(a / 6 + 0.5, 0, 1),
-}
-
 
 def gru_step(x: AnyArray, h: AnyArray, cell: Cell, reset: str, gate: str) -> AnyArray:
     """Return the state after one timestep, h (B, H). x is (B, I), h is (B, H)."""
-    σ = GATES[gate]
+    slope = GATES[gate].slope
+
+    def σ(a: AnyArray) -> AnyArray:
+        return 0.5 + 0.5 * np.tanh(0.5 * a) if slope is None else np.clip(slope * a + MIDDLE, 0, 1)  # neither form overflows
+
     if reset == "after":
         z = σ(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"] + cell["bhz"])
         r = σ(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"] + cell["bhr"])
@@ -434,7 +432,7 @@ def _readings(
     only: set[Convention] | None = None,
 ) -> Iterator[TriedConvention]:
     for order, reset, z in product(ORDERS, RESETS, Z_MEANINGS):
-        wanted = [c for gate in GATE_FUNCTIONS if (c := Convention(order, reset, z, gate)) in (only or {c})]
+        wanted = [c for gate in GATE_NAMES if (c := Convention(order, reset, z, gate)) in (only or {c})]
         if not wanted:
             continue
         cells = [[canonical(cell, order, reset, z) for cell in layer] for layer in blocks]

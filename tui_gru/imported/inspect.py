@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tui_gru.capture.format import holds_a_recording
+from tui_gru.equations.functions import Gate
 from tui_gru.errors import ModelFileError, printable
 from tui_gru.files import keras, onnx
 from tui_gru.files import tensors as npz
@@ -19,7 +20,6 @@ from tui_gru.files.arrays import (
     FileFormat,
     Findings,
     FoundGRU,
-    Gate,
     OpenedFile,
     ResetPlace,
     ZMeaning,

@@ -19,6 +19,7 @@ import numpy as np
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure, text_of
+from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError, printable
 from tui_gru.files.arrays import AnyArray, Convention, FoundGRU, canonical, precision_of
@@ -212,8 +213,6 @@ def _type_and_shape(array: AnyArray) -> str:
 
 
 _SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
-#: The formula of each gate function, with {} for its argument.
-_GATES = {"hard_sigmoid": "clamp(0.2 ⊙ ({}) + 0.5)", "hard_sigmoid_6": "clamp(({}) / 6 + 0.5)"}
 _GATE_LINE = re.compile(r"^((?:update|reset): .*= )σ\((.*)\)(\s*#.*)$", re.MULTILINE)
 _KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
 
@@ -235,7 +234,7 @@ def _cell(reset: str, z: str, gate: str) -> tuple[str, str]:
         assert new is not None
         text = text.replace(old[0], new[0]).replace(_KEEPS, _TAKES)
     if gate != "sigmoid":
-        text = _GATE_LINE.sub(lambda line: line[1] + _GATES[gate].format(line[2]) + line[3], text)
+        text = _GATE_LINE.sub(lambda line: line[1] + GATES[gate].formula.format(line[2]) + line[3], text)
     return f"gru, reset {reset}, z {z}, {gate}", text
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
     from tui_gru.capture.hooks import Optimizers
-    from tui_gru.files.arrays import Gate, ZMeaning
+    from tui_gru.equations.functions import Gate
+    from tui_gru.files.arrays import ZMeaning
 
 # ------------------------------------------------------------------------------
 # Sessions on what other programs have made: a model file, a recording of a training run, a PyTorch module of a running script.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tui_gru.debugger.program import Program, ProgramLine, ValueKind
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply, Expression, Name, Product
 
 # ------------------------------------------------------------------------------
@@ -92,8 +93,7 @@ def _part(program: Program, name: str) -> Iterator[str]:
         return
     formula = program.lines[target].formula
     if isinstance(formula, Apply) and any(part.label == name for part in formula.parts):
-        sign = {"sigmoid": "σ"}.get(formula.function, formula.function)
-        yield ROLES["activated"].format(sign, shown(target))
+        yield ROLES["activated"].format(FUNCTIONS[formula.function].text, shown(target))
     else:
         yield ROLES["part"].format(program.writer.text(program.parts[name]), shown(target))
 

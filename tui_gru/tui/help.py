@@ -24,6 +24,8 @@ from textual.screen import ModalScreen
 import tui_gru.tui.panels as panels
 from tui_gru.debugger.program import Program, spoken
 from tui_gru.engine.numbers import exact
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import manual
 from tui_gru.tui.about import about, about_line
@@ -377,9 +379,7 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
         (
             LegendSign("x W", "the matrix product", "Listing CurrentLine"),
             LegendSign("⊙", "the product entry by entry", "Listing CurrentLine"),
-            LegendSign("σ", "the sigmoid: squeezes any number into 0 to 1", "Listing CurrentLine"),
-            LegendSign("tanh", "squeezes any number into −1 to 1", "Listing CurrentLine"),
-            LegendSign("softmax", "turns the numbers of a row into probabilities, which add up to 1", "Listing CurrentLine"),
+            *(LegendSign(row.text, row.words, "Listing CurrentLine") for row in FUNCTIONS.values()),
             LegendSign("Σ", "the sum; “over” says along which direction", "Listing CurrentLine"),
             LegendSign("mean", "the sum, divided by the number of summands", "Listing CurrentLine"),
             LegendSign("B", "the number of rows in a batch", "Listing CurrentLine"),
@@ -521,7 +521,10 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
         yield "this panel", keys(words)
     if snapshot.line is not None:
         yield snapshot.line.text, _sentence(about_line(snapshot.program, snapshot.line))
-    for sign in signs_of(focused):
+    lines = (line.formula.walk() for line in snapshot.program.lines.values() if line.formula is not None)
+    used = {node.function for nodes in lines for node in nodes if isinstance(node, Apply)}
+    unused = {row.text for name, row in FUNCTIONS.items() if name not in used}
+    for sign in (sign for sign in signs_of(focused) if sign.sign not in unused):
         yield sign.sign.strip(), _sentence(keys(sign.meaning))
 
 

@@ -21,6 +21,7 @@ from textual.theme import Theme
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.model import symbols
 from tui_gru.engine.text import Text
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import MARKED, code_name, did_you_mean
 from tui_gru.errors import TuiGruError
 
@@ -98,7 +99,8 @@ ASCII = Glyphs(
 )
 
 #: Operators of formulas as typed in code. These, and names, have another width in ASCII.
-_OPERATORS = {"σ": "sigmoid", "Σ": "sum", "·": "*", "ᵀ": ".T"}
+_FUNCTION_SIGNS = {row.text: name for name, row in FUNCTIONS.items() if not row.text.isascii()}
+_OPERATORS = {**_FUNCTION_SIGNS, "Σ": "sum", "·": "*", "ᵀ": ".T"}
 
 #: Other characters of text. Every entry keeps its width, so columns stay aligned.
 _TEXT = {
@@ -181,7 +183,8 @@ def transliterate(text: str, glyphs: Glyphs) -> str:
 def _formula() -> re.Pattern[str]:
     """Return a pattern of names that have another spelling in code, symbols such as ①, and operators."""
     marks = "|".join(re.escape(symbol) for symbol in symbols() if not symbol.isascii())
-    signs = r"σ(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ"  # only in formulas: elsewhere they are letters, and a dot
+    functions = "|".join(map(re.escape, _FUNCTION_SIGNS))
+    signs = rf"(?:{functions})(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ"  # only in formulas: elsewhere they are letters, and a dot
     return re.compile(f"{MARKED}|{marks}|{signs}")
 
 

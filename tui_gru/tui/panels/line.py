@@ -24,7 +24,8 @@ from tui_gru.engine.model import GRADIENTS
 from tui_gru.engine.text import Text
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
-from tui_gru.equations.syntax import FUNCTIONS, Apply, Expression, Name
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.syntax import Apply, Expression, Name
 from tui_gru.equations.writing import binds, decimal
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_rows, grid, hstack, pad, refs_of, text, titled, vstack

@@ -1,0 +1,116 @@
+"""A function is one row of the table: a new one is read, written, computed, differentiated, checked and explained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tui_gru.equations import functions
+from tui_gru.equations.functions import FUNCTIONS, GATE_NAMES, GATES, gate_named
+from tui_gru.equations.syntax import Name, Number, formula_of, slope_of
+
+#: Two rows, one with a formula and one that NumPy computes, added before anything that reads the table is imported. Then a cell
+#: is written with them.
+ADDED = r'''
+import math, sys
+from pathlib import Path
+from tui_gru.equations import functions as f
+
+f.FUNCTIONS["softplus"] = f.Function(
+    "ς", r"\operatorname{softplus}", "a smooth relu", torch=lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)),
+    slope="dy ⊙ σ(x)", formula="max(x, 0) + log(1 + exp(min(x, −x)))", range=(0, math.inf),
+)
+f.FUNCTIONS["arcsinh"] = f.Function(
+    "arcsinh", r"\operatorname{arsinh}", "grows as slowly as a logarithm", torch=lambda torch, x: torch.asinh(x),
+    slope="dy / sqrt(1 + x^2)", numpy="arcsinh",
+)
+f.WRITTEN |= {"ς": "softplus", "softplus": "softplus", "arcsinh": "arcsinh"}
+
+import numpy as np
+from tui_gru import Session
+from tui_gru.debugger.derivation_text import as_latex, as_text, first_opened
+from tui_gru.tui.help import explain
+from tui_gru.tui.theme import ASCII, transliterate
+
+cell = Path(sys.argv[1], "new.cell")
+cell.write_text("""state h : H
+parameters Wp Up Wq Uq bp bq
+p = softplus(ap: x Wp + h_prev Up + bp)
+q = ς(aq: x Wq + h_prev Uq + bq)
+h = arcsinh(ah: p ⊙ h_prev − q)
+""", encoding="utf-8")
+s = Session(cell=str(cell), text="hello hello hello hello ", hidden_size=3, seq_length=4, batch_size=2, dtype="float64")
+s.learning = True
+s.step("batch", 3)
+
+listing = s.program_text()
+assert "p = ς(x Wp + hₜ₋₁ Up + bp)" in listing and "h = arcsinh(p⊙hₜ₋₁ − q)" in listing, listing
+assert transliterate("p = ς(ap)", ASCII) == "p = softplus(ap)"
+np.testing.assert_allclose(s.value("p"), np.log1p(np.exp(s.value("ap"))), rtol=1e-12)
+np.testing.assert_allclose(s.value("h"), np.arcsinh(s.value("ah")), rtol=1e-12)
+assert s.program.ranges["q"] == (0, math.inf)
+checked = {row.name: row for row in s.check().rows}
+assert {"p", "q", "h", "dap", "dah", "dWp", "dUq"} <= checked.keys()
+assert all(row.agrees for row in checked.values())
+assert checked["dap"].whole.against == "autograd" and checked["dap"].slopes.against == "finite differences"
+for name, words in (("p", "ς"), ("h", "arcsinh")):
+    root = s.explain(name, (0, 1))
+    opened = first_opened(root)
+    assert words + "(" in as_text(root, opened, ""), as_text(root, opened, "")
+    assert r"\operatorname{" + ("softplus" if name == "p" else "arsinh") in as_latex(root, opened, "")
+assert explain(s.program, "ς", str) == "ς: a smooth relu"
+assert explain(s.program, "arcsinh", str) == "arcsinh: grows as slowly as a logarithm"
+'''
+
+
+def test_a_new_function_is_one_row(tmp_path):
+    done = subprocess.run([sys.executable, "-c", ADDED, str(tmp_path)], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_row_has_a_spelling_words_and_a_way_to_compute_it():
+    texts = [row.text for row in FUNCTIONS.values()]
+    assert len({*texts, *FUNCTIONS}) == len({*zip(FUNCTIONS, texts, strict=True)} | {(n, n) for n in FUNCTIONS})
+    for name, row in FUNCTIONS.items():
+        assert row.words
+        assert row.latex
+        assert bool(row.formula) + bool(row.numpy) == (name != "softmax"), name
+
+
+@pytest.mark.parametrize("name", [name for name, row in FUNCTIONS.items() if row.arity == 1 and name != "softmax"])
+def test_the_values_of_every_function_are_in_its_range(name):
+    row, x = FUNCTIONS[name], torch.linspace(0.01 if name in ("log", "sqrt") else -30, 30, 400, dtype=torch.float64)
+    values = row.torch(torch, x)
+    assert row.range[0] <= values.min() <= values.max() <= row.range[1]
+
+
+def test_a_formula_is_filled_in_with_an_argument_that_is_called_as_its_own_names():
+    formula = formula_of("sigmoid", Name("y"))
+    assert formula is not None
+    assert list(formula.names()) == ["y"]
+    assert formula_of("tanh", Name("x")) is None
+    slope = slope_of("log", Name("dy"), Name("x"), Number(3))
+    assert slope is not None
+    assert list(slope.names()) == ["dy"]
+    assert slope_of("min", Name("x"), Name("y"), Name("dy")) is None
+    assert all(node.span is None for node in formula.walk())
+
+
+@pytest.mark.parametrize("gate", GATE_NAMES)
+def test_a_gate_function_of_a_file_is_recognised_by_name_and_slope(gate):
+    row = GATES[gate]
+    activation = "sigmoid" if row.slope is None else "hard_sigmoid"
+    assert gate_named(activation, row.slope or 9.0) == gate
+    assert gate_named(activation.replace("_", "").upper(), row.slope or 9.0) == gate
+
+
+def test_other_gate_functions_are_not():
+    assert gate_named("relu") is None
+    assert gate_named("hard_sigmoid", 0.25) is None
+    assert gate_named("HardSigmoid", 0.2, 0.4) is None
+    assert np.isclose(GATES["hard_sigmoid_6"].slope or 0, 1 / 6)
+    assert functions.MIDDLE == 0.5
