@@ -434,7 +434,7 @@ def test_what_is_said_of_a_mistake(name):
     session = open_()
     (found,) = session.findings()
     assert (found.title, found.cure) == (title, cure)
-    expected = session.config.given.batches[0].expected
+    expected = session.config.source.batches[0].expected
     ours = np.array([session.value("h", t=t) for t in range(ported.T)])
     t, row, unit = np.unravel_index(np.argmax(np.abs(ours - expected)), ours.shape)
     number = found.evidence[0].number

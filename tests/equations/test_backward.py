@@ -150,7 +150,7 @@ def test_no_shipped_model_spreads_a_gradient():
             assert not any(isinstance(node, e.Spread) for node in nodes)
 
 
-def test_given_gradients_take_the_place_of_the_loss():
+def test_imported_gradients_take_the_place_of_the_loss():
     lines = derived(own("h = tanh(x W + h_prev U)", loss="", head="", layers=2))
     assert next(iter(lines)) == "dh_l1"
     assert lines["dh_l1"] == "dh_given_l1 + dh←_l1"

@@ -218,7 +218,7 @@ def test_the_convention_is_proved_by_an_output(tmp_path, random):
     s = tui_gru.load(tmp_path / "m.npz", inputs=x, expect=y)
     assert "proved by an input and its output" in s.notice
     assert s.expected.agrees
-    assert s.config.given.structure.cell == "gru, reset before, z takes, hard_sigmoid"
+    assert s.config.source.structure.cell == "gru, reset before, z takes, hard_sigmoid"
     wrong = tui_gru.load(tmp_path / "m.npz", inputs=x, expect=y, order="rzn")
     assert not wrong.expected.agrees
 
@@ -301,7 +301,7 @@ def test_one_of_several_is_to_be_named(tmp_path):
     save_file(torch.nn.ModuleDict({"a": torch.nn.GRU(3, 4), "b": torch.nn.GRU(3, 4)}).state_dict(), tmp_path / "m")
     with pytest.raises(TuiGruError, match="there are 2 GRUs in it; name one of a, b"):
         tui_gru.load(tmp_path / "m")
-    assert tui_gru.load(tmp_path / "m", "b").config.given.title == "b of m"
+    assert tui_gru.load(tmp_path / "m", "b").config.source.title == "b of m"
 
 
 def test_inputs_may_be_tensors_of_a_script(encoder):

@@ -17,7 +17,7 @@ from tests.rounding import of_session
 from tests.session.acting import assert_every_level_leads_through_and_back
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.models import INSTEAD, WATCHING
-from tui_gru.engine.data import GivenConfig
+from tui_gru.engine.data import ImportedConfig
 from tui_gru.imported.module import captured_run, forget
 
 
@@ -55,7 +55,7 @@ def test_every_kind_of_script_is_computed_again(script):
     """The output, and p.grad, from the session of the last step."""
     steps, _ = captured(script)
     given, said = captured_run(steps[-1])
-    s = Session.on(GivenConfig.of_given(given))
+    s = Session.on(ImportedConfig.of_source(given))
     assert s.learning
     s.seek(s.end)
     bound = HALF.get(names(script), of_session(s))
@@ -93,7 +93,7 @@ def test_a_module_lives_no_longer_than_in_the_script(calls):
 
 def test_the_first_call_begins_to_watch_and_the_next_one_opens(model):
     s = watched(model)
-    assert s.config.given.title == "rnn of your script"
+    assert s.config.source.title == "rnn of your script"
     assert (s.config.batch_size, s.config.seq_length, s.config.layers) == (B, T, 2)
     assert s.position.tick == 0
     assert s.notice.startswith("p.grad is the derived gradient, neither clipped nor scaled")

@@ -21,12 +21,12 @@ def session(tmp_path):
 
 
 def test_the_four_readings_follow_on_each_other(session):
-    first = np.stack([session.config.given.batches[0].weights["Uz"]])
+    first = np.stack([session.config.source.batches[0].weights["Uz"]])
     seen, s = [], session
     for _ in range(4):
         place = s.position
         s = other_reading(s)
-        seen.append(s.config.given.reading)
+        seen.append(s.config.source.reading)
         assert s.position == place
         assert ("(r⊙hₜ₋₁) Uh" in s.program_text()) == (seen[-1][0] == "before")
         assert ("(1 − z)⊙hₜ₋₁" in s.program_text()) == (seen[-1][1] == "takes")

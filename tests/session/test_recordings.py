@@ -52,7 +52,7 @@ def test_kept_steps_are_the_batches(run):
         step = recording.load(number)
         assert np.array_equal(s.value("x", t=1), step.calls[0].x[1])
         assert s.loss == step.loss
-        assert s.config.given.places[s.position.batch].startswith(f"step {number}")
+        assert s.config.source.places[s.position.batch].startswith(f"step {number}")
     assert s.position == s.end
     assert s.step("batch") == s.end
 

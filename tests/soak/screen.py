@@ -20,8 +20,8 @@ from tests.soak.blocks import run_blocks
 from tests.terminal import Terminal
 from tests.tui.panels.sessions import every_line, large, tutorial
 from tests.tui.panels.test_current_line import P
-from tests.tui.test_given_screen import OTHERS, SIZES
-from tests.tui.test_given_screen import driving as driving_given
+from tests.tui.test_imported_screen import OTHERS, SIZES
+from tests.tui.test_imported_screen import driving as driving_given
 from tests.tui.test_main_screen import driving
 from tests.tui.test_storms import TEXTS, stormed
 from tests.tui.test_terminal import held_down

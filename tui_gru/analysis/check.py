@@ -17,8 +17,8 @@ from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import Program, ValueKind, spoken, spoken_index
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.given import GivenBatch
 from tui_gru.engine.numbers import scientific
+from tui_gru.engine.source import Ability, ImportedBatch
 from tui_gru.engine.training import Point, Trainer
 from tui_gru.equations.backward import steps_of
 from tui_gru.equations.page import LIVE
@@ -334,7 +334,7 @@ class CheckWatch:
         self._seen.add(batch)
         if self._timeline.program.earlier:
             self._epoch = (batch, (record, *earlier))
-        known = self._timeline.program.config.given is not None or np.isfinite(record.loss)
+        known = not self._timeline.program.config.source.can(Ability.TRAIN) or np.isfinite(record.loss)
         finite = known and record.learned and np.isfinite(record.own_gradients.flat).all()
         if not finite or batch in self._done or self._timeline.changed_in(batch):
             return False
@@ -455,9 +455,9 @@ class Expected:
         return "\n".join((f"{'t':>6}  {'one step at a time':>18}  {'end to end':>14}", *lines))
 
 
-def expected_of(record: BatchRecord, batch: GivenBatch) -> Expected | None:
-    """Return the comparison for a computed batch; None if it has no expected output."""
-    if batch.expected is None:
+def expected_of(record: BatchRecord, batch: ImportedBatch | None) -> Expected | None:
+    """Return the comparison for a computed batch; None if there is no expected output."""
+    if batch is None or batch.expected is None:
         return None
     live = batch.inputs.get(LIVE)
     lengths = None if live is None else live.sum(axis=0)

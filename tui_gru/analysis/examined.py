@@ -20,12 +20,13 @@ from tui_gru.debugger.program import ValueKind, shown_char
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
+from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.text import Text
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array
 from tui_gru.imported.convention import Fit, Port
 
 if TYPE_CHECKING:
-    from tui_gru.engine.data import Corpus, GivenCorpus
+    from tui_gru.engine.data import Corpus, ImportedCorpus
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class RunFacts:
         self.count = here.number + (here.tick > 0 and here.tick >= timeline.end_of(here.number))
 
     @property
-    def corpus(self) -> Corpus | GivenCorpus:
+    def corpus(self) -> Corpus | ImportedCorpus:
         """What is trained on at the position."""
         return self.timeline.segment_at(self.moment.position.tick).trainer.corpus
 
@@ -126,7 +127,7 @@ class RunFacts:
 
         The scalars of a model file or of a captured batch do not depend on its inputs, so all of its batches are returned.
         """
-        if self.config.given is not None and self.timeline.memory.numbers is None:
+        if not self.config.source.can(Ability.TRAIN) and self.timeline.memory.numbers is None:
             return np.arange(self.count)
         known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
         finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
@@ -185,29 +186,25 @@ class RunFacts:
     @cached_property
     def expected(self) -> Expected | None:
         """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
-        given = self.config.given
-        if given is None:
-            return None
         number = self.moment.position.number
-        found = expected_of(self.record(number), given.batches[number])
+        batch = self.config.source.batch(number)
+        found = None if batch is None else expected_of(self.record(number), batch)
         return None if found is None or found.agrees else found
 
     @cached_property
     def fit(self) -> Fit | None:
         """The variant of the computation that gives the expected output."""
-        given = self.config.given
-        if given is None or self.expected is None:
+        source = self.config.source
+        if not isinstance(source, Imported) or self.expected is None:
             return None
-        port = Port.of(given, self.moment.position.number)
+        port = Port.of(source, self.moment.position.number)
         return None if port is None else port.fit(self.expected.tolerance)
 
     # Words
 
     def at(self, batch: int) -> str:
         """Return a batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
-        if self.config.given is not None and self.config.given.steps:
-            return f"step {self.config.given.steps[batch]:,}"
-        return batch_in_words(*divmod(batch, self.program.num_batches))
+        return self.config.source.step(batch) or batch_in_words(*divmod(batch, self.program.num_batches))
 
     def end(self, batch: int) -> int:
         """Return the last tick of a batch."""

@@ -14,6 +14,7 @@ from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
 from tui_gru.analysis.summaries import largest_entry
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.source import ImportedBatch
 from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE
 from tui_gru.imported.recompute import output_name
@@ -90,10 +91,11 @@ def padding_moves_the_state(x: RunFacts) -> Iterator[Finding]:
 
 
 def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
-    given, number = x.config.given, x.moment.position.number
-    if given is None or LIVE in given.batches[number].inputs or "x" not in given.batches[number].inputs:
+    number = x.moment.position.number
+    batch = x.config.source.batch(number)
+    if batch is None or LIVE in batch.inputs or "x" not in batch.inputs:
         return
-    batch, record = given.batches[number], x.record(number)
+    record = x.record(number)
     T = x.program.seq_length
     read = (batch.inputs["x"].reshape(T, x.config.batch_size, -1) != 0).max(axis=2)
     lengths = np.where(read.any(axis=0), T - read[::-1].argmax(axis=0), 0)
@@ -101,7 +103,7 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
     if not within.all() or lengths.max() < T or lengths.min() == T or not lengths.min():
         return
     padded = np.arange(T)[:, None] >= lengths
-    if batch.outside is not None and not x.config.bidirectional and not _gradient_at(x, padded, number):
+    if batch.outside is not None and not x.config.bidirectional and not _gradient_at(batch, padded):
         return
     state = x.program.main_state
     values = record.array(state)
@@ -130,10 +132,8 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _gradient_at(x: RunFacts, padded: np.ndarray, number: int) -> bool:
+def _gradient_at(batch: ImportedBatch, padded: np.ndarray) -> bool:
     """Return True if the loss of a script depends on the output at padding."""
-    assert x.config.given is not None
-    batch = x.config.given.batches[number]
     rows = padded.any(axis=0)
     outside = batch.outside is not None and bool(batch.outside[padded].any())
     return outside or any(bool(np.asarray(flow)[rows].any()) for flow in batch.flows or () if np.ndim(flow))
@@ -291,10 +291,11 @@ def output_not_expected(x: RunFacts) -> Iterator[Finding]:
 
 def adam_uncorrected(x: RunFacts) -> Iterator[Finding]:
     """Find a first step of Adam without bias correction: (1 − β1) / √(1 − β2) times the learning rate, which is more than 3."""
-    given = x.config.given
-    if given is None or given.steps[:2] != (0, 1):
+    if x.config.source.steps[:2] != (0, 1):
         return
-    first, second = given.batches[0], given.batches[1]
+    first, second = x.config.source.batch(0), x.config.source.batch(1)
+    assert first is not None
+    assert second is not None
     rate = first.settings.get("lr", math.nan)
     if first.recorded is None or not rate > 0:
         return

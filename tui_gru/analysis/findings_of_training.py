@@ -22,6 +22,7 @@ from tui_gru.debugger.program import Program, ValueKind, spoken
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, cut
 from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.equations import syntax as e
@@ -57,7 +58,7 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     number = None if x.program.names[name].kind is ValueKind.GRADIENT else ValueRef(name, index, t, tick)
     if read:
         cure = "look for it in the data that the model reads"
-    elif first.given or x.config.given is not None:
+    elif first.given or not x.config.source.can(Ability.TRAIN):
         cure = "look for it in the weights; in the program that trained them, use a smaller learning rate, or clip the gradient"
     else:
         cure = "step back to before it; then use a smaller --learning-rate, or --clip 1"
@@ -511,6 +512,8 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
 def held_out_text(config: Config, text: str) -> Text:
     """Return a held-out text in the tokens of the vocabulary. Raises `TuiGruError` if it does not fit."""
     text = arguments.text("the text that was held out", text, option="held_out")
+    if text and not config.source.can(Ability.TEXT):
+        raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
     tokens, allowed = cut(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)
     strange = next((token for token in tokens if token not in allowed), "")
     if strange:

@@ -25,9 +25,9 @@ from tui_gru.debugger.position import in_words
 from tui_gru.debugger.program import Program, printable
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.config import Config
-from tui_gru.engine.given import Given
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.text import Text, separator, token_word
 from tui_gru.errors import TuiGruError
 
@@ -73,61 +73,61 @@ class RunReport:
 
 
 # ------------------------------------------------------------------------------
-# Gathers a report on a run on given batches: a recording, a model file with inputs, a batch of a script.
+# Gathers a report on a run on imported batches: a recording, a model file with inputs, a batch of a script.
 
 
-def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> RunReport:
+def of_source(timeline: Timeline, moment: Moment, source: Imported, title: str, findings: tuple[Finding, ...]) -> RunReport:
     """Return the contents of a report without a text.
 
     It has the losses and gradient norms of the steps, and the comparisons of p.grad and of the output of the current batch with
     the computed ones. `curve` counts batches; each is a step of a recording.
     """
     program, batch = timeline.program, moment.position.batch
-    losses, norms = (timeline.column(name, 0, len(given.batches) - 1) for name in ("loss", "grad_norm"))
-    known = losses if given.knows_loss else losses[:0]
+    losses, norms = (timeline.column(name, 0, len(source.batches) - 1) for name in ("loss", "grad_norm"))
+    known = losses if source.can(Ability.LOSS) else losses[:0]
     return RunReport(
         title=title,
-        options=tuple(_imported_options(program.config, given)),
-        facts=(*_imported_facts(given, batch, known, norms), *_compared(moment, given)),
+        options=tuple(_imported_options(program.config, source)),
+        facts=(*_imported_facts(source, batch, known, norms), *_compared(moment, source)),
         curve=tuple((i + 1, float(loss)) for i, loss in enumerate(known)),
         findings=findings,
         name=program.writer.name(program.main_state),
-        of="kept steps" if given.steps else "batches",
+        of="kept steps" if source.steps else "batches",
     )
 
 
-def _imported_options(config: Config, given: Given) -> Iterator[tuple[str, str]]:
-    structure = given.structure
+def _imported_options(config: Config, source: Imported) -> Iterator[tuple[str, str]]:
+    structure = source.structure
     yield "cell", structure.cell
     yield "layers", f"{structure.layers}{', both directions' if structure.bidirectional else ''}"
     names = {"I": "inputs", "V": "classes", "D": "embedding", "H": "units", "T": "timesteps", "B": "rows"}
-    yield from ((name, f"{given.sizes[axis]:,}") for axis, name in names.items() if axis in given.sizes)
-    yield "dtype", given.dtype
+    yield from ((name, f"{source.sizes[axis]:,}") for axis, name in names.items() if axis in source.sizes)
+    yield "dtype", source.dtype
     yield "parameters", f"{config.parameter_count:,}"
-    yield "inputs from", given.inputs_from
+    yield "inputs from", source.inputs_from
 
 
-def _imported_facts(given: Given, batch: int, losses: ScalarRows, norms: ScalarRows) -> Iterator[tuple[str, str]]:
-    yield "run", given.title
-    if given.steps:
-        first, last = given.steps[0], given.steps[-1]
-        missing = last + 1 - len(given.steps)
-        yield "kept steps", f"{len(given.steps):,}, from step {first:,} to step {last:,}; {missing:,} others were not kept"
-    yield "place", given.places[batch] if given.places else "its only batch"
+def _imported_facts(source: Imported, batch: int, losses: ScalarRows, norms: ScalarRows) -> Iterator[tuple[str, str]]:
+    yield "run", source.title
+    if source.steps:
+        first, last = source.steps[0], source.steps[-1]
+        missing = last + 1 - len(source.steps)
+        yield "kept steps", f"{len(source.steps):,}, from step {first:,} to step {last:,}; {missing:,} others were not kept"
+    yield "place", source.places[batch] if source.places else "its only batch"
     finite = losses[np.isfinite(losses)]
     if len(finite):
         yield "first loss", rounded(finite[0])
         yield "last loss", rounded(finite[-1])
     if len(norms) and np.isfinite(norms).any():
         largest = int(np.nanargmax(np.where(np.isfinite(norms), norms, -math.inf)))
-        yield "largest gradient norm", rounded(norms[largest]) + (f" in step {given.steps[largest]:,}" if given.steps else "")
+        yield "largest gradient norm", rounded(norms[largest]) + (f" in {source.step(largest)}" if source.steps else "")
     bad = ~np.isfinite(losses)
     if bad.any():
-        yield "losses that are not finite", counted(int(bad.sum()), "step" if given.steps else "batch")
+        yield "losses that are not finite", counted(int(bad.sum()), "step" if source.steps else "batch")
 
 
-def _compared(moment: Moment, given: Given) -> Iterator[tuple[str, str]]:
-    batch = given.batches[moment.position.batch]
+def _compared(moment: Moment, source: Imported) -> Iterator[tuple[str, str]]:
+    batch = source.batches[moment.position.batch]
     expected = expected_of(moment.record, batch)
     if expected is not None:
         yield "output", expected.sentence
@@ -165,8 +165,8 @@ def gather(
     say = progress or (lambda words: None)
     program, config = timeline.program, timeline.program.config
     findings = find(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
-    if config.given is not None:
-        return of_given(timeline, moment, config.given, title, findings)
+    if isinstance(config.source, Imported):
+        return of_source(timeline, moment, config.source, title, findings)
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text
     say("reading the text")

@@ -18,6 +18,7 @@ from tui_gru.debugger.state import Notice, StopEvent
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
+from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
 
 # ------------------------------------------------------------------------------
@@ -244,7 +245,7 @@ def _begin(timeline: Timeline, last: int) -> int:
     if not timeline.program.knows_loss:
         finite = finite[1:]
     broken = np.flatnonzero(~np.logical_and.reduce(finite))
-    return int(broken[0]) if broken.size else 0 if timeline.program.config.given is not None else last
+    return int(broken[0]) if broken.size else last if timeline.program.config.source.can(Ability.TRAIN) else 0
 
 
 def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinite | None:

@@ -380,12 +380,12 @@ def _options_of_the_command(file: str | None = None) -> Iterator[None]:
 
 def config_of(path: str, **options: Any) -> Config:
     """Return the config of a run on a GRU from a file. Raises `TuiGruError`."""
-    from tui_gru.engine.data import GivenConfig
+    from tui_gru.engine.data import ImportedConfig
     from tui_gru.imported.files import on_numbers
 
     convention: dict[str, str | None] = {name: options.pop(name) for name in ("order", "reset", "z", "gate") if name in options}
     with _options_of_the_command("model"):
-        return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])
+        return ImportedConfig.of_source(on_numbers(path, options.pop("name"), convention, options)[0])
 
 
 # ------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program, ValueKind, brackets, no_entry, unknown_name
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, check_setting
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, as_text, token_word
 from tui_gru.engine.training import Point, Trainer, corpus_of
 from tui_gru.engine.weights import Array
@@ -36,8 +37,7 @@ _PER_BATCH = (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE, ValueKind.GRADIENT
 def changeable(program: Program) -> tuple[str, ...]:
     """Return the names whose numbers can be changed, in the order of the equations."""
     own = program.names_of(ValueKind.STATE, ValueKind.VALUE, ValueKind.VALUE_GRADIENT, *_PER_BATCH)
-    given = program.names_of(ValueKind.INPUT) if program.config.given is not None else ()
-    numbers = tuple(name for name in given if not program.model.page.inputs[name].one_hot)
+    numbers = tuple(name for name in program.names_of(ValueKind.INPUT) if not program.model.page.inputs[name].one_hot)
     return numbers + tuple(name for name in own if name in _settable_parts(program) or name not in program.parts)
 
 
@@ -275,8 +275,10 @@ def plan(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[Training
     Raises `TuiGruError` for an edit that is not possible there.
     """
     program = here.program
-    if here.program.config.given is not None and edit.name in ("text", *settings.rule):
-        raise TuiGruError(f"{edit.name} cannot be changed here: this run is on given numbers, without a text or an update")
+    if edit.name in ("text", *settings.rule):
+        why = program.config.source.refusals.get(Ability.TEXT if edit.name == "text" else Ability.TRAIN)
+        if why is not None:
+            raise TuiGruError(f"{edit.name} cannot be changed here: {why}")
     if edit.name == "limit" and edit.name not in settings.rule:
         raise TuiGruError("this run does not clip its gradients, so there is no limit to change; begin a run with --clip")
     if edit.name in settings.rule:

@@ -20,7 +20,7 @@ from tui_gru.engine import numbers
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.given import Given
+from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.training import Earlier, flows_out_of, gains_of_earlier, is_drawn
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations import syntax as e
@@ -377,7 +377,7 @@ class Explainer:
 
     def _derived(self, number: ValueRef) -> Derivation:
         name = number.name
-        if (source := self._config.given) is not None and (found := self._given(number, source)) is not None:
+        if isinstance(self._config.source, Imported) and (found := self._imported(number, self._config.source)) is not None:
             return found
         match self._program.names[name].kind:
             case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
@@ -397,10 +397,10 @@ class Explainer:
         state = self._program.state_ahead(name)
         return self._computed(number) if state is None else self._from_next(number, state)
 
-    def _given(self, number: ValueRef, source: Given) -> Derivation | None:
-        """Return the derivation of a number that a run on given batches received; None for a computed number."""
+    def _imported(self, number: ValueRef, source: Imported) -> Derivation | None:
+        """Return the derivation of a number that a run on imported batches received; None for a computed number."""
         name, batch = number.name, self._batch(number)
-        kind, at = self._program.names[name].kind, f" at step {source.steps[batch]:,}" if source.steps else ""
+        kind, at = self._program.names[name].kind, f" at {source.step(batch)}" if source.steps else ""
         begin = batch * self._program.ticks
         if kind is ValueKind.INPUT:
             return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
@@ -456,7 +456,7 @@ class Explainer:
             return self._copy(replace(number, name=state, t=t - way), f"{shown} at t {t - way + 1}")
         if (edit := self._edits.derivation(number, batch * self._program.ticks)) is not None:
             return edit
-        if self._config.given is not None:
+        if not self._config.source.can(Ability.TRAIN):
             return given(f"{shown} as given with the batch: h0")
         if batch % self._program.num_batches == 0:
             return given(f"every epoch begins with {shown} = 0")
@@ -470,7 +470,7 @@ class Explainer:
         t, page = self._t(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < self._program.seq_length:
-            if self._config.given is not None:
+            if not self._config.source.can(Ability.TRAIN):
                 return given("the gradient of the last state, given from outside")
             return given("nothing comes after the last timestep" if way > 0 else "nothing comes before the first timestep")
         handed = replace(number, name=f"d{page.before(state)}", t=t + way)
@@ -485,7 +485,7 @@ class Explainer:
         row = number.index[0]
         moment = self._moment(number)
         corpus = self._timeline.segment_at(number.tick).trainer.corpus
-        assert isinstance(corpus, Corpus)  # given inputs were handled above
+        assert isinstance(corpus, Corpus)  # imported inputs were handled above
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target
         char = shown_char(str(moment.value("target" if is_target else "char", t)[row]))

@@ -558,7 +558,7 @@ def _other_updates(was: Reached, now: Reached) -> str:
 
 MOST = 64  # batches cached, however small they are
 MOST_OF_A_RUN = 2  # more would not fit into the processor's cache, and a replay from a checkpoint is short
-LEAST_GIVEN = 2  # in a run on given batches, which computes no batch on the way to another
+LEAST_IMPORTED = 2  # in a run on imported batches, which computes no batch on the way to another
 LEAST = 4  # batches cached regardless of the limit, unless they are large: the one shown, the one before it, and two to compute in
 LEAST_LARGE = 3  # the one shown, the same before a change, and the one before it
 IN_USE = 14  # records in use besides the cached ones, at most: by what is shown, and while batches are computed and changed

@@ -89,7 +89,7 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
     Returns epoch, batch and timestep, 0-based; None for those omitted.
     """
 
-    steps = () if program.config.given is None else program.config.given.steps
+    steps = program.config.source.steps
     reader = Reader(text, f"{f'step {steps[-1]} t1 or ' if steps else ''}e3 b2 t1 (epoch, batch, timestep, counted from 1)")
     if steps and reader.take("step"):
         number = reader.whole("a step", least=0)

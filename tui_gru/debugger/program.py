@@ -15,6 +15,7 @@ from unicodedata import normalize
 from tui_gru.engine.config import Config
 from tui_gru.engine.lowering import LineGroup, Schedule
 from tui_gru.engine.model import WEIGHT, Model
+from tui_gru.engine.source import Ability
 from tui_gru.engine.training import Point
 from tui_gru.equations import page as equations
 from tui_gru.equations import syntax as e
@@ -45,10 +46,11 @@ class ListingRow(NamedTuple):
 
 def listing(program: Program) -> tuple[ListingRow, ...]:
     """Return the rows of the listing, from top to bottom."""
-    T, reset, given = program.seq_length, program.config.carry == "reset", program.config.given
-    begin = "0" if given is None else "h0"
+    T, reset, source = program.seq_length, program.config.carry == "reset", program.config.source
+    trains = source.can(Ability.TRAIN)
+    begin = "0" if trains else "h0"
     first = ListingRow(" = ".join((*(program.writer.name(state) for state in program.model.page.states), begin)), 2 if reset else 1)
-    rows = [ListingRow("for epoch in 1, 2, …:" if given is None else f"for epoch in 1: # {given.title}", 0, counter="epoch")]
+    rows = [ListingRow("for epoch in 1, 2, …:" if trains else f"for epoch in 1: # {source.title}", 0, counter="epoch")]
     if not reset:
         rows.append(first)
     rows.append(ListingRow(f"for batch in 1…{program.num_batches}:", 1, counter="batch"))
@@ -332,11 +334,10 @@ class Program:
 
         add_segments(schedule.phases["forward"].segments, "forward")
         self.loss_tick = blocks[-1].end
-        given = config.given
-        self.goes_back = given is None or given.learns
-        self.knows_loss = given is None or given.knows_loss
+        source = config.source
+        self.goes_back, self.knows_loss = source.can(Ability.BACKWARD), source.can(Ability.LOSS)
         self.outside: tuple[ProgramLine, ...] = ()
-        if given is not None and given.learns:
+        if self.goes_back and not source.can(Ability.TRAIN):
             target = with_word(f"d{self.model.page.outputs[0]}", "given")
             words = f"{self.writer.name(target)} = from your head and loss"
             self.outside = (ProgramLine(target, "backward", note=words, block=len(blocks)),)
@@ -349,7 +350,8 @@ class Program:
             self.earlier = (ProgramLine("earlier", "backward", note=words, block=len(blocks)),)
             add("backward", 0, self.earlier)
         self.backward_end = blocks[-1].end
-        self.update = lines_of(self.model.rule.lines_of(self.model.parameters), "update") if given is None else ()
+        trains = source.can(Ability.TRAIN)
+        self.update = lines_of(self.model.rule.lines_of(self.model.parameters), "update") if trains else ()
         if self.update:
             add("update", 0, self.update)
         self.blocks = tuple(blocks)

@@ -24,7 +24,7 @@ from tui_gru.debugger.history import (
     IN_USE,
     IN_USE_LARGE,
     LEAST,
-    LEAST_GIVEN,
+    LEAST_IMPORTED,
     LEAST_LARGE,
     BitForBit,
     Budget,
@@ -46,6 +46,7 @@ from tui_gru.debugger.position import Position, StepIndex, position_of
 from tui_gru.debugger.program import Program, ValueKind, program_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.source import Ability
 from tui_gru.engine.training import Prefetch, Trainer
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.errors import RecordingError
@@ -175,9 +176,9 @@ class Memory:
         self.records, self.scalars = RecordCache(self.budget, size_at_hand(config)), Scalars(self.budget)
         self.bound(limit)
         self.chains = Chains(self.program)
-        self.numbers = None if config.given is None else config.given.numbers
+        self.numbers = config.source.numbers
         self.ahead = Prefetch[BatchRecord]()  # the next batch of a recording
-        self.works_ahead = config.given is not None and config.record_bytes <= machine_memory() // SHARE_AHEAD
+        self.works_ahead = not config.source.can(Ability.TRAIN) and config.record_bytes <= machine_memory() // SHARE_AHEAD
         self.segments = 0  # the number of segments created
         self.bit_for_bit = BitForBit(config.num_batches, restored=False)
         self.restored, self.by_size = BitForBit(config.num_batches, restored=True), BySize(config.num_batches, config.dtype)
@@ -188,11 +189,11 @@ class Memory:
     def bound(self, limit: int) -> None:
         """Set another limit, and apply it immediately."""
         config, limit = self.program.config, min(limit, MOST_BYTES)
-        size, given = size_at_hand(config), config.given is not None
+        size, trains = size_at_hand(config), config.source.can(Ability.TRAIN)
         # Beyond this, the records that are usually in use would leave too little for the checkpoints.
-        self.large = not given and not self.notebook and (LEAST + IN_USE) * size > limit * 5 // 8
-        cached = LEAST_GIVEN if given else LEAST_LARGE if self.large else LEAST
-        in_use = (IN_USE_LARGE if self.large or given else IN_USE) + (config.num_batches if self.notebook else 0)
+        self.large = trains and not self.notebook and (LEAST + IN_USE) * size > limit * 5 // 8
+        cached = LEAST_LARGE if self.large else LEAST if trains else LEAST_IMPORTED
+        in_use = (IN_USE_LARGE if self.large or not trains else IN_USE) + (config.num_batches if self.notebook else 0)
         self.records.least = cached
         self.budget.bound(limit, (cached + in_use) * size)
         # As many as a step needs, so that records are recycled; what a change or a search needs besides ends with it.
@@ -319,12 +320,12 @@ class HistorySegment:
 
         The batch before it is cached as well, if it can be.
         """
-        given, records = self.trainer.is_given, self._memory.records
-        known = given and records.has(self.number, batch)
-        route, at, *found = self._route(batch, 0 if given else 1)
+        trains, records = self.trainer.trains, self._memory.records
+        known = trains or records.has(self.number, batch)
+        route, at, *found = self._route(batch, int(trains))
         with NUMPY_SETTINGS:
             at, kept = self._follow(route, at, found, batch, records.run, monitor)
-            if given and not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
+            if not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
                 with suppress(RecordingError):  # the batch before is computed after it, since it may be one that cannot be read
                     route, before, *found = self._route(batch - 1, 0)
                     self._follow(route, before, found, batch - 1, records.run, None)
@@ -342,14 +343,14 @@ class HistorySegment:
             memory.ahead.begin(next_, self._computation(next_))
 
     def _computed(self, batch: int) -> BatchRecord:
-        """Return the record of a given batch, as it was given."""
+        """Return the record of an imported batch, as it was imported."""
         ahead = self._memory.ahead.take(batch)
         return self._computation(batch)() if ahead is None else ahead
 
     def _computation(self, batch: int) -> Callable[[], BatchRecord]:
-        """Return a function that computes a given batch. It may be called in a thread."""
+        """Return a function that computes an imported batch. It may be called in a thread."""
         record, number = self.trainer.new_record(), batch % self._memory.program.num_batches
-        return partial(self.trainer.run_given, record, number, learn=self.settings.learns(batch))
+        return partial(self.trainer.run_imported, record, number, learn=self.settings.learns(batch))
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
         """Call `visit` with the records of the batches `first` … `last` in order until it returns True. Returns whether it did."""
@@ -368,7 +369,7 @@ class HistorySegment:
 
     def replay_start(self, batch: int) -> int:
         """Return the first batch that is replayed on the way to `batch` if nothing is cached."""
-        if self.trainer.is_given:
+        if not self.trainer.trains:
             return batch
         segment: HistorySegment = self
         while (checkpoint := segment.checkpoints.before(batch)) is None:
@@ -398,12 +399,12 @@ class HistorySegment:
             self._memory.records.clear()
             self._memory.cached_at = self._memory.budget.spacing
         kept = self._memory.records.nearest(self.number, batch)
-        checkpoint = self._beginning(batch - margin, batch) if self.trainer.is_given else None
+        checkpoint = None if self.trainer.trains else self._beginning(batch - margin, batch)
         checkpoint = checkpoint or self._verified(batch - margin) or self._verified(batch)
         return kept if checkpoint is None or (kept is not None and kept[0] >= checkpoint[0]) else checkpoint
 
     def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
-        """Return the start of a replay on given batches: any batch after the first of this segment, since they are independent."""
+        """Return the start of a replay on independent batches: any batch after the first of this segment."""
         first = self.first_batch + (self.before is not None)
         return (max(wanted, first), b"") if batch >= first else None
 
@@ -482,7 +483,7 @@ class HistorySegment:
             batch, weights, state = at + 1, self._weights_after(start.record), start.record.states(end=True)
             earlier = self._earlier(batch, start.record, start.earlier)
         else:
-            batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
+            batch, (weights, state), earlier = at, trainer.own_beginning(at) or self._restored(start), ()
         del start
         recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=keep + 2)
         while True:
@@ -491,7 +492,7 @@ class HistorySegment:
                 if memory.large:
                     memory.records.clear()  # it is left behind
             record = None  # so that the trainer can reuse it
-            if trainer.is_given:
+            if not trainer.trains:
                 record = self._computed(batch)
             else:
                 if memory.large:

@@ -17,8 +17,8 @@ from tui_gru.errors import TuiGruError
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiled import Compiled
-    from tui_gru.engine.given import Given
     from tui_gru.engine.model import Model, Structure
+    from tui_gru.engine.source import Source
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
 TUTORIAL_VOCABULARY = "hatM"
@@ -151,9 +151,11 @@ class Config:
         return config
 
     @property
-    def given(self) -> Given | None:
-        """The batches of a run on given numbers; None for a run on a text."""
-        return None
+    def source(self) -> Source:
+        """Where the batches come from, and what can be done with them."""
+        from tui_gru.engine.source import REPLAYED
+
+        return REPLAYED
 
     @cached_property
     def structure(self) -> Structure:

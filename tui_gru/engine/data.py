@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Config, check_memory
-from tui_gru.engine.given import Given
 from tui_gru.engine.model import Structure
+from tui_gru.engine.source import Imported
 from tui_gru.engine.text import Text, index_of, picked
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.syntax import with_word
@@ -78,22 +78,22 @@ class Corpus:
 
 
 # ------------------------------------------------------------------------------
-# Runs on given batches, whose weights, inputs, first states and outside gradients come from a file or a recording.
+# Runs on imported batches, whose weights, inputs, first states and outside gradients come from a file or a recording.
 
 
 @dataclass(frozen=True)
-class GivenConfig(Config):
-    """The config of a run on given batches. It has no text; each batch begins with its own weights and states."""
+class ImportedConfig(Config):
+    """The config of a run on imported batches. It has no text; each batch begins with its own weights and states."""
 
-    source: Given | None = None
+    imported: Imported = field(kw_only=True)
 
     def __repr__(self) -> str:
         batches = "1 batch" if self.num_batches == 1 else f"{self.num_batches} batches"
-        return f"<config of {self.given.title}: {batches} of {self.seq_length} timesteps>"
+        return f"<config of {self.source.title}: {batches} of {self.seq_length} timesteps>"
 
     @classmethod
-    def of_given(cls, source: Given) -> GivenConfig:
-        """Create it from given batches. Raises `TuiGruError` if the equations do not fit the sizes, or a batch does not fit into
+    def of_source(cls, source: Imported) -> ImportedConfig:
+        """Create it from imported batches. Raises `TuiGruError` if the equations do not fit the sizes, or a batch does not fit into
         memory."""
         structure, sizes = source.structure, source.sizes
         config = cls(
@@ -110,73 +110,71 @@ class GivenConfig(Config):
             layers=structure.layers,
             bidirectional=structure.bidirectional,
             embedding=sizes.get("D", 0),
-            source=source,
+            imported=source,
         )
         check_memory(config)
         return config
 
     @property
-    def given(self) -> Given:
-        assert self.source is not None
-        return self.source
+    def source(self) -> Imported:
+        return self.imported
 
     @cached_property
     def structure(self) -> Structure:
-        return self.given.structure
+        return self.source.structure
 
     @property
     def sizes(self) -> dict[str, int]:
-        return dict(self.given.sizes)
+        return dict(self.source.sizes)
 
     @property
     def vocab_size(self) -> int:
-        return self.given.sizes.get("V", 0)
+        return self.source.sizes.get("V", 0)
 
     @property
     def num_batches(self) -> int:
-        return len(self.given.batches)
+        return len(self.source.batches)
 
 
-class GivenCorpus:
-    """Loads given batches into records; replaces `Corpus`."""
+class ImportedCorpus:
+    """Loads imported batches into records; replaces `Corpus`."""
 
     vocabulary = ""
 
-    def __init__(self, config: Config) -> None:
-        assert config.given is not None
-        self.given = config.given
-        self.text, self.num_batches = self.given.title, config.num_batches
+    def __init__(self, config: ImportedConfig) -> None:
+        self._batches = config.source.batches
+        self.text, self.num_batches = config.source.title, config.num_batches
         page = config.model.page
         self._inputs = page.inputs
         self._outside = with_word(f"d{page.outputs[0]}", "given") if page.outputs else ""
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Load the inputs and outside gradients of a batch into a record; with `t`, load the inputs of those timesteps only."""
-        given = self.given.batches[batch]
-        record.loss = given.loss
+        own = self._batches[batch]
+        record.loss = own.loss
         for name, declared in self._inputs.items():
             if declared.one_hot:
-                record.set_one_hot(name, given.inputs[name][t], t)
+                record.set_one_hot(name, own.inputs[name][t], t)
             else:
-                record.array(name)[t] = given.inputs[name][t]
+                record.array(name)[t] = own.inputs[name][t]
         if self._outside:
-            record.array(self._outside)[...] = 0 if given.outside is None else given.outside
-            flows = given.flows or [np.zeros(())] * len(record.flows_in)
+            record.array(self._outside)[...] = 0 if own.outside is None else own.outside
+            flows = own.flows or [np.zeros(())] * len(record.flows_in)
             for into, flow in zip(record.flows_in, flows, strict=True):
                 into[...] = flow
 
     def begin(self, batch: int) -> tuple[Weights, Array]:
         """Return the weights and the first states of a batch."""
-        given = self.given.batches[batch]
-        return given.weights, given.states
+        own = self._batches[batch]
+        return own.weights, own.states
 
     def computed(self, record: BatchRecord, batch: int) -> None:
-        """Pass on the gradients of a batch that has been computed as it was given."""
+        """Pass on the gradients of a batch that has been computed as it was imported."""
         if record.learned:
-            self.given.batches[batch].derived(record.own_gradients)
+            self._batches[batch].derived(record.own_gradients)
 
     def continues(self, batch: int, row: int) -> bool:
-        """Return True: given batches are not cut from one text, so no row is interrupted."""
+        """Return True: imported batches are not cut from one text, so no row is interrupted."""
         return True
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from tui_gru.engine.batch import BatchRecord, RecordPool
 from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.config import FROM_FILE, Config
-from tui_gru.engine.data import Corpus
+from tui_gru.engine.data import Corpus, ImportedConfig, ImportedCorpus
 from tui_gru.engine.lowering import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.model import KeepNumber, shipped
+from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.errors import TuiGruError
-
-if TYPE_CHECKING:
-    from tui_gru.engine.data import GivenCorpus
 
 # ------------------------------------------------------------------------------
 # Computation of one batch of a compiled model: forward pass, backward pass and update, or the rest of a batch from a given point.
@@ -340,8 +338,8 @@ _BLOCK = 16  # numbers that PyTorch draws together; a matrix with fewer is drawn
 def initial_weights(config: Config) -> Weights:
     """Return the initial weights of a config. With `init` tutorial this imports torch (about a second), unless sizes and seed are
     the tutorial's, or torch is not installed."""
-    if config.given is not None:
-        return config.given.batches[0].weights
+    if (first := config.source.batch(0)) is not None:
+        return first.weights
     if config.init == FROM_FILE:
         raise TuiGruError(f"init {FROM_FILE} needs a model file: tui_gru.load(path, head=…, text=…)", option="init")
     weights = Weights.zeros(config.compiled.layout, config.dtype)
@@ -454,7 +452,7 @@ def _uniform(generator: np.random.RandomState, count: int) -> Array:
 class Trainer:
     """Computes batches. The caller stores the state of the training. Trainers of the same model can share a pool of records."""
 
-    def __init__(self, config: Config, corpus: Corpus | GivenCorpus, pool: RecordPool | None = None) -> None:
+    def __init__(self, config: Config, corpus: Corpus | ImportedCorpus, pool: RecordPool | None = None) -> None:
         self.config, self.corpus, self.compiled = config, corpus, config.compiled
         self.pool = pool or RecordPool(self.compiled)
         self._zero = np.zeros(
@@ -470,17 +468,17 @@ class Trainer:
         return self._zero
 
     @property
-    def is_given(self) -> bool:
-        """True if each batch begins with its own given weights and states."""
-        return self.config.given is not None
+    def trains(self) -> bool:
+        """True if a batch begins where the one before it ended; False if each begins with its own weights and states."""
+        return self.config.source.can(Ability.TRAIN)
 
-    def given(self, batch: int) -> tuple[Weights, Array] | None:
-        """Return the given weights and flattened states of a batch of the epoch; None if they come from the batch before."""
-        return self._given_corpus.begin(batch) if self.is_given else None
+    def own_beginning(self, batch: int) -> tuple[Weights, Array] | None:
+        """Return the own weights and flattened states of a batch of the epoch; None if they come from the batch before."""
+        return None if self.trains else self._imported.begin(batch)
 
     @property
-    def _given_corpus(self) -> GivenCorpus:
-        return cast("GivenCorpus", self.corpus)
+    def _imported(self) -> ImportedCorpus:
+        return cast(ImportedCorpus, self.corpus)
 
     def carried(self, batch: int, state: Array) -> Array:
         """Return the flattened states at the start of a batch of the epoch, given those at the end of the batch before it."""
@@ -506,19 +504,19 @@ class Trainer:
             self.load(record, batch)
             record.begin_with(state)
             record.before = weights
-            compute(record, None if self.is_given else settings, learn=learn, earlier=self._earlier(earlier))
+            compute(record, settings if self.trains else None, learn=learn, earlier=self._earlier(earlier))
 
-    def run_given(self, record: BatchRecord, batch: int, *, learn: bool) -> BatchRecord:
-        """Compute a given batch as it was given into `record`, and return `record`. It has no update."""
-        weights, state = self._given_corpus.begin(batch)
+    def run_imported(self, record: BatchRecord, batch: int, *, learn: bool) -> BatchRecord:
+        """Compute an imported batch as it was imported into `record`, and return `record`. It has no update."""
+        weights, state = self._imported.begin(batch)
         self.run(record, batch, weights, state, learn=learn, settings={})
-        self._given_corpus.computed(record, batch)
+        self._imported.computed(record, batch)
         return record
 
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
         """Compute the rest of a batch, with the weights in `record.before`; everything before `at` is unchanged."""
         with NUMPY_SETTINGS:
-            settings = None if self.is_given else record.settings
+            settings = record.settings if self.trains else None
             compute_from(record, at, settings, learn=learn, earlier=self._earlier(earlier))
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
@@ -533,13 +531,9 @@ class Trainer:
         return BatchRecord(self.compiled)
 
 
-def corpus_of(config: Config) -> Corpus | GivenCorpus:
-    """Return the batches of a config: given ones, or those cut from its text."""
-    if config.given is None:
-        return Corpus(config)
-    from tui_gru.engine.data import GivenCorpus
-
-    return GivenCorpus(config)
+def corpus_of(config: Config) -> Corpus | ImportedCorpus:
+    """Return the batches of a config: imported ones, or those cut from its text."""
+    return ImportedCorpus(config) if isinstance(config, ImportedConfig) else Corpus(config)
 
 
 def check_epochs(epochs: int) -> None:
@@ -563,7 +557,7 @@ def train(
         earlier: list[BatchRecord] = []  # of this epoch, latest first; for carry `notebook`
         for batch in range(config.num_batches):
             record = trainer.new_record()
-            weights, state = trainer.given(batch) or (weights, trainer.carried(batch, state))
+            weights, state = trainer.own_beginning(batch) or (weights, trainer.carried(batch, state))
             trainer.run(
                 record,
                 batch,

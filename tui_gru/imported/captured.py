@@ -15,8 +15,8 @@ import numpy as np
 from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure
+from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.engine.training import Prefetch
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.page import LIVE
@@ -42,7 +42,7 @@ from tui_gru.imported.recompute import (
 from tui_gru.imported.recordings import KeptStep, Recording, identity_of, recognised
 
 # ------------------------------------------------------------------------------
-# Captured calls of a GRU as given batches: the calls of a step joined as rows, with the gradients from outside.
+# Captured calls of a GRU as imported batches: the calls of a step joined as rows, with the gradients from outside.
 #
 # Row lengths make calls of different lengths and steps with different numbers of rows equal: a missing row has the length 0. The
 # gradient of a step is the sum over its calls and the mean over its ranks, so both are sums over rows.
@@ -107,7 +107,7 @@ def _same(one: WeightSet, other: WeightSet) -> bool:
 
 def batch_of(
     frame: CapturedModel, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], scratch: Scratch | None = None
-) -> GivenBatch:
+) -> ImportedBatch:
     """Return the batch of one step, from the calls of the module in one process or in several ranks.
 
     `scratch` is shared by the steps of a recording. Raises `CaptureError` for calls whose inner values cannot be computed.
@@ -136,7 +136,7 @@ def batch_of(
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
     about = _About(steps, model, scratch or Scratch())
-    return GivenBatch(
+    return ImportedBatch(
         weights=weights,
         inputs=inputs,
         states=join.states(lambda call: call.h0).astype(frame.dtype).ravel(),
@@ -341,7 +341,7 @@ CHECKED = 1 << 26  # bytes of numbers that are compared with their checksums at 
 READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
 
 
-def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, str]:
+def recorded_run(recording: Recording, name: str | None = None) -> tuple[Imported, str]:
     """Return the kept steps of the GRU called `name`, by default the only one or the first, and a message on their number and on
     what is missing.
 
@@ -357,7 +357,7 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, 
     for i, step in enumerate(steps):
         numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, step.norm)]
     frame = batches.frame
-    given = Given(
+    source = Imported(
         title=f"{module.name} of {folder}",
         origin=folder,
         inputs_from=folder,
@@ -373,7 +373,7 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, 
         numbers=numbers,
         identity=partial(identity_of, batches.recording, module.name),
     )
-    return given, "; ".join((*_summary(recording), *batches.left_out))
+    return source, "; ".join((*_summary(recording), *batches.left_out))
 
 
 def _summary(recording: Recording) -> list[str]:
@@ -390,7 +390,7 @@ def _summary(recording: Recording) -> list[str]:
     return [*found, *recording.damaged]
 
 
-def recognised_run(identity: Mapping[str, Any], beside: Path | None = None) -> Given:
+def recognised_run(identity: Mapping[str, Any], beside: Path | None = None) -> Imported:
     """Return the run of a recording by its identity; `beside` is another folder that may hold it.
 
     Raises `RecordingError` if the recording has moved or changed.
@@ -422,7 +422,7 @@ def _first_of(damaged: Sequence[str]) -> str:
     return damaged[0] + (f" (and {len(damaged) - 1:,} more)" if len(damaged) > 1 else "")
 
 
-class RecordedBatches(Sequence[GivenBatch]):
+class RecordedBatches(Sequence[ImportedBatch]):
     """The steps of a recording; the most recently used ones are cached, and the next one is read ahead.
 
     `recording` has the steps that can be read and have a call of the GRU, each with the ranks that can be read; `left_out` has
@@ -431,8 +431,8 @@ class RecordedBatches(Sequence[GivenBatch]):
 
     def __init__(self, recording: Recording, module: GRUModule) -> None:
         self.recording, self._module = recording, module
-        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
-        self._last, self._ahead, self._lock = 0, Prefetch[GivenBatch](), Lock()
+        self._read: OrderedDict[int, ImportedBatch] = OrderedDict()  # by index of the step
+        self._last, self._ahead, self._lock = 0, Prefetch[ImportedBatch](), Lock()
         self._scratch = Scratch()
         self._heads = set[int]()  # the widths of the heads that got a gradient; 0 for calls without one
         self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
@@ -467,12 +467,12 @@ class RecordedBatches(Sequence[GivenBatch]):
         return len(self.recording.steps)
 
     @overload
-    def __getitem__(self, at: int) -> GivenBatch: ...
+    def __getitem__(self, at: int) -> ImportedBatch: ...
 
     @overload
-    def __getitem__(self, at: slice) -> Sequence[GivenBatch]: ...
+    def __getitem__(self, at: slice) -> Sequence[ImportedBatch]: ...
 
-    def __getitem__(self, at: int | slice) -> GivenBatch | Sequence[GivenBatch]:
+    def __getitem__(self, at: int | slice) -> ImportedBatch | Sequence[ImportedBatch]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
         at = range(len(self))[at]
@@ -491,7 +491,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         """Return all ranks of a step, or the lowest available one if not all are available."""
         return step.ranks if len(step.ranks) == self.recording.ranks else step.ranks[:1]
 
-    def _load(self, at: int) -> GivenBatch:
+    def _load(self, at: int) -> ImportedBatch:
         kept = self.recording.steps[at]
         number, steps = kept.number, [self.recording.load(kept.number, rank) for rank in self._ranks(kept)]
         pairs = [(step, self._calls(step)) for step in steps]

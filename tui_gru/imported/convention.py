@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.data import weights_for
-from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure, model_of
 from tui_gru.engine.numbers import given, scientific
+from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array
 from tui_gru.equations.functions import GATE_NAMES, GATES, MIDDLE
@@ -119,9 +119,9 @@ class _Numbers:
 
 
 class Port:
-    """The weights and the data of one given batch of a GRU whose expected output is known."""
+    """The weights and the data of one imported batch of a GRU whose expected output is known."""
 
-    def __init__(self, given: Given, batch: GivenBatch, here: Convention) -> None:
+    def __init__(self, given: Imported, batch: ImportedBatch, here: Convention) -> None:
         assert batch.expected is not None
         self.here = here
         self._structure = replace(given.structure, head="", loss="", dropout=False, lengths=False)
@@ -134,7 +134,7 @@ class Port:
         self._values = {name: np.asarray(value, np.float64) for name, value in _halves(given, batch, here).items()}
 
     @classmethod
-    def of(cls, given: Given, number: int) -> Port | None:
+    def of(cls, given: Imported, number: int) -> Port | None:
         """Return the port of batch `number` of a run; None if the model is not a GRU or has dropout, or there is no expected
         output."""
         batch, here = given.batches[number], _convention(given.structure)
@@ -308,7 +308,7 @@ def _suffixes(structure: Structure) -> tuple[str, ...]:
     return tuple(layer.suffix for layer in model_of(structure).composed.layers)
 
 
-def _halves(given: Given, batch: GivenBatch, here: Convention) -> dict[str, Array]:
+def _halves(given: Imported, batch: ImportedBatch, here: Convention) -> dict[str, Array]:
     """Return all parameters by their names with two biases for each gate. The second ones are 0 if only the sum is known."""
     weights = batch.weights
     if here.reset == "before" and given.again is not None and batch.expected is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import weights_for
-from tui_gru.engine.given import Given
+from tui_gru.engine.source import Imported
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import FilePath, ModelFileError, TuiGruError, printable
@@ -23,7 +23,7 @@ from tui_gru.files import torch as torch_checkpoint
 from tui_gru.files.arrays import ORDERS, AnyArray, FoundGRU, Tensor, open_file
 from tui_gru.imported.convention import prove
 from tui_gru.imported.inspect import inspect
-from tui_gru.imported.numbers import LayerInputs, array_of, cell_in, given_run, in_order, read_vocabulary, values_of
+from tui_gru.imported.numbers import LayerInputs, array_of, cell_in, file_run, in_order, read_vocabulary, values_of
 
 # ------------------------------------------------------------------------------
 # A GRU from a file with its head and a text, as a normal run that begins with the weights of the file.
@@ -147,7 +147,7 @@ def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[AnyAr
 ConventionOptions = Mapping[str, Any]
 
 
-def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, given: Mapping[str, Any]) -> tuple[Given, str]:
+def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, given: Mapping[str, Any]) -> tuple[Imported, str]:
     """Return a run of the GRU called `name` on `given` (inputs, h0, lengths, expect, embedding), and the first message, "" if there
     is none.
 
@@ -169,7 +169,7 @@ def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, 
         found, remark = _proved(found, numbers)
     elif given.get("inputs") is None:
         remark = remark or f"the inputs are {numbers.source}"
-    run = given_run(found, numbers, Path(os.path.expanduser(path)))
+    run = file_run(found, numbers, Path(os.path.expanduser(path)))
     return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
 
 

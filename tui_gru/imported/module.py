@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from tui_gru.capture.calls import CapturedStep, GRUCall, Note
 from tui_gru.capture.hooks import Capture, Optimizers
-from tui_gru.engine.given import Given
+from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError
 from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
@@ -43,7 +43,7 @@ class _Watched:
 _watched: WeakSet[_Watched] = WeakSet()  # a module lives no longer than in the script
 
 
-def last_run(module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
+def last_run(module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None) -> tuple[Imported, str] | None:
     """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
 
     Returns None on the first call, which begins the capture. Raises `CaptureError` as `captured_run` does.
@@ -54,9 +54,9 @@ def last_run(module: Module, optimizer: Optimizers, head: Linear | None, name: s
         return None
     step = watched.capture.cut()
     watched.step = step = step if step.calls or step.notes or watched.step is None else watched.step
-    given, remarks = captured_run(step, name)
+    source, remarks = captured_run(step, name)
     watched.step = None
-    return given, " ".join(filter(None, (remarks, _captured_otherwise(watched, optimizer, head))))
+    return source, " ".join(filter(None, (remarks, _captured_otherwise(watched, optimizer, head))))
 
 
 def _of(module: Module) -> _Watched | None:
@@ -91,7 +91,7 @@ def forget(module: Module) -> None:
         _watched.remove(watched)
 
 
-def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
+def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported, str]:
     """Return a step as a run of one batch, and the first message.
 
     The run shows the GRU called `name`, by default the first one that learned. Raises `CaptureError` if no GRU was called, or there
@@ -105,7 +105,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     remarks = batch.remarks()
     if others:
         remarks += f" Also captured: {', '.join(others)}; name= selects one."
-    given = Given(
+    source = Imported(
         title=f"{frame.module.name} of your script",
         origin="your script",
         inputs_from="your script",
@@ -117,7 +117,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
         learns=frame.learns,
         knows_loss=step.loss is not None,
     )
-    return given, remarks.strip()
+    return source, remarks.strip()
 
 
 def _chosen_calls(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from tui_gru.engine.data import weights_for
-from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure, text_of
+from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError, printable
@@ -209,7 +209,7 @@ def _type_and_shape(array: AnyArray) -> str:
 
 
 # ------------------------------------------------------------------------------
-# A run of a GRU from a file on its inputs, as one given batch of a model.
+# A run of a GRU from a file on its inputs, as one imported batch of a model.
 
 
 _SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
@@ -244,7 +244,7 @@ NO_LOSS = (
 )
 
 
-def given_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Given:
+def file_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Imported:
     """Return a run with the weights of the file and equations in the convention of the file. Raises `ModelFileError`."""
     cell, text = cell_in(found.convention)
     structure = Structure(
@@ -268,8 +268,8 @@ def given_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Given:
         if numbers.lengths is not None:
             inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
         tolerance = None if numbers.y is None else max(TOLERANCES[dtype], TOLERANCES[precision_of(numbers.y)])
-        batch = GivenBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
-    return Given(
+        batch = ImportedBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
+    return Imported(
         title=f"{found.name} of {path.name}",
         origin=path.name,
         inputs_from=numbers.source,
@@ -283,12 +283,14 @@ def given_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Given:
     )
 
 
-def _again(found: FoundGRU, numbers: LayerInputs, path: Path, reset: str | None, z: str | None, y: AnyArray) -> tuple[Given, str]:
+def _again(
+    found: FoundGRU, numbers: LayerInputs, path: Path, reset: str | None, z: str | None, y: AnyArray
+) -> tuple[Imported, str]:
     """Return the same inputs with another reading of the file, compared with the expected output or else with `y`, and a
     message."""
     other = found.read_as(reset=reset, z=z)
     expected = y if numbers.y is None else numbers.y
-    run = given_run(other, replace(numbers, y=expected), path)
+    run = file_run(other, replace(numbers, y=expected), path)
     return run, f"read with reset {other.reset}, z {other.z}"
 
 

@@ -303,7 +303,7 @@ HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that
 
 
 def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool) -> Structure:
-    """Return the model of a GRU on given numbers: its stack, with `head` if only the head read the output."""
+    """Return the model of a GRU on imported numbers: its stack, with `head` if only the head read the output."""
     return Structure(
         cell="gru-reset-after",
         layers=module.layers,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tui_gru.engine.config import Reset, RunOptions
-from tui_gru.engine.data import GivenConfig
-from tui_gru.engine.given import Given
+from tui_gru.engine.data import ImportedConfig
+from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import REOPENED, Session
 from tui_gru.storage.file import SessionFileError, SessionInUseError, UnwritableSessionError
@@ -70,8 +70,8 @@ def load(
         about_text = {"vocabulary": vocabulary, "tokens": tokens, **options}
         if other := next((option for option, value in about_text.items() if value is not None), None):
             raise TuiGruError(f"{other} is for a run on a text; give a head and a text as well, or leave it out", option=other)
-        given, notice = on_numbers(path, name, convention, {"inputs": inputs, "embedding": embedding, **others})
-        session = _on(given, notice)
+        source, notice = on_numbers(path, name, convention, {"inputs": inputs, "embedding": embedding, **others})
+        session = _on(source, notice)
         found = session.expected
         session.notice = "; ".join(filter(None, (notice, "" if found is None else found.sentence)))
         return session
@@ -93,12 +93,12 @@ def other_reading(session: Session) -> Session:
     """
     from tui_gru.imported.recompute import output_name
 
-    given = session.config.given
-    if given is None or given.again is None:
+    source = session.config.source
+    if not isinstance(source, Imported) or source.again is None:
         raise TuiGruError("this run is not on a model file, so it cannot be read in another convention")
-    reset, z = given.reading
+    reset, z = source.reading
     record = session.state.timeline.record(0)
-    again, notice = given.again(_OTHER[reset], z if reset == "after" else _OTHER[z], record.array(output_name(record)).copy())
+    again, notice = source.again(_OTHER[reset], z if reset == "after" else _OTHER[z], record.array(output_name(record)).copy())
     other = _on(again, notice)
     other.seek(session.position.tick)  # every convention has the same number of lines
     found = other.expected
@@ -128,8 +128,8 @@ def on_module(module: Module, optimizer: Optimizers = None, head: Linear | None 
     return None if run is None else _on(*run)
 
 
-def _on(given: Given, notice: str) -> Session:
-    session = Session.on(GivenConfig.of_given(given))
+def _on(source: Imported, notice: str) -> Session:
+    session = Session.on(ImportedConfig.of_source(source))
     session.notice = notice
     return session
 

@@ -24,6 +24,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import given, mib
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, cut, index_of
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
@@ -95,9 +96,9 @@ class Session:
     def on(cls, config: Config, *, weights: Weights | None = None, history_memory: int = HISTORY_MEMORY) -> Self:
         """Create a session on a checked config; `weights` default to its initial weights.
 
-        A run on given batches ends with the last.
+        A run on imported batches ends with the last.
         """
-        return cls(state=beginning(config, None if config.given is None else 1, history_memory, weights))
+        return cls(state=beginning(config, config.source.epochs, history_memory, weights))
 
     @classmethod
     def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
@@ -119,13 +120,13 @@ class Session:
         if isinstance(path, str | os.PathLike):
             permitted(path)
         if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
-            from tui_gru.engine.data import GivenConfig
+            from tui_gru.engine.data import ImportedConfig
             from tui_gru.imported.captured import recorded_run
             from tui_gru.imported.recordings import open_recording
 
-            given, notice = recorded_run(open_recording(path), None)
+            source, notice = recorded_run(open_recording(path), None)
             memory = RECORDING_MEMORY if history_memory is None else history_memory
-            session = cls.on(GivenConfig.of_given(given), history_memory=memory)
+            session = cls.on(ImportedConfig.of_source(source), history_memory=memory)
             session.notice = notice
             return session
         from tui_gru.storage.store import RecordedFile, read_session
@@ -187,7 +188,7 @@ class Session:
     @property
     def steps(self) -> tuple[int, ...]:
         """The step numbers of a recording; each recorded step is a batch here. Empty for other sessions."""
-        return () if self.config.given is None else self.config.given.steps
+        return self.config.source.steps
 
     # The outcome of the last verb
 
@@ -409,7 +410,7 @@ class Session:
         """
         from tui_gru.analysis.trouble import first_not_finite
 
-        run, timeline, given = self._run, self._run.timeline, self.config.given
+        run, timeline, source = self._run, self._run.timeline, self.config.source
         with run.verb():
             last = timeline.computed if timeline.memory.numbers is not None else self.newest.number
             with run.under_way():
@@ -417,11 +418,11 @@ class Session:
                 if found is not None:
                     run.move_to(run.state.branches, timeline.place(found.tick))
             words = "every number so far is finite" if found is None else found.sentence(run.program)
-            if found is None and given is not None and given.numbers is not None and given.knows_loss:
-                finite = np.isfinite(given.numbers[:, 0])
+            if found is None and source.numbers is not None and source.can(Ability.LOSS):
+                finite = np.isfinite(source.numbers[:, 0])
                 if not finite.all():
                     words = (
-                        f"every number of the GRU is finite, but the loss of step {given.steps[int(np.argmin(finite))]:,} is not: "
+                        f"every number of the GRU is finite, but the loss of {source.step(int(np.argmin(finite)))} is not: "
                         "look at the head and the loss in your script"
                     )
             run.notice = Notice(words, warning=found is not None)
@@ -793,27 +794,24 @@ class Session:
     @property
     def expected(self) -> Expected | None:
         """The output of this batch compared with the output of the original model; None if the latter is not known."""
-        given = self.config.given
-        if given is None:
-            return None
         from tui_gru.analysis.check import expected_of
 
-        return expected_of(self._run.moment.record, given.batches[self.position.batch])
+        return expected_of(self._run.moment.record, self.config.source.batch(self.position.batch))
 
     def recorded_gradient(self, name: str) -> Array | None:
         """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
 
         None if it was not recorded. Raises `TuiGruError` for an unknown name.
         """
-        name, given = self._parameter(name), self.config.given
-        recorded = None if given is None else given.batches[self.position.batch].recorded
+        name, batch = self._parameter(name), self.config.source.batch(self.position.batch)
+        recorded = None if batch is None else batch.recorded
         return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
 
     @property
     def remarks(self) -> str:
         """How p.grad of this batch relates to the derived gradients (equal, clipped, scaled), and other remarks on the batch."""
-        given = self.config.given
-        return "" if given is None else given.batches[self.position.batch].remarks()
+        batch = self.config.source.batch(self.position.batch)
+        return "" if batch is None else batch.remarks()
 
     def summary(self, name: str, t: int | None = None) -> Summary | None:
         """Return statistics of a value, a parameter or a gradient: shares of saturated and near-zero entries, a histogram, …
@@ -946,8 +944,6 @@ class Session:
         from tui_gru.analysis.findings_of_training import HELD_OUT, held_out_text
 
         config = self.config
-        if config.given is not None:
-            raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
         self.keep("held-out", config.as_string(held_out_text(config, text)[:HELD_OUT]), begin=False)
 
     def findings(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:

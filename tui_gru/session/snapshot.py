@@ -21,8 +21,9 @@ from tui_gru.debugger.state import LogLine, Mark, Stops, Watched
 from tui_gru.debugger.timeline import ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.data import Corpus
+from tui_gru.engine.data import Corpus, ImportedCorpus
 from tui_gru.engine.numbers import same
+from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
 from tui_gru.equations.syntax import Expression, Name, Symbols, unlabelled
 from tui_gru.equations.writing import Writer
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from tui_gru.analysis.check import CheckTotals
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.influence import Flow
-    from tui_gru.engine.data import GivenCorpus
     from tui_gru.engine.sampling import Sample
     from tui_gru.session.travel import Run
 
@@ -58,7 +58,7 @@ class Snapshot:
 
     config: Config
     program: Program
-    corpus: Corpus | GivenCorpus
+    corpus: Corpus | ImportedCorpus
     moment: Moment
     previous: BatchRecord | None
     learning: bool
@@ -88,11 +88,11 @@ class Snapshot:
     @classmethod
     def of(cls, run: Run, findings: tuple[Finding, ...]) -> Snapshot:
         """Return the snapshot of the moment of a run."""
-        state, timeline, given = run.state, run.timeline, run.state.config.given
+        state, timeline, source = run.state, run.timeline, run.state.config.source
         segment, branches, compared = timeline.segment_at(state.tick), state.branches, state.comparing
         known = run.program.last_loss(branches.newest) + 1  # the number of batches, from the first on, whose loss is known
-        if given is not None and (given.numbers is not None or not given.knows_loss):
-            known = len(given.batches) if given.knows_loss else 0
+        if source.numbers is not None or not source.can(Ability.LOSS):
+            known = state.config.num_batches if source.can(Ability.LOSS) else 0
         return cls(
             config=state.config,
             program=run.program,

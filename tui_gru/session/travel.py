@@ -21,6 +21,7 @@ from tui_gru.debugger.state import Breakpoint, Notice, Outcome, State, Stop, Sto
 from tui_gru.debugger.timeline import Memory, Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.source import Ability
 from tui_gru.engine.training import initial_weights
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError
@@ -340,9 +341,8 @@ class Run:
     # Changes of the training
 
     def check_trains(self) -> None:
-        """Raise `TuiGruError`, with the reason, if the run is on given batches and cannot be trained."""
-        if self.state.config.given is not None:
-            raise TuiGruError(self.state.config.given.fixed)
+        """Raise `TuiGruError`, with the reason, if the run is on imported batches and cannot be trained."""
+        self.state.config.source.check(Ability.TRAIN)
 
     def change(self, settings: TrainingSettings, action: JournalEntry) -> None:
         """Apply a change at the position. In the past, this forks a branch, which copies the hits and log lines up to there."""
@@ -550,6 +550,6 @@ def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEve
 def beginning(config: Config, epochs: int | None, history_memory: int, weights: Weights | None = None) -> State:
     """Return the initial state of a session; `weights` default to the initial weights of the config. Raises `TuiGruError`."""
     memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
-    learning = config.given is not None and config.given.learns
+    learning = not config.source.can(Ability.TRAIN) and config.source.can(Ability.BACKWARD)
     weights = initial_weights(config) if weights is None else weights
     return State(config, epochs, Branches.begin(Timeline.begin(TrainingSettings(learning, config.settings), weights, memory)))

@@ -23,9 +23,10 @@ from tui_gru.debugger.timeline import HistorySegment, Memory, Timeline, checkpoi
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import SAMPLERS, Config, check_setting
-from tui_gru.engine.data import GivenConfig
+from tui_gru.engine.data import ImportedConfig
 from tui_gru.engine.model import Structure
 from tui_gru.engine.sampling import Draw, Sample
+from tui_gru.engine.source import Ability, Imported, ImportedBatch
 from tui_gru.engine.text import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError, printable
@@ -33,44 +34,42 @@ from tui_gru.storage.file import OlderSessionError, SessionFile, SessionFileErro
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state import HitCounts, HitKey
-    from tui_gru.engine.given import Given
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
-# Stores a run on one given batch in a session file: its description as a fact, its numbers as arrays.
+# Stores a run on one imported batch in a session file: its description as a fact, its numbers as arrays.
 
 
-KEY = "given"
+KEY = "given"  # the name of such a run in the files of all versions
 LONGEST_PLACE = 400  # characters
 _TEXTS = ("title", "origin", "inputs_from", "fixed", "dtype")
 _OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",), "update_text": ("",)}
 
 
-def fact_of(given: Given) -> dict[str, Any]:
+def fact_of(source: Imported) -> dict[str, Any]:
     """Return the description of a run in a form that JSON can represent."""
-    batch = given.batches[0]
+    batch = source.batches[0]
     return {
-        **{name: getattr(given, name) for name in _TEXTS},
-        "structure": asdict(given.structure),
-        "sizes": dict(given.sizes),
-        "learns": given.learns,
-        "loss": batch.loss if given.knows_loss and np.isfinite(batch.loss) else None,
+        **{name: getattr(source, name) for name in _TEXTS},
+        "structure": asdict(source.structure),
+        "sizes": dict(source.sizes),
+        "learns": source.learns,
+        "loss": batch.loss if source.knows_loss and np.isfinite(batch.loss) else None,
         "tolerance": batch.tolerance,
         "said": batch.remarks(),
     }
 
 
 def place_of(state: State) -> str:
-    """Return the position at which a session on given batches was left, in words, for a list of sessions."""
+    """Return the position at which a session on imported batches was left, in words, for a list of sessions."""
     config, at = state.config, state.branches.timeline.position(state.tick)
-    assert config.given is not None
-    places = config.given.places
-    return printable(f"{config.given.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
+    places = config.source.places
+    return printable(f"{config.source.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
 
 
-def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
+def arrays_of(source: Imported) -> dict[str, NDArray[Any]]:
     """Return the arrays of a run, by name."""
-    batch = given.batches[0]
+    batch = source.batches[0]
     arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
     arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers
     arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
@@ -79,10 +78,8 @@ def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
     return arrays | {name: array for name, array in others.items() if array is not None}
 
 
-def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Given:
+def imported_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Imported:
     """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
-    from tui_gru.engine.given import Given, GivenBatch
-
     structure = _structure(fact["structure"])
     sizes = {str(axis): size for axis, size in fact["sizes"].items()}
     inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
@@ -94,7 +91,7 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
     _check_arrays(model, arrays, inputs, learns=learns)
     page, recorded = model.model.page, arrays.get("recorded")
     remarks, loss = str(fact["said"]), fact["loss"]
-    batch = GivenBatch(
+    batch = ImportedBatch(
         weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
         inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
         states=np.array(arrays["states"], dtype),
@@ -107,7 +104,7 @@ def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Giv
         remarks=lambda: remarks,
     )
     title, origin, inputs_from, fixed, _ = (str(fact[name]) for name in _TEXTS)
-    return Given(
+    return Imported(
         title, origin, inputs_from, structure, sizes, fact["dtype"], (batch,), fixed, learns=learns, knows_loss=loss is not None
     )
 
@@ -134,7 +131,7 @@ def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: M
 
 
 def _structure(fact: Mapping[str, Any]) -> Structure:
-    """Check and create the structure of a model. Raises like `given_of`."""
+    """Check and create the structure of a model. Raises like `imported_of`."""
     kinds = {name: type(value) for name, value in asdict(Structure()).items()}
     fact = {"update_text": "", **fact}  # older files have none
     if fact.keys() != kinds.keys() or any(type(fact[name]) is not kind for name, kind in kinds.items()):
@@ -287,12 +284,12 @@ class StateWriter:
 
     def _write_run(self, file: SessionFile, state: State) -> None:
         timeline = state.branches.timeline
-        given, memory = state.config.given, timeline.memory
+        source, memory = state.config.source, timeline.memory
         here = memory.here or Machine(this_machine(), fingerprint(timeline.beginning.record(0)[1].as_computed()))
         machines = memory.machines or (here,)
         self._numbers_of = {None: machines.index(here), **{machine: i for i, machine in enumerate(machines)}}
         run: dict[str, Any] = {
-            "config": asdict(state.config) if given is None else {},
+            "config": {} if isinstance(source, Imported) else asdict(state.config),
             "epochs": state.epochs,
             "history_memory": memory.budget.limit,
             "ticks": timeline.program.ticks,
@@ -301,11 +298,11 @@ class StateWriter:
         }
         if len(machines) > 1:
             run["machines"] = machines
-        if given is not None and given.identity is not None:
-            run["recording"] = dict(given.identity())
-        elif given is not None:
-            run["given"] = fact_of(given)
-            file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
+        if isinstance(source, Imported) and source.identity is not None:
+            run["recording"] = dict(source.identity())
+        elif isinstance(source, Imported):
+            run[KEY] = fact_of(source)
+            file.put_arrays(KEY, [(0, pack(arrays_of(source)))])
         file.put_fact("run", to_json(run))
 
     def write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
@@ -320,7 +317,7 @@ class StateWriter:
             "undone": len(branches.undone),
             "counted": self._counted,
         }
-        if state.config.given is not None:
+        if not state.config.source.can(Ability.TRAIN):
             here["place"] = place_of(state)
         if changed or here != self._here:
             self.written = min(max(now(), self.written + 1), LATEST)
@@ -807,8 +804,8 @@ class _Reader:
         if "recording" in run:
             from tui_gru.imported.captured import recognised_run
 
-            return GivenConfig.of_given(recognised_run(run["recording"], self._file.path.parent))
-        return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
+            return ImportedConfig.of_source(recognised_run(run["recording"], self._file.path.parent))
+        return ImportedConfig.of_source(imported_of(run[KEY], self._array(KEY))) if KEY in run else Config.of(**run["config"])
 
     def _fact(self, key: str, check: FieldCheck) -> Any:
         return read(self._file, key, check)
@@ -852,7 +849,7 @@ class _Reader:
         number, newest = fact
         timeline = Timeline(self._segment(number), self._memory)
         reached = (timeline.computed + 1) * self._program.ticks
-        there = self._config.given is None or timeline.computed < self._config.num_batches
+        there = self._config.source.can(Ability.TRAIN) or timeline.computed < self._config.num_batches
         self._require(there and timeline.last.start <= newest <= reached, "how far a branch has come")
         return Branch(timeline, newest)
 

@@ -15,6 +15,7 @@ from tui_gru.debugger.program import program_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import gib
+from tui_gru.engine.source import Imported
 from tui_gru.engine.training import check_epochs, initial_weights, train
 from tui_gru.engine.weights import Array
 from tui_gru.errors import TuiGruError
@@ -146,11 +147,13 @@ class Trace:
         write_npz(out, head | texts, self._batches(), self.batch_count)
 
     def _head(self) -> dict[str, Any]:
-        config, given = self.config, self.config.given
+        config, source = self.config, self.config.source
         return {
             "format": FORMAT,
             "version": VERSION,
-            "config": asdict(config) if given is None else {"model": given.title, "dtype": given.dtype, **given.sizes},
+            "config": {"model": source.title, "dtype": source.dtype, **source.sizes}
+            if isinstance(source, Imported)
+            else asdict(config),
             "run": {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn},
             "vocabulary": config.vocabulary,
             "initial_parameters": dict(self._weights.items()),

@@ -12,6 +12,7 @@ from tui_gru.debugger.position import TypedError, as_typed, position_of, shorten
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.state import Breakpoint, Mark, Watch
 from tui_gru.engine.config import SAMPLERS, Sampler
+from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.storage.confinement import is_permitted, permitted
 from tui_gru.tui import moving as answers
@@ -119,7 +120,7 @@ def can_redo(screen: MainScreen) -> bool:
 
 def trains(screen: MainScreen) -> bool:
     """True if this run can be trained: not a recording, and not a model file."""
-    return screen.snapshot.config.given is None
+    return screen.snapshot.config.source.can(Ability.TRAIN)
 
 
 # Samples

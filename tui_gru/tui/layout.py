@@ -51,17 +51,17 @@ def _logs(snapshot: Snapshot) -> bool:
 def _loss(snapshot: Snapshot) -> str:
     if snapshot.program.target:
         return "loss terms"
-    from tui_gru.tui.panels import given
+    from tui_gru.tui.panels import imported
 
-    return given.loss_title(snapshot)
+    return imported.loss_title(snapshot)
 
 
 def _prediction(snapshot: Snapshot) -> str:
     if snapshot.program.target:
         return snapshot.program.writer.name(snapshot.program.loss_names.prediction)
-    from tui_gru.tui.panels import given
+    from tui_gru.tui.panels import imported
 
-    return given.title(snapshot)
+    return imported.title(snapshot)
 
 
 @dataclass(frozen=True)

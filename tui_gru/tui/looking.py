@@ -13,6 +13,7 @@ from textual.message import Message
 from tui_gru.debugger.position import in_words
 from tui_gru.debugger.program import typed_entry
 from tui_gru.engine.data import Corpus
+from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import moving as answers
 from tui_gru.tui.keys import Arguments, Verb, with_keys
@@ -158,7 +159,7 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
 
 def tour(screen: MainScreen, rest: Arguments) -> None:
     """Start the tour. Raises `TuiGruError` if the run cannot be trained."""
-    if screen.snapshot.config.given is not None:
+    if not screen.snapshot.config.source.can(Ability.TRAIN):
         raise TuiGruError("the tour trains a model, but this run cannot be trained; start tui-gru without a file for the tour")
     screen.tour.begin()
 
@@ -627,7 +628,7 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
 def _explain_line(screen: MainScreen) -> None:
     """Show where the result of the line just executed comes from, in the selected row; before the first line, start the tour."""
     line = screen.snapshot.line
-    if screen.snapshot.position.tick == 0 and screen.snapshot.config.given is None:
+    if screen.snapshot.position.tick == 0 and screen.snapshot.config.source.can(Ability.TRAIN):
         screen.tour.begin()
         return
     if line is None or line.formula is None:
@@ -705,12 +706,11 @@ async def suppose(screen: MainScreen) -> None:
         screen.say(with_keys(screen, words), warning=True)
         return
     snapshot = screen.snapshot
-    is_input, given = snapshot.program.names[ref.name].kind is ValueKind.INPUT, snapshot.config.given
-    if is_input and given is not None and snapshot.program.model.page.inputs[ref.name].one_hot:
-        screen.say("tokens are input and cannot be changed; change the row of the embedding table instead", warning=True)
-        return
-    if is_input and given is None:
-        await screen.open_line(*_character(screen, ref))
+    if snapshot.program.names[ref.name].kind is ValueKind.INPUT and snapshot.program.model.page.inputs[ref.name].one_hot:
+        if snapshot.config.source.can(Ability.TEXT):
+            await screen.open_line(*_character(screen, ref))
+        else:
+            screen.say("tokens are input and cannot be changed; change the row of the embedding table instead", warning=True)
         return
     value = snapshot.value(ref.name, ref.t)
     if value is None:

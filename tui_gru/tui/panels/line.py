@@ -21,6 +21,7 @@ from tui_gru.debugger.evaluate import Factor, MomentNumbers, Terms, terms_of
 from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.model import GRADIENTS
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
@@ -809,7 +810,7 @@ def drawn(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits,
 
 
 _WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
-_GIVEN = "{given}: {title}. Step to see how every number is computed."
+_IMPORTED = "{source}: {title}. Step to see how every number is computed."
 _FIRST = (
     ("explain", "a tour of ten keys"),
     ("step.line", "a line"),
@@ -854,10 +855,11 @@ class CurrentLine(CellPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         line = snapshot.line
         if line is None:
-            given, title = snapshot.config.given, snapshot.program.model.title
-            first = [(verb, what) for verb, what in _FIRST if given is None or verb not in _TRAINING]
+            source, title = snapshot.config.source, snapshot.program.model.title
+            trains = source.can(Ability.TRAIN)
+            first = [(verb, what) for verb, what in _FIRST if trains or verb not in _TRAINING]
             keys = [(sign_of_key(self, verb), what) for verb, what in first]
-            words = (_WELCOME if given is None else _GIVEN).format(title=title, given=given and given.title)
+            words = (_WELCOME if trains else _IMPORTED).format(title=title, source=source.title)
             return clip(self.palette, _welcome(self.palette, words, width, height, keys), width, height)
         if line.formula is None:
             words = _OUTSIDE if line in snapshot.program.outside else _EARLIER

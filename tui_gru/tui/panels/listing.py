@@ -26,6 +26,7 @@ from tui_gru.debugger.state import Breakpoint, LogLine, Watch, Watched
 from tui_gru.debugger.stops import computed_here
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import same
+from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import draw as boxes
 from tui_gru.tui.draw import EMPTY, Box, SegmentRow, clip, from_rows, text
@@ -83,8 +84,9 @@ class Listing(SnapshotPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         """Return a title for the program, and the shapes of the values that the line reads, as many as fit."""
-        given, line = snapshot.config.given, snapshot.line
-        title = "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
+        source, line = snapshot.config.source, snapshot.line
+        title = "forward and backward" if source.can(Ability.BACKWARD) else "forward pass"
+        title = "training loop" if source.can(Ability.TRAIN) else title
         shapes = _shapes(snapshot, line) if line is not None else []
         while shapes and cell_len("  ".join(shapes)) > self.size.width - 6:
             shapes.pop()

@@ -19,6 +19,7 @@ from tui_gru.analysis.influence import Flow, flow_names, paths_of
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.data import Corpus
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text
 from tui_gru.equations.syntax import split
 from tui_gru.session.snapshot import Snapshot
@@ -44,7 +45,7 @@ class Sequence(CellPanel):
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         position, program = snapshot.position, snapshot.program
-        if snapshot.flowing or snapshot.config.given is not None or not program.loss_names.prediction:
+        if snapshot.flowing or not snapshot.config.source.can(Ability.TEXT) or not program.loss_names.prediction:
             return snapshot, view
         ids = (snapshot.record.ids(name) for name in (program.input, program.target))
         predicted = (snapshot.value(program.loss_names.prediction, t) for t in range(snapshot.config.seq_length))
@@ -70,18 +71,18 @@ class Sequence(CellPanel):
         super().on_resize()
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        if snapshot.config.given is not None:
-            from tui_gru.tui.panels import given
+        if not snapshot.config.source.can(Ability.TEXT):
+            from tui_gru.tui.panels import imported
 
-            width, height = self.canvas(width, height, partial(given.whole_size, snapshot))
-            return given.given_sequence(self.palette, snapshot, self._view.row, width, height)
+            width, height = self.canvas(width, height, partial(imported.whole_size, snapshot))
+            return imported.imported_sequence(self.palette, snapshot, self._view.row, width, height)
         width, height = self.canvas(width, height, partial(whole_size, snapshot))
         return clip(self.palette, sequence(self.palette, snapshot, self._view, width, height), width, height)
 
     def _summed_up(self, snapshot: Snapshot) -> list[str] | None:
         """Return the size of a batch that does not fit and its worst prediction so far, None if the batch fits."""
         size = self.content_size
-        if snapshot.config.given is not None or self.zoomed or not size.height:
+        if not snapshot.config.source.can(Ability.TEXT) or self.zoomed or not size.height:
             return None
         whole = _whole(snapshot)
         rows, steps = snapshot.config.batch_size, snapshot.config.seq_length

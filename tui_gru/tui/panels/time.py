@@ -22,6 +22,7 @@ from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program, printable
 from tui_gru.engine import numbers
 from tui_gru.engine.model import UPDATES
+from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import EMPTY, Box, CellRow, clip, from_rows
 from tui_gru.tui.keys import with_keys
@@ -99,7 +100,7 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
                 _excerpt(
                     palette,
                     snapshot.config.as_string(snapshot.corpus.text[:LONGEST]),
-                    min(room, width // (4 if snapshot.config.given is None else 2)),
+                    min(room, width // (4 if snapshot.config.source.can(Ability.TEXT) else 2)),
                 ),
                 palette.dim,
                 0,
@@ -126,8 +127,8 @@ def _position(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         _Item(f"epoch {at.epoch + 1:,}{last}", palette.plain, 8),
         _Item(f"batch {at.batch + 1:,}/{program.num_batches:,}", palette.plain, 9),
     ]
-    if (given := snapshot.config.given) is not None:
-        items = [_Item(given.places[at.batch], palette.plain, 9)] if given.places else []
+    if not (source := snapshot.config.source).can(Ability.TRAIN):
+        items = [_Item(source.places[at.batch], palette.plain, 9)] if source.places else []
     in_a_loop = at.phase in ("forward", "backward") and (at.line is None or at.line.formula is not None)
     if in_a_loop:
         items.append(_Item(f"t {at.t + 1:,}/{program.seq_length:,}", palette.accent, 10))
@@ -155,7 +156,7 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     if snapshot.checked is not None:
         items.append(_Item(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3))
     learns = snapshot.learning
-    if snapshot.config.given is None:
+    if snapshot.config.source.can(Ability.TRAIN):
         items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
         items += [_Item(fact, palette.dim, 0) for fact in _rule(snapshot)]
         if snapshot.config.carry != "detach":
@@ -793,10 +794,9 @@ class LossCurve(SnapshotPanel):
 def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
     """Return the names and values of the baselines of the text; nothing without a text."""
     from tui_gru.analysis.losses import baselines
-    from tui_gru.engine.data import GivenCorpus
 
-    corpus = snapshot.corpus
-    return () if isinstance(corpus, GivenCorpus) else baselines(corpus.text, snapshot.config.vocab_size).lines
+    has_text = snapshot.config.source.can(Ability.TEXT)
+    return baselines(snapshot.corpus.text, snapshot.config.vocab_size).lines if has_text else ()
 
 
 def _names(snapshot: Snapshot) -> tuple[str, ...]:

@@ -234,9 +234,9 @@ class Softmax(CellPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         if not snapshot.program.target:
-            from tui_gru.tui.panels import given
+            from tui_gru.tui.panels import imported
 
-            return given.title(snapshot), None
+            return imported.title(snapshot), None
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         notes = [f"t {snapshot.position.t + 1}"]
         if plan.count < snapshot.config.vocab_size:
@@ -253,9 +253,9 @@ class Softmax(CellPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
         palette = self.palette
         if not snapshot.program.target:
-            from tui_gru.tui.panels import given
+            from tui_gru.tui.panels import imported
 
-            return given.difference_over_time(palette, snapshot, width, height)
+            return imported.difference_over_time(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
@@ -363,9 +363,9 @@ class LossTerms(CellPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
         if not snapshot.program.target:
-            from tui_gru.tui.panels import given
+            from tui_gru.tui.panels import imported
 
-            title = given.loss_title(snapshot)
+            title = imported.loss_title(snapshot)
         return title, f"t {snapshot.position.t + 1}"
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
@@ -387,9 +387,9 @@ def whole_size(snapshot: Snapshot) -> Size:
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     names = snapshot.program.loss_names
     if not names.entry or not names.row or not names.timestep:
-        from tui_gru.tui.panels import given
+        from tui_gru.tui.panels import imported
 
-        return given.about_gradients(palette, snapshot, width, height)
+        return imported.about_gradients(palette, snapshot, width, height)
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
     above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))

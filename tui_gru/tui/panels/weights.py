@@ -17,6 +17,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.program import Program, along, spoken
 from tui_gru.engine.numbers import exact
+from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Refs, clip, flow, hstack, refs_of, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key, with_keys
@@ -73,8 +74,8 @@ def computed_by(snapshot: Snapshot) -> Sheet:
 
 def _recorded(snapshot: Snapshot, name: str) -> AnyArray | None:
     """Return the recorded gradient that the optimizer used; None before the derived one is computed, or if not recorded."""
-    given = snapshot.config.given
-    recorded = None if given is None else given.batches[snapshot.position.batch].recorded
+    batch = snapshot.config.source.batch(snapshot.position.batch)
+    recorded = None if batch is None else batch.recorded
     there = recorded is not None and snapshot.gradient(name) is not None
     return recorded[name] if recorded is not None and there and not np.isnan(recorded[name]).all() else None
 
@@ -347,7 +348,7 @@ class WeightsPanel(PanelGroup):
     def action_cycle_mode(self) -> None:
         """Switch to the next mode: weights, gradients, changes, and all if more than one fits; from all, to what has no room."""
         modes: Sequence[str] = MODES if self._roomy else MODES[1:]
-        if self.snapshot.config.given is not None:
+        if not self.snapshot.config.source.can(Ability.TRAIN):
             modes = (*modes[:-2], "gradients", "p.grad") if self.snapshot.program.goes_back else MODES[1:2]
         shown = self.mode if self.mode in modes else modes[0]
         following = modes[(modes.index(shown) + 1) % len(modes)]

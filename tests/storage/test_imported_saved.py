@@ -1,4 +1,4 @@
-"""Given runs in session files: saved, reopened, recorded, and refused after tampering."""
+"""Imported runs in session files: saved, reopened, recorded, and refused after tampering."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from torch import nn
 
 import tui_gru
 from tests.session.acting import altered
-from tests.session.test_given_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
+from tests.session.test_imported_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
 from tui_gru import Session, TuiGruError
 from tui_gru.storage import store as library
 from tui_gru.storage.file import SessionFileError

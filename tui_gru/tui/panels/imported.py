@@ -1,4 +1,4 @@
-"""A run on given numbers: what is shown in the place of the sequence, the prediction and the loss of a text."""
+"""A run on imported batches: what is shown in the place of the sequence, the prediction and the loss of a text."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from textual.geometry import Size
 from tui_gru.debugger.program import spoken
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import four
+from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
 from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
@@ -40,7 +41,7 @@ def whole_size(snapshot: Snapshot) -> Size:
     return Size(_label(snapshot) + _CELL * snapshot.config.seq_length, 1 + lines * snapshot.config.batch_size)
 
 
-def given_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     """Draw as many rows as fit, with the timesteps around the current one."""
     T, label = snapshot.config.seq_length, _label(snapshot)
     count = max(min((width - label) // _CELL, T), 1)
@@ -102,8 +103,8 @@ def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
 
 def expected_output(snapshot: Snapshot) -> Array | None:
     """Return the given expected output of the batch; None if there is none, or its shape is not that of the shown output."""
-    given = snapshot.config.given
-    expected = None if given is None else given.batches[snapshot.position.batch].expected
+    batch = snapshot.config.source.batch(snapshot.position.batch)
+    expected = None if batch is None else batch.expected
     fits = expected is not None and expected.shape == snapshot.record.array(_output(snapshot)).shape
     return expected if fits else None
 
@@ -171,12 +172,12 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
 
 def about_gradients(palette: Palette, snapshot: Snapshot, width: int, height: int) -> Box:
     """Draw how the gradients that the optimizer used result from the derived ones, once the backward phase has begun."""
-    given = snapshot.config.given
-    if given is None or not given.learns:
-        return _words(palette, "this model ends without a loss", width, height)
+    batch, why = snapshot.config.source.batch(snapshot.position.batch), snapshot.config.source.refusals.get(Ability.BACKWARD)
+    if batch is None or why is not None:
+        return _words(palette, why or "", width, height)
     if snapshot.position.phase != "backward":
         return _words(palette, "the gradient of the loss is given: your script's head and loss computed it", width, height)
-    return _words(palette, given.batches[snapshot.position.batch].remarks(), width, height)
+    return _words(palette, batch.remarks(), width, height)
 
 
 def _words(palette: Palette, words: str, width: int, height: int) -> Box:

@@ -1,4 +1,4 @@
-"""Given runs under random actions: a position shows the same after moving away and back."""
+"""Imported runs under random actions: a position shows the same after moving away and back."""
 
 import random
 from contextlib import suppress
@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from tests.session.test_given_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
+from tests.session.test_imported_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
 from tui_gru import TuiGruError
 
 ACTIONS = 50

@@ -1,4 +1,4 @@
-"""Derivations in given runs: every number adds up at every position."""
+"""Derivations in imported runs: every number adds up at every position."""
 
 import random
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import tui_gru
-from tests.session.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
+from tests.session.test_imported_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
 from tests.tui.test_main_screen import Driver, driving_app
 from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
 from tui_gru.tui.headless import until_checked, until_idle
-from tui_gru.tui.panels.given import difference_shown
+from tui_gru.tui.panels.imported import difference_shown
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import Header
 from tui_gru.tui.panels.values import LossTerms, Softmax
@@ -71,7 +71,7 @@ OTHERS = [of_another_convention, of_tokens, of_a_module, of_a_recording]
     list(zip([*SIZES[:3], SIZES[0]], OTHERS, strict=True)),
     ids=lambda each: getattr(each, "__name__", str(each)),
 )
-async def test_every_key_is_answered_in_other_given_runs(
+async def test_every_key_is_answered_in_other_imported_runs(
     tmp_path: Path, size: tuple[int, int], make: Callable[[Path], Session]
 ) -> None:
     """Drawn where the keys before it have come to; each single key is drawn above and in the soak."""
@@ -165,7 +165,7 @@ async def test_zoomed_the_difference_is_shown_number_by_number(opened: Callable[
         await d.type("z")
         session = d.screen.session
         h, t = session.value("h"), session.position.t
-        off = h - session.config.given.batches[0].expected[t]
+        off = h - session.config.source.batches[0].expected[t]
         row, unit = np.unravel_index(np.abs(off).argmax(), off.shape)
         lines = iter(d.screen.query_one(Softmax).plain_text().splitlines())
         assert any(line.split()[-4:] == ["here", "expected", "off", "by"] for line in lines)

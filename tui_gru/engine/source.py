@@ -1,0 +1,141 @@
+"""The source of a timeline: where its batches come from, and what can be done with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine.model import Structure
+from tui_gru.engine.weights import Array, Weights
+from tui_gru.errors import TuiGruError
+
+
+class Ability(StrEnum):
+    """What can be done with the batches of a source."""
+
+    TRAIN = "train"  # weights are updated, so that a batch begins where the batch before it ended, and epochs follow
+    TEXT = "text"  # inputs and targets are characters of a text: they can be edited, predicted, sampled and held out
+    BACKWARD = "backward"  # there is a gradient at the end of the forward pass
+    LOSS = "loss"  # the loss is known, computed or reported
+
+
+class Source:
+    """The source of a timeline. `title` describes it in a few words, "" if its text does.
+
+    `refusals` has, for each `Ability` that is missing, the sentence that says why. `places` names the origin of each batch, such as
+    `step 300`; `steps` has the step numbers of a recording. `numbers` (batches, 3) has the loss, gradient norm and largest weight
+    of each batch as far as they are known before it is computed, else NaN; None if nothing is.
+    """
+
+    title: str
+    places: Sequence[str]
+    steps: tuple[int, ...]
+    numbers: NDArray[np.float64] | None
+    epochs: int | None  # the number of epochs; None: no end
+
+    @property
+    def refusals(self) -> Mapping[Ability, str]:
+        return {}
+
+    def can(self, ability: Ability) -> bool:
+        return ability not in self.refusals
+
+    def check(self, ability: Ability, option: str | None = None) -> None:
+        """Raise `TuiGruError`, with the reason, if an ability is missing."""
+        if (why := self.refusals.get(ability)) is not None:
+            raise TuiGruError(why, option=option)
+
+    def batch(self, number: int) -> ImportedBatch | None:
+        """Return what another program computed in a batch; None if there is no other program."""
+        return None
+
+    def step(self, batch: int) -> str:
+        """Return the step of a recording in words, `step 300`; "" for another source."""
+        return f"step {self.steps[batch]:,}" if self.steps else ""
+
+
+class Replayed(Source):
+    """Batches of a text, computed from the initial weights on, and replayed from checkpoints: everything can be done with them."""
+
+    title, places, steps, numbers, epochs = "", (), (), None, None
+
+
+REPLAYED = Replayed()
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedBatch:
+    """The data of one batch.
+
+    `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), or whole numbers (T, B) for a
+    one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
+    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `expected` (T, B, ·) is the
+    output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
+    the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
+    sentences on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with
+    them when the batch has been computed as it was imported.
+    """
+
+    weights: Weights
+    inputs: Mapping[str, Array]
+    states: Array
+    outside: Array | None = None
+    flows: Sequence[Array] | None = None
+    expected: Array | None = None
+    loss: float = math.nan
+    tolerance: float | None = None
+    recorded: Weights | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    remarks: Callable[[], str] = str
+    derived: Callable[[Weights], None] = lambda gradients: None
+
+
+NO_TEXT = "this run has no text: its inputs were imported"
+
+
+@dataclass(frozen=True, eq=False)
+class Imported(Source):
+    """Batches of one model from a file, a script or a recording, all of the same sizes. Each is exact, and begins with its own
+    weights and states; there is never an update.
+
+    `batches` may load each batch when it is accessed. `origin` names the source of the weights, such as `model.pt`, and
+    `inputs_from` that of the inputs. `fixed` says why training cannot continue. `learns` is True if gradients from outside are
+    given, so that there is a backward pass. `knows_loss` is True if the original run reported its losses.
+
+    For batches that stay in a recording, `identity` returns JSON that says where the recording is and how to recognise it. For a
+    model file, `reading` has the place of the reset gate and the meaning of z; `again` reads the file in another way, compares the
+    result with an output, and returns the new data and a sentence about the comparison.
+    """
+
+    title: str
+    origin: str
+    inputs_from: str
+    structure: Structure
+    sizes: Mapping[str, int]
+    dtype: str
+    batches: Sequence[ImportedBatch]
+    fixed: str
+    learns: bool = False
+    knows_loss: bool = False
+    places: Sequence[str] = ()
+    steps: tuple[int, ...] = ()
+    reading: tuple[str, str] = ("", "")
+    again: Callable[[str | None, str | None, Array], tuple[Imported, str]] | None = None
+    numbers: NDArray[np.float64] | None = None
+    identity: Callable[[], Mapping[str, Any]] | None = None
+    epochs: int | None = field(default=1, init=False)
+
+    @property
+    def refusals(self) -> Mapping[Ability, str]:
+        found = {Ability.TRAIN: self.fixed, Ability.TEXT: NO_TEXT}
+        found |= {} if self.learns else {Ability.BACKWARD: "this model ends without a loss"}
+        return found if self.knows_loss else found | {Ability.LOSS: "the loss was not recorded"}
+
+    def batch(self, number: int) -> ImportedBatch:
+        return self.batches[number]
