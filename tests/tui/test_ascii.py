@@ -67,7 +67,7 @@ async def test_a_users_own_text_keeps_its_columns(size: tuple[int, int]) -> None
             await until_idle(pilot)
             await pilot.pause()
             sequence = app.screen.query_one("Sequence")
-            app.shown = [strip.cell_length for strip in sequence.draw(60, 8)[0]]
+            app.shown = [strip.cell_length for strip in sequence.draw(60, 8).rows[0]]
     assert plain.shown == fancy.shown
 
 

@@ -78,12 +78,6 @@ def test_a_combining_character_stays_in_its_segment():
     assert row[0].text.startswith(H_TILDE)
 
 
-def test_overlay_cuts_what_sticks_out():
-    under = text(P, "......\n......")
-    assert boxes.overlay(under, text(P, "abc"), 4, 1).text == "......\n....ab"
-    assert boxes.overlay(under, text(P, "abc"), 1, 5).text == under.text
-
-
 def test_flow_and_columns_and_grid():
     a, b = text(P, "a\na"), text(P, "bb")
     assert boxes.flow([a, b, b], 5, gap=1).text.splitlines() == ["a bb", "a   ", "    ", "bb  "]

@@ -1,12 +1,18 @@
-"""Drawing with cells: boxes of styled text, rows of signs, bars, and references from numbers on screen to numbers of the run."""
+"""What panels are drawn with: boxes of styled text, rows of cells that are written into, bars, and references to numbers.
+
+A `Box` is what is put together from parts: text, matrices and bars, side by side or one above the other. A `CellRow` is for
+pictures whose parts cover one another: curves, axes, the time line. A box is made of its rows in the end.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby, zip_longest
 from operator import itemgetter
+from typing import overload
 
 import numpy as np
 from rich.cells import cell_len
@@ -79,18 +85,23 @@ SegmentRow = tuple[Segment, ...]
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """A rectangle of styled text. Every row is exactly `width` cells wide.
+    """A rectangle of styled text. Every row is exactly `width` cells wide; rows that are drawn on demand may be shorter.
 
     `axis` is the row on which neighbours are aligned, like fraction bars and plus signs in print.
     """
 
-    rows: tuple[SegmentRow, ...]
+    rows: Sequence[SegmentRow]
     width: int
     axis: int = 0
 
     @property
     def height(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def strips(self) -> Sequence[Strip]:
+        """The rows as strips."""
+        return list(map(Strip, self.rows))
 
     @property
     def text(self) -> str:
@@ -101,6 +112,29 @@ class Box:
 EMPTY = Box((), 0)
 
 
+class RowsOnDemand(Sequence[SegmentRow]):
+    """`count` rows, of which each is drawn when it is first read: of a long list only those in view cost time."""
+
+    def __init__(self, count: int, draw: Callable[[int], SegmentRow]) -> None:
+        self._rows: list[SegmentRow | None] = [None] * count
+        self._draw = draw
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> SegmentRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[SegmentRow]: ...
+    def __getitem__(self, index: int | slice) -> SegmentRow | Sequence[SegmentRow]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = self._rows[index]
+        if row is None:
+            row = self._rows[index] = self._draw(index % len(self))
+        return row
+
+
 def text(palette: Palette, content: str, style: Style | None = None) -> Box:
     """Return a box of a text in one style, a row per line. The text is never interpreted as markup."""
     style = palette.plain if style is None else style
@@ -108,20 +142,26 @@ def text(palette: Palette, content: str, style: Style | None = None) -> Box:
     return from_rows([(Segment(line, style),) for line in lines])
 
 
+def line(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> SegmentRow:
+    """Return a row of differently styled pieces: `line(p, ("ŷ", p.accent), " = softmax(o)")`. Segments are not changed."""
+    pieces = ((part, palette.plain) if isinstance(part, str) else part for part in parts)
+    return tuple(part if isinstance(part, Segment) else Segment(transliterate(part[0], palette.glyphs), part[1]) for part in pieces)
+
+
 def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
-    """Return one row of differently styled pieces: `spans(p, ("ŷ", p.accent), " = softmax(o)")`. Segments are not changed."""
-    return from_rows([tuple(part if isinstance(part, Segment) else _written(palette, part) for part in parts)])
+    """Return a box of one such row."""
+    return from_rows([line(palette, *parts)])
 
 
-def _written(palette: Palette, part: tuple[str, Style] | str) -> Segment:
-    content, style = (part, palette.plain) if isinstance(part, str) else part
-    return Segment(transliterate(content, palette.glyphs), style)
+def row_width(row: SegmentRow) -> int:
+    """Return the cells of a row."""
+    return sum(segment.cell_length for segment in row)
 
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
     """Return a box of these rows, padded on the right to the widest."""
     kept = [tuple(segment for segment in row if segment.text) for row in rows]
-    widths = [sum(cell_len(segment.text) for segment in row) for row in kept]
+    widths = list(map(row_width, kept))
     width = max(widths, default=0)
     return Box(tuple((*row, *_space(width - w)) for row, w in zip(kept, widths, strict=True)), width, axis)
 
@@ -189,19 +229,6 @@ def _bracket_column(parts: tuple[str, str, str], single: str, height: int) -> li
 def titled(title: Box, box: Box) -> Box:
     """Put a title above the box. The axis stays that of the box, so that titled matrices align with untitled ones."""
     return replace(vstack(title, box), axis=title.height + box.axis)
-
-
-def overlay(under: Box, over: Box, x: int, y: int) -> Box:
-    """Draw one box over another at column x, row y. Parts outside of the lower box are cut off."""
-    rows = list(under.rows)
-    for index in range(over.height):
-        if not 0 <= y + index < under.height or x >= under.width:
-            continue
-        below = Strip(under.rows[y + index], under.width)
-        end = min(x + over.width, under.width)
-        strip = Strip.join([below.crop(0, x), Strip(over.rows[index], over.width).crop(0, end - x), below.crop(end, under.width)])
-        rows[y + index] = tuple(strip)
-    return replace(under, rows=tuple(rows))
 
 
 def clip(palette: Palette, box: Box, width: int, height: int) -> Box:
@@ -280,6 +307,13 @@ class CellRow:
         self._signs = [" "] * width
         self._inks: list[Style | None] = [None] * width
         self._taken = [False] * width
+
+    @classmethod
+    def of(cls, signs: list[str], inks: list[Style | None]) -> CellRow:
+        """Return a row of signs of one cell each. Cells without a style are free."""
+        row = cls(len(signs))
+        row._signs, row._inks, row._taken = signs, inks, [ink is not None for ink in inks]
+        return row
 
     def copy(self) -> CellRow:
         twin = CellRow(self.width)

@@ -19,8 +19,8 @@ from textual.strip import Strip
 from tui_gru.analysis.summaries import Summary
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact, given
-from tui_gru.tui.draw import Box, CellRow, Ref, Refs
-from tui_gru.tui.panel import NOTHING, NumberAsked, Panel, PanelRows, contents
+from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs
+from tui_gru.tui.panel import NumberAsked, Panel, contents
 from tui_gru.tui.theme import LEVELS, Palette, cut, fitting, transliterate
 from tui_gru.tui.written import ENTRIES, AnyArray, NumberScale, matrix, scale_of
 
@@ -309,7 +309,7 @@ class MatrixView(Panel):
             self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
         return self._widest_name
 
-    def _built(self) -> PanelRows:
+    def _built(self) -> Box:
         form = self.form
         if form != self._captioned:
             self.call_next(self._caption)  # the content size may change without a resize of the panel
@@ -325,9 +325,8 @@ class MatrixView(Panel):
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
         if form == "strips":
-            rows = self._summary_rows(width, height)
-            return PanelRows(len(rows), width, lambda y: tuple(rows[y]))
-        return NOTHING  # a heat map is drawn line by line on demand
+            return Box([tuple(strip) for strip in self._summary_rows(width, height)], width)
+        return EMPTY  # a heat map is drawn line by line on demand
 
     def render_line(self, y: int) -> Strip:
         if self.form != "map":

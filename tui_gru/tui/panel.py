@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, overload
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from rich.segment import Segment
@@ -24,7 +25,7 @@ from tui_gru.debugger.program import layer_at, spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.equations.page import Layer
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, SegmentRow, clip, from_rows
+from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, SegmentRow, clip, from_rows, row_width
 from tui_gru.tui.terminal import KeptLines, guarded
 from tui_gru.tui.theme import ASCII, Palette, fitting, folded, palette_of, transliterate
 
@@ -33,42 +34,6 @@ if TYPE_CHECKING:
 
 # ------------------------------------------------------------------------------
 # The base of panels: a bordered widget whose content is built when it is first drawn, and cached until it changes.
-
-
-class PanelRows(Sequence[Strip]):
-    """Content of `count` rows, at most `width` cells wide. `draw` is called for a row when it first comes into view."""
-
-    def __init__(self, count: int, width: int, draw: Callable[[int], SegmentRow]) -> None:
-        self.width, self._draw = width, draw
-        self._cells: list[SegmentRow | None] = [None] * count
-        self._strips: list[Strip | None] = [None] * count
-
-    def __len__(self) -> int:
-        return len(self._cells)
-
-    @overload
-    def __getitem__(self, index: int) -> Strip: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Strip]: ...
-    def __getitem__(self, index: int | slice) -> Strip | Sequence[Strip]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        strip = self._strips[index]
-        if strip is None:
-            strip = self._strips[index] = Strip(self.cells(index % len(self)))
-        return strip
-
-    def cells(self, index: int) -> SegmentRow:
-        """Return what a row shows, an empty row after the last one."""
-        if index >= len(self):
-            return ()
-        row = self._cells[index]
-        if row is None:
-            row = self._cells[index] = self._draw(index)
-        return row
-
-
-NOTHING = PanelRows(0, 0, lambda _: ())
 
 
 @guarded
@@ -114,7 +79,7 @@ class Panel(ScrollView, can_focus=True):
     _ground = Style()  # the style beneath the content
     _ground_known = False
     _built_for: tuple[int, object] = (-1, None)  # the version of the content, and the space for which it was built
-    _strips = NOTHING
+    _box = EMPTY
     _scrolls = False  # True if the content was larger than the panel when last built
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
     _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
@@ -138,7 +103,7 @@ class Panel(ScrollView, can_focus=True):
         wanted = content()
         return Size(max(width, wanted.width), max(height, wanted.height))
 
-    def build(self, width: int, height: int) -> Box | PanelRows:
+    def build(self, width: int, height: int) -> Box:
         """Return the content for a panel of this inner size, in cells. It may be larger (scrolled) or smaller (padded)."""
         raise NotImplementedError
 
@@ -206,7 +171,7 @@ class Panel(ScrollView, can_focus=True):
     def drawn(self) -> Sequence[Strip]:
         """All rows of the content, also those not in view."""
         self._ensure_built()
-        return self._strips
+        return self._box.strips
 
     def plain_text(self) -> str:
         """Return the title and the whole content as text."""
@@ -247,19 +212,19 @@ class Panel(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
         width = self.scrollable_content_region.width
-        if row >= len(self._strips):
+        if row >= self._box.height:
             return Strip.blank(width, self._ground)
-        cells, ground = self._strips.cells(row), self._ground
-        spare = width - sum(segment.cell_length for segment in cells)
+        cells, ground = self._box.rows[row], self._ground
+        spare = width - row_width(cells)
         if x or spare < 0:
-            return self._strips[row].crop_extend(x, x + width, None).apply_style(ground)
+            return Strip(cells).crop_extend(x, x + width, None).apply_style(ground)
         # the same in one step, since each strip has a number of caches
         drawn = [Segment(text, ground + style, control) for text, style, control in cells]
         return Strip([*drawn, Segment(" " * spare, ground)] if spare else drawn, width)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Return the height of the content, for `height: auto`."""
-        return len(self.draw(width, container.height))
+        return self.draw(width, container.height).height
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """Return the width of the content, for `width: auto`."""
@@ -270,14 +235,15 @@ class Panel(ScrollView, can_focus=True):
         space = (self.content_size, self.palette, self.zoomed)
         if self._built_for == (self._version, space):
             return
-        (version, space_before), before = self._built_for, self._strips
+        (version, space_before), before = self._built_for, self._box
         self._built_for = self._version, space
-        self._strips = self._built()
+        self._box = self._built()
         if version == self._version:
             return
-        if space == space_before and before:
-            now, first = self._strips, self.scroll_offset.y
-            self.refresh_rows(y for y in range(space[0].height) if before.cells(first + y) != now.cells(first + y))
+        if space == space_before and before.height:
+            first, height = self.scroll_offset.y, space[0].height
+            was, now = (box.rows[first : first + height] for box in (before, self._box))
+            self.refresh_rows(y for y, (old, new) in enumerate(zip_longest(was, now)) if (old or ()) != (new or ()))
         else:
             self.refresh()
 
@@ -287,24 +253,24 @@ class Panel(ScrollView, can_focus=True):
         if regions:
             self.refresh(*regions)
 
-    def _built(self) -> PanelRows:
-        """Return the rows of the content, drawn for the present space, and set what can be scrolled."""
+    def _built(self) -> Box:
+        """Return the content, drawn for the present space, and set what can be scrolled."""
         room = self.content_size
-        rows = self.draw(room.width, room.height)
+        box = self.draw(room.width, room.height)
         across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
-        tall = len(rows) > room.height - (below if rows.width > room.width else 0)
+        tall = box.height > room.height - (below if box.width > room.width else 0)
         if tall:  # the scroll bar takes a column
-            rows = self.draw(room.width - across, room.height)
-        wide = rows.width > room.width - (across if tall else 0)
+            box = self.draw(room.width - across, room.height)
+        wide = box.width > room.width - (across if tall else 0)
         # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
         # so it is set only if scrolling changes, and not during drawing.
-        wanted = Size(rows.width if wide else 0, len(rows) if tall else 0)
+        wanted = Size(box.width if wide else 0, box.height if tall else 0)
         now = self.virtual_size
         scrolls = self._scrolls or now.width > room.width or now.height > room.height
         self._scrolls = wanted != Size(0, 0)
         if wanted != now and (scrolls or self._scrolls):
             self.call_next(self._set_virtual_size, wanted)
-        return rows
+        return box
 
     def watch_show_vertical_scrollbar(self) -> None:
         """Set the position of a scroll bar that is shown only after the panel has been scrolled."""
@@ -324,8 +290,9 @@ class Panel(ScrollView, can_focus=True):
             top = min(max(self.scroll_offset.y, last + 1 - height), first)
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
-    def _content_or_problem(self, width: int, height: int) -> Box | PanelRows:
-        """Return the content, or an error message if building fails, so that the other panels are still drawn."""
+    def draw(self, width: int, height: int) -> Box:
+        """Return the content for this inner size, or an error message if building fails, so that other panels are still drawn."""
+        width, height = max(width, 0), max(height, 0)
         try:
             content = self.build(width, height)
             self.failed = False
@@ -336,13 +303,6 @@ class Panel(ScrollView, can_focus=True):
             self.failed = True
             lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in lines])
-
-    def draw(self, width: int, height: int) -> PanelRows:
-        """Return the content for this inner size, in cells."""
-        content = self._content_or_problem(max(width, 0), max(height, 0))
-        if isinstance(content, Box):
-            return PanelRows(content.height, content.width, content.rows.__getitem__)
-        return content
 
 
 # ------------------------------------------------------------------------------
@@ -415,7 +375,7 @@ class SnapshotPanel(Panel):
         """Return True if the line just executed has computed what the panel shows."""
         return False
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         """Return the content for a panel of this inner size, as `build` does."""
         raise NotImplementedError
 
@@ -446,7 +406,7 @@ class SnapshotPanel(Panel):
         if self._snapshot is not None and self.is_attached:
             self.set_titles(*self.titles(self._snapshot))
 
-    def build(self, width: int, height: int) -> Box | PanelRows:
+    def build(self, width: int, height: int) -> Box:
         return EMPTY if self._snapshot is None else self.content(self._snapshot, width, height)
 
     def on_resize(self) -> None:
@@ -512,7 +472,7 @@ class CellPanel(SnapshotPanel):
 
     pointed: reactive[Ref | None] = reactive(None)
     _spots: Sequence[Spot] = ()
-    _spots_of: Sequence[Strip] = ()
+    _spots_of: Box | None = None  # the content in which they were found
 
     def read(self, ref: Ref) -> Any:
         """Return the array or number that contains `ref`, None if it is not computed yet."""
@@ -524,14 +484,14 @@ class CellPanel(SnapshotPanel):
     def spots(self) -> Sequence[Spot]:
         """The cells of the content, row by row."""
         self._ensure_built()
-        if self._spots_of is not self._strips:
-            self._spots_of, self._spots = self._strips, tuple(self._find_spots())
+        if self._spots_of is not self._box:
+            self._spots_of, self._spots = self._box, tuple(self._find_spots())
         return self._spots
 
     def _find_spots(self) -> Iterator[Spot]:
-        for y, strip in enumerate(self._strips):
+        for y, row in enumerate(self._box.rows):
             x = 0
-            for segment in strip:
+            for segment in row:
                 if isinstance(segment, Cell):
                     yield Spot(segment.ref, x, y, segment.cell_length)
                 x += segment.cell_length

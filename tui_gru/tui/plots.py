@@ -16,7 +16,7 @@ from rich.style import Style
 
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
-from tui_gru.tui.draw import EMPTY, Box, from_rows, hstack, merged, overlay, pad, text, vstack
+from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, from_rows, pad, text
 from tui_gru.tui.theme import Palette, transliterate
 from tui_gru.tui.written import AnyArray
 
@@ -379,28 +379,25 @@ def label(value: float, step: float) -> str:
 
 
 # ------------------------------------------------------------------------------
-# A canvas of dots for curves: vertical runs, smooth lines, rules and levels behind them, and arrows for values off the axis.
+# The dots of curves, and what is written over and behind them: rules, levels, a pointer, and arrows for values off the axis.
 
 
 #: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
 
-class Canvas:
-    """Dots in cells: 2 × 4 per cell in braille, otherwise one."""
+class Dots:
+    """The dots of curves in rows × columns of cells: 2 × 4 dots per cell in braille, otherwise one."""
 
     def __init__(self, palette: Palette, rows: int, columns: int) -> None:
         self._palette = palette
         self._rows, self._columns = rows, columns
-        self.dots_per_column, self._dots_per_row = (2, 4) if palette.glyphs.braille else (1, 1)
-        self.dots_across, self._dots_down = columns * self.dots_per_column, rows * self._dots_per_row
-        self._dots = np.zeros((self._dots_down, self.dots_across), bool)
-        self._inks: list[Style] = [palette.dim]
-        self._ink = np.full((rows, columns), -1)  # the index of the ink of each cell, −1 if nothing is drawn
-        self._faint = np.zeros((rows, columns), bool)
-        self._rules: list[int] = []
-        self._levels: dict[int, str] = {}
-        self._pointed: int | None = None
+        self.per_column, self._per_row = (2, 4) if palette.glyphs.braille else (1, 1)
+        self.across, self._down = columns * self.per_column, rows * self._per_row
+        self._dots = np.zeros((self._down, self.across), bool)
+        self._inks: list[Style] = []
+        self.ink = np.full((rows, columns), -1)  # the index of the ink of each cell, −1 if nothing is drawn
+        self.faint = np.zeros((rows, columns), bool)
         self._beyond: dict[tuple[int, int], float] = {}  # furthest value off the axis by column and side (±1)
         self.standing_out: dict[int, int] = {}
 
@@ -409,15 +406,14 @@ class Canvas:
 
         Only every `every`-th column of dots is drawn.
         """
-        dots = self._runs(low, high, every)
-        self._write(dots, ink)
+        self._write(self._runs(low, high, every), ink)
 
     def draw_long(
         self, low: AnyArray, high: AnyArray, middle: AnyArray, out: AnyArray, ink: Style, every: int, *, faint: bool
     ) -> None:
         """Draw the smooth line `middle`; with `faint`, also faint runs from low to high, outliers (`out` = ±1) in full colour."""
         for dot in np.flatnonzero(out).tolist():
-            self.standing_out[dot // self.dots_per_column] = int(out[dot])
+            self.standing_out[dot // self.per_column] = int(out[dot])
         if faint:
             runs = self._runs(low, high, 1)
             self._write(runs, self._palette.faint, faint=True)
@@ -429,112 +425,74 @@ class Canvas:
         """Register the values that are off the axis. All arrays are (n,); `low` and `high` are parts of the axis."""
         for way, values, outside in ((1, highest, high > 1), (-1, lowest, low < 0)):
             for dot in np.flatnonzero(outside).tolist():
-                key = dot // self.dots_per_column, way
+                key = dot // self.per_column, way
                 self._beyond[key] = max(self._beyond.get(key, values[dot]), values[dot], key=lambda value: way * value)
                 self.standing_out[key[0]] = way
 
     def _runs(self, low: AnyArray, high: AnyArray, every: int) -> AnyArray:
-        down = self._dots_down - 1
+        down = self._down - 1
         upper, lower = ((1 - np.clip(part, 0, 1)) * down for part in (high, low))
         gap_up = np.fmin(upper[1:], lower[:-1] - 1)  # extend up to the neighbour on the left if that is higher
         gap_down = np.fmax(lower[1:], upper[:-1] + 1)
         upper = np.concatenate([upper[:1], np.where(np.isnan(upper[1:]), np.nan, gap_up)])
         lower = np.concatenate([lower[:1], np.where(np.isnan(lower[1:]), np.nan, gap_down)])
-        rows = np.arange(self._dots_down)[:, None]
+        rows = np.arange(self._down)[:, None]
         with np.errstate(invalid="ignore"):
             dots: AnyArray = (rows >= np.rint(upper)) & (rows <= np.rint(lower))
-        dots[:, np.arange(self.dots_across) % every != 0] = False
+        dots[:, np.arange(self.across) % every != 0] = False
         return dots
 
     def _write(self, dots: AnyArray, ink: Style, *, faint: bool = False, instead: bool = False) -> None:
         """Put dots into the cells; with `instead`, replace faint dots in them."""
-        shape = self._rows, self._dots_per_row, self._columns, self.dots_per_column
+        shape = self._rows, self._per_row, self._columns, self.per_column
         cells = dots.reshape(shape).any(axis=(1, 3))
         if instead:
-            self._dots &= ~np.repeat(np.repeat(cells & self._faint, self._dots_per_row, 0), self.dots_per_column, 1)
+            self._dots &= ~np.repeat(np.repeat(cells & self.faint, self._per_row, 0), self.per_column, 1)
         self._dots |= dots
-        self._ink[cells], self._faint[cells] = len(self._inks), faint
+        self.ink[cells], self.faint[cells] = len(self._inks), faint
         self._inks.append(ink)
 
-    def rule(self, dots: list[int]) -> None:
-        """Draw vertical lines at these columns of dots, in cells without a drawing."""
-        self._rules = [dot // self.dots_per_column for dot in dots if dot < self.dots_across]
-
-    def level(self, row: int, name: str) -> None:
-        """Draw a dashed line along a row of cells without a drawing. A second level in a row is ignored.
-
-        Its name is drawn as far to the right as there is free space, otherwise at the left, over the drawing.
-        """
-        self._levels.setdefault(row, name)
-
-    def point(self, column: int) -> None:
-        """Draw a vertical line at a column of cells, in cells without a drawing or with only faint dots."""
-        self._pointed = column
-
-    def box(self) -> Box:
-        grouped = self._dots.reshape(self._rows, self._dots_per_row, self._columns, self.dots_per_column)
-        glyphs = self._palette.glyphs
-        if glyphs.braille:
-            patterns = np.einsum("rdce,de->rc", grouped, _BRAILLE)
-            signs = [[chr(0x2800 + code) if code else " " for code in row] for row in patterns.tolist()]
+    def rows(self) -> list[CellRow]:
+        """Return the rows of cells, in which cells without dots are free."""
+        if self._palette.glyphs.braille:
+            grouped = self._dots.reshape(self._rows, self._per_row, self._columns, self.per_column)
+            codes = np.einsum("rdce,de->rc", grouped, _BRAILLE)
+            signs = [[chr(0x2800 + code) if code else " " for code in row] for row in codes.tolist()]
         else:
-            signs = [
-                [("." if faint else "*") if dot else " " for dot, faint in zip(row, faints, strict=True)]
-                for row, faints in zip(self._dots.tolist(), self._faint.tolist(), strict=True)
-            ]
-        rows = []
-        dash = transliterate("╌", glyphs)
-        arrows = self._arrows()
-        for number, (row, inks) in enumerate(zip(signs, self._ink.tolist(), strict=True)):
-            behind: list[tuple[int, str]] = []
-            named = range(0)
-            if (name := self._levels.get(number)) is not None:
-                named = _place_for(f" {name} ", row)
-                for column, sign in zip(named, f" {name} ", strict=False):
-                    row[column], inks[column] = sign, 0
-                behind += ((column, dash) for column in range(len(row)))
-            behind += ((column, glyphs.vertical_ellipsis) for column in self._rules)
-            for column, sign in behind:
-                if row[column] == " " and column not in named:
-                    row[column], inks[column] = sign, 0
-            at = self._pointed
-            if at is not None and at not in named and (inks[at] <= 0 or self._faint[number, at]):
-                row[at], inks[at] = glyphs.axis_vertical, self._ink_of(self._palette.accent)
-            for column, sign in arrows.get(number, {}).items():
-                row[column], inks[column] = sign, self._ink_of(self._palette.warning)
-            rows.append(merged(row, (self._inks[ink] if ink >= 0 else None for ink in inks)))
-        return from_rows(rows)
+            signs = np.where(self._dots, np.where(self.faint, ".", "*"), " ").tolist()
+        inks = [*self._inks, None]  # the last for cells without dots, whose ink is −1
+        return [CellRow.of(row, [inks[i] for i in each]) for row, each in zip(signs, self.ink.tolist(), strict=True)]
 
-    def _arrows(self) -> dict[int, dict[int, str]]:
-        """Return the signs for values off the axis by row and column: arrows, and the value beside the furthest."""
-        arrows: dict[int, dict[int, str]] = {}
-        for way, row, arrow in ((1, 0, "↑"), (-1, self._rows - 1, "↓")):
+    def put_arrows(self, rows: Sequence[CellRow]) -> None:
+        """Write arrows at the edges for the values off the axis, and the value beside the furthest."""
+        for way, row, arrow in ((1, rows[0], "↑"), (-1, rows[-1], "↓")):
             values = {column: value for (column, side), value in self._beyond.items() if side == way}
-            if not values:
-                continue
-            signs = dict.fromkeys(values, transliterate(arrow, self._palette.glyphs))
-            furthest = max(values, key=lambda column: way * values[column])
-            words = label(values[furthest], 0.01 if abs(values[furthest]) < 100 else 1)
-            start = furthest + 1 if furthest + 1 + len(words) <= self._columns else furthest - len(words)
-            if start >= 0:
-                signs = {**signs, **{start + i: sign for i, sign in enumerate(words)}}
-            arrows.setdefault(row, {}).update(signs)
-        return arrows
-
-    def _ink_of(self, style: Style) -> int:
-        if style not in self._inks:
-            self._inks.append(style)
-        return self._inks.index(style)
+            for column in values:
+                row.put(column, transliterate(arrow, self._palette.glyphs), self._palette.warning)
+            if values:
+                furthest = max(values, key=lambda column: way * values[column])
+                words = label(values[furthest], 0.01 if abs(values[furthest]) < 100 else 1)
+                start = furthest + 1 if furthest + 1 + len(words) <= self._columns else furthest - len(words)
+                if start >= 0:
+                    row.put(start, words, self._palette.warning)
 
 
-def _place_for(words: str, row: list[str]) -> range:
-    """Return the columns for words in a row: the last blank ones, otherwise the first; empty if the words fill half of the row."""
-    length = len(words)
-    if length >= len(row) // 2:
-        return range(0)
-    starts = (start for start in range(len(row) - length, -1, -1) if not any(map(str.strip, row[start : start + length])))
-    start = next(starts, 0)
-    return range(start, start + length)
+def _put_level(row: CellRow, palette: Palette, name: str) -> range:
+    """Draw a dashed line along the free cells of a row, and its name. Return the columns of the name.
+
+    The name is as far to the right as there is free space, otherwise at the left, over the curve; it is left out if it fills half
+    of the row.
+    """
+    words, named = f" {name} ", range(0)
+    if len(words) < row.width // 2:
+        starts = (start for start in range(row.width - len(words), -1, -1) if row.free(start, len(words)))
+        start = next(starts, 0)
+        named = range(start, start + len(words))
+        row.put(start, words, palette.dim)
+    for column in range(row.width):
+        if row.free(column, 1):
+            row.put(column, transliterate("╌", palette.glyphs), palette.dim)
+    return named
 
 
 # ------------------------------------------------------------------------------
@@ -665,40 +623,46 @@ def plot(
     if columns < 4:
         return Plot(text(palette, label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder, palette.dim))
 
-    canvas = Canvas(palette, rows, columns)
-    per_dot = (last - 1) / max(canvas.dots_across - 1, 1)
-    broken = _draw(canvas, palette, lines, axis, per_dot)
-    if every is not None and every / per_dot >= _RULES * canvas.dots_per_column:
-        canvas.rule([math.floor((x - 0.5) / per_dot) for x in range(every, math.ceil(last), every) if x > 1])
-    if pointed is not None:
-        canvas.point(_column(pointed, last, columns))
+    dots = Dots(palette, rows, columns)
+    per_dot = (last - 1) / max(dots.across - 1, 1)
+    broken = _draw(dots, palette, lines, axis, per_dot)
+    cells, glyphs, dim = dots.rows(), palette.glyphs, palette.dim
 
     def row_of(y: float) -> int:
         part = float(axis.parts(np.array(y)))
         return round((rows - 1) * (1 - part))
 
+    named: dict[int, range] = {}  # of the levels; a second one in a row is left out
     for name, y in levels:
-        if axis.low <= y <= axis.high:
-            canvas.level(row_of(y), name)
-    at = {row_of(mark): name for mark, name in marks}
-    glyphs = palette.glyphs
+        if axis.low <= y <= axis.high and row_of(y) not in named:
+            named[row_of(y)] = _put_level(cells[row_of(y)], palette, name)
+    if every is not None and every / per_dot >= _RULES * dots.per_column:
+        for x in range(every, math.ceil(last), every):
+            column = math.floor((x - 0.5) / per_dot) // dots.per_column
+            for row in cells if x > 1 else ():
+                if row.free(column, 1):
+                    row.put(column, glyphs.vertical_ellipsis, dim)
+    if pointed is not None:  # over everything but dots in full colour and names
+        at = _column(pointed, last, columns)
+        for y in np.flatnonzero((dots.ink[:, at] < 0) | dots.faint[:, at]).tolist():
+            if at not in named.get(y, ()):
+                cells[y].put(at, glyphs.axis_vertical, palette.accent)
+    dots.put_arrows(cells)
+
+    at_row = {row_of(mark): name for mark, name in marks}
     upright = [
-        (
-            Segment(at.get(y, "").rjust(margin), palette.dim),
-            Segment(glyphs.tick_vertical if y in at else glyphs.axis_vertical, palette.dim),
-        )
-        for y in range(rows)
+        (at_row.get(y, "").rjust(margin), glyphs.tick_vertical if y in at_row else glyphs.axis_vertical) for y in range(rows)
     ]
-    inside = hstack(from_rows(upright), canvas.box(), gap=0)
-    crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, len(broken), canvas.dots_per_column)))
-    box = vstack(inside, _x_axis(palette, margin, columns, last, here, crosses))
-    return Plot(box, margin, columns, last, canvas.standing_out)
+    curve = [(Segment(name, dim), Segment(tick, dim), *row.strip()) for (name, tick), row in zip(upright, cells, strict=True)]
+    crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, len(broken), dots.per_column)))
+    box = from_rows([*curve, *_x_axis(palette, margin, columns, last, here, crosses)])
+    return Plot(box, margin, columns, last, dots.standing_out)
 
 
-def _draw(canvas: Canvas, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float) -> AnyArray:
+def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float) -> AnyArray:
     """Draw the series, the first over the second. Return which columns of dots have a value that is not finite."""
-    edges = (np.arange(canvas.dots_across + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
-    broken = np.zeros(canvas.dots_across, bool)
+    edges = (np.arange(dots.across + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
+    broken = np.zeros(dots.across, bool)
     for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
         drawn = line.columns(edges)
         low, high = (axis.parts(values) for values in drawn[:2])
@@ -707,11 +671,11 @@ def _draw(canvas: Canvas, palette: Palette, lines: Sequence[Envelope], axis: Axi
         if per_dot >= LONG:
             means = mean_parts(line, axis, edges)
             out = standing_out(low, high, means)
-            canvas.draw_long(low, high, smooth(means), out, ink, nth, faint=len(lines) == 1)
+            dots.draw_long(low, high, smooth(means), out, ink, nth, faint=len(lines) == 1)
         else:
-            canvas.draw(low, high, ink, nth)
+            dots.draw(low, high, ink, nth)
         broken |= drawn.broken
-        canvas.beyond(drawn.low, drawn.high, low, high)
+        dots.beyond(drawn.low, drawn.high, low, high)
     return broken
 
 
@@ -735,26 +699,24 @@ def _column(x: float, last: float, columns: int) -> int:
     return min(max(round((columns - 1) * (x - 1) / (last - 1)), 0), columns - 1) if last > 1 else 0
 
 
-def _x_axis(palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray) -> Box:
-    """Draw the axis with its ticks and labels, in two rows."""
-    glyphs = palette.glyphs
+def _x_axis(
+    palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray
+) -> tuple[SegmentRow, SegmentRow]:
+    """Draw the axis with its ticks, and their labels below it."""
+    glyphs, dim = palette.glyphs, palette.dim
     widest = max(cell_len(label(last, 1)) + 2, 4)
-    marks = ticks(1, last, max(columns // (2 * widest), 2), whole=True)
-
-    line = [glyphs.axis_horizontal] * columns
-    names = EMPTY if columns == 0 else text(palette, " " * columns)
-    for mark in marks:
-        column = _column(mark, last, columns)
-        line[column] = glyphs.tick_horizontal
-        name = text(palette, label(mark, 1), palette.dim)
-        names = overlay(names, name, min(max(column - name.width // 2, 0), columns - name.width), 0)
-    axis = text(palette, "".join(line), palette.dim)
+    line, names = CellRow(columns), CellRow(columns)
+    line.fill(0, [glyphs.axis_horizontal] * columns, dim)
+    for mark in ticks(1, last, max(columns // (2 * widest), 2), whole=True):
+        column, name = _column(mark, last, columns), label(mark, 1)
+        line.put(column, glyphs.tick_horizontal, dim)
+        names.put(min(max(column - len(name) // 2, 0), columns - len(name)), name, dim)
     for cross in crosses.tolist():
-        axis = overlay(axis, text(palette, glyphs.not_finite, palette.warning), cross, 0)
+        line.put(cross, glyphs.not_finite, palette.warning)
     if here is not None and 1 <= here <= last:
-        axis = overlay(axis, text(palette, glyphs.here, palette.accent), _column(here, last, columns), 0)
-    corner = text(palette, " " * margin + glyphs.axis_corner, palette.dim)
-    return vstack(hstack(corner, axis, gap=0), pad(names, left=margin + 1))
+        line.put(_column(here, last, columns), glyphs.here, palette.accent)
+    corner = Segment(" " * margin + glyphs.axis_corner, dim)
+    return (corner, *line.strip()), (Segment(" " * (margin + 1)), *names.strip())
 
 
 # ------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
         await pilot.pause()
         for panel in (*shown[:3], weights.query_one(Overview)):
             for width, height in SIZES:
-                strips = panel.draw(width, height)
+                strips = panel.draw(width, height).strips
                 assert max((strip.cell_length for strip in strips), default=0) <= width
                 for mode in ("weights", "changes") if panel is weights.query_one(Overview) else ():
                     panel.mode = mode

@@ -29,9 +29,9 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import draw as boxes
-from tui_gru.tui.draw import EMPTY, Box, SegmentRow, clip, from_rows, text
+from tui_gru.tui.draw import EMPTY, Box, RowsOnDemand, SegmentRow, clip, from_rows, text
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import Compared, PanelRows, SnapshotPanel, Titles, View
+from tui_gru.tui.panel import Compared, SnapshotPanel, Titles, View
 from tui_gru.tui.theme import Glyphs, Palette, cut, transliterate
 
 # ------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class Listing(SnapshotPanel):
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
         super().show(snapshot, view)
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> PanelRows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
         width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
@@ -117,7 +117,7 @@ class Listing(SnapshotPanel):
             value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
             return _written(palette, _indented(row, width), width, state, value)
 
-        return PanelRows(len(rows), width, draw)
+        return Box(RowsOnDemand(len(rows), draw), width)
 
     # Following the arrow
 
@@ -387,7 +387,7 @@ class Watches(SnapshotPanel):
         if rows != len(self._shown):
             self.refresh(layout=True)
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         if not self._shown:
             return EMPTY
         width = self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
@@ -399,7 +399,7 @@ class Watches(SnapshotPanel):
             watched = snapshot.watched[self._shown[row]]
             return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).rows[0]
 
-        return PanelRows(len(self._shown), width, draw)
+        return Box(RowsOnDemand(len(self._shown), draw), width)
 
     def _row(self, watched: Watched, fresh: bool, column: int, width: int) -> SegmentRow:
         """Draw an expression, at least `column` cells of it, and its value after the column or wherever it fits."""

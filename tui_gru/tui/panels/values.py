@@ -30,6 +30,7 @@ from tui_gru.tui.draw import (
     Box,
     Cell,
     Ref,
+    RowsOnDemand,
     SegmentRow,
     bars,
     bracket,
@@ -46,7 +47,7 @@ from tui_gru.tui.draw import (
 )
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import MatrixView
-from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, PanelRows, SnapshotPanel, Titles, View, contents
+from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, View, contents
 from tui_gru.tui.panels.line import kind_of
 from tui_gru.tui.plots import place_name
 from tui_gru.tui.theme import Palette, transliterate, widest, written_char
@@ -250,7 +251,7 @@ class Softmax(CellPanel):
         target, line = snapshot.program.target, snapshot.line
         return bool(target) and line is not None and line.target == snapshot.program.loss_names.prediction
 
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Box | PanelRows:
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         if not snapshot.program.target:
             from tui_gru.tui.panels import imported
@@ -271,7 +272,7 @@ class Softmax(CellPanel):
             line, row = divmod(index, tall)
             return drawn(line).rows[row] if row < plan.count else ()
 
-        return PanelRows(len(lines) * tall - plan.leading, width, draw)
+        return Box(RowsOnDemand(len(lines) * tall - plan.leading, draw), width)
 
     def _block(self, snapshot: Snapshot, row: int, count: int, width: int, *, alone: bool) -> Box:
         """Draw a row of the batch: its number and its bars."""
