@@ -8,7 +8,6 @@ from functools import cache
 from importlib import import_module
 from inspect import isclass
 from itertools import chain
-from operator import attrgetter
 from pkgutil import walk_packages
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,7 +28,7 @@ from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import manual
 from tui_gru.tui.about import about, about_line
-from tui_gru.tui.draw import Box, Ref, clip, columns, from_rows, text, vstack
+from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, from_rows, text, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles, View
 from tui_gru.tui.theme import Palette, folded, transliterate
@@ -47,7 +46,7 @@ HINTS = [
 MOST_SECTIONS = 12  # of the manual that are listed
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
-TitledText = tuple[str, str]  # a title, and an explanation
+Explanation = tuple[str, str]  # what is explained, and the sentence
 
 
 class HelpEntry(NamedTuple):
@@ -77,8 +76,8 @@ class HelpScreen(ModalScreen[Verb[Any]]):
         self,
         verbs: Sequence[Verb[Any]],
         program: Program,
-        here: Sequence[TitledText],
-        explained: Callable[[], Iterable[TitledText]],
+        here: Sequence[Explanation],
+        explained: Callable[[], Iterable[Explanation]],
         sought: str = "",
     ) -> None:
         """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search.
@@ -139,8 +138,8 @@ class HelpPanel(Panel):
         self,
         verbs: Sequence[Verb[Any]],
         program: Program,
-        here: Sequence[TitledText],
-        explained: Callable[[], Iterable[TitledText]],
+        here: Sequence[Explanation],
+        explained: Callable[[], Iterable[Explanation]],
     ) -> None:
         super().__init__()
         self._verbs = verbs
@@ -252,7 +251,7 @@ class HelpPanel(Panel):
             self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
 
     def _content(
-        self, explained: Sequence[TitledText], groups: Sequence[tuple[str, list[HelpEntry]]], commands: list[HelpEntry], width: int
+        self, explained: Sequence[Explanation], groups: Sequence[tuple[str, list[HelpEntry]]], commands: list[HelpEntry], width: int
     ) -> Box:
         above = [self._explained("Here", explained, width)] if explained else []
         below = [self._table("Command line", commands, width)] if commands else []
@@ -278,46 +277,44 @@ class HelpPanel(Panel):
         entries = (HelpEntry(example(self._program, typed), example(self._program, words), verb) for typed, words, verb in rows)
         return [entry for entry in entries if self._fits(entry[:2])]
 
-    def _fits(self, row: TitledText) -> bool:
+    def _fits(self, row: Explanation) -> bool:
         return all(word in " ".join(row).lower() for word in self.sought.lower().split())
 
-    def _explained(self, title: str, rows: Sequence[TitledText], width: int) -> Box:
+    def _explained(self, title: str, rows: Sequence[Explanation], width: int) -> Box:
         """Return a box with explanations, each below what it explains."""
         p = self.palette
-        lines: list[list[Segment]] = []
-        for what, sentence in rows:
-            lines += ([Segment(part, p.keyword)] for part in folded(transliterate(what, p.glyphs), width))
-            parts = folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
-            lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
-        return vstack(text(p, title, p.strong), from_rows(lines))
+        return titled_rows(p, title, (explained(p, what, p.keyword, sentence, width) for what, sentence in rows))
 
     def _manual(self, found: Sequence[manual.Section], width: int) -> Box:
         """Return a box with the sections that were found, each above a sentence with the words."""
         p, chosen = self.palette, self.found_section
-        lines: list[list[Segment]] = []
-        for section in found:
-            style = p.cursor if section == chosen else p.keyword
-            lines += ([Segment(part, style)] for part in folded(transliterate(section.heading, p.glyphs), width))
-            parts = folded(transliterate(manual.excerpt(section, self.sought), p.glyphs), max(width - 2, 1))
-            lines += ([Segment("  "), Segment(part, p.plain)] for part in parts)
-        return vstack(text(p, "Manual", p.strong), from_rows(lines))
+        rows = ((p.cursor if each == chosen else p.keyword, each.heading, manual.excerpt(each, self.sought)) for each in found)
+        return titled_rows(p, "Manual", (explained(p, heading, ink, words, width) for ink, heading, words in rows))
 
     def _table(self, title: str, entries: list[HelpEntry], width: int, *, least: int = 0) -> Box:
         """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""
         p, chosen = self.palette, self._chosen
-        rows = [(transliterate(entry.typed, p.glyphs), transliterate(entry.words, p.glyphs), entry == chosen) for entry in entries]
-        first = max(least, *(cell_len(typed) for typed, *_ in rows)) + 2
-        beside = width - first >= LEAST
-        lines: list[list[Segment]] = []
-        for typed, what, here in rows:
-            parts, style = folded(what, width - first if beside else width - 2), p.cursor if here else p.keyword
-            if beside:
-                lines.append([Segment(typed, style), Segment(" " * (first - cell_len(typed))), Segment(parts[0], p.plain)])
-            else:
-                lines += ([Segment(part, style)] for part in folded(typed, width))
-            indent = " " * (first if beside else 2)
-            lines += ([Segment(indent), Segment(part, p.plain)] for part in parts[beside:])
-        return vstack(text(p, title, p.strong), from_rows(lines))
+        column = max(least, *(cell_len(transliterate(entry.typed, p.glyphs)) for entry in entries)) + 2
+        column = column if width - column >= LEAST else 0
+        inks = (p.cursor if entry == chosen else p.keyword for entry in entries)
+        rows = (explained(p, each.typed, ink, each.words, width, column=column) for each, ink in zip(entries, inks, strict=True))
+        return titled_rows(p, title, rows)
+
+
+def explained(palette: Palette, what: str, ink: Style, words: str, width: int, *, column: int = 0) -> list[SegmentRow]:
+    """Return what is explained, in the style `ink`, and its explanation: beside it from `column` on, or below it if that is 0."""
+    what, words = (transliterate(part, palette.glyphs) for part in (what, words))
+    indent = column or 2
+    parts = folded(words, max(width - indent, 1))
+    rows: list[SegmentRow] = [(Segment(part, ink),) for part in ([what] if column else folded(what, width))]
+    if column:
+        rows = [(*rows[0], Segment(" " * (column - cell_len(what))), Segment(parts.pop(0), palette.plain))]
+    return [*rows, *((Segment(" " * indent), Segment(part, palette.plain)) for part in parts)]
+
+
+def titled_rows(palette: Palette, title: str, rows: Iterable[Sequence[SegmentRow]]) -> Box:
+    """Return a box of a group of rows below its title."""
+    return vstack(text(palette, title, palette.strong), from_rows(chain.from_iterable(rows)))
 
 
 # ------------------------------------------------------------------------------
@@ -330,13 +327,19 @@ class LegendSign(NamedTuple):
     """A sign or a sample of a colour with its meaning.
 
     `panels` has the names of the classes of panels in which it is drawn, separated by blanks; it is empty if the sign is drawn in
-    many. `ink` returns its style.
+    many. `ink` is its style in a palette: `dim`, or `signed -0.8` for a number on a scale.
     """
 
     sign: str
     meaning: str
     panels: str = ""
-    ink: Callable[[Palette], Style] = attrgetter("plain")
+    ink: str = "plain"
+
+    def style(self, palette: Palette) -> Style:
+        name, _, number = self.ink.partition(" ")
+        found: Any = getattr(palette, name)
+        style: Style = found(float(number)) if number else found
+        return style
 
 
 #: The groups of the legend. A sign that has different meanings in two panels has two entries.
@@ -344,34 +347,27 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
     (
         "Colours",
         (
-            LegendSign(" -0.80 ", "below 0: blue, the stronger the further", ink=lambda p: p.signed(-0.8)),
-            LegendSign(" +0.80 ", "above 0: orange, the stronger the further", ink=lambda p: p.signed(0.8)),
+            LegendSign(" -0.80 ", "below 0: blue, the stronger the further", ink="signed -0.8"),
+            LegendSign(" +0.80 ", "above 0: orange, the stronger the further", ink="signed 0.8"),
             LegendSign(
-                " 0.80 ",
-                "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1",
-                ink=lambda p: p.unit(0.8),
+                " 0.80 ", "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1", ink="unit 0.8"
             ),
-            LegendSign(" +0.12 ", "bright and bold: just computed by the current line", ink=lambda p: p.accent),
-            LegendSign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", ink=lambda p: p.target),
-            LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink=lambda p: p.warning),
-            LegendSign(" · ", "not computed yet in this batch", ink=lambda p: p.blank),
+            LegendSign(" +0.12 ", "bright and bold: just computed by the current line", ink="accent"),
+            LegendSign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", ink="target"),
+            LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink="warning"),
+            LegendSign(" · ", "not computed yet in this batch", ink="blank"),
         ),
     ),
     (
         "Program",
         (
-            LegendSign("▶", "the line just executed", "Listing", ink=lambda p: p.line),
-            LegendSign("│", "lines that have been executed in this part of the batch", "Listing", ink=lambda p: p.dim),
-            LegendSign("●", "a breakpoint: runs stop after this line", "Listing", ink=lambda p: p.warning),
-            LegendSign(
-                "◐",
-                "a breakpoint with a condition or a hit count: runs stop there sometimes",
-                "Listing",
-                ink=lambda p: p.warning,
-            ),
-            LegendSign("○", "a disabled breakpoint", "Listing", ink=lambda p: p.dim),
-            LegendSign("◆", "a log point: writes into the log, and does not stop", "Listing", ink=lambda p: p.warning),
-            LegendSign("◇", "a disabled log point", "Listing", ink=lambda p: p.dim),
+            LegendSign("▶", "the line just executed", "Listing", "line"),
+            LegendSign("│", "lines that have been executed in this part of the batch", "Listing", "dim"),
+            LegendSign("●", "a breakpoint: runs stop after this line", "Listing", "warning"),
+            LegendSign("◐", "a breakpoint with a condition or a hit count: runs stop there sometimes", "Listing", "warning"),
+            LegendSign("○", "a disabled breakpoint", "Listing", "dim"),
+            LegendSign("◆", "a log point: writes into the log, and does not stop", "Listing", "warning"),
+            LegendSign("◇", "a disabled log point", "Listing", "dim"),
         ),
     ),
     (
@@ -393,45 +389,45 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
             LegendSign("dh←", "the part of dh that comes from the next timestep", "Listing CurrentLine"),
             LegendSign("① ② ③", "the terms of the loss: for each character, for each row, for the timestep", "Listing LossTerms"),
             LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing"),
-            LegendSign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink=lambda p: p.dim),
+            LegendSign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink="dim"),
         ),
     ),
     (
         "Batch and predictions",
         (
             LegendSign("M→a", "“M” is read, and “a” should be predicted", "Sequence"),
-            LegendSign("▸ t ◂", "the target of a row", "Softmax WhatIfPanel Sequence", ink=lambda p: p.target),
-            LegendSign("▐ ▌", "the current timestep", "Sequence", ink=lambda p: p.accent),
+            LegendSign("▸ t ◂", "the target of a row", "Softmax WhatIfPanel Sequence", "target"),
+            LegendSign("▐ ▌", "the current timestep", "Sequence", "accent"),
             LegendSign(
                 "▲ row 1 “th…” does not follow “…at”",
-                "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of the "
-                "text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, "
-                "each row continues the text of the previous batch",
+                "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of "
+                "the text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, each "
+                "row continues the text of the previous batch",
                 "Sequence",
-                ink=lambda p: p.warning,
+                "warning",
             ),
             LegendSign("‖dh‖", "the norm of the gradient at a timestep; the bar below it compares the timesteps", "Sequence"),
             LegendSign(
                 "c h z r",
-                "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the"
-                " candidate, the update gate, the reset gate, as the border says",
+                "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
+                "candidate, the update gate, the reset gate, as the border says",
                 "Sequence",
             ),
             LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
-            LegendSign("p", "the probability that the sampled character had", "Samples", ink=lambda p: p.gate),
+            LegendSign("p", "the probability that the sampled character had", "Samples", "gate"),
             LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples"),
             LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap"),
             LegendSign(
                 "+7",
                 "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
                 "ParameterMatrix ValueMatrix",
-                ink=lambda p: p.signed(0.7),
+                "signed 0.7",
             ),
             LegendSign(
                 "tenths of 0.7",
                 "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
                 "ParameterMatrix ValueMatrix",
-                ink=lambda p: p.dim,
+                "dim",
             ),
             LegendSign(
                 "≈0 ≈1 sat.",
@@ -443,26 +439,26 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
     (
         "Run",
         (
-            LegendSign("▲", "the current position in the run", "TimeLine LossCurve", ink=lambda p: p.accent),
-            LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", ink=lambda p: p.warning),
+            LegendSign("▲", "the current position in the run", "TimeLine LossCurve", "accent"),
+            LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", "warning"),
             LegendSign(
                 "◂ 5 ticks back",
                 "you are in the past: 5 lines before the newest moment reached; a tick is one executed line",
                 "Header",
-                ink=lambda p: p.accent,
+                "accent",
             ),
-            LegendSign("a", "a mark that you have set", "TimeLine", ink=lambda p: p.strong),
-            LegendSign("●", "a run stopped here", "TimeLine", ink=lambda p: p.warning),
-            LegendSign("╰", "another branch leaves here", "TimeLine", ink=lambda p: p.second),
-            LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", ink=lambda p: p.warning),
-            LegendSign("✗", "not a finite number", "TimeLine LossCurve Header", ink=lambda p: p.warning),
+            LegendSign("a", "a mark that you have set", "TimeLine", "strong"),
+            LegendSign("●", "a run stopped here", "TimeLine", "warning"),
+            LegendSign("╰", "another branch leaves here", "TimeLine", "second"),
+            LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", "warning"),
+            LegendSign("✗", "not a finite number", "TimeLine LossCurve Header", "warning"),
             LegendSign(
                 "╌ log V",
                 "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
                 "LossCurve",
-                ink=lambda p: p.dim,
+                "dim",
             ),
-            LegendSign("╌", "not reached yet", "TimeLine", ink=lambda p: p.dim),
+            LegendSign("╌", "not reached yet", "TimeLine", "dim"),
         ),
     ),
 )
@@ -498,8 +494,6 @@ def signs_with(written: str) -> list[str]:
 # Explanations of what has the focus: the number under the cursor, its panel, the current line and the panel's signs.
 
 
-#: What is explained, and the sentence.
-HelpText = tuple[str, str]
 #: Replaces verbs in angle brackets by the keys bound to them.
 Keys = Callable[[str], str]
 #: The words by which panels are known on the screen and in commands, where they are not the name of the class.
@@ -512,7 +506,7 @@ WORDS = {
 }  # fmt: skip
 
 
-def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[HelpText]:
+def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[Explanation]:
     """Yield the explanations of what has the focus: the number `ref`, the panel, the current line, the signs of the panel."""
     if ref is not None and ref.name in snapshot.program.names:
         yield _number(snapshot, ref), _sentence(_value(snapshot.program, ref))
@@ -528,7 +522,7 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
         yield sign.sign.strip(), _sentence(keys(sign.meaning))
 
 
-def every_row(program: Program, keys: Keys) -> Iterator[HelpText]:
+def every_row(program: Program, keys: Keys) -> Iterator[Explanation]:
     """Yield the explanations of all values, panels and signs."""
     for name in program.names:
         yield program.writer.name(name), _sentence(about(program, name))
@@ -613,26 +607,11 @@ class Legend(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
-        groups = []
-        for title, signs in SIGNS:
-            rows = [
-                row for sign in signs for row in sign_rows(palette, sign._replace(meaning=with_keys(self, sign.meaning)), width)
-            ]
-            groups.append(vstack(text(palette, title, palette.strong), from_rows(rows)))
+
+        def rows(sign: LegendSign) -> list[SegmentRow]:
+            beside = cell_len(transliterate(sign.sign, palette.glyphs)) <= _SIGN and width >= 3 * _SIGN
+            meaning = with_keys(self, sign.meaning)
+            return explained(palette, sign.sign, sign.style(palette), meaning, width, column=_SIGN + 2 if beside else 0)
+
+        groups = (titled_rows(palette, title, map(rows, signs)) for title, signs in SIGNS)
         return clip(palette, vstack(*groups, gap=1), width, 10**6)
-
-
-def sign_rows(palette: Palette, sign: LegendSign, width: int) -> list[list[Segment]]:
-    """Return the rows of a sign with its meaning beside it, or below if the sign is long."""
-    shown, meaning = (transliterate(words, palette.glyphs) for words in (sign.sign, sign.meaning))
-    ink = sign.ink(palette)
-    if cell_len(shown) > _SIGN or width < 3 * _SIGN:
-        return [
-            *([Segment(part, ink)] for part in folded(shown, width)),
-            *([Segment(f"  {part}", palette.plain)] for part in folded(meaning, max(width - 2, 1))),
-        ]
-    first, *others = folded(meaning, width - _SIGN - 2)
-    return [
-        [Segment(shown, ink), Segment(" " * (_SIGN - cell_len(shown) + 2)), Segment(first, palette.plain)],
-        *([Segment(" " * (_SIGN + 2)), Segment(part, palette.plain)] for part in others),
-    ]
