@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.extent import examples
-from tui_gru.debugger.expressions import Condition, ConditionError, Moments, compile_condition, compile_expression
+from tui_gru.debugger.expressions import CompiledExpression, ConditionError, Moments, compile_condition, compile_expression
 
 SHAPE = (2, 3)
 MATRICES = ("z", "h", "Wz")
@@ -160,7 +160,7 @@ def outcome(verdict: Callable[[], object]) -> object:
         return ConditionError
 
 
-def check_columns(condition: Condition, now: dict[str, np.ndarray], before: dict[str, np.ndarray], count: int) -> None:
+def check_columns(condition: CompiledExpression, now: dict[str, np.ndarray], before: dict[str, np.ndarray], count: int) -> None:
     one_by_one = [
         outcome(lambda moment=moment: condition.test(reader(now, moment), reader(before, moment))) for moment in range(count)
     ]

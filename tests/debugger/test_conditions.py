@@ -290,8 +290,6 @@ def test_names_it_reads() -> None:
     assert condition.source == " prev(loss) > 1 and any(h̃ > prev(z)) "
     assert condition.names == {"loss", "h_tilde", "z"}
     assert condition.previous == {"loss", "z"}
-    assert condition.scalar(frozenset({"loss", "h_tilde", "z", "t"}))
-    assert not condition.scalar(frozenset({"loss", "h_tilde"}))
 
 
 def test_reads_only_what_it_names() -> None:

@@ -12,9 +12,8 @@ from tests.session.acting import timeline_of
 from tui_gru.debugger import history as record_cache
 from tui_gru.debugger.expressions import ConditionError, compile_condition
 from tui_gru.debugger.position import position_of
-from tui_gru.debugger.search import BatchColumns, HitFinder
-from tui_gru.debugger.state import Breakpoint
-from tui_gru.debugger.stops import resolve
+from tui_gru.debugger.search import BatchColumns, HitCounter, scalars_of
+from tui_gru.debugger.stops import Breakpoint, HitCounts, Hits, resolve
 from tui_gru.engine.config import Config
 from tui_gru.session.session import Session
 
@@ -105,19 +104,29 @@ def _backward(session, source, expected):
 
 @pytest.mark.parametrize(("name", "kind", "source"), list(asked())[:: 1 if SOAK else 3])
 def test_whole_records_tell_what_places_tell(name, kind, source):
-    """The search over whole records is an optimisation; without it the same places are found."""
+    """Columns of scalars and of whole records are optimisations; a test of each place in turn finds the same hits."""
     session, _ = run_of(name, kind)
     timeline, stop = timeline_of(session), resolve(Breakpoint(1, condition=source), session.program)
     if stop.plain:  # a condition that reads no names is not tested
         return
+
+    def hits_of(batch, *, scalar):
+        counter = HitCounter(stop, timeline, HitCounts(), scalars_of(timeline), matters=True)
+        counter.scalar = counter.scalar and scalar
+        counter.fill(batch, batch)
+        if not counter.known(batch):
+            counter.see(batch, timeline.record(batch))
+            counter.settle()
+        (count,) = counter.hits.counts(batch, batch).tolist()
+        hits = counter.hits_in(batch) if count or counter.hits.failed(batch, batch) else Hits(batch)
+        assert count == len(hits.ticks)
+        return hits.ticks, [(tick, str(error)) for tick, error in hits.errors]
+
     for batch in range(BATCHES):
-        found = []
-        for plan in (BatchColumns.of, lambda *_: None):
-            with patch.object(BatchColumns, "of", plan):
-                finder = HitFinder(stop, timeline)
-                (hits,) = [*finder.add(batch, timeline.record(batch)), *finder.settle()]
-                found.append((hits.batch, hits.ticks, [(tick, str(error)) for tick, error in hits.errors]))
-        assert found[0] == found[1]
+        with patch.object(BatchColumns, "of", lambda *_: None):
+            expected = hits_of(batch, scalar=False)
+        assert hits_of(batch, scalar=False) == expected
+        assert hits_of(batch, scalar=True) == expected
 
 
 @pytest.mark.parametrize("source", ["isnan(loss)", "not (loss < 9)", "any(isnan(h))", "isnan(grad_norm)", "grad_norm != grad_norm"])

@@ -5,7 +5,7 @@ import pytest
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.expressions import ConditionError
 from tui_gru.debugger.search import told_apart
-from tui_gru.debugger.state import Breakpoint, Stops, Watch
+from tui_gru.debugger.stops import Breakpoint, Stops, Watch
 
 
 def learning(**options):

@@ -4,7 +4,7 @@ import pytest
 
 from tui_gru import Session
 from tui_gru.debugger.expressions import ConditionError
-from tui_gru.debugger.state import LogLine
+from tui_gru.debugger.stops import LogLine
 
 
 def learning(**options):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.state import Breakpoint, HitCounts
+from tui_gru.debugger.stops import Breakpoint, HitCounts
 
 
 def calls(work):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.session.acting import acted, altered
 from tui_gru import Session
-from tui_gru.debugger.state import Stops
+from tui_gru.debugger.stops import Stops
 from tui_gru.engine.training import Trainer
 
 

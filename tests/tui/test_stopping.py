@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.state import Breakpoint, Watch
+from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.session.session import Session
 from tui_gru.tui import changing as stops
 from tui_gru.tui import moving as stepping

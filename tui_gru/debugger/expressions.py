@@ -3,7 +3,7 @@
 import ast
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -232,17 +232,17 @@ class Moments:
     rows: AnyArray | None = None
 
     def value(self, name: str) -> AnyArray:
-        return self._looked_at(self.now[name])
+        return self._selected(self.now[name])
 
     def previous(self, name: str) -> AnyArray:
-        return self._looked_at(self.before[name])
+        return self._selected(self.before[name])
 
     def where(self, chosen: AnyArray) -> "Moments":
         """Return the moments for which `chosen` (count,) is true."""
         rows = np.flatnonzero(chosen) if self.rows is None else self.rows[chosen]
         return replace(self, count=len(rows), rows=rows)
 
-    def _looked_at(self, values: AnyArray) -> AnyArray:
+    def _selected(self, values: AnyArray) -> AnyArray:
         return values if self.rows is None else where(values, self.rows)
 
 
@@ -259,11 +259,11 @@ class Verdict:
         self._open: AnyArray = np.arange(moments.count)
 
     @property
-    def settled(self) -> bool:
+    def decided(self) -> bool:
         """True if no moment is undecided; False if there is none, which is a check of all parts."""
         return self.moments.count == 0 < len(self.truth)
 
-    def settle(self, outcome: AnyArray) -> AnyArray:
+    def decide(self, outcome: AnyArray) -> AnyArray:
         """Apply the `outcome` of a part at the undecided moments. Returns which of them remain undecided."""
         still_open: AnyArray = outcome == self._undecided
         if np.count_nonzero(still_open) < len(still_open):
@@ -465,7 +465,11 @@ _REFUSED: Mapping[type[ast.AST], str] = {
 
 @dataclass(frozen=True)
 class CompiledExpression:
-    """A compiled expression: its `source`, all `names` it reads, and those it reads as of the moment and through `prev()`."""
+    """A compiled expression: its `source`, all `names` it reads, and those it reads as of the moment and through `prev()`.
+
+    A name is read as of the moment; `prev(h)` is the value of h that was computed before that. An expression that is compiled as a
+    condition, such as `loss < 0.5 and any(abs(h) > 0.9)`, has one truth value per moment.
+    """
 
     source: str
     names: frozenset[str]
@@ -487,6 +491,34 @@ class CompiledExpression:
             return single
         value.flags.writeable = False
         return value
+
+    def test(self, read: Read, read_previous: Read | None = None) -> bool:
+        """Return True if the condition holds at one moment.
+
+        False if any of its names is not computed yet, in any order of its parts: in the first batch, which has no previous loss,
+        `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
+        """
+        moments = self.moment(read, read_previous)
+        return moments is not None and bool(self.evaluate(moments)[0])
+
+    def over_columns(self, columns: Mapping[str, AnyArray], previous: Mapping[str, AnyArray] | None = None) -> AnyArray:
+        """Return True for each of n moments at which the condition holds, (n,): the result of `test` at each moment.
+
+        `columns` has the values of each name at all moments, (n,) for a number and (n, B, H) for a matrix, or with a first axis
+        of 1 if the value is the same at all moments; `previous` has the same for `prev()`. All values count as computed. Raises
+        ConditionError if `test` would at any of the moments, without naming the moment.
+        """
+        before = previous or {}
+        counts = {len(column) for column in (*columns.values(), *before.values())}
+        count = 0 if 0 in counts else max(counts, default=0)
+        if count == 0 or not self.previous <= before.keys():
+            return np.zeros(count, bool)
+        moments = self.moments(columns, before, count)
+        try:
+            return self.evaluate(moments)
+        except UnevenSliceError:
+            each = (moments.where(np.arange(count) == moment) for moment in range(count))
+            return np.concatenate([self.evaluate(moment) for moment in each])
 
     def evaluate(self, moments: Moments) -> AnyArray:
         """Return the values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
@@ -514,7 +546,7 @@ class CompiledExpression:
 
 
 def compile_expression(source: str, names: Collection[str], *, test: bool = False, first_column: int = 1) -> CompiledExpression:
-    """Compile `source`, which may read `names`; with `test`, to one truth value per moment.
+    """Compile `source`, which may read `names`; with `test`, as a condition: to one truth value per moment.
 
     `names` can map every spelling of a name, in code and on screen, to its code spelling. Columns in errors are counted from
     `first_column`. Raises ConditionError if `source` is not a valid expression.
@@ -621,9 +653,9 @@ class _Compiler:
         def evaluate(moments: Moments) -> AnyArray:
             verdict = Verdict(moments, undecided)
             for part in parts:
-                if verdict.settled:
+                if verdict.decided:
                     break
-                verdict.settle(part(verdict.moments))
+                verdict.decide(part(verdict.moments))
             return verdict.truth
 
         return evaluate
@@ -640,11 +672,11 @@ class _Compiler:
             verdict = Verdict(moments, undecided=True)
             left = first(moments)
             for operation, operand in links:
-                if verdict.settled:
+                if verdict.decided:
                     break
                 right = operand(verdict.moments)
                 outcome = compare(operation, left, right, place)
-                still_open = verdict.settle(truth(outcome, verdict.moments.count, place, _CHAIN_ADVICE))
+                still_open = verdict.decide(truth(outcome, verdict.moments.count, place, _CHAIN_ADVICE))
                 left = where(right, still_open)
             return verdict.truth
 
@@ -734,59 +766,9 @@ class _Compiler:
         return self._place(node).error(reason)
 
 
-# ------------------------------------------------------------------------------
-# Conditions, such as `loss < 0.5 and any(abs(h) > 0.9)`, tested at one moment or at many at once.
-#
-# A name is read as of the moment tested; `prev(h)` is the value of h that was computed before that.
-
-
-@dataclass(frozen=True)
-class Condition(CompiledExpression):
-    """A compiled condition, created by `compile_condition`: an expression with one truth value per moment."""
-
-    def scalar(self, scalars: frozenset[str]) -> bool:
-        """Return True if it reads only names in `scalars`."""
-        return self.names <= scalars
-
-    def test(self, read: Read, read_previous: Read | None = None) -> bool:
-        """Return True if the condition holds at one moment.
-
-        False if any of its names is not computed yet, in any order of its parts: in the first batch, which has no previous loss,
-        `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
-        """
-        moments = self.moment(read, read_previous)
-        return moments is not None and bool(self.evaluate(moments)[0])
-
-    def over_columns(self, columns: Mapping[str, AnyArray], previous: Mapping[str, AnyArray] | None = None) -> AnyArray:
-        """Return True for each of n moments at which the condition holds, (n,): the result of `test` at each moment.
-
-        `columns` has the values of each name at all moments, (n,) for a number and (n, B, H) for a matrix, or with a first axis
-        of 1 if the value is the same at all moments; `previous` has the same for `prev()`. All values count as computed. Raises
-        ConditionError if `test` would at any of the moments, without naming the moment.
-        """
-        before = previous or {}
-        count = _count([*columns.values(), *before.values()])
-        if count == 0 or not self.previous <= before.keys():
-            return np.zeros(count, bool)
-        moments = self.moments(columns, before, count)
-        try:
-            return self.evaluate(moments)
-        except UnevenSliceError:
-            return self._one_by_one(moments)
-
-    def _one_by_one(self, moments: Moments) -> AnyArray:
-        each = (moments.where(np.arange(moments.count) == moment) for moment in range(moments.count))
-        return np.concatenate([self.evaluate(moment) for moment in each])
-
-
-def compile_condition(source: str, names: Collection[str]) -> Condition:
+def compile_condition(source: str, names: Collection[str]) -> CompiledExpression:
     """Compile a condition that may read `names`.
 
     Raises ConditionError with the column if `source` is not a valid expression.
     """
-    return Condition(**vars(compile_expression(source, names, test=True)))
-
-
-def _count(columns: Iterable[AnyArray]) -> int:
-    counts = {len(column) for column in columns}
-    return 0 if 0 in counts else max(counts, default=0)
+    return compile_expression(source, names, test=True)

@@ -1,146 +1,138 @@
-"""Finds the places where a run stops: searches batches for hits, counts them, and says why a run stopped."""
+"""Finds the places where a run stops: the hits of one stop, the first or last hit of several, and why a run stopped."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.expressions import AnyArray, CompiledExpression, Condition, ConditionError, UnevenSliceError
+from tui_gru.debugger.expressions import AnyArray, CompiledExpression, ConditionError, UnevenSliceError
 from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, recorded, value_before
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program, ValueKind
-from tui_gru.debugger.state import UNKNOWN, HitCache, HitCounts, Hits, LogLine, Watch
-from tui_gru.debugger.stops import ResolvedStop, equal_values, last_computed, value_at
+from tui_gru.debugger.stops import (
+    UNKNOWN,
+    HitCache,
+    HitCounts,
+    Hits,
+    LogLine,
+    ResolvedStop,
+    Watch,
+    equal_values,
+    last_computed,
+    readers,
+    value_at,
+)
 from tui_gru.debugger.timeline import BLOCK, Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import same
 
 # ------------------------------------------------------------------------------
-# Evaluates a condition at all places of one batch at once, from columns of its complete record.
+# The columns of a batch: the values of the names that a stop reads, at all places where it is tested, from the complete record.
 
-
-@dataclass(frozen=True, eq=False)
-class BatchView:
-    """A finished batch: its number through all epochs, its record, and the record of the batch before if that is needed."""
-
-    number: int
-    record: BatchRecord
-    previous: BatchRecord | None = None
-
-
-# The values of a name at the places of one batch: (n, …), or (1, …) if they are all the same.
-Column = Callable[[BatchView], AnyArray]
+#: Returns the values of a name in a batch, from its number, its record and the record of the batch before: (places, …), or (1, …)
+#: if they are the same at all places.
+Column = Callable[[int, BatchRecord, BatchRecord | None], AnyArray]
 
 
 @dataclass(frozen=True, eq=False)
 class BatchColumns:
-    """The ticks of a batch at which all values that a condition reads are computed, and how to read its columns from records."""
+    """The ticks of a batch at which all values that an expression reads are computed, (places), and the columns of its names."""
 
     ticks: AnyArray
     now: Mapping[str, Column]
     before: Mapping[str, Column]
 
     @classmethod
-    def of(cls, condition: CompiledExpression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
+    def of(cls, reads: CompiledExpression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
         """Create the columns for all batches that learn, or do not learn, like that of `like` and the one before.
 
-        None if not possible.
+        None if a name has a value that is not in the record as a whole, such as a gradient that is still accumulating.
         """
-        if not condition.names:  # there is nothing to read at each place
+        if not reads.names:  # there is nothing to read at each place
             return None
         program, record = like.program, like.record
-        there = []
+        computed = []
         for k in ticks:
-            second = position_of(program, program.ticks + k)  # in the second batch, which has a previous one
-            moment = Moment(program, second, record, like.vocabulary)
-            values = [moment.value(name) for name in condition.current]
-            values += [value_before(moment, record, name) for name in condition.previous]
+            # Which values are computed depends only on the place in the batch. Asked in the second batch, since the first has none
+            # before it.
+            moment = Moment(program, position_of(program, program.ticks + k), record, like.vocabulary)
+            values = [moment.value(name) for name in reads.current]
+            values += [value_before(moment, record, name) for name in reads.previous]
             if all(value is not None for value in values):
-                there.append(k)
-        now = {name: _now(name, there, like) for name in condition.current}
-        before = {name: _before(name, there, like) for name in condition.previous}
+                computed.append(k)
+        now = {name: _column(name, computed, like) for name in reads.current}
+        before = {name: _column_before(name, computed, like) for name in reads.previous}
         if None in now.values() or None in before.values():
             return None
-        return cls(np.array(there, int), _known(now.items()), _known(before.items()))
+        return cls(np.array(computed, int), now, before)  # type: ignore[arg-type]
 
-    def take(self, batch: BatchView) -> list[AnyArray]:
-        """Return the columns of one batch, copied: the current values, then those for `prev()`."""
-        return [column(batch).copy() for column in (*self.now.values(), *self.before.values())]
+    def take(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> list[AnyArray]:
+        """Return the columns of one batch, those of `now` first. Copied, because the arrays of a record are used again."""
+        return [column(batch, record, previous).copy() for column in (*self.now.values(), *self.before.values())]
 
-    def holds(self, condition: Condition, taken: Sequence[Sequence[AnyArray]]) -> AnyArray:
-        """Return True for each tick of each of the batches `taken` at which the condition holds, (batches, ticks).
-
-        Raises `ConditionError` if it cannot be evaluated at one of them, without saying at which.
-        """
-        shape = len(taken), len(self.ticks)
-        return np.broadcast_to(condition.over_columns(*self._columns(taken)), shape[0] * shape[1]).reshape(shape)
-
-    def values(self, expression: CompiledExpression, taken: Sequence[Sequence[AnyArray]]) -> AnyArray:
-        """Return the values at all ticks of the batches `taken`, one batch after the other, (batches · ticks, …).
-
-        Raises `ConditionError` if it cannot be evaluated at one of them, `UnevenSliceError` if its shape varies.
-        """
-        count = len(taken) * len(self.ticks)
-        values = expression.evaluate(expression.moments(*self._columns(taken), count))
-        return np.broadcast_to(values, (count, *values.shape[1:]))
-
-    def _columns(self, taken: Sequence[Sequence[AnyArray]]) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
-        columns = [self._joined(pieces) for pieces in zip(*taken, strict=True)]
-        now = dict(zip(self.now, columns, strict=False))
-        return now, dict(zip(self.before, columns[len(self.now) :], strict=True))
-
-    def _joined(self, pieces: Sequence[AnyArray]) -> AnyArray:
-        """Join the columns of all batches into one with a row for each tick."""
-        joined = np.concatenate(pieces)
-        return joined if len(joined) == len(pieces) * len(self.ticks) else np.repeat(joined, len(self.ticks), axis=0)
+    def joined(self, taken: Sequence[Sequence[AnyArray]]) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
+        """Return the columns of several batches by name, (batches · places, …), and those for `prev()`."""
+        rows, columns = len(taken) * len(self.ticks), [np.concatenate(pieces) for pieces in zip(*taken, strict=True)]
+        columns = [each if len(each) == rows else np.repeat(each, len(self.ticks), axis=0) for each in columns]
+        return dict(zip(self.now, columns, strict=False)), dict(zip(self.before, columns[len(self.now) :], strict=True))
 
 
-def _known(columns: Iterable[tuple[str, Column | None]]) -> dict[str, Column]:
-    return {name: column for name, column in columns if column is not None}
-
-
-def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
-    """Return the current values of a name at `ticks`."""
-    over_time, rows, program = _over_time(name, like), _rows(ticks, like.program), like.program
+def _column(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
+    """Return the column of the current values of a name at `ticks`; None if they are not in the record as a whole."""
+    program, over_time = like.program, _over_time(name, like)
     if over_time is not None:
-        return lambda batch: over_time(batch.record)[rows]
+        rows = _timesteps(ticks, program)
+        return lambda batch, record, previous: over_time(record)[rows]
     match program.names[name].kind:
         case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
-            return _weight(name, ticks, program)
-        case ValueKind.GRADIENT:
-            return _gradient(name, ticks, program)
-        case ValueKind.UPDATE_VALUE | ValueKind.VALUE | ValueKind.VALUE_GRADIENT:
-            return lambda batch: recorded(program, batch.record, name)[np.newaxis]
-    return _number(name, program)
+            updated = program.tick_of(name)  # None in a run without an update
+            after = [updated is not None and k >= updated for k in ticks]
+            if any(after) and not all(after):
+                index = np.array(after, int)
+                return lambda batch, record, previous: np.stack((record.before[name], record.after[name]))[index]
+            if any(after):
+                return lambda batch, record, previous: record.after[name][np.newaxis]
+            return lambda batch, record, previous: record.before[name][np.newaxis]
+        case ValueKind.GRADIENT if any(k < program.complete_at(name) for k in ticks):
+            return None
+        case ValueKind.GRADIENT | ValueKind.UPDATE_VALUE | ValueKind.VALUE | ValueKind.VALUE_GRADIENT:
+            return lambda batch, record, previous: recorded(program, record, name)[np.newaxis]
+        case ValueKind.SETTING:
+            return lambda batch, record, previous: np.array([record.settings[name]])
+        case ValueKind.COUNTER:
+            divided = {"epoch": np.floor_divide, "batch": np.remainder}[name]
+            return lambda batch, record, previous: np.array([divided(batch, program.num_batches)])
+    if name == "max_weight":  # the update changes it within a batch
+        return None
+    return lambda batch, record, previous: recorded(program, record, name)[np.newaxis]
 
 
-def _before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
-    """Return the values that `prev()` of a name has at `ticks`."""
-    over_time, rows, way = _over_time(name, like), _rows(ticks, like.program), like.program.way_of(name)
-    if over_time is not None and way < 0:
-        return lambda batch: np.concatenate((over_time(batch.record)[1:], over_time(_previous(batch))[:1]))[rows]
-    if over_time is not None:
-        return lambda batch: np.concatenate((over_time(_previous(batch))[-1:], over_time(batch.record)[:-1]))[rows]
-    end = [like.program.ticks]
-    column = _now(name, end, like)
-    return column and (lambda batch: column(BatchView(batch.number - 1, _previous(batch))))
+def _column_before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
+    """Return the column of the values that `prev()` of a name has at `ticks`."""
+    over_time, rows, way = _over_time(name, like), _timesteps(ticks, like.program), like.program.way_of(name)
+    if over_time is None:
+        column = _column(name, [like.program.ticks], like)
+        return column and (lambda batch, record, previous: column(batch - 1, _given(previous), None))
+    if way < 0:
+        return lambda batch, record, previous: np.concatenate((over_time(record)[1:], over_time(_given(previous))[:1]))[rows]
+    return lambda batch, record, previous: np.concatenate((over_time(_given(previous))[-1:], over_time(record)[:-1]))[rows]
 
 
-def _previous(batch: BatchView) -> BatchRecord:
-    assert batch.previous is not None
-    return batch.previous
+def _given(previous: BatchRecord | None) -> BatchRecord:
+    assert previous is not None
+    return previous
 
 
-def _rows(ticks: Sequence[int], program: Program) -> AnyArray | slice:
-    """Return the timesteps of `ticks`, as a slice if they are consecutive."""
+def _timesteps(ticks: Sequence[int], program: Program) -> AnyArray | slice:
+    """Return the timesteps of `ticks`, as a slice if they are consecutive, which needs no copy."""
     ts = [program.line_at(k)[1] for k in ticks]
     if ts and ts == list(range(ts[0], ts[-1] + 1)):
         return slice(ts[0], ts[-1] + 1)
@@ -161,318 +153,79 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], AnyArray] | N
     return None
 
 
-def _number(name: str, program: Program) -> Column | None:
-    """Return the column of a scalar that is constant within a batch; None for others.
-
-    max_weight is not constant, because the update changes it.
-    """
-    if program.names[name].kind is ValueKind.SETTING:
-        return lambda batch: np.array([batch.record.settings[name]])
-    if name in ("loss", "grad_norm"):
-        return lambda batch: np.array([getattr(batch.record, name)])
-    if name in program.lines:
-        return lambda batch: np.array([batch.record.numbers[name]])
-    if name == "epoch":
-        return lambda batch: np.array([batch.number // program.num_batches])
-    if name == "batch":
-        return lambda batch: np.array([batch.number % program.num_batches])
-    return None
-
-
-def _weight(name: str, ticks: Sequence[int], program: Program) -> Column:
-    """Return the column of a parameter, or of a state of the update rule; it has been updated at some of the ticks."""
-    updated = program.tick_of(name)  # None in a run without an update
-    after = [updated is not None and k >= updated for k in ticks]
-    if all(after):
-        return lambda batch: batch.record.after[name][np.newaxis]
-    if not any(after):
-        return lambda batch: batch.record.before[name][np.newaxis]
-    index = np.array(after, int)
-    return lambda batch: np.stack((batch.record.before[name], batch.record.after[name]))[index]
-
-
-def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | None:
-    """Return the column of the gradient of a parameter; None unless it is complete at all ticks."""
-    if any(k < program.complete_at(name) for k in ticks):
-        return None
-    return lambda batch: batch.record.own_gradients[name[1:]][np.newaxis]
-
-
-class BatchReader:
-    """Prepares the test of a condition in batches of a timeline; `ticks` are the places in a batch, by whether it learns."""
-
-    def __init__(self, condition: CompiledExpression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
-        self._condition, self._ticks, self._timeline = condition, ticks, timeline
-        self._vocabulary = timeline.program.config.vocabulary
-        self._whole: dict[bool, BatchColumns | None] = {}
-        self._seen: tuple[int, BatchRecord | None] = -1, None
-
-    def moment(self, tick: int, record: BatchRecord) -> Moment:
-        """Return the moment at a tick of the batch whose complete record is `record`."""
-        position = position_of(self._timeline.program, tick)
-        if self._timeline.changed_in(position.number):
-            return self._timeline.moment(tick)
-        return Moment(self._timeline.program, position, record, self._vocabulary)
-
-    def before(self, batch: int, record: BatchRecord) -> BatchRecord | None:
-        """Return the record of the batch before, or None if the condition does not read it. Fast for consecutive batches."""
-        if not self._condition.previous:
-            return None
-        seen, previous = self._seen
-        self._seen = batch, record
-        return previous if batch and seen == batch - 1 else self._timeline.before(batch)
-
-    def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
-        """Return the columns to test all places of a batch at once; None if the places must be tested one by one."""
-        learns = record.learned
-        if self._timeline.changed_in(batch):
-            return None
-        if self._condition.previous and (batch == 0 or previous is None or previous.learned != learns):
-            return None
-        if learns not in self._whole:
-            like = Moment(self._timeline.program, position_of(self._timeline.program, 0), record, self._vocabulary)
-            self._whole[learns] = BatchColumns.of(self._condition, self._ticks[learns], like)
-        return self._whole[learns]
-
-
 # ------------------------------------------------------------------------------
-# Finds the hits of a stop in batches, testing all places of several batches at once.
+# The hits of one stop on a timeline.
 
 
-TOGETHER = 16  # the most batches that are tested at once
-
-
-class HitFinder:
-    """Tests a stop with a condition or a watch in batches. Results are in the order of the batches, and can be delayed."""
-
-    def __init__(self, stop: ResolvedStop, timeline: Timeline) -> None:
-        reads = stop.watched if stop.condition is None else stop.condition
-        assert reads is not None
-        self._stop, self._timeline = stop, timeline
-        self._reader = BatchReader(reads, stop.ticks, timeline)
-        self._waiting: BatchColumns | None = None
-        self._numbers: list[int] = []
-        self._taken: list[list[AnyArray]] = []
-        self._together = 1  # the number of batches to test at once; it grows, so that a near hit is found early
-        self._last: tuple[int, Any] = -2, None  # a batch, and the watched value at its end
-
-    def begin(self) -> None:
-        """Test few batches at once again, so that a near hit is found early."""
-        self._together = 1
-
-    def add(self, batch: int, record: BatchRecord) -> list[Hits]:
-        """Add a batch. Returns the hits in the batches that have been tested by now."""
-        previous = self._reader.before(batch, record)
-        whole = self._reader.whole(batch, record, previous)
-        found = []
-        if whole is not self._waiting or len(self._numbers) == self._together:
-            self._together = min(2 * self._together, TOGETHER)
-            found, self._waiting = self.settle(), whole
-        if whole is None:
-            found.append(self._one_by_one(batch, record, previous))
-        elif whole.ticks.size:
-            self._numbers.append(batch)
-            self._taken.append(whole.take(BatchView(batch, record, previous)))
-        else:
-            self._last = (batch, self._last[1]) if self._last[0] == batch - 1 else self._last
-            found.append(Hits(batch))
-        return found
-
-    def settle(self) -> list[Hits]:
-        """Test the batches that were added but not tested yet. Returns their hits."""
-        numbers, taken, whole = self._numbers, self._taken, self._waiting
-        self._numbers, self._taken = [], []
-        if whole is None or not numbers:
-            return []
-        try:
-            held = self._held(whole, numbers, taken)
-        except (ConditionError, UnevenSliceError):
-            return [self._alone(batch) for batch in numbers]
-        if not held.any():
-            return [Hits(batch) for batch in numbers]
-        ticks = np.array(numbers)[:, np.newaxis] * self._timeline.program.ticks + whole.ticks
-        return [Hits(batch, tuple(ticks[i][held[i]].tolist())) for i, batch in enumerate(numbers)]
-
-    def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[AnyArray]]) -> AnyArray:
-        """Return True for each tick of each batch at which the stop is hit, (batches, ticks)."""
-        if self._stop.condition is not None:
-            return whole.holds(self._stop.condition, taken)
-        assert self._stop.watched is not None
-        values, count = whole.values(self._stop.watched, taken), len(whole.ticks)
-        changed = np.empty(len(values), bool)
-        changed[1:] = _differ(values[1:], values[:-1])
-        for i, batch in enumerate(numbers):
-            if i == 0 or numbers[i - 1] != batch - 1:
-                before = self._value_before(batch)
-                changed[i * count] = before is not None and not equal_values(before, values[i * count])
-        self._last = numbers[-1], values[-1]
-        return changed.reshape(len(numbers), count)
-
-    def _value_before(self, batch: int) -> Any:
-        """Return the watched value that was computed last before a batch; None if there is none."""
-        if self._last[0] == batch - 1:
-            return self._last[1]
-        last = last_computed(self._stop, self._timeline, batch * self._timeline.program.ticks + 1)
-        return None if last is None else last[1]
-
-    def _alone(self, batch: int) -> Hits:
-        previous = self._timeline.before(batch)
-        return self._one_by_one(batch, self._timeline.record(batch), previous)
-
-    def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Hits:
-        """Test the places of a batch one by one."""
-        stop, N = self._stop, self._timeline.program.ticks
-        last = None if stop.watched is None else self._value_before(batch)
-        ticks, errors = [], []
-        for k in stop.ticks[record.gradients is not None]:
-            tick = batch * N + k
-            moment = self._reader.moment(tick, record)
-            before = partial(value_before, moment, previous)
-            try:
-                if stop.condition is not None:
-                    hit = stop.condition.test(moment.value, before)
-                else:
-                    assert stop.watched is not None
-                    value = stop.watched.value(moment.value, before)
-                    hit = value is not None and last is not None and not equal_values(last, value)
-                    last = last if value is None else value
-            except ConditionError as error:
-                errors.append((tick, error.with_traceback(None)))  # stored without its traceback, which would keep records alive
-                last = None
-            else:
-                if hit:
-                    ticks.append(tick)
-        if stop.watched is not None:
-            self._last = batch, last
-        return Hits(batch, tuple(ticks), tuple(errors))
-
-
-def _differ(one: AnyArray, other: AnyArray) -> AnyArray:
-    """Return True for each row in which two arrays differ, (rows); NaN equals NaN."""
-    differ = ~np.asarray(same(one, other))
-    return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))
-
-
-# ------------------------------------------------------------------------------
-# Counts the hits of one stop on a timeline, batch by batch, and tells in which batches it stops a run.
-
-
+TOGETHER = 16  # the most batches whose records are tested at once
+COUNTED_TOGETHER = 64  # the most batches that are counted at once from scalars while they are computed
 MOST_READ = 16  # columns
 
+#: Returns a scalar of the batches `first` … `last` by name, (last + 1 − first), read-only.
+ReadScalars = Callable[[str, int, int], Any]
 
-class ScalarCache:
-    """A cache of the scalars that conditions read, so that several stops read those of the same batches only once."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._read: dict[tuple[str, int, int], Any] = {}
+def scalars_of(timeline: Timeline) -> ReadScalars:
+    """Return a function that reads the scalars of a timeline: its columns, the counters, and `learned`, 1 if a batch learns.
 
-    def read(self, name: str, first: int, last: int) -> Any:
-        """Return a scalar of each of the batches, (n), read-only: a column of the timeline, or `learned`, 1 if the batch learns."""
-        key = name, first, last
-        if key not in self._read:
-            if len(self._read) >= MOST_READ:
-                self._read.clear()
-            self._read[key] = self._values(*key)
-        return self._read[key]
+    It caches what it has read last, for the stops that read the same batches in turn.
+    """
 
-    def _values(self, name: str, first: int, last: int) -> Any:
+    @lru_cache(MOST_READ)
+    def read(name: str, first: int, last: int) -> Any:
         if name == "learned":
-            return self._timeline.learned(first, last).astype(np.intp)
+            return timeline.learned(first, last).astype(np.intp)
         if name in COLUMNS:
-            return self._timeline.column(name, first, last)
-        epochs, batches = np.divmod(np.arange(first, last + 1), self._timeline.program.num_batches)
+            return timeline.column(name, first, last)
+        epochs, batches = np.divmod(np.arange(first, last + 1), timeline.program.num_batches)
         return epochs if name == "epoch" else batches
 
-
-class ColumnCounter:
-    """Counts the hits of one stop in computed batches from their scalars, if `possible`."""
-
-    def __init__(self, stop: ResolvedStop, timeline: Timeline, columns: ScalarCache) -> None:
-        self._timeline, self._condition, self._columns = timeline, stop.condition, columns
-        condition, program = stop.condition, timeline.program
-        self.plain = stop.plain
-        self._ticks = dict(stop.ticks)
-        self.possible = self.plain
-        if condition is not None and condition.names and condition.scalar(timeline.whole_columns):
-            self._ticks = {learns: _readable(condition, program, ticks, learns) for learns, ticks in stop.ticks.items()}
-            self.possible = "max_weight" not in condition.current or self._ticks[True] in ((), (program.ticks,))
-        self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)
-
-    def counts(self, first: int, last: int) -> NDArray[np.int32] | None:
-        """Return the number of hits in each of the batches `first` … `last`, UNKNOWN if a batch must be tested.
-
-        None if not possible.
-        """
-        counts: NDArray[np.int32] = self._each[self._columns.read("learned", first, last)]
-        if self._condition is None:
-            return counts
-        try:
-            counts *= self._holds(self._condition, first, last)
-        except ConditionError:
-            return None
-        if changed := self._timeline.changed_batches(first, last):
-            counts[np.array(changed) - first] = UNKNOWN
-        return counts
-
-    def ticks_in(self, batch: int) -> tuple[int, ...] | None:
-        """Return the ticks of the hits in a batch that has hits; None if the batch must be tested."""
-        if self._condition is not None and self._timeline.changed_in(batch):
-            return None
-        start = batch * self._timeline.program.ticks
-        return tuple(start + k for k in self._ticks[self._timeline.learns(batch)])
-
-    def _holds(self, condition: Condition, first: int, last: int) -> NDArray[np.bool_]:
-        """Return True for each of the batches in which the condition holds where all values that it reads are computed."""
-        previous = condition.previous
-        if not previous:
-            return np.asarray(condition.over_columns({name: self._columns.read(name, first, last) for name in condition.names}))
-        begin = max(first - 1, 0)
-        columns = {name: self._columns.read(name, begin, last) for name in condition.names}
-        before = {name: column[:-1] for name, column in columns.items()}
-        holds = condition.over_columns({name: column[1:] for name, column in columns.items()}, before)
-        if "grad_norm" in previous:
-            holds = holds & (self._columns.read("learned", begin, last)[:-1] != 0)
-        return np.concatenate((np.zeros(last + 1 - first - len(holds), bool), holds))  # the first batch has no previous one
-
-
-def _readable(condition: Condition, program: Program, ticks: tuple[int, ...], learns: bool) -> tuple[int, ...]:
-    """Return the ticks at which the current values of all scalars that a condition reads have been computed."""
-    since = {"loss": program.loss_tick, "grad_norm": program.backward_end if learns else program.ticks + 1}
-    first = max((since.get(name, 0) for name in condition.current), default=0)
-    return tuple(k for k in ticks if k >= first)
+    return read
 
 
 class HitCounter:
-    """Counts the hits of `stop` into `hits`. If `matters` is False, the hits are only counted and stop no run: a log point.
+    """Finds the hits of `stop` on a timeline, and counts them into `hits`. If `matters` is False, they stop no run: a log point.
 
-    `counts` is True if they can be counted from scalars of the timeline, without testing batches.
+    Hits are found in one of three ways, which find the same; each is used where the one before it cannot be:
+    - `fill`: for a block of batches, from scalars that the timeline has for every batch, without a record. `scalar` is True if
+      the stop reads no others;
+    - `_at_once`: at all places of several batches, from columns of their records;
+    - `_one_by_one`: place by place, in a batch within which a change was made, so that its record does not hold at all places, or
+      at a place of which the stop cannot be evaluated.
     """
 
-    def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, columns: ScalarCache, *, matters: bool) -> None:
+    def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, read: ReadScalars, *, matters: bool) -> None:
         self.stop, self.hits, self.matters = stop, hits, matters
-        self._timeline, self._columns = timeline, ColumnCounter(stop, timeline, columns)
-        self._finder: HitFinder | None = None
-        self.counts = self._columns.possible
+        self._timeline, self._read, self._ticks = timeline, read, dict(stop.ticks)
+        self.scalar = stop.plain
+        condition, program = stop.condition, timeline.program
+        if condition is not None and condition.names and condition.names <= timeline.whole_columns:
+            # A scalar is the same at all places where it is computed, except max_weight, which the update changes.
+            self._ticks = {learns: _readable(condition, program, ticks, learns) for learns, ticks in stop.ticks.items()}
+            self.scalar = "max_weight" not in condition.current or self._ticks[True] in ((), (program.ticks,))
+        self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)
+        self._columns: dict[bool, BatchColumns | None] = {}  # by whether the batch learns
+        self._waiting: list[int] = []  # batches that have been seen and are not tested yet
+        self._taken: list[list[AnyArray]] = []  # their columns
+        self._waiting_columns: BatchColumns | None = None
+        self._together = 1  # how many batches wait for each other: few at first, so that a near hit is found early
+        self._seen: tuple[int, BatchRecord | None] = -1, None  # the batch seen last
+        self._last: tuple[int, Any] = -2, None  # a batch, and the watched value at its end
 
     def begin(self) -> None:
-        """Prepare for another search: test few batches at once at first, so that a near hit is found early."""
-        if self._finder is not None:
-            self._finder.begin()
+        """Prepare for another search."""
+        self._together = 1
 
-    @property
-    def counted(self) -> bool:
-        """True if the stop has a hit count, so that the number of hits in all batches before must be known."""
-        return self.stop.count is not None
+    # Counting
 
     def known(self, batch: int) -> bool:
         """Return True if the hits in a batch have been counted."""
         return self.hits.known(batch)
 
     def fill(self, first: int, last: int) -> None:
-        """Count the hits in the batches `first` … `last` from scalars, if possible."""
+        """Count the hits in the computed batches `first` … `last`, except those that have to be tested by their records."""
         for low in range(first, last + 1, BLOCK):
-            if self.counts:
+            if self.scalar:
                 self._fill(low, min(low + BLOCK - 1, last))
 
     def _fill(self, first: int, last: int) -> None:
@@ -481,35 +234,179 @@ class HitCounter:
         if not len(unknown):
             return
         low, high = int(unknown[0]), int(unknown[-1])
-        counts = self._columns.counts(first + low, first + high)
-        self.counts = counts is not None
-        if counts is not None:
-            part = noted[low : high + 1]
-            np.copyto(part, counts, where=part == UNKNOWN)
+        try:
+            counts = self._counts(first + low, first + high)
+        except ConditionError:
+            self.scalar = False
+            return
+        part = noted[low : high + 1]
+        np.copyto(part, counts, where=part == UNKNOWN)
+
+    def _counts(self, first: int, last: int) -> NDArray[np.int32]:
+        """Return the number of hits in each of the batches, from their scalars; UNKNOWN for one within which a change was made."""
+        counts: NDArray[np.int32] = self._each[self._read("learned", first, last)]
+        if self.stop.condition is not None:
+            counts *= self._holds(self.stop.condition, first, last)
+            if changed := self._timeline.changed_batches(first, last):
+                counts[np.array(changed) - first] = UNKNOWN
+        return counts
+
+    def _holds(self, condition: CompiledExpression, first: int, last: int) -> NDArray[np.bool_]:
+        """Return True for each of the batches in which the condition holds where all values that it reads are computed."""
+        begin = max(first - 1, 0) if condition.previous else first
+        now = {name: self._read(name, begin, last)[first - begin :] for name in condition.names}
+        if not condition.previous:
+            return condition.over_columns(now)
+        if begin == first:  # the first batch has none before it
+            now = {name: column[1:] for name, column in now.items()}
+        before = {name: self._read(name, begin, last)[:-1] for name in condition.names}
+        holds = condition.over_columns(now, before)
+        if "grad_norm" in condition.previous:
+            holds = holds & (self._read("learned", begin, last)[:-1] != 0)
+        return np.concatenate((np.zeros(last + 1 - first - len(holds), bool), holds))
 
     def count(self, first: int, last: int) -> bool:
-        """Count the hits in the batches `first` … `last`, which are computed. True if one of them may stop a run."""
+        """Count the hits in the computed batches `first` … `last` from scalars. True if one of them may stop a run."""
         self.fill(first, last)
-        if not self.counts:  # the columns could not be evaluated
-            for batch in range(first, last + 1):
-                if not self.known(batch):
-                    self._note(self._testing().add(batch, self._timeline.record(batch)))
-            self.settle()
+        if not self.scalar:  # the scalars cannot be evaluated
+            self._note([self._alone(batch) for batch in range(first, last + 1) if not self.known(batch)])
         return bool(self.possible_hits(first, last).any())
 
-    def look(self, batch: int, record: BatchRecord) -> bool:
-        """Test a batch that has not been counted. True if one of the batches tested so far may stop a run."""
-        return self._note(self._testing().add(batch, record))
+    def see(self, batch: int, record: BatchRecord) -> bool:
+        """Test a batch that has just been computed by its record, now or with those after it. True if one of the batches tested by
+        now may stop a run."""
+        if self.known(batch):
+            return self.settle() or self.may_stop(batch)
+        return self._note(self._add(batch, record))
 
     def settle(self) -> bool:
-        """Test the batches that were added but not tested yet. True if one of them may stop a run."""
-        return self._finder is not None and self._note(self._finder.settle())
+        """Test the batches that wait. True if one of them may stop a run."""
+        return bool(self._waiting) and self._note(self._at_once())
+
+    def _note(self, found: list[Hits]) -> bool:
+        for hits in found:
+            self.hits.note(hits)
+        return any(self.may_stop(hits.batch) for hits in found if hits.ticks or hits.errors)
+
+    # Testing batches by their records
+
+    def _add(self, batch: int, record: BatchRecord) -> list[Hits]:
+        """Take the columns of a batch. Returns the hits in the batches that have been tested by now."""
+        previous = self._previous(batch, record)
+        columns, found = self._columns_for(batch, record, previous), []
+        if columns is not self._waiting_columns or len(self._waiting) == self._together:
+            self._together = min(2 * self._together, TOGETHER)
+            found, self._waiting_columns = self._at_once(), columns
+        if columns is None:
+            found.append(self._one_by_one(batch, record, previous))
+        elif columns.ticks.size:
+            self._waiting.append(batch)
+            self._taken.append(columns.take(batch, record, previous))
+        else:
+            self._last = (batch, self._last[1]) if self._last[0] == batch - 1 else self._last
+            found.append(Hits(batch))
+        return found
+
+    def _previous(self, batch: int, record: BatchRecord) -> BatchRecord | None:
+        """Return the record of the batch before, or None if the stop does not read it."""
+        if not self.stop.reads.previous:
+            return None
+        seen, previous = self._seen
+        self._seen = batch, record
+        return previous if batch and seen == batch - 1 else self._timeline.before(batch)
+
+    def _columns_for(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
+        """Return the columns to test all places of a batch at once; None if the places must be tested one by one."""
+        learns, reads, program = record.learned, self.stop.reads, self._timeline.program
+        if self._timeline.changed_in(batch):
+            return None
+        if reads.previous and (batch == 0 or previous is None or previous.learned != learns):
+            return None
+        if learns not in self._columns:
+            like = Moment(program, position_of(program, 0), record, program.config.vocabulary)
+            self._columns[learns] = BatchColumns.of(reads, self.stop.ticks[learns], like)
+        return self._columns[learns]
+
+    def _at_once(self) -> list[Hits]:
+        """Test the batches that wait. Returns their hits."""
+        batches, taken, columns = self._waiting, self._taken, self._waiting_columns
+        self._waiting, self._taken = [], []
+        if columns is None or not batches:
+            return []
+        try:
+            hit = self._hit(columns, batches, *columns.joined(taken))
+        except (ConditionError, UnevenSliceError):
+            return [self._alone(batch) for batch in batches]
+        if not hit.any():
+            return [Hits(batch) for batch in batches]
+        ticks = np.array(batches)[:, np.newaxis] * self._timeline.program.ticks + columns.ticks
+        return [Hits(batch, tuple(ticks[i][hit[i]].tolist())) for i, batch in enumerate(batches)]
+
+    def _hit(
+        self, columns: BatchColumns, batches: Sequence[int], now: Mapping[str, AnyArray], before: Mapping[str, AnyArray]
+    ) -> AnyArray:
+        """Return True for each place of each batch at which the stop is hit, (batches, places)."""
+        shape = len(batches), len(columns.ticks)
+        if self.stop.condition is not None:
+            return np.broadcast_to(self.stop.condition.over_columns(now, before), shape[0] * shape[1]).reshape(shape)
+        reads, count = self.stop.reads, shape[0] * shape[1]
+        values = reads.evaluate(reads.moments(now, before, count))
+        values = np.broadcast_to(values, (count, *values.shape[1:]))
+        changed = np.empty(count, bool)
+        changed[1:] = _differ(values[1:], values[:-1])
+        for i, batch in enumerate(batches):
+            if i == 0 or batches[i - 1] != batch - 1:
+                last = self._value_before(batch)
+                changed[i * shape[1]] = last is not None and not equal_values(last, values[i * shape[1]])
+        self._last = batches[-1], values[-1]
+        return changed.reshape(shape)
+
+    def _value_before(self, batch: int) -> Any:
+        """Return the watched value that was computed last before a batch; None if there is none."""
+        if self._last[0] == batch - 1:
+            return self._last[1]
+        last = last_computed(self.stop, self._timeline, batch * self._timeline.program.ticks + 1)
+        return None if last is None else last[1]
+
+    def _alone(self, batch: int) -> Hits:
+        previous = self._timeline.before(batch) if self.stop.reads.previous else None
+        return self._one_by_one(batch, self._timeline.record(batch), previous)
+
+    def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Hits:
+        """Test the places of a batch one by one."""
+        stop, timeline, program = self.stop, self._timeline, self._timeline.program
+        last = None if stop.watched is None else self._value_before(batch)
+        changed, ticks, errors = timeline.changed_in(batch), [], []
+        for k in stop.ticks[record.gradients is not None]:
+            tick = batch * program.ticks + k
+            # Where a change was made within the batch, the places before it belong to another record.
+            here = Moment(program, position_of(program, tick), record, program.config.vocabulary)
+            moment = timeline.moment(tick) if changed else here
+            before = partial(value_before, moment, previous)
+            try:
+                if stop.condition is not None:
+                    hit = stop.condition.test(moment.value, before)
+                else:
+                    value = stop.reads.value(moment.value, before)
+                    hit = value is not None and last is not None and not equal_values(last, value)
+                    last = last if value is None else value
+            except ConditionError as error:
+                errors.append((tick, error.with_traceback(None)))  # a traceback would keep records alive
+                last = None
+            else:
+                if hit:
+                    ticks.append(tick)
+        if stop.watched is not None:
+            self._last = batch, last
+        return Hits(batch, tuple(ticks), tuple(errors))
+
+    # What is counted
 
     def may_stop(self, batch: int) -> bool:
-        """Return True if a hit in `batch`, which has been counted, stops the run, or the condition could not be evaluated in it."""
+        """Return True if a hit in `batch`, which has been counted, stops the run, or the stop could not be evaluated in it."""
         if not self.matters:
             return False
-        if self.hits.doubtful(batch, batch):
+        if self.hits.failed(batch, batch):
             return True
         count = int(self.hits.counts(batch, batch)[0])
         if count <= 0 or self.stop.count is None:
@@ -518,29 +415,28 @@ class HitCounter:
         return before is None or bool(self.stop.count.stops_between(before, before + count))
 
     def possible_hits(self, first: int, last: int) -> NDArray[Any]:
-        """Return True for each of the batches `first` … `last` that has not been counted, or may stop a run."""
+        """Return True for each of the batches `first` … `last` that has not been counted, or may stop a run, (last + 1 − first)."""
         if first == last:
             return np.array([not self.known(first) or self.may_stop(first)])
         counts = self.hits.counts(first, last)
-        worth: NDArray[Any] = counts == UNKNOWN
+        possible: NDArray[Any] = counts == UNKNOWN
         if self.matters:
             hit = counts > 0
-            if self.stop.count is not None and (before := self.hits.before(first)) is not None and not worth.any():
+            if self.stop.count is not None and (before := self.hits.before(first)) is not None and not possible.any():
                 upto = before + np.cumsum(counts, dtype=np.int64)
                 hit &= self.stop.count.stops_between(upto - counts, upto)
-            worth |= hit
-            worth[[batch - first for batch in self.hits.doubtful(first, last)]] = True
-        return worth
+            possible |= hit
+            possible[[batch - first for batch in self.hits.failed(first, last)]] = True
+        return possible
 
     def hits_in(self, batch: int) -> Hits:
-        """Return the hits in a batch."""
+        """Return the hits in a batch that has hits."""
         if (noted := self.hits.noted(batch)) is not None:
             return noted
-        ticks = self._columns.ticks_in(batch) if self.counts else None
-        if ticks is not None:
-            return Hits(batch, ticks)
-        finder = HitFinder(self.stop, self._timeline)
-        (hits,) = [*finder.add(batch, self._timeline.record(batch)), *finder.settle()]
+        if self.scalar and (self.stop.plain or not self._timeline.changed_in(batch)):
+            start = batch * self._timeline.program.ticks
+            return Hits(batch, tuple(start + k for k in self._ticks[self._timeline.learns(batch)]))
+        hits = self._alone(batch)
         self.hits.note(hits)
         return hits
 
@@ -561,15 +457,18 @@ class HitCounter:
         before = self.hits.before(batch)
         return None if before is None else before + bisect_left(self.hits_in(batch).ticks, tick) + 1
 
-    def _testing(self) -> HitFinder:
-        if self._finder is None:
-            self._finder = HitFinder(self.stop, self._timeline)
-        return self._finder
 
-    def _note(self, found: list[Hits]) -> bool:
-        for hits in found:
-            self.hits.note(hits)
-        return any(self.may_stop(hits.batch) for hits in found if hits.ticks or hits.errors)
+def _readable(condition: CompiledExpression, program: Program, ticks: tuple[int, ...], learns: bool) -> tuple[int, ...]:
+    """Return the ticks at which the current values of all scalars that a condition reads have been computed."""
+    since = {"loss": program.loss_tick, "grad_norm": program.backward_end if learns else program.ticks + 1}
+    first = max((since.get(name, 0) for name in condition.current), default=0)
+    return tuple(k for k in ticks if k >= first)
+
+
+def _differ(one: AnyArray, other: AnyArray) -> AnyArray:
+    """Return True for each row in which two arrays differ, (rows); NaN equals NaN."""
+    differ = ~np.asarray(same(one, other))
+    return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))
 
 
 # ------------------------------------------------------------------------------
@@ -578,7 +477,6 @@ class HitCounter:
 
 CHUNK = 32  # at least so many batches are replayed together, in the order of time, by a search backwards
 SEARCH_BLOCK = 2**14  # batches whose counts are searched at once
-COUNTED_TOGETHER = 64  # the most batches that are counted at once while they are computed
 QUIET = 32  # batches in a row that have been counted before, after which the search continues in the counts
 
 
@@ -597,7 +495,11 @@ class SearchEnd:
 
 
 class StopSearch:
-    """Searches a timeline for the places at which one of `counters` stops a run. `monitor` sees every batch and can interrupt."""
+    """Searches a timeline for the places at which one of `counters` stops a run. `monitor` sees every batch and can interrupt.
+
+    A search goes through the counts, which costs next to nothing a batch, and computes or replays batches only where a stop is
+    possible and has not been counted.
+    """
 
     def __init__(self, timeline: Timeline, counters: Sequence[HitCounter], monitor: Monitor) -> None:
         self._timeline, self._counters, self._monitor = timeline, counters, monitor
@@ -614,23 +516,20 @@ class StopSearch:
         broken = False
         while first <= last:
             if first <= self._timeline.computed:
-                high = min(first + SEARCH_BLOCK - 1, self._timeline.computed, last)
-                batch = next(self._candidates(first, high), None)
-                if batch is None:
-                    first = high + 1
+                upto = min(self._timeline.computed, last)
+                candidate = self._candidate(first, upto)
+                if candidate is None:
+                    first = upto + 1
                     continue
-                first = batch
-                if self._known(batch):
-                    if found := self._stop_in(batch, tick, end, latest=False):
+                first = candidate
+                if self._known(first):
+                    if found := self._stop_in(first, tick, end, latest=False):
                         return found
                     first += 1
                     continue
             reached, broken = self._walk(first, last)
-            if broken:
-                last = reached
-        if broken:
-            return SearchEnd(max(tick, min(self._timeline.end_of(last), end)), broken_off=True)
-        return SearchEnd(end)
+            last = reached if broken else last  # a stop up to there still counts
+        return SearchEnd(max(tick, min(self._timeline.end_of(last), end)), broken_off=True) if broken else SearchEnd(end)
 
     def back(self, tick: int, begin: int) -> SearchEnd:
         """Return the last stop before `tick`, from `begin` on.
@@ -640,13 +539,13 @@ class StopSearch:
         first, last = max(begin - 1, 0) // self._N, max(tick - 1, 0) // self._N
         if self._count_before(last + 1):
             return SearchEnd(tick, broken_off=True)
-        while (batch := self._last_candidate(first, last)) is not None:
+        while (batch := self._candidate(first, last, latest=True)) is not None:
             last = batch
             if self._known(batch):
                 if found := self._stop_in(batch, begin - 1, tick - 1, latest=True):
                     return found
                 last -= 1
-            elif self._count_back(max(first, last - SEARCH_BLOCK + 1), last):
+            elif self._count_back(first, last):
                 return SearchEnd(min(tick, self._timeline.end_of(last)), broken_off=True)
         return SearchEnd(begin)
 
@@ -656,61 +555,54 @@ class StopSearch:
         first, last = after // self._N, max(upto - 1, 0) // self._N
         if self._count_before(last + 1):
             return found
-        while len(found) < most and (batch := self._last_candidate(first, last)) is not None:
+        while len(found) < most and (batch := self._candidate(first, last, latest=True)) is not None:
             last = batch
             if counter.known(batch):
                 found += [tick for tick, _ in reversed(counter.stops_in(batch)) if after < tick <= upto]
                 last -= 1
-            elif self._count_back(max(first, last - SEARCH_BLOCK + 1), last):
+            elif self._count_back(first, last):
                 break
         return found
-
-    def _count_before(self, batch: int) -> bool:
-        """Count all hits before `batch` for the stops with a hit count. True if interrupted."""
-        counting = [counter for counter in self._counters if counter.counted and counter.hits.before(batch) is None]
-        if not counting:
-            return False
-        every, self._counters = self._counters, counting
-        try:
-            for counter in counting:
-                counter.fill(0, batch - 1)
-            unknown = self._unknown(0, batch - 1)
-            while unknown is not None:
-                reached, broken = self._walk(unknown, batch - 1, through=True)
-                if broken:
-                    return True
-                unknown = self._unknown(reached, batch - 1)
-        finally:
-            self._counters = every
-        return False
-
-    def _unknown(self, first: int, last: int) -> int | None:
-        """Return the first of the batches `first` … `last` in which some counter has not counted yet; None if there is none."""
-        if first > last:
-            return None
-        unknown = [np.flatnonzero(counter.hits.counts(first, last) < 0)[:1] for counter in self._counters]
-        return min((first + int(each[0]) for each in unknown if each.size), default=None)
 
     def _known(self, batch: int) -> bool:
         return all(counter.known(batch) for counter in self._counters)
 
-    def _candidates(self, first: int, last: int, *, latest: bool = False) -> Iterator[int]:
-        """Return the batches in which a stop is hit or possible, in order, or in reverse if `latest` is True."""
-        worth = np.zeros(last + 1 - first, bool)
+    def _candidate(self, first: int, last: int, *, latest: bool = False) -> int | None:
+        """Return the first, or the latest, of the batches `first` … `last` in which a stop is hit or possible; None if in none."""
+        while first <= last:
+            low, high = (max(first, last - SEARCH_BLOCK + 1), last) if latest else (first, min(first + SEARCH_BLOCK - 1, last))
+            possible = np.zeros(high + 1 - low, bool)
+            for counter in self._counters:
+                counter.fill(low, high)
+                possible |= counter.possible_hits(low, high)
+            batches = np.flatnonzero(possible)
+            if batches.size:
+                return low + int(batches[-1 if latest else 0])
+            first, last = (first, low - 1) if latest else (high + 1, last)
+        return None
+
+    def _count_before(self, batch: int) -> bool:
+        """Count all hits before `batch` for the stops with a hit count, which need their numbers. True if interrupted."""
+        counting = [each for each in self._counters if each.stop.count is not None and each.hits.before(batch) is None]
+        return bool(counting) and StopSearch(self._timeline, counting, self._monitor).count(0, batch - 1)
+
+    def _count_back(self, first: int, last: int) -> bool:
+        """Count the hits in the batches up to `last`, as many as are replayed at once. True if interrupted."""
+        start = max(first, last - SEARCH_BLOCK + 1, self._timeline.replay_start(max(0, last - CHUNK + 1)))
+        return self.count(start, last)
+
+    def count(self, first: int, last: int) -> bool:
+        """Count the hits in the batches `first` … `last`, which are computed. True if interrupted."""
         for counter in self._counters:
             counter.fill(first, last)
-            worth |= counter.possible_hits(first, last)
-        batches = np.flatnonzero(worth)
-        return iter((first + (batches[::-1] if latest else batches)).tolist())
-
-    def _last_candidate(self, first: int, last: int) -> int | None:
-        """Return the last of the batches `first` … `last` in which a stop is hit or possible; None if there is none."""
-        while last >= first:
-            low = max(first, last - SEARCH_BLOCK + 1)
-            if (batch := next(self._candidates(low, last, latest=True), None)) is not None:
-                return batch
-            last = low - 1
-        return None
+        while first <= last:
+            unknown = np.flatnonzero(np.any([each.hits.counts(first, last) == UNKNOWN for each in self._counters], axis=0))
+            if not unknown.size:
+                break
+            first, broken = self._walk(first + int(unknown[0]), last, through=True)
+            if broken:
+                return True
+        return False
 
     def _walk(self, first: int, last: int, *, through: bool = False) -> tuple[int, bool]:
         """Compute batches from `first` on until one of them may have a stop, or, if `through` is True, up to `last`.
@@ -718,54 +610,35 @@ class StopSearch:
         Returns the last batch reached, up to which all hits are counted, and whether it was interrupted.
         """
         reached, quiet, broken, computed = first, 0, False, self._timeline.computed
-        counting = [counter for counter in self._counters if counter.counts]
-        looking = [counter for counter in self._counters if not counter.counts]
-        uncounted, together = first, 1  # the first batch that `counting` has not counted; how many it counts at once
+        scalar = [counter for counter in self._counters if counter.scalar]
+        others = [counter for counter in self._counters if not counter.scalar]
+        uncounted, together = first, 1  # the first batch that `scalar` have not counted; how many they count at once
 
         def count(upto: int) -> bool:
-            nonlocal uncounted, counting
-            stops = [counter.count(uncounted, upto) for counter in counting] if uncounted <= upto else []
-            looking.extend(counter for counter in counting if not counter.counts)
-            uncounted, counting = upto + 1, [counter for counter in counting if counter.counts]
+            nonlocal uncounted
+            stops = [counter.count(uncounted, upto) for counter in scalar if uncounted <= upto]
+            uncounted = upto + 1
             return any(stops)
-
-        def look(batch: int, record: BatchRecord) -> bool:
-            changed = self._timeline.changed_in(batch)
-            stops = changed and count(batch - 1)
-            for counter in (*looking, *counting) if changed else tuple(looking):
-                if changed and counter.stop.plain:
-                    continue
-                if not counter.known(batch):
-                    stops = counter.look(batch, record) or stops
-                elif counter.matters and not through:
-                    stops = counter.settle() or counter.may_stop(batch) or stops
-            return stops
 
         def visit(batch: int, record: BatchRecord) -> bool:
             nonlocal reached, quiet, broken, together
-            reached, known = batch, all(counter.known(batch) for counter in looking)
+            reached, known = batch, all(counter.known(batch) for counter in others)
+            # What needs no record is not worth a replay: after a number of such batches, the search goes on in the counts.
             quiet = quiet + 1 if known else 0
-            stops = look(batch, record)
-            if batch + 1 - uncounted >= together:
+            stops = [counter.see(batch, record) for counter in others]
+            if self._timeline.changed_in(batch):  # its scalars do not hold at all its places
+                stops += [counter.see(batch, record) for counter in scalar if not counter.stop.plain]
+            if scalar and batch + 1 - uncounted >= together:
                 together = min(2 * together, COUNTED_TOGETHER)
-                stops = count(batch) or stops
+                stops.append(count(batch))
             broken = self._monitor(batch, record)
-            return broken or (stops and not through) or (quiet >= QUIET and batch < computed)
+            return broken or (not through and any(stops)) or (quiet >= QUIET and batch < computed)
 
         self._timeline.walk(first, last, visit)
         count(reached)
-        for counter in self._counters:
+        for counter in others:
             counter.settle()
         return reached, broken
-
-    def _count_back(self, low: int, last: int) -> bool:
-        """Count the hits in the batches up to `last`, as many as are replayed at once. True if interrupted."""
-        start = max(low, self._timeline.replay_start(max(0, last - CHUNK + 1)))
-        while (unknown := self._unknown(start, last)) is not None:
-            start, broken = self._walk(unknown, last, through=True)
-            if broken:
-                return True
-        return False
 
     def _stop_in(self, batch: int, after: int, upto: int, *, latest: bool) -> SearchEnd | None:
         """Return the first, or the latest, stop in a batch whose hits are all counted."""
@@ -817,12 +690,10 @@ def _by(resolved: ResolvedStop, hit: int | None, found: SearchEnd, timeline: Tim
 
 def _holds(resolved: ResolvedStop, tick: int, timeline: Timeline) -> bool:
     """Return True unless another machine counted a hit there and the condition does not hold with the numbers of this one."""
-    batch = timeline.position(tick).number
-    if resolved.condition is None or timeline.is_exact(batch):
+    if resolved.condition is None or timeline.is_exact(timeline.position(tick).number):
         return True
-    moment = timeline.moment(tick)
     try:
-        return resolved.condition.test(moment.value, partial(value_before, moment, timeline.before(batch)))
+        return resolved.condition.test(*readers(resolved.condition, timeline, tick))
     except ConditionError:
         return False
 
@@ -873,18 +744,22 @@ def lines_between(
 ) -> list[LogLine]:
     """Return the last `most` lines that log points write at places after `after`, up to `upto`, in order."""
     passed: list[tuple[int, int, ResolvedStop]] = []
-    columns = ScalarCache(timeline)
+    read = scalars_of(timeline)
     for stop in stops:
-        counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), columns, matters=True)
+        counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), read, matters=True)
         ticks = StopSearch(timeline, [counter], monitor).latest(counter, after, upto, most)
-        passed += [(tick, stop.id, stop) for tick in ticks]
+        passed += [(tick, stop.stop.id, stop) for tick in ticks]
     passed.sort(key=lambda each: each[:2])
     lines: list[LogLine] = []
     for tick, id, stop in passed[-most:]:
         moment = timeline.moment(tick)
         if monitor(moment.position.number, moment.record):
             break
-        lines.append(LogLine(tick, id, _rendered(stop, timeline, moment)))
+        assert stop.log is not None
+        try:
+            lines.append(LogLine(tick, id, stop.log.render(*readers(stop.log, timeline, tick))))
+        except ConditionError as error:
+            lines.append(LogLine(tick, id, f"cannot be written: {error}"))
     return lines
 
 
@@ -892,12 +767,3 @@ def merged(old: Sequence[LogLine], new: Sequence[LogLine], most: int) -> tuple[L
     """Merge old and new lines in order; for each place and log point the newer line is used. Returns the last `most`."""
     by_place = {(line.tick, line.id): line for line in (*old, *new)}
     return tuple(sorted(by_place.values()))[-most:]
-
-
-def _rendered(stop: ResolvedStop, timeline: Timeline, moment: Moment) -> str:
-    assert stop.log is not None
-    previous = timeline.before(moment.position.number) if stop.log.previous else None
-    try:
-        return stop.log.render(moment.value, partial(value_before, moment, previous))
-    except ConditionError as error:
-        return f"cannot be written: {error}"

@@ -1,37 +1,154 @@
-"""Breakpoints, watches and log points, resolved in a program: where each is tested, and with which compiled texts."""
+"""Breakpoints, watches and log points: their texts, where each is tested in a program, and the hits counted so far."""
 
 from __future__ import annotations
 
 import operator
 import re
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache, partial
 from threading import RLock
-from typing import Any, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tui_gru import errors as arguments
 from tui_gru.debugger.expressions import (
     QUOTED,
     AnyArray,
     CompiledExpression,
-    Condition,
     ConditionError,
     Read,
-    compile_condition,
     compile_expression,
     refuse_unreadable,
 )
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program, ValueKind, printable
-from tui_gru.debugger.state import Breakpoint, Stop, Watch, Watched
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.numbers import same
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# Breakpoints and watches as plain data, which a session saves.
+
+
+@dataclass(frozen=True)
+class Breakpoint:
+    """Stops after the line whose target is `line` has been executed, if `condition` holds or is empty.
+
+    Without a line, it is hit wherever a value that the condition reads is computed and the condition holds. `hits` is the text of
+    a `HitCount`, `log` the template of a `LogPoint`; with a template, it writes to the log instead of stopping.
+    """
+
+    id: int
+    line: str = ""
+    condition: str = ""
+    hits: str = ""
+    log: str = ""
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Watch:
+    """An expression whose value is shown; with `stops`, runs stop when it is computed and its value has changed."""
+
+    id: int
+    expression: str
+    stops: bool = False
+    enabled: bool = True
+
+
+Stop = Breakpoint | Watch
+S = TypeVar("S", bound=Stop)
+
+
+@dataclass(frozen=True)
+class Stops:
+    """All breakpoints and watches of a session, each kind in order of creation. Immutable.
+
+    `last_id` is the highest id assigned so far; ids of deleted stops are not reused.
+    """
+
+    breakpoints: tuple[Breakpoint, ...] = ()
+    watches: tuple[Watch, ...] = ()
+    last_id: int = 0
+
+    @property
+    def all(self) -> tuple[Stop, ...]:
+        """Breakpoints and watches in order of creation."""
+        return tuple(sorted((*self.breakpoints, *self.watches), key=lambda stop: stop.id))
+
+    def get(self, id: int) -> Stop:
+        """Return the stop with an id. Raises `TuiGruError` if there is none."""
+        id = arguments.whole("the number of a breakpoint or watch", id)
+        for stop in self.all:
+            if stop.id == id:
+                return stop
+        ids = ", ".join(str(stop.id) for stop in self.all)
+        there = f"there are {ids}" if ids else "there is none at all"
+        raise TuiGruError(f"there is no breakpoint or watch {id!r}; {there}")
+
+    def with_stop(self, stop: Stop) -> Stops:
+        """Add a stop, or replace the one with the same id."""
+        return self._of({**{each.id: each for each in self.all}, stop.id: stop}.values(), max(self.last_id, stop.id))
+
+    def without(self, id: int) -> Stops:
+        """Remove the stop with an id. Raises `TuiGruError` if there is none."""
+        removed = self.get(id)
+        return self._of((each for each in self.all if each is not removed), self.last_id)
+
+    @staticmethod
+    def _of(stops: Iterable[Stop], last_id: int) -> Stops:
+        every = tuple(stops)
+        breakpoints = tuple(stop for stop in every if isinstance(stop, Breakpoint))
+        return Stops(breakpoints, tuple(stop for stop in every if isinstance(stop, Watch)), last_id)
+
+    @property
+    def active(self) -> tuple[Stop, ...]:
+        """The stops that stop a run or write to the log: enabled breakpoints, and enabled watches with `stops`."""
+        return tuple(stop for stop in self.all if stop.enabled and (isinstance(stop, Breakpoint) or stop.stops))
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A watch at one moment: its `value`, None if not computed yet, and its value `before` that was computed.
+
+    `error` is the message if it cannot be evaluated; otherwise empty.
+    """
+
+    watch: Watch
+    value: Any = None
+    before: Any = None
+    error: str = ""
+
+
+class LogLine(NamedTuple):
+    """A line that breakpoint `id` wrote to the log at `tick`."""
+
+    tick: int
+    id: int
+    text: str
+
+
+def changed(stop: S, changes: Mapping[str, Any]) -> S:
+    """Return a stop with other fields. Raises `TuiGruError` if a field does not exist, has another type, or is the id."""
+    can = {each.name: type(getattr(stop, each.name)) for each in fields(stop) if each.name != "id"}
+    what = type(stop).__name__.lower()
+    for name, value in changes.items():
+        if name not in can:
+            raise TuiGruError(f"a {what} has no {name!r} to change; it has {', '.join(can)}")
+        if not isinstance(value, can[name]):
+            kind = "a text" if can[name] is str else "True or False"
+            raise TuiGruError(f"{name} of a {what} is {kind}, not {arguments.shown(value)}")
+    return replace(stop, **changes)
+
 
 # ------------------------------------------------------------------------------
 # Hit counts: the hits at which a breakpoint stops.
@@ -260,16 +377,12 @@ class ResolvedStop:
     """
 
     stop: Stop
-    key: tuple[str, ...]
+    key: HitKey
     ticks: Mapping[bool, tuple[int, ...]]
-    condition: Condition | None = None
+    condition: CompiledExpression | None = None
     watched: CompiledExpression | None = None
     count: HitCount | None = None
     log: LogPoint | None = None
-
-    @property
-    def id(self) -> int:
-        return self.stop.id
 
     def check(self, program: Program) -> None:
         """Raise `ConditionError` if one of its texts cannot be evaluated in the program, whatever the values are."""
@@ -295,39 +408,40 @@ class ResolvedStop:
         """True if it is hit at each of its ticks."""
         return self.condition is None and self.watched is None
 
+    @property
+    def reads(self) -> CompiledExpression:
+        """What is evaluated at each of its ticks: the condition, or the watched expression."""
+        reads = self.watched if self.condition is None else self.condition
+        assert reads is not None
+        return reads
+
+
+_NOWHERE: Mapping[bool, tuple[int, ...]] = {False: (), True: ()}
+
 
 def resolve(stop: Stop, program: Program) -> ResolvedStop:
-    """Resolve a stop in a program.
+    """Resolve a stop in a program, with its texts compiled.
 
     Raises `TuiGruError` if it does not fit, `ConditionError`, with the column, for invalid texts.
     """
     names = program.spellings
     if isinstance(stop, Watch):
         watched = compile_expression(stop.expression, names)
-        ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # a constant never changes
+        ticks = _tested(program, watched.names) if watched.names else _NOWHERE  # a constant never changes
         return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=watched)
-    return _of_breakpoint(stop, program, names)
-
-
-def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str]) -> ResolvedStop:
-    condition = compile_condition(stop.condition, names) if stop.condition else None
+    condition = compile_expression(stop.condition, names, test=True) if stop.condition else None
     if stop.line:
         ticks = _executed(program, stop.line)
     elif condition is None:
         raise TuiGruError("a breakpoint needs a line to stop at, or a condition such as loss < 0.5")
     else:
         ticks = _tested(program, condition.names)
-    constant = None if condition is None else _constant(condition)
-    if constant is not None:
-        condition, ticks = None, ticks if constant else {False: (), True: ()}
-    return ResolvedStop(
-        stop,
-        ("breakpoint", stop.line, stop.condition),
-        ticks,
-        condition=condition,
-        count=HitCount.parse(stop.hits) if stop.hits else None,
-        log=LogPoint.parse(stop.log, names) if stop.log else None,
-    )
+    if condition is not None and not condition.names:
+        with suppress(ConditionError):  # a constant that cannot be evaluated is refused wherever it is tested
+            ticks = ticks if condition.test(lambda name: None) else _NOWHERE
+            condition = None
+    count, log = HitCount.parse(stop.hits) if stop.hits else None, LogPoint.parse(stop.log, names) if stop.log else None
+    return ResolvedStop(stop, ("breakpoint", stop.line, stop.condition), ticks, condition, count=count, log=log)
 
 
 def line_named(program: Program, name: str) -> str:
@@ -347,16 +461,6 @@ def _executed(program: Program, line: str) -> dict[bool, tuple[int, ...]]:
 
 def _tested(program: Program, names: frozenset[str]) -> dict[bool, tuple[int, ...]]:
     return {learns: tested_ticks(program, names, learns) for learns in (False, True)}
-
-
-def _constant(condition: Condition) -> bool | None:
-    """Return the truth value of a condition without names; None if it has names or cannot be evaluated."""
-    if condition.names:
-        return None
-    try:
-        return condition.test(lambda name: None)
-    except ConditionError:
-        return None
 
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -472,10 +576,14 @@ def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -
 
 def value_at(resolved: ResolvedStop, timeline: Timeline, tick: int) -> Any:
     """Return the watched value at a tick; None if not computed yet. Raises `ConditionError` if it cannot be evaluated."""
-    assert resolved.watched is not None
+    return resolved.reads.value(*readers(resolved.reads, timeline, tick))
+
+
+def readers(reads: CompiledExpression | LogPoint, timeline: Timeline, tick: int) -> tuple[Read, Read]:
+    """Return the functions that read the values of names at a tick, and those of `prev()`."""
     moment = timeline.moment(tick)
-    previous = timeline.before(moment.position.number) if resolved.watched.previous else None
-    return resolved.watched.value(moment.value, partial(value_before, moment, previous))
+    previous = timeline.before(moment.position.number) if reads.previous else None
+    return moment.value, partial(value_before, moment, previous)
 
 
 def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tuple[int, Any] | None:
@@ -514,3 +622,161 @@ def equal_values(one: Any, other: Any) -> bool:
     """Return True if two values of any shape and kind are equal; NaN equals NaN."""
     a, b = np.asarray(one), np.asarray(other)
     return a.shape == b.shape and a.dtype.kind == b.dtype.kind and bool(np.all(same(a, b)))
+
+
+# ------------------------------------------------------------------------------
+# The number of hits of each stop in each batch, and their places. Counted once and stored, because computed batches never change.
+#
+# On another machine, a condition may hold at other places by the last digits of its numbers. The hits that were counted remain:
+# the fifth hit is the same place on every machine.
+
+
+UNKNOWN = -1
+MOST_TIMELINES = 4
+
+HitKey = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The ticks of a batch at which a stop is hit, in order; and the ticks at which it could not be evaluated, with the errors."""
+
+    batch: int
+    ticks: tuple[int, ...] = ()
+    errors: tuple[tuple[int, ConditionError], ...] = ()
+
+
+class HitCounts:
+    """The number of hits of one stop in each batch of a timeline, as far as the hits have been counted."""
+
+    def __init__(self) -> None:
+        self._counts = np.full(0, UNKNOWN, np.int32)
+        self._sums = np.zeros(1, np.int64)  # hits before each batch
+        self._summed = 0  # the number of batches, from the first on, that are in the sums
+        self._failed: set[int] = set()  # batches with a place at which the stop could not be evaluated
+        # The ticks of the hits in batches that were tested by their records, batch by batch in the order of testing; and by batch,
+        # where its ticks begin. A run can have millions of hits, so that an object for each would take too much.
+        self._ticks, self._begins = array("q"), np.full(0, UNKNOWN, np.int64)
+        self.tested = False  # True if a batch had to be tested by its record, so that counting again would take long
+
+    @classmethod
+    def of(
+        cls,
+        counts: NDArray[np.int32],
+        failed: Iterable[int],
+        batches: NDArray[np.int64] | None = None,
+        ticks: NDArray[np.int64] | None = None,
+    ) -> HitCounts:
+        """Create from known counts: the number of hits in each batch, or UNKNOWN. `failed` are batches with errors. `batches` and
+        `ticks` are those of `places`."""
+        known = cls()
+        known._counts, known._failed, known.tested = counts.copy(), set(failed), True
+        if batches is not None and ticks is not None:
+            known._ticks = array("q", ticks.tobytes())
+            known._begins = np.full(len(counts), UNKNOWN, np.int64)
+            known._begins[batches] = np.cumsum(counts[batches], dtype=np.int64) - counts[batches]
+        return known
+
+    @property
+    def places(self) -> dict[str, NDArray[np.int64]]:
+        """The `batches` with hits that were tested, (n), and the `ticks` of these hits, batch by batch."""
+        batches = np.flatnonzero(self._begins != UNKNOWN)
+        every = np.frombuffer(self._ticks, np.int64) if self._ticks else np.empty(0, np.int64)
+        parts = [every[at : at + count] for at, count in zip(self._begins[batches], self._counts[batches], strict=True)]
+        return {"batches": batches.astype(np.int64), "ticks": np.concatenate(parts or [every[:0]])}
+
+    @property
+    def known_counts(self) -> NDArray[np.int32]:
+        """The number of hits in each batch, up to the last that is known, (n); UNKNOWN for others."""
+        known = np.flatnonzero(self._counts != UNKNOWN)
+        return self._counts[: known[-1] + 1 if known.size else 0]
+
+    def counts(self, first: int, last: int) -> NDArray[np.int32]:
+        """Return the counts of the batches `first` … `last`, (last + 1 − first), UNKNOWN if not counted: a writable view."""
+        self._counts = _lengthened(self._counts, last + 1)
+        return self._counts[first : last + 1]
+
+    def known(self, batch: int) -> bool:
+        return batch < len(self._counts) and bool(self._counts[batch] != UNKNOWN)
+
+    def note(self, hits: Hits) -> None:
+        """Store the hits in a batch, unless they have been counted before: on another machine they may be at other places now."""
+        self.tested = True
+        if not self.known(hits.batch):
+            self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
+            if hits.ticks:
+                self._begins = _lengthened(self._begins, hits.batch + 1)
+                self._begins[hits.batch] = len(self._ticks)
+                self._ticks.extend(hits.ticks)
+        if hits.errors:
+            self._failed.add(hits.batch)
+
+    def noted(self, batch: int) -> Hits | None:
+        """Return the hits in a batch, as they were counted; None if it was not tested by its record, or there were errors in it."""
+        begin = int(self._begins[batch]) if batch < len(self._begins) and batch not in self._failed else UNKNOWN
+        return None if begin == UNKNOWN else Hits(batch, tuple(self._ticks[begin : begin + int(self._counts[batch])]))
+
+    def failed(self, first: int, last: int) -> list[int]:
+        """Return the batches among `first` … `last` in which the stop could not be evaluated at some place."""
+        return [batch for batch in self._failed if first <= batch <= last]
+
+    def before(self, batch: int) -> int | None:
+        """Return the number of hits before a batch; None if not known."""
+        if batch > self._summed:
+            counts = self.counts(self._summed, batch - 1)
+            unknown = np.flatnonzero(counts == UNKNOWN)
+            counts = counts[: unknown[0]] if unknown.size else counts
+            upto = self._summed + len(counts)
+            self._sums = _lengthened(self._sums, upto + 1)
+            self._sums[self._summed + 1 : upto + 1] = self._sums[self._summed] + np.cumsum(counts)
+            self._summed = upto
+        return int(self._sums[batch]) if batch <= self._summed else None
+
+    def shared(self, batches: int) -> HitCounts:
+        """Return the counts for a timeline that shares the first `batches` batches with this one."""
+        shared = HitCounts()
+        shared._counts, shared._begins = self._counts[:batches].copy(), self._begins[:batches].copy()
+        shared._ticks = array("q", self._ticks)
+        shared._failed = {batch for batch in self._failed if batch < batches}
+        shared.tested = self.tested
+        return shared
+
+
+def _lengthened(values: NDArray[Any], length: int) -> NDArray[Any]:
+    """Return an array of at least so many elements, with UNKNOWN after `values`; a quarter more, so that few are copied often."""
+    missing = length - len(values)
+    if missing <= 0:
+        return values
+    return np.concatenate((values, np.full(max(missing, len(values) // 4, 64), UNKNOWN, values.dtype)))
+
+
+class HitCache:
+    """A cache of hit counts, by timeline and key of the stop. Only the timelines used last are kept; others are counted again."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[Timeline, dict[HitKey, HitCounts]] = OrderedDict()
+
+    def put(self, timeline: Timeline, counts: Mapping[HitKey, HitCounts]) -> None:
+        """Store the counts of a timeline."""
+        self._of[timeline] = dict(counts)
+
+    def of(self, timeline: Timeline, key: HitKey) -> HitCounts:
+        """Return the counts of a stop on a timeline; those of batches shared with a cached timeline are copied from it."""
+        if timeline not in self._of:
+            self._of[timeline] = self._taken_over(timeline)
+            while len(self._of) > MOST_TIMELINES:
+                self._of.popitem(last=False)
+        self._of.move_to_end(timeline)
+        return self._of[timeline].setdefault(key, HitCounts())
+
+    def _taken_over(self, timeline: Timeline) -> dict[HitKey, HitCounts]:
+        nearest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
+        batches = _in_common(nearest, timeline)
+        return {key: each.shared(batches) for key, each in self._of.get(nearest, {}).items()} if batches else {}
+
+
+def _in_common(one: Timeline, other: Timeline) -> int:
+    """Return the number of leading batches that two timelines share."""
+    same = one.chain.shared(other.chain)
+    parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
+    return min(parted, default=max(one.computed, other.computed) + 1) if same else 0

@@ -18,7 +18,8 @@ from tui_gru.debugger.edits import JournalEntry
 from tui_gru.debugger.moment import frozen
 from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, tick_of
 from tui_gru.debugger.program import Program, unknown_name
-from tui_gru.debugger.state import Breakpoint, Mark, Marks, Notice, Outcome, S, State, Stops, Watch, changed, joined, newest_samples
+from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined, newest_samples
+from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
 from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
@@ -510,8 +511,6 @@ class Session:
     def _set_stop(self, stop: S, *, check: bool = True) -> S:
         """Add a stop, or change the one with its id. With `check`, its texts are refused if they cannot be evaluated."""
         if isinstance(stop, Breakpoint) and stop.line:
-            from tui_gru.debugger.stops import line_named
-
             stop = changed(stop, {"line": line_named(self.program, stop.line)})
         resolved = self._run.stops.resolved(stop)
         if check:
@@ -529,8 +528,8 @@ class Session:
         """True if the next step must test earlier batches first, because a breakpoint stops only at some of its hits."""
         run, stops = self._run, self.stops
         batch = max(run.state.tick - 1, 0) // run.program.ticks
-        counters = [run.stops.counter(stop, stops, run.timeline) for stop in run.stops.active(stops) if stop.count is not None]
-        return any(not counter.counts and counter.hits.before(batch) is None for counter in counters)
+        counters = [run.stops.counter(stop, run.timeline) for stop in run.stops.active(stops) if stop.count is not None]
+        return any(not counter.scalar and counter.hits.before(batch) is None for counter in counters)
 
     @property
     def marks(self) -> tuple[Mark, ...]:

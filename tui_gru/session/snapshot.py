@@ -17,7 +17,8 @@ from tui_gru.debugger.history import MachineReport
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, in_words, position_of
 from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine
-from tui_gru.debugger.state import LogLine, Mark, Stops, Watched
+from tui_gru.debugger.state import Mark
+from tui_gru.debugger.stops import LogLine, Stops, Watched
 from tui_gru.debugger.timeline import ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config

@@ -17,7 +17,20 @@ from tui_gru.debugger.edits import JournalEntry, TrainingSettings
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, StepMemory, position_of
 from tui_gru.debugger.program import Program, program_of
-from tui_gru.debugger.state import Breakpoint, Notice, Outcome, State, Stop, StopEvent, Stops, Watched, joined
+from tui_gru.debugger.state import Notice, Outcome, State, StopEvent, joined
+from tui_gru.debugger.stops import (
+    Breakpoint,
+    HitCache,
+    HitCounts,
+    HitKey,
+    ResolvedStop,
+    Stop,
+    Stops,
+    Watched,
+    WatchedValues,
+    resolve,
+    watched,
+)
 from tui_gru.debugger.timeline import Memory, Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
@@ -29,9 +42,7 @@ from tui_gru.storage.recorder import SessionRecorder
 
 if TYPE_CHECKING:
     from tui_gru.analysis.check import CheckTotals, CheckWatch
-    from tui_gru.debugger.search import HitCounter, ScalarCache, SearchEnd
-    from tui_gru.debugger.state import HitCache, HitCounts, HitKey
-    from tui_gru.debugger.stops import ResolvedStop
+    from tui_gru.debugger.search import HitCounter, ReadScalars, SearchEnd
 
 # ------------------------------------------------------------------------------
 # What stops a run before its goal: an interrupt, a number that is not finite or explodes, or a batch that fails its check.
@@ -120,38 +131,28 @@ def either(monitor: Monitor, checks: CheckWatch | None) -> Monitor:
 
 
 class StopCache:
-    """A cache of what is slow to compute for stops: compiled conditions, hit counters, and the hits counted so far."""
+    """A cache of what is slow to compute for stops: compiled texts, hit counters, and the hits counted so far."""
 
     def __init__(self, program: Program, state: State) -> None:
         self._program = program
         self._resolved: dict[Stop, ResolvedStop] = {}
         self._active: tuple[Stops | None, tuple[ResolvedStop, ...]] = None, ()
-        self._counters: tuple[Timeline, Stops, ScalarCache, dict[ResolvedStop, HitCounter]] | None = None
-        self._hits: HitCache | None = None
+        self._counters: tuple[Timeline, ReadScalars, dict[ResolvedStop, HitCounter]] | None = None
+        self.hits = HitCache()
         if state.hit_counts:
             self.hits.put(state.timeline, state.hit_counts)
-
-    @property
-    def hits(self) -> HitCache:
-        """The number of hits of each stop in each batch, as far as they have been counted."""
-        if self._hits is None:
-            from tui_gru.debugger.state import HitCache
-
-            self._hits = HitCache()
-        return self._hits
 
     def resolved(self, stop: Stop) -> ResolvedStop:
         """Return a stop resolved in the program. Raises `TuiGruError` if it does not fit the program."""
         if stop not in self._resolved:
-            from tui_gru.debugger.stops import resolve
-
             self._resolved[stop] = resolve(stop, self._program)
         return self._resolved[stop]
 
     def keep_only(self, stops: Stops) -> None:
         """Drop the cached data of all stops except `stops`."""
-        there = set(stops.all)
-        self._resolved = {stop: resolved for stop, resolved in self._resolved.items() if stop in there}
+        remaining = set(stops.all)
+        self._resolved = {stop: resolved for stop, resolved in self._resolved.items() if stop in remaining}
+        self._counters = None
 
     def active(self, stops: Stops) -> tuple[ResolvedStop, ...]:
         """Return all enabled stops that stop a run or write to the log, resolved."""
@@ -159,26 +160,18 @@ class StopCache:
             self._active = stops, tuple(map(self.resolved, stops.active))
         return self._active[1]
 
-    def counter(self, resolved: ResolvedStop, stops: Stops, timeline: Timeline) -> HitCounter:
+    def counter(self, resolved: ResolvedStop, timeline: Timeline) -> HitCounter:
         """Return the hit counter of a stop on a timeline. It is cached, because creating one takes longer than a step."""
-        from tui_gru.debugger.search import HitCounter, ScalarCache
+        from tui_gru.debugger.search import HitCounter, scalars_of
 
-        if self._counters is None or self._counters[:2] != (timeline, stops):
-            self._counters = timeline, stops, ScalarCache(timeline), {}
-        *_, columns, counters = self._counters
+        if self._counters is None or self._counters[0] != timeline:
+            self._counters = timeline, scalars_of(timeline), {}
+        _, read, counters = self._counters
         if resolved not in counters:
             hits = self.hits.of(timeline, resolved.key)
-            counters[resolved] = HitCounter(resolved, timeline, hits, columns, matters=resolved.log is None)
+            counters[resolved] = HitCounter(resolved, timeline, hits, read, matters=resolved.log is None)
         counters[resolved].begin()
         return counters[resolved]
-
-    def temporary(self, condition: str, timeline: Timeline) -> HitCounter:
-        """Return the hit counter of a temporary breakpoint on a condition, for one search. Raises `ConditionError`."""
-        from tui_gru.debugger.search import HitCounter, ScalarCache
-        from tui_gru.debugger.stops import resolve
-
-        resolved = resolve(Breakpoint(0, condition=condition), self._program)
-        return HitCounter(resolved, timeline, self.hits.of(timeline, resolved.key), ScalarCache(timeline), matters=True)
 
     def forget_counters(self) -> None:
         """Drop the cached counters; after an error, their state is not known."""
@@ -186,11 +179,9 @@ class StopCache:
 
     def hit_counts(self, state: State) -> Mapping[HitKey, HitCounts]:
         """Return the hit counts of the breakpoints that stop only at some of their hits, as far as they have been counted."""
-        if self._hits is None:
-            return {}
         keys = {self.resolved(stop).key for stop in state.stops.breakpoints if stop.hits}
-        counts = {key: self._hits.of(state.timeline, key) for key in sorted(keys)}
-        return {key: each for key, each in counts.items() if each.looked}
+        counts = {key: self.hits.of(state.timeline, key) for key in sorted(keys)}
+        return {key: each for key, each in counts.items() if each.tested}
 
 
 # ------------------------------------------------------------------------------
@@ -313,8 +304,6 @@ class Run:
         watches = self.state.stops.watches
         if not watches:
             return ()
-        from tui_gru.debugger.stops import WatchedValues, watched
-
         stops, timeline, moment = self.stops, self.timeline, self.moment
         return WatchedValues(watches, lambda watch: watched(stops.resolved(watch), timeline, moment), self.recorder.idle)
 
@@ -404,16 +393,18 @@ class Run:
 
         Raises `ConditionError` if it is invalid, or at a place where it cannot be evaluated.
         """
-        from tui_gru.debugger.expressions import compile_condition
+        from tui_gru.debugger.search import HitCounter, scalars_of
 
-        compiled = compile_condition(arguments.text("a condition", condition), self.program.spellings)
-        compiled.check(self.program.shapes)  # an invalid condition is not stored
+        temporary = resolve(Breakpoint(0, condition=arguments.text("a condition", condition)), self.program)
+        temporary.check(self.program)  # an invalid condition is not stored
+        timeline, hits = self.timeline, self.stops.hits.of(self.timeline, temporary.key)
+        counter = HitCounter(temporary, timeline, hits, scalars_of(timeline), matters=True)
         self.update(last_condition=condition)
         here, end = self.state.tick, self.end
         goal = 0 if not forwards else self.timeline.place(FAR) if end is None else max(here, end.tick)
         with self.leaving():
             with self.writing(progress), self.under_way():
-                found = self._find([self.stops.temporary(condition, self.timeline)], goal, forwards, progress)
+                found = self._find([counter], goal, forwards, progress)
                 self.stop_at(found.tick)
             if found.by and self.state.tick == found.tick:
                 if found.error is not None:
@@ -429,7 +420,7 @@ class Run:
         tested = [each for each in self.stops.active(stops) if (ahead or each.log is None) and each.tested_between(after, upto, N)]
         if not tested or tick == here:
             return None
-        counters = [self.stops.counter(each, stops, timeline) for each in tested]
+        counters = [self.stops.counter(each, timeline) for each in tested]
         try:
             found = self._find(counters, tick, ahead, progress)
         except BaseException:

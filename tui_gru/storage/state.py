@@ -18,7 +18,8 @@ from tui_gru.debugger.history import COLUMNS, BySize, DivergedError, Machine, Sc
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import LEVELS, StepMemory, position_of
 from tui_gru.debugger.program import program_of
-from tui_gru.debugger.state import Breakpoint, LogLine, Mark, Marks, State, Stops, Watch
+from tui_gru.debugger.state import Mark, Marks, State
+from tui_gru.debugger.stops import Breakpoint, HitCache, HitCounts, HitKey, LogLine, Stops, Watch, resolve
 from tui_gru.debugger.timeline import HistorySegment, Memory, Timeline, checkpoint_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
@@ -33,7 +34,6 @@ from tui_gru.errors import TuiGruError, printable
 from tui_gru.storage.file import OlderSessionError, SessionFile, SessionFileError, damaged, from_json, pack, to_json, unpack
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.state import HitCounts, HitKey
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
@@ -456,7 +456,7 @@ class StateWriter:
         if not state.hit_counts:
             return
         self._counted = state.branches.timeline.last.number
-        doubtful = [each.doubtful(0, len(each.known_counts)) for each in state.hit_counts.values()]
+        doubtful = [each.failed(0, len(each.known_counts)) for each in state.hit_counts.values()]
         self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
         file.drop_arrays("counts")
         counts = (pack({"counts": each.known_counts, **each.places}) for each in state.hit_counts.values())
@@ -966,8 +966,6 @@ class _Reader:
         """Return the hit counts of the timeline that ends with the segment `counted`, as far as `timeline` shares its batches."""
         if counted is None:
             return {}
-        from tui_gru.debugger.state import HitCache, HitCounts
-
         fact, before, cache = self._fact("counts", COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
         known: dict[HitKey, HitCounts] = {}
         entries = [unpack(data) for _, data in self._file.arrays("counts")]
@@ -1051,11 +1049,8 @@ class _Reader:
         ids = [stop.id for stop in stops.all]
         if len(set(ids)) < len(ids) or any(id > stops.last_id for id in ids):
             raise ValueError("has invalid ids")
-        if ids:
-            from tui_gru.debugger.stops import resolve
-
-            for stop in stops.all:
-                resolve(stop, self._program)
+        for stop in stops.all:
+            resolve(stop, self._program)
         return stops
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.position import TypedError, as_typed, position_of, shortened, whole_number
 from tui_gru.debugger.program import Program
-from tui_gru.debugger.state import Breakpoint, Mark, Watch
+from tui_gru.debugger.state import Mark
+from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.engine.config import SAMPLERS, Sampler
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError

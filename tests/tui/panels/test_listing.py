@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start
-from tui_gru.debugger.state import Breakpoint, Stops
+from tui_gru.debugger.stops import Breakpoint, Stops
 from tui_gru.tui.panel import Panel, View
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.theme import ASCII, UNICODE

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at
-from tui_gru.debugger.state import LogLine
+from tui_gru.debugger.stops import LogLine
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Log
 

@@ -6,7 +6,7 @@ import pytest
 from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, large, start
-from tui_gru.debugger.state import Breakpoint, Stops
+from tui_gru.debugger.stops import Breakpoint, Stops
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing

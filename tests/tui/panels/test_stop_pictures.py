@@ -7,7 +7,8 @@ import pytest
 from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.state import Breakpoint, LogLine, Mark, Stops, Watch, Watched
+from tui_gru.debugger.state import Mark
+from tui_gru.debugger.stops import Breakpoint, LogLine, Stops, Watch, Watched
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Listing, Log, Watches
 from tui_gru.tui.panels.lists import StopsList

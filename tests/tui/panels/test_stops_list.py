@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.state import Breakpoint, Mark, Stops, Watch, Watched
+from tui_gru.debugger.state import Mark
+from tui_gru.debugger.stops import Breakpoint, Stops, Watch, Watched
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.lists import StopsList
 from tui_gru.tui.theme import ASCII

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at
-from tui_gru.debugger.state import Stops, Watch, Watched
+from tui_gru.debugger.stops import Stops, Watch, Watched
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Watches
 from tui_gru.tui.theme import ASCII

@@ -22,8 +22,7 @@ from textual.message import Message
 
 from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import ListingRow, Program, ProgramLine, shown_char
-from tui_gru.debugger.state import Breakpoint, LogLine, Watch, Watched
-from tui_gru.debugger.stops import computed_here
+from tui_gru.debugger.stops import Breakpoint, LogLine, Watch, Watched, computed_here
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability

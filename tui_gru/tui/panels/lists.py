@@ -20,7 +20,8 @@ from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
-from tui_gru.debugger.state import Breakpoint, Mark, Watch
+from tui_gru.debugger.state import Mark
+from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.engine import numbers
 from tui_gru.engine.text import Text, token_word
 from tui_gru.engine.weights import Array
