@@ -231,16 +231,71 @@ def test_a_script_that_fails_leaves_a_recording_and_no_hooks(folder):
     assert kept(folder) == [(0, "every")]
 
 
-def test_a_recording_is_not_written_over(folder):
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_folder_again_is_the_next_free_name_and_is_said(folder, capsys):
     trained(folder, steps=2, every=1)
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
+    second = trained(folder, steps=3, every=1)
+    assert second.folder == folder.with_name("run-2.gru")
+    assert capsys.readouterr().err == (
+        f"tui_gru.record: {folder} has a recording already, so this one is {second.folder}; overwrite=True replaces it\n"
+    )
+    folder.with_name("run-3.gru").write_text("a file")
+    other = trained(folder, steps=1, every=1, model=nn.GRU(IN, H + 1), rank=1)  # another model, of which there is no such rank
+    assert other.folder == folder.with_name("run-4.gru")
+    assert [len(open_recording(each).steps) for each in (folder, second.folder, other.folder)] == [2, 3, 1]
+    assert contents(folder) == before
+
+
+def test_steps_without_a_list_are_a_recording_too(folder):
+    trained(folder, steps=2, every=1)
+    (folder / "run.json").unlink()
+    (folder / "steps.rank0.jsonl").unlink()
+    assert trained(folder, steps=1).folder == folder.with_name("run-2.gru")
+
+
+def test_a_folder_without_a_name_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert trained(".", steps=1).folder == Path()
+    assert trained(".", steps=1).folder == tmp_path.with_name(f"{tmp_path.name}-2")
+
+
+def test_overwrite_replaces_a_recording_and_nothing_else(folder, capsys):
+    trained(folder, steps=6, every=1)
+    trained(folder, steps=2, every=1, rank=1)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "step-1.safetensors").write_text("mine as well")
+    (folder / "step-00000009.rank0.safetensors.part").write_text("of a process that was killed")
+    new = trained(folder, steps=2, every=2, model=nn.GRU(IN, H + 1), overwrite=True)
+    assert (new.folder, capsys.readouterr().err) == (folder, "")
+    names = {"run.json", "steps.rank0.jsonl", "step-00000000.rank0.safetensors", "notes.txt", "step-1.safetensors"}
+    assert contents(folder).keys() == names
+    recording = open_recording(folder)
+    assert (recording.modules[0].hidden_size, [step.number for step in recording.steps], recording.damaged) == (H + 1, [0], ())
+
+
+def test_overwrite_closes_a_recorder_of_the_same_folder(folder):
     model = nn.GRU(IN, H)
-    with pytest.raises(CaptureError, match=r"run\.gru holds a recording of rank 0 already; name another folder, or delete it"):
-        record(folder, model)
+    first = record(folder, model, every=1)
+    first.step(1.0)
+    with record(folder, model, every=1, overwrite=True) as second:
+        second.step(2.0)
+    assert losses_in(folder) == [2.0]
     assert not hooks(model)
-    with pytest.raises(CaptureError, match=r"run\.gru holds the recording of another run; name another folder"):
-        record(folder, nn.GRU(IN, H + 1), rank=1)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_overwrite_does_not_touch_what_is_no_recording(folder):
+    folder.mkdir()
+    (folder / "run.json").write_text('{"format": "of another program"}')
+    for overwrite in (False, True):
+        with pytest.raises(CaptureError, match=r"run\.json in it does not belong to a recording; name another folder"):
+            record(folder, nn.GRU(IN, H), overwrite=overwrite)
+    assert contents(folder) == {"run.json": b'{"format": "of another program"}'}
+    (folder / "run.json").unlink()
+    assert trained(folder, steps=1, overwrite=True).folder == folder
 
 
 @pytest.mark.parametrize(

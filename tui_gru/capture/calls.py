@@ -37,6 +37,7 @@ class Note(StrEnum):
     LATE = "late"
     CLOSURE = "closure"
     NOT_CAPTURED = "not captured"
+    CUT = "cut"
 
     @property
     def sentence(self) -> str:
@@ -59,6 +60,7 @@ _SENTENCES = {
     Note.LATE: "a call of an earlier step, whose capture was complete, received a gradient",
     Note.CLOSURE: "the optimizer ran the model itself, in a closure",
     Note.NOT_CAPTURED: "a call on tensors without own numbers (torch.func, fake, shared among ranks) is not kept",
+    Note.CUT: "the script stopped inside of this step, or has not ended it: only what it had computed by then is here",
 }
 
 
@@ -186,6 +188,19 @@ class CapturedStep:
     ranks: int = 1
     not_kept: int = 0  # the number of calls that received no gradient, mostly in validation
     notes: tuple[Note, ...] = ()
+
+
+def square_of(array: AnyArray) -> float:
+    """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
+    flat = array.reshape(-1)
+    with np.errstate(all="ignore"):
+        square = float(np.dot(flat, flat))
+    return square if math.isfinite(square) or flat.dtype == np.float64 else float(np.square(flat, dtype=np.float64).sum())
+
+
+def all_finite(array: AnyArray) -> bool:
+    """Return True if all entries are finite."""
+    return math.isfinite(square_of(array)) or bool(np.isfinite(array).all())
 
 
 # ------------------------------------------------------------------------------

@@ -373,7 +373,26 @@ def holds_a_recording(folder: Path) -> bool:
         names = os.listdir(folder)
     except (OSError, ValueError):  # ValueError: a null byte in the name
         return False
-    return any(name == RUN or step_and_rank(name) is not None or rank_of_lines(name) is not None for name in names)
+    return any(name == RUN or rank_in_name(name) is not None for name in names)
+
+
+def ranks_in(folder: Path) -> set[int]:
+    """Return the ranks that have files in a folder. Raises `OSError`."""
+    return {rank for name in os.listdir(folder) if (rank := rank_in_name(name)) is not None}
+
+
+def rank_in_name(name: str) -> int | None:
+    """Return the rank in the name of any file of a recording; None for run.json and for other files."""
+    step = step_and_rank(name)
+    return rank_of_lines(name) if step is None else step[1]
+
+
+def remove_recording(folder: Path, of: Callable[[int], bool]) -> None:
+    """Delete the files of the ranks for which `of` is True, and no other file. Raises `OSError`."""
+    for name in os.listdir(folder):
+        rank = rank_in_name(name.removesuffix(".part"))
+        if rank is not None and of(rank):
+            (folder / name).unlink(missing_ok=True)
 
 
 def shard_name(step: int, rank: int) -> str:
@@ -405,8 +424,10 @@ def step_in(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any])
 
 @dataclass(frozen=True)
 class StepRecord:
-    """A kept step; `why` is "every", "trigger", or "before" a trigger. `losses` has the losses of all steps since the line
-    before, up to this one; None for steps without a loss."""
+    """A kept step. `why` is "every", "trigger", "before" a trigger or the end, or "end": the script stopped inside of it.
+
+    `losses` has the losses of all steps since the line before, up to this one; None for steps without a loss.
+    """
 
     step: int
     why: str

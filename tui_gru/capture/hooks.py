@@ -8,15 +8,16 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, Note, Take, WeightSet, fresh
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, Note, Take, WeightSet, all_finite, fresh
 from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
 
@@ -405,6 +406,10 @@ class UsedWeights:
 
         return add
 
+    def so_far(self) -> WeightSet:
+        """Return the weights, and the gradients collected so far."""
+        return self.frozen or WeightSet(self.module, self._values, self._parameters, dict(self._gradients))
+
     def freeze(self) -> WeightSet:
         """Return the collected weights and gradients, which no longer change."""
         if self.frozen is None:
@@ -532,12 +537,27 @@ class PendingCall:
     handles: list[Any] = field(default_factory=list)
     outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # tensors of the script, with version counters
     step: int = 0  # identifies the step that the call belongs to
+    graph: weakref.ref[Any] | None = None  # dead once the script has freed the graph of the call
 
-    def add(self, gradients: str, gradient: Tensor, take: Take) -> None:
-        """Add a gradient to `dout` or `dhn`, once per backward pass."""
+    @property
+    def can_learn(self) -> bool:
+        """False once the script has freed the graph, so that no gradient can come."""
+        return self.graph is not None and self.graph() is not None
+
+    @property
+    def rows(self) -> int:
+        return int(self.x.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        return self.x.nbytes + self.h0.nbytes + self.out.nbytes + self.hn.nbytes
+
+    def add(self, gradients: str, gradient: Tensor, take: Take) -> AnyArray:
+        """Add a gradient to `dout` or `dhn`, once per backward pass, and return it as an array."""
         more = self.layout.state(gradient, take) if gradients == "dhn" else self.layout.array(gradient, take)
         before = getattr(self, gradients)
         setattr(self, gradients, more if before is None else before + more)
+        return more
 
     def check_in_place(self) -> None:
         """Note whether the script has changed the outputs in place since the call, and release them."""
@@ -572,12 +592,16 @@ class PendingCall:
             handle.remove()
 
     def frozen(self, number: int) -> GRUCall:
-        """Return the collected call."""
+        """Return the collected call, which can receive no more gradients."""
         self.release()
-        head = None if self.head is None else HeadCall(**vars(self.head))
         self.check_in_place()
         if self.passes and not self.facts["training"]:
             self.notes[Note.EVALUATING] = None
+        return self.so_far(number, self.weights.freeze())
+
+    def so_far(self, number: int, weights: WeightSet) -> GRUCall:
+        """Return what has been collected of the call."""
+        head = None if self.head is None else HeadCall(**vars(self.head))
         return GRUCall(
             self.module,
             number,
@@ -585,7 +609,7 @@ class PendingCall:
             self.h0,
             self.out,
             self.hn,
-            self.weights.freeze(),
+            weights,
             self.dout,
             self.dhn,
             self.layout.lengths,
@@ -682,6 +706,7 @@ def redrawn_masks(state: Tensor, module: GRUModule, output: Tensor, layout: Padd
 # The current step of a capture: its calls, which of them received gradients, and p.grad before the step.
 
 
+MOST_HELD = 1 << 28  # bytes of the calls of a step that are held although the script may have given them up
 MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
 
 
@@ -706,13 +731,18 @@ class OpenCall:
 class OpenStep:
     """The data of the current step.
 
-    `latest` has the latest calls without a gradient; its length is set by the user. If the step is not `wanted`, no data is
-    collected.
+    `latest` has the latest calls without a gradient; its length is set by the user. `held` has, if `holds`, the calls of a training
+    that can still receive one, by id: if the script stops inside of the step, they are what is known of it. If the step is not
+    `wanted`, no data is collected.
     """
 
     number: int
     wanted: bool
     latest: deque[PendingCall]
+    holds: bool = False
+    held: dict[int, PendingCall] = field(default_factory=dict)
+    held_bytes: int = 0
+    reported: bool = False  # a number of it is not finite, and the listener has been told
     entries: list[OpenCall] = field(default_factory=list)
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
@@ -749,12 +779,34 @@ class OpenStep:
         entry.waiting, call.step = weakref.ref(call), self.token
         self.latest.append(call)
 
+    def hold(self, call: PendingCall) -> None:
+        """Hold a call of a training, and release those whose graph the script has freed: it went on without a backward pass.
+
+        Once a number is not finite, the calls of that time are held, not those of a script that goes on after it.
+        """
+        if not (self.holds and call.facts["training"]):
+            return
+        if not next(iter(self.held.values()), call).can_learn:
+            if self.reported:
+                return
+            self.held = {key: held for key, held in self.held.items() if held.can_learn}
+            self.held_bytes = sum(held.nbytes for held in self.held.values())
+        if self.held_bytes < MOST_HELD:
+            self.held[id(call)] = call
+            self.held_bytes += call.nbytes
+
+    def learn(self, call: PendingCall) -> None:
+        """Note that a call has received a gradient."""
+        self.learned[id(call)] = call
+        self.held.pop(id(call), None)
+
     def parts_learned(self) -> Sequence[Module]:
         """Return the modules that received a gradient."""
         return list(dict.fromkeys(call.part for call in self.learned.values()))
 
     def split_off(self, following: OpenStep) -> None:
         """Move all calls after the last one that received a gradient to the following step."""
+        following.held, self.held = self.held, {}
         last = max(i for i, entry in enumerate(self.entries) if id(entry.call) in self.learned)
         self.entries, following.entries = self.entries[: last + 1], self.entries[last + 1 :]
         following.weights = dict(self.weights)
@@ -764,12 +816,26 @@ class OpenStep:
                 following.latest.append(call)
 
     def freeze(self, rank: int, ranks: int) -> CapturedStep:
-        """Return the collected step. Calls without a gradient are only counted, unless they are among the latest."""
+        """Return the collected step. Calls without a gradient are only counted, unless they are among the latest, or the script
+        stopped inside of the step."""
         kept = self.learned.keys() | set(map(id, self.latest))
-        calls = [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
+        calls = self._calls(kept | self.held.keys() if Note.CUT in self.notes else kept)
+        return self._frozen(tuple(call.frozen(i) for i, call in enumerate(calls)), rank, ranks)
+
+    def so_far(self, rank: int, ranks: int) -> CapturedStep:
+        """Return what has been collected of the step, which goes on."""
+        calls = self._calls(self.learned.keys() | self.held.keys())
+        weights = {id(call.weights): call.weights.so_far() for call in calls}
+        step = self._frozen(tuple(call.so_far(i, weights[id(call.weights)]) for i, call in enumerate(calls)), rank, ranks)
+        return replace(step, before=dict(self.before), notes=(*self.notes, Note.CUT), not_kept=0)
+
+    def _calls(self, kept: AbstractSet[int]) -> list[PendingCall]:
+        return [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
+
+    def _frozen(self, calls: tuple[GRUCall, ...], rank: int, ranks: int) -> CapturedStep:
         return CapturedStep(
             self.number,
-            tuple(call.frozen(i) for i, call in enumerate(calls)),
+            calls,
             self.gradients,
             self.before,
             self.loss,
@@ -807,14 +873,16 @@ class Capture:
         take: Take = fresh,
         rank: int | None = None,
         wanted: Callable[[int], bool] = lambda number: True,
+        on_not_finite: Callable[[CapturedStep], None] | None = None,
     ) -> None:
         """Begin to capture.
 
         `optimizer` is an optimizer, a wrapper that has one as `.optimizer`, or a list of them. `without_gradient` is the number of
         calls without a gradient, such as those under no_grad, that a step stores; the latest ones are stored. `take` allocates
         arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
-        True for the number of a step (from 0) that is to be captured; other steps have no calls. Raises `CaptureError` if there is
-        no GRU in `module`, or another argument does not fit.
+        True for the number of a step (from 0) that is to be captured; other steps have no calls. `on_not_finite` receives what is
+        known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step that `close` cuts
+        off is emitted as far as it is. Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
         """
         self._parts: dict[Module, GRUModule] = find_grus(module)
         _check_head(head)
@@ -826,7 +894,8 @@ class Capture:
         self.rank, self.ranks = _ranks(rank)
         self.ended = 0  # the number of ended steps
         self.closed = False
-        self._wanted, self._begun = wanted, 0
+        self._wanted, self._begun, self._on_not_finite = wanted, 0, on_not_finite
+        self._trained: set[tuple[Module, int]] = set()  # with a gradient in the last step; with numbers of rows
         self._open = self._new_step()
         self._waiting: OpenStep | None = None  # ended by a call, but the script can still report its loss
         self._explicit = False  # True if the script calls `step`
@@ -861,18 +930,16 @@ class Capture:
 
     def cut(self) -> CapturedStep:
         """End the current step now and return it, without switching to explicit `step` calls."""
-        if self._waiting is not None:
-            self._emit(self._waiting)
-            self._waiting = None
+        self._emit_waiting()
         return self._emit(self._take_open())
 
-    def close(self) -> None:
-        """End the last step and remove all hooks."""
+    def close(self, stopped: bool = False) -> None:
+        """End the last step and remove all hooks. `stopped`: the script ends inside of a step, if it has begun one."""
         if self.closed:
             return
-        if self._waiting is not None:
-            self._emit(self._waiting)
-        if self._open.learned or self._open.updated or self._open.latest:
+        self._emit_waiting()
+        self._cut_off(stopped)
+        if self._open.learned or self._open.updated or self._open.latest or Note.CUT in self._open.notes:
             self._emit(self._take_open())
         self.closed = True
         unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
@@ -888,10 +955,34 @@ class Capture:
 
     # The end of a step
 
+    def _cut_off(self, stopped: bool) -> None:
+        """Note that the script stops inside of the open step, if it does.
+
+        A script can leave its loop by `break` or `return` and close the capture as if nothing had happened. Then the step was begun
+        if its calls are like those that were trained before; others are of a validation, or of a text that is generated.
+        """
+        step = self._open
+        if not step.holds or step.updated or not (self._explicit or self._optimizers):
+            return
+        alike = {key: call for key, call in step.held.items() if (call.part, call.rows) in self._trained}
+        if alike or not stopped:
+            step.held = alike
+        if step.held or step.learned:
+            step.notes[Note.CUT] = None
+
+    def _look(self, numbers: AnyArray) -> None:
+        """Tell the listener if numbers are not finite: at once, since the script can stop before the step ends."""
+        step = self._open
+        if self._on_not_finite is not None and not step.reported and not all_finite(numbers):
+            step.reported = True
+            self._emit_waiting()
+            self._on_not_finite(step.so_far(self.rank, self.ranks))
+
     def _new_step(self) -> OpenStep:
         number = self._begun
         self._begun += 1
-        return OpenStep(number, self._wanted(number), deque(maxlen=self._without_gradient))
+        holds = self._on_not_finite is not None
+        return OpenStep(number, self._wanted(number), deque(maxlen=self._without_gradient), holds)
 
     def _take_open(self) -> OpenStep:
         """End the current step and begin a new one."""
@@ -918,15 +1009,21 @@ class Capture:
         except Exception as error:
             report_failure(error)
             step = CapturedStep(ended.number, (), loss=ended.loss, rank=self.rank, ranks=self.ranks)
+        if ended.learned:
+            self._trained = {(call.part, call.rows) for call in ended.learned.values()}
         self.ended += 1
         self._on_step(step)
         return step
 
     def _wait(self, ended: OpenStep) -> None:
         """Hold back a step that ended implicitly, because the script can still report its loss."""
-        if self._waiting is not None:
-            self._emit(self._waiting)
+        self._emit_waiting()
         self._waiting = ended
+
+    def _emit_waiting(self) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._emit(waiting)
 
     def _end_cleared(self) -> None:
         """End the current step because its gradients were cleared before the backward pass of the next one."""
@@ -1004,6 +1101,10 @@ class Capture:
             if tensor.requires_grad and (name == "dout" or tensor is not call.out):
                 hook = partial(self._gradient, pending, name, again)
                 pending.handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
+                pending.graph = pending.graph or weakref.ref(hook)
+        if call.has_graph and not again:
+            self._open.hold(pending)
+        self._look(pending.out)
 
     def _weights(self, part: Module, module: GRUModule, tensors: list[Tensor]) -> UsedWeights:
         known = self._open.weights.get(part)
@@ -1031,10 +1132,10 @@ class Capture:
             if call.part not in self._open.parts_learned():
                 names = [name for name in self._parameters.of([call.part]) if name not in self._open.before]
                 self._open.before |= self._parameters.gradients(names, self._take)
-            self._open.learned[id(call)] = call
+            self._open.learn(call)
             call.check_in_place()
         call.passes.add(this_pass)
-        call.add(name, gradient, self._take)
+        self._look(call.add(name, gradient, self._take))
 
     @harmless
     def _after_head(self, part: Linear, args: tuple[Any, ...], kwargs: dict[str, Any], logits: Tensor) -> None:

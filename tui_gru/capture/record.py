@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import ast
+import atexit
+import contextlib
+import itertools
 import math
+import multiprocessing.util
 import operator
 import os
+import re
+import signal
+import sys
+import threading
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -17,9 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-import numpy as np
-
-from tui_gru.capture.calls import Buffers, CapturedStep
+from tui_gru.capture.calls import Buffers, CapturedStep, Note, all_finite, square_of
 from tui_gru.capture.format import (
     RUN,
     RecordingProgress,
@@ -27,7 +34,9 @@ from tui_gru.capture.format import (
     encoded,
     lines_name,
     plain,
+    ranks_in,
     read_run,
+    remove_recording,
     shard_name,
     write_run,
     write_shard,
@@ -93,6 +102,11 @@ class Trigger:
         self._earlier: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in NAMES}
         self._evaluate = _compile(source, self._earlier) if source.strip() else None
         self._held = False
+
+    @property
+    def waits_for_nan(self) -> bool:
+        """True if a number that is not finite makes it fire, as far as its text shows, and it is not true already."""
+        return bool(re.search(r"\bnan\b", self.source)) and not self._held
 
     def fires(self, values: Mapping[str, float]) -> bool:
         """Evaluate the condition on the numbers of a step. Returns True if it is true and was not at the step before."""
@@ -205,6 +219,7 @@ class Recorder:
         last: int = 8,
         on: str = "nan or loss > 3*mean(loss)",
         rank: int | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Begin to record. Raises a `CaptureError` that names the argument and says what to do, `TuiGruError` without PyTorch."""
         from tui_gru.torch_loading import require_torch
@@ -224,13 +239,23 @@ class Recorder:
         self.kept: list[int] = []
         self._warned = set[str]()
         self._process = os.getpid()
-        self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)
+        self._capture = Capture(
+            module,
+            optimizer,
+            head=head,
+            on_step=self._take,
+            take=Buffers(),
+            rank=rank,
+            wanted=self._is_wanted,
+            on_not_finite=self._write_so_far,
+        )
         self.rank = self._capture.rank
         try:
-            self._lines = self._begin()
+            self._lines = self._begin(overwrite)
         except BaseException:
             self._capture.close()
             raise
+        _close_at_the_end(self)
 
     def __repr__(self) -> str:
         written = f"{len(self.kept)} steps written" if len(self.kept) != 1 else "1 step written"
@@ -244,11 +269,18 @@ class Recorder:
 
     def close(self) -> None:
         """End the last step, remove all hooks, and mark the recording as complete."""
+        self._close(stopped=False, keeps_last=False)
+
+    def _close(self, *, stopped: bool, keeps_last: bool) -> None:
+        """Close. `stopped`: the script ends by an error or a signal. `keeps_last`: the steps in memory are written as well."""
         if self._capture.closed:
             return
-        self._capture.close()
+        self._capture.close(stopped)
+        _forget(self)
         if not self._is_own():
             return
+        if keeps_last:
+            self._write_ring()
         self._append(RecordingProgress(self._capture.ended, self._losses_up_to(self._capture.ended), closed=True))
         self._ring.clear()
         self._lines.close()
@@ -257,7 +289,12 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        self._close(stopped=error is not None, keeps_last=error is not None)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lines"):  # nobody can close it any more
+            with contextlib.suppress(Exception):
+                self._close(stopped=False, keeps_last=True)
 
     # Steps
 
@@ -281,22 +318,40 @@ class Recorder:
             "lr": step.settings.get("lr", math.nan),
             "nan": float(not is_finite(step, norm)),
         }
-        fires = self._trigger.fires(values)
-        if fires:
-            for held in self._ring:
-                if held is not None:
-                    self._keep(held[0], "before", held[1])
-            self._ring.clear()
-        if fires or self._is_regular(step.number):
-            self._keep(step, "trigger" if fires else "every", norm)
-            self._ring.append(None)
-        else:
-            self._ring.append((step, norm))
+        fires, stopped = self._trigger.fires(values), Note.CUT in step.notes
+        if fires or stopped:
+            self._write_ring()
+        self._ring.append((step, norm))  # before it is written, since a signal can end the process in the meantime
+        if fires or stopped or self._is_regular(step.number):
+            self._keep(step, "trigger" if fires else "end" if stopped else "every", norm)
+            if self._last:
+                self._ring[-1] = None
         if len(self._losses) >= MOST_LOSSES:
             self._append(RecordingProgress(step.number + 1, self._losses_up_to(step.number + 1)))
 
+    def _write_so_far(self, step: CapturedStep) -> None:
+        """Write the steps in memory and what is known of the open step, in which a number is not finite: the script may stop in it.
+
+        The step is written again, and gets its line, when it ends.
+        """
+        if self._is_own() and self._trigger.waits_for_nan:
+            self._write_ring()
+            self._write(step, "trigger", None)
+
+    def _write_ring(self) -> None:
+        for held in self._ring:
+            if held is not None:
+                self._keep(held[0], "before", held[1])
+        self._ring.clear()
+
     def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
-        """Write a step, first its file and then its line. A full disk does not stop the training; it is reported once."""
+        """Write a step, first its file and then its line."""
+        if self._write(step, why, norm):
+            self.kept.append(step.number)
+            self._append(StepRecord(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+
+    def _write(self, step: CapturedStep, why: str, norm: float | None) -> bool:
+        """Write the file of a step. Returns False if that fails: a full disk does not stop the training; it is reported once."""
         arrays, about = encoded(step)
         about |= {"why": why, "norm": plain(norm)}
         half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
@@ -304,9 +359,8 @@ class Recorder:
             write_shard(self.folder / shard_name(step.number, self.rank), arrays, about, half=half)
         except OSError as error:
             self._warn("disk", f"step {step.number} is not recorded: {error.strerror or error}; training continues")
-            return
-        self.kept.append(step.number)
-        self._append(StepRecord(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+            return False
+        return True
 
     def _is_own(self) -> bool:
         """Return False in a copy (fork) of the process that records, such as a worker that loads data: both have the same files."""
@@ -327,11 +381,13 @@ class Recorder:
 
     # Files
 
-    def _begin(self) -> TextIO:
-        """Create the folder with run.json and this rank's file of lines, without overwriting anything."""
+    def _begin(self, overwrite: bool) -> TextIO:
+        """Create the folder with run.json and this rank's file of lines.
+
+        A recording that is there is replaced with `overwrite`; otherwise the next free name is taken, and said.
+        """
         import torch
 
-        shown = printable(self.folder, 250)
         run = {
             "modules": [asdict(module) for module in self._capture.modules],
             "optimizer": self._capture.optimizer,
@@ -341,34 +397,109 @@ class Recorder:
             "on": self._trigger.source,
             "torch": torch.__version__,
         }
+        given = self.folder
         try:
-            if os.path.lexists(self.folder) and not self.folder.is_dir():
-                raise NotADirectoryError(ENOTDIR, "it is a file" if self.folder.is_file() else "it is no folder")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if (self.folder / RUN).exists():
-                existing = read_run(self.folder)
-                if any(existing.get(name) != run[name] for name in ("modules", "ranks")):
-                    raise CaptureError(f"{shown} holds the recording of another run; name another folder", option="folder")
-            else:
-                write_run(self.folder, run)
-            return open(self.folder / lines_name(self.rank), "x", encoding="utf-8", newline="\n")
-        except FileExistsError:
-            raise CaptureError(
-                f"{shown} holds a recording of rank {self.rank} already; name another folder, or delete it",
-                option="folder",
-            ) from None
+            if os.path.lexists(given) and not given.is_dir():
+                raise NotADirectoryError(ENOTDIR, "it is a file" if given.is_file() else "it is no folder")
+            if overwrite:
+                self._remove_earlier(run)
+            for folder in itertools.chain([given], _next_names(given)):
+                with contextlib.suppress(FileExistsError):  # a file, or another process has just begun to record into it
+                    folder.mkdir(parents=True, exist_ok=True)
+                    if self._is_free(folder, run):
+                        lines = open(folder / lines_name(self.rank), "x", encoding="utf-8", newline="\n")  # noqa: SIM115
+                        break
         except ModelFileError as error:
+            shown = printable(given, 250)
             raise CaptureError(f"cannot record into {shown}: {error}; name another folder", option="folder") from None
         except (OSError, ValueError) as error:  # ValueError: a null byte
             reason = getattr(error, "strerror", None) or str(error)
-            raise CaptureError(f"{shown} cannot be written: {reason}; name another folder", option="folder") from None
+            raise CaptureError(
+                f"{printable(given, 250)} cannot be written: {reason}; name another folder", option="folder"
+            ) from None
+        self.folder = folder
+        if folder != given:
+            what = f"{printable(given, 250)} has a recording already, so this one is {printable(folder, 250)}"
+            print(f"tui_gru.record: {what}; overwrite=True replaces it", file=sys.stderr)
+        return lines
+
+    def _is_free(self, folder: Path, run: Mapping[str, Any]) -> bool:
+        """Return True if a folder has no recording, or that of other ranks of this run; run.json is then in it."""
+        if self.rank in ranks_in(folder):
+            return False
+        if (folder / RUN).exists():
+            existing = read_run(folder)
+            return all(existing.get(name) == run[name] for name in ("modules", "ranks"))
+        write_run(folder, run)
+        return True
+
+    def _remove_earlier(self, run: Mapping[str, Any]) -> None:
+        """Delete what an earlier recording has in the folder: the files of this rank, and of ranks that do not train now."""
+        for other in list(_open):
+            if other.rank == self.rank and other.folder.resolve() == self.folder.resolve():
+                other.close()
+        if self.folder.is_dir():
+            if (self.folder / RUN).exists():
+                read_run(self.folder)  # raises an error if it is of something else
+            ranks = self._capture.ranks
+            remove_recording(self.folder, lambda rank: rank == self.rank or (self.rank == 0 and rank >= ranks))
+            write_run(self.folder, run)
 
     def _append(self, line: StepRecord | RecordingProgress) -> None:
         try:
             self._lines.write(line.written())
             self._lines.flush()
-        except OSError:
+        except (OSError, RuntimeError, ValueError):
+            # RuntimeError and ValueError: a signal has come while a line was written, or after the file was closed.
             pass  # the file of the step has all information of its line
+
+
+def _next_names(folder: Path) -> Iterator[Path]:
+    """Yield `run-2.gru`, `run-3.gru` … for the folder `run.gru`."""
+    whole = folder if folder.name not in ("", "..") else folder.resolve()
+    yield from (whole.with_name(f"{whole.stem}-{number}{whole.suffix}") for number in itertools.count(2))
+
+
+# The open recorders. They are closed where the process ends without doing so: at the end of the interpreter, after an error or not,
+# and at a signal that would end it without a word. A recorder lives no longer than its module; see `Recorder.__del__`.
+_open: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _close_at_the_end(recorder: Recorder) -> None:
+    if not _open:
+        atexit.unregister(_close_all)  # a process of multiprocessing forgets what its parent has registered
+        atexit.register(_close_all)
+        if multiprocessing.parent_process() is not None:  # which may end without running what atexit has
+            multiprocessing.util.Finalize(None, _close_all, exitpriority=100)
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if signal.getsignal(number) is signal.SIG_DFL:  # another handler ends the process in a way of its own
+                    signal.signal(number, _end)
+    _open.add(recorder)
+
+
+def _forget(recorder: Recorder) -> None:
+    _open.discard(recorder)
+    if not _open and threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if signal.getsignal(number) is _end:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _close_all(stopped: bool | None = None) -> None:
+    if stopped is None:  # at the end of the interpreter, which stores the error that it has shown
+        stopped = hasattr(sys, "last_type")
+    for recorder in [recorder for recorder in _open if recorder._is_own()]:
+        with contextlib.suppress(Exception):
+            recorder._close(stopped=stopped, keeps_last=True)
+
+
+def _end(number: int, frame: object) -> None:
+    """Close all recorders and end by the signal, as the process would have without them."""
+    _close_all(stopped=True)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 MOST_LOSSES = 1000  # that wait to be written with a line
@@ -394,6 +525,7 @@ def record(
     last: int = 8,
     on: str = "nan or loss > 3*mean(loss)",
     rank: int | None = None,
+    overwrite: bool = False,
 ) -> Recorder:
     """Record what the GRUs in `module` compute while a script trains them, into a folder that `Session.open` opens.
 
@@ -403,14 +535,18 @@ def record(
             rec.step(loss)
         rec.close()
 
-    every: record every n-th step, counted from 0; 0 records none. last, on: the last steps are held in memory, and written when the
-    condition becomes true. The condition can read loss, norm (of all gradients), step, lr and nan (a number of the step is not
-    finite), and mean, min, max and prev of them over the steps before. optimizer: one, a list of them, or a wrapper that has
-    `.optimizer`. head: the torch.nn.Linear that reads the GRU's output. rank:
-    the rank of this process, by default torch.distributed's. Without `rec.step`, a step ends where the next one begins, and has no
-    loss. Raises a `TuiGruError` that names the argument and says what to do.
+    every: record every n-th step, counted from 0; 0 records none. last, on: the last steps are held in memory, and written when
+    the condition becomes true, or when the script stops inside of a step. The condition can read loss, norm (of all gradients),
+    step, lr and nan (a number of the step is not finite), and mean, min, max and prev of them over the steps before. optimizer:
+    one, a list of them, or a wrapper that has `.optimizer`. head: the torch.nn.Linear that reads the GRU's output. rank: the
+    rank of this process, by default torch.distributed's. overwrite: replace a recording in the folder; otherwise the next free
+    name is taken, `run-2.gru`, and said (`rec.folder`).
+
+    Without `rec.step`, a step ends where the next one begins, and has no loss. Without `rec.close`, it is closed when the
+    process ends, or gets SIGTERM or SIGHUP. Raises a `TuiGruError` that names the argument and says what to do; what it finds
+    while the script trains never ends the script.
     """
-    return Recorder(folder, module, optimizer, head, every, last, on, rank)
+    return Recorder(folder, module, optimizer, head, every, last, on, rank, overwrite)
 
 
 def norm_of(step: CapturedStep) -> float | None:
@@ -418,7 +554,7 @@ def norm_of(step: CapturedStep) -> float | None:
     gradients = list(_gradients(step))
     if not gradients:
         return None
-    square = sum(_square(array) for array in gradients)
+    square = sum(square_of(array) for array in gradients)
     return math.sqrt(square)
 
 
@@ -426,10 +562,10 @@ def is_finite(step: CapturedStep, norm: float | None) -> bool:
     """Return True if the loss, the gradients, and all outputs of the GRUs and their gradients are finite."""
     if step.loss is not None and not math.isfinite(step.loss):
         return False
-    if norm is not None and not math.isfinite(norm) and not all(np.isfinite(array).all() for array in _gradients(step)):
+    if norm is not None and not math.isfinite(norm) and not all(map(all_finite, _gradients(step))):
         return False
     outside = (array for call in step.calls for array in (call.out, call.hn, call.dout, call.dhn) if array is not None)
-    return all(math.isfinite(_square(array)) or bool(np.isfinite(array).all()) for array in outside)
+    return all(map(all_finite, outside))
 
 
 def _gradients(step: CapturedStep) -> Iterator[AnyArray]:
@@ -439,11 +575,3 @@ def _gradients(step: CapturedStep) -> Iterator[AnyArray]:
         for used in {id(call.weights): call.weights for call in step.calls}.values()
         for gradient in used.gradients.values()
     )
-
-
-def _square(array: AnyArray) -> float:
-    """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
-    flat = array.reshape(-1)
-    with np.errstate(all="ignore"):
-        square = float(np.dot(flat, flat))
-    return square if math.isfinite(square) or flat.dtype == np.float64 else float(np.square(flat, dtype=np.float64).sum())

@@ -141,7 +141,7 @@ def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _
 
 _COUNT = rb"(?:0|[1-9]\d{0,14})"
 _VALUE = rb'(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|null|\\"(?:nan|-?inf)\\")'
-_WORDS = rb'\\"(?:every|trigger|before)\\"'
+_WORDS = rb'\\"(?:every|trigger|before|end)\\"'
 _SETTINGS = rb'\{(?:\\"\w+\\": %s(?:, (?=\\"))?)*\}' % _VALUE
 #: The parts of a description that differ from step to step, as they stand in the header: JSON in a string of JSON.
 _DIFFERENT = re.compile(
