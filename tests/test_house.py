@@ -13,7 +13,7 @@ import pytest
 
 import tui_gru
 from tests.capture.runs import trained
-from tui_gru.engine.model import KINDS, names_of, shipped
+from tui_gru.engine.pieces import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "tui_gru").rglob("*.py"))

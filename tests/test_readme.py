@@ -46,7 +46,7 @@ from tui_gru.tui.verbs import BY_ID
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", EVERYTHING))
-LANGUAGES = {"", "sh", "toml", "python", "cell", "update"}
+LANGUAGES = {"", "sh", "toml", "python", "cell", "update", "loss", "head"}
 
 
 def blocks(language: str) -> list[str]:
@@ -97,7 +97,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the examples write and read, which every test copies."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "my.cell").write_text(CELL, encoding="utf-8")
-    (folder / "rms.update").write_text(*blocks("update"), encoding="utf-8")
+    for name, language in (("rms.update", "update"), ("focal.loss", "loss"), ("deep.head", "head")):
+        (folder / name).write_text(*blocks(language), encoding="utf-8")
     for line in WRITING:
         subprocess.run(line.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True, cwd=folder)
     tui_gru.Session().save(folder / "walk.tui-gru")

@@ -16,7 +16,7 @@ from tests.process import PROGRAM, process
 from tui_gru.cli.commands import main
 from tui_gru.cli.options import speaks_utf8
 from tui_gru.engine.config import Config
-from tui_gru.engine.model import shipped
+from tui_gru.engine.pieces import KINDS, choices, shipped
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.storage.store import session_path
@@ -57,7 +57,7 @@ def test_the_default_trace_is_the_tutorials_first_epoch(traced):
         "text": "MathMathMathMathMath", "vocabulary": "hatM", "hidden_size": 2, "batch_size": 2, "seq_length": 3, "seed": 1,
         "learning_rate": 0.01, "carry": "detach", "dtype": "float32", "reset": "before", "cell": "gru", "cell_text": "",
         "layers": 1, "bidirectional": False, "embedding": 0, "optimizer": "sgd", "optimizer_text": "", "clip": 0.0,
-        "init": "tutorial", "layout": "tutorial",
+        "init": "tutorial", "layout": "tutorial", "head": "linear", "head_text": "", "loss": "cross-entropy", "loss_text": "",
     }  # fmt: skip
     assert trace["run"] == {"epochs": 1, "from_epoch": 0, "learn": True}
     assert [(batch["epoch"], batch["batch"]) for batch in trace["batches"]] == [(0, 0), (0, 1), (0, 2)]
@@ -305,10 +305,7 @@ def test_help_has_examples_and_every_option(run):
         code, out, _ = run(*command, "--help")
         assert code == 0
         assert "Example" in out
-        for field in Config.__dataclass_fields__.keys() - {
-            "cell_text",
-            "optimizer_text",
-        }:  # which are read from the files that options name
+        for field in (name for name in Config.__dataclass_fields__ if not name.endswith("_text")):  # those are read from files
             assert f"--{field.replace('_', '-')} " in out
 
 
@@ -316,6 +313,22 @@ def test_the_version_is_the_projects(run):
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project["version"] == tui_gru.__version__
     assert run("--version") == (0, f"tui-gru {tui_gru.__version__}\n", "")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].option])
+def test_built_in_pieces_are_listed_and_printed(run, kind, tmp_path):
+    command, option = KINDS[kind].folder, KINDS[kind].option
+    code, out, err = run(command)
+    assert (code, err) == (0, "")
+    assert [line.split(maxsplit=1) for line in out.splitlines()] == [[name, shipped(kind, name).title] for name in choices(kind)]
+    name = choices(kind)[-1]
+    own = tmp_path / f"own.{kind}"
+    own.write_text(run(command, name)[1], encoding="utf-8")
+    given, copied = (json.loads(run("trace", f"--{option}", each)[1])["batches"] for each in (name, str(own)))
+    assert given == copied
+    code, out, err = run(command, "nothing")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"tui-gru: --{option}: there is no {kind} 'nothing'; ")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -332,7 +345,7 @@ def completed(run, monkeypatch, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     models = ("m.pt", "M.SAFETENSORS", "x.npy", "lesson.tui-gru")
-    for name in ("my.cell", "my.update", ".hidden.cell", "bad\n.cell", "words.txt", *models):
+    for name in ("my.cell", "my.update", "focal.loss", "deep.head", ".hidden.cell", "bad\n.cell", "words.txt", *models):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
 
@@ -362,6 +375,9 @@ FOLDERS = ["path,my dir", "path,run.gru"]
         ("--cell .", ["path,.hidden", "path,.hidden.cell"]),
         ("--optimizer ", ["plain,sgd", "plain,momentum", "plain,adam", "path,my dir", "path,my.update", "path,run.gru"]),
         ("cells l", ["plain,lstm"]),
+        ("losses s", ["plain,squared-error"]),
+        ("--loss ", ["plain,cross-entropy", "plain,squared-error", "path,focal.loss", *FOLDERS]),
+        ("sample --head ", ["plain,linear", "path,deep.head", *FOLDERS]),
         ("--theme w", ["plain,whiteboard"]),
         ("screenshot --theme ansi", ["plain,ansi-dark", "plain,ansi-light"]),
         ("--session ", ["plain,last", "plain,poem", "plain,walk", "path,lesson.tui-gru", *FOLDERS]),

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.models import disagreements, filled, learned, random_sizes, run
-from tui_gru.engine.model import Structure, names_of
+from tui_gru.engine.model import Structure
+from tui_gru.engine.pieces import names_of
 from tui_gru.engine.reference import check_batch
 
 DEPTHS = [(1, False), (2, False), (3, False), (1, True), (2, True), (3, True)]

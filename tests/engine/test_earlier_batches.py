@@ -10,7 +10,8 @@ import torch
 from tests.engine.models import SIZES, disagreements, epoch, filled, learned, run
 from tests.engine.test_against_torch_layers import LAYERS, as_rows, first_states, layer_of, suffixes
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.model import Structure, names_of
+from tui_gru.engine.model import Structure
+from tui_gru.engine.pieces import names_of
 from tui_gru.engine.reference import check_batch
 from tui_gru.engine.training import Earlier, flows_out_of, gains_of_earlier
 from tui_gru.engine.weights import Weights

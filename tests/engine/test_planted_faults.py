@@ -26,7 +26,8 @@ from tui_gru.engine import training as computing
 from tui_gru.engine.batch import BatchRecord, RecordPool
 from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.lowering import LEAST_TURNED
-from tui_gru.engine.model import Model, Structure, shipped
+from tui_gru.engine.model import Model, Structure
+from tui_gru.engine.pieces import shipped, text_of
 from tui_gru.engine.reference import check_batch
 from tui_gru.engine.training import Earlier, Point, compute, compute_from
 from tui_gru.equations import axes, backward, functions
@@ -478,7 +479,7 @@ EQUATIONS: dict[str, tuple[str, str, str, str]] = {
 @pytest.mark.parametrize("fault", EQUATIONS)
 def test_a_fault_in_the_equations_is_caught(monkeypatch, fault):
     kind, name, right, wrong = EQUATIONS[fault]
-    text = (model.FOLDER / model.KINDS[kind] / f"{name}.{kind}").read_text(encoding="utf-8")
+    text = text_of(kind, name)
     assert text.count(right) == 1
     _hold_as_it_is(kind, name)
     faulty = read_page(text.replace(right, wrong), f"{name}.{kind}")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.extent import examples
 from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.model import FOLDER, Model, Structure
+from tui_gru.engine.model import Model, Structure
+from tui_gru.engine.pieces import FOLDER
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
 from tui_gru.equations.page import Page, read_page

@@ -17,6 +17,7 @@ from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import given, rounded
 from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Weights
 from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError
@@ -155,6 +156,8 @@ def gradient_into_earlier_batches(x: RunFacts) -> Iterator[Finding]:
 
 def character_never_seen(x: RunFacts) -> Iterator[Finding]:
     """Find characters of the vocabulary that do not occur in the text."""
+    if not x.config.source.can(Ability.TEXT):
+        return
     text = set(x.corpus.text)
     unseen = [char for char in x.config.vocabulary if char not in text]
     if not unseen:

@@ -226,7 +226,7 @@ def _about_flow(
 def softmax_underflow(x: RunFacts) -> Iterator[Finding]:
     """Find probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
     name = x.program.loss_names.prediction
-    if not x.program.target or name not in x.values:
+    if not x.program.model.is_cross_entropy or name not in x.values:
         return
     for batch, record in x.recent:
         zeros = record.array(name) == 0
@@ -299,7 +299,7 @@ _RISEN = 0.1  # nats
 
 def initial_loss(x: RunFacts) -> Iterator[Finding]:
     """Find a first loss that is far from the loss of guessing."""
-    if not x.count or not x.program.target:
+    if not x.count or not x.program.model.is_cross_entropy:
         return
     loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
     above = loss > guess + _FAR
@@ -413,7 +413,11 @@ def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that has settled above that of a unigram or bigram table."""
     N = x.program.num_batches
     epochs = len(x.learned) // N
-    if epochs < _EPOCHS or len(x.learned) < _BATCHES or not x.program.target:
+    if (
+        epochs < _EPOCHS
+        or len(x.learned) < _BATCHES
+        or not (x.config.source.can(Ability.TEXT) and x.program.model.is_cross_entropy)
+    ):
         return
     losses = x.losses[x.learned][-epochs * N :].reshape(epochs, N).mean(axis=1)
     quarter = epochs // 4
@@ -446,7 +450,7 @@ def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
 def never_predicted(x: RunFacts) -> Iterator[Finding]:
     """Find a frequent character that the model never predicts after an epoch of learning."""
     name = x.program.loss_names.prediction
-    if not x.program.target or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
+    if not x.program.model.classifies or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
         return
     learned = x.recently_learned
     targets = np.concatenate([record.ids(x.program.target).ravel() for _, record in learned]) if learned else np.empty(0, np.intp)
@@ -501,7 +505,7 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
         "The model memorises this text: what it learns now does not apply to other texts.",
         f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
         (
-            Evidence(f"held out: {rounded(held[best])} nats at {x.at(places[best])}, {rounded(held[-1])} now"),
+            Evidence(f"held out: {rounded(held[best])} at {x.at(places[best])}, {rounded(held[-1])} now"),
             Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
             x.loss_of(batch),
         ),

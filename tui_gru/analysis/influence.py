@@ -24,7 +24,7 @@ from tui_gru.engine.text import Text, picked
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
 from tui_gru.equations.backward import mixed
-from tui_gru.equations.syntax import Apply, Name, split, with_word
+from tui_gru.equations.syntax import Name, split, with_word
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -113,8 +113,9 @@ def prediction_slope(program: Program, output: Array, chosen: int) -> Float64Arr
 
 
 def _takes_softmax(program: Program) -> bool:
-    line = program.lines.get(program.loss_names.prediction)
-    return line is not None and isinstance(line.formula, Apply) and line.formula.function == "softmax"
+    """Return True if the loss takes the softmax of the output, and not of something computed from it."""
+    line = program.model.distribution
+    return line is not None and line.formula.children == (Name(program.model.output),)
 
 
 def _begin(record: BatchRecord, states: Mapping[str, Array]) -> None:

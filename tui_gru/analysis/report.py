@@ -26,7 +26,7 @@ from tui_gru.debugger.program import Program, printable
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.text import Text, separator, token_word
 from tui_gru.errors import TuiGruError
@@ -50,7 +50,8 @@ class UnitNote:
 @dataclass(frozen=True, eq=False)
 class RunReport:
     """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
-    characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts.
+    characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts, `unit`
+    the unit of the loss, empty if it has none.
     """
 
     title: str
@@ -67,6 +68,7 @@ class RunReport:
     hardest: tuple[tuple[tuple[str, str, str], float], ...] = ()
     samples: tuple[tuple[str, str], ...] = ()
     of: str = "batches"
+    unit: str = "nats"
 
     def __repr__(self) -> str:
         return f"<report on {self.title}: {counted(len(self.findings), 'finding')}, {counted(len(self.samples), 'sample')}>"
@@ -172,13 +174,15 @@ def gather(
     say("reading the text")
     activity, read = _read(program, moment, text[:TEXT])
     notes = tuple(_notes(activity, config)) if activity is not None else ()
+    compared = baselines(text, config.vocab_size).lines if program.model.is_cross_entropy else ()
     say("drawing samples")
     return RunReport(
         title=title,
         options=(*_options(config), *_changed_settings(timeline, moment)),
         facts=tuple(_facts(moment, losses)),
         curve=tuple(_curve(losses)),
-        lines=tuple((name, value) for name, value in baselines(text, config.vocab_size).lines if math.isfinite(value)),
+        lines=tuple((name, value) for name, value in compared if math.isfinite(value)),
+        unit="nats" if program.model.is_cross_entropy else "",
         findings=findings,
         units=notes,
         name=program.writer.name(program.main_state),
@@ -201,7 +205,7 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
     yield "text", f"{len(config.text):,} {token_word(config.vocabulary)}s, of {config.vocab_size} kinds"
     for option in fields(config):
         value = getattr(config, option.name)
-        if option.name not in ("text", "vocabulary", "cell_text", "optimizer_text") and value not in ("", False):
+        if option.name not in ("text", "vocabulary") and not option.name.endswith("_text") and value not in ("", False):
             yield option.name.replace("_", "-"), printable_text(str(value))
     yield "parameters", f"{config.parameter_count:,}"
 
@@ -225,8 +229,13 @@ def _facts(moment: Moment, losses: ScalarRows) -> Iterator[tuple[str, str]]:
     yield "batches run", f"{len(losses):,}"
     if len(losses):
         last = float(losses[-moment.program.num_batches :].mean())
+        if not moment.program.model.is_cross_entropy:
+            yield "first loss", rounded(losses[0])
+            yield "loss of the last epoch", rounded(last)
+            return
+        what = token_word(moment.vocabulary) if moment.program.config.source.can(Ability.TEXT) else "prediction"
         yield "first loss", f"{rounded(losses[0])} nats"
-        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a character"
+        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a {what}"
         yield "perplexity", rounded(perplexity(last))
 
 
@@ -265,6 +274,8 @@ def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
     """Yield the most likely characters after the text's first two, with the weights of several moments."""
     config = timeline.program.config
+    if refused(config) is not None:
+        return
     for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
         weights = moment.weights if batch == count else timeline.record(batch).before
         words = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
@@ -321,7 +332,7 @@ def curve(report: RunReport) -> list[str]:
         found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{_LINE}"/>')
     found.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>')
     found.append(text(right, bottom + 16, f"{last:,} {report.of}", ink=_DIM, anchor="end"))
-    found.append(text(left, bottom + 16, "loss in nats, logarithmic", ink=_DIM))
+    found.append(text(left, bottom + 16, f"loss{f' in {report.unit}' if report.unit else ''}, logarithmic", ink=_DIM))
     below = 0.0
     for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
         below = max(y(value) + 4, below + 13)  # so that no two labels overlap
@@ -508,7 +519,7 @@ def as_svg(report: RunReport) -> str:
         y += 6
     for title, (elements, height) in (
         (f"units of {report.name} over the text", heat_map(report) if report.units else ([], 0)),
-        ("sources of the loss: nats by class of character", classes(report)),
+        (f"sources of the loss: {report.unit or 'mean'} by class of character", classes(report)),
     ):
         if elements:
             y += 14
@@ -536,7 +547,7 @@ def as_markdown(report: RunReport) -> str:
     if report.classes:
         out += ["## Sources of the loss", ""]
         shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
-        out += [*_rows(("class", "nats", "share"), shares), ""]
+        out += [*_rows(("class", report.unit or "mean", "share"), shares), ""]
     if report.samples:
         out += ["## Samples", "", *(f"- {words}: `{printable_text(sampled)}`" for words, sampled in report.samples), ""]
     out += ["## Configuration", "", *_rows(("", ""), report.options)]

@@ -102,7 +102,7 @@ class WhatIf:
         changes."""
         program = self.now.program
         name = program.loss_names.prediction
-        if not program.target or not name or program.names[name].axes != ("B", "V"):
+        if not program.model.classifies:
             return None
         before, after = (
             np.stack([np.asarray(moment.value(name, t)) for t in range(program.seq_length)]) for moment in (self.now, self.then)

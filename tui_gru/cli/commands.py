@@ -43,6 +43,7 @@ from tui_gru.cli.options import (
     theme_option,
 )
 from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.pieces import KINDS, choices, shipped, text_of
 from tui_gru.errors import TuiGruError, cut_long_words, printable, safe_text
 
 if TYPE_CHECKING:
@@ -213,25 +214,30 @@ def sessions() -> None:
         click.echo(line)
 
 
-@program.command(
-    short_help="List the built-in cells, or print one.",
-    epilog="""\b
-Examples:
-  tui-gru cells
-  tui-gru cells gru > my.cell && tui-gru --cell my.cell""",
-)
-@click.argument("name", required=False, shell_complete=completion.cells)
-def cells(name: str | None) -> None:
-    """List the built-in cells, or print the equations of one, to edit as your own."""
-    from tui_gru.engine.model import names_of, shipped, text_of
+def _lister(kind: str) -> click.Command:
+    """Return the command that lists the built-in pieces of one kind, or prints one."""
+    row, words = KINDS[kind], {"update": "update rules"}.get(kind, KINDS[kind].folder)
+    first, (name, *_) = f"tui-gru {row.folder}", choices(kind)
 
-    names = names_of("cell")
-    width = max(map(len, names))
-    titles = (f"{each:<{width}}  {shipped('cell', each).title}\n" for each in names)
-    with opened(STANDARD_OUTPUT) as out:
-        # Equations in a file or a pipe are in UTF-8, as --cell reads them, also where the system has another encoding.
-        encoding = sys.stdout.encoding if name is None or sys.stdout.isatty() else "utf-8"
-        out.write(("".join(titles) if name is None else text_of("cell", name)).encode(encoding, "backslashreplace"))
+    @click.argument("name", required=False, shell_complete=completion.pieces(kind, own=False))
+    def print_or_list(name: str | None) -> None:
+        width = max(map(len, choices(kind)))
+        titles = (f"{each:<{width}}  {shipped(kind, each).title}\n" for each in choices(kind))
+        with opened(STANDARD_OUTPUT) as out:
+            # Equations in a file or a pipe are in UTF-8, as --cell reads them, also where the system has another encoding.
+            encoding = sys.stdout.encoding if name is None or sys.stdout.isatty() else "utf-8"
+            out.write(("".join(titles) if name is None else text_of(kind, name)).encode(encoding, "backslashreplace"))
+
+    return click.command(
+        row.folder,
+        help=f"List the built-in {words}, or print the equations of one, to edit as your own.",
+        short_help=f"List the built-in {words}, or print one.",
+        epilog=f"\b\nExamples:\n  {first}\n  {first} {name} > my.{kind} && tui-gru --{row.option} my.{kind}",
+    )(print_or_list)
+
+
+for _kind in ("cell", "head", "loss", "update"):
+    program.add_command(_lister(_kind))
 
 
 @program.command(

@@ -25,20 +25,17 @@ def files(*suffixes: str) -> Candidates:
     return lambda context, parameter, typed: list(_files(typed, suffixes))
 
 
-def cells_and_files(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
-    return [*cells(context, parameter, typed), *_files(typed, (".cell",))]
+def pieces(*kinds: str, own: bool = True) -> Candidates:
+    """Return the candidates for the built-in pieces of these kinds, with their titles, and with `own` for the files of a user."""
 
+    def candidates(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
+        from tui_gru.engine.pieces import choices, shipped
 
-def cells(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
-    from tui_gru.engine.model import names_of, shipped
+        named = ((kind, name) for kind in kinds for name in choices(kind) if name.startswith(typed))
+        found = [CompletionItem(name, help=shipped(kind, name).title) for kind, name in named]
+        return [*found, *_files(typed, tuple(f".{kind}" for kind in kinds))] if own else found
 
-    return [CompletionItem(name, help=shipped("cell", name).title) for name in names_of("cell") if name.startswith(typed)]
-
-
-def rules(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
-    from tui_gru.engine.config import OPTIMIZERS
-
-    return [*_names(typed, OPTIMIZERS), *_files(typed, (".update",))]
+    return candidates
 
 
 def themes(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tui_gru.cli.completion import MODEL_FILES, Candidates, cells_and_files, files, rules
+from tui_gru.cli.completion import MODEL_FILES, Candidates, files, pieces
 from tui_gru.cli.options import (
     STANDARD_OUTPUT,
     Command,
@@ -28,13 +28,13 @@ from tui_gru.engine.config import (
     DTYPES,
     INITS,
     LAYOUTS,
-    OPTIMIZERS,
     OWN_TEXT,
     RESETS,
     TUTORIAL_TEXT,
     TUTORIAL_VOCABULARY,
     Config,
 )
+from tui_gru.engine.pieces import choices
 from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import TuiGruError, safe_text
 
@@ -136,7 +136,21 @@ model_options = added(
         str,
         f"A built-in cell (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.",
         "NAME|FILE",
-        cells_and_files,
+        pieces("cell"),
+    ),
+    _option(
+        "--head",
+        str,
+        f"What turns the last layer's output into predictions, or your own .head file; default {Config.head}.",
+        "NAME|FILE",
+        pieces("head"),
+    ),
+    _option(
+        "--loss",
+        str,
+        f"What is minimised: {' or '.join(choices('loss'))}, or your own .loss file; default {Config.loss}.",
+        "NAME|FILE",
+        pieces("loss"),
     ),
     _option("--layers", whole_number, f"Number of layers; default {Config.layers}.", "N"),
     click.option(
@@ -146,9 +160,9 @@ model_options = added(
     _option(
         "--optimizer",
         str,
-        f"Update rule: {', '.join(OPTIMIZERS)}, or your own .update file; default {_by_text('optimizer')}.",
+        f"Update rule: {', '.join(choices('update'))}, or your own .update file; default {_by_text('optimizer')}.",
         "NAME|FILE",
-        rules,
+        pieces("update"),
     ),
     _option("--clip", number, f"Largest norm of the gradient, 0 for no limit; default {_by_text('clip')}.", "NORM"),
     _option("--init", click.Choice(INITS), f"Initial weights as the tutorial or as torch draws them; default {_by_text('init')}."),

@@ -583,7 +583,7 @@ class TermBuilder:
 
     def _counted(self, left: Expression, numbers: MomentNumbers) -> str:
         """Return what a matrix product sums over in words: units, characters, rows, characters and units."""
-        return " and ".join(dict.fromkeys(f"{counted(axis)}s" for axis in numbers.axes(left)[-1].split("+")))
+        return " and ".join(dict.fromkeys(f"{counted(axis, self._program.model)}s" for axis in numbers.axes(left)[-1].split("+")))
 
     def _said(self, left: Expression, k: int, numbers: MomentNumbers) -> str:
         return axis_index_in_words(self._program, numbers.axes(left)[-1], k)

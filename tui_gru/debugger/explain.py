@@ -488,7 +488,8 @@ class Explainer:
         assert isinstance(corpus, Corpus)  # imported inputs were handled above
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target
-        char = shown_char(str(moment.value("target" if is_target else "char", t)[row]))
+        # The record is read, not the text: an edit of the text changes only timesteps that had not begun.
+        char = shown_char(corpus.vocabulary[int(np.argmax(moment.value(number.name, t)[row]))])
         role = "to be predicted" if is_target else "read"
         begun = self._program.there_at(number.name, t)
         assert begun is not None

@@ -22,7 +22,7 @@ from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.functions import FUNCTIONS, UNBOUNDED, Range
 from tui_gru.equations.page import Layer, Page
-from tui_gru.equations.syntax import ONE, Apply, EquationError, Expression, Name, Sum, did_you_mean, plain, split, with_word
+from tui_gru.equations.syntax import ONE, Apply, EquationError, Expression, Name, Reduce, Sum, did_you_mean, plain, split, with_word
 from tui_gru.equations.writing import Writer, bracketed
 from tui_gru.errors import TuiGruError
 
@@ -107,8 +107,10 @@ CHARACTERS = ("char", "target")
 _COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "input"}
 
 
-def counted(axis: str) -> str:
+def counted(axis: str, model: Model) -> str:
     """Return what an axis counts, in words."""
+    if axis == "V" and model.structure.input == "dense" and model.target and not model.page.inputs[model.target].one_hot:
+        return "output"
     return _COUNTED.get(axis, f"{axis} ")
 
 
@@ -138,7 +140,8 @@ class ValueKind(Enum):
 
 @dataclass(frozen=True)
 class ProgramName:
-    """One name. `axes` are the axes of its value at one timestep; `timed` says whether every timestep has its own value.
+    """One name. `axes` are the axes of its value at one timestep, `counted` their meanings in words: row (of the batch), unit,
+    character; column for one that joins different ones. `timed` says whether every timestep has its own value.
 
     `read_in`, for a state that is read or a gradient from the next timestep, is the line that reads it, in the same timestep.
     """
@@ -146,14 +149,9 @@ class ProgramName:
     name: str
     kind: ValueKind
     axes: Axes
+    counted: tuple[str, ...] = ()
     timed: bool = False
     read_in: str = ""
-
-    @property
-    def counted(self) -> tuple[str, ...]:
-        """The meaning of each axis in words: row (of the batch), unit, character; column for one that joins different ones."""
-        words = [dict.fromkeys(map(counted, axis.split("+"))) for axis in self.axes]
-        return tuple("column" if len(every) > 1 else next(iter(every)) for every in words)
 
 
 def named_values(
@@ -171,7 +169,10 @@ def named_values(
             raise TuiGruError(str(error), option="cell")
 
     def add(name: str, kind: ValueKind, axes: Axes, read_in: str = "") -> None:
-        found.setdefault(name, ProgramName(name, kind, tuple(axis for axis in axes if axis != "T"), "T" in axes, read_in))
+        own = tuple(axis for axis in axes if axis != "T")
+        words = [dict.fromkeys(counted(part, model) for part in axis.split("+")) for axis in own]
+        units = tuple("column" if len(every) > 1 else next(iter(every)) for every in words)
+        found.setdefault(name, ProgramName(name, kind, own, units, "T" in axes, read_in))
 
     def add_lines(phase: str, kind: ValueKind) -> None:
         gradients = {f"d{name}" for name in page.parameters}
@@ -215,8 +216,9 @@ def named_values(
         add(name, ValueKind.SETTING, ())
     for name in COUNTERS:
         add(name, ValueKind.COUNTER, ())
-    for name in CHARACTERS if update and any(given.one_hot for given in page.inputs.values()) else ():
-        add(name, ValueKind.CHARACTER, ("T", "B"))
+    for name, of_target in zip(CHARACTERS, (False, True), strict=True) if update else ():
+        if any(declared.one_hot and declared.target == of_target for declared in page.inputs.values()):
+            add(name, ValueKind.CHARACTER, ("T", "B"))
     return found
 
 
@@ -520,10 +522,10 @@ class Program:
         """The name of the input."""
         return next(name for name, given in self.model.page.inputs.items() if not given.target)
 
-    @cached_property
+    @property
     def target(self) -> str:
         """The name of the target; empty without a loss."""
-        return next((name for name, given in self.model.page.inputs.items() if given.target), "")
+        return self.model.target
 
     def tokens_of(self, name: str) -> str | None:
         """Return the input whose tokens `name`, character or target, spells out; None if that input has none."""
@@ -536,12 +538,15 @@ class Program:
         """The names that the loss computes, by their axes."""
         own = {line.target for layer in self.layers for line in self.lines.values() if line.target in layer.lines}
         rest = [line for block in self.blocks if block.phase == "forward" for line in block.lines if line.target not in own]
-        softmax = [x.target for x in rest if isinstance(x.formula, Apply) and x.formula.function == "softmax"]
         after = [x.target for x in rest if self.target and self.target in self._read_by(x.target)]
         by_axes = {self.names[name].axes: name for name in reversed(after)}
-        entry = next((name for name in after if len(self.names[name].axes) == 2 and name not in softmax), "")
-        prediction = softmax[-1] if softmax else (self.model.page.output if not self.target else "")
-        return LossNames(prediction, entry, by_axes.get(("B",), ""), by_axes.get((), ""))
+        row = by_axes.get(("B",), "")
+        match self.lines[row].formula if row else None:
+            case Reduce(argument=Name(name=entry)):
+                pass
+            case _:
+                entry = next((name for name in after if len(self.names[name].axes) == 2), "")
+        return LossNames(self.model.prediction, entry, row, by_axes.get((), ""))
 
     def _read_by(self, name: str) -> set[str]:
         """Return all names that a line depends on."""
@@ -740,10 +745,10 @@ def along(program: Program, axis: str, i: int) -> tuple[str, int]:
     """Return what an index along an axis counts, and its number among those, 0-based: V+H counts characters, then units."""
     parts = axis.split("+")
     if len(parts) == 1 or i < 0:
-        return (counted(axis) if len(parts) == 1 else "column"), i
+        return (counted(axis, program.model) if len(parts) == 1 else "column"), i
     before: Counter[str] = Counter()
     for part in parts:
-        word, size = counted(part), program.config.compiled.sizes[part]
+        word, size = counted(part, program.model), program.config.compiled.sizes[part]
         if i < size:
             return word, i if word == "character" else before[word] + i
         before[word] += size

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict, Unpack, get_args
 
 from tui_gru import errors as arguments
 from tui_gru.engine.numbers import gib
+from tui_gru.engine.pieces import checked_piece
 from tui_gru.engine.text import Text, alike, as_string, checked, token_word
 from tui_gru.errors import TuiGruError
 
@@ -32,7 +32,6 @@ CARRIES: tuple[Carry, ...] = get_args(Carry)
 RESETS: tuple[Reset, ...] = get_args(Reset)
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
-OPTIMIZERS = ("sgd", "momentum", "adam")
 INITS: tuple[Init, ...] = get_args(Init)
 FROM_FILE = "file"  # the initial weights come from a model file, as `tui_gru.load` sets it
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -68,6 +67,10 @@ class ModelOptions(RunOptions, total=False):
 
     reset: Reset
     embedding: SupportsIndex
+    head: str
+    head_text: str
+    loss: str
+    loss_text: str
 
 
 class Options(ModelOptions, total=False):
@@ -81,13 +84,14 @@ class Options(ModelOptions, total=False):
 class Config:
     """The options of a run. Create it with `Config.of`, which checks them and sets the defaults that depend on the text.
 
-    `carry` says how the hidden state passes between the batches of an epoch: `detach` passes the value, `reset` starts each batch
-    from zero, `notebook` passes the value and its gradient. `cell` is the name of a built-in cell, or of a file with the text
-    `cell_text`; `optimizer` and `optimizer_text` are the same for the update rule. `reset` chooses between two of the built-in
-    cells: the reset gate acts `before` the product with Uh (gru) or `after` it (gru-reset-after, as in torch.nn.GRU). `embedding`
-    is the width of an embedding, 0 for one-hot characters; `clip` is the largest norm of the gradient, 0 for no limit. `layout`
-    says how the text is cut into rows: as in the tutorial, or `contiguous`, so that each row continues where it ended in the batch
-    before. `vocabulary` is a string of characters, or a tuple of tokens that may be longer; then `text` is a tuple of such tokens.
+    `carry` says how the hidden state passes between the batches of an epoch: `detach` passes the value, `reset` starts each
+    batch from zero, `notebook` passes the value and its gradient. `cell` is the name of a built-in cell, or of a file with the
+    text `cell_text`; `head`, `loss` and `optimizer` are the same for the head, the loss and the update rule. `reset` chooses
+    between two of the built-in cells: the reset gate acts `before` the product with Uh (gru) or `after` it (gru-reset-after, as
+    in torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters; `clip` is the largest norm of the
+    gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial, or `contiguous`, so that each row
+    continues where it ended in the batch before. `vocabulary` is a string of characters, or a tuple of tokens that may be
+    longer; then `text` is a tuple of such tokens.
     """
 
     text: Text = TUTORIAL_TEXT
@@ -110,6 +114,10 @@ class Config:
     clip: float = 0.0
     init: str = "tutorial"
     layout: str = "tutorial"
+    head: str = "linear"
+    head_text: str = ""
+    loss: str = "cross-entropy"
+    loss_text: str = ""
 
     def __repr__(self) -> str:
         """Return the options that differ from the tutorial's."""
@@ -141,7 +149,8 @@ class Config:
         known: dict[str, Any] = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
         known |= options
         known |= _cell(known)
-        known |= _optimizer(known)
+        for kind, default in (("head", cls.head), ("loss", cls.loss), ("update", cls.optimizer)):
+            known |= checked_piece(kind, known, default)
         config = cls(text=text, vocabulary=vocabulary, **known)
         config = cls(**{name: _CHECKS.get(name, _same)(name, value) for name, value in asdict(config).items()})
         _check_vocabulary(config)
@@ -168,6 +177,10 @@ class Config:
             layers=self.layers,
             bidirectional=self.bidirectional,
             input="embedding" if self.embedding else "one-hot",
+            head=self.head,
+            head_text=self.head_text,
+            loss=self.loss,
+            loss_text=self.loss_text,
             update=self.optimizer,
             update_text=self.optimizer_text,
             clip=self.clip > 0,
@@ -240,46 +253,21 @@ def check_options(options: Iterable[str], *more: str) -> None:
 
 def _cell(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options `cell`, `cell_text` and `reset`, completed and checked against each other."""
-    cell, reset, text = options.get("cell"), options.get("reset"), options.get("cell_text", "")
+    cell, reset = options.get("cell"), options.get("reset")
     if reset is not None and reset not in _CELL_OF_RESET:
         if reset == "" and cell is not None:
             reset = None
         else:
             raise TuiGruError(f"reset must be one of {', '.join(RESETS)}, not {reset!r}", option="reset")
-    if cell is None:
-        cell = _CELL_OF_RESET[reset or "before"]
-    if not isinstance(cell, str) or not cell:
-        raise TuiGruError(f"cell must be the name of a cell or of a .cell file, not {arguments.shown(cell)}", option="cell")
-    cell, text = _equations("cell", cell, "cell", text)
-    of_cell = next((r for r, name in _CELL_OF_RESET.items() if name == cell and not text), "")
-    if reset is not None and reset != of_cell:
+    default = _CELL_OF_RESET[reset or "before"]
+    found = checked_piece("cell", {**options, "cell": default if cell is None else cell}, default)
+    own = next((place for place, name in _CELL_OF_RESET.items() if name == found["cell"] and not found["cell_text"]), "")
+    if reset is not None and reset != own:
         raise TuiGruError(
-            f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {cell}; give one of the two", option="reset"
+            f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {found['cell']}; give one of the two",
+            option="reset",
         )
-    return {"cell": cell, "cell_text": text, "reset": of_cell}
-
-
-def _optimizer(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options `optimizer` and `optimizer_text`, completed."""
-    rule, text = options.get("optimizer", Config.optimizer), options.get("optimizer_text", "")
-    if isinstance(rule, str):
-        rule, text = _equations("optimizer", rule, "update", text)
-    if not isinstance(rule, str) or (not text and rule not in OPTIMIZERS):
-        words = f"optimizer must be {', '.join(OPTIMIZERS)} or the name of an .update file, not {arguments.shown(rule)}"
-        raise TuiGruError(words, option="optimizer")
-    return {"optimizer": rule, "optimizer_text": text}
-
-
-def _equations(option: str, name: str, kind: str, text: str) -> tuple[str, str]:
-    """Return the name of a built-in piece with its text, which is empty, or those of a user's file, which is read if need be."""
-    if name.endswith(f".{kind}") and not text:
-        from tui_gru.engine.model import read_file
-
-        name, text = PurePath(name).name, read_file(name, option)
-    if not name.isprintable():
-        words = f"the name {arguments.shown(name)} has characters that cannot be shown; rename the {option}"
-        raise TuiGruError(words, option=option)
-    return name, text
+    return {**found, "reset": own}
 
 
 def _same(name: str, value: Any) -> Any:

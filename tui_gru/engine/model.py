@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 
 import numpy as np
 
 from tui_gru.engine.lowering import ELEMENTWISE, OUT
+from tui_gru.engine.pieces import KINDS, shipped
 from tui_gru.engine.weights import Array, ParameterLayout, Weights
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.page import LONGEST, Composed, Equation, Input, Page, compose, read_page, renamed
-from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols, did_you_mean
+from tui_gru.equations.page import Composed, Equation, Input, Page, compose, read_page, renamed
+from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols
 from tui_gru.equations.writing import Writer
 from tui_gru.errors import TuiGruError
 
@@ -347,17 +346,13 @@ def _function(source: str, space: Mapping[str, object]) -> Callable[..., tuple[f
 
 
 # ------------------------------------------------------------------------------
-# The equations of a model, without sizes, read from the files in `models` or from a file of the user.
-
-
-FOLDER = Path(__file__).parent.parent / "models"
-KINDS = {"cell": "cells", "head": "heads", "loss": "losses", "update": "updates", "input": "inputs"}
+# The equations of a model, without sizes.
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The pieces of a model. `cell` is the name of a built-in cell, or of a user's file with the text `cell_text`; `update` and
-    `update_text` are the same for the update rule.
+    """The pieces of a model. `cell` is the name of a built-in cell, or of a user's file with the text `cell_text`; head, loss and
+    update rule likewise.
 
     `input` is one-hot, embedding or dense. `loss` is empty if the gradients of the output and of the last states are given from
     outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next.
@@ -371,7 +366,9 @@ class Structure:
     backwards: bool = False  # a model of one direction that reads the timesteps in reverse
     input: str = "one-hot"
     head: str = "linear"
+    head_text: str = ""
     loss: str = "cross-entropy"
+    loss_text: str = ""
     update: str = "sgd"
     update_text: str = ""
     clip: bool = False
@@ -386,7 +383,8 @@ class Model:
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
-        cell = _page("cell", structure.cell, structure.cell_text)
+        cell, head, loss = (page_of(structure, kind) for kind in ("cell", "head", "loss"))
+        assert cell is not None
         self.title = cell.title or f"the cell {structure.cell}"
         self.composed: Composed = compose(
             shipped("input", structure.input),
@@ -394,8 +392,9 @@ class Model:
             layers=structure.layers,
             bidirectional=structure.bidirectional,
             backwards=structure.backwards,
-            head=shipped("head", structure.head) if structure.head else None,
-            loss=shipped("loss", structure.loss) if structure.loss else None,
+            head=head,
+            loss=loss,
+            own=tuple(getattr(structure, kind) for kind in own_kinds(structure)),
             lengths=structure.lengths,
             dropout=structure.dropout,
             input_gradient=structure.input_gradient,
@@ -403,7 +402,9 @@ class Model:
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)
         clipping = [shipped("update", "clip")] if structure.clip else []
-        self.rule = UpdateRule([*clipping, _page("update", structure.update, structure.update_text)])
+        update = page_of(structure, "update")
+        assert update is not None
+        self.rule = UpdateRule([*clipping, update])
         self._check_names()
         self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols, **self._update_symbols()}))
 
@@ -432,6 +433,42 @@ class Model:
         """The derived backward pass."""
         return derive(self.page, self.axes)
 
+    @cached_property
+    def distribution(self) -> Equation | None:
+        """The line of the head or the loss that computes a probability for each of V classes, with a softmax; None if there is
+        none."""
+        layers = {target for layer in self.composed.layers for target in layer.lines}
+        lines = (line for line in self.page.lines if line.target not in layers and self.axes[line.target][-1:] == ("V",))
+        return next((line for line in lines if isinstance(line.formula, e.Apply) and line.formula.function == "softmax"), None)
+
+    @cached_property
+    def target(self) -> str:
+        """The name of the target; empty without a loss."""
+        return next((name for name, declared in self.page.inputs.items() if declared.target), "")
+
+    @cached_property
+    def classifies(self) -> bool:
+        """True if the model predicts a distribution over classes, of which the target is one."""
+        return self.distribution is not None and self.target != "" and self.page.inputs[self.target].one_hot
+
+    @cached_property
+    def is_cross_entropy(self) -> bool:
+        """True if the loss is the mean cross-entropy, in nats, also from a file of the user that has the same lines."""
+        loss = page_of(self.structure, "loss")
+        return loss is not None and _formulas(loss) == _formulas(shipped("loss", "cross-entropy"))
+
+    @property
+    def output(self) -> str:
+        """The name of what the loss reads: the output of the head, or of the last layer without a head."""
+        return next(iter(self.page.ends)) if self.structure.head else self.page.output
+
+    @cached_property
+    def prediction(self) -> str:
+        """The name of what the model predicts, (B, V): its distribution, or what its loss reads; the output if it has no loss."""
+        if self.distribution is not None:
+            return self.distribution.target
+        return self.output
+
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of all parameters, in the order of the equations."""
@@ -448,55 +485,23 @@ def model_of(structure: Structure) -> Model:
         if structure.layers > 1 or structure.bidirectional:
             # The same error in the names of the file: in one layer and direction they have no suffix.
             model_of(replace(structure, layers=1, bidirectional=False))
-        of_rule = structure.update_text and str(error).startswith(f"{structure.update}:")
-        raise TuiGruError(str(error), option="optimizer" if of_rule else "cell") from error
+        its = (kind for kind in own_kinds(structure) if str(error).startswith(f"{getattr(structure, kind)}:"))
+        raise TuiGruError(str(error), option=KINDS[next(its, "cell")].option) from error
     return model
 
 
-def _page(kind: str, name: str, text: str) -> Page:
-    """Return the page of a user's file with this text, or of a built-in piece if there is no text."""
+def _formulas(page: Page) -> list[tuple[str, Expression]]:
+    return [(line.target, line.formula) for line in page.lines]
+
+
+def own_kinds(structure: Structure) -> tuple[str, ...]:
+    """Return the kinds of the pieces that come from files of the user."""
+    return tuple(kind for kind in KINDS if getattr(structure, kind) and getattr(structure, f"{kind}_text", ""))
+
+
+def page_of(structure: Structure, kind: str) -> Page | None:
+    """Return the page of a piece, from the text of a user's file or built in; None if the model has no piece of this kind."""
+    name, text = getattr(structure, kind), getattr(structure, f"{kind}_text", "")
+    if not name:
+        return None
     return read_page(text, name) if text else shipped(kind, name)
-
-
-@lru_cache(maxsize=32)
-def shipped(kind: str, name: str) -> Page:
-    """Return the page of a built-in piece. Raises `TuiGruError` for an unknown name."""
-    return read_page(text_of(kind, name), f"{name}.{kind}")
-
-
-def text_of(kind: str, name: str) -> str:
-    """Return the text of a built-in piece. Raises `TuiGruError` for an unknown name."""
-    if not name or name not in names_of(kind):
-        raise TuiGruError(f"there is no {kind} {name!r}; {did_you_mean(name, names_of(kind))}", option=kind)
-    return (FOLDER / KINDS[kind] / f"{name}.{kind}").read_text(encoding="utf-8")
-
-
-def names_of(kind: str) -> tuple[str, ...]:
-    """Return the names of the built-in pieces of one kind, sorted."""
-    ending = f".{kind}"
-    return tuple(sorted(file.removesuffix(ending) for file in os.listdir(FOLDER / KINDS[kind]) if file.endswith(ending)))
-
-
-@lru_cache(maxsize=1)
-def symbols() -> dict[str, str]:
-    """Return the symbols that the built-in pieces declare, with the names they stand for: ① → term1."""
-    pages = (shipped(kind, name) for kind in KINDS for name in names_of(kind))
-    return {text: name for page in pages for name, (text, _) in page.symbols.items()}
-
-
-def read_file(path: str | Path, option: str) -> str:
-    """Return the text of an equation file. Raises `TuiGruError` if it cannot be read."""
-    try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
-            text = file.read(LONGEST + 1)
-    except OSError as error:
-        raise TuiGruError(f"{path}: {error.strerror or error}; check the name", option=option) from None
-    except UnicodeDecodeError:
-        raise TuiGruError(f"{path}: not a text file in UTF-8", option=option) from None
-    except ValueError as error:  # a null byte in the name
-        raise TuiGruError(f"{path}: {error}; check the name", option=option) from None
-    if not text:
-        raise TuiGruError(f"{path}: it is empty; write equations in it", option=option)
-    if len(text) > LONGEST:
-        raise TuiGruError(f"{path}: an equation file has at most {LONGEST:,} characters", option=option)
-    return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,9 @@ from tui_gru import errors as arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import SAMPLERS, Config
-from tui_gru.engine.model import shipped
 from tui_gru.engine.text import Text, cut, index_of, separator, token_word
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
+from tui_gru.equations.syntax import Name
 from tui_gru.errors import TuiGruError
 
 
@@ -128,7 +129,11 @@ class _Stepper:
         self._weights = Weights(self._compiled.layout, weights.flat)
         self._record.cut("forward")
         self._compiled.cut(self._weights, "forward")
-        self._logits = shipped("loss", config.structure.loss).reads
+        line = config.model.distribution
+        assert line is not None  # as `check` has found
+        of = line.formula.children[0]
+        self._logits = of.name if isinstance(of, Name) else ""
+        self._distribution = line.target
         self._input = next(name for name, given in config.model.page.inputs.items() if not given.target)
         self._record.begin_with(self._record.states(end=False) * 0)
 
@@ -140,19 +145,35 @@ class _Stepper:
                 record.ids(self._input)[...] = i
                 self._compiled.functions["forward"].run(record, self._weights, None)
                 record.begin_with(record.states(end=True))
-        logits: Array = record.array(self._logits)[0, 0].copy()
-        return logits
+            # Where the argument of the softmax has no name: the logarithm of the softmax differs from it by a constant.
+            logits: Array = np.log(record.array(self._distribution)) if not self._logits else record.array(self._logits)
+        return cast("Array", logits[0, 0].copy())
+
+
+class Refusal(NamedTuple):
+    """Why no text can be sampled from a model, and the option that decides about it, None if none does."""
+
+    words: str
+    option: str | None = None
+
+
+def refused(config: Config) -> Refusal | None:
+    """Return why no text can be sampled from a model; None if it can."""
+    if not config.structure.loss:
+        return Refusal("this model has no head over characters, so there is nothing to sample")
+    if config.model.distribution is None:
+        words = f"the loss {config.loss} has no softmax, so this model predicts no probabilities to sample from"
+        return Refusal(f"{words}; use the loss cross-entropy", "loss")
+    if config.bidirectional:
+        words = "a bidirectional model needs the whole text before it can predict, so it cannot sample"
+        return Refusal(f"{words}; train one that reads forwards", "bidirectional")
+    return None
 
 
 def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
     """Raise `TuiGruError` for a model or options from which no text can be sampled."""
-    if not config.structure.loss:
-        raise TuiGruError("this model has no head over characters, so there is nothing to sample")
-    if config.bidirectional:
-        raise TuiGruError(
-            "a bidirectional model needs the whole text before it can predict, so it cannot sample; train one that reads forwards",
-            option="bidirectional",
-        )
+    if reason := refused(config):
+        raise TuiGruError(reason.words, option=reason.option)
     known = frozenset(config.vocabulary)
     if not (tokens := cut(arguments.text("the primer", primer, option="primer"), config.vocabulary, "primer")):
         raise TuiGruError(

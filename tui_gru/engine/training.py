@@ -18,7 +18,7 @@ from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.config import FROM_FILE, Config
 from tui_gru.engine.data import Corpus, ImportedConfig, ImportedCorpus
 from tui_gru.engine.lowering import ELEMENTWISE, Operation, Slot
-from tui_gru.engine.model import KeepNumber, shipped
+from tui_gru.engine.model import KeepNumber, page_of
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.errors import TuiGruError
@@ -421,19 +421,20 @@ def _circle(radius: Array, angle: Array) -> tuple[Array, Array]:
 
 
 def _as_torch_modules(config: Config, weights: Weights) -> None:
-    """Draw uniformly within ±1/√n, where n is H for the cell (torch.nn.GRU) and the number of inputs for the head
-    (torch.nn.Linear); an embedding is standard normal (torch.nn.Embedding).
+    """Draw uniformly within ±1/√n, where n is H for the cell (torch.nn.GRU) and the number of inputs for each matrix of the head,
+    also for the vectors after it (torch.nn.Linear); an embedding is standard normal (torch.nn.Embedding).
 
     The uniform numbers equal those of torch's generator, which is not imported.
     """
     generator = np.random.RandomState(config.seed % 2**32)
-    head = shipped("head", config.structure.head).parameters
-    table = shipped("input", config.structure.input).parameters
-    rows = next((weights[name].shape[0] for name in head if weights[name].ndim == 2), config.hidden_size)
+    head, table = (() if page is None else page.parameters for page in (page_of(config.structure, k) for k in ("head", "input")))
+    rows = config.hidden_size
     for name, array in weights.items():
         if name in table:
             array[...] = generator.standard_normal(array.shape)
         else:
+            if name in head and array.ndim == 2:
+                rows = array.shape[0]
             bound = (rows if name in head else config.hidden_size) ** -0.5
             array[...] = (2 * _uniform(generator, array.size).reshape(array.shape) - 1) * bound
 

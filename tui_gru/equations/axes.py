@@ -78,7 +78,7 @@ class _Inference:
         for name, axes in page.parameters.items():
             if axes:
                 self._of[name] = axes
-        self._of |= dict.fromkeys(page.settings, ())
+        self._of |= {**dict.fromkeys(page.settings, ()), **page.ends}
         self._sums: list[tuple[Expression, Axes, str]] = []
         self._waiting = {line.target: line for line in reversed(page.lines)}  # lines not read yet, by target
         for line in page.lines:
@@ -98,6 +98,8 @@ class _Inference:
             if len(before) != len(found) or not all(self._unify(a, b, line.formula) for a, b in zip(before, found, strict=True)):
                 wrong = {self._root(axis) for axis in found}.difference(map(self._root, before))
                 gives = f"{line.target} is {self._axes(before)}, but its line gives {self._axes(found)}"
+                if "T" in found and "T" not in before:
+                    gives += " for each timestep; write its mean over the timesteps"
                 raise self._error(line.formula, gives + self._meant(line.formula, wrong))
         self._of[line.target] = found
 
@@ -194,7 +196,7 @@ class _Inference:
             state = name in self._page.states
             cure = f"its value from the timestep before is {self._page.before(name)}" if state else "move that line up"
             return self._error(node, f"{name} is computed only in line {later.span.line}; {cure}")
-        known = (*self._of, *self._page.parameters)
+        known = [*(known for known in self._of if known not in self._page.ends.keys() & self._waiting), *self._page.parameters]
         hint = did_you_mean(name, known, FUNCTIONS)
         if self._time and name[0].isupper():  # as weights are called
             hint = f"declare it (parameters {name}); {hint}"

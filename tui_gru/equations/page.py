@@ -72,7 +72,8 @@ class Page:
 
     `parameters` has the declared axes of each parameter, () if they are to be inferred. `reads` is the name that a piece reads from
     the piece before it. `outputs` are values whose gradients are given from outside; a page without outputs ends with its loss.
-    `wanted` are inputs whose gradients are derived too. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the
+    `wanted` are inputs whose gradients are derived too. `ends` has the axes that some lines must have, besides those that every
+    timestep has: a head ends with V, a loss with none. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the
     constants of an update rule to their defaults, `meanings` those
     to the comments behind them, `places` a name to the place where it is declared or computed. `source` is the
     name of the file, empty for a page that does not come from one.
@@ -87,6 +88,7 @@ class Page:
     lines: tuple[Equation, ...] = ()
     outputs: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
+    ends: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     symbols: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
@@ -367,8 +369,11 @@ def compose(
     lengths: bool = False,
     dropout: bool = False,
     input_gradient: bool = False,
+    own: Sequence[str] = (),
 ) -> Composed:
     """Return a complete model. Without a loss, the gradient of the last layer's output is given from outside.
+
+    `own` has the names of the user's files: where two pieces clash, the error points into one of these.
 
     `backwards` makes a model of one direction read from the last timestep to the first. `lengths` adds a mask of row lengths,
     `dropout` a mask between each layer and the next. `input_gradient` also derives the gradient of the first layer's input. Raises
@@ -399,13 +404,16 @@ def compose(
     if lengths:
         pieces.append(_out("out", e.Times((Name(LIVE), Name(reads))), "0 after the end of a row"))
         reads = "out"
-    for behind in (head, loss):
+    ends: dict[str, tuple[str, ...]] = {}
+    for behind, axes in ((head, ("T", "B", "V")), (loss, ())):
         if behind is not None:
+            (_check_head if behind is head else _check_loss)(behind)
             pieces.append(instance(behind, reads))
             reads = pieces[-1].output
+            ends[reads] = axes
     if loss is None:
         pieces.append(Page(outputs=(reads,)))
-    page = joined(pieces, cell.source)
+    page = replace(joined(pieces, cell.source, own), ends=ends)
     if not page.parameters:
         raise EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
     if input_gradient:
@@ -441,6 +449,50 @@ def _check_cell(cell: Page) -> None:
     for name, state in cell.states.items():
         if state.axis != "H":
             raise EquationError(f"a state of a cell has the axis H: state {name} : H", cell.places[name])
+
+
+def _check_head(head: Page) -> None:
+    """Raise `EquationError` for a page that cannot be used as a head."""
+    _check_last_piece(head, "head", "the last line of a head is its output")
+    for name in head.inputs:
+        raise EquationError(
+            f"{name} is declared as an input, but a head cannot declare one; it reads the output of the last layer: reads h",
+            head.places[name],
+        )
+
+
+def _check_loss(loss: Page) -> None:
+    """Raise `EquationError` for a page that cannot be used as a loss."""
+    _check_last_piece(loss, "loss", "the last line of a loss is its output")
+    targets = [name for name, declared in loss.inputs.items() if declared.target]
+    if not targets:
+        raise EquationError(
+            "a loss needs a target to compare with; declare it, target y : one-hot V, or target y : V", source=loss.source
+        )
+    for name, declared in loss.inputs.items():
+        if not declared.target:
+            words = f"{name} is declared as an input, but a loss reads the output of the head: reads logits"
+            raise EquationError(words, loss.places[name])
+        if name != targets[0]:
+            raise EquationError(f"a loss has one target, and {targets[0]} is already declared; remove {name}", loss.places[name])
+        if declared.axis != "V":
+            words = f"a target has the axis of the predictions: target {name} : V, or target {name} : one-hot V"
+            raise EquationError(words, loss.places[name])
+    if loss.output != "loss":
+        raise EquationError(f"the last line of a loss is loss = …, not {loss.output} = …", loss.lines[-1].span)
+
+
+def _check_last_piece(piece: Page, kind: str, output: str) -> None:
+    """Raise `EquationError` for what neither a head nor a loss can have."""
+    for what, names, cure in (
+        ("a state", piece.states, "a state belongs into a cell"),
+        ("a setting", piece.settings, "write the number itself"),
+        ("an output", piece.outputs, output),
+    ):
+        for name in names:
+            raise EquationError(f"{name} is declared as {what}, but a {kind} cannot declare one; {cure}", piece.places[name])
+    if not piece.lines:
+        raise EquationError(f"a {kind} needs at least one equation", source=piece.source)
 
 
 def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool = False) -> Page:
@@ -499,19 +551,19 @@ def _dropout(reads: str, axis: str, suffix: str) -> Page:
     return Page(inputs={mask: Input(axis)}, lines=(line,))
 
 
-def joined(pieces: Sequence[Page], cell: str = "") -> Page:
+def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> Page:
     """Return one page that joins several.
 
     Raises `EquationError` if two of them use the same name. The error points into the file `cell` if one of the two pages comes
-    from it.
+    from it, but rather into one of the user's `own` files.
     """
     owner: dict[str, Page] = {}
     for piece in pieces:
-        own = {*piece.inputs, *piece.states, *piece.parameters, *(line.target for line in piece.lines)}
-        own |= {node.label for line in piece.lines for node in line.formula.walk() if node.label}
-        for name in sorted(own):
+        names = {*piece.inputs, *piece.states, *piece.parameters, *(line.target for line in piece.lines)}
+        names |= {node.label for line in piece.lines for node in line.formula.walk() if node.label}
+        for name in sorted(names):
             if name in owner:
-                here, other = (owner[name], piece) if owner[name].source == cell else (piece, owner[name])
+                other, here = sorted((piece, owner[name]), key=lambda page: (page.source in own, page.source == cell))
                 message = f"{name} is also a name of {other.source or 'the model'}; choose another one here"
                 raise EquationError(message, here.places.get(name), source=here.source)
             owner[name] = piece

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from tui_gru.engine.data import weights_for
-from tui_gru.engine.model import Structure, text_of
+from tui_gru.engine.model import Structure
+from tui_gru.engine.pieces import text_of
 from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE

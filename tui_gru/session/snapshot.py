@@ -174,7 +174,7 @@ class Snapshot:
     @property
     def tutorial_term1(self) -> Array | None:
         """Term 1 as the tutorial's code computes it, not finite where ŷ underflows to 0; None if not computed yet."""
-        line = self.program.lines.get(self.program.loss_names.entry)
+        line = self.program.lines.get(self.program.loss_names.entry) if self.program.model.is_cross_entropy else None
         value = self.value(line.target) if line is not None else None
         if value is None or line is None or line.formula is None:
             return None

@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 KEY = "given"  # the name of such a run in the files of all versions
 LONGEST_PLACE = 400  # characters
 _TEXTS = ("title", "origin", "inputs_from", "fixed", "dtype")
-_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",), "update_text": ("",)}
+_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
+_NEVER = {
+    f"{kind}_text": "" for kind in ("head", "loss", "update")
+}  # no file of the user but that of a cell; older files lack them
 
 
 def fact_of(source: Imported) -> dict[str, Any]:
@@ -133,10 +136,14 @@ def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: M
 def _structure(fact: Mapping[str, Any]) -> Structure:
     """Check and create the structure of a model. Raises like `imported_of`."""
     kinds = {name: type(value) for name, value in asdict(Structure()).items()}
-    fact = {"update_text": "", **fact}  # older files have none
+    fact = {**_NEVER, **fact}
     if fact.keys() != kinds.keys() or any(type(fact[name]) is not kind for name, kind in kinds.items()):
         raise ValueError("has another structure than a model")
-    if any(fact[name] not in allowed for name, allowed in _OWN.items()) or not 1 <= fact["layers"] <= 1000:
+    if (
+        any(fact[name] not in allowed for name, allowed in _OWN.items())
+        or any(fact[name] for name in _NEVER)
+        or not 1 <= fact["layers"] <= 1000
+    ):
         raise ValueError("has a model that is not given")
     return Structure(**fact)
 
@@ -667,7 +674,7 @@ CONFIG: dict[str, FieldCheck] = {
     "text": tokens, "vocabulary": tokens, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
     "learning_rate": RATE, "carry": text, "dtype": text, "reset": text, "cell": text, "cell_text": text, "layers": SIZE,
     "bidirectional": flag, "embedding": whole(), "optimizer": text, "optimizer_text": text, "clip": number(0), "init": text,
-    "layout": text,
+    "layout": text, "head": text, "head_text": text, "loss": text, "loss_text": text,
 }  # fmt: skip
 assert CONFIG.keys() == Config.__dataclass_fields__.keys()
 

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tui_gru.engine.source import REPLAYED
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.time import LossCurve
 from tui_gru.tui.plots import LossSeries
@@ -17,7 +18,7 @@ def moment_of(losses, number=0, branch="main"):
         position=SimpleNamespace(number=number),
         program=SimpleNamespace(knows_loss=True, num_batches=3),
         corpus=SimpleNamespace(text="abcacbbacaacb"),
-        config=SimpleNamespace(vocab_size=12),
+        config=SimpleNamespace(vocab_size=12, source=REPLAYED, model=SimpleNamespace(is_cross_entropy=True)),
     )
 
 

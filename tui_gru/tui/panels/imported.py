@@ -1,4 +1,4 @@
-"""A run on imported batches: what is shown in the place of the sequence, the prediction and the loss of a text."""
+"""A run that reads or predicts numbers: what is shown in the place of the sequence, the prediction and the loss of characters."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
+from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual.geometry import Size
 
-from tui_gru.debugger.program import spoken
+from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import four
 from tui_gru.engine.source import Ability
@@ -18,11 +20,12 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, from_rows, hstack, text, vstack
-from tui_gru.tui.theme import Palette, transliterate
+from tui_gru.tui.theme import Palette, transliterate, written_char
 from tui_gru.tui.written import kept
 
 _CELL = 5  # cells of a timestep
 _OFF = "off by"
+_COLUMN = numbers.WIDE + 2  # cells of a number beside its target
 _LEAST, _DECADES = 1e-8, 8  # the bars show differences from 1e-8 (empty) to 1 (full), that is 8 powers of ten
 _BARS, _NAME, _NUMBER = 32, 26, 12  # cells: of the bars beside numbers, of a name, of a number
 _ENTRY = _NAME + 3 * _NUMBER
@@ -35,9 +38,9 @@ class _Line(NamedTuple):
     cells: list[str]
 
 
-def whole_size(snapshot: Snapshot) -> Size:
+def whole_size(palette: Palette, snapshot: Snapshot) -> Size:
     """Return the size of the batch with all rows and timesteps, in cells."""
-    lines = len(_lines(snapshot, 0, range(1)))
+    lines = len(_lines(palette, snapshot, 0, range(1)))
     return Size(_label(snapshot) + _CELL * snapshot.config.seq_length, 1 + lines * snapshot.config.batch_size)
 
 
@@ -50,13 +53,13 @@ def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, wid
     current = snapshot.timestep
     heads = ((f"t {t + 1}".rjust(_CELL)[-_CELL:], palette.accent if t == current else palette.dim) for t in steps)
     lines: list[SegmentRow] = [(Segment(" " * label), *(Segment(*head) for head in heads))] if height > 2 else []
-    each = len(_lines(snapshot, 0, steps))
+    each = len(_lines(palette, snapshot, 0, steps))
     for i in kept(snapshot.config.batch_size, max((height - len(lines)) // each, 1), row):
         if i is None:
             lines.append((Segment(" " * label), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
             continue
         ink = palette.plain if row in (None, i) else palette.dim
-        for number, line in enumerate(_lines(snapshot, i, steps)):
+        for number, line in enumerate(_lines(palette, snapshot, i, steps)):
             name = f"{f'row {i + 1}' if not number else '':<8}{line.name}".ljust(label)
             style = palette.dim if line.name != _OFF else palette.second
             cells = (Segment(cell.rjust(_CELL), ink if line.name != _OFF else style) for cell in line.cells)
@@ -65,13 +68,14 @@ def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, wid
 
 
 def _label(snapshot: Snapshot) -> int:
-    shown = snapshot.program.input, _output(snapshot), _gradient(snapshot)
+    target = (snapshot.program.target,) if snapshot.program.target else ()
+    shown = snapshot.program.input, _output(snapshot), _gradient(snapshot), *target
     names = (f"|{snapshot.program.writer.name(name)}|" for name in shown)
     return 9 + max(len(_OFF), *map(len, names))
 
 
 def _output(snapshot: Snapshot) -> str:
-    return snapshot.program.model.page.output
+    return snapshot.program.model.prediction
 
 
 def _gradient(snapshot: Snapshot) -> str:
@@ -79,39 +83,65 @@ def _gradient(snapshot: Snapshot) -> str:
     return f"d{snapshot.program.main_state}"
 
 
-def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
-    """Return the lines of a row: |x| or the token, |h|, |dh| once it is computed, and the difference if an output is expected."""
+def _lines(palette: Palette, snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
+    """Return the lines of a row: |x| or the token, the output or its size, |dh| once it is computed, and the difference if an
+    output is expected; for a model that predicts classes, the class and its probability."""
     program, read, output = snapshot.program, snapshot.program.input, _output(snapshot)
     live = snapshot.record.array(LIVE)[:, row] if LIVE in program.names else np.ones(snapshot.config.seq_length)
     write = program.writer.name
+    vocabulary = snapshot.corpus.vocabulary
     if program.model.page.inputs[read].one_hot:
-        first = _Line(write(read), [str(snapshot.record.ids(read)[t, row]) if live[t] else "" for t in steps])
+        ids = snapshot.record.ids(read)[:, row].tolist()
+        tokens = [written_char(vocabulary[i], palette.glyphs) if vocabulary else str(i) for i in ids]
+        first = _Line(write(read), [tokens[t] if live[t] else "" for t in steps])
     else:
         x = snapshot.record.array(read)[:, row]
-        first = _Line(f"|{write(read)}|", [_size(x[t]) if live[t] else "" for t in steps])
+        first = _Line(_sized(write(read), x), [_size(x[t]) if live[t] else "" for t in steps])
     values = [snapshot.value(output, t) if live[t] else None for t in steps]
-    lines = [first, _Line(f"|{write(output)}|", ["" if value is None else _size(value[row]) for value in values])]
+    if program.model.classifies:
+        classes = snapshot.record.ids(program.target)[:, row].tolist()
+        chances = ["" if value is None else four(float(value[row, classes[t]])) for value, t in zip(values, steps, strict=True)]
+        lines = [first, _Line(write(program.target), [vocabulary[classes[t]] for t in steps]), _Line("p", chances)]
+    else:
+        shown = snapshot.record.array(output)[:, row]
+        lines = [first, _Line(_sized(write(output), shown), ["" if value is None else _size(value[row]) for value in values])]
+        if program.target:
+            wanted = snapshot.record.array(program.target)[:, row]
+            lines.append(_Line(_sized(write(program.target), wanted), [_size(wanted[t]) for t in steps]))
     if snapshot.moment.learned:
         name = _gradient(snapshot)
         gradients = [snapshot.value(name, t) if live[t] else None for t in steps]
-        lines.append(_Line(f"|{write(name)}|", ["" if value is None else _size(value[row]) for value in gradients]))
-    if (expected := expected_output(snapshot)) is not None:
+        lines.append(
+            _Line(
+                _sized(write(name), snapshot.record.array(name)[:, row]),
+                ["" if value is None else _size(value[row]) for value in gradients],
+            )
+        )
+    if (expected := expected_output(snapshot)) is not None and not program.model.classifies:
         pairs = zip(values, steps, strict=True)
         lines.append(_Line(_OFF, ["" if value is None else difference_shown(value[row] - expected[t, row]) for value, t in pairs]))
     return lines
 
 
 def expected_output(snapshot: Snapshot) -> Array | None:
-    """Return the given expected output of the batch; None if there is none, or its shape is not that of the shown output."""
+    """Return the targets of the batch, or the output that was imported as expected, (T, B, ·); None if there are none, or their
+    shape is not that of the shown output."""
+    if snapshot.program.target:
+        return snapshot.record.array(snapshot.program.target)
     batch = snapshot.config.source.batch(snapshot.position.batch)
     expected = None if batch is None else batch.expected
     fits = expected is not None and expected.shape == snapshot.record.array(_output(snapshot)).shape
     return expected if fits else None
 
 
+def _sized(name: str, values: Array) -> str:
+    """Return the name of a vector as its size is written; of a single number, its name alone."""
+    return name if values.shape[-1] == 1 else f"|{name}|"
+
+
 def _size(vector: Array) -> str:
-    """Format the Euclidean norm, in four cells unless it is very large."""
-    return four(float(np.linalg.norm(vector.astype(np.float64))))
+    """Format the Euclidean norm, in four cells unless it is very large; a single number with its sign."""
+    return four(float(vector[0])) if len(vector) == 1 else four(float(np.linalg.norm(vector.astype(np.float64))))
 
 
 def difference_shown(difference: Array) -> str:
@@ -122,12 +152,54 @@ def difference_shown(difference: Array) -> str:
 
 def loss_title(snapshot: Snapshot) -> str:
     """Return the title in the place of the loss."""
+    if snapshot.program.target:
+        return "loss terms"
     return "gradient of the loss" if snapshot.program.goes_back else "loss"
 
 
 def title(snapshot: Snapshot) -> str:
     """Return the title in the place of the prediction."""
+    if snapshot.program.target:
+        names = (snapshot.program.writer.name(name) for name in (_output(snapshot), snapshot.program.target))
+        return " and ".join(names)
     return "difference from the expected output" if expected_output(snapshot) is not None else "output"
+
+
+def beside_targets(palette: Palette, snapshot: Snapshot, width: int, height: int) -> Box:
+    """Draw the predictions of this timestep beside their targets; without a target, the difference from the expected output.
+
+    If not all predictions fit, those that are furthest from their targets come first.
+    """
+    program, t = snapshot.program, snapshot.position.t
+    if not program.target:
+        return difference_over_time(palette, snapshot, width, height)
+    name, target = _output(snapshot), snapshot.record.array(program.target)[t]
+    value = snapshot.value(name)
+    off = None if value is None else value - target
+    order = np.arange(target.size)
+    if off is not None and target.size > height - 1:
+        order = np.argsort(-np.abs(np.nan_to_num(off, nan=np.inf)).ravel(), kind="stable")[: max(height - 1, 1)]
+    places = [divmod(i, target.shape[1]) for i in order[: max(height - 1, 1)].tolist()]
+    names = [spoken_index(program, name, (row, unit) if target.shape[1] > 1 else (row, unit)[:1]) for row, unit in places]
+    across = max(map(cell_len, names), default=0)
+    numbers_fit = max((width - across) // _COLUMN, 1)
+    write = program.writer.name
+    heads = (write(name), write(program.target), _OFF)[:numbers_fit]
+    head = " " * across + "".join(transliterate(each, palette.glyphs).rjust(_COLUMN) for each in heads)
+    rows: list[SegmentRow] = [(Segment(head, palette.dim),)]
+    for (row, unit), words in zip(places, names, strict=True):
+        blank = Segment(palette.glyphs.blank.rjust(_COLUMN), palette.blank)
+        ours = blank if value is None else _cell(value[row, unit], palette.plain, Ref(name, (row, unit), t))
+        wanted = _cell(target[row, unit], palette.target, Ref(program.target, (row, unit), t))
+        error = blank if off is None else _cell(off[row, unit], palette.second, None)
+        label = Segment(transliterate(words, palette.glyphs).ljust(across), palette.dim)
+        rows.append((label, *(ours, wanted, error)[:numbers_fit]))
+    return clip(palette, from_rows(rows), width, height)
+
+
+def _cell(value: float, style: Style, ref: Ref | None) -> Segment:
+    words = numbers.wide(value).rjust(_COLUMN)
+    return Segment(words, style) if ref is None else Cell.of(words, style, ref)
 
 
 def difference_over_time(palette: Palette, snapshot: Snapshot, width: int, height: int) -> Box:

@@ -256,10 +256,14 @@ class LossPlaces(ListOverlay):
 
     def lines(self, width: int) -> Sequence[ListRow]:
         palette, mean = self.palette, self._losses.mean
-        text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {token_word(self._losses.text)}, perplexity {perplexity(mean):.2f}"
-        found = [self._line(text, palette.strong)]
-        known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
-        found += [self._line(f"for comparison: {', '.join(known)}", palette.dim), ListRow(())]
+        what = token_word(self._losses.text)
+        if self.snapshot.program.model.is_cross_entropy:
+            text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {what}, perplexity {perplexity(mean):.2f}"
+            known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
+            found = [self._line(text, palette.strong), self._line(f"for comparison: {', '.join(known)}", palette.dim)]
+        else:
+            found = [self._line(f"{mean:.4f} on average for a {what}", palette.strong)]
+        found.append(ListRow(()))
         shares = self._shares()
         if not shares:
             found.append(self._line("no loss of this batch has been computed yet", palette.dim))

@@ -289,7 +289,7 @@ class ExampleEntry:
 
     def _pick(self) -> str:
         program, line = self.operands.snapshot.program, self.operands.line
-        if line.target == program.loss_names.row and program.target:
+        if line.target == program.loss_names.row and program.model.is_cross_entropy:
             return f"only the target {shown_char(self.operands.vocabulary[self.operands.target(self.row)])} counts"
         picked = next((matrix for matrix in self._picked_from()), "")
         if not picked:

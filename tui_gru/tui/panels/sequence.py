@@ -45,7 +45,7 @@ class Sequence(CellPanel):
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         position, program = snapshot.position, snapshot.program
-        if snapshot.flowing or not snapshot.config.source.can(Ability.TEXT) or not program.loss_names.prediction:
+        if snapshot.flowing or not predicts_characters(snapshot):
             return snapshot, view
         ids = (snapshot.record.ids(name) for name in (program.input, program.target))
         predicted = (snapshot.value(program.loss_names.prediction, t) for t in range(snapshot.config.seq_length))
@@ -56,7 +56,7 @@ class Sequence(CellPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         on, legend = "", None
-        if snapshot.flowing:
+        if snapshot.flowing and predicts_characters(snapshot):
             state = _states(snapshot, self._view)[0]
             on = flow_into_earlier(snapshot, snapshot.flow(self._view.row, state))
             if len(snapshot.program.layers) > 1:
@@ -71,10 +71,10 @@ class Sequence(CellPanel):
         super().on_resize()
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        if not snapshot.config.source.can(Ability.TEXT):
+        if not predicts_characters(snapshot):
             from tui_gru.tui.panels import imported
 
-            width, height = self.canvas(width, height, partial(imported.whole_size, snapshot))
+            width, height = self.canvas(width, height, partial(imported.whole_size, self.palette, snapshot))
             return imported.imported_sequence(self.palette, snapshot, self._view.row, width, height)
         width, height = self.canvas(width, height, partial(whole_size, snapshot))
         return clip(self.palette, sequence(self.palette, snapshot, self._view, width, height), width, height)
@@ -82,7 +82,7 @@ class Sequence(CellPanel):
     def _summed_up(self, snapshot: Snapshot) -> list[str] | None:
         """Return the size of a batch that does not fit and its worst prediction so far, None if the batch fits."""
         size = self.content_size
-        if not snapshot.config.source.can(Ability.TEXT) or self.zoomed or not size.height:
+        if not predicts_characters(snapshot) or self.zoomed or not size.height:
             return None
         whole = _whole(snapshot)
         rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
@@ -104,6 +104,11 @@ class Sequence(CellPanel):
         layout = _whole(snapshot)
         column = Region(layout.label + snapshot.timestep * layout.column, self.scroll_offset.y, layout.column, 1)
         self.scroll_to_region(column, animate=False, immediate=True, force=True)
+
+
+def predicts_characters(snapshot: Snapshot) -> bool:
+    """Return True if every timestep reads a character and predicts the next one."""
+    return snapshot.config.source.can(Ability.TEXT) and snapshot.program.model.classifies
 
 
 def _worst_predicted(snapshot: Snapshot) -> tuple[int, int, float] | None:

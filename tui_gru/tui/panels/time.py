@@ -792,11 +792,13 @@ class LossCurve(SnapshotPanel):
 
 
 def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
-    """Return the names and values of the baselines of the text; nothing without a text."""
+    """Return the names and values of the baselines of a cross-entropy of characters; nothing for another run."""
     from tui_gru.analysis.losses import baselines
 
-    has_text = snapshot.config.source.can(Ability.TEXT)
-    return baselines(snapshot.corpus.text, snapshot.config.vocab_size).lines if has_text else ()
+    corpus, config = snapshot.corpus, snapshot.config
+    return (
+        baselines(corpus.text, config.vocab_size).lines if config.source.can(Ability.TEXT) and config.model.is_cross_entropy else ()
+    )
 
 
 def _names(snapshot: Snapshot) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
+from textwrap import fill
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from tui_gru.debugger.program import LossNames, Program
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import given
 from tui_gru.equations.page import Layer
-from tui_gru.equations.syntax import split
+from tui_gru.equations.syntax import Name, Reduce, split
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import (
     EMPTY,
@@ -220,7 +221,7 @@ class Softmax(CellPanel):
 
     ABOUT = (
         "The prediction at this timestep: the probability of every character to come next, in each row of the batch. The target"
-        " is marked."
+        " is marked. A model without a softmax predicts numbers, which are shown beside their targets."
     )
 
     COMPARED = Compared.DIFFERENCES
@@ -228,16 +229,16 @@ class Softmax(CellPanel):
     _full = 1.0
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        if not snapshot.program.target:
+        if not snapshot.program.model.classifies:
             return snapshot, view
         values = (snapshot.value(name) for name in (snapshot.program.loss_names.prediction, "target"))
         return snapshot.position.t, view.row, self.is_fresh(snapshot), contents(*values)
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        if not snapshot.program.target:
+        if not snapshot.program.model.classifies:
             from tui_gru.tui.panels import imported
 
-            return imported.title(snapshot), None
+            return imported.title(snapshot), f"t {snapshot.position.t + 1}" if snapshot.program.target else None
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         notes = [f"t {snapshot.position.t + 1}"]
         if plan.count < snapshot.config.vocab_size:
@@ -253,10 +254,10 @@ class Softmax(CellPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
-        if not snapshot.program.target:
+        if not snapshot.program.model.classifies:
             from tui_gru.tui.panels import imported
 
-            return imported.difference_over_time(palette, snapshot, width, height)
+            return imported.beside_targets(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
@@ -347,7 +348,7 @@ _TERM_GAP = 2
 class LossTerms(CellPanel):
     """① and ② of this timestep, ③ of every timestep, and the loss. Terms that are not computed yet are blank."""
 
-    ABOUT = "How the loss is computed from the predictions, term by term: only the target of each row counts."
+    ABOUT = "How the loss is computed from the predictions, term by term. In a cross-entropy, only the target of each row counts."
 
     COMPARED = Compared.DIFFERENCES
 
@@ -358,7 +359,7 @@ class LossTerms(CellPanel):
         here = (snapshot.value(name) for name in (names.entry, names.row, names.prediction, "loss"))
         terms = (snapshot.value(names.timestep, t) for t in range(snapshot.config.seq_length))
         fresh = snapshot.line is not None and snapshot.line.target if self.is_fresh(snapshot) else None
-        targets = snapshot.record.ids(snapshot.program.target)[position.t]
+        targets = snapshot.record.array(snapshot.program.target)[position.t]
         return position.t, view.row, fresh, contents(targets, *here, *terms)
 
     def titles(self, snapshot: Snapshot) -> Titles:
@@ -380,7 +381,7 @@ class LossTerms(CellPanel):
 def whole_size(snapshot: Snapshot) -> Size:
     """Return the size of ① with all its zeros, ② beside it, and ③ of all timesteps below, in cells."""
     config, cell = snapshot.config, max(numbers.WIDE, widest(snapshot.corpus.vocabulary)) + 1
-    first = config.vocab_size * cell + numbers.WIDE + 4 * _TERM_GAP + 5  # brackets, ②, and the labels of both
+    first = config.sizes.get("V", 0) * cell + numbers.WIDE + 4 * _TERM_GAP + 5  # brackets, ②, and the labels of both
     third = config.seq_length * (len(f"t {config.seq_length} ") + numbers.WIDE + _TERM_GAP) + _TERM_GAP
     return Size(max(first, third), config.batch_size + 6)
 
@@ -393,21 +394,23 @@ def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
         return imported.about_gradients(palette, snapshot, width, height)
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
-    above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))
+    picked = _picked if snapshot.program.model.classifies else _elided
+    above = _full(palette, snapshot, row, width, room) or picked(palette, snapshot, row, width, max(room, 1))
     rest = vstack(*below)
     return vstack(above, rest, gap=1 if above.height + rest.height < height else 0)
 
 
 def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box | None:
     """Draw ① with all its zeros and ② beside it. Return None if they do not fit."""
-    rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
+    rows, columns = snapshot.config.batch_size, snapshot.config.sizes["V"]
     if rows > height or columns > width:
         return None
     sign = _sign(palette, snapshot, 0).width
-    labels = [written_char(char, palette.glyphs) for char in snapshot.corpus.vocabulary] if rows < height else None
+    vocabulary = snapshot.corpus.vocabulary
+    labels = [written_char(char, palette.glyphs) for char in vocabulary] if vocabulary and rows < height else None
     for compact in (False, True):
         entry = ENTRIES["signed", compact].width
-        cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
+        cells = max(entry, widest(vocabulary)) + 1
         if columns * cells + 1 + entry + 2 + 3 * _TERM_GAP + 2 * sign <= width:
             first = matrix(
                 palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot,
@@ -444,6 +447,22 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, h
     box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
     for compact in (False, True):
         both = _beside(palette, snapshot, box, _second(palette, snapshot, row, height, compact))
+        if both.width <= width:
+            break
+    return both
+
+
+def _elided(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    """Draw the first and last entries of ① that fit, and ② beside them."""
+    name, shape = _names(snapshot).entry, (snapshot.config.batch_size, snapshot.config.sizes["V"])
+    for compact in (False, True):
+        entry = ENTRIES["signed", compact].width
+        columns = max((width - 2 * (entry + 3) - 3 * _TERM_GAP - 2 * _sign(palette, snapshot, 0).width) // (entry + 1), 1)
+        first = matrix(
+            palette, snapshot.value(name), shape=shape, fresh=_fresh(snapshot, name), row=row, compact=compact,
+            elide=(max(height - 1, 1), columns), refs=refs_of(snapshot.program, name),
+        )  # fmt: skip
+        both = _beside(palette, snapshot, first, _second(palette, snapshot, row, max(height - 1, 1), compact))
         if both.width <= width:
             break
     return both
@@ -489,12 +508,17 @@ def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
 
 
 def _loss(palette: Palette, snapshot: Snapshot) -> Box:
-    fresh = _fresh(snapshot, "loss")
+    fresh, writer = _fresh(snapshot, "loss"), snapshot.program.writer
     name = ("loss", palette.accent if fresh else palette.plain)
+    match snapshot.program.lines["loss"].formula:
+        case Reduce(argument=Name(name=timestep), kind="mean"):
+            words = f"mean of {writer.name(timestep)}"
+        case formula:
+            words = writer.text(formula) if formula is not None else ""
     return spans(
         palette,
         name,
-        (f" = mean of {snapshot.program.writer.name(_names(snapshot).timestep)} = ", palette.dim),
+        (f" = {words} = ", palette.dim),
         _number(palette, snapshot.value("loss"), fresh, Ref("loss")),
     )
 
@@ -565,7 +589,12 @@ class Samples(SnapshotPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         if not snapshot.samples:
-            return clip(palette, text(palette, with_keys(self, "<sample> draws a sample"), palette.dim), width, height)
+            from tui_gru.engine.sampling import refused
+
+            reason = refused(snapshot.config)
+            words = with_keys(self, "<sample> draws a sample") if reason is None else f"no samples: {reason.words}"
+            lines = fill(transliterate(words, palette.glyphs), max(width, 1)) if reason else words
+            return clip(palette, text(palette, lines, palette.dim), width, height)
         newest, *older = reversed(snapshot.samples)
         most = 10**6 if self.zoomed else max(height // 2, 1)
         blocks = [[_text(palette, newest, width, palette.strong, most=most)]]
