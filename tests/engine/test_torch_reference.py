@@ -158,6 +158,6 @@ def test_many_rows_and_copies():
     slopes = Slopes(record)
     where = {name: [tuple(0 for _ in array.shape)] for name, array in slopes_of(record).items()}
     alone = slopes.measured(where, 1.0)
-    exact = slopes.gradients(slopes_of(record))
+    exact = slopes.gradients()
     for name, (index,) in where.items():
         np.testing.assert_allclose(alone[name][0, 0], exact[name][index], atol=1e-9, err_msg=name)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from tui_gru.engine.model import COUNT, GRADIENT, WEIGHT
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, union
-from tui_gru.equations.backward import NameRead, mixed, steps_of
+from tui_gru.equations.backward import NameRead, steps_of
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.page import Page
 from tui_gru.equations.syntax import Expression, with_word
@@ -73,55 +72,47 @@ def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression],
     """
 
     def value(part: Expression) -> Value:
-        return evaluated(part, read, softmaxes, keep)
+        return applied(part) if keep is None or isinstance(part, e.Name) else keep(part, applied(part), False)
 
-    def argument(part: Expression) -> Value:
+    def argument_of(part: Expression) -> Value:
         return value(part) if keep is None else keep(part, value(part), True)
 
-    found = _applied(node, read, softmaxes, value, argument)
-    return found if keep is None or isinstance(node, e.Name) else keep(node, found, False)
+    def applied(node: Expression) -> Value:
+        match node:
+            case e.Name(name=name):
+                return read(name)
+            case e.Number(value=number):
+                return _number(float(number))
+            case e.Sum(parts=parts):
+                values = list(map(value, parts))
+                return _elementwise(lambda *tensors: sum(tensors[1:], tensors[0]), values)
+            case e.Negative(argument=argument):
+                return _elementwise(lambda a: -a, [value(argument)])
+            case e.Times(parts=parts):
+                return _elementwise(_multiplied, list(map(value, parts)))
+            case e.Quotient(left=left, right=right):
+                return _elementwise(lambda a, b: a / b, [value(left), value(right)])
+            case e.Power(left=left, right=right):
+                return _elementwise(lambda a, b: a**b, [value(left), value(right)])
+            case e.Product(left=left, right=right):
+                return _product(value(left), value(right))
+            case e.Transpose(argument=argument):
+                tensor, axes = value(argument)
+                return Value(tensor.mT, (*axes[:-2], axes[-1], axes[-2]))
+            case e.Reduce(argument=argument, kind=kind, over=over):
+                tensor, axes = value(argument)
+                at = axes.index(over)
+                return Value(tensor.sum(at) if kind == "sum" else tensor.mean(at), (*axes[:at], *axes[at + 1 :]))
+            case e.Join(parts=parts):
+                return _joined(list(map(value, parts)))
+            case e.Apply(function="log", parts=(e.Name(name=name),)) if name in softmaxes:
+                tensor, axes = argument_of(softmaxes[name])
+                return Value(tensor.log_softmax(-1), axes)
+            case e.Apply(function=function, parts=parts):
+                return _elementwise(_function(function), list(map(value if function == "log" else argument_of, parts)))
+        raise TypeError(node)
 
-
-def _applied(
-    node: Expression,
-    read: Read,
-    softmaxes: Mapping[str, Expression],
-    value: Callable[[Expression], Value],
-    argument_of: Callable[[Expression], Value],
-) -> Value:
-    match node:
-        case e.Name(name=name):
-            return read(name)
-        case e.Number(value=number):
-            return _number(float(number))
-        case e.Sum(parts=parts):
-            values = list(map(value, parts))
-            return _elementwise(lambda *tensors: sum(tensors[1:], tensors[0]), values)
-        case e.Negative(argument=argument):
-            return _elementwise(lambda a: -a, [value(argument)])
-        case e.Times(parts=parts):
-            return _elementwise(_multiplied, list(map(value, parts)))
-        case e.Quotient(left=left, right=right):
-            return _elementwise(lambda a, b: a / b, [value(left), value(right)])
-        case e.Power(left=left, right=right):
-            return _elementwise(lambda a, b: a**b, [value(left), value(right)])
-        case e.Product(left=left, right=right):
-            return _product(value(left), value(right))
-        case e.Transpose(argument=argument):
-            tensor, axes = value(argument)
-            return Value(tensor.mT, (*axes[:-2], axes[-1], axes[-2]))
-        case e.Reduce(argument=argument, kind=kind, over=over):
-            tensor, axes = value(argument)
-            at = axes.index(over)
-            return Value(tensor.sum(at) if kind == "sum" else tensor.mean(at), (*axes[:at], *axes[at + 1 :]))
-        case e.Join(parts=parts):
-            return _joined(list(map(value, parts)))
-        case e.Apply(function="log", parts=(e.Name(name=name),)) if name in softmaxes:
-            tensor, axes = argument_of(softmaxes[name])
-            return Value(tensor.log_softmax(-1), axes)
-        case e.Apply(function=function, parts=parts):
-            return _elementwise(_function(function), list(map(value if function == "log" else argument_of, parts)))
-    raise TypeError(node)
+    return value(node)
 
 
 def stacked(values: Sequence[Value]) -> Value:
@@ -187,13 +178,13 @@ def _function(name: str) -> Callable[..., Tensor]:
 
 
 # ------------------------------------------------------------------------------
-# The forward pass of a batch in PyTorch, as a function of its weights and of numbers that are added to values.
+# The forward pass of a batch in PyTorch.
 #
-# A number can be added to a value, or to one reading of it. Every computed value is corrected by the difference between the
-# stored value and its formula at the stored operands, which is usually rounding. So each line is evaluated at the stored values,
-# and autograd differentiates the batch as it was computed, without drift. For the earlier batches of carry `notebook`, whose
-# values come from older weights, this gives the required gradient: at the stored values, through the current weights. There the
-# parts of a line that have no name are corrected as well, to what they were with the older weights.
+# Every computed value is corrected by the difference between the stored value and its formula at the stored operands, which is
+# usually rounding. So each line is evaluated at the stored values, and autograd differentiates the batch as it was computed,
+# without drift. For the earlier batches of carry `notebook`, whose values come from older weights, this gives the required
+# gradient: at the stored values, through the current weights. There the parts of a line that have no name are corrected as well, to
+# what they were with the older weights.
 
 
 class PassedState(NamedTuple):
@@ -202,110 +193,69 @@ class PassedState(NamedTuple):
     state: str
 
 
-ReadPlace = (
-    str | NameRead | PassedState
-)  # where a number can be added: a value, one reading of it, or a state passing to the next timestep
+Place = str | NameRead | PassedState  # where a gradient is taken: a value, one reading of it, or a state passing to a timestep
 
 
-class Task(NamedTuple):
-    """A name to compute at one timestep, or at all timesteps at once (`t` is None)."""
+class Tap:
+    """What a pass calls at each place, in one timestep or in all at once (`t` is None), to add a number; this one adds none."""
 
-    name: str
-    t: int | None
+    def add(self, place: Place, t: int | None, value: Value) -> Value:
+        """Return the value plus the number added at a place."""
+        return value
 
-
-class Additions(Protocol):
-    """The weights that replace those of the record in a pass, and the numbers that are added at places.
-
-    If only one row differs in each copy of the batch, `rows` has the index of this row in each copy; values then have no axis B.
-    """
-
-    @property
-    def rows(self) -> Sequence[int] | None: ...
-
-    def weight(self, name: str) -> Value | None:
-        """Return the replacement of a parameter; None to use the record's."""
-
-    def touches(self, task: Task) -> bool:
-        """Return True if a number is added to the task's value, or to an operand of its formula."""
-
-    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
-        """Return the value, at one timestep or at all of them (None), plus the number added at a place."""
+    def touches(self, name: str, t: int | None) -> bool:
+        """Return True if a number is added to the value of a name, or to an operand of its formula."""
+        return False
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The names of a page in an order in which they can be computed, timestep by timestep on a cycle through a state.
+    """A page, and the order in which its names can be computed for batches of `length` timesteps.
 
     `formulas` has the formula of every line and labelled part, `states` the state for each name by which a state is read (h_prev),
-    `softmaxes` the argument of each softmax, `reads` the operands of each name. The tasks in `leading` compute the states. Names in
-    `mixed` are computed from several rows of a batch; a row of any other name depends only on the same row.
+    `softmaxes` the argument of each softmax, `reads` the operands of each name. Names in `on_cycle` depend on themselves through a
+    state; `steps` has them timestep by timestep, in an order in which they can be computed. All other names are computed for all
+    timesteps at once.
     """
 
     page: Page
-    formulas: Mapping[str, e.Expression]
-    states: Mapping[str, str]
-    softmaxes: Mapping[str, e.Expression]
-    reads: Mapping[str, Sequence[str]]
     length: int
-    tasks: tuple[Task, ...]
-    leading: tuple[Task, ...]
-    mixed: frozenset[str]
+    formulas: Mapping[str, Expression]
+    states: Mapping[str, str]
+    softmaxes: Mapping[str, Expression]
+    reads: Mapping[str, Sequence[str]]
+    on_cycle: frozenset[str]
+    steps: tuple[tuple[str, int], ...]
 
+    @classmethod
+    def of(cls, page: Page, length: int) -> Plan:
+        """Return the order for batches of `length` timesteps."""
+        formulas = {step.name: step.formula for step in steps_of(page.lines)[0]}
+        states = {page.before(state): state for state in page.states}
+        softmaxes = {name: f.argument for name, f in formulas.items() if isinstance(f, e.Apply) and f.function == "softmax"}
+        reads: dict[str, list[str]] = {name: [state] for name, state in states.items()}
+        for name, formula in formulas.items():
+            under = [under for read in formula.names() if read in softmaxes for under in softmaxes[read].names()]
+            reads[name] = list(dict.fromkeys([*formula.names(), *under]))
+        reads |= {name: [] for name in page.wanted}
+        needs = {name: _dependencies(reads[name], reads) for name in reads}
+        on_cycle = frozenset(name for name in reads if name in needs[name])
+        steps: dict[tuple[str, int], None] = {}
+        # A state that reads another one, which does not read it, depends on more states, so it comes later.
+        for state in sorted(page.states, key=lambda state: len(needs[state].intersection(page.states))):
+            ts = range(length)
+            for t in reversed(ts) if page.states[state].backwards else ts:
+                steps |= {(name, t): None for name in reads if name in on_cycle and (name in needs[state] or name == state)}
+        return cls(page, length, formulas, states, softmaxes, reads, on_cycle, tuple(steps))
 
-def plan_of(page: Page, length: int) -> Plan:
-    """Return the order for batches of `length` timesteps."""
-    formulas = {step.name: step.formula for step in steps_of(page.lines)[0]}
-    states = {page.before(state): state for state in page.states}
-    softmaxes = {name: f.argument for name, f in formulas.items() if isinstance(f, e.Apply) and f.function == "softmax"}
-    reads: dict[str, list[str]] = {name: [state] for name, state in states.items()}
-    for name, formula in formulas.items():
-        under = [under for read in formula.names() if read in softmaxes for under in softmaxes[read].names()]
-        reads[name] = list(dict.fromkeys([*formula.names(), *under]))
-    reads |= {name: [] for name in page.wanted}
-    tasks = tuple(_ordered(page, length, states, reads))
-    leading = _dependencies(page.states, reads)
-    return Plan(
-        page,
-        formulas,
-        states,
-        softmaxes,
-        reads,
-        length,
-        tasks,
-        leading=tuple(task for task in tasks if task.name in leading),
-        mixed=mixed(page, "B"),
-    )
+    def source(self, state: str, t: int) -> int | None:
+        """Return the timestep whose state timestep `t` reads; None for the state at the start of the batch."""
+        source = t + 1 if self.page.states[state].backwards else t - 1
+        return source if 0 <= source < self.length else None
 
-
-def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[str, Sequence[str]]) -> Iterator[Task]:
-    """Yield each name as soon as its operands are computed: as a whole if it is on no cycle, otherwise timestep by timestep in its
-    direction."""
-    on_cycle = {name for name in reads if name in _dependencies(reads[name], reads)}
-    waiting = {name: deque(range(length)) for name in reads}
-    done: set[Task] = set()
-
-    def is_ready(name: str, t: int) -> bool:
-        if name in states:
-            t = _earlier(page, states[name], t)
-            return not 0 <= t < length or Task(states[name], t) in done
-        return all(read not in waiting or Task(read, t) in done for read in reads[name])
-
-    while waiting:
-        left = sum(map(len, waiting.values()))
-        for name, timesteps in list(waiting.items()):
-            if name not in on_cycle:
-                if not any(read in waiting for read in reads[name]):
-                    timesteps.clear()
-                    yield Task(name, None)
-            else:
-                while timesteps and (is_ready(name, timesteps[0]) or is_ready(name, timesteps[-1])):
-                    t = timesteps.popleft() if is_ready(name, timesteps[0]) else timesteps.pop()
-                    done.add(Task(name, t))
-                    yield Task(name, t)
-            if not timesteps:
-                del waiting[name]
-        assert sum(map(len, waiting.values())) < left, f"{', '.join(waiting)} wait for each other"
+    def last(self, state: str) -> int:
+        """Return the timestep that is computed last of a state."""
+        return 0 if self.page.states[state].backwards else self.length - 1
 
 
 def _dependencies(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str]:
@@ -319,96 +269,6 @@ def _dependencies(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> s
     return found
 
 
-def _earlier(page: Page, state: str, t: int) -> int:
-    """Return the timestep whose state timestep `t` reads."""
-    return t + 1 if page.states[state].backwards else t - 1
-
-
-class Stored:
-    """A record as float64 tensors, and the difference between each stored value and its formula with given weights.
-
-    `is_earlier` says that the record was computed with other weights, its own `before`.
-    """
-
-    def __init__(self, record: BatchRecord, plan: Plan, weights: Mapping[str, Value], *, is_earlier: bool) -> None:
-        self.plan, self._record, self._axes = plan, record, record.compiled.model.axes
-        self._values, self._is_earlier = dict(weights), is_earlier
-
-    def value(self, name: str, t: int | None = None) -> Value:
-        """Return the recorded value, at one timestep or at all of them; or a parameter."""
-        if name not in self._values:
-            self._values[name] = Value(tensor_of(self._record.array(name)), self._axes[name])
-        return self._values[name] if t is None else self._values[name].at(t)
-
-    @cached_property
-    def computed(self) -> dict[str, Value]:
-        """Every value, computed by its formula from the stored operands."""
-        return {
-            name: evaluated(formula, self.value, self.plan.softmaxes, self.keeper(name))
-            for name, formula in self.plan.formulas.items()
-        }
-
-    def keeper(self, name: str, t: int | None = None) -> KeepValue | None:
-        """Return what corrects the parts of the formula of a name in one evaluation, at one timestep or at all of them; None where
-        nothing is to be corrected."""
-        if not self._is_earlier:
-            return None
-        corrections = iter(self._corrections[name])
-
-        def keep(part: Expression, value: Value, is_argument: bool) -> Value:
-            correction = next(corrections)
-            if correction is None:
-                return value
-            return Value(value.tensor + (correction if t is None else correction.at(t)).tensor, value.axes)
-
-        return keep
-
-    @cached_property
-    def _corrections(self) -> dict[str, list[Value | None]]:
-        """For each formula, its operations in the order of their evaluation: the value with the weights of that batch minus the
-        value with today's; None for what reads no weight, and for a weight, also negated or transposed, which is today's.
-
-        A weight that is the argument of a function is that of the batch: derivatives of functions are read off their results, which
-        are stored.
-        """
-        weights = {name: Value(tensor_of(value), self._axes[name]) for name, value in self._record.before.items()}
-        return {name: self._corrections_of(formula, weights) for name, formula in self.plan.formulas.items()}
-
-    def _corrections_of(self, formula: Expression, weights: Mapping[str, Value]) -> list[Value | None]:
-        values: list[Value] = []
-
-        def kept(_: Expression, value: Value, is_argument: bool) -> Value:
-            values.append(value)
-            return value
-
-        evaluated(formula, lambda name: weights.get(name) or self.value(name), self.plan.softmaxes, kept)
-        found: list[Value | None] = []
-
-        def correct(part: Expression, value: Value, is_argument: bool) -> Value:
-            then, inner = values[len(found)], part
-            while isinstance(inner, e.Negative | e.Transpose):
-                inner = inner.argument
-            is_weight = isinstance(inner, e.Name) and not is_argument
-            reads_weights = any(name in weights for name in part.names())
-            found.append(Value(then.tensor - value.tensor, then.axes) if reads_weights and not is_weight else None)
-            return then if found[-1] is not None else value
-
-        evaluated(formula, self.value, self.plan.softmaxes, correct)
-        return found
-
-    @cached_property
-    def _missing(self) -> dict[str, Value]:
-        return {name: Value(self.value(name).tensor - tensor, axes) for name, (tensor, axes) in self.computed.items()}
-
-    def missing(self, name: str, t: int | None) -> Value:
-        """Return the stored value of a name minus its formula at the stored operands."""
-        return self._missing[name] if t is None else self._missing[name].at(t)
-
-    def border(self, state: str, *, end: bool) -> Value:
-        """Return a state at the start of the batch, or at its end, (B, ·)."""
-        return Value(tensor_of(self._record.border(state, end=end)), self._axes[state][1:])
-
-
 def tensor_of(array: NDArray) -> Tensor:  # type: ignore[type-arg]
     """Return a float64 copy of an array as a tensor."""
     import torch
@@ -416,109 +276,156 @@ def tensor_of(array: NDArray) -> Tensor:  # type: ignore[type-arg]
     return torch.tensor(array, dtype=torch.float64)
 
 
-class Evaluation:
-    """One evaluation of a batch. Values that do not depend on an added number or a replaced weight keep their stored numbers.
+class Stored:
+    """A record as float64 tensors. `old_weights` are those that it was computed with, if they are not those of the pass."""
 
-    `borders` has those states at the start of the batch that differ from the stored ones.
+    def __init__(self, record: BatchRecord, *, is_earlier: bool) -> None:
+        self._record, self._axes = record, record.compiled.model.axes
+        self._values: dict[str, Value] = {}
+        weights = {name: Value(tensor_of(value), self._axes[name]) for name, value in record.before.items()}
+        self.old_weights = weights if is_earlier else None
+
+    def value(self, name: str, t: int | None = None) -> Value:
+        """Return the recorded value, at one timestep or at all of them."""
+        if name not in self._values:
+            self._values[name] = Value(tensor_of(self._record.array(name)), self._axes[name])
+        return self._values[name] if t is None else self._values[name].at(t)
+
+    def border(self, state: str, *, end: bool) -> Value:
+        """Return a state at the start of the batch, or at its end, (B, ·)."""
+        return Value(tensor_of(self._record.border(state, end=end)), self._axes[state][1:])
+
+
+class Forward:
+    """One forward pass of a stored batch with some weights; `starts` has the states at its start, and `tap` adds numbers at places.
+
+    With `base`, another pass of the same batch, what depends on no added number and on no other weight is taken from it.
     """
 
-    def __init__(self, stored: Stored, additions: Additions, borders: Mapping[str, Value]) -> None:
-        self._stored, self._additions, self._borders = stored, additions, borders
-        self._plan, self._page = stored.plan, stored.plan.page
-        self._found: dict[Task, Value] = {}  # values that differ from the stored ones
-        self._names: set[str] = set()
+    def __init__(
+        self, stored: Stored, plan: Plan, weights: Mapping[str, Value], starts: Mapping[str, Value], tap: Tap, base: Forward | None
+    ) -> None:
+        self._stored, self._plan, self._weights, self._tap, self._base = stored, plan, weights, tap, base
+        self.starts = starts
+        self._values: dict[tuple[str, int | None], Value] = {}
+        # Found by a pass without a base: the value of each formula at the stored operands; and what it lacks to the stored value,
+        # preceded in an earlier batch by what each part of the formula lacks.
+        self.computed: dict[tuple[str, int | None], Value] = {}
+        self.missing: dict[tuple[str, int | None], list[Tensor | None]] = {}
 
-    def run(self, tasks: Iterable[Task]) -> Evaluation:
-        """Compute tasks in order, and return the pass itself."""
-        for task in tasks:
-            if self._additions.touches(task) or self._reads_what_differs(task):
-                self._found[task] = self._additions.add(task.name, task.t, self._computed(task))
-                self._names.add(task.name)
+    def ends(self) -> dict[str, Value]:
+        """Return the states at the end of the batch."""
+        for name, t in self._plan.steps:  # in this order no value waits for those of other timesteps, so no recursion is deep
+            self.value(name, t)
+        return {state: self.value(state, self._plan.last(state)) for state in self._plan.page.states}
+
+    def run(self) -> Forward:
+        """Compute everything, and return the pass itself."""
+        self.ends()
+        for name in self._plan.formulas:
+            if name not in self._plan.on_cycle:
+                self.value(name)
         return self
-
-    def _computed(self, task: Task) -> Value:
-        if task.name in self._plan.states:
-            return self._state_before(task)
-        return self._by_formula(task) if task.name in self._plan.formulas else self.row(task.name, self._stored.value(*task))
 
     def value(self, name: str, t: int | None = None) -> Value:
         """Return a value at one timestep or at all of them, or a parameter."""
-        if (weight := self._additions.weight(name)) is not None:
-            return weight
-        if (found := self._found.get(Task(name, t))) is not None:
-            return found
-        if name not in self._names:
-            return self._stored.value(name, t)
-        if t is not None:
-            whole = self._found.get(Task(name, None))
-            return self._stored.value(name, t) if whole is None else whole.at(t)
-        self._found[Task(name, t)] = stacked([self.row(name, self.value(name, t)) for t in range(self._plan.length)])
-        return self._found[Task(name, t)]
+        if name in self._weights:
+            return self._weights[name]
+        if (name, t) not in self._values:
+            base = None if self._base is None or self._differs(name, t) else self._base.value(name, t)
+            self._values[name, t] = self._found(name, t) if base is None else base
+        return self._values[name, t]
 
-    def row(self, name: str, value: Value) -> Value:
-        """Return, from a value that is the same in all copies, the row that differs in each copy. Only for names that are not
-        mixed."""
-        rows = self._additions.rows
-        if rows is None or value.has_copies or name in self._plan.mixed or "B" not in value.axes:
-            return value
-        at = value.axes.index("B")
-        axes = tuple(axis for axis in value.axes if axis != "B")
-        return Value(value.tensor[(slice(None),) * at + (rows,)].movedim(at, 0), (COPIES, *axes))
+    def differs(self, name: str, t: int | None = None) -> bool:
+        """Return True if a value is not that of the base."""
+        return self._base is None or self.value(name, t) is not self._base.value(name, t)
 
-    def whole(self, name: str, t: int | None, value: Value) -> Value:
-        """Return the computed row of each copy together with the stored other rows."""
-        rows, stored = self._additions.rows, self._stored.value(name, t)
-        if rows is None or not value.has_copies or "B" not in stored.axes or "B" in value.axes:
-            return value
-        whole = stored.in_copies(len(rows))
-        whole.tensor.movedim(1 + stored.axes.index("B"), 1)[range(len(rows)), rows] = value.tensor
-        return whole
-
-    def border(self, state: str) -> Value | None:
-        """Return a state at the end of the batch; None if it equals the stored one."""
-        if state not in self._names:
-            return None
-        return self.value(state, 0 if self._page.states[state].backwards else self._plan.length - 1)
-
-    def _reads_what_differs(self, task: Task) -> bool:
-        state = self._plan.states.get(task.name)
-        if state in self._borders and task.t in (None, self._first(state)):
+    def _differs(self, name: str, t: int | None) -> bool:
+        assert self._base is not None
+        plan = self._plan
+        if t is None and name in plan.on_cycle:
+            return any(self.differs(name, t) for t in range(plan.length))
+        if t is not None and name not in plan.on_cycle:
+            return name in plan.reads and self.differs(name)
+        if self._tap.touches(name, t):
             return True
-        return any(self._differs(read, task) for read in self._plan.reads[task.name])
+        if (state := plan.states.get(name)) is not None:
+            sources = [plan.source(state, at) for at in (range(plan.length) if t is None else (t,))]
+            at_start = None in sources and self.starts[state] is not self._base.starts[state]
+            return at_start or any(self.differs(state, source) for source in sources if source is not None)
+        return any(self.differs(read, t) for read in plan.reads.get(name, ()))
 
-    def _differs(self, name: str, task: Task) -> bool:
-        t = task.t if task.t is None or task.name not in self._plan.states else _earlier(self._page, name, task.t)
-        if name in self._names:
-            return t is None or Task(name, t) in self._found or Task(name, None) in self._found
-        return self._additions.weight(name) is not None
+    def _found(self, name: str, t: int | None) -> Value:
+        plan = self._plan
+        if name not in plan.reads:
+            return self._stored.value(name, t)
+        if t is None and name in plan.on_cycle:
+            return stacked([self.value(name, t) for t in range(plan.length)])
+        if t is not None and name not in plan.on_cycle:
+            return self.value(name).at(t)
+        if name in plan.formulas:
+            return self._tap.add(name, t, self._by_formula(name, t))
+        if name not in plan.states:
+            return self._tap.add(name, t, self._stored.value(name, t))
+        before = [self._state_before(plan.states[name], at) for at in (range(plan.length) if t is None else (t,))]
+        return self._tap.add(name, t, stacked(before) if t is None else before[0])
 
-    def _first(self, state: str | None) -> int:
-        return self._plan.length - 1 if state is not None and self._page.states[state].backwards else 0
+    def _state_before(self, state: str, t: int) -> Value:
+        """Return the state that a timestep reads."""
+        source = self._plan.source(state, t)
+        if source is None:
+            return self.starts[state]
+        return self._tap.add(PassedState(state), source, self.value(state, source))
 
-    def _by_formula(self, task: Task) -> Value:
-        name, t = task
-        nth: Counter[str] = Counter()
+    def _by_formula(self, name: str, t: int | None) -> Value:
+        plan, nth = self._plan, Counter[str]()
 
         def read(other: str) -> Value:
             reading = NameRead(other, name, nth[other])
             nth[other] += 1
-            value = self.value(other, t)
-            value = self.whole(other, t, value) if name in self._plan.mixed else self.row(other, value)
-            return self._additions.add(reading, t, value)
+            return self._tap.add(reading, t, self.value(other, t))
 
-        tensor, axes = evaluated(self._plan.formulas[name], read, self._plan.softmaxes, self._stored.keeper(name, t))
-        missing = self.row(name, self._stored.missing(name, t)).tensor
-        return Value(tensor + missing, axes)
+        if self._base is not None:
+            missing = iter(self._base.missing[name, t])
+            keep = None if self._stored.old_weights is None else lambda _, value, __: _plus(value, next(missing))
+            return _plus(evaluated(plan.formulas[name], read, plan.softmaxes, keep), next(missing))
+        parts: list[Tensor | None] = []
+        keep = None if self._stored.old_weights is None else self._to_old_weights(name, t, parts)
+        found = evaluated(plan.formulas[name], read, plan.softmaxes, keep)
+        self.computed[name, t] = found
+        self.missing[name, t] = [*parts, (self._stored.value(name, t).tensor - found.tensor).detach()]
+        return _plus(found, self.missing[name, t][-1])
 
-    def _state_before(self, task: Task) -> Value:
-        """Return the state that a timestep reads, or the states of all timesteps."""
-        if task.t is None:
-            return stacked([self._state_before(Task(task.name, t)) for t in range(self._plan.length)])
-        state = self._plan.states[task.name]
-        t = _earlier(self._page, state, task.t)
-        if 0 <= t < self._plan.length:
-            return self._additions.add(PassedState(state), t, self.row(state, self.value(state, t)))
-        return self.row(state, self._borders.get(state) or self._stored.value(task.name, task.t))
+    def _to_old_weights(self, name: str, t: int | None, missing: list[Tensor | None]) -> KeepValue:
+        """Return what corrects each operation of a formula to its value with the weights of that batch, and notes the differences.
+
+        What reads no weight is not corrected, and a weight itself, also negated or transposed, is today's. But a weight that is the
+        argument of a function is that of the batch: derivatives of functions are read off their results, which are stored.
+        """
+        plan, stored, weights = self._plan, self._stored, self._stored.old_weights
+        assert weights is not None
+        then: list[Tensor] = []
+
+        def note(_: Expression, value: Value, is_argument: bool) -> Value:
+            then.append(value.tensor)
+            return value
+
+        evaluated(plan.formulas[name], lambda other: weights.get(other) or stored.value(other, t), plan.softmaxes, note)
+
+        def keep(part: Expression, value: Value, is_argument: bool) -> Value:
+            inner = part
+            while isinstance(inner, e.Negative | e.Transpose):
+                inner = inner.argument
+            is_weight = isinstance(inner, e.Name) and not is_argument
+            corrected = not is_weight and any(other in weights for other in part.names())
+            missing.append((then[len(missing)] - value.tensor).detach() if corrected else None)
+            return _plus(value, missing[-1])
+
+        return keep
+
+
+def _plus(value: Value, missing: Tensor | None) -> Value:
+    return value if missing is None else Value(value.tensor + missing, value.axes)
 
 
 # ------------------------------------------------------------------------------
@@ -540,41 +447,52 @@ class Slopes:
 
     def __init__(self, record: BatchRecord, earlier: Sequence[BatchRecord] = ()) -> None:
         model = record.compiled.model
-        self._page, self._paths = model.page, model.backward.paths
-        self._plan, self._rows = plan_of(self._page, record.compiled.sizes["T"]), record.compiled.sizes["B"]
-        self._position = {task: i for i, task in enumerate(self._plan.tasks)}
-        self._weights = {name: Value(tensor_of(value), model.axes[name]) for name, value in record.before.items()}
-        self._chain = [
-            Stored(each, self._plan, self._weights, is_earlier=each is not record) for each in (*reversed(earlier), record)
-        ]
+        self._page = model.page
+        self._plan = Plan.of(self._page, record.compiled.sizes["T"])
+        self._chain = [Stored(each, is_earlier=each is not record) for each in (*reversed(earlier), record)]
         self._given = {name: tensor_of(record.array(with_word(f"d{name}", "given"))) for name in self._page.outputs}
-        self._axes = {name: operation.axes for name, operation in record.compiled.schedule.named.items()}
-        self._ahead = {self._page.ahead(state): state for state in self._page.states}
         self._flows = dict(zip(self._page.states, map(tensor_of, record.flows_in), strict=True))
+        self._axes = {name: operation.axes for name, operation in record.compiled.schedule.named.items()}
+        ahead = {self._page.ahead(state): PassedState(state) for state in self._page.states}
+        self.slopes = slopes_of(record)
+        # The place whose gradient has each name in the backward pass.
+        self._places: dict[str, Place] = {
+            name: model.backward.paths.get(name) or ahead.get(name) or name[1:] for name in self.slopes
+        }
+        self._weights = {name: Value(tensor_of(value).requires_grad_(), model.axes[name]) for name, value in record.before.items()}
+        self._zeros = _Zeros(set(self._places.values()))
+        self._base: list[Forward] = []
+        self._loss = self._loss_of(self._weights, self._zeros)
 
     @property
-    def values(self) -> Mapping[str, Value]:
+    def values(self) -> dict[str, NDArray[np.float64]]:
         """Every value of the forward pass, computed by its formula from stored operands, in the order of the lines."""
-        return self._chain[-1].computed
+        computed, length = self._base[-1].computed, self._plan.length
+        return {
+            name: (stacked([computed[name, t] for t in range(length)]) if name in self._plan.on_cycle else computed[name, None])
+            .tensor.detach()
+            .numpy()
+            for name in self._plan.formulas
+        }
 
-    def gradients(self, slopes: Mapping[str, Array]) -> dict[str, NDArray[np.float64]]:
-        """Return gradients by autograd, for names and arrays of their shapes; zero if the loss does not depend on a place."""
+    def gradients(self) -> dict[str, NDArray[np.float64]]:
+        """Return the gradients by autograd, by name; zero if the loss does not depend on a place."""
         import torch
 
-        places = {name: self._place(name) for name in slopes}
-        leaves: dict[ReadPlace, Value] = {}
-        for name, place in places.items():
-            weight = self._weights.get(place) if isinstance(place, str) else None
-            start = torch.zeros(slopes[name].shape, dtype=torch.float64) if weight is None else weight.tensor.clone()
-            leaves[place] = Value(start.requires_grad_(), self._axes[name])
-        loss = self._loss(_Probes(self._weights, leaves))
-        tensors = [leaf.tensor for leaf in leaves.values()]
-        found = torch.autograd.grad(loss.tensor, tensors, allow_unused=True, materialize_grads=True)
+        tensors = {(name, None): weight.tensor for name, weight in self._weights.items()} | self._zeros.found
+        found = torch.autograd.grad(self._loss.tensor, list(tensors.values()), allow_unused=True, materialize_grads=True)
         # Of a place without influence, older versions return zeros that require a gradient themselves.
-        return {name: gradient.detach().numpy() for name, gradient in zip(places, found, strict=True)}
+        arrays = {at: gradient.detach().numpy() for at, gradient in zip(tensors, found, strict=True)}
+        gradients = {}
+        for name, place in self._places.items():
+            gradients[name] = np.zeros(self.slopes[name].shape)
+            for t in (None, *range(self._plan.length)):
+                if (place, t) in arrays:  # a weight that is read at each timestep has the sum over all of them
+                    gradients[name][... if t is None or "T" not in self._axes[name] else t] += arrays[place, t]
+        return gradients
 
     def measured(self, where: Mapping[str, Sequence[tuple[int, ...]]], steepest: float) -> dict[str, NDArray[np.float64]]:
-        """Return entries of gradients by central finite differences: for each entry the slope and its expected error.
+        """Return entries of gradients by central finite differences, (entries, 2) by name: for each entry the slope and its error.
 
         `steepest` is the largest gradient, at least 1. The step changes the loss by about `change`, chosen so that the truncation
         error (change² relative to the slope) equals the rounding error (1e-15 · steepest / change).
@@ -582,14 +500,13 @@ class Slopes:
         change = (1e-15 * steepest) ** (1 / 3)
         step = change / steepest
         nudges = [
-            Nudge(self._place(name), index, steps * step, self._axes[name])
+            Nudge(self._places[name], index, steps * step, self._axes[name])
             for name, indices in where.items()
             for index in indices
             for steps in (-1, 1, 2)
         ]
-        middle = float(self._loss(_Nudges(self._weights, [])).tensor)
         down, up, far = self._losses(nudges).reshape(-1, 3).T
-        third = far - 3 * up + 3 * middle - down  # step³ times the third derivative
+        third = far - 3 * up + 3 * float(self._loss.tensor.detach()) - down  # step³ times the third derivative
         found = np.stack([(up - down) / (2 * step), 4 * np.abs(third) / step + 100 * change**2 * steepest], 1)
         ends = np.cumsum([len(indices) for indices in where.values()])
         return dict(zip(where, np.split(found, ends[:-1]), strict=True))
@@ -599,54 +516,67 @@ class Slopes:
         import torch
 
         tasks = [nudge.tasks(self._plan) for nudge in nudges]
-        begin = [min((self._position[task] for task in own if task in self._position), default=-1) for own in tasks]
-        entries = max(value.at(0).tensor.numel() for value in self.values.values())
+        position: dict[tuple[str, int | None], int] = {task: i for i, task in enumerate(self._plan.steps)}
+        begin = [min((position.get(task, len(position)) for task in own), default=-1) for own in tasks]
+        entries = max(self._base[-1].value(name, 0).tensor.numel() for name in self._plan.formulas)
         losses = np.empty(len(nudges))
-        by_row: dict[bool, list[int]] = {True: [], False: []}
-        for i in sorted(range(len(nudges)), key=begin.__getitem__):  # the later a change, the less there is to compute
-            by_row[nudges[i].row is not None and not any(task.name in self._plan.mixed for task in tasks[i])].append(i)
+        order = sorted(range(len(nudges)), key=begin.__getitem__)  # the later a change, the less there is to compute
+        together = max(1, AT_ONCE // entries)
         with torch.no_grad():
-            for in_a_row, order in by_row.items():
-                together = max(1, AT_ONCE // entries) * (self._rows if in_a_row else 1)
-                for start in range(0, len(order), together):
-                    group = order[start : start + together]
-                    touched = {task for i in group for task in tasks[i]}
-                    additions = _Nudges(self._weights, [nudges[i] for i in group], touched, in_a_row=in_a_row)
-                    losses[group] = self._loss(additions).tensor.expand(len(group)).numpy()
+            for group in (order[start : start + together] for start in range(0, len(order), together)):
+                tap = _Nudges([nudges[i] for i in group], {task for i in group for task in tasks[i]})
+                weights = {name: tap.add(name, None, weight) for name, weight in self._weights.items()}
+                losses[group] = self._loss_of(weights, tap).tensor.expand(len(group)).numpy()
         return losses
 
-    def _place(self, name: str) -> ReadPlace:
-        """Return the place whose gradient has this name in the backward pass."""
-        if name in self._paths:
-            return self._paths[name]
-        return PassedState(self._ahead[name]) if name in self._ahead else name[1:]
-
-    def _loss(self, additions: Additions) -> Value:
-        borders: dict[str, Value] = {}
-        for stored, later in pairwise(self._chain):
-            run = Evaluation(stored, _OnlyWeights(additions), borders).run(self._plan.leading)
-            ends = {state: run.border(state) for state in self._page.states}
-            borders = {
-                state: Value(end.tensor + (later.border(state, end=False).tensor - stored.border(state, end=True).tensor), end.axes)
-                for state, end in ends.items()
-                if end is not None
-            }
-        run = Evaluation(self._chain[-1], additions, borders).run(self._plan.tasks)
+    def _loss_of(self, weights: Mapping[str, Value], tap: Tap) -> Value:
+        """Return the loss. The first call, whose passes are the base of all later ones, adds nothing but zeros."""
+        bases = tuple(self._base)
+        starts = bases[0].starts if bases else {state: self._chain[0].border(state, end=False) for state in self._page.states}
+        for i, stored in enumerate(self._chain[:-1]):
+            base = bases[i] if bases else None
+            run = Forward(stored, self._plan, weights, starts, Tap(), base)
+            starts = {}
+            for state, end in run.ends().items():
+                if base is not None and not run.differs(state, self._plan.last(state)):
+                    starts[state] = bases[i + 1].starts[state]
+                else:  # the notebook's next batch begins with this one's end, up to an edit between them
+                    moved = self._chain[i + 1].border(state, end=False).tensor - stored.border(state, end=True).tensor
+                    starts[state] = Value(end.tensor + moved, end.axes)
+            self._base += [] if bases else [run]
+        run = Forward(self._chain[-1], self._plan, weights, starts, tap, bases[-1] if bases else None).run()
+        self._base += [] if bases else [run]
         if not self._given:
             return run.value(self._page.output)
-        terms = [(run.whole(name, None, run.value(name)), given) for name, given in self._given.items()]
+        terms = [(run.value(name), given) for name, given in self._given.items()]
         for state, flow in self._flows.items():
-            t = 0 if self._page.states[state].backwards else self._plan.length - 1
-            end = additions.add(PassedState(state), t, run.row(state, run.value(state, t)))
-            terms.append((run.whole(state, t, end), flow))
+            t = self._plan.last(state)
+            terms.append((tap.add(PassedState(state), t, run.value(state, t)), flow))
         totals = [(value.tensor * given).flatten(int(value.has_copies)).sum(-1) for value, given in terms]
         return Value(sum(totals[1:], totals[0]), ())
+
+
+class _Zeros(Tap):
+    """Adds a zero at some places, for autograd: `found` has them by place and timestep."""
+
+    def __init__(self, places: Collection[Place]) -> None:
+        self._places = places
+        self.found: dict[tuple[Place, int | None], Tensor] = {}
+
+    def add(self, place: Place, t: int | None, value: Value) -> Value:
+        import torch
+
+        if place not in self._places:
+            return value
+        if (place, t) not in self.found:
+            self.found[place, t] = torch.zeros_like(value.tensor, requires_grad=True)
+        return Value(value.tensor + self.found[place, t], value.axes)
 
 
 class Nudge(NamedTuple):
     """A number added, in one copy of a batch, to one entry at a place whose value has the axes `axes`."""
 
-    place: ReadPlace
+    place: Place
     entry: tuple[int, ...]
     amount: float
     axes: Axes
@@ -656,63 +586,31 @@ class Nudge(NamedTuple):
         """The timestep of the entry; None if the value has no axis T."""
         return self.entry[0] if self.axes[:1] == ("T",) else None
 
-    @property
-    def row(self) -> int | None:
-        """The row of the entry; None if the value has no axis B."""
-        return self.entry[1] if self.axes[:2] == ("T", "B") else None
-
-    def tasks(self, plan: Plan) -> set[Task]:
-        """Return the tasks that it changes directly; none for a weight, whose readers detect the change."""
+    def tasks(self, plan: Plan) -> set[tuple[str, int | None]]:
+        """Return the names and timesteps that it changes directly; none for a weight, whose readers detect the change."""
         steps = 0
         if isinstance(self.place, PassedState):
             name, steps = plan.page.before(self.place.state), -1 if plan.page.states[self.place.state].backwards else 1
         else:
             name = self.place.step if isinstance(self.place, NameRead) else self.place
         if self.timestep is not None:
-            return {Task(name, self.timestep + steps), Task(name, None)}
-        return {Task(name, t) for t in (None, *range(plan.length))} if name in plan.formulas else set()
+            return {(name, self.timestep + steps), (name, None)}
+        return {(name, t) for t in (None, *range(plan.length))} if name in plan.formulas else set()
 
 
-class _Probes:
-    """Additions for autograd: leaves that replace weights, and leaves that are added at places."""
+class _Nudges(Tap):
+    """Changes one number in each copy of the batch."""
 
-    rows = None
-
-    def __init__(self, weights: Mapping[str, Value], leaves: Mapping[ReadPlace, Value]) -> None:
-        self._weights, self._leaves = weights, leaves
-
-    def weight(self, name: str) -> Value | None:
-        return self._leaves.get(name) if name in self._weights else None
-
-    def touches(self, task: Task) -> bool:
-        return True
-
-    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
-        if (leaf := self._leaves.get(place)) is None:
-            return value
-        return Value(value.tensor + (leaf if t is None else leaf.at(t)).tensor, value.axes)
-
-
-class _Nudges:
-    """Additions that change one number in each copy of the batch. With `in_a_row`, only the row of each nudge is computed."""
-
-    def __init__(
-        self, weights: Mapping[str, Value], nudges: Sequence[Nudge], touched: Collection[Task] = (), *, in_a_row: bool = False
-    ) -> None:
+    def __init__(self, nudges: Sequence[Nudge], touched: Collection[tuple[str, int | None]]) -> None:
         self._touched, self._count = touched, len(nudges)
-        self.rows = [nudge.row or 0 for nudge in nudges] if in_a_row else None
-        self._at: dict[ReadPlace, list[tuple[int, Nudge]]] = {}
+        self._at: dict[Place, list[tuple[int, Nudge]]] = {}
         for copy, nudge in enumerate(nudges):
             self._at.setdefault(nudge.place, []).append((copy, nudge))
-        self._weights = {name: self.add(name, None, weight) for name, weight in weights.items() if name in self._at}
 
-    def weight(self, name: str) -> Value | None:
-        return self._weights.get(name)
+    def touches(self, name: str, t: int | None) -> bool:
+        return (name, t) in self._touched
 
-    def touches(self, task: Task) -> bool:
-        return task in self._touched
-
-    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
+    def add(self, place: Place, t: int | None, value: Value) -> Value:
         nudges_here = [(copy, nudge) for copy, nudge in self._at.get(place, ()) if t is None or nudge.timestep in (None, t)]
         if not nudges_here:
             return value
@@ -720,24 +618,6 @@ class _Nudges:
         for copy, nudge in nudges_here:
             index = [i for axis, i in zip(nudge.axes, nudge.entry, strict=True) if axis in value.axes]
             value.tensor[(copy, *index)] += nudge.amount
-        return value
-
-
-class _OnlyWeights:
-    """The part of another `Additions` that also affects the batches before: its weights."""
-
-    rows = None
-
-    def __init__(self, additions: Additions) -> None:
-        self._additions = additions
-
-    def weight(self, name: str) -> Value | None:
-        return self._additions.weight(name)
-
-    def touches(self, task: Task) -> bool:
-        return False
-
-    def add(self, place: ReadPlace, t: int | None, value: Value) -> Value:
         return value
 
 
@@ -795,9 +675,8 @@ def check_batch(
         raise TuiGruError("this batch has NaN or Inf in its loss or gradients, so nothing can be checked; step back to before it")
     load_torch()
     reference = Slopes(record, earlier)
-    found = [_compare(name, "forward pass", record.array(name), value.tensor.numpy()) for name, value in reference.values.items()]
-    slopes = slopes_of(record)
-    gradients = reference.gradients(slopes)
+    found = [_compare(name, "forward pass", record.array(name), value) for name, value in reference.values.items()]
+    slopes, gradients = reference.slopes, reference.gradients()
     found += [_compare(name, "autograd", array, gradients[name]) for name, array in slopes.items()]
     if entries:
         generator = np.random.Generator(np.random.PCG64(seed))
