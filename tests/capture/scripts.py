@@ -16,12 +16,12 @@ T, B, IN, H = 6, 3, 4, 5
 
 
 class Model(nn.Module):
-    """An embedding of numbers, a GRU and a head."""
+    """An embedding of numbers, a GRU (or a module of another `kind`) and a head."""
 
-    def __init__(self, **options):
+    def __init__(self, kind=nn.GRU, **options):
         super().__init__()
         self.embed = nn.Linear(IN, IN)
-        self.rnn = nn.GRU(IN, H, **options)
+        self.rnn = kind(IN, H, **options)
         self.head = nn.Linear(H * (2 if self.rnn.bidirectional else 1), 2)
 
     def forward(self, x, h=None):
@@ -169,6 +169,82 @@ class Seq2seq(nn.Module):
 
 def encoder_and_a_loop_of_a_cell(begin):
     return trained(Seq2seq(), begin, lambda model: model(torch.randn(T, B, IN)))
+
+
+def an_lstm(begin):
+    return trained(Model(nn.LSTM), begin)
+
+
+def an_lstm_of_two_layers_in_both_directions(begin):
+    return trained(Model(nn.LSTM, num_layers=2, bidirectional=True, batch_first=True), begin, lambda m: m(torch.randn(B, T, IN))[0])
+
+
+def an_lstm_without_biases(begin):
+    return trained(Model(nn.LSTM, bias=False), begin)
+
+
+def all_states_of_an_lstm_read_and_given(begin):
+    def batch(model):
+        out, (h, c) = model.rnn(torch.randn(T, B, IN), (torch.randn(2, B, H), torch.randn(2, B, H)))
+        return torch.cat([out.flatten(), h.flatten(), 3 * c.flatten()])
+
+    return trained(Model(nn.LSTM, num_layers=2), begin, batch)
+
+
+def only_the_last_c_of_an_lstm(begin):
+    return trained(Model(nn.LSTM, num_layers=2), begin, lambda model: model(torch.randn(T, B, IN))[1][1])
+
+
+def an_lstm_of_packed_rows_with_dropout(begin):
+    def batch(model):
+        packed = pack_padded_sequence(model.embed(torch.randn(T, B, IN)), torch.tensor([4, 6, 2]), enforce_sorted=False)
+        out, (h, c) = model.rnn(packed)
+        return torch.cat([pad_packed_sequence(out)[0].flatten(), h.flatten(), c.flatten()])
+
+    return trained(Model(nn.LSTM, num_layers=2, dropout=0.5), begin, batch)
+
+
+def an_lstm_without_a_batch(begin):
+    return trained(Model(nn.LSTM), begin, lambda model: model(torch.randn(T, IN))[0])
+
+
+def a_loop_of_an_lstm_cell(begin):
+    def batch(cell):
+        h, c = torch.zeros(B, H), torch.zeros(B, H)
+        outs = []
+        for x in torch.randn(T, B, IN):
+            h, c = cell(x, (h, c))
+            outs.append(h)
+        return torch.stack(outs)
+
+    return trained(nn.LSTMCell(IN, H), begin, batch)
+
+
+def an_lstm_cell_whose_c_is_read(begin):
+    def batch(cell):
+        h, c = cell(torch.randn(B, IN))
+        return h + c * c
+
+    return trained(nn.LSTMCell(IN, H), begin, batch)
+
+
+def an_rnn_of_two_layers(begin):
+    return trained(Model(nn.RNN, num_layers=2), begin)
+
+
+def an_rnn_of_rectified_units_in_both_directions(begin):
+    return trained(Model(nn.RNN, nonlinearity="relu", bidirectional=True), begin)
+
+
+def a_loop_of_an_rnn_cell(begin):
+    def batch(cell):
+        h, outs = torch.zeros(B, H), []
+        for x in torch.randn(T, B, IN):
+            h = cell(x, h)
+            outs.append(h)
+        return torch.stack(outs)
+
+    return trained(nn.RNNCell(IN, H, nonlinearity="relu"), begin, batch)
 
 
 def a_cell_without_a_batch(begin):

@@ -177,15 +177,15 @@ def test_the_state_of_the_module_is_not_changed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: nn.Linear(2, 3), r"there is no torch\.nn\.GRU, LSTM, RNN or cell of them in Linear; give a module that has one"),
         (
-            lambda: nn.LSTM(2, 3),
-            r"there is no torch\.nn\.GRU or torch\.nn\.GRUCell in LSTM: it is torch\.nn\.modules\.rnn\.LSTM; ",
+            lambda: nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 3, proj_size=1)),
+            r"in Sequential: 1 has a projection \(proj_size 1\), which cannot be shown; give a module that has one",
         ),
-        (lambda: nn.Linear(2, 3), r"there is no torch\.nn\.GRU or torch\.nn\.GRUCell in Linear; give a module that has one"),
         (lambda: torch.jit.script(nn.GRU(2, 3)), r"in RecursiveScriptModule: it is torch\.jit\._script\.RecursiveScriptModule"),
         (lambda: "gru", r"module must be a torch\.nn\.Module, not str"),
     ],
-    ids=["LSTM", "no GRU", "scripted", "no module"],
+    ids=["no GRU", "a projection", "scripted", "no module"],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_what_cannot_be_captured_is_refused_in_one_line(make, message):

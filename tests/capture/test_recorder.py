@@ -205,7 +205,7 @@ def test_run_json_says_what_was_recorded(folder):
     run = json.loads((folder / "run.json").read_text())
     module = {"name": "gru", "kind": "GRU", "input_size": IN, "hidden_size": H, "layers": 1, "bidirectional": False}
     assert (run["format"], run["version"], run["optimizer"], run["ranks"]) == ("tui-gru-recording", 1, "SGD", 1)
-    assert run["modules"] == [{**module, "bias": True, "batch_first": False, "dropout": 0.0}]
+    assert run["modules"] == [{**module, "bias": True, "batch_first": False, "dropout": 0.0, "nonlinearity": "tanh"}]
     assert (run["every"], run["last"], run["on"]) == (2, 3, "nan")
 
 

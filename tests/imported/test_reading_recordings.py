@@ -351,7 +351,7 @@ HOSTILE = {
         r"\\x1b\[2J is not a whole number",
     ),
     "a billion layers": (set_about(["modules", 0, "layers"], 10**9), "has an impossible description"),
-    "another kind": (set_about(["modules", 0, "kind"], "LSTM"), "has an impossible description"),
+    "another kind": (set_about(["modules", 0, "kind"], "Transformer"), "has an impossible description"),
     "a cell of layers": (set_about(["modules", 0], {}), "its description of the calls is damaged"),
     "a module that is not there": (set_about(["calls", 0, "module"], 7), "its description of the calls is damaged"),
     "a negative place": (set_about(["calls", 0, "weights"], -1), "-1 is not a whole number"),

@@ -66,10 +66,10 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class GRUModule:
-    """A torch.nn.GRU or torch.nn.GRUCell of the script, by its name in the captured module."""
+    """A recurrent module of the script, by its name in the captured module: a torch.nn.GRU, LSTM or RNN, or a cell of them."""
 
     name: str
-    kind: str  # "GRU" or "GRUCell"
+    kind: str  # the name of its class: "GRU", "LSTMCell" …
     input_size: int
     hidden_size: int
     layers: int = 1
@@ -77,6 +77,26 @@ class GRUModule:
     bias: bool = True
     batch_first: bool = False
     dropout: float = 0.0  # dropout between layers
+    nonlinearity: str = "tanh"  # of an RNN, or "relu"
+
+    @property
+    def is_cell(self) -> bool:
+        return self.kind.endswith("Cell")
+
+    @property
+    def family(self) -> str:
+        """ "GRU", "LSTM" or "RNN"."""
+        return self.kind.removesuffix("Cell")
+
+    @property
+    def gates(self) -> str:
+        """The letters of the blocks of its weights, in torch's order."""
+        return {"GRU": "rzn", "LSTM": "ifgo", "RNN": "h"}[self.family]
+
+    @property
+    def states(self) -> int:
+        """The number of states of a layer in one direction: h, and c of an LSTM."""
+        return 2 if self.family == "LSTM" else 1
 
     @property
     def directions(self) -> int:
@@ -90,8 +110,8 @@ class GRUModule:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """The endings of torch's names, by layer and then by direction: `_l0`, `_l0_reverse` …; empty for a GRUCell."""
-        if self.kind == "GRUCell":
+        """The endings of torch's names, by layer and then by direction: `_l0`, `_l0_reverse` …; empty for a cell."""
+        if self.is_cell:
             return ("",)
         return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])
 
@@ -125,9 +145,10 @@ class HeadCall:
 
 @dataclass(frozen=True, eq=False)
 class GRUCall:
-    """One call of a GRU, time first in any layout of the script; a call of a GRUCell has one timestep.
+    """One call of a recurrent module, time first in any layout of the script; a call of a cell has one timestep.
 
-    The shapes are x (T, B, I), h0 and hn (layers · directions, B, H), and out (T, B, directions · H). `dout` and `dhn` are the
+    The shapes are x (T, B, I), h0 and hn (layers · directions · states, B, H), and out (T, B, directions · H); each layer of
+    an LSTM has two states, h and then c. `dout` and `dhn` are the
     gradients of out and hn from outside, None if there were none. `lengths` (B) are the row lengths of a PackedSequence, in the
     script's order of rows, with zeros after the end of a row. `masks` are the dropout masks between layers, (T, B, directions ·
     H), one for each layer but the last. Half precision is converted to float32; `dtype` is the original type.
@@ -150,6 +171,7 @@ class GRUCall:
     h0_given: bool = False  # False if the script gave none; h0 is then 0
     h0_attached: bool = False  # True if the gradient continues into the computation of h0
     training: bool = True  # the mode of the module
+    dc_through_h: bool = False  # True if the gradient of the last c has the part through h of the same call
     backward_passes: int = 0  # the number of backward passes from which it received a gradient
     notes: tuple[Note, ...] = ()
 

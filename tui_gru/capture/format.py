@@ -25,7 +25,7 @@ from tui_gru.files.arrays import AnyArray, OpenedFile, Tensor, open_file
 # Encoding of a captured step as named arrays and a JSON object, and decoding with full validation.
 
 
-_CALL = ("dtype", "autocast", "h0_given", "h0_attached", "training", "backward_passes")
+_CALL = ("dtype", "autocast", "h0_given", "h0_attached", "training", "dc_through_h", "backward_passes")
 _STEP = ("number", "updated", "rank", "ranks", "not_kept")
 
 
@@ -115,7 +115,7 @@ class _Decoder:
         if len(shape) != 3:
             raise ModelFileError(f"the input of call {i} has the shape {shape}, not (timesteps, rows, numbers)")
         T, B = shape[:2]
-        width, states = module.directions * module.hidden_size, module.layers * module.directions
+        width, states = module.directions * module.hidden_size, module.layers * module.directions * module.states
         read = self._reader(prefix)
         lengths = read("lengths", (B,), True)
         if lengths is not None and ((lengths < 0) | (lengths > T)).any():
@@ -142,6 +142,7 @@ class _Decoder:
             bool(about["h0_given"]),
             bool(about["h0_attached"]),
             bool(about["training"]),
+            bool(about.get("dc_through_h", False)),  # which earlier versions did not write
             _whole(about["backward_passes"]),
             _notes(about["notes"]),
         )
@@ -191,19 +192,23 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
     """Return a module as JSON describes it. Raises `ModelFileError` if the description is invalid."""
     sizes = {name: _whole(entry[name]) for name in ("input_size", "hidden_size", "layers")}
     flags = {name: bool(entry[name]) for name in ("bidirectional", "bias", "batch_first")}
-    most = {"GRU": (1000, True), "GRUCell": (1, False)}.get(entry["kind"])
-    fits = most is not None and sizes["layers"] <= most[0] and flags["bidirectional"] <= most[1]
+    kind, nonlinearity = entry["kind"], entry.get("nonlinearity", "tanh")  # which earlier versions did not write
+    is_cell = kind in ("GRUCell", "LSTMCell", "RNNCell")
+    fits = (is_cell or kind in ("GRU", "LSTM", "RNN")) and nonlinearity in ("tanh", "relu")
+    fits &= sizes["layers"] <= (1 if is_cell else 1000) and not (is_cell and flags["bidirectional"])
     if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
         raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
-    return GRUModule(name=printable(entry["name"]), kind=entry["kind"], dropout=number(entry["dropout"]) or 0.0, **sizes, **flags)  # type: ignore[arg-type]
+    name, dropout = printable(entry["name"]), number(entry["dropout"]) or 0.0
+    return GRUModule(name=name, kind=kind, dropout=dropout, nonlinearity=nonlinearity, **sizes, **flags)  # type: ignore[arg-type]
 
 
 def weight_shapes(module: GRUModule) -> dict[str, tuple[int, ...]]:
     """Return the shapes of torch's weights, by torch's names."""
     H, shapes = module.hidden_size, dict[str, tuple[int, ...]]()
+    G = len(module.gates) * H
     for i, suffix in enumerate(module.suffixes):
         width = module.input_size if i < module.directions else module.directions * H
-        rows = {"weight_ih": (3 * H, width), "weight_hh": (3 * H, H), "bias_ih": (3 * H,), "bias_hh": (3 * H,)}
+        rows = {"weight_ih": (G, width), "weight_hh": (G, H), "bias_ih": (G,), "bias_hh": (G,)}
         shapes |= {role + suffix: shape for role, shape in rows.items()}
     return {name: shapes[name] for name in module.weight_names}
 

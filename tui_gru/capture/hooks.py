@@ -129,6 +129,8 @@ class Seen:
     out: Tensor
     hn: Tensor
     layout: Padded | Packed
+    c0: Tensor | None = None
+    cn: Tensor | None = None
 
     @property
     def has_graph(self) -> bool:
@@ -154,22 +156,25 @@ def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
     from torch.nn.utils.rnn import PackedSequence
 
     x = args[0] if args else kwargs.get("input")
-    h0 = args[1] if len(args) > 1 else kwargs.get("hx")
-    if module.kind == "GRUCell":
-        out = hn = output
+    given = args[1] if len(args) > 1 else kwargs.get("hx")
+    h0, c0 = given if module.states == 2 and given is not None else (given, None)
+    if module.is_cell:
+        last = output
+        out = last[0] if module.states == 2 and type(last) is tuple else last
     elif type(output) is tuple and len(output) == 2:
-        out, hn = output
+        out, last = output
     else:
         return None
+    hn, cn = last if module.states == 2 and type(last) is tuple and len(last) == 2 else (last, None)
     if isinstance(x, PackedSequence) and isinstance(out, PackedSequence):
-        return Seen(x.data, h0, out.data, hn, packed_layout(x))
+        return Seen(x.data, h0, out.data, hn, packed_layout(x), c0, cn)
     if not (isinstance(x, torch.Tensor) and isinstance(out, torch.Tensor) and isinstance(hn, torch.Tensor)):
         return None
-    if module.kind == "GRUCell":
+    if module.is_cell:
         layout: Padded = OneTimestep(no_batch=out.dim() == 1)
     else:
         layout = Padded("no batch" if out.dim() == 2 else "batch first" if module.batch_first else "")
-    return Seen(x, h0, out, hn, layout)
+    return Seen(x, h0, out, hn, layout, c0, cn)
 
 
 # ------------------------------------------------------------------------------
@@ -179,41 +184,53 @@ def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
 # (deepcopy, pickle) is without them.
 
 
-def find_grus(module: Module) -> dict[Module, GRUModule]:
-    """Return every torch.nn.GRU and torch.nn.GRUCell in `module`, itself included. Raises `CaptureError` if there is none."""
+def find_modules(module: Module) -> dict[Module, GRUModule]:
+    """Return every torch.nn.GRU, LSTM, RNN and cell of them in `module`, or it itself. Raises `CaptureError` if there is none."""
     import torch
 
     if not isinstance(module, torch.nn.Module):
         raise CaptureError(f"module must be a torch.nn.Module, not {type(module).__name__}", option="module")
     found, others = dict[torch.nn.Module, GRUModule](), list[str]()
     for name, part in module.named_modules():
-        if isinstance(part, torch.nn.GRU):
-            found[part] = GRUModule(
-                name or "gru",
-                "GRU",
-                part.input_size,
-                part.hidden_size,
-                part.num_layers,
-                part.bidirectional,
-                part.bias,
-                part.batch_first,
-                float(part.dropout) if part.num_layers > 1 else 0.0,
-            )
-        elif isinstance(part, torch.nn.GRUCell):
-            found[part] = GRUModule(name or "cell", "GRUCell", part.input_size, part.hidden_size, bias=part.bias)
+        kind = next((kind for kind in KINDS if isinstance(part, getattr(torch.nn, kind))), None)
+        if isinstance(part, torch.nn.LSTM) and part.proj_size:
+            others.append(f"{name or 'it'} has a projection (proj_size {part.proj_size}), which cannot be shown")
+        elif kind is not None:
+            found[part] = _described(part, name, kind)
         elif _is_recurrent(part):
             others.append(f"{name or 'it'} is {type(part).__module__}.{type(part).__name__}")
     if not found:
         seen = f": {printable(others[0])}" if others else ""
         raise CaptureError(
-            f"there is no torch.nn.GRU or torch.nn.GRUCell in {type(module).__name__}{seen}; give a module that has one",
+            f"there is no torch.nn.GRU, LSTM, RNN or cell of them in {type(module).__name__}{seen}; give a module that has one",
             option="module",
         )
     return found
 
 
+KINDS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell")
+
+
+def _described(part: Any, name: str, kind: str) -> GRUModule:
+    nonlinearity = part.nonlinearity if kind.startswith("RNN") else "tanh"
+    if kind.endswith("Cell"):
+        return GRUModule(name or "cell", kind, part.input_size, part.hidden_size, bias=part.bias, nonlinearity=nonlinearity)
+    return GRUModule(
+        name or kind.lower(),
+        kind,
+        part.input_size,
+        part.hidden_size,
+        part.num_layers,
+        part.bidirectional,
+        part.bias,
+        part.batch_first,
+        float(part.dropout) if part.num_layers > 1 else 0.0,
+        nonlinearity,
+    )
+
+
 def _is_recurrent(part: Module) -> bool:
-    """Return True if a user could expect the module to be captured, such as an LSTM or a scripted or quantised GRU."""
+    """Return True if a user could expect the module to be captured, such as a scripted or quantised GRU."""
     name = getattr(part, "original_name", type(part).__name__)  # the original name of a scripted module
     return any(word in name for word in ("GRU", "LSTM", "RNN"))
 
@@ -324,9 +341,9 @@ _SAMPLED = 61  # entries of a weight that are compared to detect changes through
 def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
     """Return the weight tensors of the call that has just ended, in the order of `module.weight_names`.
 
-    A GRU stores them; a GRUCell has them as attributes, for which `computed_once` must have been in effect during the call.
+    A GRU stores them; a cell has them as attributes, for which `computed_once` must have been in effect during the call.
     """
-    if module.kind == "GRU":
+    if not module.is_cell:
         kept: list[Tensor] = part._flat_weights  # type: ignore[assignment]
         return kept
     return [getattr(part, name) for name in module.weight_names]
@@ -349,9 +366,9 @@ def _is_share(tensor: Tensor) -> bool:
 
 
 def computed_once() -> ExitStack:
-    """Caches the results of parametrizations until closed, so that the weights of a GRUCell are known after the call.
+    """Caches the results of parametrizations until closed, so that the weights of a cell are known after the call.
 
-    A GRUCell reads each weight once per call, so the number of computations does not change.
+    A cell reads each weight once per call, so the number of computations does not change.
     """
     from torch.nn.utils import parametrize
 
@@ -531,6 +548,9 @@ class PendingCall:
     masks: tuple[AnyArray, ...] = ()
     dout: AnyArray | None = None
     dhn: AnyArray | None = None
+    c0: AnyArray | None = None
+    cn: AnyArray | None = None
+    dcn: AnyArray | None = None
     head: PendingHead | None = None
     passes: set[int] = field(default_factory=set)
     notes: dict[Note, None] = field(default_factory=dict)
@@ -553,8 +573,8 @@ class PendingCall:
         return self.x.nbytes + self.h0.nbytes + self.out.nbytes + self.hn.nbytes
 
     def add(self, gradients: str, gradient: Tensor, take: Take) -> AnyArray:
-        """Add a gradient to `dout` or `dhn`, once per backward pass, and return it as an array."""
-        more = self.layout.state(gradient, take) if gradients == "dhn" else self.layout.array(gradient, take)
+        """Add a gradient to `dout`, `dhn` or `dcn`, once per backward pass, and return it as an array."""
+        more = self.layout.array(gradient, take) if gradients == "dout" else self.layout.state(gradient, take)
         before = getattr(self, gradients)
         setattr(self, gradients, more if before is None else before + more)
         return more
@@ -602,16 +622,21 @@ class PendingCall:
     def so_far(self, number: int, weights: WeightSet) -> GRUCall:
         """Return what has been collected of the call."""
         head = None if self.head is None else HeadCall(**vars(self.head))
+        h0, hn, dhn = self.h0, self.hn, self.dhn
+        if self.c0 is not None and self.cn is not None:
+            h0, hn = _in_turn(h0, self.c0), _in_turn(hn, self.cn)
+            if dhn is not None or self.dcn is not None:
+                dhn = _in_turn(_or_zeros(dhn, self.hn), _or_zeros(self.dcn, self.cn))
         return GRUCall(
             self.module,
             number,
             self.x,
-            self.h0,
+            h0,
             self.out,
-            self.hn,
+            hn,
             weights,
             self.dout,
-            self.dhn,
+            dhn,
             self.layout.lengths,
             self.masks,
             head,
@@ -619,6 +644,15 @@ class PendingCall:
             notes=tuple(self.notes),
             **self.facts,
         )
+
+
+def _in_turn(h: AnyArray, c: AnyArray) -> AnyArray:
+    """Return (2 · layers · directions, B, H): h and c of each layer and direction."""
+    return np.stack([h, c], axis=1).reshape(-1, *h.shape[1:])
+
+
+def _or_zeros(array: AnyArray | None, like: AnyArray) -> AnyArray:
+    return np.zeros_like(like) if array is None else array
 
 
 def autocast_type(device: str) -> str:
@@ -648,6 +682,8 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         "h0_given": call.h0 is not None,
         "h0_attached": call.h0 is not None and call.h0.requires_grad,
         "training": part.training,
+        # A cell computes h from the tensor that it returns as c, unless one kernel computes both.
+        "dc_through_h": module.kind == "LSTMCell" and call.out.device.type not in ("cuda", "xpu"),
     }
     pending = PendingCall(
         part,
@@ -663,6 +699,9 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         # A detached tensor shares its version counter; a tensor of inference mode has none.
         outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn) if not tensor.is_inference()],
     )
+    if call.cn is not None:
+        pending.cn = layout.state(call.cn, take)
+        pending.c0 = np.zeros_like(hn) if call.c0 is None else layout.state(call.c0, take)
     if facts["autocast"]:
         pending.notes[Note.AUTOCAST] = None
     if module.dropout and part.training and module.layers > 1:
@@ -853,7 +892,7 @@ class OpenStep:
 
 
 class Capture:
-    """Captures every nn.GRU and nn.GRUCell in a module, from `__init__` to `close`; also a context manager.
+    """Captures every nn.GRU, LSTM and RNN in a module, and every cell of them, from `__init__` to `close`; also a context manager.
 
     A step ends with `step()`, called once after each optimizer.step(). If a script never calls it, a step ends at the first
     training call after the optimizer has run. Each step is passed to `on_step` when it ends; `close` ends the last one.
@@ -884,7 +923,7 @@ class Capture:
         known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step that `close` cuts
         off is emitted as far as it is. Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
         """
-        self._parts: dict[Module, GRUModule] = find_grus(module)
+        self._parts: dict[Module, GRUModule] = find_modules(module)
         _check_head(head)
         self._optimizers = optimizers_in(optimizer)
         self._head, self._on_step, self._take = head, on_step, take
@@ -1038,7 +1077,7 @@ class Capture:
         handles = []
         self._sharded = {part for part in self._parts if is_sharded(part)}
         for part, module in self._parts.items():
-            needed = module.dropout or part in self._sharded or (module.kind == "GRUCell" and is_parametrized(part))
+            needed = module.dropout or part in self._sharded or (module.is_cell and is_parametrized(part))
             handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
@@ -1060,7 +1099,7 @@ class Capture:
             self._generators[part] = torch.get_rng_state()
         if part in self._sharded:
             self._gathered[part] = self._weights(part, module, [getattr(part, name) for name in module.weight_names])
-        elif module.kind == "GRUCell" and is_parametrized(part):
+        elif module.is_cell and is_parametrized(part):
             self._once[part] = computed_once()
 
     @harmless
@@ -1097,8 +1136,8 @@ class Capture:
         if again:
             pending.notes[Note.RECOMPUTED] = None
         self._open.take(entry, pending)
-        for name, tensor in (("dout", call.out), ("dhn", call.hn)):
-            if tensor.requires_grad and (name == "dout" or tensor is not call.out):
+        for name, tensor in (("dout", call.out), ("dhn", call.hn), ("dcn", call.cn)):
+            if tensor is not None and tensor.requires_grad and (name == "dout" or tensor is not call.out):
                 hook = partial(self._gradient, pending, name, again)
                 pending.handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
                 pending.graph = pending.graph or weakref.ref(hook)
@@ -1115,10 +1154,12 @@ class Capture:
         return known
 
     @harmless
-    def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor) -> None:
+    def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor | None) -> None:
         """Add the gradient of an output of a call. `again` is True if the call was made in a backward pass."""
         import torch
 
+        if gradient is None:  # autograd has none, but called the hook: another output of the same call has one
+            return
         if self.closed or call.step != self._open.token:
             self._open.notes[Note.LATE] = None
             return

@@ -429,10 +429,10 @@ def debug(
             …; loss.backward(); optimizer.step()
             tui_gru.debug(model, optimizer)  # opens on this batch; q continues the script
 
-    Hooks on every torch.nn.GRU and GRUCell of the module capture the batch. The first call only sets the hooks, because PyTorch
-    does not keep what was computed before; it prints a message to standard error and returns None. The hooks do not change what the
-    script computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if there are several. Later calls
-    return the session; with screen=False, in a notebook or without a terminal, no screen opens.
+    Hooks on every torch.nn.GRU, LSTM and RNN of the module, and on cells, capture the batch. The first call only sets the hooks,
+    because PyTorch does not keep what was computed before; it prints a message to standard error and returns None. The hooks do not
+    change what the script computes. `head` is the torch.nn.Linear that reads the output of the module, `name` the module if there
+    are several. Later calls return the session; with screen=False, in a notebook or without a terminal, no screen opens.
 
     Raises `TuiGruError`, one line that names the argument and says what to do.
     """

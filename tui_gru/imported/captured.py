@@ -338,7 +338,7 @@ WHY_RECORDING_IS_FIXED = (
 )
 CACHED_STEPS = 3  # steps that are cached
 CHECKED = 1 << 26  # bytes of numbers that are compared with their checksums at once, in 0.05 s; others when they are read
-READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
+READ = 32  # at most so many steps of a cell with different calls are read, to find the longest loop
 
 
 def recorded_run(recording: Recording, name: str | None = None) -> tuple[Imported, str]:
@@ -461,7 +461,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
             folder = printable(recording.folder.name or recording.folder, 200)
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
-        self.frame = CapturedModel.around(shapes, self._classes() if module.kind == "GRU" else None)
+        self.frame = CapturedModel.around(shapes, None if module.is_cell else self._classes())
 
     def __len__(self) -> int:
         return len(self.recording.steps)
@@ -542,13 +542,13 @@ class RecordedBatches(Sequence[ImportedBatch]):
             own = [call for call in outline.calls if call.module == self._module]
             self._heads |= {_width_of_head(call) for call in own}
             calls = [replace(call, head=None) for call in own]
-            is_loop = calls and self._module.kind == "GRUCell"
+            is_loop = calls and self._module.is_cell
             shapes = self._loop(number, rank, calls) if is_loop else [CallShape.of(call) for call in calls and calls_of(calls)]
             known[id(outline)] = outline, shapes
         return known[id(outline)][1]
 
     def _loop(self, number: int, rank: int, calls: Sequence[GRUCall]) -> list[CallShape]:
-        """Return the shapes of a step of a GRUCell. Only the numbers show which calls belong to one loop, so some steps are
+        """Return the shapes of a step of a cell. Only the numbers show which calls belong to one loop, so some steps are
         read."""
         rows = tuple(call.rows for call in calls)
         if rows not in self._loops and len(self._loops) < READ:

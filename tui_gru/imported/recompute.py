@@ -16,6 +16,7 @@ from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
 from tui_gru.engine.numbers import gib, given, same, scientific
+from tui_gru.engine.pieces import text_of
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.page import LIVE
@@ -112,8 +113,11 @@ def single_steps(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = 
             value[...] = record.before[name + layer.suffix]
         single.before = weights
         single.array("x")[...] = x.reshape(1, T * B, -1)
-        h0 = record.border(layer.output, end=False)
-        single.border("h", end=False)[...] = _states_before(out_, h0, live, backwards=layer.backwards).reshape(T * B, H)
+        for state in layer.states:  # those that are no output are not recorded; they are computed from the first on
+            name = state.removesuffix(layer.suffix)
+            values = out_ if state == layer.output else record.array(state).reshape(T, B, H)
+            h0 = record.border(state, end=False)
+            single.border(name, end=False)[...] = _states_before(values, h0, live, backwards=layer.backwards).reshape(T * B, H)
         with np.errstate(all="ignore"):
             compute(single, None, learn=False)
         found.append(single)
@@ -303,9 +307,12 @@ HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that
 
 
 def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool) -> Structure:
-    """Return the model of a GRU on imported numbers: its stack, with `head` if only the head read the output."""
+    """Return the model of a module on imported numbers: its stack, with `head` if only the head read the output."""
+    cell = {"GRU": "gru-reset-after", "LSTM": "lstm", "RNN": "rnn"}[module.family]
+    is_relu = module.nonlinearity == "relu"
     return Structure(
-        cell="gru-reset-after",
+        cell="rnn-relu" if is_relu else cell,
+        cell_text=text_of("cell", cell).replace("tanh", "relu") if is_relu else "",
         layers=module.layers,
         bidirectional=module.bidirectional,
         input="dense",
@@ -387,31 +394,49 @@ def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compile
     """Return arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.nan
-    H = module.hidden_size
+    G, H = len(module.gates), module.hidden_size
     for suffix, layer in zip(module.suffixes, model.model.composed.layers, strict=True):
-        width = len(weights[f"Wz{layer.suffix}"])
-        shapes = {"weight_ih": (3, H, width), "weight_hh": (3, H, H), "bias_ih": (3, H), "bias_hh": (3, H)}
+        width = len(weights[f"W{_letters(module)[0]}{layer.suffix}"])
+        shapes = {"weight_ih": (G, H, width), "weight_hh": (G, H, H), "bias_ih": (G, H), "bias_hh": (G, H)}
         parts: list[AnyArray] = []
         for role, shape in shapes.items():
             absent = 0.0 if role.startswith("bias") and not module.bias else missing
             array = arrays.get(role + suffix)
             part = np.full(shape, absent) if array is None else array.reshape(shape)
             parts.append(part.transpose(0, 2, 1) if part.ndim == 3 else part)
-        for name, value in canonical(Blocks(*parts), ORDER, "after", "keeps").items():
+        for name, value in _by_name(module, parts, is_gradient=math.isnan(missing)).items():
             weights[name + layer.suffix][...] = value
     return weights
+
+
+def _letters(module: GRUModule) -> list[str]:
+    """Return the letters of the gates in the names of the model's weights, in torch's order."""
+    return [LETTERS[gate] for gate in module.gates] if module.family == "GRU" else list(module.gates)
+
+
+def _by_name(module: GRUModule, parts: Sequence[AnyArray], *, is_gradient: bool) -> Mapping[str, AnyArray]:
+    """Return torch's weights or gradients of one layer under the names of the model.
+
+    Only a GRU has a line with a bias of its own; elsewhere the two biases of a gate are one, with the gradient that each has.
+    """
+    if module.family == "GRU":
+        return canonical(Blocks(*parts), ORDER, "after", "keeps")
+    W, U, b, bh = parts
+    roles = {"W": W, "U": U, "b": b if is_gradient else b + bh}
+    return {f"{role}{gate}": values[k] for role, values in roles.items() for k, gate in enumerate(module.gates)}
 
 
 def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, AnyArray]:
     """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
     found: dict[str, AnyArray] = {}
+    is_gru, letters = call.module.family == "GRU", _letters(call.module)
     for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
         own = layer.suffix
         rows = {
-            "weight_ih": [gradients[f"W{LETTERS[gate]}{own}"].T for gate in ORDER],
-            "weight_hh": [gradients[f"U{LETTERS[gate]}{own}"].T for gate in ORDER],
-            "bias_ih": [gradients[f"b{LETTERS[gate]}{own}"] for gate in ORDER],
-            "bias_hh": [gradients[f"bh{gate}{own}"] for gate in ORDER],
+            "weight_ih": [gradients[f"W{letter}{own}"].T for letter in letters],
+            "weight_hh": [gradients[f"U{letter}{own}"].T for letter in letters],
+            "bias_ih": [gradients[f"b{letter}{own}"] for letter in letters],
+            "bias_hh": [gradients[f"bh{gate}{own}" if is_gru else f"b{gate}{own}"] for gate in call.module.gates],
         }
         found |= {role + suffix: np.concatenate(parts) for role, parts in rows.items()}
     return {name: found[name] for name in call.module.weight_names}
@@ -441,11 +466,25 @@ def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | Non
     The dtype is `dtype`, by default that of `compiled_for`. The values are written to `record`, or to a new record, which is
     returned. Raises `CaptureError`.
     """
+    call = upstream(call)
     record = BatchRecord(compiled_for(call, dtype)) if record is None else record
     with np.errstate(all="ignore"):  # NaN and infinities are valid numbers here
         fill(record, call)
         compute(record, None, learn=call.learned)
     return record
+
+
+def upstream(call: GRUCall) -> GRUCall:
+    """Return the call of an LSTMCell with the gradient of its last c from outside only, without the part through h of the same
+    call; any other call as it is."""
+    if not call.dc_through_h or call.dhn is None:
+        return replace(call, dc_through_h=False) if call.dc_through_h else call
+    h_only = replace(call, dhn=None if call.dout is None else np.zeros_like(call.dhn), dc_through_h=False)
+    dhn = np.array(call.dhn, np.float64)
+    if call.dout is not None:
+        dhn[1] -= recompute(h_only, "float64").array("dc")[0]
+    dhn[np.abs(dhn) <= ROUNDING * np.abs(call.dhn).max(initial=0)] = 0
+    return replace(call, dhn=np.asarray(dhn, call.dhn.dtype), dc_through_h=False)
 
 
 # ------------------------------------------------------------------------------
@@ -463,7 +502,7 @@ def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
     timestep. A joined call has the number of its first call.
     """
     runs: list[list[GRUCall]] = []
-    for call in step.calls:
+    for call in map(upstream, step.calls):
         run = next((run for run in runs if _continues(run[-1], call)), None)
         if run is None:
             runs.append([call])
