@@ -11,6 +11,7 @@ import torch
 
 import tui_gru
 from tests.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
+from tests.capture.test_putting_back import hooks
 from tests.capture.test_scripts import captured
 from tests.debugger.deriving import combined
 from tests.rounding import of_session
@@ -18,7 +19,7 @@ from tests.session.acting import assert_every_level_leads_through_and_back
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.models import INSTEAD, WATCHING
 from tui_gru.engine.data import ImportedConfig
-from tui_gru.imported.module import captured_run, forget
+from tui_gru.imported.module import SAME_BATCH, captured_run, forget
 
 
 @pytest.fixture
@@ -200,35 +201,44 @@ def test_the_head_goes_on_to_the_logits(model):
     assert s.expected.agrees
 
 
-def test_several_grus_are_named(tmp_path):
+def test_each_of_several_modules_of_a_batch_can_be_asked_for_by_its_name():
     torch.manual_seed(2)
-    pair = torch.nn.ModuleDict({"a": torch.nn.GRU(3, 4), "b": torch.nn.GRU(4, 2)})
-    optimizer = torch.optim.SGD(pair.parameters(), 0.1)
+    pair = torch.nn.ModuleDict({"a": torch.nn.GRU(3, 4), "b": torch.nn.LSTM(4, 2), "c": torch.nn.GRU(4, 2)})
+    optimizer = torch.optim.SGD([*pair["a"].parameters(), *pair["b"].parameters()], 0.1)
     tui_gru.debug(pair, optimizer, screen=False)
-    loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
-    optimizer.step()
-    with pytest.raises(TuiGruError, match="no GRU 'c' was called since the last call of debug"):
-        tui_gru.debug(pair, optimizer, screen=False, name="c")
-    loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
-    s = tui_gru.debug(pair, optimizer, screen=False, name="a")
-    assert s.config.hidden_size == 4
-    assert "Also captured: b; name= selects one." in s.notice
-    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
-        tui_gru.debug(pair, optimizer, screen=False)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
+        optimizer.step()
+        first = tui_gru.debug(pair, optimizer, screen=False)
+        assert first.notice.endswith("Also captured: a; name= selects one.")
+        for name, size in (("a", 4), ("b", 2), ("a", 4)):
+            session = tui_gru.debug(pair, optimizer, screen=False, name=name)
+            assert session.config.hidden_size == size
+            assert SAME_BATCH in session.notice
+            session.seek(session.end)
+            assert session.expected.agrees
+        with pytest.warns(
+            UserWarning, match="tui_gru.debug: c was not called since the last call of debug; these were: a, b; the sc"
+        ):
+            assert tui_gru.debug(pair, optimizer, screen=False, name="c") is None
+    with pytest.raises(TuiGruError, match="there is no module 'd' in it; "):
+        tui_gru.debug(pair, optimizer, screen=False, name="d")
     forget(pair)
+    with pytest.raises(TuiGruError, match="there is no module 'd' in it; "):  # at once
+        tui_gru.debug(pair, optimizer, screen=False, name="d")
+    assert hooks(pair) == []
 
 
-def test_a_step_that_could_not_be_shown_can_be_asked_for_again(model):
+def test_a_call_before_anything_was_computed_is_a_warning(model):
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     tui_gru.debug(model, optimizer, screen=False)
+    with pytest.warns(
+        UserWarning, match="no recurrent module was called since the last call of debug; call debug after a forward pass"
+    ):
+        assert tui_gru.debug(model, optimizer, screen=False) is None
     a_step(model, optimizer)
-    for _ in range(2):
-        with pytest.raises(TuiGruError, match="no GRU 'other' was called"):
-            tui_gru.debug(model, optimizer, screen=False, name="other")
-    s = tui_gru.debug(model, optimizer, screen=False, name="rnn")
-    assert s.notice.startswith("p.grad is the derived gradient")
-    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
-        tui_gru.debug(model, optimizer, screen=False)
+    assert tui_gru.debug(model, optimizer, screen=False).notice.startswith("p.grad is the derived gradient")
 
 
 def test_an_optimizer_and_a_head_given_later_are_captured_from_then_on(model):
@@ -262,8 +272,8 @@ def test_a_call_without_numbers_says_why_nothing_is_shown():
     gru = torch.nn.GRU(3, 4, device="meta")
     tui_gru.debug(gru, screen=False)
     gru(torch.randn(5, 2, 3, device="meta"))
-    with pytest.raises(TuiGruError, match="nothing can be shown: a call on tensors without own numbers"):
-        tui_gru.debug(gru, screen=False)
+    with pytest.warns(UserWarning, match="nothing can be shown: a call on tensors without own numbers"):
+        assert tui_gru.debug(gru, screen=False) is None
     forget(gru)
 
 

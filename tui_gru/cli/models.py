@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ from tui_gru.engine.config import (
 )
 from tui_gru.engine.pieces import choices
 from tui_gru.equations.functions import GATE_NAMES
-from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.errors import CaptureError, TuiGruError, safe_text
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -432,15 +433,23 @@ def debug(
     Hooks on every torch.nn.GRU, LSTM and RNN of the module, and on cells, capture the batch. The first call only sets the hooks,
     because PyTorch does not keep what was computed before; it prints a message to standard error and returns None. The hooks do not
     change what the script computes. `head` is the torch.nn.Linear that reads the output of the module, `name` the module if there
-    are several. Later calls return the session; with screen=False, in a notebook or without a terminal, no screen opens.
+    are several; it may be called again for the same batch with another name. Later calls return the session; with screen=False, in
+    a notebook or without a terminal, no screen opens.
 
-    Raises `TuiGruError`, one line that names the argument and says what to do.
+    Raises `TuiGruError` for a wrong argument, one line that names it and says what to do. If a batch cannot be shown, it warns and
+    returns None.
     """
     from tui_gru.session.opening import on_module
     from tui_gru.torch_loading import require_torch
 
     require_torch("tui_gru.debug")
-    session = on_module(module, optimizer, head, name)
+    try:
+        session = on_module(module, optimizer, head, name)
+    except CaptureError as error:
+        if error.option is not None:
+            raise
+        warnings.warn(f"tui_gru.debug: {error}; the script goes on", stacklevel=2)
+        return None
     if session is None:
         print(WATCHING, file=sys.stderr)
     if session is None or not screen:

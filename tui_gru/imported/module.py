@@ -10,7 +10,7 @@ from tui_gru.capture.calls import CapturedStep, GRUCall, Note
 from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
-from tui_gru.errors import CaptureError
+from tui_gru.errors import CaptureError, printable
 from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
 from tui_gru.imported.recompute import sequences
 
@@ -22,9 +22,9 @@ WHY_CAPTURE_IS_FIXED = "this batch belongs to your script, whose optimizer train
 
 
 class _Watched:
-    """A captured module. `step` is its last step if that could not be shown, so that the next call can show it.
+    """A captured module. `step` is the last step that had something to show; it can be asked for again, for another module in it.
 
-    It belongs to the hooks on the GRUs of the module, through the capture.
+    It belongs to the hooks on the modules in it, through the capture.
     """
 
     def __init__(self, module: Module, optimizer: Optimizers, head: Linear | None) -> None:
@@ -46,17 +46,35 @@ _watched: WeakSet[_Watched] = WeakSet()  # a module lives no longer than in the 
 def last_run(module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None) -> tuple[Imported, str] | None:
     """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
 
-    Returns None on the first call, which begins the capture. Raises `CaptureError` as `captured_run` does.
+    Returns None on the first call, which begins the capture. A step can be asked for again while nothing new is computed, as for
+    another module in it. Raises `CaptureError` for a wrong argument, with its name as `option`, and as `captured_run` does.
     """
     watched = _of(module)
     if watched is None:
-        _watched.add(_Watched(module, optimizer, head))
+        watched = _Watched(module, optimizer, head)
+        try:
+            _check_name(watched, name)
+        except CaptureError:
+            watched.capture.close()
+            raise
+        _watched.add(watched)
         return None
+    _check_name(watched, name)
     step = watched.capture.cut()
-    watched.step = step = step if step.calls or step.notes or watched.step is None else watched.step
+    again = watched.step is not None and not (step.calls or step.notes)
+    watched.step = step = watched.step if again and watched.step is not None else step
+    later = _captured_otherwise(watched, optimizer, head)
     source, remarks = captured_run(step, name)
-    watched.step = None
-    return source, " ".join(filter(None, (remarks, _captured_otherwise(watched, optimizer, head))))
+    return source, " ".join(filter(None, (remarks, SAME_BATCH if again else "", later)))
+
+
+SAME_BATCH = "This is the batch of the call before: nothing was computed since."
+
+
+def _check_name(watched: _Watched, name: str | None) -> None:
+    names = [part.name for part in watched.capture.modules]
+    if name is not None and name not in names:
+        raise CaptureError(f"there is no module {printable(name, 60)!r} in it; {did_you_mean(str(name), names)}", option="name")
 
 
 def _of(module: Module) -> _Watched | None:
@@ -94,8 +112,8 @@ def forget(module: Module) -> None:
 def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported, str]:
     """Return a step as a run of one batch, and the first message.
 
-    The run shows the GRU called `name`, by default the first one that learned. Raises `CaptureError` if no GRU was called, or there
-    is none of this name.
+    The run shows the module called `name`, by default the last one that learned. Raises `CaptureError` if none was called, or
+    not the one of this name.
     """
     calls = sequences(step)
     own = _chosen_calls(calls, name, step.notes)
@@ -126,10 +144,9 @@ def _chosen_calls(calls: Sequence[GRUCall], name: str | None, notes: Sequence[No
     if not names and Note.NOT_CAPTURED in notes:
         raise CaptureError(f"nothing can be shown: {Note.NOT_CAPTURED.sentence}; call the module on tensors of the CPU or a GPU")
     if not names:
-        what = "no GRU of this module was called since the last call of debug"
-        raise CaptureError(f"{what}; call it after a forward pass", option="module")
+        raise CaptureError("no recurrent module was called since the last call of debug; call debug after a forward pass")
     if name is not None and name not in names:
-        raise CaptureError(f"no GRU {name!r} was called since the last call of debug; {did_you_mean(name, names)}", option="name")
+        raise CaptureError(f"{name} was not called since the last call of debug; these were: {', '.join(names)}")
     named = [call for call in calls if name in (None, call.module.name)]
     last = ([call for call in named if call.learned] or named)[-1]
     return calls_of([call for call in named if call.module == last.module])
