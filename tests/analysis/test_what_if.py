@@ -13,7 +13,7 @@ from tests.debugger.plain import Plain
 from tests.extent import examples
 from tests.session.acting import assert_same, bits, pack_record, portrait
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.edits import changeable, is_per_batch, offset_of
+from tui_gru.debugger.edits import changeable, offset_of
 from tui_gru.debugger.program import ValueKind
 
 FEW = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
@@ -35,7 +35,7 @@ def askable(session):
     page, snapshot = program.model.page, session.snapshot()
     edges = {(page.ahead(state), 0 if page.states[state].backwards else T - 1) for state in page.states}
     for name in changeable(program):
-        for t in (None,) if is_per_batch(program, name) else range(T):
+        for t in (None,) if program.names[name].kind.per_batch else range(T):
             if (name, t) not in edges:
                 yield name, t, tuple(size - 1 for size in np.shape(snapshot.value(name, t)))
 

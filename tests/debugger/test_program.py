@@ -8,7 +8,7 @@ from tests.debugger.oracle import Names
 from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru import Session
 from tui_gru.debugger.position import LARGEST, position_of, tick_of
-from tui_gru.debugger.program import program_of
+from tui_gru.debugger.program import Store, ValueKind, program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.model import GRADIENTS, UPDATES
@@ -294,3 +294,35 @@ def test_a_place_that_there_is_not(place):
     program = program_of(Config.of())
     with pytest.raises(TuiGruError):
         tick_of(place, position_of(program, 0), program)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_the_row_of_a_kind_says_where_its_numbers_are(cell):
+    """At the end of a batch, what a record holds by a name's row is what the session shows, for every kind of name."""
+    session = Session(cell=cell, optimizer="adam", clip=1.0)
+    session.learning = True
+    session.step("batch", 2)
+    program, record = session.program, session.snapshot().record
+    kinds = {named.kind for named in program.names.values()}
+    assert kinds == set(ValueKind)
+    for name, named in program.names.items():
+        if named.kind.store in (Store.SETTINGS, Store.NOTHING):
+            assert not named.kind.editable
+            continue
+        t = 1 if named.timed else None
+        np.testing.assert_array_equal(named.complete(record, t), np.asarray(session.value(name, t=t)), err_msg=name)
+        assert not (named.timed and named.kind.per_batch)
+        if named.kind.store is not Store.NUMBERS:
+            assert np.shares_memory(named.array(record), record.after.flat) == named.kind.is_weight
+            assert np.shares_memory(named.array(record, after=False), record.before.flat) == named.kind.is_weight
+    session.learning = False
+    session.step("batch")
+    missing = {named.kind for name, named in program.names.items() if named.kind.learned and session.value(name) is not None}
+    assert missing == set()
+
+
+def test_a_name_of_the_update_knows_its_parameter():
+    names = Session(optimizer="adam").program.names
+    assert {(names[name].of, names[name].vector) for name in ("m_Wz", "v_hat_by")} == {("Wz", "m"), ("by", "v_hat")}
+    assert names["dUh"].of == "Uh"
+    assert names["Wz"].of == names["dz"].of == ""

@@ -14,7 +14,7 @@ import numpy as np
 from tui_gru import errors as arguments
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, batch_in_words
-from tui_gru.debugger.program import Program, ValueKind, spoken, spoken_index
+from tui_gru.debugger.program import Program, spoken, spoken_index
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import scientific
@@ -225,7 +225,8 @@ def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
     """Return True if a change comes after everything in the batch that is compared, so that it concerns the next batch."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
-    return offset >= end and not set(edited) & set(program.names_of(ValueKind.GRADIENT, ValueKind.UPDATE_VALUE))
+    kinds = [program.names[name].kind for name in edited if name in program.names]
+    return offset >= end and not any(kind.learned and kind.per_batch for kind in kinds)
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]], changed_before: Sequence[str]) -> Callable[[str], str]:
@@ -238,7 +239,7 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]], changed_befor
     """
     unnamed = _in_unnamed_parts(program)
     absorbed = (
-        {*program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE, ValueKind.STATE, ValueKind.VALUE)}
+        {name for name, named in program.names.items() if named.kind.editable and not named.kind.learned}
         - _in_own_derivative(program)
         - unnamed
     )
@@ -247,7 +248,7 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]], changed_befor
     before = next((program.writer.name(name) for name in changed_before if name in unnamed), "")
 
     def excuse(name: str) -> str:
-        derivative = program.names[name].kind in (ValueKind.VALUE_GRADIENT, ValueKind.GRADIENT)
+        derivative = program.names[name].kind.is_derivative
         if reason and (spoilt or not derivative):
             return reason
         return f"{before} was changed in the middle of an earlier batch" if before and derivative else ""

@@ -17,8 +17,7 @@ from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, satura
 from tui_gru.analysis.trouble import not_finite_in
 from tui_gru.analysis.units import read_text
 from tui_gru.debugger.evaluate import ValueRef
-from tui_gru.debugger.moment import recorded
-from tui_gru.debugger.program import Program, ValueKind, spoken
+from tui_gru.debugger.program import Program, Store, spoken
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import percent, rounded
@@ -47,15 +46,15 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     if first is None:
         return
     record, name, t, index = x.record(batch), first.name, first.t, first.index
-    read = x.program.names[name].kind is ValueKind.INPUT
+    named, read = x.program.names[name], name in x.program.model.page.inputs
     line = x.program.there_at(name, t) if read and t is not None else x.program.tick_of(name, t)
     tick = first.tick if first.given else batch * x.program.ticks + line if line is not None else x.end(batch)
-    array = record.before[name] if first.given else recorded(x.program, record, name, t)
+    array = record.before[name] if first.given else named.complete(record, t)
     value = float(np.asarray(array)[index])
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
     made = not first.given and (name in x.program.lines or name in x.program.parts)
     _, text = x.program.made_by(name) if made else ("", "")
-    number = None if x.program.names[name].kind is ValueKind.GRADIENT else ValueRef(name, index, t, tick)
+    number = None if named.kind.store is Store.GRADIENTS else ValueRef(name, index, t, tick)
     if read:
         cure = "look for it in the data that the model reads"
     elif first.given or not x.config.source.can(Ability.TRAIN):
@@ -89,7 +88,7 @@ def zero_gradient(x: RunFacts) -> Iterator[Finding]:
         by_root[_root_of_zeros(x, f"d{name}", learned[-1][1])].append(name)
     batch, record = learned[-1]
     for root, names in by_root.items():
-        value = recorded(x.program, record, root)
+        value = x.program.names[root].complete(record)
         entry = (0,) * (value.ndim - x.program.names[root].timed)
         t = 0 if x.program.names[root].timed else None
         made = root in x.program.lines or root in x.program.parts
@@ -121,12 +120,7 @@ def _root_of_zeros(x: RunFacts, name: str, record: BatchRecord) -> str:
         reads = [*parts, *formula.names()] if formula is not None else []
         for read in reads:
             known = x.program.names.get(read)
-            if (
-                read in seen
-                or known is None
-                or known.kind not in (ValueKind.VALUE_GRADIENT, ValueKind.VALUE, ValueKind.STATE)
-                or not known.timed
-            ):
+            if read in seen or known is None or not (known.timed and known.kind.editable):
                 continue
             if not record.array(read).any() and x.program.state_ahead(read) is None:  # it is always 0 after the last timestep
                 name = read

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.history import COLUMNS, ScalarRows
-from tui_gru.debugger.moment import computed_in_order, recorded
+from tui_gru.debugger.moment import computed_in_order
 from tui_gru.debugger.position import Position
-from tui_gru.debugger.program import Program, ValueKind, spoken
+from tui_gru.debugger.program import Program, Store, spoken
 from tui_gru.debugger.state import Notice, StopEvent
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
@@ -258,7 +258,7 @@ def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinit
     names = dict.fromkeys(name for name, _ in every)
     broken = {name for name in names if not np.isfinite(_whole(program, record, name)).all()}
     for name, t in every if broken else ():
-        if name in broken and not (finite := np.isfinite(recorded(program, record, name, t))).all():
+        if name in broken and not (finite := np.isfinite(program.names[name].complete(record, t))).all():
             return NotFinite(name, t, _first(finite), begin + _offset(program, name, t))
     return None
 
@@ -269,12 +269,12 @@ def _first(finite: np.ndarray) -> tuple[int, ...]:
 
 
 def _whole(program: Program, record: BatchRecord, name: str) -> np.ndarray:
-    return record.array(name) if program.names[name].timed else recorded(program, record, name)
+    return program.names[name].complete(record)
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a number exists."""
-    if program.names[name].kind is ValueKind.GRADIENT:
+    if program.names[name].kind.store is Store.GRADIENTS:
         return program.complete_at(name)
     offset = program.there_at(name, t)
     return offset if offset is not None else program.ticks

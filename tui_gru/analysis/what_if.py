@@ -11,11 +11,11 @@ import numpy as np
 
 from tui_gru import errors as arguments
 from tui_gru.debugger.branches import Branches
-from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, is_per_batch, offset_of, replace_number
+from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
-from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference, recorded
+from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference
 from tui_gru.debugger.position import position_of
-from tui_gru.debugger.program import Program, ValueKind, unknown_name
+from tui_gru.debugger.program import Program, Store, unknown_name
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import same
@@ -158,7 +158,7 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
     """
     program, name = here.program, edit.name
     _check_name(program, name)
-    t = None if is_per_batch(program, name) else _timestep(here.position.t if t is None else t, program)
+    t = None if program.names[name].kind.per_batch else _timestep(here.position.t if t is None else t, program)
     array = _array(here, name, t)
     check_index(edit, array)
     value, was = checked_number(edit, program.config), float(array[edit.index])
@@ -183,7 +183,7 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
     """
     page = program.model.page
-    if program.names[what.name].kind is ValueKind.INPUT:
+    if what.name in page.inputs:
         raise TuiGruError(f"{what.name} is a given input and cannot be edited; what-if only shows the effect of another value")
     state = next((state for state in page.states if what.name in (page.before(state), page.ahead(state))), None)
     if state is None:
@@ -214,7 +214,7 @@ def _timestep(t: int, program: Program) -> int:
 
 
 def _check_name(program: Program, name: str) -> None:
-    if name in program.names_of(ValueKind.SETTING):
+    if name in program.names and program.names[name].kind.store is Store.SETTINGS:
         raise TuiGruError(f"{name} is a setting of the update rule and changes nothing before the update; use set or edit")
     known = changeable(program)
     if name not in known:
@@ -225,12 +225,12 @@ def _check_name(program: Program, name: str) -> None:
 def _array(here: Moment, name: str, t: int | None) -> Array:
     """Return the array with the number to change, as shown on screen."""
     kind = here.program.names[name].kind
-    if kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
+    if kind.is_weight:
         return here.record.before[name]
     value = here.value(name, t)
     if value is None:
         raise TuiGruError(f"{name} has not been computed here yet; step over its line first")
-    if kind is ValueKind.GRADIENT and here.position.offset < here.program.backward_end:
+    if kind.store is Store.GRADIENTS and here.position.offset < here.program.backward_end:
         raise TuiGruError(f"{name} is not complete yet; step to the end of the backward pass first")
     return np.asarray(value)
 
@@ -246,7 +246,7 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
 def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[LargestDifference]:
     """Yield every array that would differ, in the order in which the batch computes them."""
     for name, t in computed_in_order(program, learned=now.learned and then.learned):
-        before, after = (recorded(program, record, name, t) for record in (now, then))
+        before, after = (program.names[name].complete(record, t) for record in (now, then))
         found = largest_difference(before, after)
         if found is not None:
             index, entries = found
@@ -446,14 +446,14 @@ def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchReco
     """Return the first differences in a batch: in its initial values or inputs, and in its computed values."""
     begin = batch * program.ticks
     found: DifferingEntry | None = None
-    for name in program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
+    for name in program.weights:
         entry = _entry(name, None, mine.before[name], theirs.before[name], begin)
         found = found or entry
     for name, t in computed_in_order(program, learned=mine.learned and theirs.learned):
         given = name in program.model.page.inputs or name not in {*program.lines, *program.parts}
         if given and found is not None:
             continue
-        one, other = (recorded(program, record, name, t) for record in (mine, theirs))
+        one, other = (program.names[name].complete(record, t) for record in (mine, theirs))
         entry = _entry(name, t, np.asarray(one), np.asarray(other), begin + _offset(program, name, t))
         if entry is None:
             continue
@@ -466,7 +466,7 @@ def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchReco
 
 def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a value exists."""
-    if program.names[name].kind is ValueKind.GRADIENT:
+    if program.names[name].kind.store is Store.GRADIENTS:
         return offset_of(program, name, None)
     return program.there_at(name, t) or 0
 

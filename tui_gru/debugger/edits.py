@@ -14,7 +14,7 @@ import numpy as np
 
 from tui_gru import errors as arguments
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.program import Program, ValueKind, brackets, no_entry, unknown_name
+from tui_gru.debugger.program import Program, Store, ValueKind, brackets, no_entry, unknown_name
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, check_setting
 from tui_gru.engine.source import Ability
@@ -30,20 +30,14 @@ from tui_gru.errors import TuiGruError
 
 
 Index = tuple[int, ...]
-_PER_BATCH = (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE, ValueKind.GRADIENT, ValueKind.UPDATE_VALUE)
 
 
 @lru_cache(maxsize=8)
 def changeable(program: Program) -> tuple[str, ...]:
     """Return the names whose numbers can be changed, in the order of the equations."""
-    own = program.names_of(ValueKind.STATE, ValueKind.VALUE, ValueKind.VALUE_GRADIENT, *_PER_BATCH)
-    numbers = tuple(name for name in program.names_of(ValueKind.INPUT) if not program.model.page.inputs[name].one_hot)
+    own = tuple(name for name, named in program.names.items() if named.kind.editable)
+    numbers = tuple(name for name, given in program.model.page.inputs.items() if not given.one_hot)
     return numbers + tuple(name for name in own if name in _settable_parts(program) or name not in program.parts)
-
-
-def is_per_batch(program: Program, name: str) -> bool:
-    """Return True if a name has one value per batch instead of one per timestep."""
-    return program.names[name].kind in _PER_BATCH
 
 
 @lru_cache(maxsize=8)
@@ -65,10 +59,7 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
     beside = [child for child in node.children if child not in inside]
     if isinstance(node, e.Product) or not inside:
         return False
-    free = all(
-        child.label or not any(program.names[n].kind is ValueKind.PARAMETER for n in child.names() if n in program.names)
-        for child in beside
-    )
+    free = all(child.label or not any(n in program.parameters for n in child.names()) for child in beside)
     return free and all(_rest_is_free(child, label, program) for child in inside)
 
 
@@ -79,11 +70,10 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
     timestep exists before the line that reads it.
     """
     named = program.names[name]
-    match named.kind:
-        case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
-            return 0
-        case ValueKind.GRADIENT:
-            return program.backward_end
+    if named.kind.is_weight:
+        return 0
+    if named.kind.store is Store.GRADIENTS:
+        return program.backward_end
     offset = program.there_at(name, t)
     assert offset is not None
     first, _ = program.line_at(offset)
@@ -96,16 +86,10 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
     Setting the existing value changes no bit. Raises `TuiGruError` for a gradient from after the last timestep, which is always 0.
     """
     named = program.names[name]
-    if named.kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
-        record.before = record.before.copy()
-        record.before[name][index] = value
-        return Point("forward")
-    if named.kind is ValueKind.GRADIENT:
-        record.own_gradients[name[1:]][index] = value
-        return Point("update")
-    if named.kind is ValueKind.UPDATE_VALUE:
-        target, parameter = program.update_step(name)
-        record.vector(target)[parameter][index] = value
+    if named.kind.per_batch:
+        if named.kind.is_weight:
+            record.before = record.before.copy()
+        named.array(record, after=False)[index] = value
         return program.point_after(offset_of(program, name, None))
     assert t is not None
     page = program.model.page
@@ -291,11 +275,11 @@ def plan(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[Training
         known = (*changeable(program), *settings.rule, "text")
         raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
     kind = program.names[edit.name].kind
-    if kind is ValueKind.INPUT:
+    if edit.name in program.model.page.inputs:
         raise TuiGruError(f"{edit.name} is a given input and cannot be edited; use what_if to see the effect of another value")
-    if kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
+    if kind.is_weight:
         return settings, _weight(edit, here)
-    if edit.name in program.model.page.states or kind is ValueKind.STATE:
+    if edit.name in program.model.page.states or kind.is_read:
         return settings, _state(edit, here)
     return settings, _computed(edit, here)
 
@@ -340,14 +324,15 @@ def _state(edit: Edit, here: Moment) -> BatchEdit:
 
 def _computed(edit: Edit, here: Moment) -> BatchEdit:
     """Return an edit of a value or delta of the timestep, or of a gradient: just after its line, before anything has read it."""
-    program, per_batch = here.program, is_per_batch(here.program, edit.name)
+    program, per_batch = here.program, here.program.names[edit.name].kind.per_batch
     t = None if per_batch else here.position.t
     array = here.value(edit.name)
     if array is None:
         raise TuiGruError(f"{edit.name} has not been computed yet; step over its line first")
     if here.position.offset != offset_of(program, edit.name, t):
-        gradient = program.names[edit.name].kind is ValueKind.GRADIENT
-        where = "at the end of the backward pass" if gradient else "just after its line"
+        where = (
+            "at the end of the backward pass" if program.names[edit.name].kind.store is Store.GRADIENTS else "just after its line"
+        )
         raise TuiGruError(f"{edit.name} can only be changed {where}, before it is used; go there first")
     check_index(edit, np.asarray(array))
     value = checked_number(edit, program.config)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.program import Program, ValueKind, axis_index_in_words, character, counted
+from tui_gru.debugger.program import Program, axis_index_in_words, character, counted
 from tui_gru.engine.model import GRADIENTS, UPDATES
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
@@ -50,7 +50,7 @@ class MomentNumbers:
         if name == GRADIENTS:  # of all parameters: their norms, whose squares sum to the square of the whole norm
             return self._norms
         value = self.moment.value(name, self.t if t is None else t)
-        if value is None and self.program.names[name].kind is ValueKind.INPUT:  # in a sum over the timesteps, before its own begins
+        if value is None and name in self.program.model.page.inputs:  # in a sum over the timesteps, before its own begins
             value = self.moment.record.array(name)[self.t if t is None else t]
         return value
 
@@ -579,7 +579,7 @@ class TermBuilder:
 
     def _is_shown_by_name(self, name: str) -> bool:
         """Return True if a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
-        return self._program.names[name].kind is not ValueKind.VALUE or name in self._program.preactivations
+        return self._program.names[name].kind.is_derivative or name in self._program.preactivations
 
     def _counted(self, left: Expression, numbers: MomentNumbers) -> str:
         """Return what a matrix product sums over in words: units, characters, rows, characters and units."""

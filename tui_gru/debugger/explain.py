@@ -12,9 +12,9 @@ import numpy as np
 
 from tui_gru.debugger.edits import changeable
 from tui_gru.debugger.evaluate import AnyIndex, Derivation, Node, TermBuilder, ValueRef, given, total_of
-from tui_gru.debugger.moment import Moment, recorded
+from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words, position_of
-from tui_gru.debugger.program import ValueKind, no_entry, shown_char, spoken, unknown_name
+from tui_gru.debugger.program import Store, ValueKind, no_entry, shown_char, spoken, unknown_name
 from tui_gru.debugger.timeline import HistorySegment, Monitor, Timeline
 from tui_gru.engine import numbers
 from tui_gru.engine.batch import BatchRecord
@@ -95,10 +95,10 @@ class CarriedGradient:
 
     def _term(self, number: ValueRef, sign: int) -> Node:
         """Return the node of a name read by a line in an earlier batch: a delta computed here, or a number of the run."""
-        if self._program.names[number.name].kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE):
+        if self._program.names[number.name].kind.is_weight:
             return self._node(replace(number, tick=self._here.position.tick), sign)
         batch = self._batch(number.tick)
-        if self._program.names[number.name].kind is not ValueKind.VALUE_GRADIENT:
+        if number.name not in self._program.deltas:
             return self._node(replace(number, tick=self._timeline.end_of(batch)), sign)
         assert number.t is not None
         value = self._lines.numbers(number.tick, number.t).entry(number.name, number.index)
@@ -138,7 +138,7 @@ class CarriedGradient:
             next(gains_of_earlier(self._here.record, self._flows[k], Earlier([stored], scratch)))
         record = stored.copy()
         record.take_deltas(scratch)
-        for name in self._program.names_of(ValueKind.VALUE_GRADIENT):
+        for name in self._program.deltas:
             if record.compiled.is_zero_in_earlier(name):  # not computed; its memory can hold a part of its line
                 record.array(name).fill(0)
         record.before = self._here.record.before
@@ -169,7 +169,7 @@ class ManualEdits:
     ) -> None:
         self._timeline, self._node, self._line = timeline, node, line
         program = timeline.program
-        self._weights = frozenset(program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE))
+        self._weights = frozenset(program.weights)
         self._changeable = frozenset(changeable(program)) - self._weights
         self._starts = frozenset(segment.start for segment in timeline.segments if segment.action.kind != "begin")
 
@@ -266,14 +266,10 @@ class ManualEdits:
         name, record, program = number.name, moment.record, self._timeline.program
         if name in self._weights:
             return float(moment.weights[name][number.index])
-        if not record.learned and program.names[name].kind in (
-            ValueKind.VALUE_GRADIENT,
-            ValueKind.GRADIENT,
-            ValueKind.UPDATE_VALUE,
-        ):
+        named = program.names[name]
+        if not record.learned and named.kind.learned:
             return math.nan
-        t = number.t if program.names[name].timed else None
-        return float(recorded(program, record, name, t)[number.index])
+        return float(named.complete(record, number.t if named.timed else None)[number.index])
 
 
 def _named_parts(node: Expression) -> Expression:
@@ -308,8 +304,8 @@ class Explainer:
 
     def _check(self, number: ValueRef) -> None:
         names = self._program.names
-        if number.name not in names or names[number.name].kind in (ValueKind.COUNTER, ValueKind.CHARACTER):
-            explained = [name for name, named in names.items() if named.kind not in (ValueKind.COUNTER, ValueKind.CHARACTER)]
+        explained = [name for name, named in names.items() if named.kind.store is not Store.NOTHING]
+        if number.name not in explained:
             raise TuiGruError(unknown_name(number.name, explained))
         value = self._moment(number).value(number.name, number.t)
         if value is None:
@@ -340,7 +336,7 @@ class Explainer:
         moment = self._moment(number)
         value = moment.value(number.name, number.t)
         # A state that is edited before the timestep that reads it begins; an input of a sum over the timesteps.
-        if value is None and self._program.names[number.name].kind in (ValueKind.STATE, ValueKind.INPUT):
+        if value is None and self._program.names[number.name].kind.is_read:
             value = moment.record.array(number.name)[self._t(number)]
         return value
 
@@ -366,7 +362,7 @@ class Explainer:
         kind = self._program.names[number.name].kind
         if kind is ValueKind.STATE and found.kind == "copy":  # from the batch before, after which a checkpoint follows
             own = found.terms[0].value
-        elif kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE, ValueKind.NUMBER):
+        elif kind.is_weight or kind is ValueKind.NUMBER:
             record = self._after(number.tick if found.tick is None else found.tick).record
             results = record.own_results
             if results is not None and kind is ValueKind.NUMBER:

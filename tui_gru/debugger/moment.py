@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.position import Position, position_of
-from tui_gru.debugger.program import Program, ProgramLine, ValueKind, unknown_name
+from tui_gru.debugger.program import CHARACTERS, Program, ProgramLine, Store, unknown_name
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import same
 from tui_gru.engine.text import Text
@@ -42,7 +42,7 @@ class Moment:
 
     def there(self, name: str, t: int) -> bool:
         """Return True if `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
-        if self.program.names[name].kind is ValueKind.VALUE_GRADIENT and not self.learned:
+        if self.program.names[name].kind.is_derivative and not self.learned:
             return False
         tick = self.program.there_at(name, t)
         return tick is None or tick <= self.position.offset
@@ -61,21 +61,21 @@ class Moment:
         named = self.program.names.get(name)
         if named is None:
             raise TuiGruError(unknown_name(name, self.program.readable))
-        match named.kind:
-            case ValueKind.COUNTER:
-                return t if name == "t" else getattr(self.position, name)
-            case ValueKind.SETTING:
-                return self.record.settings[name]
-            case ValueKind.NUMBER:
-                return self._number(name)
-            case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
-                return frozen(self.weights[name])
-            case ValueKind.GRADIENT:
-                return self.gradient(name[1:])
-            case ValueKind.UPDATE_VALUE:
-                return self._update_step(name)
-            case ValueKind.CHARACTER:
+        match named.kind.store:
+            case Store.NOTHING if name in CHARACTERS:
                 return self._characters(name, t)
+            case Store.NOTHING:
+                return t if name == "t" else getattr(self.position, name)
+            case Store.SETTINGS:
+                return self.record.settings[name]
+            case Store.NUMBERS:
+                return self._number(name)
+            case Store.WEIGHTS:
+                return frozen(self.weights[name])
+            case Store.GRADIENTS:
+                return self.gradient(named.of)
+            case Store.VECTORS:
+                return frozen(named.array(self.record)) if self.learned and self.executed(name, 0) else None
         if not self.there(name, t):
             return None
         value = self.record.array(name)
@@ -93,12 +93,6 @@ class Moment:
             return self.record.grad_norm if self.learned and offset >= program.backward_end else None
         return self.record.numbers[name] if self.learned and self.executed(name, 0) else None
 
-    def _update_step(self, name: str) -> Array | None:
-        if not self.learned or not self.executed(name, 0):
-            return None
-        target, parameter = self.program.update_step(name)
-        return frozen(self.record.vector(target)[parameter])
-
     def _characters(self, name: str, t: int) -> Array | None:
         source = self.program.tokens_of(name)
         if source is None or not self.there(source, t):
@@ -111,8 +105,7 @@ class Moment:
         if not self.learned:
             return frozenset()
         reached = max(self.position.offset - self.program.backward_end, 0)
-        own = self.program.names_of(ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE)
-        return frozenset(line.target for line in self.program.update[:reached]) & frozenset(own)
+        return frozenset(line.target for line in self.program.update[:reached]).intersection(self.program.weights)
 
     @cached_property
     def weights(self) -> Weights:
@@ -183,8 +176,7 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
     if previous is None:
         return None
     if moment.position.number == 0:
-        own = program.names[name].kind in (ValueKind.PARAMETER, ValueKind.OPTIMIZER_STATE)
-        return frozen(previous.before[name]) if own else None
+        return frozen(previous.before[name]) if program.names[name].kind.is_weight else None
     end = position_of(program, moment.position.number * program.ticks)
     return Moment(program, end, previous, moment.vocabulary).value(name, last)
 
@@ -235,25 +227,8 @@ def _computed(line: ProgramLine, program: Program) -> Iterator[str]:
     for node in reversed(tuple(line.formula.walk())):
         if node.label and program.written_with[node.label] == line.target:
             yield node.label
-    if line.target in program.names and program.names[line.target].kind is not ValueKind.GRADIENT:
+    if line.target in program.names and program.names[line.target].kind.store is not Store.GRADIENTS:
         yield line.target
-
-
-def recorded(program: Program, record: BatchRecord, name: str, t: int | None = None) -> Array:
-    """Return the value of a name in a complete record: of one timestep, (B, ·), or of the whole batch; () for a scalar."""
-    match program.names[name].kind:
-        case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
-            return record.after[name]
-        case ValueKind.GRADIENT:
-            return record.own_gradients[name[1:]]
-        case ValueKind.UPDATE_VALUE:
-            target, parameter = program.update_step(name)
-            return record.vector(target)[parameter]
-        case ValueKind.NUMBER:
-            own = {"loss": record.loss, "grad_norm": record.grad_norm, "max_weight": record.max_weight}
-            return np.float64(own[name] if name in own else record.numbers[name])  # type: ignore[return-value]
-    array = record.array(name)
-    return np.asarray(array if t is None else array[t])
 
 
 def largest_difference(one: Array, other: Array) -> tuple[tuple[int, ...], int] | None:

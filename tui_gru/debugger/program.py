@@ -12,11 +12,15 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import normalize
 
+import numpy as np
+
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.lowering import LineGroup, Schedule
 from tui_gru.engine.model import WEIGHT, Model
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import Point
+from tui_gru.engine.weights import Array
 from tui_gru.equations import page as equations
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes
@@ -121,21 +125,63 @@ class Spellings(dict[str, str]):
     tokens: frozenset[str] = frozenset()
 
 
-class ValueKind(Enum):
-    """The kind of a name."""
+class Store(Enum):
+    """The part of a record that holds the numbers of a name."""
 
-    INPUT = "input"  # read from outside; readable as soon as its timestep begins
-    STATE = "state"  # the state that a timestep reads: h_prev
-    VALUE = "value"  # computed by the forward pass
-    VALUE_GRADIENT = "value gradient"  # the gradient of a value
-    PARAMETER = "parameter"
-    GRADIENT = "gradient"  # of a parameter
-    OPTIMIZER_STATE = "optimizer state"  # a state of the update rule: m_Wz
-    UPDATE_VALUE = "update value"  # an intermediate value of the update: m_hat_Wz
-    NUMBER = "number"  # one for the whole batch: loss
-    SETTING = "setting"  # of the update rule: learning_rate
-    COUNTER = "counter"
-    CHARACTER = "character"
+    ARRAY = "its own array"  # of all timesteps, if every timestep has a value
+    WEIGHTS = "the vector of all weights"  # with the states of the update rule; one before the update, one after it
+    GRADIENTS = "the vector of all gradients"
+    VECTORS = "the vectors of the update rule"
+    NUMBERS = "the numbers of the batch"
+    SETTINGS = "the settings of the update rule"
+    NOTHING = "none: it follows from the position"
+
+
+class ValueKind(Enum):
+    """The kind of a name, with what the program does with names of this kind.
+
+    `word` is the kind in words, `store` where the numbers lie. `editable`: they can be changed in any run. `is_derivative`: they
+    are derivatives of the loss. `is_read`: no line computes them before the timestep that reads them. `tested` says when a stop can
+    test them: when a `timestep` begins, after the `line` that computes them, as soon as they can be `read`, when the sum over the
+    timesteps is `whole`, or at no place of their own. `title` is their group in the list of arrays.
+    """
+
+    # fmt: off
+    #                  word               store            editable derivative read tested    title
+    INPUT =           ("input",           Store.ARRAY,     False, False, True,  "timestep", "")
+    STATE =           ("state",           Store.ARRAY,     True,  False, True,  "read",     "values at this timestep")
+    VALUE =           ("value",           Store.ARRAY,     True,  False, False, "line",     "values at this timestep")
+    VALUE_GRADIENT =  ("value gradient",  Store.ARRAY,     True,  True,  False, "read",     "their gradients")
+    PARAMETER =       ("parameter",       Store.WEIGHTS,   True,  False, False, "line",     "parameters")
+    GRADIENT =        ("gradient",        Store.GRADIENTS, True,  True,  False, "whole",    "gradients")
+    OPTIMIZER_STATE = ("optimizer state", Store.WEIGHTS,   True,  False, False, "line",     "")
+    UPDATE_VALUE =    ("update value",    Store.VECTORS,   True,  False, False, "line",     "")
+    NUMBER =          ("number",          Store.NUMBERS,   False, False, False, "line",     "")
+    SETTING =         ("setting",         Store.SETTINGS,  False, False, False, "",         "")
+    COUNTER =         ("counter",         Store.NOTHING,   False, False, False, "",         "")
+    CHARACTER =       ("character",       Store.NOTHING,   False, False, False, "timestep", "")
+    # fmt: on
+
+    def __init__(
+        self, word: str, store: Store, editable: bool, is_derivative: bool, is_read: bool, tested: str, title: str
+    ) -> None:
+        self.word, self.store, self.editable, self.is_derivative = word, store, editable, is_derivative
+        self.is_read, self.tested, self.title = is_read, tested, title
+
+    @property
+    def is_weight(self) -> bool:
+        """True for parameters and for states of the update rule, which are copied before and after every update."""
+        return self.store is Store.WEIGHTS
+
+    @property
+    def per_batch(self) -> bool:
+        """True if there is one array a batch, whatever the timesteps."""
+        return self.store in (Store.WEIGHTS, Store.GRADIENTS, Store.VECTORS)
+
+    @property
+    def learned(self) -> bool:
+        """True for what only a batch that learns has."""
+        return self.is_derivative or self.store is Store.VECTORS
 
 
 @dataclass(frozen=True)
@@ -143,7 +189,8 @@ class ProgramName:
     """One name. `axes` are the axes of its value at one timestep, `counted` their meanings in words: row (of the batch), unit,
     character; column for one that joins different ones. `timed` says whether every timestep has its own value.
 
-    `read_in`, for a state that is read or a gradient from the next timestep, is the line that reads it, in the same timestep.
+    `read_in`, for a state that is read or a gradient from the next timestep, is the line that reads it, in the same timestep. `of`
+    is the parameter that a gradient, or a value of the update rule, belongs to; `vector` is that value in the rule: m of m_Wz.
     """
 
     name: str
@@ -152,6 +199,30 @@ class ProgramName:
     counted: tuple[str, ...] = ()
     timed: bool = False
     read_in: str = ""
+    of: str = ""
+    vector: str = ""
+
+    def array(self, record: BatchRecord, *, after: bool = True) -> Array:
+        """Return its array in a record: of all timesteps, (T, …), if it is timed. Writing into it changes the record.
+
+        Weights are those after the update, or before it.
+        """
+        match self.kind.store:
+            case Store.WEIGHTS:
+                return (record.after if after else record.before)[self.name]
+            case Store.GRADIENTS:
+                return record.own_gradients[self.of]
+            case Store.VECTORS:
+                return record.vector(self.vector)[self.of]
+        return record.array(self.name)
+
+    def complete(self, record: BatchRecord, t: int | None = None) -> Array:
+        """Return its value in a complete record: of one timestep, (B, ·), or of the whole batch; () for a scalar."""
+        if self.kind.store is Store.NUMBERS:
+            own = {"loss": record.loss, "grad_norm": record.grad_norm, "max_weight": record.max_weight}
+            return np.asarray(own[self.name] if self.name in own else record.numbers[self.name], np.float64)
+        array = self.array(record)
+        return np.asarray(array if t is None or self.kind.per_batch else array[t])
 
 
 def named_values(
@@ -168,11 +239,11 @@ def named_values(
             error = EquationError(f"{name} is also a name of every run; choose another one here", page.places.get(name))
             raise TuiGruError(str(error), option="cell")
 
-    def add(name: str, kind: ValueKind, axes: Axes, read_in: str = "") -> None:
+    def add(name: str, kind: ValueKind, axes: Axes, read_in: str = "", of: str = "", vector: str = "") -> None:
         own = tuple(axis for axis in axes if axis != "T")
         words = [dict.fromkeys(counted(part, model) for part in axis.split("+")) for axis in own]
         units = tuple("column" if len(every) > 1 else next(iter(every)) for every in words)
-        found.setdefault(name, ProgramName(name, kind, own, units, "T" in axes, read_in))
+        found.setdefault(name, ProgramName(name, kind, own, units, "T" in axes, read_in, of, vector))
 
     def add_lines(phase: str, kind: ValueKind) -> None:
         gradients = {f"d{name}" for name in page.parameters}
@@ -199,16 +270,13 @@ def named_values(
     for name in page.parameters:
         add(name, ValueKind.PARAMETER, model.axes[name])
     for name in page.parameters if backward else ():
-        add(f"d{name}", ValueKind.GRADIENT, model.axes[name])
+        add(f"d{name}", ValueKind.GRADIENT, model.axes[name], of=name)
     rule = model.rule
     targets = dict.fromkeys(line.target for line in rule.lines if rule.is_vector(line.target) and line.target != WEIGHT)
     for target in targets if update else ():
         for name in page.parameters:
-            add(
-                rule.name_for(target, name),
-                ValueKind.OPTIMIZER_STATE if target in rule.states else ValueKind.UPDATE_VALUE,
-                model.axes[name],
-            )
+            kind = ValueKind.OPTIMIZER_STATE if target in rule.states else ValueKind.UPDATE_VALUE
+            add(rule.name_for(target, name), kind, model.axes[name], of=name, vector=target)
     for name in dict.fromkeys((*NUMBERS, *(rule.scalars if update else ()))):
         if backward or name != "grad_norm":
             add(name, ValueKind.NUMBER, ())
@@ -384,6 +452,11 @@ class Program:
         return self.model.parameters
 
     @cached_property
+    def weights(self) -> tuple[str, ...]:
+        """The names of all parameters and of the states of the update rule."""
+        return tuple(name for name, named in self.names.items() if named.kind.is_weight)
+
+    @cached_property
     def values(self) -> tuple[str, ...]:
         """The names that the forward pass computes or reads at every timestep."""
         return self.names_of(ValueKind.INPUT, ValueKind.STATE, ValueKind.VALUE)
@@ -392,20 +465,6 @@ class Program:
     def deltas(self) -> tuple[str, ...]:
         """The names of the gradients of values, one per timestep."""
         return self.names_of(ValueKind.VALUE_GRADIENT)
-
-    def update_step(self, name: str) -> tuple[str, str]:
-        """Return the name in the update rule, and the parameter, of an intermediate value: m_hat and Wz for m_hat_Wz.
-
-        Raises `KeyError` for a name that is none.
-        """
-        return self._update_steps[name]
-
-    @cached_property
-    def _update_steps(self) -> dict[str, tuple[str, str]]:
-        rule = self.model.rule
-        targets = dict.fromkeys(line.target for line in rule.lines)
-        steps = [(target, parameter) for target in targets for parameter in self.parameters]
-        return {rule.name_for(*step): step for step in reversed(steps)}  # of several with one name, the first
 
     def way_of(self, name: str) -> int:
         """Return the direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
@@ -626,7 +685,7 @@ class Program:
         This is when it is computed, or when the timestep that reads it begins.
         """
         named, t = self.names[name], self.seq_length - 1 if t is None else t
-        if named.kind is ValueKind.INPUT:
+        if named.kind.is_read and not named.read_in:  # an input
             return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
         if named.read_in:
             place = self.place_of(named.read_in)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.expressions import AnyArray, CompiledExpression, ConditionError, UnevenSliceError
 from tui_gru.debugger.history import COLUMNS
-from tui_gru.debugger.moment import Moment, recorded, value_before
+from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import Position, position_of
-from tui_gru.debugger.program import Program, ValueKind
+from tui_gru.debugger.program import CHARACTERS, Program, Store
 from tui_gru.debugger.stops import (
     UNKNOWN,
     HitCache,
@@ -91,8 +91,9 @@ def _column(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
     if over_time is not None:
         rows = _timesteps(ticks, program)
         return lambda batch, record, previous: over_time(record)[rows]
-    match program.names[name].kind:
-        case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
+    named = program.names[name]
+    match named.kind.store:
+        case Store.WEIGHTS:
             updated = program.tick_of(name)  # None in a run without an update
             after = [updated is not None and k >= updated for k in ticks]
             if any(after) and not all(after):
@@ -101,18 +102,16 @@ def _column(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
             if any(after):
                 return lambda batch, record, previous: record.after[name][np.newaxis]
             return lambda batch, record, previous: record.before[name][np.newaxis]
-        case ValueKind.GRADIENT if any(k < program.complete_at(name) for k in ticks):
+        case Store.GRADIENTS if any(k < program.complete_at(name) for k in ticks):
             return None
-        case ValueKind.GRADIENT | ValueKind.UPDATE_VALUE | ValueKind.VALUE | ValueKind.VALUE_GRADIENT:
-            return lambda batch, record, previous: recorded(program, record, name)[np.newaxis]
-        case ValueKind.SETTING:
+        case Store.SETTINGS:
             return lambda batch, record, previous: np.array([record.settings[name]])
-        case ValueKind.COUNTER:
+        case Store.NOTHING:
             divided = {"epoch": np.floor_divide, "batch": np.remainder}[name]
             return lambda batch, record, previous: np.array([divided(batch, program.num_batches)])
     if name == "max_weight":  # the update changes it within a batch
         return None
-    return lambda batch, record, previous: recorded(program, record, name)[np.newaxis]
+    return lambda batch, record, previous: named.complete(record)[np.newaxis]
 
 
 def _column_before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
@@ -142,7 +141,7 @@ def _timesteps(ticks: Sequence[int], program: Program) -> AnyArray | slice:
 def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], AnyArray] | None:
     """Return a function that returns the values of a name at all timesteps, (T, …); None if the name has no value per timestep."""
     program, named = like.program, like.program.names[name]
-    if named.kind is ValueKind.CHARACTER:
+    if name in CHARACTERS:
         letters, source = np.array(tuple(like.vocabulary)), program.tokens_of(name)
         return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":

@@ -29,7 +29,7 @@ from tui_gru.debugger.expressions import (
 )
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import Position
-from tui_gru.debugger.program import Program, ValueKind, printable
+from tui_gru.debugger.program import NUMBERS, Program, printable
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.numbers import same
 from tui_gru.equations.syntax import did_you_mean
@@ -476,24 +476,19 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
     begins = [program.there_at(next(iter(program.model.page.inputs)), t) for t in range(T)]
     ticks: set[int | None] = set()
     for name in names:
-        match program.names[name].kind:
-            case ValueKind.INPUT | ValueKind.CHARACTER:
+        kind = program.names[name].kind
+        match kind.tested:
+            case "timestep":
                 ticks.update(begins)
-            case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE if not learns or not program.update:
-                ticks.add(last)
-            case ValueKind.NUMBER if name == "max_weight":
-                ticks.add(last)
-            case ValueKind.NUMBER if name == "loss" and name not in program.lines:  # the loss is given, not computed
-                ticks.add(program.loss_tick)
-            case ValueKind.NUMBER if name == "grad_norm" and name not in program.lines:
-                ticks.add(program.backward_end)
-            case ValueKind.GRADIENT:
-                ticks.add(program.complete_at(name))
-            case ValueKind.COUNTER | ValueKind.SETTING:
-                pass
-            case ValueKind.STATE | ValueKind.VALUE_GRADIENT:
+            case "read":
                 ticks.update(program.there_at(name, t) for t in range(T))
-            case _:
+            case "whole":
+                ticks.add(program.complete_at(name))
+            case "line" if name == "max_weight" or (kind.is_weight and not (learns and program.update)):
+                ticks.add(last)
+            case "line" if name in NUMBERS and name not in program.lines:  # the loss is given, not computed
+                ticks.add(program.loss_tick if name == "loss" else program.backward_end)
+            case "line":
                 ticks.update(program.tick_of(name, t) for t in range(T))
     computed = ticks - {None}
     if not computed:

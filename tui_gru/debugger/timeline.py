@@ -43,7 +43,7 @@ from tui_gru.debugger.history import (
 )
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, StepIndex, position_of
-from tui_gru.debugger.program import Program, ValueKind, program_of
+from tui_gru.debugger.program import Program, program_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.source import Ability
@@ -839,7 +839,7 @@ class Timeline:
         if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
-        names = (*changeable(self.program), *self.program.names_of(ValueKind.SETTING))
+        names = (*changeable(self.program), *(self.program.model.rule.settings if self.program.update else ()))
         return frozenset(name for name in names if _differ(before.value(name), here.value(name)))
 
     def setting(self, name: str, batches: NDArray[np.intp]) -> ScalarRows:

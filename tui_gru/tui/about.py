@@ -71,12 +71,11 @@ def _by_role(program: Program, name: str, kind: ValueKind) -> Iterator[str]:
         case ValueKind.PARAMETER:
             yield from _parameter(program, name)
         case ValueKind.GRADIENT:
-            yield ROLES["gradient"].format(shown(name.removeprefix("d")))
+            yield ROLES["gradient"].format(shown(program.names[name].of))
         case ValueKind.VALUE_GRADIENT:
             yield from _delta(program, name)
         case ValueKind.OPTIMIZER_STATE | ValueKind.UPDATE_VALUE:
-            parameter = next((p for p in sorted(program.parameters, key=len, reverse=True) if name.endswith(f"_{p}")), name)
-            yield ROLES["kept" if kind is ValueKind.OPTIMIZER_STATE else "step"].format(shown(parameter))
+            yield ROLES["kept" if kind.is_weight else "step"].format(shown(program.names[name].of))
         case ValueKind.SETTING:
             yield program.model.rule.meanings[name]
         case ValueKind.VALUE | ValueKind.NUMBER:

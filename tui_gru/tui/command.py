@@ -160,7 +160,7 @@ def _named(screen: SessionScreen, belongs: Callable[[ProgramName], bool] = lambd
     for name, named in program.names.items():
         if belongs(named):
             axes = " and ".join(axis.strip() for axis in named.counted)
-            words = program.model.rule.meanings[name] if named.kind is ValueKind.SETTING else named.kind.value
+            words = program.model.rule.meanings[name] if named.kind is ValueKind.SETTING else named.kind.word
             yield Candidate(name, f"{words}, by {axes}" if axes else words)
 
 

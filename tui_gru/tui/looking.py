@@ -698,15 +698,14 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 
 async def suppose(screen: MainScreen) -> None:
     """Open the `:` line with the command that replaces the number under the cursor."""
-    from tui_gru.debugger.program import ValueKind
-
     ref = under_cursor(screen)
     if ref is None:
         words = "put the cursor on a number first: <panel.next> goes from panel to panel, the arrows to a number"
         screen.say(with_keys(screen, words), warning=True)
         return
     snapshot = screen.snapshot
-    if snapshot.program.names[ref.name].kind is ValueKind.INPUT and snapshot.program.model.page.inputs[ref.name].one_hot:
+    given = snapshot.program.model.page.inputs.get(ref.name)
+    if given is not None and given.one_hot:
         if snapshot.config.source.can(Ability.TEXT):
             await screen.open_line(*_character(screen, ref))
         else:

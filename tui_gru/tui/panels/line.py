@@ -116,7 +116,7 @@ class Operands:
         values, label, refs = np.asarray(value), program.writer.name(name), refs_of(program, name)
         match program.names[name].counted:
             case ():
-                return Operand(label, values, setting=program.names[name].kind is names.ValueKind.SETTING, refs=refs)
+                return Operand(label, values, setting=program.names[name].kind.store is names.Store.SETTINGS, refs=refs)
             case ("row",):
                 return Operand(label, values.reshape(-1, 1), "row", refs=refs)
             case (columns,):

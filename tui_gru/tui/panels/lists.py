@@ -561,12 +561,7 @@ class FindingsList(ListOverlay):
 
 _BINS = 16
 _WIDE_ARRAYS = 90  # cells; from this width, the smallest and the largest entry stand beside the histogram
-_KINDS = (
-    ("parameters", (ValueKind.PARAMETER,)),
-    ("gradients", (ValueKind.GRADIENT,)),
-    ("values at this timestep", (ValueKind.STATE, ValueKind.VALUE)),
-    ("their gradients", (ValueKind.VALUE_GRADIENT,)),
-)
+_GROUPS = dict.fromkeys(kind.title for kind in (ValueKind.PARAMETER, ValueKind.GRADIENT, *ValueKind) if kind.title)
 _CHANGES = "change of the last step"
 
 ListedArray = tuple[Ref, Array, Summary]
@@ -627,19 +622,18 @@ class ArrayList(ListOverlay):
     def _arrays(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
         program = snapshot.program
 
-        def read(kinds: Sequence[ValueKind]) -> Iterator[tuple[Ref, Array | None]]:
-            for name in program.names_of(*kinds):
-                if program.names[name].axes:
-                    value = snapshot.value(name)
-                    yield Ref(name), value
+        def read(title: str) -> Iterator[tuple[Ref, Array | None]]:
+            for name, named in program.names.items():
+                if named.kind.title == title and named.axes:
+                    yield Ref(name), snapshot.value(name)
 
         def changes() -> Iterator[tuple[Ref, Array | None]]:
             for name in program.parameters:
                 yield Ref(name, change=True), snapshot.last_step(name)
 
-        for title, kinds in _KINDS:
-            yield title, read(kinds)
-            if kinds == (ValueKind.GRADIENT,):
+        for title in _GROUPS:
+            yield title, read(title)
+            if title == ValueKind.GRADIENT.title:
                 yield _CHANGES, changes()
 
     def _listed(self, arrays: Iterator[tuple[Ref, Array | None]]) -> Iterator[ListedArray]:
