@@ -30,7 +30,7 @@ from tui_gru.engine.model import Model, Structure
 from tui_gru.engine.pieces import shipped, text_of
 from tui_gru.engine.reference import check_batch
 from tui_gru.engine.training import Earlier, Point, compute, compute_from
-from tui_gru.equations import axes, backward, functions
+from tui_gru.equations import axes, backward, functions, syntax
 from tui_gru.equations import backward as derivatives
 from tui_gru.equations import backward as normal_form
 from tui_gru.equations import page as compose
@@ -231,6 +231,9 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "a matrix not transposed": (derivatives, "e.Product(a, transpose(right))", "e.Product(a, right)"),
     "a mean gives as a sum": (derivatives, "return (e.Quotient(a, e.Size((over,))),)", "return (a,)"),
     "a power without its exponent": (derivatives, "e.Times((a, e.number(power), lower))", "e.Times((a, lower))"),
+    # the arithmetic of the reference
+    "a quotient turned over": (syntax, "operands[0] / operands[1]", "operands[1] / operands[0]"),
+    "a product without its last factor": (syntax, "math.prod(operands[1:], start", "math.prod(operands[1:-1], start"),
     # the derivation
     "softmax without its sum": (backward, "e.Sum((a, e.Negative(inner)))", "a"),
     "log softmax without its sum": (backward, "e.Sum((a, e.Negative(e.Times((node.argument, total)))))", "a"),

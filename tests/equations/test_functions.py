@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from tests.equations.reading import formula
+from tui_gru.debugger.evaluate import function_of
 from tui_gru.equations import functions
 from tui_gru.equations.functions import FUNCTIONS, GATE_NAMES, GATES, gate_named
-from tui_gru.equations.syntax import Name, Number, formula_of, slope_of
+from tui_gru.equations.syntax import Apply, Name, Number, combined, formula_of, slope_of
 
 #: Two rows, one with a formula and one that NumPy computes, added before anything that reads the table is imported. Then a cell
 #: is written with them.
@@ -89,15 +93,41 @@ def test_the_values_of_every_function_are_in_its_range(name):
 
 
 def test_a_formula_is_filled_in_with_an_argument_that_is_called_as_its_own_names():
-    formula = formula_of("sigmoid", Name("y"))
-    assert formula is not None
-    assert list(formula.names()) == ["y"]
+    filled = formula_of("sigmoid", Name("y"))
+    assert filled is not None
+    assert list(filled.names()) == ["y"]
     assert formula_of("tanh", Name("x")) is None
     slope = slope_of("log", Name("dy"), Name("x"), Number(3))
     assert slope is not None
     assert list(slope.names()) == ["dy"]
     assert slope_of("min", Name("x"), Name("y"), Name("dy")) is None
-    assert all(node.span is None for node in formula.walk())
+    assert all(node.span is None for node in filled.walk())
+
+
+@pytest.mark.parametrize("text", ["a − b ⊙ c", "−a ⊙ b ⊙ c", "a / (b + c)", "a^2 − b^c", "tanh(a) ⊙ σ(b) + max(a, b)"])
+def test_the_arithmetic_of_a_node_is_that_of_python_for_arrays_of_any_library(text):
+    tree, numbers = formula(text), {"a": 0.7, "b": 1.3, "c": 2.5}
+
+    def value(node, made, function):
+        match node:
+            case Name(name=name):
+                return made(numbers[name])
+            case Number(value=number):
+                return made(float(number))
+        operands = [value(child, made, function) for child in node.children]
+        return combined(node, operands, function(node.function) if isinstance(node, Apply) else None)
+
+    python = text.replace("−", "-").replace("⊙", "*").replace("^", "**").replace("σ", "sigmoid")
+    known = {"tanh": math.tanh, "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "max": max}
+    expected = eval(python, known, numbers)
+    in_torch = value(
+        tree, lambda number: torch.tensor(number, dtype=torch.float64), lambda name: partial(FUNCTIONS[name].torch, torch)
+    )
+    in_numpy = value(tree, lambda number: np.full(3, number), lambda name: partial(function_of, name))
+    assert in_torch.item() == pytest.approx(expected, rel=1e-14)
+    np.testing.assert_allclose(in_numpy, np.full(3, expected), rtol=1e-14)
+    with pytest.raises(TypeError):
+        combined(formula("a b"), [1.0, 2.0])
 
 
 @pytest.mark.parametrize("gate", GATE_NAMES)

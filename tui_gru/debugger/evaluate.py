@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,29 @@ from tui_gru.equations.writing import over_words
 
 AnyIndex = tuple[Any, ...]  # of whole numbers and slices, one for each axis
 EVERY = slice(None)
+
+
+def combined(node: Expression, operands: Sequence[Any]) -> Any:
+    """Return the value of an elementwise node from the values of its operands, in float64."""
+    return e.combined(node, operands, partial(function_of, node.function) if isinstance(node, e.Apply) else None)
+
+
+def function_of(function: str, *operands: Any) -> Any:
+    """Return a function of numbers or arrays in float64, computed by its formula, or by NumPy."""
+    row = FUNCTIONS[function]
+    if (formula := e.formula_of(function, Name("x"))) is None:
+        second = () if row.second is None else (row.second,)
+        return np.asarray(getattr(np, row.numpy)(*operands, *second), np.float64)[()]
+
+    def value(node: Expression) -> Any:
+        match node:
+            case Name():
+                return operands[0]
+            case e.Number(value=number):
+                return np.float64(number)
+        return combined(node, list(map(value, node.children)))
+
+    return value(formula)
 
 
 class MomentNumbers:
@@ -111,17 +134,15 @@ class MomentNumbers:
             case Name(name=name):
                 return self._at(self.read(name), index)
             case e.Number(value=value):
-                return float(value)
+                return np.float64(value)
             case e.Size(axes=axes):
-                return float(math.prod(map(self.size, axes)))
+                return np.float64(math.prod(map(self.size, axes)))
             case e.Transpose(argument=argument):
                 return np.transpose(self.value(argument, index[::-1]))
             case e.Product(left=e.Transpose(argument=left), right=right) if self.is_vector(left):
                 return np.multiply.outer(self.value(left, index[:1]), self.value(right, index[1:]))
             case e.Product(left=left, right=right):
                 return self.value(left, (*index[:-1], EVERY)) @ self.value(right, (EVERY, index[-1]))
-            case e.Negative(argument=argument):
-                return -self.value(argument, index)
             case e.Reduce():
                 return self._reduced(node, index)
             case e.Join(parts=parts):
@@ -143,44 +164,7 @@ class MomentNumbers:
             if isinstance(node, e.Spread):
                 return np.broadcast_to(values[0], [n for n, i in zip(self.shape(node), index, strict=True) if isinstance(i, slice)])
         with np.errstate(all="ignore"):
-            return self._combined(node, values)
-
-    @classmethod
-    def _combined(cls, node: Expression, values: list[Any]) -> Any:
-        match node:
-            case e.Spread():
-                return values[0]
-            case e.Negative():
-                return -values[0]
-            case e.Sum():
-                return sum(values[1:], values[0])
-            case e.Times():
-                return math.prod(values)
-            case e.Quotient():
-                return np.float64(values[0]) / values[1]
-            case e.Power():
-                return np.float64(values[0]) ** values[1]
-            case e.Apply(function=function):
-                return cls._applied(function, values)
-        raise TypeError(node)
-
-    @classmethod
-    def _applied(cls, function: str, values: list[Any]) -> Any:
-        """Return a function of values in float64, computed by its formula, or by NumPy."""
-        row = FUNCTIONS[function]
-        if (formula := e.formula_of(function, Name("x"))) is None:
-            second = [] if row.second is None else [row.second]
-            return np.asarray(getattr(np, row.numpy)(*values, *second), np.float64)[()]
-
-        def value(node: Expression) -> Any:
-            match node:
-                case Name():
-                    return values[0]
-                case e.Number(value=number):
-                    return float(number)
-            return cls._combined(node, list(map(value, node.children)))
-
-        return value(formula)
+            return combined(node, values)
 
     def _aligned(self, node: Expression, values: list[Any], index: AnyIndex) -> list[Any]:
         """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""
@@ -194,8 +178,7 @@ class MomentNumbers:
         return found
 
     def _at(self, value: Any, index: AnyIndex) -> Any:
-        found = np.asarray(value)[index]
-        return np.asarray(found, np.float64) if isinstance(found, np.ndarray) else float(found)
+        return np.asarray(np.asarray(value)[index], np.float64)[()]
 
     def _reduced(self, node: e.Reduce, index: AnyIndex) -> Any:
         if e.is_unwritten(node):

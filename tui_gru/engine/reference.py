@@ -83,17 +83,8 @@ def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression],
                 return read(name)
             case e.Number(value=number):
                 return _number(float(number))
-            case e.Sum(parts=parts):
-                values = list(map(value, parts))
-                return _elementwise(lambda *tensors: sum(tensors[1:], tensors[0]), values)
-            case e.Negative(argument=argument):
-                return _elementwise(lambda a: -a, [value(argument)])
-            case e.Times(parts=parts):
-                return _elementwise(_multiplied, list(map(value, parts)))
-            case e.Quotient(left=left, right=right):
-                return _elementwise(lambda a, b: a / b, [value(left), value(right)])
-            case e.Power(left=left, right=right):
-                return _elementwise(lambda a, b: a**b, [value(left), value(right)])
+            case e.Sum() | e.Negative() | e.Times() | e.Quotient() | e.Power():
+                return _elementwise(lambda *tensors: e.combined(node, tensors), list(map(value, node.children)))
             case e.Product(left=left, right=right):
                 return _product(value(left), value(right))
             case e.Transpose(argument=argument):
@@ -144,12 +135,6 @@ def _along(value: Value, axes: Axes) -> Tensor:
         return tensor
     assert own == tuple(axis for axis in axes if axis in own), f"{own} does not lie along {axes}"
     return tensor[tuple(slice(None) if axis in own else None for axis in axes)]
-
-
-def _multiplied(first: Tensor, *others: Tensor) -> Tensor:
-    for other in others:
-        first = first * other
-    return first
 
 
 def _product(left: Value, right: Value) -> Value:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from functools import cache
 from string import ascii_letters
+from typing import Any
 from unicodedata import combining, east_asian_width, normalize
 
 from tui_gru.equations.functions import FUNCTIONS, WRITTEN
@@ -663,6 +665,31 @@ def _depth(tree: Expression) -> int:
 def _spanned(parts: list[Expression] | tuple[Expression, ...]) -> SourceSpan | None:
     first, last = parts[0].span, parts[-1].span
     return first.to(last) if first is not None else None
+
+
+# ------------------------------------------------------------------------------
+# The arithmetic of a node, for numbers and arrays of any library.
+
+
+def combined(node: Expression, operands: Sequence[Any], function: Callable[..., Any] | None = None) -> Any:
+    """Return the value of an elementwise node from the values of its operands: numbers, or arrays of NumPy or PyTorch that are
+    aligned with each other. `function` computes that of an `Apply`. Raises `TypeError` for any other node."""
+    match node:
+        case Spread():
+            return operands[0]
+        case Negative():
+            return -operands[0]
+        case Sum():
+            return sum(operands[1:], operands[0])
+        case Times():
+            return math.prod(operands[1:], start=operands[0])
+        case Quotient():
+            return operands[0] / operands[1]
+        case Power():
+            return operands[0] ** operands[1]
+        case Apply() if function is not None:
+            return function(*operands)
+    raise TypeError(node)
 
 
 # ------------------------------------------------------------------------------
