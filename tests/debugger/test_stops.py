@@ -28,7 +28,7 @@ def test_they_are_numbered_in_the_order_in_which_they_are_made_and_no_number_com
     assert session.change_stop(1, condition="any(h > 0)", enabled=False) == Breakpoint(1, "h", "any(h > 0)", enabled=False)
     assert session.change_stop(2, stops=True) == Watch(2, "loss", stops=True)
     assert [stop.id for stop in session.stops.all] == [1, 2, 4]
-    assert session.snapshot().stops == session.stops
+    assert session.snapshot().state.stops == session.stops
 
 
 @pytest.mark.parametrize(("named", "target"), [("h̃", "h_tilde"), ("ŷ", "y_hat"), ("o", "logits"), ("dWz", "dWz"), ("loss", "loss")])

@@ -200,7 +200,7 @@ def test_ctrl_c_in_a_replay_changes_nothing(verb):
     s.step("batch", 50)
     for batch in (160, 170, 180, 190, 195):  # so that no needed batch is cached
         s.seek(batch * s.program.ticks)
-    here, branches, settings = s.position, (s.branch, s.branches), (s.snapshot().can_undo, s.snapshot().can_redo)
+    here, branches, changes = s.position, (s.branch, s.branches), (s.state.branches.done, s.state.branches.undone)
 
     def breaking(self, *args, **kwargs):
         raise KeyboardInterrupt
@@ -208,7 +208,7 @@ def test_ctrl_c_in_a_replay_changes_nothing(verb):
     verbs = {"undo": s.undo, "switch": lambda: s.switch("main"), "edit": lambda: s.edit("Wz", (0, 0), 3.0)}
     with patch.multiple(Trainer, run=breaking, resume=breaking), pytest.raises(KeyboardInterrupt):
         verbs[verb]()
-    assert (s.position, (s.branch, s.branches), (s.snapshot().can_undo, s.snapshot().can_redo)) == (here, branches, settings)
+    assert (s.position, (s.branch, s.branches), (s.state.branches.done, s.state.branches.undone)) == (here, branches, changes)
 
 
 def test_an_interrupted_way_back_is_not_gone():
@@ -396,7 +396,7 @@ def test_an_edit_that_makes_no_sense_is_refused(arguments, message):
     before = everything(s)
     with pytest.raises(TuiGruError, match=message):
         s.edit(*arguments)
-    assert not s.snapshot().can_redo
+    assert not s.state.branches.undone
     assert all(same(value, before[key]) for key, value in everything(s).items())
 
 

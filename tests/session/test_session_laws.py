@@ -318,7 +318,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.branches[target], self.branch = after, target
         self.go(left)
 
-    @precondition(lambda self: self.session.snapshot().can_undo)
+    @precondition(lambda self: self.session.state.branches.done)
     @rule()
     def undo_and_redo(self):
         self.session.seek(self.session.position)

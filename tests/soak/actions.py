@@ -94,7 +94,7 @@ class SoakMachine(SessionMachine):
         self.session.jump(letter)
         self.go(self.tick)
 
-    @precondition(lambda self: self.session.snapshot().can_undo)
+    @precondition(lambda self: self.session.state.branches.done)
     @rule()
     def compare(self) -> None:
         """Compare with another branch, and end the comparison."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,14 @@ import numpy as np
 
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.branches import Branch, BranchInfo
+from tui_gru.debugger.edits import TrainingSettings
 from tui_gru.debugger.evaluate import EVERY, MomentNumbers
 from tui_gru.debugger.history import MachineReport
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, in_words, position_of
 from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine
-from tui_gru.debugger.state import Mark
-from tui_gru.debugger.stops import LogLine, Stops, Watched
+from tui_gru.debugger.state import Mark, State
+from tui_gru.debugger.stops import LogLine, Watched
 from tui_gru.debugger.timeline import ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
@@ -33,53 +34,36 @@ if TYPE_CHECKING:
     from tui_gru.analysis.check import CheckTotals
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.influence import Flow
-    from tui_gru.engine.sampling import Sample
     from tui_gru.session.travel import Run
 
 # ------------------------------------------------------------------------------
 # The snapshot of a session at one moment, which the screen draws.
 
 
-NO_STOPS = Stops()
-
-
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One moment of a session, immutable. `value` returns None for values that are not computed yet.
+    """One moment of a session, immutable: its state, the moment, and what is known of the run there.
 
-    `previous` is the record of the batch before (None in the first batch, or if it cannot be read from its recording), `losses` has
-    the loss of every computed batch of this branch, `learning` is True if batches learn from here on, `settings` has the settings
-    of the update rule by name, `changed` has the names edited since the current line was executed, and `forks` describes all
-    branches. `log` has the lines written by log points on this branch in order, `hits` the ticks of this branch at which runs have
-    stopped. `other` is the compared branch, `checked` has the totals of the batch checks (None while they are disabled).
-    `unrecorded` is True if the session is in memory only, although it should be recorded or the user was asked. `findings` are the
-    last findings on this branch. `machine` says how far numbers are from those of the machine that recorded the run; None if it was
-    this one.
+    `previous` is the record of the batch before (None in the first batch, or if it cannot be read from its recording), `settings`
+    are those of the training from here on, `losses` has the loss of every computed batch of this branch, `changed` has the names
+    edited since the current line was executed, and `forks` describes all branches. `other` is the compared branch, `checked` has
+    the totals of the batch checks (None while they are disabled). `unrecorded` is True if the session is in memory only, although
+    it should be recorded or the user was asked. `findings` are the last findings on this branch. `machine` says how far numbers are
+    from those of the machine that recorded the run; None if it was this one.
     """
 
-    config: Config
-    program: Program
-    corpus: Corpus | ImportedCorpus
+    state: State
     moment: Moment
+    corpus: Corpus | ImportedCorpus
     previous: BatchRecord | None
-    learning: bool
-    settings: Mapping[str, float]
+    settings: TrainingSettings
     losses: ScalarSeries
     newest: Position
     last: Position | None
-    branch: str
-    branches: tuple[str, ...]
-    can_undo: bool
-    can_redo: bool
-    samples: tuple[Sample, ...]
     changed: frozenset[str] = frozenset()
     notice: str = ""
     forks: tuple[BranchInfo, ...] = ()
-    stops: Stops = NO_STOPS
     watched: Sequence[Watched] = ()
-    log: tuple[LogLine, ...] = ()
-    marks: tuple[Mark, ...] = ()
-    hits: tuple[int, ...] = ()
     other: OtherBranch | None = None
     checked: CheckTotals | None = None
     unrecorded: bool = False
@@ -95,30 +79,19 @@ class Snapshot:
         if source.numbers is not None or not source.can(Ability.LOSS):
             known = state.config.num_batches if source.can(Ability.LOSS) else 0
         return cls(
-            config=state.config,
-            program=run.program,
-            corpus=segment.trainer.corpus,
+            state=state,
             moment=run.moment,
+            corpus=segment.trainer.corpus,
             previous=timeline.previous(run.position.number),
-            learning=segment.settings.learning,
-            settings=segment.settings.rule,
+            settings=segment.settings,
             losses=ScalarSeries(timeline, "loss", known),
             newest=timeline.position(branches.newest),
             last=run.end,
-            branch=branches.current,
-            branches=branches.names,
-            can_undo=bool(branches.done),
-            can_redo=bool(branches.undone),
-            samples=state.samples,
             changed=timeline.changed_at(state.tick),
             notice="" if run.notice is None else run.notice.text,
             forks=run.tree.of(branches),
             other=None if compared is None else OtherBranch.at(state.tick, compared, branches.named[compared], timeline),
-            stops=state.stops,
             watched=run.watched(),
-            log=by_branch.log_here(state),
-            marks=state.marks.sorted,
-            hits=by_branch.hits_here(state),
             checked=run.checks.totals,
             unrecorded=run.recorder.unrecorded or run.recorder.undecided,
             findings=findings,
@@ -126,7 +99,25 @@ class Snapshot:
         )
 
     def __repr__(self) -> str:
-        return f"<snapshot at {self.position!r} on {self.branch}>"
+        return f"<snapshot at {self.position!r} on {self.state.branch}>"
+
+    @property
+    def config(self) -> Config:
+        return self.state.config
+
+    @property
+    def program(self) -> Program:
+        return self.moment.program
+
+    @cached_property
+    def log(self) -> tuple[LogLine, ...]:
+        """The lines that log points have written on this branch, in order."""
+        return by_branch.log_here(self.state)
+
+    @cached_property
+    def hits(self) -> tuple[int, ...]:
+        """The ticks of this branch at which runs have stopped."""
+        return by_branch.hits_here(self.state)
 
     @property
     def position(self) -> Position:
@@ -224,7 +215,9 @@ class Snapshot:
     @property
     def marks_here(self) -> tuple[Mark, ...]:
         """The marks at this place."""
-        return tuple(mark for mark in self.marks if (mark.branch, mark.tick) == (self.branch, self.position.tick))
+        return tuple(
+            mark for mark in self.state.marks.sorted if (mark.branch, mark.tick) == (self.state.branch, self.position.tick)
+        )
 
     @property
     def finite(self) -> bool:

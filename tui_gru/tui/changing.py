@@ -53,7 +53,7 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
     if rest not in ("", "on", "off"):
         raise TuiGruError(f"learning takes on or off, not {str(rest)!r}")
     before = screen.snapshot
-    value = {"on": True, "off": False}.get(rest, not before.learning)
+    value = {"on": True, "off": False}.get(rest, not before.settings.learning)
     words = "on: batches end with backward and update" if value else "off: batches end with the loss"
 
     def say(_: object) -> None:
@@ -112,11 +112,11 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
 
 
 def can_undo(screen: MainScreen) -> bool:
-    return screen.snapshot.can_undo
+    return bool(screen.snapshot.state.branches.done)
 
 
 def can_redo(screen: MainScreen) -> bool:
-    return screen.snapshot.can_redo
+    return bool(screen.snapshot.state.branches.undone)
 
 
 def trains(screen: MainScreen) -> bool:
@@ -182,7 +182,7 @@ def _say_sample(screen: MainScreen) -> None:
     from tui_gru.tui.keys import with_keys
     from tui_gru.tui.panels.values import Samples
 
-    samples = screen.snapshot.samples
+    samples = screen.snapshot.state.samples
     newest = samples[-1]
     drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
     words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
@@ -206,8 +206,8 @@ def known(screen: MainScreen, name: str) -> str:
     """Return the name of a branch. Raises `TuiGruError`, with similar names, if there is no such branch."""
     from tui_gru.equations.syntax import did_you_mean
 
-    if name not in screen.snapshot.branches:
-        raise TuiGruError(f"there is no branch {name!r}; {did_you_mean(name, screen.snapshot.branches)}")
+    if name not in screen.snapshot.state.branches.names:
+        raise TuiGruError(f"there is no branch {name!r}; {did_you_mean(name, screen.snapshot.state.branches.names)}")
     return str(name)
 
 
@@ -216,7 +216,7 @@ def switch(screen: MainScreen, rest: Arguments) -> None:
     name = known(screen, rest)
 
     def say(_: object) -> None:
-        screen.answer(f"on branch {screen.snapshot.branch} · {place_in_words(screen.snapshot)}")
+        screen.answer(f"on branch {screen.snapshot.state.branch} · {place_in_words(screen.snapshot)}")
 
     screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
 
@@ -237,7 +237,7 @@ def delete_branch(screen: MainScreen, rest: Arguments) -> None:
         return
     name, snapshot = known(screen, rest), screen.snapshot
     fork = next(fork for fork in snapshot.forks if fork.name == name)
-    if name == snapshot.branch:
+    if name == snapshot.state.branch:
         raise TuiGruError(f"{name} is the current branch and cannot be deleted; switch to another branch first")
     screen.play.pause()
     screen.say(f"delete {name} with {_own_batches(snapshot.program, fork)}? This cannot be undone. y/n", warning=True)
@@ -266,7 +266,7 @@ async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
     if event.verb == "switch":
         switch(screen, Arguments(event.name))
     elif event.verb == "apart":
-        show_apart(screen, "" if event.name == screen.snapshot.branch else event.name)
+        show_apart(screen, "" if event.name == screen.snapshot.state.branch else event.name)
     elif event.verb == "rename":
         await screen.open_line(f"rename {event.name} ")
     else:
@@ -559,7 +559,7 @@ def enable(screen: MainScreen, rest: Arguments, *, value: bool) -> None:
 
 def continue_(screen: MainScreen, rest: Arguments) -> None:
     """Run to the next stop. A run that has no end and that nothing could stop is refused."""
-    stops = screen.snapshot.stops
+    stops = screen.snapshot.state.stops
     if stops.active or screen.snapshot.last is not None:
         run_on(screen, screen.session.continue_, lambda: _not_stopped(screen))
         return
@@ -576,7 +576,7 @@ def reverse(screen: MainScreen, rest: Arguments) -> None:
 
 def _settable(screen: MainScreen) -> bool:
     """True if there is a breakpoint, or a watch that stops runs, enabled or not."""
-    stops = screen.snapshot.stops
+    stops = screen.snapshot.state.stops
     return bool(stops.breakpoints) or any(watch.stops for watch in stops.watches)
 
 
@@ -589,7 +589,7 @@ def _not_stopped(screen: MainScreen) -> str:
 def _why_not_stopped(screen: MainScreen) -> str:
     if not _settable(screen):
         return "no breakpoints are set"
-    return "no breakpoint was hit" if screen.snapshot.stops.active else "all breakpoints are disabled"
+    return "no breakpoint was hit" if screen.snapshot.state.stops.active else "all breakpoints are disabled"
 
 
 # Marks
@@ -613,7 +613,7 @@ def press_mark(screen: MainScreen) -> None:
 
 
 def press_jump(screen: MainScreen) -> None:
-    marks = " ".join(mark.letter for mark in screen.snapshot.marks)
+    marks = " ".join(mark.letter for mark in screen.snapshot.state.marks.sorted)
     words = f"type a letter to jump to its mark{f' ({marks})' if marks else '; none is set yet'} · ' jumps back"
     _wait_for_letter(screen, "jump", words, jump_to)
 
@@ -641,7 +641,7 @@ def next_mark(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
 
 
 def has_marks(screen: MainScreen) -> bool:
-    return bool(screen.snapshot.marks)
+    return bool(screen.snapshot.state.marks.sorted)
 
 
 def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
@@ -667,7 +667,7 @@ def stops(screen: MainScreen, rest: Arguments) -> None:
 
 
 def marks(screen: MainScreen, rest: Arguments) -> None:
-    list_stops(screen, at=next((mark.letter for mark in screen.snapshot.marks), None))
+    list_stops(screen, at=next((mark.letter for mark in screen.snapshot.state.marks.sorted), None))
 
 
 def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:

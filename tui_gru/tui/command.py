@@ -187,14 +187,14 @@ def _lines(screen: SessionScreen) -> Iterator[Candidate]:
 def _stops(screen: SessionScreen) -> Iterator[Candidate]:
     from tui_gru.tui.panels.listing import described
 
-    for stop in screen.snapshot.stops.breakpoints:
+    for stop in screen.snapshot.state.stops.breakpoints:
         yield Candidate(str(stop.id), described(stop, screen.session.program))
-    for watch in screen.snapshot.stops.watches:
+    for watch in screen.snapshot.state.stops.watches:
         yield Candidate(str(watch.id), f"watch {watch.expression}")
 
 
 def _marks(screen: SessionScreen) -> Iterator[Candidate]:
-    for mark in screen.snapshot.marks:
+    for mark in screen.snapshot.state.marks.sorted:
         place = f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}"
         yield Candidate(mark.letter, ": ".join(filter(None, (place, mark.text))))
 
@@ -211,7 +211,7 @@ def _branches(screen: SessionScreen) -> Iterator[Candidate]:
 
 
 def _other_branches(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from (each for each in _branches(screen) if each.text != screen.snapshot.branch)
+    yield from (each for each in _branches(screen) if each.text != screen.snapshot.state.branch)
 
 
 def _compared(screen: SessionScreen) -> Iterator[Candidate]:

@@ -41,11 +41,11 @@ class Following(Enum):
 
 
 def _watches(snapshot: Snapshot) -> bool:
-    return any(watch.enabled for watch in snapshot.stops.watches)
+    return any(watch.enabled for watch in snapshot.state.stops.watches)
 
 
 def _logs(snapshot: Snapshot) -> bool:
-    return bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
+    return bool(snapshot.log) or any(stop.log for stop in snapshot.state.stops.breakpoints)
 
 
 def _loss(snapshot: Snapshot) -> str:
@@ -288,7 +288,7 @@ class PanelHost:
         snapshot = self._screen.snapshot
         shown = snapshot.other is not None and self._screen.view.differences and _compared(panel) is Compared.ALONE
         if isinstance(panel, Panel):
-            panel.set_remark(f"{snapshot.branch} alone" if shown else "")
+            panel.set_remark(f"{snapshot.state.branch} alone" if shown else "")
 
     def seen_by(self, panel: object) -> Snapshot:
         """Return what a panel draws: the snapshot, or its differences from the compared branch."""

@@ -44,8 +44,8 @@ def setting(action: JournalEntry, now: Snapshot) -> str:
     """Return the value that a setting has after its change was undone or redone; empty for other changes."""
     name = action.name or action.kind
     if name == "learning":
-        return f": learning is {'on' if now.learning else 'off'} now"
-    return f": {spoken(now.program, name, ())} is {given(now.settings[name])} now" if name in now.settings else ""
+        return f": learning is {'on' if now.settings.learning else 'off'} now"
+    return f": {spoken(now.program, name, ())} is {given(now.settings.rule[name])} now" if name in now.settings.rule else ""
 
 
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:
@@ -76,10 +76,10 @@ def stepped(now: Snapshot) -> str:
 
 def branched(before: Snapshot, now: Snapshot) -> str:
     """Return a note about a change of the branch, with where the old future is; empty if the branch is the same."""
-    if now.branch == before.branch:
+    if now.state.branch == before.state.branch:
         return ""
-    kept = f"; the old future stays on {before.branch}" if before.branch in now.branches else ""
-    return f" · on branch {now.branch}{kept}"
+    kept = f"; the old future stays on {before.state.branch}" if before.state.branch in now.state.branches.names else ""
+    return f" · on branch {now.state.branch}{kept}"
 
 
 def moved(before: Snapshot, now: Snapshot) -> str:
@@ -88,8 +88,8 @@ def moved(before: Snapshot, now: Snapshot) -> str:
 
 
 def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
-    if name in snapshot.settings:
-        return given(snapshot.settings[name])
+    if name in snapshot.settings.rule:
+        return given(snapshot.settings.rule[name])
     value: Any = snapshot.value(name)
     return "not computed" if value is None else exact(np.asarray(value)[index]).removeprefix("+")
 

@@ -307,7 +307,7 @@ def texts_here(screen: MainScreen) -> str:
 
 def offer_marks(screen: MainScreen) -> None:
     """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
-    count = sum(bool(mark.text) for mark in screen.snapshot.marks)
+    count = sum(bool(mark.text) for mark in screen.snapshot.state.marks.sorted)
     here = texts_here(screen)
     if screen.notice is None or count <= bool(here):
         return
@@ -320,9 +320,10 @@ def offer_marks(screen: MainScreen) -> None:
 
 def _marks_beyond(screen: MainScreen) -> tuple[bool, bool]:
     """Return whether there are marks before this place, and after it."""
-    snapshot = screen.snapshot
-    here = snapshot.branches.index(snapshot.branch), snapshot.position.tick
-    places = [(snapshot.branches.index(mark.branch), mark.tick) for mark in snapshot.marks if mark.branch in snapshot.branches]
+    state = screen.snapshot.state
+    names = state.branches.names
+    here = names.index(state.branch), state.tick
+    places = [(names.index(mark.branch), mark.tick) for mark in state.marks.sorted if mark.branch in names]
     return any(place < here for place in places), any(place > here for place in places)
 
 

@@ -1,7 +1,9 @@
 """Sessions at the moments at which the panels are tested."""
 
+from dataclasses import replace
 from functools import cache
 
+from tui_gru.debugger.state import Marks
 from tui_gru.session.session import Session
 
 #: Blanks, newlines, tabs, brackets like markup, wide and combining characters, and one of width 0.
@@ -54,3 +56,12 @@ def on_every_size(snapshots, sizes):
 def numbers_in(array, write):
     """Return all entries of an array as they are written."""
     return [write(x).strip() for x in array.ravel()]
+
+
+def with_state(snapshot, *, log=(), hits=(), marks=(), **changes):
+    """Return a snapshot whose state has these marks, and these lines and ticks of its branch, which keeps them up to its newest
+    tick; and `changes`, such as `stops`."""
+    state = snapshot.state
+    newest = max((*hits, *(line.tick for line in log)), default=0)
+    kept = {"log": {state.branch: tuple(log)}, "hits": {state.branch: tuple(hits)}, "marks": Marks({m.letter: m for m in marks})}
+    return replace(snapshot, state=state.replaced(branches=state.branches.reached(newest), **kept, **changes))

@@ -107,7 +107,7 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         if snapshot.line.op == "+=":
             node = node.terms[-1]  # the share of this timestep
         known = {number(abs(each.value)) for each in walk(node, 5)} | {
-            f"{snapshot.settings['learning_rate']:g}",
+            f"{snapshot.settings.rule['learning_rate']:g}",
             str(len(node.terms)),
         }
         terms = [piece for piece, _ in worked.pieces(P, brief=True) if not piece.startswith(("=", " "))]

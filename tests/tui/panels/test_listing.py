@@ -1,8 +1,6 @@
-from dataclasses import replace
-
 import pytest
 
-from tests.tui.panels.sessions import at, every_line, large, start
+from tests.tui.panels.sessions import at, every_line, large, start, with_state
 from tui_gru.debugger.stops import Breakpoint, Stops
 from tui_gru.tui.panel import Panel, View
 from tui_gru.tui.panels.listing import Listing
@@ -26,7 +24,7 @@ class Heard(Listing):
 
 
 def with_stops(snapshot, *breakpoints):
-    return replace(snapshot, stops=Stops(breakpoints))
+    return with_state(snapshot, stops=Stops(breakpoints))
 
 
 def lines_of(panel):

@@ -1,8 +1,6 @@
-from dataclasses import replace
-
 import pytest
 
-from tests.tui.panels.sessions import at
+from tests.tui.panels.sessions import at, with_state
 from tui_gru.debugger.stops import LogLine
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Log
@@ -20,7 +18,7 @@ def panel():
 
 
 async def shown(pilot, panel, snapshot, log=LINES):
-    panel.show(replace(snapshot, log=log), View())
+    panel.show(with_state(snapshot, log=log), View())
     for _ in range(3):
         await pilot.pause()
     return [panel.render_line(y).text.rstrip(" ") for y in range(panel.content_size.height)]

@@ -12,7 +12,7 @@ from tui_gru.tui.plots import LossSeries
 def moment_of(losses, number=0, branch="main"):
     return SimpleNamespace(
         losses=np.asarray(losses, float),
-        branch=branch,
+        state=SimpleNamespace(branch=branch),
         other=None,
         minus="",
         position=SimpleNamespace(number=number),

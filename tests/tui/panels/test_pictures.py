@@ -1,11 +1,9 @@
 """Pictures of the four main panels together."""
 
-from dataclasses import replace
-
 import pytest
 from textual.containers import Horizontal, Vertical
 
-from tests.tui.panels.sessions import at, large, start
+from tests.tui.panels.sessions import at, large, start, with_state
 from tui_gru.debugger.stops import Breakpoint, Stops
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.line import CurrentLine
@@ -41,7 +39,7 @@ def scene(snapshot, row=None, *, small=False, theme="blackboard", glyphs=UNICODE
         app = Scene(*content, theme=theme, glyphs=glyphs)
 
         def prepare():
-            stopped = replace(snapshot, stops=Stops((Breakpoint(1, "r"),)))
+            stopped = with_state(snapshot, stops=Stops((Breakpoint(1, "r"),)))
             for panel in (listing, sequence, terms, line):
                 panel.show(stopped, View(row))
 

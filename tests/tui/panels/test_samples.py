@@ -9,14 +9,14 @@ async def test_the_newest_first_with_the_numbers_that_chose_it(board, moment, wr
     async with board(samples).run_test(size=(90, 12)) as pilot:
         samples.show(snapshot, View())
         await pilot.pause()
-        newest = snapshot.samples[-1]
+        newest = snapshot.state.samples[-1]
         lines = written(samples).splitlines()
         assert lines[0].split() == ["fed", "back", newest.text]
         assert lines[1].split() == [draw.char for draw in newest.draws]
         assert lines[2].split() == ["p", *(f"{draw.y_hat[draw.index]:.4f}" for draw in newest.draws)]
         assert lines[3].split() == ["u", *(f"{draw.uniform:.4f}" for draw in newest.draws)]
         older = [line for line in lines[5:] if line.startswith(("tutorial", "fed"))]
-        assert [line.split()[-1] for line in older] == [sample.text for sample in snapshot.samples[1::-1]]
+        assert [line.split()[-1] for line in older] == [sample.text for sample in snapshot.state.samples[1::-1]]
         assert [line.split()[0] for line in older] == ["tutorial", "fed"]
         assert str(samples.border_subtitle).endswith(" · temp 1 · seed 5")
         styles = [s.style for s in samples.drawn[0]][1:]

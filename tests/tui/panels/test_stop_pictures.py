@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from textual.containers import Horizontal, Vertical
 
-from tests.tui.panels.sessions import at, start
+from tests.tui.panels.sessions import at, start, with_state
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, LogLine, Stops, Watch, Watched
 from tui_gru.tui.panel import View
@@ -39,7 +39,7 @@ def stopped(snapshot):
     ticks = [at("loss", batch=batch).position.tick for batch in range(4)]
     log = tuple(LogLine(tick, 4, f"loss 1.{i}00, 1.{i}50 before") for i, tick in enumerate(ticks))
     marks = (Mark("a", "main", ticks[0]), Mark("N", "main~1", 0))
-    return replace(snapshot, stops=Stops(BREAKPOINTS, WATCHES, 10), watched=watched, log=log, marks=marks)
+    return replace(with_state(snapshot, stops=Stops(BREAKPOINTS, WATCHES, 10), log=log, marks=marks), watched=watched)
 
 
 def scene(panels, snapshot, width, *, theme="blackboard", glyphs=UNICODE):

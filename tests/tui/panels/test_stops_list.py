@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.tui.panels.sessions import at, start
+from tests.tui.panels.sessions import at, start, with_state
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, Stops, Watch, Watched
 from tui_gru.tui.panel import View
@@ -21,7 +21,7 @@ WATCHES = (Watch(3, "loss", stops=True), Watch(6, "max(abs(h))"), Watch(7, "t", 
 def full(snapshot):
     watched = (Watched(WATCHES[0], 1.25, 1.5), Watched(WATCHES[1], 0.5, 0.5), Watched(WATCHES[2]))
     marks = (Mark("a", "main", at("h", 1).position.tick), Mark("b", "main~1", 0))
-    return replace(snapshot, stops=Stops(BREAKPOINTS, WATCHES, 7), watched=watched, marks=marks)
+    return replace(with_state(snapshot, stops=Stops(BREAKPOINTS, WATCHES, 7), marks=marks), watched=watched)
 
 
 class Heard(StopsList):
@@ -100,9 +100,15 @@ async def test_the_cursor_goes_through_all_and_stays_with_its_entry(board):
         assert panel.chosen.id == 1
         await pilot.press("down", "down")
         snapshot = full(at("loss"))
-        await shown(pilot, panel, replace(snapshot, stops=replace(snapshot.stops, breakpoints=BREAKPOINTS[1:])))
+        await shown(
+            pilot,
+            panel,
+            with_state(
+                snapshot, stops=replace(snapshot.state.stops, breakpoints=BREAKPOINTS[1:]), marks=snapshot.state.marks.sorted
+            ),
+        )
         assert panel.chosen.id == 4
-        await shown(pilot, panel, replace(snapshot, stops=Stops(), watched=(), marks=snapshot.marks[1:]))
+        await shown(pilot, panel, with_state(snapshot, stops=Stops(), marks=snapshot.state.marks.sorted[1:]))
         assert panel.chosen.letter == "b"
         await shown(pilot, panel, start())
         assert panel.chosen is None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.conftest import tutorial
+from tests.tui.panels.sessions import with_state
 from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.state import Mark
@@ -24,14 +25,14 @@ def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **opt
     ticks = snapshot.program.ticks
     if here is not None:
         snapshot = replace(snapshot, moment=replace(snapshot.moment, position=position_of(snapshot.program, here)))
+    forks = [BranchInfo(name, "main", n * ticks, 10**9, None) for name, n in forks]
     return replace(
-        snapshot,
-        marks=tuple(Mark(letter, "main", (place + 1) * ticks) for place, letter in enumerate(marks) if letter != " "),
-        hits=tuple(batch * ticks for batch in hits),
-        forks=(
-            BranchInfo("main", None, 0, snapshot.newest.tick, None),
-            *(BranchInfo(name, "main", n * ticks, 10**9, None) for name, n in forks),
+        with_state(
+            snapshot,
+            marks=[Mark(letter, "main", (place + 1) * ticks) for place, letter in enumerate(marks) if letter != " "],
+            hits=[batch * ticks for batch in hits],
         ),
+        forks=(BranchInfo("main", None, 0, snapshot.newest.tick, None), *forks),
     )
 
 
@@ -45,12 +46,10 @@ def long_run(batches=20_000, here=9_000, **more):
     marks = (Mark("a", "main", 2000 * ticks), Mark("b", "main", 12_000 * ticks), Mark("c", "another", 5000 * ticks))
     forks = (BranchInfo("main", None, 0, batches * ticks, 1.0), BranchInfo("slower", "main", 15_000 * ticks, batches * ticks, 1.0))
     return replace(
-        snapshot,
+        with_state(snapshot, marks=marks, hits=(6000 * ticks, 6010 * ticks, 18_500 * ticks)),
         losses=losses,
         newest=position_of(snapshot.program, batches * ticks),
         moment=replace(snapshot.moment, position=place),
-        marks=marks,
-        hits=(6000 * ticks, 6010 * ticks, 18_500 * ticks),
         forks=forks,
     )
 
@@ -189,7 +188,7 @@ def test_marks_of_other_branches_are_here_in_the_past_that_is_shared():
         Mark("c", "gone", tick),
         Mark("d", "main", 25 * tick),
     )
-    assert [place.name for place in timeline_marks(replace(snapshot, marks=marks)) if place.kind == "mark"] == ["a", "d"]
+    assert [place.name for place in timeline_marks(with_state(snapshot, marks=marks)) if place.kind == "mark"] == ["a", "d"]
     assert [place.name for place in timeline_marks(replace(snapshot, forks=())) if place.kind == "fork"] == []
 
 
@@ -262,7 +261,7 @@ async def test_one_batch_that_stands_out_among_thousands_is_seen_and_gone_to(boa
     line = TimeLine()
     line.styles.height = size[1]
     async with board(line).run_test(size=size) as pilot:
-        line.show(replace(snapshot, losses=losses, hits=(), marks=(), forks=()), View())
+        line.show(replace(with_state(snapshot, hits=(), marks=()), losses=losses, forks=()), View())
         await pilot.pause()
         column = line.scale.column(7_777 * ticks)
         curve = lines(line)[0]

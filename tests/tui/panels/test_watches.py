@@ -4,7 +4,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from tests.tui.panels.sessions import at
+from tests.tui.panels.sessions import at, with_state
 from tui_gru.debugger.stops import Stops, Watch, Watched
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Watches
@@ -15,7 +15,7 @@ MATRIX = np.array([[0.25, -0.5], [0.125, 1e-5]], np.float32)
 
 
 def watching(snapshot, *watched):
-    return replace(snapshot, stops=Stops((), tuple(each.watch for each in watched)), watched=watched)
+    return replace(with_state(snapshot, stops=Stops((), tuple(each.watch for each in watched))), watched=watched)
 
 
 def lines_of(panel, count):
@@ -131,7 +131,7 @@ async def test_only_what_is_in_view_is_evaluated(board, panel):
     panel.styles.height = 6
     watches = [Watch(i + 1, f"loss + {i}") for i in range(300)]
     values = Evaluated(Watched(watch, float(i)) for i, watch in enumerate(watches))
-    moment = replace(at("loss"), stops=Stops((), tuple(watches)), watched=values)
+    moment = replace(with_state(at("loss"), stops=Stops((), tuple(watches))), watched=values)
     async with board(panel).run_test(size=(60, 12)) as pilot:
         assert (await shown(pilot, panel, moment))[:2] == ["  loss + 0    0", "  loss + 1    1"]
         assert {0, 1} <= values.looked_at <= set(range(6))

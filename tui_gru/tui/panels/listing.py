@@ -79,7 +79,7 @@ class Listing(SnapshotPanel):
     COMPARED = Compared.BOTH
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        return snapshot.position, snapshot.stops, _learns(snapshot)
+        return snapshot.position, snapshot.state.stops, _learns(snapshot)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         """Return a title for the program, and the shapes of the values that the line reads, as many as fit."""
@@ -173,12 +173,12 @@ def arrow_row(snapshot: Snapshot) -> int:
 
 def _learns(snapshot: Snapshot) -> bool:
     """Return True if the backward pass of this batch is executed."""
-    return snapshot.learning or snapshot.record.gradients is not None
+    return snapshot.settings.learning or snapshot.record.gradients is not None
 
 
 def stops_on(snapshot: Snapshot, line: ProgramLine) -> tuple[Breakpoint, ...]:
     """Return the breakpoints and log points of a line."""
-    return tuple(stop for stop in snapshot.stops.breakpoints if stop.line == line.target)
+    return tuple(stop for stop in snapshot.state.stops.breakpoints if stop.line == line.target)
 
 
 def rows_until_loss(rows: tuple[ListingRow, ...]) -> int:
@@ -381,7 +381,7 @@ class Watches(SnapshotPanel):
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         rows = len(self._shown)
-        self._shown = tuple(i for i, watch in enumerate(snapshot.stops.watches) if watch.enabled)
+        self._shown = tuple(i for i, watch in enumerate(snapshot.state.stops.watches) if watch.enabled)
         super().show(snapshot, view)
         if rows != len(self._shown):
             self.refresh(layout=True)
@@ -391,7 +391,7 @@ class Watches(SnapshotPanel):
             return EMPTY
         width = self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
         half = max(int(width * _PART) - _LEAD, 4)
-        names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
+        names = (transliterate(snapshot.state.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
         column = min(max(map(cell_len, names)), half)
 
         def draw(row: int) -> SegmentRow:

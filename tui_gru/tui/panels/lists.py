@@ -91,7 +91,7 @@ class BranchList(ListOverlay):
         self._twigs: list[Twig] = []
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        at = self.chosen or snapshot.branch
+        at = self.chosen or snapshot.state.branch
         self._twigs = tree(snapshot.forks)
         super().show(snapshot, view)
         names = [twig.fork.name for twig in self._twigs]
@@ -121,7 +121,7 @@ class BranchList(ListOverlay):
         widths[0] = max(min(widths[0], width - _MARK - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
         found = [ListRow(_line(palette, " " * _MARK, table[0], widths, gap, palette.dim, palette.dim))]
         for i, (twig, cells) in enumerate(zip(self._twigs, table[1:], strict=True)):
-            here, chosen = twig.fork.name == snapshot.branch, i == self.cursor
+            here, chosen = twig.fork.name == snapshot.state.branch, i == self.cursor
             name = palette.cursor if chosen and self.has_focus else palette.strong if here else palette.plain
             found.append(ListRow(_line(palette, f"{'▶' if here else ' '} ", cells, widths, gap, name, palette.plain), i))
         return found
@@ -363,7 +363,7 @@ class StopsList(ListOverlay):
     def show(self, snapshot: Snapshot, view: View) -> None:
         at = self._at if self.chosen is None else _key(self.chosen)
         self._at = None
-        self._entries = (*snapshot.stops.breakpoints, *snapshot.stops.watches, *snapshot.marks)
+        self._entries = (*snapshot.state.stops.breakpoints, *snapshot.state.stops.watches, *snapshot.state.marks.sorted)
         keys = [_key(entry) for entry in self._entries]
         self.cursor = keys.index(at) if at in keys else max(min(self.cursor, len(keys) - 1), 0)
         super().show(snapshot, view)
@@ -441,7 +441,7 @@ class StopsList(ListOverlay):
         if isinstance(entry, Mark):
             line = position_of(snapshot.program, entry.tick).line
             words = [f"after {snapshot.program.writer.name(line.target)}" if line is not None else "the beginning"]
-            if entry.branch != snapshot.branch:
+            if entry.branch != snapshot.state.branch:
                 words.append(f"on {entry.branch}")
             place, text = ", ".join(words), cut(safe_text(entry.text), max(room, 0), palette.glyphs)
             return (Segment(text, palette.plain),) if text else (Segment(transliterate(place, palette.glyphs), palette.dim),)
@@ -455,12 +455,12 @@ class StopsList(ListOverlay):
     def _watched(self, watch: Watch, room: int, aligned: bool) -> SegmentRow:
         palette, snapshot = self.palette, self.snapshot
         lead: SegmentRow = (Segment("stop  ", palette.keyword),) if watch.stops else ()
-        if not lead and aligned and any(other.stops for other in snapshot.stops.watches):
+        if not lead and aligned and any(other.stops for other in snapshot.state.stops.watches):
             lead = (Segment(" " * len("stop  ")),)
         room -= sum(len(segment.text) for segment in lead)
         if not watch.enabled:
             return lead
-        found = snapshot.watched[snapshot.stops.watches.index(watch)]
+        found = snapshot.watched[snapshot.state.stops.watches.index(watch)]
         return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(snapshot, found)))
 
     @property

@@ -155,14 +155,14 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         items.append(_Item(f"{palette.glyphs.target_end} at {part} % of the run", palette.accent, 5))
     if snapshot.checked is not None:
         items.append(_Item(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3))
-    learns = snapshot.learning
+    learns = snapshot.settings.learning
     if snapshot.config.source.can(Ability.TRAIN):
         items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
         items += [_Item(fact, palette.dim, 0) for fact in _rule(snapshot)]
         if snapshot.config.carry != "detach":
             items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
-    if len(snapshot.branches) > 1:
-        items.append(_Item(f"branch {snapshot.branch}", palette.plain, 3))
+    if len(snapshot.state.branches.names) > 1:
+        items.append(_Item(f"branch {snapshot.state.branch}", palette.plain, 3))
     if snapshot.other is not None:
         items.append(_Item(f"compared with {snapshot.other.name}", palette.second, 5))
         if snapshot.other.moment is None:
@@ -177,7 +177,7 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
 
 def _rule(snapshot: Snapshot) -> list[str]:
     """Return the update rule unless it is plain SGD, with learning rate, clipping limit and number of updates."""
-    config, program, settings = snapshot.config, snapshot.program, snapshot.settings
+    config, program, settings = snapshot.config, snapshot.program, snapshot.settings.rule
     rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
     facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(settings['learning_rate'])}"]
     if "limit" in settings:
@@ -333,11 +333,11 @@ def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
 
     A mark of another branch counts as one of this branch if it is in their shared past.
     """
-    here = snapshot.branch
+    here = snapshot.state.branch
     shared = dict(partings(snapshot.forks, here))
     marks = [
         TimelineMark(mark.tick, "mark", mark.letter, f"mark {mark.letter}")
-        for mark in snapshot.marks
+        for mark in snapshot.state.marks.sorted
         if mark.branch == here or mark.tick <= shared.get(mark.branch, -1)
     ]
     forks = [TimelineMark(tick, "fork", name, f"{name} leaves {here} here") for name, tick in shared.items()]
@@ -474,8 +474,9 @@ class TimeLine(SnapshotPanel):
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Show this snapshot."""
-        self._versions += self._series.follow(snapshot.losses, snapshot.position.number, snapshot.branch)
-        signs_of = snapshot.branch, snapshot.marks, snapshot.hits, tuple((f.name, f.source, f.tick) for f in snapshot.forks)
+        self._versions += self._series.follow(snapshot.losses, snapshot.position.number, snapshot.state.branch)
+        forks = tuple((f.name, f.source, f.tick) for f in snapshot.forks)
+        signs_of = snapshot.state.branch, snapshot.state.marks.sorted, snapshot.hits, forks
         if signs_of != self._signs_of:
             self._signs_of, self._signs = signs_of, timeline_marks(snapshot)
         if self._snapshot is not None and snapshot.position != self._snapshot.position and not self._under_way:
@@ -691,7 +692,7 @@ class LossCurve(SnapshotPanel):
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, other = snapshot.position.number, snapshot.other
-        self._versions += self._series.follow(snapshot.losses, number, snapshot.branch)
+        self._versions += self._series.follow(snapshot.losses, number, snapshot.state.branch)
         if other is not None:
             self._versions += self._other.follow(other.losses, number, other.name)
         super().show(snapshot, view)
@@ -803,4 +804,4 @@ def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
 
 def _names(snapshot: Snapshot) -> tuple[str, ...]:
     """Return the names of this branch and of the compared one; nothing if none is compared."""
-    return () if snapshot.other is None else (snapshot.branch, snapshot.other.name)
+    return () if snapshot.other is None else (snapshot.state.branch, snapshot.other.name)

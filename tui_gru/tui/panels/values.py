@@ -576,29 +576,29 @@ class Samples(SnapshotPanel):
     COMPARED = Compared.BOTH
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        return id(snapshot.samples)  # as long as the panel has them, no others have this id
+        return id(snapshot.state.samples)  # as long as the panel has them, no others have this id
 
     def titles(self, snapshot: Snapshot) -> Titles:
         """Return the title, and the place, the temperature and the seed of the newest sample."""
-        if not snapshot.samples:
+        if not snapshot.state.samples:
             return "samples", None
-        newest = snapshot.samples[-1]
+        newest = snapshot.state.samples[-1]
         hints = [_place(snapshot, newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
         return "samples", [hint for hint in hints if hint]
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
-        if not snapshot.samples:
+        if not snapshot.state.samples:
             from tui_gru.engine.sampling import refused
 
             reason = refused(snapshot.config)
             words = with_keys(self, "<sample> draws a sample") if reason is None else f"no samples: {reason.words}"
             lines = fill(transliterate(words, palette.glyphs), max(width, 1)) if reason else words
             return clip(palette, text(palette, lines, palette.dim), width, height)
-        newest, *older = reversed(snapshot.samples)
+        newest, *older = reversed(snapshot.state.samples)
         most = 10**6 if self.zoomed else max(height // 2, 1)
         blocks = [[_text(palette, newest, width, palette.strong, most=most)]]
-        for after, sample in pairwise(reversed(snapshot.samples)):
+        for after, sample in pairwise(reversed(snapshot.state.samples)):
             drawn = _text(palette, sample, width, palette.plain, most=most if self.zoomed else 1)
             place = _place(snapshot, sample) if sample.tick != after.tick else ""
             blocks.append([text(palette, place, palette.dim), drawn] if place else [drawn])

@@ -184,7 +184,7 @@ class Overview(CellPanel):
         marked = tuple(name for name in names if name.removeprefix("d") in snapshot.program.parameters)
         computed = position.tick if position.phase in ("backward", "update") else None
         batches = id(snapshot.record), id(snapshot.previous)  # as long as the panel has them, no others have these ids
-        return batches, computed, marked, snapshot.changed, snapshot.learning, view.layer_of(snapshot), self.mode
+        return batches, computed, marked, snapshot.changed, snapshot.settings.learning, view.layer_of(snapshot), self.mode
 
     def titles(self, snapshot: Snapshot) -> Titles:
         title, note = self._titled
@@ -249,7 +249,7 @@ class Overview(CellPanel):
 
 
 def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
-    if snapshot.learning:
+    if snapshot.settings.learning:
         return "the backward phase computes them"
     return with_keys(panel, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
 
