@@ -29,7 +29,7 @@ f.FUNCTIONS["softplus"] = f.Function(
     slope="dy ⊙ σ(x)", formula="max(x, 0) + log(1 + exp(min(x, −x)))", range=(0, math.inf),
 )
 f.FUNCTIONS["arcsinh"] = f.Function(
-    "arcsinh", r"\operatorname{arsinh}", "grows as slowly as a logarithm", torch=lambda torch, x: torch.asinh(x),
+    "arcsinh", r"\operatorname{arsinh}", "grows as slowly as a logarithm", torch="asinh",
     slope="dy / sqrt(1 + x^2)", numpy="arcsinh",
 )
 f.WRITTEN |= {"ς": "softplus", "softplus": "softplus", "arcsinh": "arcsinh"}
@@ -88,7 +88,7 @@ def test_a_row_has_a_spelling_words_and_a_way_to_compute_it():
 @pytest.mark.parametrize("name", [name for name, row in FUNCTIONS.items() if row.arity == 1 and name != "softmax"])
 def test_the_values_of_every_function_are_in_its_range(name):
     row, x = FUNCTIONS[name], torch.linspace(0.01 if name in ("log", "sqrt") else -30, 30, 400, dtype=torch.float64)
-    values = row.torch(torch, x)
+    values = row.in_torch(x)
     assert row.range[0] <= values.min() <= values.max() <= row.range[1]
 
 
@@ -120,9 +120,7 @@ def test_the_arithmetic_of_a_node_is_that_of_python_for_arrays_of_any_library(te
     python = text.replace("−", "-").replace("⊙", "*").replace("^", "**").replace("σ", "sigmoid")
     known = {"tanh": math.tanh, "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "max": max}
     expected = eval(python, known, numbers)
-    in_torch = value(
-        tree, lambda number: torch.tensor(number, dtype=torch.float64), lambda name: partial(FUNCTIONS[name].torch, torch)
-    )
+    in_torch = value(tree, lambda number: torch.tensor(number, dtype=torch.float64), lambda name: FUNCTIONS[name].in_torch)
     in_numpy = value(tree, lambda number: np.full(3, number), lambda name: partial(function_of, name))
     assert in_torch.item() == pytest.approx(expected, rel=1e-14)
     np.testing.assert_allclose(in_numpy, np.full(3, expected), rtol=1e-14)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -100,7 +99,7 @@ def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression],
                 tensor, axes = argument_of(softmaxes[name])
                 return Value(tensor.log_softmax(-1), axes)
             case e.Apply(function=function, parts=parts):
-                return _elementwise(_function(function), list(map(value if function == "log" else argument_of, parts)))
+                return _elementwise(FUNCTIONS[function].in_torch, list(map(value if function == "log" else argument_of, parts)))
         raise TypeError(node)
 
     return value(node)
@@ -154,12 +153,6 @@ def _joined(values: Sequence[Value]) -> Value:
         values = [value if value.has_copies else value.in_copies(count) for value in values]
     axes = *values[0].axes[:-1], "+".join(value.axes[-1] for value in values)
     return Value(torch.cat([value.tensor for value in values], -1), axes)
-
-
-def _function(name: str) -> Callable[..., Tensor]:
-    import torch
-
-    return partial(FUNCTIONS[name].torch, torch)
 
 
 # ------------------------------------------------------------------------------
