@@ -99,5 +99,5 @@ def test_what_takes_long_can_be_stopped(ask):
     session.interrupt()
     with pytest.raises(TuiGruError, match="stopped"):
         ask(session)
-    session.forget_interrupt()
+    session.interrupts.forget()
     ask(session)

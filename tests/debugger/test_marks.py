@@ -102,7 +102,7 @@ def test_marks_and_the_last_condition_survive_the_process(tmp_path):
     session.run_until("loss > 0")
     session.save(tmp_path / "it.tui-gru")
     other = Session.open(tmp_path / "it.tui-gru")
-    assert (other.marks, other.last_condition) == (session.marks, "loss > 0")
+    assert (other.marks, other.state.last_condition) == (session.marks, "loss > 0")
     assert other.jump("m") == session.jump("m")
     assert other.next_match(False) == session.next_match(False)
     assert other.position == session.position
@@ -121,7 +121,7 @@ def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
     session.save(tmp_path / "it.tui-gru")
     altered(tmp_path / "it.tui-gru", "kept", lambda fact: {**fact, "marked": kept, "last_condition": ["loss"]})
     other = Session.open(tmp_path / "it.tui-gru")
-    assert (other.marks, other.last_condition) == ((), "")
+    assert (other.marks, other.state.last_condition) == ((), "")
     assert "the entry marked cannot be read and is left out; the entry last_condition cannot be read" in other.notice
 
 
@@ -171,15 +171,15 @@ def test_the_last_condition_is_searched_for_again():
         session.next_match()
     with pytest.raises(ConditionError):
         session.run_until("loss <")
-    assert session.last_condition == ""
+    assert session.state.last_condition == ""
     places = []
     session.run_until("t == 1")
     for _ in range(3):
         places.append(session.position.tick)
         assert session.next_match()
     assert places == [10, 112, 214]
-    assert session.last_condition == "t == 1"
+    assert session.state.last_condition == "t == 1"
     assert session.next_match(False)
     assert session.position.tick == 214
     session.run_back_until("loss > 0")
-    assert session.last_condition == "loss > 0"
+    assert session.state.last_condition == "loss > 0"

@@ -266,7 +266,7 @@ def test_what_cannot_be_evaluated_wherever_it_is_tested_is_refused_when_it_is_se
             begin()
         assert str(caught.value).startswith(said)
     assert session.stops.all == (good,)
-    assert (session.position.tick, session.last_condition) == (0, "")
+    assert (session.position.tick, session.state.last_condition) == (0, "")
 
 
 def test_watches_and_log_points_may_have_many_values_that_fit():

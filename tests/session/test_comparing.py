@@ -135,12 +135,12 @@ def test_where_the_other_does_not_learn_there_are_no_gradients():
 
 def test_it_is_off_at_first_and_can_be_turned_off():
     session = forked()
-    assert session.comparing is None
+    assert session.state.comparing is None
     assert session.snapshot().other is None
     assert differences(session.snapshot()).__class__ is not Differences
-    assert session.compare("main") == "main" == session.comparing
+    assert session.compare("main") == "main" == session.state.comparing
     assert session.compare(None) is None
-    assert session.comparing is None
+    assert session.state.comparing is None
 
 
 def test_unnamed_it_is_the_branch_that_this_one_has_left_or_the_last_that_has_left_it():
@@ -165,11 +165,11 @@ def test_switching_turns_it_round():
     session.compare("main")
     assert session.branch == "main~2"
     session.switch("main")
-    assert session.comparing == "main~2"
+    assert session.state.comparing == "main~2"
     session.switch("main~1")
-    assert session.comparing == "main"
+    assert session.state.comparing == "main"
     session.switch("main~2")
-    assert session.comparing == "main"
+    assert session.state.comparing == "main"
 
 
 def test_a_branch_that_goes_is_compared_with_no_more():
@@ -177,21 +177,21 @@ def test_a_branch_that_goes_is_compared_with_no_more():
     session.switch("main")
     session.compare("main~1")
     session.delete_branch("main~1")
-    assert session.comparing is None
+    assert session.state.comparing is None
     assert session.snapshot().other is None
     session = forked()
     session.compare("main")
     session.undo()
-    assert session.comparing is None
+    assert session.state.comparing is None
     session.redo()
-    assert session.comparing == "main"
+    assert session.state.comparing == "main"
 
 
 def test_a_branch_keeps_being_compared_with_under_another_name():
     session = forked()
     session.compare("main")
     session.rename_branch("main", "first")
-    assert session.comparing == "first"
+    assert session.state.comparing == "first"
     assert session.snapshot().other.name == "first"
 
 
@@ -202,7 +202,7 @@ def test_what_cannot_be_compared_is_said_in_a_line(name):
     with pytest.raises(TuiGruError, match="main") as raised:
         session.compare(name)
     assert "\n" not in str(raised.value)
-    assert session.comparing == "main"
+    assert session.state.comparing == "main"
 
 
 def test_one_branch_alone_cannot_be_compared():
@@ -214,10 +214,10 @@ def test_it_is_kept_with_the_session(tmp_path):
     session = forked()
     session.compare("main")
     session.save(tmp_path / "walk")
-    assert Session.open(tmp_path / "walk").comparing == "main"
+    assert Session.open(tmp_path / "walk").state.comparing == "main"
     altered(tmp_path / "walk", "kept", lambda kept: {**kept, "compared": {"what": "is this"}})
     reopened = Session.open(tmp_path / "walk")
-    assert reopened.comparing is None
+    assert reopened.state.comparing is None
     assert "compared" in reopened.notice
 
 

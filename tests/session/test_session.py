@@ -417,10 +417,10 @@ def test_a_setting_that_has_the_value_already_is_no_change(name, value):
     s.seek("e1 b1 t1")
     s.edit(name, value)  # on a branch: it had another value there
     assert not s.notice
-    before = s.branches, s.last_change
+    before = s.branches, s.state.branches.last_change
     s.edit(name, value)
     assert s.notice == f"{'learning_rate' if name == 'lr' else name} is {value} already"
-    assert (s.branches, s.last_change) == before
+    assert (s.branches, s.state.branches.last_change) == before
     assert s.undo()
     assert s.branches == ("main",)
 
@@ -463,12 +463,12 @@ def test_every_setting_of_the_update_rule_can_be_changed_in_a_run(tmp_path):
 def test_a_setting_that_cannot_be(config, name, value, message):
     s = learning(**config)
     s.step("batch")
-    change = s.last_change
+    change = s.state.branches.last_change
     with pytest.raises(TuiGruError, match=re.escape(message)):
         s.edit(name, value)
     with pytest.raises(TuiGruError, match="without an index"):
         s.edit("learning_rate", (0,), 0.5)
-    assert s.last_change == change
+    assert s.state.branches.last_change == change
 
 
 def test_learning_turned_on_at_the_loss_runs_this_batchs_backward():

@@ -56,12 +56,12 @@ def test_looking_decides_nothing(path, verb):
     session.seek("e1 b2 t2")
     with untouched(path):
         LOOKING[verb](session)
-        assert not session.undecided
+        assert not session.recorder.undecided
         assert session.recording is None
     with closing(Session.open(path)) as alone:
         LOOKING[verb](alone)
         assert "not recorded" not in alone.notice
-        assert not alone.unrecorded
+        assert not alone.recorder.unrecorded
 
 
 @pytest.mark.parametrize("verb", CHANGING)
@@ -69,11 +69,11 @@ def test_the_first_change_asks_where_to_go_on(path, verb):
     session = opening.opened(path)
     with untouched(path):
         CHANGING[verb](session)
-        assert session.undecided
+        assert session.recorder.undecided
         assert session.snapshot().unrecorded
-        assert session.opened_from == path
+        assert session.recorder.opened_from == path
         session.step("op", -1)
-        assert session.undecided
+        assert session.recorder.undecided
 
 
 @pytest.mark.parametrize("verb", CHANGING)
@@ -93,7 +93,7 @@ def test_it_goes_on_in_the_same_file_if_one_says_so(path):
     session.edit("Wz", (0, 0), 9.0)
     with closing(session):
         session.record_to(path)
-        assert not session.undecided
+        assert not session.recorder.undecided
         assert not session.snapshot().unrecorded
         session.step()
         assert_same(session, Session.open(path))
@@ -104,10 +104,10 @@ def test_it_goes_on_in_memory_if_one_says_so(path):
     session.edit("Wz", (0, 0), 9.0)
     with untouched(path):
         session.notice = ""
-        session.stay_in_memory()
+        session.recorder.stay_in_memory()
         assert session.notice == "not recorded; the session continues in memory only"
         session.edit("Wz", (0, 0), 8.0)
-        assert not session.undecided
+        assert not session.recorder.undecided
         assert session.snapshot().unrecorded
 
 
@@ -121,7 +121,7 @@ def test_what_another_wrote_meanwhile_is_not_overwritten(path, use):
         other.edit("Wz", (0, 0), 7.0)
     with untouched(path), pytest.raises(UnwritableSessionError, match="was written to since it was opened here; save it elsewhere"):
         use(session, path)
-    assert session.undecided
+    assert session.recorder.undecided
     with closing(session):
         session.record_to(path.with_name("copy.tui-gru"))
         assert_same(session, Session.open(path.with_name("copy.tui-gru")))

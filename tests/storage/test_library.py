@@ -33,7 +33,7 @@ def at(path, seconds):
 def begun():
     """A session that is recorded on first use."""
     session = Session()
-    session.record_later(automatic)
+    session.recorder.record_later(automatic)
     with closing(session):
         yield session
 
@@ -83,10 +83,10 @@ def test_what_was_kept_before_the_recording_began_is_in_it(begun):
 def test_two_that_begin_at_once_have_a_file_each():
     first, second, taken = Session(), Session(), automatic()
     with closing(first), closing(second):
-        first.record_later(lambda: taken)
+        first.recorder.record_later(lambda: taken)
         first.step()
         places = [taken, taken, automatic()]
-        second.record_later(lambda: places.pop(0))
+        second.recorder.record_later(lambda: places.pop(0))
         second.step("batch")
         assert (first.recording, second.recording) == (taken, taken.with_stem("2026-11-25-Math-2"))
         assert Session.open(taken).position == first.position
@@ -96,7 +96,7 @@ def test_a_place_that_is_always_taken_is_given_up_and_said():
     first, second, taken = Session(), Session(), automatic()
     with closing(first):
         first.record_to(taken)
-        second.record_later(lambda: taken)
+        second.recorder.record_later(lambda: taken)
         second.step()
     assert "not recorded; the session continues in memory only" in second.notice
     assert second.position.t == 0

@@ -150,9 +150,9 @@ def test_what_is_kept_during_a_verb_does_not_write_half_of_it(path):
         session.run_until("loss < 1", progress=keep)
         assert portrait(seen[0]) == before
         assert seen[0].kept("layout") == 7
-        assert seen[0].last_condition == ""
+        assert seen[0].state.last_condition == ""
         assert_same(session, Session.open(path))
-    assert session.last_condition == "loss < 1"
+    assert session.state.last_condition == "loss < 1"
 
 
 def test_every_edit_can_be_undone_and_redone_after_reopening(path):

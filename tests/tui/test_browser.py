@@ -378,7 +378,7 @@ async def test_no_verb_reads_or_lists_outside(folder: Path) -> None:
         assert listed("open ./") == ["./in/", "./lesson.tui-gru", "./sub/"]
         assert "is outside of" in complete(d.screen, "export ../secret.txt").verb.words
         await answer(d, "open last")
-        assert d.screen.session.opened_from == folder / "lesson.tui-gru"
+        assert d.screen.session.recorder.opened_from == folder / "lesson.tui-gru"
 
 
 def test_a_confined_library_uses_no_other_files(folder: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_confined_library_uses_no_other_files(folder: Path) -> None:
                 use(path)
     with pytest.raises(TuiGruError, match="is outside of"):
         Session.open(outside, record=True)
-    session.record_later(lambda: automatic_folder() / "2026-11-28-Math.tui-gru")  # the program's own path
+    session.recorder.record_later(lambda: automatic_folder() / "2026-11-28-Math.tui-gru")  # the program's own path
     session.step("batch")
     session.edit("Wz", (0, 0), 1.0)
     assert session.recording is not None

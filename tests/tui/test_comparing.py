@@ -109,7 +109,7 @@ async def test_the_key_goes_round_differences_values_and_neither() -> None:
         assert "compared" not in eye.header
         assert eye.legend == "loss so far"
         await eye.press("equals_sign")
-        assert eye.session.comparing == "main"
+        assert eye.session.state.comparing == "main"
         assert all(shown != were for shown, were in zip(eye.matrices, before, strict=True))
         assert "compared with main" in eye.header
         assert eye.legend == "loss  ─ main~1  ⋯ main"
@@ -120,7 +120,7 @@ async def test_the_key_goes_round_differences_values_and_neither() -> None:
         assert eye.legend == "loss  ─ main~1  ⋯ main"
         await eye.press("equals_sign")
         assert eye.matrices == before
-        assert eye.session.comparing is None
+        assert eye.session.state.comparing is None
         assert "compared" not in eye.header
         assert eye.legend == "loss so far"
 
@@ -171,16 +171,16 @@ async def test_commands_name_the_branch_and_end_it() -> None:
         await eye.order("compare main")  # named again, it shows differences again
         assert eye.screen.view.differences
         await eye.order("compare off")
-        assert eye.session.comparing is None
+        assert eye.session.state.comparing is None
         await eye.order("compare")
-        assert eye.session.comparing == "main"
+        assert eye.session.state.comparing == "main"
 
 
 async def test_with_one_branch_the_key_says_why_not() -> None:
     async with looking(Session()) as eye:
         await eye.press("equals_sign")
         assert "only this branch" in eye.says
-        assert eye.session.comparing is None
+        assert eye.session.state.comparing is None
 
 
 async def test_switching_turns_the_signs_round() -> None:
@@ -229,7 +229,7 @@ async def test_beyond_the_other_branch_s_end_there_are_dots_and_it_is_said() -> 
 async def test_every_size_compares(size: tuple[int, int]) -> None:
     async with looking(size=size) as eye:
         await eye.press("equals_sign", "o", "v", "n", "v", "o", "equals_sign", "s", "equals_sign", "o")
-        assert eye.session.comparing is None
+        assert eye.session.state.comparing is None
 
 
 async def test_a_large_model_compares_as_well() -> None:

@@ -303,8 +303,8 @@ async def test_a_step_of_play_that_is_stopped_ends_play(monkeypatch: pytest.Monk
         step, stopped = d.session.step, []
 
         def endless(level: Any, count: int = 1, **options: Any) -> Any:
-            begun = d.session.interrupts
-            while d.session.interrupts == begun:
+            begun = d.session.interrupts.count
+            while d.session.interrupts.count == begun:
                 time.sleep(0.001)
             stopped.append(level)
             return step(level, count, **options)

@@ -18,7 +18,7 @@ from tui_gru.debugger.state import Notice, StopEvent
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.source import Ability
+from tui_gru.engine.source import Ability, Source
 from tui_gru.engine.weights import Array
 
 # ------------------------------------------------------------------------------
@@ -235,6 +235,18 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
 
     timeline.walk(_begin(timeline, last), last, visit)
     return found
+
+
+def all_finite(source: Source) -> str:
+    """Return the answer to a search that found no number that is not finite; in a recording, the loss of the script may be one."""
+    if source.numbers is not None and source.can(Ability.LOSS):
+        finite = np.isfinite(source.numbers[:, 0])
+        if not finite.all():
+            return (
+                f"every number of the GRU is finite, but the loss of {source.step(int(np.argmin(finite)))} is not: "
+                "look at the head and the loss in your script"
+            )
+    return "every number so far is finite"
 
 
 def _begin(timeline: Timeline, last: int) -> int:

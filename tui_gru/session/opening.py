@@ -147,7 +147,7 @@ def opened(path: Path, history_memory: int | None = None) -> Session:
     if is_own(path):
         return reopened(path, history_memory)
     session = Session.open(path, history_memory=history_memory)
-    session.record_later(lambda: None)
+    session.recorder.record_later(lambda: None)
     return session
 
 
@@ -161,7 +161,7 @@ def reopened(path: Path, history_memory: int | None = None) -> Session:
     except UnwritableSessionError as error:
         session = Session.open(path, history_memory=history_memory)
         session.notice = ""
-        session.stay_in_memory(str(error))
+        session.recorder.stay_in_memory(str(error))
         return session
 
 
@@ -187,4 +187,4 @@ def record(session: Session, path: Path) -> None:
     except SessionInUseError:
         raise
     except SessionFileError as error:
-        session.stay_in_memory(str(error))
+        session.recorder.stay_in_memory(str(error))

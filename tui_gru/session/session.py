@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,21 +15,19 @@ from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.edits import JournalEntry
 from tui_gru.debugger.moment import frozen
-from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, tick_of
+from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of, tick_of
 from tui_gru.debugger.program import Program, unknown_name
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
 from tui_gru.debugger.timeline import Anchor
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import given, mib
-from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, cut, index_of
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.session.travel import FAR, Run, SearchProgress, beginning
+from tui_gru.session.travel import FAR, Interrupts, Run, SearchProgress, beginning
 
 if TYPE_CHECKING:
     from tui_gru.analysis.check import Check, CheckTotals, Expected
@@ -46,6 +43,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline import Timeline
     from tui_gru.engine.sampling import Sample
     from tui_gru.errors import FilePath
+    from tui_gru.storage.recorder import SessionRecorder
 
 # ------------------------------------------------------------------------------
 # The public interface of the debugger: verbs (step, seek, edit, sample), values, and immutable snapshots.
@@ -395,37 +393,25 @@ class Session:
     def next_match(self, forwards: bool = True, progress: SearchProgress | None = None) -> bool:
         """Search for the last condition again. True if it stopped there. Raises `TuiGruError` if there was none."""
         with self._run.verb():
-            if not self.last_condition:
+            if not self.state.last_condition:
                 raise TuiGruError("no condition has been searched for yet; t searches for one")
-            return self._run.search(self.last_condition, forwards, progress)
-
-    @property
-    def last_condition(self) -> str:
-        """The condition of the last search, in either direction; empty if there was none."""
-        return self.state.last_condition
+            return self._run.search(self.state.last_condition, forwards, progress)
 
     def run_to_not_finite(self, *, progress: SearchProgress | None = None) -> bool:
         """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.
 
         True if there is one; `notice` says which it is.
         """
-        from tui_gru.analysis.trouble import first_not_finite
+        from tui_gru.analysis.trouble import all_finite, first_not_finite
 
-        run, timeline, source = self._run, self._run.timeline, self.config.source
+        run, timeline = self._run, self._run.timeline
         with run.verb():
             last = timeline.computed if timeline.memory.numbers is not None else self.newest.number
             with run.under_way():
                 found = first_not_finite(timeline, last, run.monitor(None, progress))
                 if found is not None:
                     run.move_to(run.state.branches, timeline.place(found.tick))
-            words = "every number so far is finite" if found is None else found.sentence(run.program)
-            if found is None and source.numbers is not None and source.can(Ability.LOSS):
-                finite = np.isfinite(source.numbers[:, 0])
-                if not finite.all():
-                    words = (
-                        f"every number of the GRU is finite, but the loss of {source.step(int(np.argmin(finite)))} is not: "
-                        "look at the head and the loss in your script"
-                    )
+            words = all_finite(self.config.source) if found is None else found.sentence(run.program)
             run.notice = Notice(words, warning=found is not None)
         return found is not None
 
@@ -440,14 +426,10 @@ class Session:
         """Stop the run of another thread, or the run that it is about to start, at the end of the current batch."""
         self._run.interrupts.interrupt()
 
-    def forget_interrupt(self) -> None:
-        """Withdraw a pending interrupt, which would stop the next run although it was meant for one that has already ended."""
-        self._run.interrupts.forget()
-
     @property
-    def interrupts(self) -> int:
-        """The number of calls of `interrupt`."""
-        return self._run.interrupts.count
+    def interrupts(self) -> Interrupts:
+        """The requests of `interrupt`: their `count`; `forget` withdraws one that was meant for a run that has already ended."""
+        return self._run.interrupts
 
     @property
     def stop_on_nan(self) -> bool:
@@ -662,16 +644,6 @@ class Session:
         self._run.move_to(branches, branches.timeline.place(tick))
         return True
 
-    @property
-    def last_change(self) -> JournalEntry | None:
-        """The change that `undo` would revert; None if there is none."""
-        return self.state.branches.last_change
-
-    @property
-    def next_change(self) -> JournalEntry | None:
-        """The change that `redo` would apply again; None if there is none."""
-        return self.state.branches.next_change
-
     # Branches
 
     @property
@@ -709,11 +681,6 @@ class Session:
             branches = self.state.branches.without(name)
             self._run.update(branches=branches, **by_branch.moved(self.state, name, None))
 
-    @property
-    def comparing(self) -> str | None:
-        """The branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
-        return self.state.comparing
-
     def compare(self, name: str | None = "") -> str | None:
         """Compare this branch with another from now on; None ends the comparison. Returns the name of the other branch.
 
@@ -745,12 +712,8 @@ class Session:
         if name not in state.branches.names or name == state.branch:
             raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(state.others)}")
 
-        def monitor(batch: int, record: BatchRecord) -> bool:
-            run.interrupts.check("stopped before the branches had been compared")
-            if progress is not None:
-                progress(f"batch {batch + 1:,} of {name}")
-            return False
-
+        stopped = "stopped before the branches had been compared"
+        monitor, _ = run.interrupts.monitors(stopped, progress, lambda batch: f"batch {batch + 1:,} of {name}")
         return compare_branches(state.branches, name, run.moment, monitor)
 
     @property
@@ -890,14 +853,10 @@ class Session:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
         from tui_gru.debugger.explain import Explainer
 
-        run = self._run
-
-        def monitor(batch: int, record: BatchRecord) -> bool:
-            run.interrupts.check("stopped before the derivation was complete")
-            if progress is not None:
-                progress(run.timeline.position((batch + 1) * run.program.ticks))
-            return False
-
+        run, stopped = self._run, "stopped before the derivation was complete"
+        monitor, _ = run.interrupts.monitors(
+            stopped, progress, lambda batch: position_of(run.program, (batch + 1) * run.program.ticks)
+        )
         return Explainer(run.timeline, monitor).explain(number)
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
@@ -1070,6 +1029,11 @@ class Session:
 
     # Files
 
+    @property
+    def recorder(self) -> SessionRecorder:
+        """What writes the session to its file: it tells whether that is `undecided`, and can begin to record later."""
+        return self._run.recorder
+
     def save(self, path: FilePath) -> None:
         """Write the session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`."""
         self._run.recorder.save(path)
@@ -1082,50 +1046,10 @@ class Session:
         """
         self._run.recorder.record_to(path)
 
-    def record_later(self, place: Callable[[], FilePath | None]) -> None:
-        """Like `record_to`, but create the file only when there is something to record; `place` is then called for its path.
-
-        If the file cannot be created, the session continues in memory only, and `notice` says so. If it is in use, `place` is
-        called for another path. If `place` returns None, the session is `undecided`, and `place` is called again after the next
-        verb.
-        """
-        self._run.recorder.record_later(place)
-
-    @property
-    def undecided(self) -> bool:
-        """True if there are changes that are not recorded yet, until `record_to` or `stay_in_memory` is called."""
-        return self._run.recorder.undecided
-
-    @property
-    def unrecorded(self) -> bool:
-        """True if the session is in memory only, although it was to be recorded or its owner was asked."""
-        return self._run.recorder.unrecorded
-
-    @property
-    def opened_from(self) -> Path | None:
-        """The file that the session was opened from and is not recorded to; None if there is none."""
-        return self._run.recorder.opened_from
-
-    def stay_in_memory(self, why: str = "") -> None:
-        """Stop recording, and say so in the notice; `why` is the reason."""
-        self._run.recorder.stay_in_memory(why)
-
     @property
     def recording(self) -> Path | None:
         """The file that the session is recorded to; None if there is none."""
         return self._run.recorder.path
-
-    def owns(self, path: FilePath) -> bool:
-        """Return True if the session was read from the file `path`, saved to it, or is recorded to it."""
-        return self._run.recorder.owns(path)
-
-    def records_to(self, path: FilePath) -> bool:
-        """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
-        return self._run.recorder.records_to(path)
-
-    def record(self) -> None:
-        """Write changes to the file that the session is recorded to, if there is one. Every verb does this at its end."""
-        self._run.recorder.record()
 
     def close(self) -> None:
         """Stop recording; the session continues in memory."""

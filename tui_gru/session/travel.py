@@ -76,11 +76,18 @@ class Interrupts:
         if self.asked():
             raise TuiGruError(message)
 
-    def monitors(self, message: str, progress: SearchProgress | None) -> tuple[Monitor, Callable[[str], None]]:
-        """Return what an analysis calls with each replayed batch and between its parts; both raise `TuiGruError` if interrupted."""
+    def monitors(
+        self, message: str, progress: SearchProgress | None, said: Callable[[int], Position | str] | None = None
+    ) -> tuple[Monitor, Callable[[str], None]]:
+        """Return what an analysis calls with each replayed batch and between its parts; both raise `TuiGruError` if interrupted.
+
+        `said` returns what is reported to `progress` of a batch.
+        """
 
         def monitor(batch: int, record: BatchRecord) -> bool:
             self.check(message)
+            if progress is not None and said is not None:
+                progress(said(batch))
             return False
 
         def between(words: str) -> None:

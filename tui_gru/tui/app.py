@@ -490,7 +490,7 @@ def new_session(config: Config, *, learn: bool = False, record: bool = False, hi
     session.stop_on_nan = True
     session.learning = learn
     if record:
-        session.record_later(partial(_automatic_path, config.as_string(config.text)))
+        session.recorder.record_later(partial(_automatic_path, config.as_string(config.text)))
     return session
 
 

@@ -68,7 +68,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     from tui_gru.session.session import ALIASES
     from tui_gru.tui.keys import example
 
-    program, before, last = screen.session.program, screen.snapshot, screen.session.last_change
+    program, before, last = screen.session.program, screen.snapshot, screen.session.state.branches.last_change
     reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
     typed, index = reader.entry()
     if len(reader.left) > 1:
@@ -82,18 +82,18 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     name = ALIASES.get(typed, program.code_name(typed))
 
     def say(_: object) -> None:
-        if screen.session.last_change is not last:  # otherwise the notice says that nothing has changed
+        if screen.session.state.branches.last_change is not last:  # otherwise the notice says that nothing has changed
             screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(lambda _: screen.session.edit(name, index, value), then=say)
 
 
 def undo(screen: MainScreen, rest: Arguments) -> None:
-    _restore(screen, "undo", screen.session.last_change, screen.session.undo)
+    _restore(screen, "undo", screen.session.state.branches.last_change, screen.session.undo)
 
 
 def redo(screen: MainScreen, rest: Arguments) -> None:
-    _restore(screen, "redo", screen.session.next_change, screen.session.redo)
+    _restore(screen, "redo", screen.session.state.branches.next_change, screen.session.redo)
 
 
 def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: Callable[[], bool]) -> None:
@@ -319,7 +319,7 @@ def _first_of(apart: BranchComparison, program: Program) -> str:
 
 def press_compare(screen: MainScreen) -> None:
     """Switch to the next state: differences; values of this branch with both loss curves; no comparison."""
-    if screen.session.comparing is None:
+    if screen.session.state.comparing is None:
         compare_with(screen, "")
     elif screen.view.differences:
         screen.look(replace(screen.view, differences=False))
@@ -363,10 +363,10 @@ def save(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> Non
         from tui_gru.storage.store import session_path
 
         path, session = session_path(name), screen.session
-        if not overwrite and os.path.exists(path) and not session.owns(path):
+        if not overwrite and os.path.exists(path) and not session.recorder.owns(path):
             raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with save! {name}")
         session.save(path)
-        here = screen.session.records_to(path)
+        here = screen.session.recorder.records_to(path)
         screen.note(f"saved to {path}" if here else f"saved to {path}; `open {name}` opens it")
 
     screen.do(save, batches=None)
@@ -377,7 +377,7 @@ def open_(screen: MainScreen, rest: Arguments) -> None:
     name, _, last = rest.rpartition(" ")
     copy = last == "copy" and bool(name.strip()) and not (is_permitted(rest) and permitted(rest).exists())
     name = _named(name.strip() if copy else rest, "open walk")
-    if screen.session.undecided:
+    if screen.session.recorder.undecided:
         raise TuiGruError("this session has changes that are not recorded yet; answer first where to record them")
 
     def open_(_: object) -> None:
@@ -396,7 +396,7 @@ def _opened(screen: MainScreen, name: str, copy: bool) -> Session:
     from tui_gru.storage.file import SessionInUseError
 
     path, now = library.find(name), screen.session
-    if not copy and now.records_to(path):
+    if not copy and now.recorder.records_to(path):
         screen.note(f"{path} is the session that is open here")
         return now
     try:

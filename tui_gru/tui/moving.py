@@ -238,13 +238,13 @@ def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     run_on(
         screen,
         lambda progress: screen.session.next_match(direction > 0, progress=progress),
-        lambda: _not_held(screen, screen.session.last_condition, "further on", direction > 0),
-        then=lambda _: _say_held(screen, screen.session.last_condition),
+        lambda: _not_held(screen, screen.session.state.last_condition, "further on", direction > 0),
+        then=lambda _: _say_held(screen, screen.session.state.last_condition),
     )
 
 
 def has_condition(screen: MainScreen) -> bool:
-    return bool(screen.session.last_condition)
+    return bool(screen.session.state.last_condition)
 
 
 def run_on(
@@ -255,8 +255,8 @@ def run_on(
 
     def run(progress: Any) -> None:
         # The session clears an interrupt when a verb ends, even if the verb had already stopped for another reason.
-        interrupts = session.interrupts
-        if not all(verb(progress) and session.interrupts == interrupts for _ in range(count)):
+        interrupts = session.interrupts.count
+        if not all(verb(progress) and session.interrupts.count == interrupts for _ in range(count)):
             screen.note_if_not_stopped(otherwise())
 
     screen.do(run, batches=None, then=then)

@@ -205,7 +205,7 @@ class Runner:
         screen = self._screen
         screen.say("")
         screen.forget_notice()
-        screen.session.forget_interrupt()
+        screen.session.interrupts.forget()
         self._then, self._opens = then, opens
         if batches is None or not self.is_quick(batches):
             self._run = RunProgress(screen.session.position.number, batches, time.monotonic())
@@ -245,10 +245,10 @@ class Runner:
                 last = now
                 screen.post_message(Progressed(place))
 
-        before, interrupts = session.position.number, session.interrupts
+        before, interrupts = session.position.number, session.interrupts.count
         try:
             result = verb(progress)
-            if screen.session.interrupts == interrupts:
+            if screen.session.interrupts.count == interrupts:
                 self._after_run(screen.session.position.number - before)
         except Exception as error:
             screen.post_message(Finished(problem=problem_of(error, "a run")))
@@ -267,7 +267,7 @@ class Runner:
 
     def finished(self, event: Finished) -> None:
         self._run = None
-        self._screen.session.forget_interrupt()
+        self._screen.session.interrupts.forget()
         self._batch_seconds *= FADING
         self._screen.say(event.problem, warning=bool(event.problem))
         self._screen.refresh_bindings()
@@ -373,10 +373,10 @@ class Play:
         session = self._screen.session
 
         def run(progress: SearchProgress | None) -> None:
-            interrupts = session.interrupts
+            interrupts = session.interrupts.count
             for level, count in steps:
                 session.step(level, count, progress=progress)
-                if session.interrupts != interrupts:
+                if session.interrupts.count != interrupts:
                     return
                 if progress is not None:
                     progress(session.position)
@@ -392,7 +392,7 @@ class Play:
         if self._timer is not None:
             self.pause()
         else:
-            self._interrupts = self._screen.session.interrupts
+            self._interrupts = self._screen.session.interrupts.count
             self._timer = self._screen.set_interval(1 / SPEEDS[self.speed], self._step)
             self._screen.say(self._pace)
 
@@ -417,7 +417,7 @@ class Play:
         screen = self._screen
         if not self.playing or self._runner.running:  # after a pause, a call of the timer may still be on its way
             return
-        if screen.session.interrupts != self._interrupts:  # a key has stopped the step before
+        if screen.session.interrupts.count != self._interrupts:  # a key has stopped the step before
             self.pause()
             return
         before = screen.snapshot.position

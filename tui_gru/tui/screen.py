@@ -161,8 +161,8 @@ class KeptWithSession:
     def question(self) -> str:
         """The question where to record changes, shown until it is answered; empty if there are no unrecorded changes."""
         session = self._screen.session
-        path = session.opened_from
-        if path is None or not session.undecided or self._screen.running:
+        path = session.recorder.opened_from
+        if path is None or not session.recorder.undecided or self._screen.running:
             return ""
         return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self._screen, 'stop')} continues in memory"
 
@@ -180,7 +180,7 @@ class KeptWithSession:
         def record(_: Any) -> None:
             from tui_gru.storage.store import free_path
 
-            path = session.opened_from
+            path = session.recorder.opened_from
             assert path is not None
             session.record_to(free_path(path) if copy else path)
             self._screen.note(f"recorded to {session.recording}")
@@ -192,7 +192,7 @@ class KeptWithSession:
         asked = bool(self.question)
         if asked:
             self._screen.forget_notice()
-            self._screen.session.stay_in_memory()
+            self._screen.session.recorder.stay_in_memory()
             self._screen.show_now()
         return asked
 
