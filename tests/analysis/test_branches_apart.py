@@ -102,7 +102,7 @@ def test_branches_that_differ_in_nothing_yet_are_the_same():
     session.seek("e1 b2 t1")
     session.edit("learning_rate", (), 0.5)
     apart = session.apart()
-    assert (apart.first, apart.here.apart) == (None, 0)
+    assert (apart.first, apart.here.difference) == (None, 0)
     assert apart.parted == session.position.tick
 
 
@@ -115,12 +115,12 @@ def test_the_losses_furthest_apart_are_found_in_the_whole_run():
     apart = session.apart()
     at = int(np.argmax(np.abs(mine - theirs)))
     assert (apart.furthest.batch, apart.furthest.mine, apart.furthest.theirs) == (at, mine[at], theirs[at])
-    assert apart.here.apart == mine[-1] - theirs[-1]
+    assert apart.here.difference == mine[-1] - theirs[-1]
 
 
 def test_a_loss_that_is_not_finite_on_one_branch_is_furthest_apart():
     session = forked(lambda s: s.edit("learning_rate", (), 1e38), "e2 b1")
-    assert not np.isfinite(session.apart().furthest.apart)
+    assert not np.isfinite(session.apart().furthest.difference)
 
 
 def test_samples_are_of_the_weights_of_this_moment():

@@ -111,12 +111,12 @@ def test_whole_records_tell_what_places_tell(name, kind, source):
         return
 
     def hits_of(batch, *, scalar):
-        counter = HitCounter(stop, timeline, HitCounts(), scalars_of(timeline), matters=True)
+        counter = HitCounter(stop, timeline, HitCounts(), scalars_of(timeline), stops_runs=True)
         counter.scalar = counter.scalar and scalar
         counter.fill(batch, batch)
         if not counter.known(batch):
             counter.see(batch, timeline.record(batch))
-            counter.settle()
+            counter.test_waiting()
         (count,) = counter.hits.counts(batch, batch).tolist()
         hits = counter.hits_in(batch) if count or counter.hits.failed(batch, batch) else Hits(batch)
         assert count == len(hits.ticks)

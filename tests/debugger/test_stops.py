@@ -4,7 +4,7 @@ import pytest
 
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.expressions import ConditionError
-from tui_gru.debugger.search import told_apart
+from tui_gru.debugger.search import distinguished
 from tui_gru.debugger.stops import Breakpoint, Stops, Watch
 
 
@@ -386,4 +386,4 @@ def test_stopping_changes_nothing_of_the_training():
     ],
 )  # fmt: skip
 def test_a_change_is_shown_with_the_digits_that_it_takes(before, now, shown):
-    assert told_apart(before, now) == shown
+    assert distinguished(before, now) == shown

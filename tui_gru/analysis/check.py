@@ -440,10 +440,10 @@ class Expected:
         A GRU that separates neighbouring states amplifies rounding errors as well.
         """
         over_time = self.whole.over_time
-        there = np.flatnonzero(over_time) if over_time is not None else np.empty(0)
-        if over_time is None or len(there) < 2 or not np.isfinite(over_time).all():
+        nonzero = np.flatnonzero(over_time) if over_time is not None else np.empty(0)
+        if over_time is None or len(nonzero) < 2 or not np.isfinite(over_time).all():
             return 1.0
-        first, last = int(there[0]), int(np.argmax(over_time))
+        first, last = int(nonzero[0]), int(np.argmax(over_time))
         factor = float(over_time[last] / over_time[first])
         return factor ** (1 / (last - first)) if last > first and factor > GROWN else 1.0
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.analysis.check import Expected, expected_of
-from tui_gru.analysis.influence import Differentiable, given_to, prediction_slope
+from tui_gru.analysis.influence import Differentiable, inputs_of, prediction_slope
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
@@ -108,22 +108,22 @@ class RunFacts:
 
     @cached_property
     def learned(self) -> NDArray[np.intp]:
-        """The batches that have learned, in order."""
+        """The numbers of the batches that have learned, (n), in order."""
         return np.flatnonzero(self.timeline.learned(0, self.count - 1))
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> ScalarRows:
-        """Return loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
+        """Return loss, grad_norm or max_weight of the batches `first` … `last`, (n), by default of all completed ones."""
         last = self.count - 1 if last is None else last
         return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
 
     @cached_property
     def losses(self) -> ScalarRows:
-        """The loss of every completed batch."""
+        """The loss of every completed batch, (n)."""
         return self.column("loss")
 
     @cached_property
     def maybe_not_finite(self) -> NDArray[np.intp]:
-        """The completed batches in which something may be not finite, in order, by their scalars.
+        """The numbers of the completed batches in which something may be not finite, (n), in order, by their scalars.
 
         The scalars of a model file or of a captured batch do not depend on its inputs, so all of its batches are returned.
         """
@@ -156,7 +156,7 @@ class RunFacts:
     @cached_property
     def varied(self) -> bool:
         """True if the last batches have enough entries and different inputs."""
-        inputs = [given_to(self.program, record) for _, record in self.recent]
+        inputs = [inputs_of(self.program, record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
 
@@ -174,7 +174,7 @@ class RunFacts:
         with NUMPY_SETTINGS:
             reader = Differentiable(program, record.before, T, B)
             states = {state: record.border(state, end=False) for state in record.compiled.states}
-            output = reader.forward(given_to(self.program, record), states)
+            output = reader.forward(inputs_of(self.program, record), states)
             slope = np.zeros_like(output)
             for row, target in enumerate(record.ids(program.target)[-1].tolist()):
                 slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B

@@ -590,7 +590,7 @@ def _saturated(
     )
 
 
-def kept_by(program: Program) -> Mapping[str, str]:
+def keep_gates(program: Program) -> Mapping[str, str]:
     """Return, for each state, the value that says how much of the old state is kept: z for h = z ⊙ h_prev + …."""
     page, found = program.model.page, dict[str, str]()
     for state in page.states:
@@ -619,7 +619,7 @@ def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
     """Find units that keep their old state at every timestep."""
     if not x.varied:
         return
-    for state, gate in kept_by(x.program).items():
+    for state, gate in keep_gates(x.program).items():
         shut = _shut_units(x, state, gate)
         if not len(shut):
             continue
@@ -648,7 +648,7 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
     """Find units of a state that hardly change, whatever the input is, and not because a gate is shut."""
     if not x.varied:
         return
-    gates = kept_by(x.program)
+    gates = keep_gates(x.program)
     for state in x.program.model.page.states:
         values = x.stacked(state)
         low, high = x.program.ranges[state]

@@ -82,7 +82,7 @@ class Differentiable:
         return value, chosen
 
 
-def given_to(program: Program, record: BatchRecord) -> NDArray[Any]:
+def inputs_of(program: Program, record: BatchRecord) -> NDArray[Any]:
     """Return the inputs of a batch, a view: indices (T, B), or numbers (T, B, I)."""
     name = program.input
     return record.ids(name) if program.model.page.inputs[name].one_hot else record.array(name)
@@ -177,7 +177,7 @@ class Influence:
         return f"<influence of {len(self.gradient)} inputs of row {self.row + 1} on the prediction after input {self.at + 1}>"
 
     def reach(self, of: str = "gradient") -> Reach:
-        """Return the reach of `gradient`, of `occlusion`, or of a state, by name."""
+        """Return the reach of `gradient`, of `occlusion`, or of a state, by name. Raises `TuiGruError` for any other."""
         if of in ("gradient", "occlusion"):
             return reach(np.abs(self.gradient if of == "gradient" else self.occlusion), self.at)
         if of not in self.states:
@@ -287,7 +287,7 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
     program, B = moment.program, moment.program.config.batch_size
     row = arguments.whole("the row", row, least=0, most=B - 1)
     t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
-    given = given_to(program, moment.record)
+    given = inputs_of(program, moment.record)
     states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
     reader = Differentiable(program, moment.record.before, program.seq_length, B)
     with NUMPY_SETTINGS:
@@ -328,7 +328,7 @@ class _Window:
         records = [moment.record if n == number else timeline.record(n) for n in numbers]
         first = records[0]
         states = {s: np.asarray(first.border(s, end=False)[rows], np.float64) for s in first.compiled.states}
-        x = np.concatenate([given_to(program, record)[:, rows] for record in records])
+        x = np.concatenate([inputs_of(program, record)[:, rows] for record in records])
         T = program.seq_length
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 

@@ -39,17 +39,17 @@ class ValueRange:
         return self.high - self.low
 
     def is_low(self, values: Array) -> NDArray[np.bool_]:
-        """Return True for each entry that is saturated at the lower limit."""
+        """Return True for each entry that is saturated at the lower limit, in the shape of `values`."""
         below: NDArray[np.bool_] = values < self.low + self.edge * self.span
         return below
 
     def is_high(self, values: Array) -> NDArray[np.bool_]:
-        """Return True for each entry that is saturated at the upper limit."""
+        """Return True for each entry that is saturated at the upper limit, in the shape of `values`."""
         above: NDArray[np.bool_] = values > self.high - self.edge * self.span
         return above
 
     def saturated(self, values: Array) -> NDArray[np.bool_]:
-        """Return True for each entry that is saturated; False for NaN."""
+        """Return True for each entry that is saturated, in the shape of `values`; False for NaN."""
         return self.is_low(values) | self.is_high(values)
 
 
@@ -189,7 +189,7 @@ def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDAr
 
 
 def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.intp]:
-    """Return the units (last axis) whose entries lie within `dead` · `scale` of each other; none if a unit has one entry."""
+    """Return the units (last axis), (n), whose entries lie within `dead` · `scale` of each other; none if a unit has one entry."""
     rows = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
     if len(rows) < 2:
         return np.empty(0, np.intp)
@@ -217,7 +217,7 @@ def largest_entries(values: Array, count: int) -> list[Index]:
 
 
 def by_size(matrix: Array, axis: int) -> NDArray[np.intp]:
-    """Return the indices of the rows (`axis` 0) or columns (1) of a matrix, in descending order of their Euclidean norms."""
+    """Return the indices of the rows (`axis` 0) or columns (1) of a matrix, (n), in descending order of their Euclidean norms."""
     wide = np.nan_to_num(matrix.astype(np.float64), nan=np.inf)
     with np.errstate(over="ignore"):
         norms = np.sqrt(np.square(wide).sum(axis=1 - axis))

@@ -231,23 +231,23 @@ class Activity:
         return arguments.whole("the unit", unit, least=0, most=self.units - 1)
 
     @cached_property
-    def _there(self) -> Array:
+    def _computed_steps(self) -> Array:
         """The computed timesteps, without a copy if all are computed."""
-        there = np.isfinite(self.values).all(axis=1)
-        return self.values if there.all() else self.values[there]
+        computed = np.isfinite(self.values).all(axis=1)
+        return self.values if computed.all() else self.values[computed]
 
     @cached_property
     def means(self) -> Float64Array:
         """The mean of each unit, (units)."""
-        return _means(self._there)
+        return _means(self._computed_steps)
 
     @cached_property
     def deviations(self) -> Float64Array:
         """The standard deviation of each unit, (units)."""
         squares = np.zeros(self.units)
-        for i in range(0, len(self._there), _ROWS):
-            squares += np.square(self._there[i : i + _ROWS] - self.means).sum(axis=0)
-        return np.sqrt(squares / max(len(self._there), 1))
+        for i in range(0, len(self._computed_steps), _ROWS):
+            squares += np.square(self._computed_steps[i : i + _ROWS] - self.means).sum(axis=0)
+        return np.sqrt(squares / max(len(self._computed_steps), 1))
 
     # Correlations
 
@@ -256,7 +256,7 @@ class Activity:
         if "pairs" in vars(self):
             pair: Float64Array = self.pairs[self._checked(unit)]
             return pair
-        found: Float64Array = self._with(self._there[:, self._checked(unit), None])[0]
+        found: Float64Array = self._with(self._computed_steps[:, self._checked(unit), None])[0]
         return found
 
     @cached_property
@@ -265,7 +265,7 @@ class Activity:
 
         For a long text, it takes as long as the correlations of fifty units one by one.
         """
-        return self._with(self._there)
+        return self._with(self._computed_steps)
 
     def like(self, unit: int, count: int = 5) -> list[Correlated]:
         """Return the units whose correlation with one is largest in magnitude."""
@@ -308,7 +308,7 @@ class Activity:
             narrow = centred.astype(self.values.dtype)  # a product in float32 takes a fifth of the time
             sums += narrow.sum(axis=0, dtype=np.float64)
             squares += np.square(centred).sum(axis=0)
-            products += narrow.T @ self._there[i : i + _ROWS]
+            products += narrow.T @ self._computed_steps[i : i + _ROWS]
         products -= np.outer(sums, self.means)
         own = np.sqrt(squares / len(others))
         varies = self._vary(own, mean)[:, None] & self._vary(self.deviations, self.means)
@@ -371,7 +371,11 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
         raise TuiGruError(unknown_name(name, timed).replace("no value named", "no value of every timestep and row named"))
     values = moment.record.array(name)[:, row].reshape(program.seq_length, -1).copy()
     values[[not moment.there(name, t) for t in range(program.seq_length)]] = np.nan
-    read = [moment.record.ids(i)[:, row] for i, given in program.model.page.inputs.items() if given.one_hot and not given.target]
+    read = [
+        moment.record.ids(i)[:, row]
+        for i, variable in program.model.page.inputs.items()
+        if variable.one_hot and not variable.target
+    ]
     text = picked(read[0], moment.vocabulary) if read else ""
     return Activity(name, values, text, row)
 
@@ -528,7 +532,10 @@ class _Reader:
         return False
 
     def side_by_side(self, rows: int) -> dict[str, Array] | None:
-        """Read as pieces that are corrected afterwards; None if this network does not forget its initial state."""
+        """Read as pieces that are corrected afterwards: values (n, units) by name.
+
+        None if this network does not forget its initial state.
+        """
         chunks = -(-len(self._ids) // (rows * CHUNK))
         record, values = self._record(rows, CHUNK), self._values(rows, chunks * CHUNK)
         inputs, targets = (self._padded(ids, rows, chunks * CHUNK) for ids in self._shifted())
@@ -538,8 +545,8 @@ class _Reader:
             for j in range(chunks):
                 here = slice(j * CHUNK, (j + 1) * CHUNK)
                 states = self._chunk(record, states, inputs[:, here], targets[:, here])
-                for name, kept in values.items():
-                    kept[:, here] = record.array(name).swapaxes(0, 1)
+                for name, taken in values.items():
+                    taken[:, here] = record.array(name).swapaxes(0, 1)
                 self._advance(0 if again else rows * CHUNK)
                 if again and all(map(_is_same, states, ends[j])):
                     return self._whole(values)
@@ -550,7 +557,7 @@ class _Reader:
         return None
 
     def one_row(self) -> dict[str, Array]:
-        """Read as one row."""
+        """Read as one row: values (n, units) by name."""
         inputs, targets = self._shifted()
         length = min(self._config.seq_length if self.in_windows else 8 * CHUNK, len(self._ids))
         record, values = self._record(1, length), self._values(1, len(self._ids))
@@ -560,13 +567,13 @@ class _Reader:
                 record = self._record(1, len(self._ids) - first)
             here = slice(first, first + self._length(record))
             states = self._chunk(record, states, inputs[None, here], targets[None, here])
-            for name, kept in values.items():
-                kept[:, here] = record.array(name).swapaxes(0, 1)
+            for name, taken in values.items():
+                taken[:, here] = record.array(name).swapaxes(0, 1)
             self._advance(self._length(record))
         return self._whole(values)
 
     def windows(self, length: int) -> dict[str, Array]:
-        """Read window by window, each from zero states at both ends."""
+        """Read window by window, each from zero states at both ends: values (n, units) by name."""
         count, rest = divmod(len(self._ids), length)
         inputs, targets = self._shifted()
         values = self._values(1, len(self._ids))
@@ -576,9 +583,9 @@ class _Reader:
             record, at = self._record(last - first, size), slice(first * length, first * length + (last - first) * size)
             states = [np.zeros_like(begin) for begin, _ in record.borders]
             self._chunk(record, states, inputs[at].reshape(-1, size), targets[at].reshape(-1, size))
-            for name, kept in values.items():
+            for name, taken in values.items():
                 found = record.array(name).swapaxes(0, 1)
-                kept[0, at] = found.reshape(-1, *found.shape[2:])
+                taken[0, at] = found.reshape(-1, *found.shape[2:])
             self._advance((last - first) * size)
         return self._whole(values)
 
@@ -628,7 +635,7 @@ class _Reader:
         self._progress(self._done, self._total)
 
     def _whole(self, values: dict[str, Array]) -> dict[str, Array]:
-        found = {name: kept.reshape(-1, *kept.shape[2:])[: len(self._ids)] for name, kept in values.items()}
+        found = {name: taken.reshape(-1, *taken.shape[2:])[: len(self._ids)] for name, taken in values.items()}
         for name in set(found) & self._target_readers:
             found[name][-1] = np.nan
         return found
@@ -636,7 +643,7 @@ class _Reader:
     @property
     def _target_readers(self) -> set[str]:
         """The values that depend on the target."""
-        found = {name for name, given in self._page.inputs.items() if given.target}
+        found = {name for name, variable in self._page.inputs.items() if variable.target}
         for line in self._page.lines:
             for node in line.formula.walk():
                 if found.intersection(node.names()):

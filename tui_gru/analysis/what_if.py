@@ -306,7 +306,7 @@ class BatchLosses:
     theirs: float
 
     @property
-    def apart(self) -> float:
+    def difference(self) -> float:
         return self.mine - self.theirs
 
 
@@ -366,8 +366,8 @@ def compare_branches(branches: Branches, other: str, here: Moment, monitor: Moni
         mine.parted(theirs),
         first_difference(mine, theirs, upto, monitor),
         None if at < 0 or at > last else BatchLosses(at, mine.loss(at), theirs.loss(at)),
-        losses_apart(mine, theirs, 0, last),
-        None if tick > branch.newest else samples_apart(here, theirs.moment(theirs.place(tick))),
+        loss_difference(mine, theirs, 0, last),
+        None if tick > branch.newest else sample_difference(here, theirs.moment(theirs.place(tick))),
         tick <= branch.newest,
     )
 
@@ -389,7 +389,7 @@ def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monit
     return None
 
 
-def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> BatchLosses | None:
+def loss_difference(mine: Timeline, theirs: Timeline, first: int, last: int) -> BatchLosses | None:
     """Return the batch of `first` … `last` with the largest difference of losses. None if there is no batch.
 
     If only one of the losses of a batch is NaN, the first such batch is returned.
@@ -401,18 +401,18 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Bat
         if not count:
             break
         with np.errstate(invalid="ignore"):
-            apart = np.abs(one[:count] - other[:count])
-        broken = np.isnan(apart) & ~same(one[:count], other[:count])
-        apart = np.where(broken, np.inf, np.nan_to_num(apart, nan=0.0, posinf=np.inf))
-        at = int(np.argmax(apart))
-        if furthest is None or apart[at] > abs(furthest.apart):
+            difference = np.abs(one[:count] - other[:count])
+        broken = np.isnan(difference) & ~same(one[:count], other[:count])
+        difference = np.where(broken, np.inf, np.nan_to_num(difference, nan=0.0, posinf=np.inf))
+        at = int(np.argmax(difference))
+        if furthest is None or difference[at] > abs(furthest.difference):
             furthest = BatchLosses(low + at, float(one[at]), float(other[at]))
-        if math.isinf(apart[at]):
+        if math.isinf(difference[at]):
             break
     return furthest
 
 
-def samples_apart(mine: Moment, theirs: Moment) -> BranchSamples | None:
+def sample_difference(mine: Moment, theirs: Moment) -> BranchSamples | None:
     """Return samples of both branches after the start of the text, with the most likely characters.
 
     None if the model cannot be sampled.

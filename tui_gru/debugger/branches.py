@@ -169,7 +169,7 @@ class Branches:
     def undoable(self) -> tuple[BranchChange, ...]:
         """The applied changes that undo can revert, one after the other from the last: the branches they need exist."""
         named: dict[str, Branch] = dict(self.named)
-        kept: list[BranchChange] = []
+        remaining: list[BranchChange] = []
         for change in reversed(self.done):
             back = change.other if change.source == change.target else named.get(change.source)
             if change.target not in named or back is None or change.tick > back.newest:
@@ -178,19 +178,19 @@ class Branches:
                 del named[change.target]
             else:
                 named[change.target] = change.other
-            kept.append(change)
-        return tuple(reversed(kept))
+            remaining.append(change)
+        return tuple(reversed(remaining))
 
     @property
     def redoable(self) -> tuple[BranchChange, ...]:
         """The undone changes that redo can apply, one after the other from the last."""
         named: dict[str, Branch] = dict(self.named)
-        kept: list[BranchChange] = []
+        remaining: list[BranchChange] = []
         for change in reversed(self.undone):
             if change.source in named and change.other is not None and change.left <= change.other.newest:
                 named[change.target] = change.other
-                kept.append(change)
-        return tuple(reversed(kept))
+                remaining.append(change)
+        return tuple(reversed(remaining))
 
     def _check(self, name: str) -> None:
         if arguments.text("a branch", name) not in self.named:
@@ -234,18 +234,18 @@ class BranchTree:
 
     def of(self, branches: Branches) -> tuple[BranchInfo, ...]:
         """Return the information on every branch, in the order of `branches.names`; a branch comes after its source."""
-        names, there = branches.names, tuple(branches.named.values())
-        if (names, there) != (self._names, self._branches):
-            lasts = [branch.timeline.last for branch in there]
+        names, present = branches.names, tuple(branches.named.values())
+        if (names, present) != (self._names, self._branches):
+            lasts = [branch.timeline.last for branch in present]
             origins = self._origins if lasts == self._lasts else _origins(lasts)
             known = dict(zip(self._branches, zip(self._origins, self._forks, strict=True), strict=True))
             if names != self._names:
                 known = {}
             forks = []
-            for i, branch in enumerate(there):
+            for i, branch in enumerate(present):
                 origin, fork = known.get(branch, (None, None))
                 forks.append(fork if fork is not None and origin == origins[i] else _fork(names, i, origins[i], branch))
-            self._forks, self._names, self._branches, self._lasts, self._origins = tuple(forks), names, there, lasts, origins
+            self._forks, self._names, self._branches, self._lasts, self._origins = tuple(forks), names, present, lasts, origins
         return self._forks
 
 

@@ -56,10 +56,10 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
     if node.label == label:
         return True
     inside = [child for child in node.children if any(part.label == label for part in child.walk())]
-    beside = [child for child in node.children if child not in inside]
+    outside = [child for child in node.children if child not in inside]
     if isinstance(node, e.Product) or not inside:
         return False
-    free = all(child.label or not any(n in program.parameters for n in child.names()) for child in beside)
+    free = all(child.label or not any(n in program.parameters for n in child.names()) for child in outside)
     return free and all(_rest_is_free(child, label, program) for child in inside)
 
 

@@ -264,7 +264,7 @@ class Verdict:
         return self.moments.count == 0 < len(self.truth)
 
     def decide(self, outcome: AnyArray) -> AnyArray:
-        """Apply the `outcome` of a part at the undecided moments. Returns which of them remain undecided."""
+        """Apply the `outcome` of a part at the undecided moments, (undecided,). Returns True for each that remains undecided."""
         still_open: AnyArray = outcome == self._undecided
         if np.count_nonzero(still_open) < len(still_open):
             self.truth[self._open[~still_open]] = not self._undecided
@@ -273,7 +273,7 @@ class Verdict:
 
 
 def where(values: AnyArray, rows: AnyArray) -> AnyArray:
-    """Return the values at some of the moments."""
+    """Return the values at some of the moments, (rows, …), or (1, …) if they are the same at all."""
     return values if len(values) == 1 else values[rows]
 
 
@@ -282,7 +282,7 @@ def is_text(value: AnyArray) -> bool:
 
 
 def numbers(value: AnyArray, place: SourcePart) -> AnyArray:
-    """Return the value in float64 and C order, which fixes the order of sums. Raises ConditionError if it is text."""
+    """Return the value in float64 and C order, which fixes the order of sums, in its shape. Raises ConditionError if it is text."""
     if is_text(value):
         raise place.error(f"{place} is text; a number is needed here")
     if value.dtype == np.float64 and value.flags.c_contiguous:
@@ -291,7 +291,7 @@ def numbers(value: AnyArray, place: SourcePart) -> AnyArray:
 
 
 def truth(value: AnyArray, count: int, place: SourcePart, advice: str = "use any(...) or all(...)") -> AnyArray:
-    """Return one truth value for each of `count` moments.
+    """Return one truth value for each of `count` moments, (count,).
 
     Raises ConditionError with `advice` if a moment has another number of values.
     """
@@ -305,7 +305,10 @@ def truth(value: AnyArray, count: int, place: SourcePart, advice: str = "use any
 
 
 def combine(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
-    """Apply an elementwise binary operation; shapes within a moment broadcast as in NumPy."""
+    """Apply an elementwise binary operation, (n, …); shapes within a moment broadcast as in NumPy.
+
+    Raises ConditionError if they do not fit.
+    """
     ndim = max(left.ndim, right.ndim)
     try:
         return operation(_with_ndim(left, ndim), _with_ndim(right, ndim))
@@ -315,7 +318,10 @@ def combine(operation: Operation, left: AnyArray, right: AnyArray, place: Source
 
 
 def compare(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
-    """Compare numbers with numbers, or text with text; NaN equals nothing."""
+    """Compare numbers with numbers, or text with text, (n, …); NaN equals nothing.
+
+    Raises ConditionError for text with a number, or shapes that do not fit.
+    """
     if is_text(left) != is_text(right):
         raise place.error(f"{place} compares text with a number")
     if not is_text(left):
@@ -331,7 +337,10 @@ def power(base: AnyArray, exponent: AnyArray) -> AnyArray:
 
 
 def pick(value: AnyArray, keys: Sequence[tuple[AnyArray | slice, SourcePart]], place: SourcePart) -> AnyArray:
-    """Return the element or block at `keys`, one key per leading axis; an index (n,) can differ between moments."""
+    """Return the element or block at `keys`, one key per leading axis; an index (n,) can differ between moments.
+
+    Raises ConditionError if there are too many keys, or an index is out of range.
+    """
     shape = _shape(value)
     if not shape:
         raise place.error(f"{place}: a single value takes no index")
@@ -386,7 +395,7 @@ REDUCTIONS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
 
 
 def reduce(name: str, value: AnyArray, place: SourcePart) -> AnyArray:
-    """Apply a function of REDUCTIONS. Raises ConditionError for the min, max or mean of no numbers."""
+    """Apply a function of REDUCTIONS: one number a moment, (n,). Raises ConditionError for the min, max or mean of no numbers."""
     flat = _flat(numbers(value, place))
     if flat.shape[1] == 0 and name in ("min", "max", "mean"):
         raise place.error(f"{place}: no values, so no {name}")
@@ -478,7 +487,7 @@ class CompiledExpression:
     _evaluate: Evaluate = field(repr=False, compare=False)
 
     def value(self, read: Read, read_previous: Read | None = None) -> AnyArray | float | str | None:
-        """Return the value at one moment: a new read-only array, or a single number, truth value or character.
+        """Return the value at one moment: a new read-only array in its shape, or a single number, truth value or character.
 
         None if one of the names is not computed yet. Raises ConditionError if the expression cannot be evaluated.
         """
@@ -521,7 +530,10 @@ class CompiledExpression:
             return np.concatenate([self.evaluate(moment) for moment in each])
 
     def evaluate(self, moments: Moments) -> AnyArray:
-        """Return the values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
+        """Return the values at all moments, (n, …), or (1, …) if they are the same at all; without NumPy's warnings.
+
+        Raises ConditionError if it cannot be evaluated at one of them, UnevenSliceError if the shape differs between them.
+        """
         with np.errstate(all="ignore"):
             return self._evaluate(moments)
 

@@ -135,7 +135,7 @@ class Moment:
         return frozen(self._so_far(name, steps))
 
     def gradient_before(self, name: str) -> Array | None:
-        """Return the gradient without the contribution of the last timestep; None if there was none before it."""
+        """Return the gradient without the contribution of the last timestep, in its shape; None if there was none before it."""
         steps = self._steps_done(name)
         return frozen(self._so_far(name, steps - 1)) if steps > 1 else None
 
@@ -182,7 +182,7 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
 
 
 def frozen(array: Array) -> Array:
-    """Return a read-only view."""
+    """Return a read-only view of an array, in its shape."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -240,7 +240,7 @@ def largest_difference(one: Array, other: Array) -> tuple[tuple[int, ...], int] 
     if not differs.any():
         return None
     with np.errstate(all="ignore"):
-        apart = np.abs(other.astype(np.float64) - one.astype(np.float64))
-    apart = np.where(differs, np.where(np.isnan(apart), np.inf, apart), -1)
-    index = np.unravel_index(int(np.argmax(apart)), apart.shape)
+        difference = np.abs(other.astype(np.float64) - one.astype(np.float64))
+    difference = np.where(differs, np.where(np.isnan(difference), np.inf, difference), -1)
+    index = np.unravel_index(int(np.argmax(difference)), difference.shape)
     return tuple(map(int, index)), int(differs.sum())

@@ -15,7 +15,12 @@ from tui_gru.debugger.program import Program, ProgramLine
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
-# Positions in time. A position is determined by one integer, its tick.
+# Positions in time. A position is determined by one integer, its tick: the number of lines before it if every batch learned.
+#
+# So every batch has the same number of ticks, and a tick converts to a batch without a search. In a batch that does not learn, no
+# line is executed at the ticks after the loss, and `Timeline.place` goes back from them to the loss. A tick belongs to the batch
+# whose line it follows: of N ticks a batch, tick N is the end of the first batch, and the second one begins with the line of tick
+# N + 1. Hence `tick - 1` wherever a tick is divided.
 
 
 @dataclass(frozen=True, order=True)

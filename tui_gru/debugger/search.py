@@ -75,7 +75,7 @@ class BatchColumns:
         return cls(np.array(computed, int), now, before)  # type: ignore[arg-type]
 
     def take(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> list[AnyArray]:
-        """Return the columns of one batch, those of `now` first. Copied, because the arrays of a record are used again."""
+        """Return the columns of one batch, (places, …) or (1, …), those of `now` first; copies, since records are used again."""
         return [column(batch, record, previous).copy() for column in (*self.now.values(), *self.before.values())]
 
     def joined(self, taken: Sequence[Sequence[AnyArray]]) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
@@ -119,13 +119,13 @@ def _column_before(name: str, ticks: Sequence[int], like: Moment) -> Column | No
     over_time, rows, way = _over_time(name, like), _timesteps(ticks, like.program), like.program.way_of(name)
     if over_time is None:
         column = _column(name, [like.program.ticks], like)
-        return column and (lambda batch, record, previous: column(batch - 1, _given(previous), None))
+        return column and (lambda batch, record, previous: column(batch - 1, _needed(previous), None))
     if way < 0:
-        return lambda batch, record, previous: np.concatenate((over_time(record)[1:], over_time(_given(previous))[:1]))[rows]
-    return lambda batch, record, previous: np.concatenate((over_time(_given(previous))[-1:], over_time(record)[:-1]))[rows]
+        return lambda batch, record, previous: np.concatenate((over_time(record)[1:], over_time(_needed(previous))[:1]))[rows]
+    return lambda batch, record, previous: np.concatenate((over_time(_needed(previous))[-1:], over_time(record)[:-1]))[rows]
 
 
-def _given(previous: BatchRecord | None) -> BatchRecord:
+def _needed(previous: BatchRecord | None) -> BatchRecord:
     assert previous is not None
     return previous
 
@@ -183,7 +183,7 @@ def scalars_of(timeline: Timeline) -> ReadScalars:
 
 
 class HitCounter:
-    """Finds the hits of `stop` on a timeline, and counts them into `hits`. If `matters` is False, they stop no run: a log point.
+    """Finds the hits of `stop` on a timeline, and counts them into `hits`. If `stops_runs` is False, they stop no run: a log point.
 
     Hits are found in one of three ways, which find the same; each is used where the one before it cannot be:
     - `fill`: for a block of batches, from scalars that the timeline has for every batch, without a record. `scalar` is True if
@@ -193,8 +193,8 @@ class HitCounter:
       at a place of which the stop cannot be evaluated.
     """
 
-    def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, read: ReadScalars, *, matters: bool) -> None:
-        self.stop, self.hits, self.matters = stop, hits, matters
+    def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, read: ReadScalars, *, stops_runs: bool) -> None:
+        self.stop, self.hits, self.stops_runs = stop, hits, stops_runs
         self._timeline, self._read, self._ticks = timeline, read, dict(stop.ticks)
         self.scalar = stop.plain
         condition, program = stop.condition, timeline.program
@@ -228,8 +228,8 @@ class HitCounter:
                 self._fill(low, min(low + BLOCK - 1, last))
 
     def _fill(self, first: int, last: int) -> None:
-        noted = self.hits.counts(first, last)
-        unknown = np.flatnonzero(noted == UNKNOWN) if first < last else range(noted.item() == UNKNOWN)
+        counted = self.hits.counts(first, last)
+        unknown = np.flatnonzero(counted == UNKNOWN) if first < last else range(counted.item() == UNKNOWN)
         if not len(unknown):
             return
         low, high = int(unknown[0]), int(unknown[-1])
@@ -238,7 +238,7 @@ class HitCounter:
         except ConditionError:
             self.scalar = False
             return
-        part = noted[low : high + 1]
+        part = counted[low : high + 1]
         np.copyto(part, counts, where=part == UNKNOWN)
 
     def _counts(self, first: int, last: int) -> NDArray[np.int32]:
@@ -268,23 +268,23 @@ class HitCounter:
         """Count the hits in the computed batches `first` … `last` from scalars. True if one of them may stop a run."""
         self.fill(first, last)
         if not self.scalar:  # the scalars cannot be evaluated
-            self._note([self._alone(batch) for batch in range(first, last + 1) if not self.known(batch)])
+            self._store([self._alone(batch) for batch in range(first, last + 1) if not self.known(batch)])
         return bool(self.possible_hits(first, last).any())
 
     def see(self, batch: int, record: BatchRecord) -> bool:
         """Test a batch that has just been computed by its record, now or with those after it. True if one of the batches tested by
         now may stop a run."""
         if self.known(batch):
-            return self.settle() or self.may_stop(batch)
-        return self._note(self._add(batch, record))
+            return self.test_waiting() or self.may_stop(batch)
+        return self._store(self._add(batch, record))
 
-    def settle(self) -> bool:
+    def test_waiting(self) -> bool:
         """Test the batches that wait. True if one of them may stop a run."""
-        return bool(self._waiting) and self._note(self._at_once())
+        return bool(self._waiting) and self._store(self._at_once())
 
-    def _note(self, found: list[Hits]) -> bool:
+    def _store(self, found: list[Hits]) -> bool:
         for hits in found:
-            self.hits.note(hits)
+            self.hits.store(hits)
         return any(self.may_stop(hits.batch) for hits in found if hits.ticks or hits.errors)
 
     # Testing batches by their records
@@ -403,7 +403,7 @@ class HitCounter:
 
     def may_stop(self, batch: int) -> bool:
         """Return True if a hit in `batch`, which has been counted, stops the run, or the stop could not be evaluated in it."""
-        if not self.matters:
+        if not self.stops_runs:
             return False
         if self.hits.failed(batch, batch):
             return True
@@ -419,7 +419,7 @@ class HitCounter:
             return np.array([not self.known(first) or self.may_stop(first)])
         counts = self.hits.counts(first, last)
         possible: NDArray[Any] = counts == UNKNOWN
-        if self.matters:
+        if self.stops_runs:
             hit = counts > 0
             if self.stop.count is not None and (before := self.hits.before(first)) is not None and not possible.any():
                 upto = before + np.cumsum(counts, dtype=np.int64)
@@ -430,13 +430,13 @@ class HitCounter:
 
     def hits_in(self, batch: int) -> Hits:
         """Return the hits in a batch that has hits."""
-        if (noted := self.hits.noted(batch)) is not None:
-            return noted
+        if (counted := self.hits.stored(batch)) is not None:
+            return counted
         if self.scalar and (self.stop.plain or not self._timeline.changed_in(batch)):
             start = batch * self._timeline.program.ticks
             return Hits(batch, tuple(start + k for k in self._ticks[self._timeline.learns(batch)]))
         hits = self._alone(batch)
-        self.hits.note(hits)
+        self.hits.store(hits)
         return hits
 
     def stops_in(self, batch: int) -> list[tuple[int, int | None]]:
@@ -636,7 +636,7 @@ class StopSearch:
         self._timeline.walk(first, last, visit)
         count(reached)
         for counter in others:
-            counter.settle()
+            counter.test_waiting()
         return reached, broken
 
     def _stop_in(self, batch: int, after: int, upto: int, *, latest: bool) -> SearchEnd | None:
@@ -644,7 +644,7 @@ class StopSearch:
         stops: dict[int, list[HitCounter]] = {}
         errors: dict[int, tuple[HitCounter, ConditionError]] = {}
         for counter in self._counters:
-            if counter.matters and counter.may_stop(batch):
+            if counter.stops_runs and counter.may_stop(batch):
                 for tick, _ in counter.stops_in(batch):
                     stops.setdefault(tick, []).append(counter)
                 for tick, error in counter.hits_in(batch).errors:
@@ -653,7 +653,7 @@ class StopSearch:
         if not ticks:
             return None
         tick = max(ticks) if latest else min(ticks)
-        if tick in errors:
+        if tick in errors:  # it stops the run even where another stop is hit, or the error would never be seen
             counter, error = errors[tick]
             return SearchEnd(tick, ((counter.stop, None),), error)
         return SearchEnd(tick, tuple((counter.stop, counter.number(tick)) for counter in stops[tick]))
@@ -716,10 +716,10 @@ def _change(resolved: ResolvedStop, tick: int, timeline: Timeline) -> str:
     before = None if last is None else last[1]
     if before is None or isinstance(before, np.ndarray):
         return "changed"
-    return " → ".join(told_apart(before, now))
+    return " → ".join(distinguished(before, now))
 
 
-def told_apart(before: Any, now: Any) -> tuple[str, str]:
+def distinguished(before: Any, now: Any) -> tuple[str, str]:
     """Return two numbers with the fewest digits that tell them apart."""
     if not isinstance(now, float) or not isinstance(before, float):
         return str(before), str(now)
@@ -745,7 +745,7 @@ def lines_between(
     passed: list[tuple[int, int, ResolvedStop]] = []
     read = scalars_of(timeline)
     for stop in stops:
-        counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), read, matters=True)
+        counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), read, stops_runs=True)
         ticks = StopSearch(timeline, [counter], monitor).latest(counter, after, upto, most)
         passed += [(tick, stop.stop.id, stop) for tick in ticks]
     passed.sort(key=lambda each: each[:2])

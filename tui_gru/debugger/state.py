@@ -50,8 +50,8 @@ class Marks:
         """Return the mark of a letter. Raises `TuiGruError` if there is none."""
         check_letter(letter)
         if letter not in self.by_letter:
-            there = f"there are {' '.join(mark.letter for mark in self.sorted)}" if self.by_letter else "m and a letter sets one"
-            raise TuiGruError(f"there is no mark {letter}; {there}")
+            known = f"there are {' '.join(mark.letter for mark in self.sorted)}" if self.by_letter else "m and a letter sets one"
+            raise TuiGruError(f"there is no mark {letter}; {known}")
         return self.by_letter[letter]
 
     def with_mark(self, mark: Mark) -> Marks:
@@ -70,6 +70,7 @@ class Marks:
 
 
 def check_letter(letter: Any) -> None:
+    """Raise `TuiGruError` if `letter` is not one of a to z or A to Z."""
     if not isinstance(letter, str) or not _LETTER.fullmatch(letter):
         raise TuiGruError(f"a mark is a letter, a to z or A to Z, not {arguments.shown(letter)}")
 
@@ -193,13 +194,13 @@ DRAW_BYTES = 320  # memory of a sampled character, in bytes, without its distrib
 
 def newest_samples(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
     """Return the newest samples that fit into `memory` bytes: at least one, at most `MOST_SAMPLES`."""
-    kept, used = 0, 0
+    count, used = 0, 0
     for sample in reversed(samples[-MOST_SAMPLES:]):
         used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)
-        if kept and used > max(memory, LEAST_SAMPLES):
+        if count and used > max(memory, LEAST_SAMPLES):
             break
-        kept += 1
-    return samples[-kept:]
+        count += 1
+    return samples[-count:]
 
 
 # ------------------------------------------------------------------------------
@@ -241,17 +242,17 @@ class Outcome:
 
 def joined(*notices: Notice | None) -> Notice | None:
     """Join notices into one, which is a warning if any of them is; None if all are empty."""
-    there = [notice for notice in notices if notice is not None and notice.text]
-    if len(there) < 2:
-        return there[0] if there else None
-    return Notice("; ".join(notice.text for notice in there), any(notice.warning for notice in there))
+    filled = [notice for notice in notices if notice is not None and notice.text]
+    if len(filled) < 2:
+        return filled[0] if filled else None
+    return Notice("; ".join(notice.text for notice in filled), any(notice.warning for notice in filled))
 
 
 # ------------------------------------------------------------------------------
 # The data that a state stores by branch name: the ticks at which runs have stopped, and the lines in the log.
 #
-# A new branch copies the data of the branch that it forked from, up to the fork. Renaming or deleting a branch renames or deletes
-# its data.
+# A new branch copies the data of the branch that it forked from, up to the fork, since its past is the same; what a run does on it
+# afterwards must not show on the other. Renaming or deleting a branch renames or deletes its data.
 
 
 MOST_HITS = 256

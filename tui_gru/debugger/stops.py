@@ -92,8 +92,8 @@ class Stops:
             if stop.id == id:
                 return stop
         ids = ", ".join(str(stop.id) for stop in self.all)
-        there = f"there are {ids}" if ids else "there is none at all"
-        raise TuiGruError(f"there is no breakpoint or watch {id!r}; {there}")
+        known = f"there are {ids}" if ids else "there is none at all"
+        raise TuiGruError(f"there is no breakpoint or watch {id!r}; {known}")
 
     def with_stop(self, stop: Stop) -> Stops:
         """Add a stop, or replace the one with the same id."""
@@ -587,6 +587,7 @@ def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tu
     None if it never was, or could not be evaluated where it would have been computed last.
     """
     N = timeline.program.ticks
+    # Goes back batch by batch, since a value such as a gradient is computed in batches that learn only.
     batch = max(before - 1, 0) // N if any(resolved.ticks.values()) else -1
     while batch >= 0:
         learns = timeline.learns(batch)
@@ -694,7 +695,7 @@ class HitCounts:
     def known(self, batch: int) -> bool:
         return batch < len(self._counts) and bool(self._counts[batch] != UNKNOWN)
 
-    def note(self, hits: Hits) -> None:
+    def store(self, hits: Hits) -> None:
         """Store the hits in a batch, unless they have been counted before: on another machine they may be at other places now."""
         self.tested = True
         if not self.known(hits.batch):
@@ -706,7 +707,7 @@ class HitCounts:
         if hits.errors:
             self._failed.add(hits.batch)
 
-    def noted(self, batch: int) -> Hits | None:
+    def stored(self, batch: int) -> Hits | None:
         """Return the hits in a batch, as they were counted; None if it was not tested by its record, or there were errors in it."""
         begin = int(self._begins[batch]) if batch < len(self._begins) and batch not in self._failed else UNKNOWN
         return None if begin == UNKNOWN else Hits(batch, tuple(self._ticks[begin : begin + int(self._counts[batch])]))
@@ -765,6 +766,7 @@ class HitCache:
         return self._of[timeline].setdefault(key, HitCounts())
 
     def _taken_over(self, timeline: Timeline) -> dict[HitKey, HitCounts]:
+        # A change in the past gives a new timeline; what was counted before the change holds on it as well.
         nearest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
         batches = _in_common(nearest, timeline)
         return {key: each.shared(batches) for key, each in self._of.get(nearest, {}).items()} if batches else {}
@@ -772,6 +774,7 @@ class HitCache:
 
 def _in_common(one: Timeline, other: Timeline) -> int:
     """Return the number of leading batches that two timelines share."""
+    # The batch within which the first segment that differs begins is not shared: the change has an effect in it.
     same = one.chain.shared(other.chain)
     parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
     return min(parted, default=max(one.computed, other.computed) + 1) if same else 0

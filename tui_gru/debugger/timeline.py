@@ -111,6 +111,8 @@ class Chain:
 
 def _add(runs: list[tuple[int, bool]], segment: HistorySegment, program: Program) -> None:
     """Add which batches learn from the start of a segment on."""
+    # A segment that begins after the loss of a batch is too late to decide for it. `settings.once` can make the first batch learn
+    # although learning is off; therefore two entries.
     batch = max(0, -(-(segment.start - program.loss_tick) // program.ticks))
     while runs and runs[-1][0] >= batch:
         runs.pop()
@@ -378,6 +380,11 @@ class HistorySegment:
         return checkpoint[0]
 
     # Replay, from the nearest stored state in this segment or one before it, through all segments since
+    #
+    # A segment begins within or after a batch that the segment before it has computed, its `first_batch`. So the way to a batch of
+    # this segment goes along the segment before it to the end of that batch, takes the batch over with the change applied, and goes
+    # on from there. Segments that begin at the same tick are several changes at one place: they take over together, because each
+    # alone would compute the rest of the batch anew.
 
     def _route(self, batch: int, margin: int) -> tuple[list[HistorySegment], int, CachedBatch | bytes]:
         """Return the segments to replay up to `batch`, this one last, and the batch and state to begin with in the first of them.

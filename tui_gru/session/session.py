@@ -348,12 +348,12 @@ class Session:
             if not ticks:
                 raise TuiGruError(f"there is no line that computes {line!r}")
             here, N, place = run.state.tick, program.ticks, run.timeline.place
-            all_ahead = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
-            ahead = [tick for tick in all_ahead if tick > here and place(tick) == tick]
-            if not ahead:
+            executions = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
+            later = [tick for tick in executions if tick > here and place(tick) == tick]
+            if not later:
                 raise TuiGruError("learning is off, so this line is not executed; turn learning on first")
             with run.writing(progress), run.under_way():
-                run.go(min(ahead), progress)
+                run.go(min(later), progress)
         return run.position
 
     def continue_(self, progress: SearchProgress | None = None) -> bool:
@@ -619,8 +619,8 @@ class Session:
         run = self._run
         with run.verb():
             name, tick = place_of_edit(run.program, what)
-            there = run.timeline.moment(run.timeline.place(tick))
-            now = there.record.array(name)[there.position.t] if run.program.names[name].timed else there.value(name)
+            target = run.timeline.moment(run.timeline.place(tick))
+            now = target.record.array(name)[target.position.t] if run.program.names[name].timed else target.value(name)
             if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
                 raise TuiGruError("the run has been changed since the what-if was computed; compute it again")
             with run.leaving(), run.under_way():
@@ -1061,11 +1061,11 @@ class Session:
         During a verb, it is written together with the verb's other changes. If `begin` is False, the value does not start a
         recording that waits for its first change (`record_later`). Raises `TuiGruError` if JSON cannot represent the value.
         """
-        from tui_gru.storage import state as kept
+        from tui_gru.storage import state as stored
         from tui_gru.storage.file import from_json, to_json
 
         name = arguments.text("the name of a saved value", name)
-        if name in kept.ENTRIES:
+        if name in stored.ENTRIES:
             raise TuiGruError(f"{name} is a reserved name; choose another")
         try:
             value = from_json(to_json(value))

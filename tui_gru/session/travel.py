@@ -176,7 +176,7 @@ class StopCache:
         _, read, counters = self._counters
         if resolved not in counters:
             hits = self.hits.of(timeline, resolved.key)
-            counters[resolved] = HitCounter(resolved, timeline, hits, read, matters=resolved.log is None)
+            counters[resolved] = HitCounter(resolved, timeline, hits, read, stops_runs=resolved.log is None)
         counters[resolved].begin()
         return counters[resolved]
 
@@ -316,9 +316,9 @@ class Run:
 
     # Monitors
 
-    def watch(self, ahead: bool) -> TroubleWatch | None:
+    def watch(self, forwards: bool) -> TroubleWatch | None:
         """Return a watch for numbers that stop a forward run; None for a reverse run, and if `stop_on_nan` is off."""
-        return TroubleWatch(self.timeline, self.position) if ahead and self.state.stop_on_nan else None
+        return TroubleWatch(self.timeline, self.position) if forwards and self.state.stop_on_nan else None
 
     def monitor(self, watch: TroubleWatch | None, progress: SearchProgress | None) -> Monitor:
         """Return a monitor that reports each batch to `progress`, and stops the run if interrupted or if `watch` finds trouble."""
@@ -357,12 +357,14 @@ class Run:
         """
         here, end, timeline, goal = self.state.tick, self.end, self.timeline, tick
         tick = timeline.place(tick if end is None else min(tick, end.tick))
-        ahead, checked = tick > here, None
-        watch = self.watch(ahead)
+        forwards, checked = tick > here, None
+        watch = self.watch(forwards)
         tick, _ = _before_trouble(watch, tick)
         monitor = self.monitor(watch, progress)
-        if ahead and self.checks.totals is not None:
+        if forwards and self.checks.totals is not None:
             tick, checked = self._checked(tick, monitor)
+        # The moment is computed before the state changes, so that an interrupt, or an error in a replay, leaves the position as it
+        # was. Backwards, a replay that was stopped half way has reached no place that was asked for.
         reached = timeline.moment(tick, monitor).position.tick
         if reached == tick or reached > here:
             reached, trouble = _before_trouble(watch, reached)
@@ -405,7 +407,7 @@ class Run:
         temporary = resolve(Breakpoint(0, condition=arguments.text("a condition", condition)), self.program)
         temporary.check(self.program)  # an invalid condition is not stored
         timeline, hits = self.timeline, self.stops.hits.of(self.timeline, temporary.key)
-        counter = HitCounter(temporary, timeline, hits, scalars_of(timeline), matters=True)
+        counter = HitCounter(temporary, timeline, hits, scalars_of(timeline), stops_runs=True)
         self.update(last_condition=condition)
         here, end = self.state.tick, self.end
         goal = 0 if not forwards else self.timeline.place(FAR) if end is None else max(here, end.tick)
@@ -422,14 +424,18 @@ class Run:
     def _go_to_stop(self, tick: int, progress: SearchProgress | None) -> SearchEnd | None:
         """Search for the first stop on the way to `tick`, and go there if there is one. None if there is no stop to test."""
         here, N, stops, timeline = self.state.tick, self.program.ticks, self.state.stops, self.timeline
-        ahead = tick > here
-        after, upto = (here, tick) if ahead else (max(tick - 1, 0), here - 1)
-        tested = [each for each in self.stops.active(stops) if (ahead or each.log is None) and each.tested_between(after, upto, N)]
+        forwards = tick > here
+        # A run forwards may stop at its goal. One backwards tests the places before the position down to the goal itself, because a
+        # stop at the position was where the run before it ended.
+        after, upto = (here, tick) if forwards else (max(tick - 1, 0), here - 1)
+        tested = [
+            each for each in self.stops.active(stops) if (forwards or each.log is None) and each.tested_between(after, upto, N)
+        ]
         if not tested or tick == here:
             return None
         counters = [self.stops.counter(each, timeline) for each in tested]
         try:
-            found = self._find(counters, tick, ahead, progress)
+            found = self._find(counters, tick, forwards, progress)
         except BaseException:
             self.stops.forget_counters()
             raise
@@ -437,14 +443,14 @@ class Run:
             self.stop_at(found.tick, found)
         return found
 
-    def _find(self, counters: Sequence[HitCounter], tick: int, ahead: bool, progress: SearchProgress | None) -> SearchEnd:
+    def _find(self, counters: Sequence[HitCounter], tick: int, forwards: bool, progress: SearchProgress | None) -> SearchEnd:
         """Find the first hit on the way to `tick`, or the place where the run ends. Checks the batches as well, if enabled."""
         from tui_gru.debugger.search import StopSearch
 
         here, timeline = self.state.tick, self.timeline
-        checks = self.checks.watch(timeline, here, None) if ahead else None
-        find = StopSearch(timeline, counters, either(self.monitor(self.watch(ahead), progress), checks))
-        found = find.forward(here, tick) if ahead else find.back(here, tick)
+        checks = self.checks.watch(timeline, here, None) if forwards else None
+        find = StopSearch(timeline, counters, either(self.monitor(self.watch(forwards), progress), checks))
+        found = find.forward(here, tick) if forwards else find.back(here, tick)
         if checks is None:
             return found
         upto, event = self._checked_whole(checks, found.tick)
@@ -482,9 +488,9 @@ class Run:
 
     def stop_at(self, tick: int, found: SearchEnd | None = None) -> None:
         """Go to where a search ended, or to an earlier number that is not finite. `found` is the hit that stopped it, if any."""
-        there, event = _before_trouble(self.watch(tick > self.state.tick), tick)
-        self._arrive(there, event)
-        if found is not None and there == tick:
+        reached, event = _before_trouble(self.watch(tick > self.state.tick), tick)
+        self._arrive(reached, event)
+        if found is not None and reached == tick:
             from tui_gru.debugger.search import why
 
             self.stop(StopEvent(tick, "breakpoint", Notice(why(found, self.timeline), warning=found.error is not None)))
@@ -531,12 +537,12 @@ class Run:
         active = [each for each in self.stops.active(self.state.stops) if each.log is not None]
         tested = [each for each in active if each.tested_between(before, here, self.program.ticks)]
         lines = lines_between(tested, self.timeline, self.stops.hits, before, here, self.monitor(None, progress), MOST_LINES)
-        kept = []  # lines with the numbers of another machine, where this one would write others
+        recorded = []  # lines with the numbers of another machine, where this one would write others
         if not self.timeline.last.own:
             same = {stop.id for stop in self.state.stops.breakpoints if stop in self.first_stops}
             exact, position = self.timeline.is_exact, self.timeline.position
-            kept = [line for line in old if line.id in same and not exact(position(line.tick).number)]
-        self.update(**by_branch.with_log(self.state, merged(old, [*lines, *kept], MOST_LINES)))
+            recorded = [line for line in old if line.id in same and not exact(position(line.tick).number)]
+        self.update(**by_branch.with_log(self.state, merged(old, [*lines, *recorded], MOST_LINES)))
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:

@@ -250,7 +250,7 @@ class BranchesApart(ListOverlay):
         table = [(words, losses) for words, losses in rows if losses is not None]
         if not table:
             return
-        if self.apart.furthest is not None and not self.apart.furthest.apart:
+        if self.apart.furthest is not None and not self.apart.furthest.difference:
             yield from self._said("the losses of all batches that both have run are the same", width)
             return
         palette, apart = self.palette, self.apart
@@ -262,10 +262,11 @@ class BranchesApart(ListOverlay):
             entry = self._entry(losses.batch * self._program.ticks + self._program.loss_tick)
             shown = [numbers.plain(value) for value in (losses.mine, losses.theirs)]
             values = "".join(f"  {value.rjust(size)}" for value, size in zip(shown, wide, strict=True))
-            ink = palette.signed((losses.apart > 0) - (losses.apart < 0)) if losses.apart == losses.apart else palette.warning
+            minus = losses.difference
+            ink = palette.signed((minus > 0) - (minus < 0)) if minus == minus else palette.warning
             place = f"{words}, {self._batch(losses.batch)}".ljust(first)
             yield ListRow(
-                self._row((place, palette.plain), (f"{values}  ", palette.plain), (numbers.wide(losses.apart).strip(), ink)),
+                self._row((place, palette.plain), (f"{values}  ", palette.plain), (numbers.wide(minus).strip(), ink)),
                 entry,
             )
 
