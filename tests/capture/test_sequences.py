@@ -1,14 +1,16 @@
-"""A loop over a GRUCell becomes one call with as many timesteps."""
+"""Consecutive calls of one timestep, of a cell or of a module, become one call with as many timesteps."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from tests.capture.scripts import IN, B, H, Seq2seq, T, a_parametrized_cell, encoder_and_a_loop_of_a_cell, trained
 from tests.capture.test_scripts import captured
-from tests.imported.recomputed import compare_gradients, compare_outputs
+from tests.imported.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
 from tests.rounding import of_call, of_step
 from tui_gru.capture.calls import CapturedStep
+from tui_gru.capture.hooks import Capture
 from tui_gru.imported.recompute import recompute, sequences
 
 
@@ -54,21 +56,164 @@ def test_what_comes_from_outside_is_what_the_loss_gave():
         assert step.calls[1].dout.any()
 
 
-def test_a_detached_state_begins_a_sequence_of_its_own():
-    def script(begin):
-        def batch(cell):
-            h, outs = torch.zeros(B, H), []
-            for t, x in enumerate(torch.randn(6, B, IN)):
-                h = cell(x, h.detach() if t == 3 else h)
-                outs.append(h)
-            return torch.stack(outs)
+class Decoder(nn.Module):
+    """Calls a module of several timesteps, or a cell, for one timestep at a time, as char-rnn and most decoders do.
 
-        return trained(nn.GRUCell(IN, H), begin, batch)
+    `between(t, h)` returns the state for the next call; `reads(out, h)` what the loss reads of a call.
+    """
 
-    steps, _ = captured(script)
+    def __init__(self, rnn, between=lambda t, h: h, reads=lambda out, h: out, steps=9):
+        super().__init__()
+        self.rnn, self.head = rnn, nn.Linear(H, 2)
+        self.between, self.reads, self.steps = between, reads, steps
+
+    def forward(self, x, h=None):
+        outs = []
+        for t in range(self.steps):
+            if isinstance(self.rnn, nn.RNNCellBase):
+                h = self.rnn(x[t], h)
+                out = h[0] if isinstance(h, tuple) else h
+            else:
+                one = x[t][None] if not self.rnn.batch_first else x[t][:, None]
+                out, h = self.rnn(one, h)
+            outs.append(self.head(self.reads(out, h)).reshape(B, 2))
+            h = self.between(t, h)
+        return torch.stack(outs)
+
+
+def script(rnn, **options):
+    def of(begin):
+        return trained(Decoder(rnn(), **options), begin, lambda model: model(torch.randn(9, B, IN)))
+
+    return of
+
+
+def every_third(t, h):
+    return h.detach() if t % 3 == 2 else h
+
+
+def each(change):
+    """Do to both states of an LSTM what is done to one."""
+    return lambda t, h: tuple(change(t, one) for one in h) if isinstance(h, tuple) else change(t, h)
+
+
+def in_place(t, h):
+    with torch.no_grad():
+        if t == 3:
+            h = h.detach()
+            h[..., 1, :] = 0
+    return h
+
+
+def by_copy(t, h):
+    if t == 3:
+        h = h.clone()
+        h[..., 1, :] = 0.5
+    return h
+
+
+def by_mask(t, h):
+    return h * torch.tensor([1.0, 0.0, 1.0])[:, None] if t == 3 else h
+
+
+KINDS = {
+    "GRU": lambda: nn.GRU(IN, H),
+    "GRU of two layers": lambda: nn.GRU(IN, H, 2),
+    "GRU of two layers with dropout": lambda: nn.GRU(IN, H, 2, dropout=0.4),
+    "GRU, batch first": lambda: nn.GRU(IN, H, batch_first=True),
+    "LSTM of two layers": lambda: nn.LSTM(IN, H, 2),
+    "RNN": lambda: nn.RNN(IN, H, nonlinearity="relu"),
+    "GRUCell": lambda: nn.GRUCell(IN, H),
+    "LSTMCell": lambda: nn.LSTMCell(IN, H),
+    "RNNCell": lambda: nn.RNNCell(IN, H),
+}
+BETWEEN = {
+    "attached": (lambda t, h: h, 0),
+    "cloned": (lambda t, h: h.clone(), 0),
+    "detached": (lambda t, h: h.detach(), 8 * B),
+    "detached sometimes": (every_third, 2 * B),
+    "in place": (in_place, B),
+    "by copy": (by_copy, 1),
+    "by mask": (by_mask, 1),
+}
+
+
+# The output of a cell is needed for its gradient, so that autograd refuses a change in place.
+FORMS = [(kind, between) for between in BETWEEN for kind in KINDS if not (between == "in place" and "Cell" in kind)]
+
+
+@pytest.mark.parametrize(("kind", "between"), FORMS)
+def test_calls_of_one_timestep_are_one_sequence(kind, between):
+    change, zeros = BETWEEN[between]
+    steps, _ = captured(script(KINDS[kind], between=each(change)))
     for step in steps:
-        assert [call.timesteps for call in sequences(step)] == [3, 3]
-        assert compare_gradients(joined(step)).error < of_step(joined(step))
+        (whole,) = sequences(step)
+        assert (whole.timesteps, whole.number) == (9, 0)
+        assert (0 if whole.keep is None else int((whole.keep == 0).sum())) == zeros
+        record = recompute(whole)
+        for difference in (*compare_outputs(whole, record), one_step_at_a_time(whole)):
+            assert difference.worst <= of_call(whole), (difference.name, difference.worst)
+        compared = compare_gradients(joined(step))
+        assert (compared.cause, compared.error <= of_step(joined(step))) == ("equal", True), compared.error
+
+
+def test_no_gradient_flows_back_over_a_state_that_was_set():
+    steps, _ = captured(script(KINDS["GRU"], between=by_mask))
+    (whole,) = sequences(steps[0])
+    record = recompute(whole)
+    assert not record.array("dh_prev")[4, 1].any()
+    assert record.array("dh_prev")[4, 0].any()
+    assert record.array("h_in")[4, 1].tolist() == [0] * H
+
+
+@pytest.mark.parametrize("kind", ["GRU of two layers", "LSTMCell", "LSTM of two layers"])
+def test_a_state_that_something_else_reads_between_the_calls_is_not_joined(kind):
+    reads = {
+        "GRU of two layers": lambda out, h: h[0],
+        "LSTM of two layers": lambda out, h: h[1][-1],
+        "LSTMCell": lambda out, h: h[0] + h[1],
+    }
+    steps, _ = captured(script(KINDS[kind], reads=reads[kind]))
+    for step in steps:
+        assert [call.timesteps for call in sequences(step)] == [1] * 9
+        assert compare_gradients(step).cause == "equal"
+
+
+def test_a_decoder_that_reads_the_last_state_of_its_top_layer_is_joined():
+    """As attention does."""
+    steps, _ = captured(script(KINDS["GRU of two layers"], reads=lambda out, h: out[0] + h[-1]))
+    for step in steps:
+        assert [call.timesteps for call in sequences(step)] == [9]
+        assert compare_gradients(joined(step)).cause == "equal"
+
+
+def test_one_module_with_two_chains_in_turn():
+    def of(begin):
+        def batch(model):
+            h, g, outs = torch.zeros(1, B, H), torch.zeros(1, B, H) + 1, []
+            for x in torch.randn(6, 2, B, IN):
+                (out, h), (other, g) = model(x[:1], h), model(x[1:], g)
+                outs.append(out + other)
+            return torch.cat(outs)
+
+        return trained(nn.GRU(IN, H), begin, batch)
+
+    steps, _ = captured(of)
+    for step in steps:
+        assert [call.timesteps for call in sequences(step)] == [6, 6]
+        assert compare_gradients(joined(step)).cause == "equal"
+
+
+def test_calls_without_a_gradient_are_one_sequence_too():
+    steps = []
+    model = nn.GRU(IN, H)
+    with Capture(model, on_step=steps.append, without_gradient=20) as capture, torch.no_grad():
+        h = None
+        for x in torch.randn(9, 1, B, IN):
+            _, h = model(x, h)
+        capture.step()
+    (whole,) = sequences(steps[0])
+    assert (whole.timesteps, whole.keep, whole.learned) == (9, None, False)
 
 
 def test_two_loops_side_by_side():

@@ -13,6 +13,7 @@ import tui_gru
 from tests.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
 from tests.capture.test_putting_back import hooks
 from tests.capture.test_scripts import captured
+from tests.capture.test_sequences import BETWEEN, KINDS, Decoder, each
 from tests.debugger.deriving import combined
 from tests.rounding import of_session
 from tests.session.acting import assert_every_level_leads_through_and_back
@@ -228,6 +229,39 @@ def test_each_of_several_modules_of_a_batch_can_be_asked_for_by_its_name():
     with pytest.raises(TuiGruError, match="there is no module 'd' in it; "):  # at once
         tui_gru.debug(pair, optimizer, screen=False, name="d")
     assert hooks(pair) == []
+
+
+@pytest.mark.parametrize(("between", "resets"), [("attached", False), ("by mask", True), ("detached sometimes", True)])
+@pytest.mark.parametrize("kind", ["GRU", "LSTMCell"])
+def test_a_loop_of_single_timesteps_is_one_batch_over_t(kind, between, resets):
+    states = []
+
+    def remembered(t, h):
+        states.append((h[0] if isinstance(h, tuple) else h).detach().reshape(B, -1).clone())
+        return each(BETWEEN[between][0])(t, h)
+
+    torch.manual_seed(4)
+    decoder = Decoder(KINDS[kind](), between=remembered)
+    optimizer = torch.optim.SGD(decoder.parameters(), 0.1)
+    tui_gru.debug(decoder, optimizer, screen=False)
+    for _ in range(2):
+        states.clear()
+        optimizer.zero_grad()
+        loss_of(decoder(torch.randn(9, B, 4))).backward()
+        optimizer.step()
+    s = tui_gru.debug(decoder, optimizer, screen=False)
+    assert s.notice.startswith("p.grad is the derived gradient")
+    assert ("keep is 0 there" in s.notice) is resets
+    assert ("h_in = keep⊙hₜ₋₁" in s.program_text()) is resets
+    s.seek(s.end)
+    for t, h in enumerate(states):
+        np.testing.assert_allclose(s.value("h", t=t), h.numpy(), atol=of_session(s))
+    assert s.expected.agrees
+    recorded = s.recorded_gradient("Uz" if kind == "GRU" else "Uf")
+    np.testing.assert_allclose(s.gradient("Uz" if kind == "GRU" else "Uf"), recorded, atol=1e-6 * np.abs(recorded).max() + 1e-8)
+    assert s.check().agrees
+    assert_every_level_leads_through_and_back(s)
+    forget(decoder)
 
 
 def test_a_call_before_anything_was_computed_is_a_warning(model):

@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.capture.runs import IN, B, H, T, trained
 from tests.capture.scripts import Seq2seq, loss_of
+from tests.capture.test_sequences import BETWEEN, KINDS, Decoder, each
 from tests.rounding import of_session
 from tests.session.acting import altered, assert_every_level_leads_through_and_back
 from tests.storage.machines import MARS, elsewhere, renamed
@@ -185,6 +186,25 @@ def test_a_loop_over_a_cell_is_one_batch(tmp_path):
             assert_as_recorded(s)
     with pytest.raises(TuiGruError, match="no GRU 'other' was recorded in it"):
         on_recording(tmp_path / "run", "other")
+
+
+@pytest.mark.parametrize("between", ["attached", "by mask", "detached sometimes"])
+@pytest.mark.parametrize("kind", ["GRU of two layers", "LSTMCell"])
+def test_a_loop_of_single_timesteps_is_one_batch(tmp_path, kind, between):
+    torch.manual_seed(3)
+    model = Decoder(KINDS[kind](), between=each(BETWEEN[between][0]))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with record(tmp_path / "run", model, optimizer, every=1) as recorder:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = loss_of(model(torch.randn(9, 3, 4)))
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+    s = on_recording(tmp_path / "run")
+    assert (s.config.seq_length, s.config.batch_size, len(s.steps)) == (9, 3, 3)
+    for _ in s.steps:
+        assert_as_recorded(s)
 
 
 def test_ranks_are_rows_beside_each_other(tmp_path):

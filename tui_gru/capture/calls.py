@@ -152,6 +152,9 @@ class GRUCall:
     gradients of out and hn from outside, None if there were none. `lengths` (B) are the row lengths of a PackedSequence, in the
     script's order of rows, with zeros after the end of a row. `masks` are the dropout masks between layers, (T, B, directions ·
     H), one for each layer but the last. Half precision is converted to float32; `dtype` is the original type.
+
+    In a loop of calls that is one sequence, `keep` (T, B) is 0 where the script detached or set a state, and `states_set` (T,
+    layers · states, B, H) has these states, else 0; both are None if it did so nowhere.
     """
 
     module: GRUModule
@@ -174,6 +177,8 @@ class GRUCall:
     dc_through_h: bool = False  # True if the gradient of the last c has the part through h of the same call
     backward_passes: int = 0  # the number of backward passes from which it received a gradient
     notes: tuple[Note, ...] = ()
+    keep: AnyArray | None = None
+    states_set: AnyArray | None = None
 
     @property
     def learned(self) -> bool:

@@ -355,7 +355,8 @@ class Structure:
     update rule likewise.
 
     `input` is one-hot, embedding or dense. `loss` is empty if the gradients of the output and of the last states are given from
-    outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next.
+    outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next;
+    `resets` adds states that are set between two timesteps.
     `input_gradient` also derives the gradient of the input.
     """
 
@@ -374,6 +375,7 @@ class Structure:
     clip: bool = False
     lengths: bool = False
     dropout: bool = False
+    resets: bool = False
     input_gradient: bool = False
 
 
@@ -397,6 +399,7 @@ class Model:
             own=tuple(getattr(structure, kind) for kind in own_kinds(structure)),
             lengths=structure.lengths,
             dropout=structure.dropout,
+            resets=structure.resets,
             input_gradient=structure.input_gradient,
         )
         self.page: Page = self.composed.page

@@ -328,6 +328,7 @@ class _Reader:
 # An instance of a piece is its page with other names in the expression trees; a model is one page that joins all instances.
 
 
+KEEP, SET = "keep", "set"  # the mask of states that are carried on, 0 where one is set; the word of the states that are set
 LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
 
 
@@ -368,6 +369,7 @@ def compose(
     loss: Page | None = None,
     lengths: bool = False,
     dropout: bool = False,
+    resets: bool = False,
     input_gradient: bool = False,
     own: Sequence[str] = (),
 ) -> Composed:
@@ -376,14 +378,16 @@ def compose(
     `own` has the names of the user's files: where two pieces clash, the error points into one of these.
 
     `backwards` makes a model of one direction read from the last timestep to the first. `lengths` adds a mask of row lengths,
-    `dropout` a mask between each layer and the next. `input_gradient` also derives the gradient of the first layer's input. Raises
-    `EquationError` if a piece cannot be used or two pieces share a name.
+    `dropout` a mask between each layer and the next, `resets` states that are set between two timesteps. `input_gradient` also
+    derives the gradient of the first layer's input. Raises `EquationError` if a piece cannot be used or two pieces share a name.
     """
     _check_cell(cell)
     pieces = [instance(source)]
     reads = pieces[0].output
     if lengths:
         pieces.append(Page(inputs={LIVE: Input("")}, symbols={LIVE: (LIVE, rf"\mathit{{{LIVE}}}")}))
+    if resets:
+        pieces.append(Page(inputs={KEEP: Input("")}, symbols={KEEP: (KEEP, rf"\mathit{{{KEEP}}}")}))
     stack: list[Layer] = []
     directions = (False, True) if bidirectional else (backwards,)
     for number in range(layers):
@@ -391,6 +395,7 @@ def compose(
         for backwards in directions:
             suffix = f"_l{number}{'_reverse' if backwards else ''}" if layers > 1 or bidirectional else ""
             piece = instance(cell, reads, suffix, backwards=backwards)
+            piece = _resettable(piece) if resets else piece
             pieces.append(_masked(piece) if lengths else piece)
             stack.append(_layer(pieces[-1], number, backwards, suffix, reads))
             outputs.append(piece.output)
@@ -541,6 +546,24 @@ def _masked(piece: Page) -> Page:
             line = Equation(line.target, formula, label="held", note="the new state, or the old one after the end of a row")
         lines.append(line)
     return replace(piece, lines=tuple(lines))
+
+
+def _resettable(piece: Page) -> Page:
+    """Return a layer that reads a state as `h_in = keep ⊙ h_prev + h_set`: where keep is 0, the state is set, and no gradient flows
+    back."""
+    change = {piece.before(name): with_word(name, "in") for name in piece.states}
+    lines = [
+        Equation(
+            with_word(name, "in"),
+            e.Sum((e.Times((Name(KEEP), Name(piece.before(name)))), Name(with_word(name, SET)))),
+            note="the state of the timestep before, or the one that was set",
+        )
+        for name in piece.states
+    ]
+    lines += [replace(line, formula=renamed(line.formula, lambda name: change.get(name, name))) for line in piece.lines]
+    return replace(
+        piece, inputs={**piece.inputs, **{with_word(name, SET): Input("H") for name in piece.states}}, lines=tuple(lines)
+    )
 
 
 def _dropout(reads: str, axis: str, suffix: str) -> Page:

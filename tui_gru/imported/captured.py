@@ -19,8 +19,8 @@ from tui_gru.engine.model import Structure
 from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.engine.training import Prefetch
 from tui_gru.engine.weights import Weights
-from tui_gru.equations.page import LIVE
-from tui_gru.equations.syntax import did_you_mean
+from tui_gru.equations.page import KEEP, LIVE, SET
+from tui_gru.equations.syntax import did_you_mean, with_word
 from tui_gru.errors import RecordingError, printable
 from tui_gru.files.arrays import AnyArray
 from tui_gru.imported.recompute import (
@@ -60,11 +60,13 @@ class CallShape:
     learned: bool
     classes: int
     dtype: str
+    resets: bool = False
 
     @classmethod
     def of(cls, call: GRUCall) -> CallShape:
         shape = call.timesteps, call.rows
-        return cls(call.module, *shape, call.lengths is not None, bool(call.masks), call.learned, classes_of(call), call.dtype)
+        masks, resets = bool(call.masks), call.keep is not None
+        return cls(call.module, *shape, call.lengths is not None, masks, call.learned, classes_of(call), call.dtype, resets)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class CapturedModel:
         widths = {call.classes for call in every} if classes is None else {classes}
         V = widths.pop() if len(widths) == 1 else 0
         lengths, dropout = not alike or any(call.lengths for call in every), any(call.masks for call in every)
-        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout)
+        resets = any(call.resets for call in every)
+        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout, resets=resets)
         dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
         return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in every))
 
@@ -125,6 +128,11 @@ def batch_of(
         inputs[LIVE] = join.live()
     for layer in range(frame.module.layers - 1 if structure.dropout else 0):
         inputs[f"mask_l{layer}"] = join.timed(partial(_mask, layer=layer), width, fill=1)
+    if structure.resets:
+        inputs[KEEP] = join.keep()
+        inputs |= {
+            with_word(state, SET): join.timed(partial(_set, i), frame.module.hidden_size) for i, state in enumerate(model.states)
+        }
     outside = flows = None
     if frame.learns:
         share = 1 / len(steps)  # p.grad is the mean over the ranks
@@ -154,6 +162,10 @@ def batch_of(
 
 def _mask(call: GRUCall, layer: int) -> AnyArray | None:
     return call.masks[layer] if call.masks else None
+
+
+def _set(state: int, call: GRUCall) -> AnyArray | None:
+    return None if call.states_set is None else call.states_set[:, state]
 
 
 def _outside(call: GRUCall, head: bool) -> AnyArray | None:
@@ -272,6 +284,14 @@ class _Joined:
                 joined[:, rows] = part
         return joined
 
+    def keep(self) -> AnyArray:
+        """Return (T, B), with 0 at the timesteps at which the states of a row are set."""
+        keep = np.ones((self._T, self._B), self._dtype)
+        for call, rows in self._rows():
+            if call.keep is not None:
+                keep[: call.timesteps, rows] = call.keep
+        return keep
+
     def live(self) -> AnyArray:
         """Return (T, B), with 1 at the timesteps that a row has."""
         lengths = np.zeros(self._B, np.intp)
@@ -294,6 +314,8 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
         yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
     for dtype in sorted({call.dtype for call in calls} & {*HALF}):
         yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
+    if any(call.keep is not None for call in calls):
+        yield "Between timesteps the script detached or set states: keep is 0 there, h_set the state, and no gradient flows back."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()
 
@@ -507,6 +529,8 @@ class RecordedBatches(Sequence[ImportedBatch]):
         whole = sum(call.rows for call in every) == sizes["B"]
         whole = whole and all(call.timesteps == sizes["T"] and call.lengths is None for call in every)
         unlike = not (whole or structure.lengths) or (not structure.dropout and any(call.masks for call in every))
+        if not structure.resets and any(call.keep is not None for call in every):
+            raise RecordingError(f"step {number:,}: the script set or detached states between timesteps, unlike in the first steps")
         if unlike or (structure.head and {_width_of_head(call) for call in every} != {sizes["V"]}):
             raise RecordingError(f"step {number:,} has changed since the recording was opened; open it again")
         if structure.head and any(map(_has_more_than_its_head, every)):
@@ -542,7 +566,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
             own = [call for call in outline.calls if call.module == self._module]
             self._heads |= {_width_of_head(call) for call in own}
             calls = [replace(call, head=None) for call in own]
-            is_loop = calls and self._module.is_cell
+            is_loop = calls and (self._module.is_cell or (len(calls) > 1 and all(call.timesteps == 1 for call in calls)))
             shapes = self._loop(number, rank, calls) if is_loop else [CallShape.of(call) for call in calls and calls_of(calls)]
             known[id(outline)] = outline, shapes
         return known[id(outline)][1]

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
@@ -19,7 +20,7 @@ from tui_gru.engine.numbers import gib, given, same, scientific
 from tui_gru.engine.pieces import text_of
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import Weights
-from tui_gru.equations.page import LIVE
+from tui_gru.equations.page import KEEP, LIVE, SET
 from tui_gru.equations.syntax import with_word
 from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import LETTERS, AnyArray, Blocks, canonical
@@ -106,7 +107,7 @@ def single_steps(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = 
     for layer, out_ in zip(model.composed.layers[-directions:], np.split(out, directions, axis=2), strict=True):
         x = record.array(layer.reads)
         one = replace(model.structure, layers=1, bidirectional=False, backwards=False, input="dense", head="", loss="",
-                      lengths=False, dropout=False)  # fmt: skip
+                      lengths=False, dropout=False, resets=False)  # fmt: skip
         step = compiled(one, {"I": x.shape[2], "H": H, "B": T * B, "T": 1}, str(compiled_.dtype))
         single, weights = BatchRecord(step), Weights.zeros(step.layout, str(step.dtype))
         for name, value in weights.items():
@@ -117,7 +118,10 @@ def single_steps(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = 
             name = state.removesuffix(layer.suffix)
             values = out_ if state == layer.output else record.array(state).reshape(T, B, H)
             h0 = record.border(state, end=False)
-            single.border(name, end=False)[...] = _states_before(values, h0, live, backwards=layer.backwards).reshape(T * B, H)
+            before = _states_before(values, h0, live, backwards=layer.backwards)
+            if model.structure.resets:
+                before = record.array(KEEP).reshape(T, B, 1) * before + record.array(with_word(state, SET)).reshape(T, B, H)
+            single.border(name, end=False)[...] = before.reshape(T * B, H)
         with np.errstate(all="ignore"):
             compute(single, None, learn=False)
         found.append(single)
@@ -306,7 +310,7 @@ ORDER = "rzn"  # the order of gates in torch
 HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that came through the head
 
 
-def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool) -> Structure:
+def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool, resets: bool) -> Structure:
     """Return the model of a module on imported numbers: its stack, with `head` if only the head read the output."""
     cell = {"GRU": "gru-reset-after", "LSTM": "lstm", "RNN": "rnn"}[module.family]
     is_relu = module.nonlinearity == "relu"
@@ -320,6 +324,7 @@ def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool)
         loss="",
         lengths=lengths,
         dropout=dropout,
+        resets=resets,
     )
 
 
@@ -360,7 +365,13 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
     check_masks(call)
     classes = classes_of(call)
     sizes = sizes_of(call.module, call.timesteps, call.rows, classes)
-    structure = structure_of(call.module, head=classes > 0, lengths=call.lengths is not None, dropout=bool(call.masks))
+    structure = structure_of(
+        call.module,
+        head=classes > 0,
+        lengths=call.lengths is not None,
+        dropout=bool(call.masks),
+        resets=call.keep is not None,
+    )
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
     if model.record_bytes > machine_memory() // 2:
         raise CaptureError(
@@ -450,8 +461,11 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
         record.array(LIVE)[...] = np.arange(call.timesteps)[:, None] < call.lengths
     for number, mask in enumerate(call.masks):
         record.array(f"mask_l{number}")[...] = mask
-    for state, h0 in zip(record.compiled.states, call.h0, strict=True):
+    for i, (state, h0) in enumerate(zip(record.compiled.states, call.h0, strict=True)):
         record.border(state, end=False)[...] = h0
+        if call.keep is not None and call.states_set is not None:
+            record.array(KEEP)[...] = call.keep
+            record.array(with_word(state, SET))[...] = call.states_set[:, i]
     (output,) = model.page.outputs
     given = call.head.dlogits if call.head is not None and model.structure.head else call.dout
     record.array(with_word(f"d{output}", "given"))[...] = 0 if given is None else given
@@ -488,18 +502,19 @@ def upstream(call: GRUCall) -> GRUCall:
 
 
 # ------------------------------------------------------------------------------
-# Joining of the calls of a GRUCell in a loop into one call with as many timesteps.
+# Joining of consecutive calls of one timestep, as in a loop over a cell or a decoder, into one call with as many timesteps.
 
 
 ROUNDING = 1e-6  # relative to the largest gradient; smaller gradients are rounding errors, not gradients from outside
 
 
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
-    """Return the calls of a step in order; calls of a GRUCell that pass the state to each other, with its gradient, are joined into
-    one.
+    """Return the calls of a step in order; calls of one timestep that begin with the last state of another one are joined into one.
 
+    They may have the state itself, a detached one or a copy, in which some rows are set to something else; `keep` says where.
     `dout` of a joined call is the gradient from outside at each timestep: the captured gradient without the part from the next
-    timestep. A joined call has the number of its first call.
+    timestep. A joined call has the number of its first call. Calls are not joined if something else reads a state between them that
+    is not the output, such as c or the h of a lower layer.
     """
     runs: list[list[GRUCall]] = []
     for call in map(upstream, step.calls):
@@ -508,46 +523,94 @@ def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
             runs.append([call])
         else:
             run.append(call)
-    return tuple(run[0] if len(run) == 1 else _joined(run) for run in runs)
+    return tuple(call for run in runs for call in _joined(run))
 
 
 def _continues(before: GRUCall, call: GRUCall) -> bool:
-    """Return True if a call of a cell continues from the last state of another call, in the same graph."""
-    same = call.weights is before.weights and call.module.kind == "GRUCell" and call.rows == before.rows
+    """Return True if a call begins with the last state of another one, or some of its rows do."""
+    same = call.weights is before.weights and call.rows == before.rows and _is_one_step(before) and _is_one_step(call)
     alike = (call.dtype, call.autocast, call.training) == (before.dtype, before.autocast, before.training)
-    return same and alike and call.h0_attached and np.array_equal(call.h0, before.hn)
+    if not (same and alike and call.h0_given):
+        return False
+    carried = _carried(before, call)
+    return bool(carried.all() or (carried & call.h0.any(axis=(0, 2))).any())
 
 
-def _joined(run: Sequence[GRUCall]) -> GRUCall:
-    first = run[0]
-    learned = [call.dout is not None for call in run]
-    return replace(
+def _is_one_step(call: GRUCall) -> bool:
+    return call.timesteps == 1 and not call.module.bidirectional and call.lengths is None
+
+
+def _carried(before: GRUCall, call: GRUCall) -> AnyArray:
+    """Return (B), True for the rows whose states are those that another call ended with."""
+    carried: AnyArray = same(call.h0, before.hn).all(axis=(0, 2))
+    return carried
+
+
+def _joined(run: Sequence[GRUCall]) -> tuple[GRUCall, ...]:
+    """Return consecutive calls as one, or as they are if they cannot be one."""
+    first, learned = run[0], any(call.learned for call in run)
+    if len(run) == 1:
+        return (first,)
+    keep = np.ones((len(run), first.rows), first.x.dtype)
+    for t, (before, call) in enumerate(pairwise(run), 1):
+        keep[t] = _carried(before, call) & (call.h0_attached or not learned)
+    states = np.stack([call.h0 for call in run])  # (T, layers · states, B, H)
+    joined = replace(
         first,
         x=np.concatenate([call.x for call in run]),
         out=np.concatenate([call.out for call in run]),
         hn=run[-1].hn,
-        dout=_from_outside(run) if any(learned) else None,
+        dhn=run[-1].dhn,
+        masks=tuple(np.concatenate(layer) for layer in zip(*(call.masks for call in run), strict=True)),
+        head=_joined_head(run),
         backward_passes=max(call.backward_passes for call in run),
         notes=tuple(dict.fromkeys(note for call in run for note in call.notes)),
     )
+    if not keep.all():
+        joined = replace(joined, keep=keep, states_set=np.where(keep[:, None, :, None], 0, states))
+    outside = _from_outside(run, keep) if learned else None
+    if learned and outside is None:
+        return tuple(run)
+    return (replace(joined, dout=outside),)
 
 
-def _from_outside(run: Sequence[GRUCall]) -> AnyArray:
-    """Return the captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as
-    rows."""
+def _joined_head(run: Sequence[GRUCall]) -> HeadCall | None:
+    heads = [call.head for call in run if call.head is not None]
+    if len(heads) < len(run) or any(not np.array_equal(head.weight, heads[0].weight) for head in heads):
+        return None
+    dlogits = [np.zeros_like(head.logits) if head.dlogits is None else head.dlogits for head in heads]
+    return replace(heads[0], logits=np.concatenate([head.logits for head in heads]), dlogits=np.concatenate(dlogits))
+
+
+def _from_outside(run: Sequence[GRUCall], keep: AnyArray) -> AnyArray | None:
+    """Return the captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as rows;
+    None if another state than the output gets a gradient from outside between two timesteps."""
+    first, later = run[0], run[1:]
     whole = np.concatenate([np.zeros_like(call.out) if call.dout is None else call.dout for call in run])
+    flows = np.stack([np.zeros_like(call.hn) if call.dhn is None else call.dhn for call in run]).astype(np.float64)
+    T, states, B, H = flows.shape
     rows = replace(
-        run[0],
-        x=np.concatenate([call.x for call in run[1:]], axis=1),
-        h0=np.concatenate([call.h0 for call in run[1:]], axis=1),
-        out=np.concatenate([call.out for call in run[1:]], axis=1),
-        hn=np.concatenate([call.hn for call in run[1:]], axis=1),
-        dout=whole[1:].reshape(1, -1, whole.shape[2]),
+        first,
+        x=np.concatenate([call.x for call in later], axis=1),
+        h0=np.concatenate([call.h0 for call in later], axis=1),
+        out=np.concatenate([call.out for call in later], axis=1),
+        hn=np.concatenate([call.hn for call in later], axis=1),
+        dout=whole[1:].reshape(1, -1, H),
+        dhn=flows[1:].transpose(1, 0, 2, 3).reshape(states, -1, H),
+        masks=tuple(np.concatenate(layer, axis=1) for layer in zip(*(call.masks for call in later), strict=True)),
         head=None,
     )
-    record: BatchRecord = recompute(rows, "float64")
+    record = recompute(rows, "float64")
+    names = (record.compiled.model.page.before(state) for state in record.compiled.states)
+    back = np.stack([record.array(f"d{name}").reshape(T - 1, B, H) for name in names], axis=1)
+    between = flows[:-1] - keep[1:, None, :, None] * back
+    top = states - first.module.states  # h of the last layer, which is the output as well
+    if first.module.is_cell:  # and the same tensor
+        between[:, top] += whole[:-1]
+    largest = max(np.abs(array).max(initial=0, where=np.isfinite(array)) for array in (whole, flows, back))
+    between[np.abs(between).max(axis=(2, 3)) <= ROUNDING * largest] = 0
+    if np.delete(between, top, axis=1).any():
+        return None
     outside = whole.copy()
-    outside[:-1] -= record.array("dh_prev").reshape(whole[1:].shape)
-    rounding = ROUNDING * np.abs(whole).max(initial=0)
-    outside[np.abs(outside).max(axis=(1, 2)) <= rounding] = 0
+    outside[:-1] = between[:, top] + (0 if first.module.is_cell else whole[:-1])
     return outside
