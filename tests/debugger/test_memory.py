@@ -1,11 +1,13 @@
 """Memory limit of a session: it holds for all actions, and the file grows only by what was done."""
 
 import gc
+import math
 import random
 import tracemalloc
 import weakref
 from contextlib import closing
 
+import numpy as np
 import pytest
 
 from tests.debugger.models import MODELS
@@ -108,8 +110,9 @@ def test_a_change_keeps_what_was_changed_not_the_batch(deed):
 
 
 def all_held(session):
-    """Return a function that returns the most bytes of all records and checkpoints that existed at once since the last call."""
-    live, most = weakref.WeakSet([session.state.timeline.record(0)]), [0]
+    """Return a replacement of `BatchRecord.__init__`, and a function that returns the most bytes of records and checkpoints that
+    existed at once since the last call, and the most records."""
+    live, most = weakref.WeakSet([session.state.timeline.record(0)]), [0, 0]
     begin = BatchRecord.__init__
 
     def noted(record, compiled):
@@ -117,9 +120,10 @@ def all_held(session):
         live.add(record)
         checkpoints = {id(each.checkpoints): each.checkpoints.nbytes for each in session.state.timeline.segments}
         most[0] = max(most[0], sum(each.nbytes for each in live) + sum(checkpoints.values()))
+        most[1] = max(most[1], len(live))
 
     def held():
-        found, most[0] = most[0], 0
+        found, most[:] = tuple(most), (0, 0)
         return found
 
     return noted, held
@@ -152,31 +156,125 @@ def walk_everywhere(session):
         do(session.undo)
     for _ in range(3):
         do(session.redo)
-    do(session.run_back_until, "any(abs(h) > 2)")
+    return do
 
 
-@pytest.mark.parametrize("batches", [7, 9, 12, 20, 28, 29, 40])
-def test_the_limit_holds_for_all_records_and_checkpoints(batches, monkeypatch):
-    """The pool and what is in use count. The limits are those of so many batches of the model, which is large for some of them."""
+def limited(batches, monkeypatch):
+    """Return a session whose limit is so many of its batches, the function `held` of `all_held`, and the bytes of a batch."""
     options = {**LARGE, "hidden_size": 64, "text": LARGE["text"][:4200]}
     size = size_at_hand(Config.of(**options))
-    session = Session(**options, history_memory=batches * size)
+    session = Session(**options, history_memory=int(batches * size))
     noted, held = all_held(session)
     monkeypatch.setattr(BatchRecord, "__init__", noted)
+    return session, held, size
+
+
+@pytest.mark.parametrize("batches", [1, 1.5, 2, 3, 4, 5, 7, 9, 12, 20, 28, 29, 40])
+def test_the_limit_holds_for_all_records_and_checkpoints(batches, monkeypatch):
+    """The pool and what is in use count, besides the batch that was there when the session was opened.
+
+    The limits are those of so many batches of the model, which is large for most of them.
+    """
+    session, held, size = limited(batches, monkeypatch)
     assert session.memory_notice == ""
-    walk_everywhere(session)
-    assert 2 * size < held() <= 1.5 * batches * size
+    do = walk_everywhere(session)
+    if batches >= 2:  # a search through batches with changes takes a third record
+        do(session.run_back_until, "any(abs(h) > 2)")
+    assert size < held()[0] - size <= 1.5 * batches * size
+
+
+@pytest.mark.parametrize("batches", [0.5, 1, 2])
+def test_two_records_are_enough_for_every_step_change_and_search(batches, monkeypatch):
+    """The one that is shown, and the one that is computed meanwhile."""
+    session, held, _ = limited(batches, monkeypatch)
+    do = walk_everywhere(session)
+    do(session.seek, session.newest)
+    for i in range(3):
+        do(session.step, "batch", 2)
+        do(session.step, "timestep", 2)
+        do(session.edit, "h", (0, 1), i / 7)
+        do(session.step, "line", 20)
+    for _ in range(3):
+        do(session.undo)
+    assert held()[1] == 2
+    do(session.run_until, "epoch == 8")
+    here = session.position.number
+    do(session.run_until, "any(abs(h - prev(h)) > 1.99) or epoch == 9")
+    assert session.position.number > here + 3
+    do(session.run_back_until, "any(abs(h - prev(h)) > 1.99) or epoch == 8")
+    assert held()[1] == 0  # no other was made
+
+
+def test_a_comparison_of_branches_takes_two_records_more(monkeypatch):
+    session, held, _ = limited(1, monkeypatch)
+    session.learning = True
+    session.step("batch", 4)
+    session.step("batch", -2)
+    session.edit("Wz", (0, 1), 0.5)
+    session.step("batch", 2)
+    session.compare("main")
+    shown = []
+    for count in (-1, 1, -2, 2, -1):
+        shown[:] = [session.snapshot()]
+        assert shown[0].other.moment is not None
+        session.step("batch", count)
+    assert 2 < held()[1] <= 4
+
+
+def test_a_change_in_the_record_itself_gives_the_bits_of_one_in_a_copy(monkeypatch):
+    few, _, _ = limited(1, monkeypatch)
+    many = Session(**{**LARGE, "hidden_size": 64, "text": LARGE["text"][:4200]}, history_memory=2**28)
+    for session in (few, many):
+        session.learning = True
+        session.step("batch", 2)
+        end = session.position.tick + session.program.backward_end
+        for after, name, place in ((-250, "h", (0, 1)), (0, "dUh", (1, 1)), (12, "Wz", (1, 0)), (320, "h", (1, 1))):
+            session.seek(end + after)
+            for value in (0.25, 0.75, 0.5):
+                session.edit(name, place, value)
+        session.edit("text", 4100, "M")
+    for session in (few, many):
+        session.step("batch", 3)
+        session.undo()
+        session.redo()
+    ticks = range(0, many.newest.tick, many.program.ticks // 3)
+    for tick in random.Random(2).sample(ticks, len(ticks)):
+        few.seek(tick)
+        many.seek(tick)
+        assert bits(few) == bits(many)
+        one, other = few.snapshot(), many.snapshot()
+        assert one.changed == other.changed
+        assert (one.previous and one.previous.loss) == (other.previous and other.previous.loss)
+        for name in ("Wz", "by"):
+            assert np.array_equal(one.last_step(name), other.last_step(name)), (tick, name)
+
+
+def test_two_records_are_enough_for_a_recording(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from tests.interop.recording.runs import trained
+
+    trained(tmp_path / "run.gru", steps=12, every=1, last=0)
+    few = Session.open(tmp_path / "run.gru", history_memory=size_at_hand(Session.open(tmp_path / "run.gru").config))
+    noted, held = all_held(few)
+    monkeypatch.setattr(BatchRecord, "__init__", noted)
+    assert few.memory_notice == ""
+    for act in (*[("batch", 1)] * 4, ("batch", -1), ("timestep", 1), ("batch", 3), "edit", ("timestep", 2), "undo"):
+        shown = few.snapshot()  # as a screen holds it until the next one
+        if isinstance(act, tuple):
+            few.step(*act)
+        elif act == "edit":
+            few.edit("Wz", (0, 0), 0.3)
+        else:
+            few.undo()
+        assert shown.previous is None or math.isfinite(shown.previous.loss)
+    assert held()[1] == 2
 
 
 def test_a_model_too_large_for_the_limit_takes_little_and_says_it(monkeypatch):
-    options = {**LARGE, "hidden_size": 64, "text": LARGE["text"][:4200]}
-    size = size_at_hand(Config.of(**options))
-    session = Session(**options, history_memory=size // 2)
-    noted, held = all_held(session)
-    monkeypatch.setattr(BatchRecord, "__init__", noted)
+    session, held, size = limited(0.5, monkeypatch)
     assert f"takes {mib(session.config.record_bytes)}" in session.memory_notice
     walk_everywhere(session)
-    assert held() <= 8.5 * size
+    assert held()[0] <= 2.5 * size
     code, seen = run_without_terminal("--no-record", "--history-memory", "1K", keys="q")
     assert code == 0
     assert "its history takes up to" in seen

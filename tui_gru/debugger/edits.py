@@ -191,6 +191,11 @@ class Trainers:
         """Set how many records are kept for reuse."""
         self._first.pool.most = most
 
+    def reserve_record(self) -> None:
+        """Take the memory of the first record at once. Otherwise the parts that the first batch does not compute would be taken
+        later, beyond the limit of what a session takes after it is opened."""
+        self._first.new_record().block.fill(0)
+
     def of(self, letters: TextEdit | None) -> Trainer:
         """Return the trainer for the text with these characters edited."""
         if letters is None:

@@ -36,6 +36,7 @@ from tui_gru.errors import TuiGruError
 EXCESS = 1.5  # times the limit: the most that is used for a moment, such as during a change
 FEWEST = 2  # checkpoints that are never dropped
 CHANGE_BYTES = 1200  # memory of a change, including its undo data
+TIGHT = 4  # each part is so much smaller if batches take nearly all
 PARTS: Mapping[str, int] = {"records": 8, "scalars": 8, "samples": 16}  # the limit divided by this is the most that each may take
 
 
@@ -44,8 +45,9 @@ class Budget:
 
     Each of `PARTS` has its share; checkpoints use the rest. When the rest is used up, every second checkpoint is dropped. Changes
     are never dropped: they reduce the memory for checkpoints, down to a quarter of the limit; beyond that they exceed the limit.
-    `records` is the memory that batches take at most, in bytes, even if it is more than their share. It reduces the memory for
-    checkpoints down to an eighth of the limit, so that all together stay within `EXCESS` times the limit if it is large enough.
+    `records` is the memory that batches take at most, in bytes, besides the one that was computed when the session was opened, even
+    if it is more than their share. It reduces the memory for checkpoints down to an eighth of the limit, so that all together stay
+    within `EXCESS` times the limit if it is large enough.
     """
 
     def __init__(self, limit: int, stride: int = 1, records: int = 0) -> None:
@@ -57,7 +59,12 @@ class Budget:
     @property
     def is_enough(self) -> bool:
         """True if no more than `EXCESS` times the limit is used at any time."""
-        return self._records + self.share("scalars") + self.share("samples") + self.limit // 8 <= self.limit * EXCESS
+        return self._records <= self.for_records
+
+    @property
+    def for_records(self) -> int:
+        """The bytes that batches may take without exceeding `EXCESS` times the limit, if there are few checkpoints."""
+        return int(self.limit * EXCESS) - self.share("scalars") - self.share("samples") - self.limit // 8
 
     @property
     def needed(self) -> int:
@@ -66,7 +73,7 @@ class Budget:
 
     def share(self, kind: str) -> int:
         """Return the bytes that one of `PARTS` may use."""
-        return self.limit // PARTS[kind]
+        return self.limit // PARTS[kind] // (TIGHT if self._tight else 1)
 
     @property
     def for_checkpoints(self) -> int:
@@ -77,13 +84,12 @@ class Budget:
         """Count the checkpoints of a new stretch, which has none yet."""
         self._stretches.add(stretch)
 
-    def bound(self, limit: int, records: int = 0) -> None:
-        """Set another limit, and apply it immediately; `records` as for the class."""
-        self.limit, self._records = limit, records
+    def bound(self, limit: int, records: int = 0, *, tight: bool = False) -> None:
+        """Set another limit, and apply it immediately; `records` as for the class. If `tight`, scalars and samples get less."""
+        self.limit, self._records, self._tight = limit, records, tight
         self._rest = limit - sum(map(self.share, PARTS))
         if self.is_enough:  # otherwise the limit does not hold, and fewer checkpoints would only make it slower
-            room = limit * EXCESS - self.share("scalars") - self.share("samples") - self._records
-            self._rest = min(self._rest, max(int(room), limit // 8))
+            self._rest = min(self._rest, limit // 8 + self.for_records - records)
         self.took(0)
 
     def took(self, size: int) -> None:
@@ -560,9 +566,11 @@ MOST = 64  # batches cached, however small they are
 MOST_OF_A_RUN = 2  # more would not fit into the processor's cache, and a replay from a checkpoint is short
 LEAST_IMPORTED = 2  # in a run on imported batches, which computes no batch on the way to another
 LEAST = 4  # batches cached regardless of the limit, unless they are large: the one shown, the one before it, and two to compute in
-LEAST_LARGE = 3  # the one shown, the same before a change, and the one before it
+LEAST_LARGE = 3  # the one shown, the same before a change, and the one before it; 1, the one shown, if the limit has no room for it
 IN_USE = 14  # records in use besides the cached ones, at most: by what is shown, and while batches are computed and changed
 IN_USE_LARGE = 5  # the same if a batch begins with a copy of the weights, and so does not hold the record of the batch before
+FEWEST_IN_USE = 2  # the record that is shown, and the one that is computed meanwhile: what every step takes
+MOST_IN_USE = 4  # besides, those of the branch that is compared, or the batch that a condition with prev() reads
 RECORD, VIEW = 22_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
 
 
@@ -585,6 +593,7 @@ class RecordCache:
     def __init__(self, budget: Budget, record_bytes: int, least: int = LEAST) -> None:
         self._budget, self._record_bytes, self._most, self.least = budget, record_bytes, MOST, least
         self._kept: OrderedDict[tuple[int, int], CachedBatch] = OrderedDict()  # by stretch and batch
+        self._left: tuple[int, int, BatchRecord] | None = None  # the stretch, number and part of the batch that was left last
         self._in_passes = False  # whether any batch had earlier ones
 
     @property
@@ -612,6 +621,10 @@ class RecordCache:
         while len(self._kept) > self._most or (len(self._kept) > 1 and self._held() > most):
             self._kept.popitem(last=False)
 
+    def drop(self, stretch: int, batch: int) -> None:
+        """Drop a batch of a stretch, if it is cached."""
+        self._kept.pop((stretch, batch), None)
+
     def has(self, stretch: int, batch: int) -> bool:
         """Return True if a batch of a stretch is cached."""
         return (stretch, batch) in self._kept
@@ -628,6 +641,16 @@ class RecordCache:
     def clear(self) -> None:
         """Drop all batches."""
         self._kept.clear()
+        self._left = None
+
+    def leave(self, stretch: int, batch: int, part: BatchRecord) -> None:
+        """Keep only a part of a batch, whose record is about to be used for another."""
+        self._left = stretch, batch, part
+        self.drop(stretch, batch)
+
+    def left(self, stretch: int, batch: int) -> BatchRecord | None:
+        """Return the part of the batch that was left last, if it is this one."""
+        return self._left[2] if self._left is not None and self._left[:2] == (stretch, batch) else None
 
     def _held(self) -> int:
         """Return the number of records in memory. Batches of one pass through an epoch share their earlier records."""

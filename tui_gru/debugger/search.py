@@ -208,7 +208,8 @@ class HitCounter:
         self._taken: list[list[AnyArray]] = []  # their columns
         self._waiting_columns: BatchColumns | None = None
         self._together = 1  # how many batches wait for each other: few at first, so that a near hit is found early
-        self._seen: tuple[int, BatchRecord | None] = -1, None  # the batch seen last
+        self._seen: tuple[int, BatchRecord | None] = -2, None  # the batch seen last, and its record, or what `prev()` reads of it
+        self._bytes, self._most_bytes = 0, timeline.memory.budget.share("records")  # of the columns taken
         self._last: tuple[int, Any] = -2, None  # a batch, and the watched value at its end
 
     def begin(self) -> None:
@@ -293,7 +294,7 @@ class HitCounter:
         """Take the columns of a batch. Returns the hits in the batches that have been tested by now."""
         previous = self._previous(batch, record)
         columns, found = self._columns_for(batch, record, previous), []
-        if columns is not self._waiting_columns or len(self._waiting) == self._together:
+        if columns is not self._waiting_columns or len(self._waiting) == self._together or self._bytes > self._most_bytes:
             self._together = min(2 * self._together, TOGETHER)
             found, self._waiting_columns = self._at_once(), columns
         if columns is None:
@@ -301,6 +302,7 @@ class HitCounter:
         elif columns.ticks.size:
             self._waiting.append(batch)
             self._taken.append(columns.take(batch, record, previous))
+            self._bytes += sum(column.nbytes for column in self._taken[-1])
         else:
             self._last = (batch, self._last[1]) if self._last[0] == batch - 1 else self._last
             found.append(Hits(batch))
@@ -310,9 +312,22 @@ class HitCounter:
         """Return the record of the batch before, or None if the stop does not read it."""
         if not self.stop.reads.previous:
             return None
-        seen, previous = self._seen
-        self._seen = batch, record
-        return previous if batch and seen == batch - 1 else self._timeline.before(batch)
+        self.prepare(batch)
+        previous, self._seen = self._seen[1], (batch, self._read_later(record))
+        return previous
+
+    def prepare(self, batch: int) -> None:
+        """Read the batch before, unless it was seen last, so that its record need not exist beside that of `batch`."""
+        if self.stop.reads.previous and self._seen[0] != batch - 1:
+            self._seen = batch - 1, self._read_later(self._timeline.before(batch))
+
+    def _read_later(self, record: BatchRecord) -> BatchRecord:
+        """Return what `prev()` reads in the next batch: the record itself, unless memory has room for one only."""
+        previous = self.stop.reads.previous
+        if not self._timeline.memory.one_record:
+            return record
+        tokens = map(self._timeline.program.tokens_of, previous & set(CHARACTERS))
+        return record.part({*previous, *(f"{name} ids" for name in tokens)})
 
     def _columns_for(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
         """Return the columns to test all places of a batch at once; None if the places must be tested one by one."""
@@ -329,7 +344,7 @@ class HitCounter:
     def _at_once(self) -> list[Hits]:
         """Test the batches that wait. Returns their hits."""
         batches, taken, columns = self._waiting, self._taken, self._waiting_columns
-        self._waiting, self._taken = [], []
+        self._waiting, self._taken, self._bytes = [], [], 0
         if columns is None or not batches:
             return []
         try:
@@ -368,8 +383,9 @@ class HitCounter:
         return None if last is None else last[1]
 
     def _alone(self, batch: int) -> Hits:
-        previous = self._timeline.before(batch) if self.stop.reads.previous else None
-        return self._one_by_one(batch, self._timeline.record(batch), previous)
+        self.prepare(batch)
+        record = self._timeline.record(batch)
+        return self._one_by_one(batch, record, self._previous(batch, record))
 
     def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Hits:
         """Test the places of a batch one by one."""
@@ -633,6 +649,8 @@ class StopSearch:
             broken = self._monitor(batch, record)
             return broken or (not through and any(stops)) or (quiet >= QUIET and batch < computed)
 
+        for counter in others:
+            counter.prepare(first)
         self._timeline.walk(first, last, visit)
         count(reached)
         for counter in others:

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from tui_gru.debugger.edits import JournalEntry, Trainers, TrainingSettings, changeable
 from tui_gru.debugger.history import (
     COLUMNS,
+    FEWEST_IN_USE,
     IN_USE,
     IN_USE_LARGE,
     LEAST,
     LEAST_IMPORTED,
     LEAST_LARGE,
+    MOST_IN_USE,
     BitForBit,
     Budget,
     BySize,
@@ -49,6 +51,7 @@ from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import Prefetch, Trainer
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
+from tui_gru.equations.syntax import Name
 from tui_gru.errors import RecordingError
 
 # ------------------------------------------------------------------------------
@@ -158,6 +161,7 @@ Monitor = Callable[[int, BatchRecord], bool]
 
 MOST_BYTES = 2**53  # no machine has more; a session file holds no larger number
 SHARE_AHEAD = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
+WEIGHTS_IN_USE = 6  # copies of the weights beside large records: at the start of batches, of last steps, before a change
 TWINS, MOST_TWIN_BYTES = 3, 2**26  # replays that measure the effect of rounding; the most bytes of records that each may compute
 
 # The machine that computed the batches from each first batch on; None is this one.
@@ -168,7 +172,8 @@ class Memory:
     """The data that all segments of a session share. `limit` bounds its memory, in bytes.
 
     If records are `large`, each batch begins with a copy of the weights, so that it does not hold the record of the batch before
-    it, and fewer are cached.
+    it, and fewer are cached. If the limit has no room for those either, there is `one_record` besides the one shown: each batch is
+    computed in the record of the one before, of which only the last step is kept, and a change is made in place.
     """
 
     def __init__(self, config: Config, limit: int) -> None:
@@ -177,6 +182,11 @@ class Memory:
         self.budget = Budget(limit, config.num_batches if self.notebook else 1)
         self.records, self.scalars = RecordCache(self.budget, size_at_hand(config)), Scalars(self.budget)
         self.bound(limit)
+        updates = (line for line in self.program.update if line.target in self.program.parameters)
+        steps = (line.formula.walk() for line in updates if line.formula is not None)
+        self.of_last_step = frozenset(node.name for step in steps for node in step if isinstance(node, Name))
+        if self.one_record:
+            self.trainers.reserve_record()
         self.chains = Chains(self.program)
         self.numbers = config.source.numbers
         self.ahead = Prefetch[BatchRecord]()  # the next batch of a recording
@@ -187,6 +197,7 @@ class Memory:
         self.machines: tuple[Machine, ...] = ()  # of the file that the session was read from; then this one, if it is another
         self.here: Machine | None = None  # this machine, once a file has been read
         self.cached_at = self.budget.spacing  # the spacing of the checkpoints from which cached records were computed
+        self.unchanged: tuple[tuple[int, int], Mapping[str, Any]] | None = None  # the place of a change, and the values before it
 
     def bound(self, limit: int) -> None:
         """Set another limit, and apply it immediately."""
@@ -196,10 +207,21 @@ class Memory:
         self.large = trains and not self.notebook and (LEAST + IN_USE) * size > limit * 5 // 8
         cached = LEAST_LARGE if self.large else LEAST if trains else LEAST_IMPORTED
         in_use = (IN_USE_LARGE if self.large or not trains else IN_USE) + (config.num_batches if self.notebook else 0)
-        self.records.least = cached
         self.budget.bound(limit, (cached + in_use) * size)
+        self.one_record = (self.large or not trains) and not self.budget.is_enough
+        if self.one_record:
+            # The record that is shown first was there before the limit began to count; weights are copied besides. As many more are
+            # counted as the limit has room for, or all if it cannot hold.
+            cached, self.large = 1, True
+            weights = WEIGHTS_IN_USE * config.compiled.layout.size * np.dtype(config.dtype).itemsize
+            for in_use in (MOST_IN_USE, *range(MOST_IN_USE, FEWEST_IN_USE - 1, -1)):
+                self.budget.bound(limit, (in_use - 1) * size + weights, tight=True)
+                if self.budget.is_enough:
+                    break
+        self.records.least = cached
         # As many as a step needs, so that records are recycled; what a change or a search needs besides ends with it.
-        self.trainers.keep_records(cached + 2 if self.large else self.records.most + in_use)
+        recycled = cached + 2 if self.large else self.records.most + in_use
+        self.trainers.keep_records(FEWEST_IN_USE if self.one_record else recycled)
 
 
 class HistorySegment:
@@ -223,6 +245,7 @@ class HistorySegment:
         "action",
         "base",
         "before",
+        "changed",
         "checkpoints",
         "first_batch",
         "machines",
@@ -240,6 +263,7 @@ class HistorySegment:
             before.base if before is not None and before.base is not None and before.start == start else before
         )
         self.first_batch = position_of(memory.program, start).number
+        self.changed: frozenset[str] | None = None  # the names that all changes at its start changed; None if not known yet
         self.checkpoints = Checkpoints(self.first_batch, memory.budget, memory.scalars)
         self.machines: Machines = ()
         self._begins_own = before is None or before.is_own(before.first_batch, self.first_batch)
@@ -298,6 +322,10 @@ class HistorySegment:
         return self.own or (checkpoint > self.first_batch and self.is_exact(checkpoint - 1) and self.is_own(checkpoint, checkpoint))
 
     @property
+    def _base_number(self) -> int:
+        return -1 if self.base is None else self.base.number
+
+    @property
     def trainer(self) -> Trainer:
         return self._memory.trainers.of(self.settings.letters)
 
@@ -322,16 +350,25 @@ class HistorySegment:
 
         The batch before it is cached as well, if it can be.
         """
-        trains, records = self.trainer.trains, self._memory.records
-        known = trains or records.has(self.number, batch)
+        memory, trains = self._memory, self.trainer.trains
+        new = not trains and not memory.records.has(self.number, batch)
+        if new and memory.one_record and batch > self.first_batch and memory.records.left(self.number, batch - 1) is None:
+            self._read_before(batch)
         route, at, *found = self._route(batch, int(trains))
         with NUMPY_SETTINGS:
-            at, kept = self._follow(route, at, found, batch, records.run, monitor)
-            if not known and at == batch and self._beginning(batch - 1, batch - 1) is not None:
-                with suppress(RecordingError):  # the batch before is computed after it, since it may be one that cannot be read
-                    route, before, *found = self._route(batch - 1, 0)
-                    self._follow(route, before, found, batch - 1, records.run, None)
+            at, kept = self._follow(route, at, found, batch, memory.records.run, monitor)
+        if new and not memory.one_record and at == batch and self._beginning(batch - 1, batch - 1) is not None:
+            self._read_before(batch)  # afterwards, since it may be one that cannot be read
         return at, kept.record
+
+    def _read_before(self, batch: int) -> None:
+        """Compute the imported batch before `batch`, if it can be read; its record, or else its update, is cached."""
+        memory = self._memory
+        with suppress(RecordingError), NUMPY_SETTINGS:
+            route, at, *found = self._route(batch - 1, 0)
+            _, kept = self._follow(route, at, found, batch - 1, memory.records.run, None)
+            if memory.one_record:
+                self._leave(batch - 1, kept.record)
 
     def work_ahead(self, batch: int) -> None:
         """Begin to compute the batch after `batch` of a recording in a thread.
@@ -341,7 +378,7 @@ class HistorySegment:
         memory, next_ = self._memory, batch + 1
         has = [memory.records.has(self.number, at) for at in (batch - 1, batch, next_)]
         known = has == [True, True, False] and next_ < memory.program.num_batches
-        if known and memory.works_ahead and memory.ahead.is_free_for(next_):
+        if known and memory.works_ahead and not memory.one_record and memory.ahead.is_free_for(next_):
             memory.ahead.begin(next_, self._computation(next_))
 
     def _computed(self, batch: int) -> BatchRecord:
@@ -407,7 +444,9 @@ class HistorySegment:
             self._memory.cached_at = self._memory.budget.spacing
         kept = self._memory.records.nearest(self.number, batch)
         checkpoint = None if self.trainer.trains else self._beginning(batch - margin, batch)
-        checkpoint = checkpoint or self._verified(batch - margin) or self._verified(batch)
+        checkpoint = checkpoint or self._verified(batch - margin)
+        if not (margin and self._memory.one_record and self.before is not None):  # else the batch before is passed on the way
+            checkpoint = checkpoint or self._verified(batch)
         return kept if checkpoint is None or (kept is not None and kept[0] >= checkpoint[0]) else checkpoint
 
     def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
@@ -438,15 +477,18 @@ class HistorySegment:
         segment = route[0]
         groups = [list(group) for _, group in groupby(route[1:], key=attrgetter("start"))]
         for i, taking_over in enumerate(groups):
-            goal = taking_over[0].first_batch
+            goal, own = taking_over[0].first_batch, False
             found = begins[0]
             if not isinstance(found, CachedBatch) or at < goal:
                 del found
                 at, found = segment._run(at, begins, goal, keep, _before(goal, monitor))
                 if at < goal:
                     return at, found
+                if self._memory.one_record:
+                    self._memory.records.drop(segment.number, at)  # nobody else has it
+                    own = True
             segment = taking_over[-1]
-            at, found = goal, segment._taken_over(taking_over, found)
+            at, found = goal, segment._taken_over(taking_over, found, in_place=own)
             begins[:] = [found]
             final = i + 1 == len(groups) or groups[i + 1][0].first_batch > at
             if final and monitor is not None and monitor(at, found.record):
@@ -456,21 +498,30 @@ class HistorySegment:
             return at, begins[0]
         return segment._run(at, begins, to, keep, monitor)
 
-    def _taken_over(self, taking_over: Sequence[HistorySegment], kept: CachedBatch) -> CachedBatch:
-        """Return the first batch: that of the segment before, with all changes at this tick applied, and the rest computed."""
+    def _taken_over(self, taking_over: Sequence[HistorySegment], kept: CachedBatch, *, in_place: bool) -> CachedBatch:
+        """Return the first batch: that of the segment before, with all changes at this tick applied, and the rest computed.
+
+        With `in_place`, the record of the segment before is changed, not a copy of it.
+        """
         from tui_gru.debugger.edits import change_of
 
         program, number = self._memory.program, self.first_batch
         here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
+        if self.changed is None and taking_over[0].before is self.base:
+            self._memory.unchanged = (self._base_number, self.start), values_at(here)
         if self._memory.large:
             self._memory.records.make_room()
-        record, rest = kept.record.copy(self.trainer.new_record()), program.point_after(here.position.offset)
+        record = kept.record if in_place else kept.record.copy(self.trainer.new_record())
+        rest = program.point_after(here.position.offset)
         record.settings = self.settings.rule
         learns = here.position.offset > program.loss_tick or self.settings.learns(number)
         for segment in taking_over:
             point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or rest
             if point != rest or segment is self:  # the rest is computed once, after the last change
                 self.trainer.resume(record, point, learn=learns, earlier=kept.earlier)
+        unchanged = self._memory.unchanged
+        if self.changed is None and unchanged is not None and unchanged[0] == (self._base_number, self.start):
+            self.changed = changed_between(unchanged[1], values_at(replace(here, record=record)))
         self._note(number, record)
         self._compare_end(number, record)
         taken_over = CachedBatch(record, kept.earlier)
@@ -482,28 +533,32 @@ class HistorySegment:
     ) -> tuple[int, CachedBatch]:
         """Compute batches of this segment, from the end of batch `at` or the checkpoint at its start, to the end of batch `to`."""
         memory, trainer, checkpoints = self._memory, self.trainer, self.checkpoints
-        # The batch before the last one, which a monitor may still read.
-        behind: deque[BatchRecord] = deque(maxlen=1 if monitor is not None else 0)
+        # The batch before the last one, which a monitor may still read; where memory is short, it holds what it reads later.
+        behind: deque[BatchRecord] = deque(maxlen=1 if monitor is not None and not memory.one_record else 0)
         start = begins.pop()
         if isinstance(start, CachedBatch):
             behind.append(start.record)
+            if memory.one_record:
+                self._leave(at, start.record)
             batch, weights, state = at + 1, self._weights_after(start.record), start.record.states(end=True)
             earlier = self._earlier(batch, start.record, start.earlier)
         else:
             batch, (weights, state), earlier = at, trainer.own_beginning(at) or self._restored(start), ()
         del start
-        recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=keep + 2)
+        recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=1 if memory.one_record else keep + 2)
         while True:
-            if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
+            if memory.one_record and recent:
+                self._leave(*recent.pop()[:2])
+            elif len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 behind.append(recent.popleft()[1])
                 if memory.large:
                     memory.records.clear()  # it is left behind
             record = None  # so that the trainer can reuse it
+            if memory.large:
+                memory.records.make_room()
             if not trainer.trains:
                 record = self._computed(batch)
             else:
-                if memory.large:
-                    memory.records.make_room()
                 in_epoch = batch % memory.program.num_batches
                 record, state = trainer.new_record(), trainer.carried(in_epoch, state)
                 if checkpoints.is_due(batch):
@@ -529,6 +584,10 @@ class HistorySegment:
     def _weights_after(self, record: BatchRecord) -> Weights:
         """Return the weights for the batch after a record. A view would hold all of a large record in memory."""
         return record.after.copy() if self._memory.large else record.after
+
+    def _leave(self, batch: int, record: BatchRecord) -> None:
+        """Keep of a batch only what the next one needs, before its record is used again."""
+        self._memory.records.leave(self.number, batch, record.part(self._memory.of_last_step))
 
     def _earlier(self, batch: int, before: BatchRecord, earlier: Sequence[BatchRecord]) -> Sequence[BatchRecord]:
         """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `before` is that of the batch before
@@ -728,11 +787,20 @@ class Timeline:
         return self._owner(batch).record(batch, monitor)[1]
 
     def previous(self, batch: int) -> BatchRecord | None:
-        """Return the complete record of the batch before; None for the first batch, or if it cannot be read from its recording."""
+        """Return the record of the batch before, or what its last step reads of it (`BatchRecord.part`); None for the
+        first batch, or if it cannot be read from its recording."""
+        if not batch:
+            return None
+        records, stretch = self.memory.records, self._owner(batch - 1).number
+        if (part := records.left(stretch, batch - 1)) is not None:
+            return part
         try:
-            return self.record(batch - 1) if batch else None
+            record = self.record(batch - 1)
         except RecordingError:
             return None
+        if not self.memory.one_record:
+            return record
+        return record.part(self.memory.of_last_step)
 
     def work_ahead(self, batch: int) -> None:
         """Begin to compute the batch after `batch` in a thread, if the user has stepped to `batch` in a recording."""
@@ -829,8 +897,8 @@ class Timeline:
         parted = self.parted(anchor.timeline)
         if parted != anchor.tick:
             return parted > anchor.tick
-        here, there = self.moment(anchor.tick), anchor.timeline.moment(anchor.tick)
-        return all(_same(here.value(name), there.value(name)) for name in changeable(self.program))
+        here, there = values_at(self.moment(anchor.tick)), values_at(anchor.timeline.moment(anchor.tick))
+        return all(_same(here[name], there[name]) for name in changeable(self.program))
 
     def changed(self, at: Position, settings: TrainingSettings, action: JournalEntry) -> Timeline:
         """Return the timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
@@ -843,11 +911,12 @@ class Timeline:
 
         The line before it used the old ones.
         """
-        if tick == 0 or self.chain.beginning_at(tick) is None:
+        segment = self.chain.beginning_at(tick)
+        if tick == 0 or segment is None:
             return frozenset()
-        here, before = self.moment(tick), self.moment_before(tick)
-        names = (*changeable(self.program), *(self.program.model.rule.settings if self.program.update else ()))
-        return frozenset(name for name in names if _differ(before.value(name), here.value(name)))
+        if segment.changed is None:
+            segment.changed = changed_between(values_at(self.moment_before(tick)), values_at(self.moment(tick)))
+        return segment.changed
 
     def setting(self, name: str, batches: NDArray[np.intp]) -> ScalarRows:
         """Return a setting of the update rule at the end of each of these batches."""
@@ -906,9 +975,17 @@ class ScalarSeries:
         return self[:] if dtype is None else self[:].astype(dtype)
 
 
-def _differ(one: Any, other: Any) -> bool:
-    """Return True if two values differ; None is a value that has not been computed."""
-    return one is not other and not np.array_equal(one, other)
+def values_at(moment: Moment) -> dict[str, Any]:
+    """Return copies of the values at a moment that a change can change, by name; None for one that has not been computed."""
+    settings = moment.program.model.rule.settings if moment.program.update else ()
+    names = (*changeable(moment.program), *settings)
+    values = {name: moment.value(name) for name in names}
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def changed_between(before: Mapping[str, Any], here: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names whose values differ."""
+    return frozenset(name for name, value in here.items() if value is not before[name] and not np.array_equal(before[name], value))
 
 
 def _same(one: Any, other: Any) -> bool:
