@@ -251,7 +251,7 @@ def test_a_change_in_the_record_itself_gives_the_bits_of_one_in_a_copy(monkeypat
 
 def test_two_records_are_enough_for_a_recording(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from tests.interop.recording.runs import trained
+    from tests.capture.runs import trained
 
     trained(tmp_path / "run.gru", steps=12, every=1, last=0)
     few = Session.open(tmp_path / "run.gru", history_memory=size_at_hand(Session.open(tmp_path / "run.gru").config))

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import tempfile
 from contextlib import closing
 
 import numpy as np
@@ -14,6 +15,7 @@ from tui_gru import Session
 from tui_gru.debugger.history import DivergedError, this_machine
 from tui_gru.engine.training import Trainer
 from tui_gru.storage import file as session_file
+from tui_gru.storage import state as contents
 from tui_gru.storage.file import DamagedSessionError, SessionFile, SessionFileError, pack, unpack
 
 
@@ -123,6 +125,18 @@ def changed_checkpoints(path, change):
             for _, row in rows[key == "checkpoints/0" :]:
                 change(row)
             file.put_arrays(key, [(batch, pack({"row": row})) for batch, row in rows])
+
+
+def changed_checkpoints_from(path, batch, change):
+    """Apply `change` to the rows of all checkpoints from a batch on."""
+    with closing(session_file.connect(path, "rw")) as connection:
+        file = SessionFile(path, connection)
+        for (key,) in connection.execute("SELECT DISTINCT key FROM arrays WHERE key LIKE 'checkpoints/%'").fetchall():
+            rows = [(at, unpack(data)["row"].copy()) for at, data in file.arrays(key)]
+            for at, row in rows:
+                if at >= batch:
+                    change(row)
+            file.put_arrays(key, [(at, pack({"row": row})) for at, row in rows])
 
 
 def to_mars(path):
@@ -308,12 +322,93 @@ def test_batches_trained_here_are_compared_bit_for_bit_again(path, monkeypatch):
         again.seek(again.newest)
 
 
-def test_checkpoints_that_are_dropped_leave_one_set_of_numbers(path):
+def numbers_at(session, ticks):
+    found = {}
+    for tick in ticks:
+        session.seek(tick)
+        found[tick] = pack_record(session.snapshot().record)
+    return found
+
+
+@pytest.mark.parametrize("limit", [0, 20_000, 2**28])
+def test_a_place_keeps_its_numbers_however_many_checkpoints_are_dropped(path, limit):
+    """Those of another machine are never dropped: not by the limit in memory, not in the file, and not when it is opened again."""
     changed_checkpoints(to_mars(path), lambda row: np.multiply(row[2:], np.float32(1 + 1e-5), out=row[2:]))
     session = Session.open(path)
-    spacing = timeline_of(session).memory.budget.spacing
+    ticks = range(5, session.newest.tick, session.program.ticks // 2)
+    numbers = numbers_at(session, ticks)
+    assert session.machine_difference > 0
+
+    session = Session.open(path, history_memory=limit)
+    assert numbers_at(session, ticks) == numbers
     session.seek(session.newest)
+    begins = session.position.number + 1
     session.epochs, session.learning = None, True
     session.step("batch", 400)
-    assert timeline_of(session).memory.budget.spacing > spacing
+    trained = range(begins * session.program.ticks + 3, session.newest.tick, 41 * session.program.ticks)
+    more = numbers_at(session, trained)
+    if limit < 2**28:
+        assert timeline_of(session).memory.budget.spacing > 1
+    assert numbers_at(session, reversed(ticks)) == numbers
+    assert timeline_of(session).is_exact(begins)  # this machine went on at a checkpoint
     machines.check_places(session)
+    for _ in range(2):
+        session.save(path)
+        session = Session.open(path, history_memory=limit)
+        assert numbers_at(session, ticks) == numbers
+        assert numbers_at(session, trained) == more
+
+
+def test_a_file_with_too_many_checkpoints_keeps_those_of_another_machine(path, monkeypatch):
+    changed_checkpoints(to_mars(path), lambda row: np.multiply(row[2:], np.float32(1 + 1e-5), out=row[2:]))
+    session = Session.open(path)
+    ticks = range(5, session.newest.tick, session.program.ticks // 2)
+    numbers = numbers_at(session, ticks)
+    before = [*timeline_of(session).beginning.checkpoints.batches_after(-1)]
+    monkeypatch.setattr(contents, "MOST_CHECKPOINTS", 8)
+    session.record_to(path.with_name("b.tui-gru"))
+    with closing(session):
+        session.seek(session.newest)
+        session.epochs, session.learning = None, True
+        for _ in range(8):
+            session.step("batch", 20)
+    session = Session.open(path.with_name("b.tui-gru"))
+    assert [*timeline_of(session).beginning.checkpoints.batches_after(-1)] == before
+    kept = sum(segment.checkpoints.count for segment in timeline_of(session).segments)
+    assert 0 < kept <= 8
+    assert numbers_at(session, ticks) == numbers
+
+
+def test_checkpoints_of_another_machine_move_to_a_file_before_they_take_too_much(path, monkeypatch):
+    changed_checkpoints(to_mars(path), lambda row: np.multiply(row[2:], np.float32(1 + 1e-5), out=row[2:]))
+    small = Session.open(path, history_memory=4000)
+    rows = timeline_of(small).beginning.checkpoints
+    assert rows.nbytes < 0.7 * timeline_of(Session.open(path)).beginning.checkpoints.nbytes
+    machines.check_places(small)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **how: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    machines.check_places(Session.open(path, history_memory=4000))
+
+
+def test_where_a_run_goes_on_elsewhere_both_machines_have_a_checkpoint(path):
+    """At home again, what was recorded here has its bits, and what the other machine added begins with its own numbers."""
+    home = Session.open(path)
+    ticks = range(5, home.newest.tick, home.program.ticks // 2)
+    numbers = numbers_at(home, ticks)
+    away = Session.open(to_mars(path))
+    away.seek(away.newest)
+    begins = away.position.number + 1
+    away.epochs, away.learning = None, True
+    away.step("batch", 100)
+    added = range(begins * away.program.ticks + 7, away.newest.tick, 13 * away.program.ticks)
+    more = numbers_at(away, added)
+    away.save(path)
+    machines.renamed(path, {MARS: this_machine(), this_machine(): MARS})
+    changed_checkpoints_from(path, begins, lambda row: np.multiply(row[2:], np.float32(1 + 1e-5), out=row[2:]))
+    for limit in (0, 2**28):
+        again = Session.open(path, history_memory=limit)
+        assert numbers_at(again, ticks) == numbers
+        seen = numbers_at(again, added)
+        assert seen != more
+        again.save(path)
+        again = Session.open(path, history_memory=limit)
+        assert numbers_at(again, added) == seen

@@ -282,7 +282,7 @@ def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
         for count in (5, 1, 1, 1, 1, 1, 30, 1, 400, 7):
             session.step("batch", count)
             again = Session.open(path)
-            rows = again.state.branches.timeline.last.checkpoints.after(0)
+            rows = [*again.state.branches.timeline.last.checkpoints.after(0)]
             assert len(rows) <= 8
             for batch, row in rows:
                 record = session.state.branches.timeline.record(batch)

@@ -11,7 +11,7 @@ import threading
 import weakref
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -43,8 +43,9 @@ PARTS: Mapping[str, int] = {"records": 8, "scalars": 8, "samples": 16}  # the li
 class Budget:
     """The memory limit of a session, in bytes.
 
-    Each of `PARTS` has its share; checkpoints use the rest. When the rest is used up, every second checkpoint is dropped. Changes
-    are never dropped: they reduce the memory for checkpoints, down to a quarter of the limit; beyond that they exceed the limit.
+    Each of `PARTS` has its share; checkpoints use the rest. When the rest is used up, fixed checkpoints move to a temporary file,
+    and every second one of the others is dropped. Changes are never dropped: they reduce the memory for checkpoints, down to a
+    quarter of the limit; beyond that they exceed the limit.
     `records` is the memory that batches take at most, in bytes, besides the one that was computed when the session was opened, even
     if it is more than their share. It reduces the memory for checkpoints down to an eighth of the limit, so that all together stay
     within `EXCESS` times the limit if it is large enough.
@@ -53,6 +54,7 @@ class Budget:
     def __init__(self, limit: int, stride: int = 1, records: int = 0) -> None:
         self.spacing, self.changes = stride, 0  # spacing: batches between checkpoints; changes: their number
         self._stretches: WeakSet[Checkpoints] = WeakSet()
+        self.overflow = Overflow()
         self._used = 0  # bytes of checkpoints; an upper bound, since deleted stretches are not subtracted
         self.bound(limit, records)
 
@@ -87,21 +89,64 @@ class Budget:
     def bound(self, limit: int, records: int = 0, *, tight: bool = False) -> None:
         """Set another limit, and apply it immediately; `records` as for the class. If `tight`, scalars and samples get less."""
         self.limit, self._records, self._tight = limit, records, tight
-        self._rest = limit - sum(map(self.share, PARTS))
+        self._rest = limit - sum(limit // part for part in PARTS.values())
         if self.is_enough:  # otherwise the limit does not hold, and fewer checkpoints would only make it slower
             self._rest = min(self._rest, limit // 8 + self.for_records - records)
         self.took(0)
 
     def took(self, size: int) -> None:
-        """Note a new checkpoint of `size` bytes, and drop checkpoints if they use too much."""
+        """Note a new checkpoint of `size` bytes, and drop checkpoints if they use too much. Fixed ones move to the file instead."""
         self._used += size
         while self._used > self.for_checkpoints:
             self._used = sum(stretch.nbytes for stretch in self._stretches)
-            if self._used <= self.for_checkpoints or sum(stretch.count for stretch in self._stretches) <= FEWEST:
+            if self._used <= self.for_checkpoints:
+                return
+            if sum(stretch.spill(self.overflow) for stretch in self._stretches):
+                continue
+            if sum(stretch.count for stretch in self._stretches) <= FEWEST:
                 return
             self.spacing *= 2
             for stretch in self._stretches:
                 stretch.thin(self.spacing)
+
+
+class Overflow:
+    """Bytes in a temporary file, which has no name and disappears with the process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock, self._process = threading.Lock(), os.getpid()  # only this process writes it
+        self._file: IO[bytes] | None = None
+
+    def put(self, data: bytes) -> tuple[int, int] | None:
+        """Write bytes. Returns their place and size; None if they cannot be written."""
+        import tempfile  # imported late: few runs are this long
+
+        with self._lock:
+            try:
+                if self._process != os.getpid():
+                    return None
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile(prefix="tui-gru-", buffering=0)  # noqa: SIM115
+                    weakref.finalize(self, self._file.close)
+                at = self._file.seek(0, os.SEEK_END)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:  # disk full: what was written of it is not used
+                return None
+            return at, len(data)
+
+    def get(self, place: tuple[int, int]) -> bytes:
+        """Return bytes by their place and size. Raises `TuiGruError` if they cannot be read."""
+        assert self._file is not None
+        with self._lock:
+            try:
+                data = _read(self._file, *place)
+            except OSError:
+                data = b""
+        if len(data) != place[1]:
+            raise TuiGruError("the temporary file with checkpoints of another machine cannot be read; open the session again")
+        return data
 
 
 # ------------------------------------------------------------------------------
@@ -187,7 +232,7 @@ class Scalars:
     def _from_file(self, number: int) -> ScalarRows:
         assert self._file is not None
         try:
-            data = _read(self._file, number * BLOCK_BYTES)
+            data = _read(self._file, number * BLOCK_BYTES, BLOCK_BYTES)
         except OSError:
             data = b""
         if len(data) != BLOCK_BYTES:
@@ -216,12 +261,12 @@ class Scalars:
             return
 
 
-def _read(file: IO[bytes], at: int) -> bytes:
-    """Read a block of the file. Uses pread if possible, because forked processes share the file position."""
+def _read(file: IO[bytes], at: int, size: int) -> bytes:
+    """Read bytes of a file. Uses pread if possible, because forked processes share the file position."""
     if hasattr(os, "pread"):
-        return os.pread(file.fileno(), BLOCK_BYTES, at)
+        return os.pread(file.fileno(), size, at)
     file.seek(at)
-    return file.read(BLOCK_BYTES)
+    return file.read(size)
 
 
 # ------------------------------------------------------------------------------
@@ -237,15 +282,17 @@ class Checkpoints:
 
     A checkpoint is the state at the start of a batch, as immutable bytes: the weights with the states of the update rule, then
     the hidden states. Checkpoints are at multiples of the budget's spacing; with carry `notebook` the spacing is a multiple of
-    the batches in an epoch, because a replay must begin at the start of an epoch.
+    the batches in an epoch, because a replay must begin at the start of an epoch. The `fixed` ones are never dropped: replays on
+    this machine depend on them, because another machine computed the batches around them.
     """
 
-    __slots__ = ("__weakref__", "_budget", "_end", "_rows", "_runs", "_scalars", "first", "length")
+    __slots__ = ("__weakref__", "_budget", "_end", "_rows", "_runs", "_scalars", "first", "fixed", "length")
 
     def __init__(self, first: int, budget: Budget, scalars: Scalars) -> None:
         self.first, self.length = first, 0  # computed batches: first … first + length − 1
         self._budget, self._scalars = budget, scalars
-        self._rows: list[tuple[int, bytes]] = []  # checkpoints by batch, in order
+        self._rows: list[tuple[int, bytes | tuple[int, int]]] = []  # checkpoints by batch, in order, or their places in the file
+        self.fixed: Set[int] = frozenset()  # batches
         self._runs: list[tuple[int, int]] = []  # (batch − first, row of its scalars); later batches follow in order
         self._end = -1  # the row after the last one
 
@@ -253,42 +300,81 @@ class Checkpoints:
 
     @property
     def count(self) -> int:
-        """The number of checkpoints."""
-        return len(self._rows)
+        """The number of checkpoints that can be dropped."""
+        return len(self._rows) - len(self.fixed)
 
     @property
     def nbytes(self) -> int:
         """The memory of the checkpoints, in bytes."""
-        return len(self._rows) * _size(self._rows[0][1]) if self._rows else 0
+        if not self.fixed:
+            return len(self._rows) * _size(self._rows[0][1]) if self._rows else 0
+        return sum(_size(row) for _, row in self._rows)
 
     def is_due(self, batch: int) -> bool:
         """Return True if a checkpoint of `batch` is due: it is the next batch to be computed and a multiple of the spacing."""
         return self.first < batch == self.first + self.length and batch % self._budget.spacing == 0
 
-    def keep(self, batch: int, checkpoint: bytes) -> None:
+    def keep(self, batch: int, checkpoint: bytes, *, fixed: bool = False) -> None:
         """Store the checkpoint of `batch`, which is later than all others."""
         if not self._rows:
             self._budget.enter(self)
         self._rows.append((batch, checkpoint))
+        if fixed:
+            self.fixed = self.fixed | {batch}
         self._budget.took(_size(checkpoint))
 
+    def keep_all(self, checkpoints: Mapping[int, bytes]) -> None:
+        """Store the checkpoints of a stretch that has none. All are fixed, until `fix` tells which."""
+        if checkpoints:
+            self._budget.enter(self)
+            self._rows, self.fixed = list(checkpoints.items()), frozenset(checkpoints)
+            self._budget.took(self.nbytes)
+
+    def fix(self, batches: Set[int]) -> None:
+        """Set which checkpoints are fixed."""
+        self.fixed = batches
+        self._rows = [(batch, row if batch in batches else self._bytes(row)) for batch, row in self._rows]
+        self._budget.took(self.nbytes)
+
     def thin(self, spacing: int) -> None:
-        """Drop the checkpoints whose batch is not a multiple of `spacing`."""
-        self._rows = [row for row in self._rows if row[0] % spacing == 0]
+        """Drop the checkpoints whose batch is not a multiple of `spacing`, except for fixed ones."""
+        self._rows = [row for row in self._rows if row[0] % spacing == 0 or row[0] in self.fixed]
+
+    def spill(self, overflow: Overflow) -> int:
+        """Move the fixed checkpoints to a file. Returns how many were moved."""
+        places = {batch: overflow.put(row) for batch, row in self._rows if batch in self.fixed and isinstance(row, bytes)}
+        self._rows = [(batch, places.get(batch) or row) for batch, row in self._rows]
+        return sum(place is not None for place in places.values())
+
+    def _bytes(self, row: bytes | tuple[int, int]) -> bytes:
+        return row if isinstance(row, bytes) else self._budget.overflow.get(row)
+
+    def batch_before(self, batch: int) -> int | None:
+        """Return the batch of the last checkpoint at or before `batch`; None if there is none."""
+        i = bisect_right(self._rows, batch, key=_BATCH)
+        return self._rows[i - 1][0] if i else None
 
     def before(self, batch: int) -> tuple[int, bytes] | None:
         """Return the batch and bytes of the last checkpoint at or before `batch`; None if there is none."""
         i = bisect_right(self._rows, batch, key=_BATCH)
-        return self._rows[i - 1] if i else None
+        return (self._rows[i - 1][0], self._bytes(self._rows[i - 1][1])) if i else None
 
     def at(self, batch: int) -> bytes | None:
         """Return the checkpoint of `batch`; None if it has none."""
-        checkpoint = self.before(batch)
-        return checkpoint[1] if checkpoint is not None and checkpoint[0] == batch else None
+        return self._bytes(self._rows[bisect_right(self._rows, batch, key=_BATCH) - 1][1]) if self.has(batch) else None
 
-    def after(self, batch: int) -> Sequence[tuple[int, bytes]]:
-        """Return all checkpoints after `batch`, in order."""
-        return self._rows[bisect_right(self._rows, batch, key=_BATCH) :]
+    def has(self, batch: int) -> bool:
+        """Return True if there is a checkpoint of `batch`."""
+        return self.batch_before(batch) == batch
+
+    def after(self, batch: int) -> Iterator[tuple[int, bytes]]:
+        """Return an iterator over all checkpoints after `batch`, in order."""
+        rows = self._rows[bisect_right(self._rows, batch, key=_BATCH) :]
+        return ((at, self._bytes(row)) for at, row in rows)
+
+    def batches_after(self, batch: int) -> Sequence[int]:
+        """Return the batches of all checkpoints after `batch`, in order."""
+        return [at for at, _ in self._rows[bisect_right(self._rows, batch, key=_BATCH) :]]
 
     # Numbers
 
@@ -328,7 +414,7 @@ class Checkpoints:
             begin, i = upto, i + 1
 
 
-def _size(checkpoint: bytes) -> int:
+def _size(checkpoint: bytes | tuple[int, int]) -> int:
     return sys.getsizeof(checkpoint) + POINTERS
 
 

@@ -327,7 +327,7 @@ class HitCounter:
         if not self._timeline.memory.one_record:
             return record
         tokens = map(self._timeline.program.tokens_of, previous & set(CHARACTERS))
-        return record.part({*previous, *(f"{name} ids" for name in tokens)})
+        return record.part({*previous, *(f"{name} ids" for name in tokens)}, record.after.copy())
 
     def _columns_for(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
         """Return the columns to test all places of a batch at once; None if the places must be tested one by one."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter, itemgetter
 from typing import Any, overload
 
@@ -196,7 +196,6 @@ class Memory:
         self.restored, self.by_size = BitForBit(config.num_batches, restored=True), BySize(config.num_batches, config.dtype)
         self.machines: tuple[Machine, ...] = ()  # of the file that the session was read from; then this one, if it is another
         self.here: Machine | None = None  # this machine, once a file has been read
-        self.cached_at = self.budget.spacing  # the spacing of the checkpoints from which cached records were computed
         self.unchanged: tuple[tuple[int, int], Mapping[str, Any]] | None = None  # the place of a change, and the values before it
 
     def bound(self, limit: int) -> None:
@@ -284,23 +283,30 @@ class HistorySegment:
         segment.record(0)
         return segment
 
-    def restore(self, numbers: Iterable[ScalarRows], checkpoints: Mapping[int, bytes], machines: Machines) -> None:
-        """Restore the scalars and checkpoints that this segment computed in an earlier process, on `machines`.
+    def restore(self, numbers: Iterable[ScalarRows], checkpoints: Mapping[int, bytes]) -> None:
+        """Restore the scalars and checkpoints that this segment computed in an earlier process; `computed_by` tells where.
 
         On this machine, a replay begins at one of these checkpoints only after an earlier replay has passed it and found it equal.
         """
         for piece in numbers:
             self.checkpoints.add_all(piece)
-        for batch, checkpoint in checkpoints.items():
-            self.checkpoints.keep(batch, checkpoint)
-        self.computed_by(machines)
+        self.checkpoints.keep_all(checkpoints)
 
     def computed_by(self, machines: Machines) -> None:
         """Set the machines that computed the restored batches."""
         self.machines = machines if any(machine is not None for _, machine in machines) else ()
         self.own, self._comparison = self._begins_own and not self.machines, self._memory.restored
-        later = [batch for batch, _ in self.checkpoints.after(0)]
-        self._unverified = set(later if self.own else filter(self._proves, later))
+        self._unverified = set(filter(self._proves, self.checkpoints.batches_after(0)))
+        self.checkpoints.fix(frozenset() if self.own else self._fixed())
+
+    def _fixed(self) -> frozenset[int]:
+        """Return the checkpoints that a replay on this machine depends on: another machine computed a batch before the next one, or
+        after the one before. Without them, batches would have other last digits."""
+        batches = self.checkpoints.batches_after(-1)
+        begins = (self.first_batch, *batches)
+        return frozenset(
+            batch for before, batch in zip(begins, batches, strict=False) if not self.is_own(before, batch)
+        ) | frozenset(batch for batch, after in pairwise((*batches, self.computed)) if not self.is_own(batch, after))
 
     def is_own(self, first: int, last: int) -> bool:
         """Return True if this machine computed the batches `first` … `last`, and, if `first` is the first one, all before them."""
@@ -314,8 +320,8 @@ class HistorySegment:
         """Return True if a replay has the bits of the run: this machine computed all batches since the checkpoint before it."""
         if self.own:
             return True
-        checkpoint = self.checkpoints.before(batch)
-        return self.is_own(self.first_batch if checkpoint is None else checkpoint[0], batch)
+        checkpoint = self.checkpoints.batch_before(batch)
+        return self.is_own(self.first_batch if checkpoint is None else checkpoint, batch)
 
     def _proves(self, checkpoint: int) -> bool:
         """Return True if a replay must reach the start of a batch that has a checkpoint bit for bit."""
@@ -368,7 +374,7 @@ class HistorySegment:
             route, at, *found = self._route(batch - 1, 0)
             _, kept = self._follow(route, at, found, batch - 1, memory.records.run, None)
             if memory.one_record:
-                self._leave(batch - 1, kept.record)
+                self._leave(batch - 1, kept.record, kept.record.after.copy())
 
     def work_ahead(self, batch: int) -> None:
         """Begin to compute the batch after `batch` of a recording in a thread.
@@ -437,11 +443,6 @@ class HistorySegment:
 
     def _nearest(self, batch: int, margin: int) -> tuple[int, CachedBatch | bytes] | None:
         """Return the stored state of this segment nearest to `batch`; None if there is none."""
-        if not self.own and self._memory.cached_at != self._memory.budget.spacing:
-            # Checkpoints were dropped. Batches that another machine computed are replayed from earlier ones now, with other last
-            # bits than in the cache.
-            self._memory.records.clear()
-            self._memory.cached_at = self._memory.budget.spacing
         kept = self._memory.records.nearest(self.number, batch)
         checkpoint = None if self.trainer.trains else self._beginning(batch - margin, batch)
         checkpoint = checkpoint or self._verified(batch - margin)
@@ -538,9 +539,9 @@ class HistorySegment:
         start = begins.pop()
         if isinstance(start, CachedBatch):
             behind.append(start.record)
-            if memory.one_record:
-                self._leave(at, start.record)
             batch, weights, state = at + 1, self._weights_after(start.record), start.record.states(end=True)
+            if memory.one_record:
+                self._leave(at, start.record, weights)
             earlier = self._earlier(batch, start.record, start.earlier)
         else:
             batch, (weights, state), earlier = at, trainer.own_beginning(at) or self._restored(start), ()
@@ -548,7 +549,7 @@ class HistorySegment:
         recent: deque[tuple[int, BatchRecord, Sequence[BatchRecord]]] = deque(maxlen=1 if memory.one_record else keep + 2)
         while True:
             if memory.one_record and recent:
-                self._leave(*recent.pop()[:2])
+                self._leave(*recent.pop()[:2], weights)
             elif len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
                 behind.append(recent.popleft()[1])
                 if memory.large:
@@ -561,8 +562,9 @@ class HistorySegment:
             else:
                 in_epoch = batch % memory.program.num_batches
                 record, state = trainer.new_record(), trainer.carried(in_epoch, state)
-                if checkpoints.is_due(batch):
-                    checkpoints.keep(batch, checkpoint_of(weights, state))
+                fixed = self._begins_anew(batch)
+                if fixed or checkpoints.is_due(batch):
+                    checkpoints.keep(batch, checkpoint_of(weights, state), fixed=fixed)
                 elif not self.own and (checkpoint := checkpoints.at(batch)) is not None:
                     # Where another machine computed batches, its checkpoint is the truth.
                     weights, state = self._restored(checkpoint)
@@ -581,13 +583,22 @@ class HistorySegment:
             memory.records.keep(self.number, number, kept)
         return batch, kept
 
+    def _begins_anew(self, batch: int) -> bool:
+        """Return True if a batch needs a checkpoint because this machine goes on from one that another machine computed.
+
+        The batches from there on have this machine's numbers, which do not depend on a replay of those before.
+        """
+        is_new = not self.own and self.first_batch < batch == self.computed + 1
+        whole = not self._memory.notebook or batch % self._memory.program.num_batches == 0  # else a replay begins at an epoch
+        return is_new and whole and not self.is_exact(batch - 1)
+
     def _weights_after(self, record: BatchRecord) -> Weights:
         """Return the weights for the batch after a record. A view would hold all of a large record in memory."""
         return record.after.copy() if self._memory.large else record.after
 
-    def _leave(self, batch: int, record: BatchRecord) -> None:
+    def _leave(self, batch: int, record: BatchRecord, after: Weights) -> None:
         """Keep of a batch only what the next one needs, before its record is used again."""
-        self._memory.records.leave(self.number, batch, record.part(self._memory.of_last_step))
+        self._memory.records.leave(self.number, batch, record.part(self._memory.of_last_step, after))
 
     def _earlier(self, batch: int, before: BatchRecord, earlier: Sequence[BatchRecord]) -> Sequence[BatchRecord]:
         """Return the records of the epoch before `batch`, latest first, with carry `notebook`; `before` is that of the batch before
@@ -800,7 +811,7 @@ class Timeline:
             return None
         if not self.memory.one_record:
             return record
-        return record.part(self.memory.of_last_step)
+        return record.part(self.memory.of_last_step, record.after.copy())
 
     def work_ahead(self, batch: int) -> None:
         """Begin to compute the batch after `batch` in a thread, if the user has stepped to `batch` in a recording."""

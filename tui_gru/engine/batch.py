@@ -251,9 +251,10 @@ class BatchRecord:
         twin.own_after.updates = self.own_after.updates
         return twin
 
-    def part(self, names: Collection[str]) -> BatchRecord:
-        """Return a copy with what these names read only, and the results; nothing can be computed in it. Of values, deltas,
-        parameters, gradients and vectors of the update, which take nearly all memory, the others have no numbers."""
+    def part(self, names: Collection[str], after: Weights) -> BatchRecord:
+        """Return a copy with what these names read, the results, and `after`, a copy of the weights after the batch. Of values,
+        deltas, gradients and vectors of the update, which take nearly all memory, the others have no numbers, and nothing can be
+        computed in it."""
         twin: BatchRecord = object.__new__(BatchRecord)
         twin.__dict__.update(self.__dict__)
         layout, none = self.own_after.layout, np.empty(0, self.compiled.dtype)
@@ -263,13 +264,11 @@ class BatchRecord:
         twin.block, twin.views, twin.rounds = none, {}, {}
         twin.one_hot, twin.borders, twin.flows_in, twin.loss_array, twin._beside = {}, [], [], None, None
         read = {vector for vector in self.vectors for parameter in layout.shapes if f"{vector}_{parameter}" in names}
-        read |= {"after"} if any(name in layout.places for name in names) else set()
         read |= {"gradient"} if any(f"d{parameter}" in names for parameter in layout.shapes) else set()
         twin.vectors = {name: vector.copy() if name in read else none for name, vector in self.vectors.items()}
-        twin.own_after = Weights(layout, twin.vectors["after"], self.own_after.updates)
+        twin.own_after = twin.before = after
         twin.own_gradients = Weights(layout, twin.vectors["gradient"])
         twin._watched, twin.of_update, twin._references = (), (), []
-        twin.before = twin.own_after if self.before is self.own_after or "after" not in read else self.before
         return twin
 
     def take_deltas(self, other: BatchRecord) -> None:

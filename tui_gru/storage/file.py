@@ -10,7 +10,7 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import replace as replace_in
@@ -592,12 +592,14 @@ class SessionFile:
         if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise damaged(self.path, "its pages")
 
-    def thin_arrays(self, prefix: str, spacing: int) -> dict[str, int]:
-        """Remove, under all keys with a prefix, the arrays whose number is not a multiple of `spacing`.
+    def thin_arrays(self, prefix: str, spacing: int, keep: Mapping[str, Collection[int]]) -> dict[str, int]:
+        """Remove, under all keys with a prefix, the arrays whose number is no multiple of `spacing` and not in `keep` of the key.
 
         Returns the number of arrays left under each key.
         """
-        self._connection.execute("DELETE FROM arrays WHERE key GLOB ? || '*' AND at % ?", (prefix, spacing))
+        found = self._connection.execute("SELECT key, at FROM arrays WHERE key GLOB ? || '*' AND at % ?", (prefix, spacing))
+        removed = [(key, at) for key, at in found.fetchall() if at not in keep.get(key, ())]
+        self._connection.executemany("DELETE FROM arrays WHERE key = ? AND at = ?", removed)
         return dict(self._connection.execute("SELECT key, COUNT(*) FROM arrays WHERE key GLOB ? || '*' GROUP BY key", (prefix,)))
 
     def clear(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -237,6 +237,7 @@ class StateWriter:
         self._checkpoints: dict[int, tuple[int, int]] = {}  # by segment: the number of checkpoints, and the last batch
         self._numbers_of: dict[Machine | None, int] = {}  # of the machines in the file; None is this one
         self._machines: dict[int, list[list[int]]] = {}  # by segment: the machine that computed the batches from each batch on
+        self._fixed: dict[int, Collection[int]] = {}  # by segment: the checkpoints that are never removed
         self._spacing = 1  # of the checkpoints in the file, in batches
         self._changes: dict[str, Sequence[BranchChange]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
@@ -393,13 +394,15 @@ class StateWriter:
         """Write the new checkpoints of a segment. If the file has too many, every second one is removed, as in memory."""
         number, spacing = segment.number, self._spacing
         count, last = self._checkpoints.get(number, _NONE)
-        new = [(batch, row) for batch, row in segment.checkpoints.after(last) if batch % spacing == 0]
+        self._fixed[number] = fixed = segment.checkpoints.fixed
+        new = [(batch, row) for batch, row in segment.checkpoints.after(last) if batch % spacing == 0 or batch in fixed]
         if not new:
             return
         dtype = segment.trainer.config.dtype
         file.put_arrays(f"checkpoints/{number}", ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
         self._checkpoints[number] = count + len(new), new[-1][0]
-        while sum(count for count, _ in self._checkpoints.values()) > _most_checkpoints(new[0][1]):
+        fixed_ones = sum(map(len, self._fixed.values()))
+        while sum(count for count, _ in self._checkpoints.values()) - fixed_ones > _most_checkpoints(new[0][1]):
             spacing *= 2
             self._thin(file, spacing)
 
@@ -411,15 +414,15 @@ class StateWriter:
             while segment is not None and segment not in segments:
                 segments.add(segment)
                 segment = segment.before
-        rows = [row for segment in segments for row in segment.checkpoints.after(-1)]
-        spacing = 1
-        while rows and sum(batch % spacing == 0 for batch, _ in rows) > _most_checkpoints(rows[0][1]):
+        batches = [b for segment in segments for b in segment.checkpoints.batches_after(-1) if b not in segment.checkpoints.fixed]
+        first, spacing = state.branches.timeline.beginning.checkpoints.at(0), 1
+        while first is not None and sum(batch % spacing == 0 for batch in batches) > _most_checkpoints(first):
             spacing *= 2
         return spacing
 
     def _thin(self, file: SessionFile, spacing: int) -> None:
-        """Remove the checkpoints from the file whose batch is not a multiple of `spacing`."""
-        left = file.thin_arrays("checkpoints/", spacing)
+        """Remove the checkpoints from the file whose batch is not a multiple of `spacing`, except for fixed ones."""
+        left = file.thin_arrays("checkpoints/", spacing, {f"checkpoints/{number}": fixed for number, fixed in self._fixed.items()})
         self._spacing = spacing
         for number, (count, last) in self._checkpoints.items():
             now = left.get(f"checkpoints/{number}", 0)
@@ -937,7 +940,7 @@ class _Reader:
         if self._memory.here is None:
             self._begin(segment, numbers, checkpoints, machines[0][1])
         else:
-            segment.restore(numbers, checkpoints, ())
+            segment.restore(numbers, checkpoints)
         segment.computed_by(tuple((batch, None if machine == self._memory.here else machine) for batch, machine in machines))
 
     def _begin(self, segment: HistorySegment, numbers: list[ScalarRows], checkpoints: dict[int, bytes], recorded: Machine) -> None:
@@ -945,7 +948,8 @@ class _Reader:
 
         Its name alone does not prove that: machines of the same name can compute different bits.
         """
-        segment.restore(numbers, checkpoints, ((0, recorded),))  # compared by size until it is known
+        segment.restore(numbers, checkpoints)
+        segment.computed_by(((0, recorded),))  # compared by size until it is known
         record = segment.record(0)[1].as_computed()
         here = Machine(this_machine(), fingerprint(record))
         self._memory.here = here
