@@ -64,7 +64,7 @@ def portrait(session):
     shown = session.snapshot()
     return {
         "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
-        "forks": shown.forks,
+        "forks": repr(shown.forks),  # losses that are NaN differ from themselves
         "place": (session.position, session.newest, session.branch, session.branches, state.stride),
         "settings": (session.learning, dict(shown.settings.rule), session.stop_on_nan),
         "values": {name: bits(session.value(name)) for name in session.program.readable},

@@ -231,6 +231,17 @@ class StepMemory:
             net += 1  # the first step back is to the last step end, less than a whole step away
         return index.tick(passed + net), passed + net < 0
 
+    def whole(self, index: StepIndex, direction: int, most: int) -> int:
+        """Return how many single steps, at most `most`, can be taken before one ends early at the beginning of the run."""
+        if direction > 0:
+            return most
+        passed = index.count(self.origin)
+        return min(most, passed + self.net + (index.tick(passed) != self.origin))
+
+    def steps_to(self, index: StepIndex, direction: int, most: int, tick: int) -> int:
+        """Return how many single steps, at most `most`, lead to `tick`, or to the nearest place before it."""
+        return bisect_right(range(most + 1), direction * tick, key=lambda k: direction * self.target(index, direction * k)[0]) - 1
+
     def gone(self, count: int, tick: int, cut: bool) -> StepMemory:
         """Return the memory after `count` more steps, which reached `tick`."""
         begun, last = (self.at, count) if cut else (0, 0)

@@ -303,6 +303,34 @@ class Session:
                 run.update(stride=memory)
         return run.position
 
+    def step_each(self, level: Level = "timestep", count: int = 1, *, progress: SearchProgress | None = None) -> Position:
+        """Take `count` steps one after another, back in time if `count` is negative, as many calls of `step` would.
+
+        Other than in one call of `step`, a breakpoint or watch ends only the step in which it stops. The steps up to there are one
+        walk. Ends early if interrupted. Returns the position. Raises `TuiGruError` for an unknown level.
+        """
+        run, level, count = self._run, check_level(level), arguments.whole("count", count)
+        direction, left, interrupts = 1 if count > 0 else -1, min(abs(count), FAR), self.interrupts
+        with run.verb():
+            while left and self.interrupts == interrupts:
+                here, before = run.state.tick, run.state.stride
+                index, stride = run.timeline.step_index(level), before.onwards(level, here, direction)
+                many = 1 if before.cut else max(1, stride.whole(index, direction, left))
+                target, _ = stride.target(index, direction * many)
+                self.step(level, direction * many, progress=progress)
+                reached = run.state.tick
+                if many > 1 and reached not in (here, target):  # a stop, at the end of one of these steps or inside one
+                    many = stride.steps_to(index, direction, many, reached)
+                    at, _ = stride.target(index, direction * many)
+                    memory = stride.gone(direction * many, at, False)
+                    if at != reached:
+                        many, memory = many + 1, memory.gone(direction, reached, True)
+                    run.update(stride=memory)
+                elif (reached, run.state.stride) == (here, before):  # nor would the others lead anywhere
+                    break
+                left -= many
+        return run.position
+
     def seek(self, place: str | Position | int, *, progress: SearchProgress | None = None, along: bool = False) -> Position:
         """Go to `e3 b2 t1` (counted from 1: just after timestep 1 of batch 2 of epoch 3), to a `Position`, or to a tick.
 
