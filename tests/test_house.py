@@ -1,6 +1,7 @@
 """Rules of the project: what each package may import, what may be loaded at the start, and how files are named."""
 
 import ast
+import inspect
 import json
 import os
 import pkgutil
@@ -13,6 +14,8 @@ import pytest
 
 import tui_gru
 from tests.capture.runs import trained
+from tests.ways import way_of
+from tui_gru.engine import training
 from tui_gru.engine.pieces import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
@@ -101,9 +104,10 @@ import os
 os.environ["XDG_STATE_HOME"] = "{state}"
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app, new_session
+from tui_gru.tui.keys import Step
 app = make_app(new_session(Config.of(), record={record}))
 def step_and_leave():
-    app.screen.play.walk("timestep", 1)
+    app.screen.play.walk(Step("timestep", 1))
     app.screen.call_after_refresh(lambda: app.call_after_refresh(app.exit))
 app.call_after_refresh(step_and_leave)
 app.run(headless=True)
@@ -136,6 +140,26 @@ def test_numpy_is_given_one_thread_unless_told_otherwise():
 
     loading()
     loading(OMP_NUM_THREADS="3")
+
+
+async def test_a_key_goes_through_few_files():
+    """A step into a batch that is not computed yet, to its numbers and to the screen."""
+    assert len({file for file, _ in await way_of("n", "n", "s")}) <= 50
+
+
+async def test_few_functions_hand_a_step_on_until_it_is_computed(monkeypatch):
+    handed_on = []
+
+    def computed(*arguments, **options):
+        frames = (frame.filename for frame in inspect.stack(context=0)[1:])
+        handed_on.append(sum(f"{ROOT}/tui_gru/" in filename for filename in frames))
+        return compute(*arguments, **options)
+
+    compute = training.compute
+    monkeypatch.setattr(training, "compute", computed)
+    await way_of("n", "n", "s")
+    assert handed_on
+    assert handed_on[-1] <= 12
 
 
 def test_no_file_is_named_for_what_is_left_over():

@@ -39,7 +39,6 @@ from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless, until_idle
-from tui_gru.tui.moving import step_by
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.verbs import BY_ID
 
@@ -338,13 +337,13 @@ def way(heading: str) -> list[tuple[str, str]]:
 
 
 async def test_a_key_goes_the_way_that_is_described() -> None:
-    """The functions are called in this order, with others between them; the verb's row names the one that it should."""
+    """The functions are called in this order, with others between them; the verb's row names the step."""
     steps = way("The way of a key")
     assert len(steps) > 15
     called = iter(await way_of("n", "n", "s"))
     passed = [step for step in steps if step in called]
     assert passed == steps
-    assert BY_ID["step.timestep"].do.func is step_by  # type: ignore[attr-defined]
+    assert BY_ID["step.timestep"].do == ("timestep", 1)
 
 
 @pytest.mark.parametrize(("file", "name"), way("The way of a weight"))

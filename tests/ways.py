@@ -20,13 +20,13 @@ FOLDER = Path(tui_gru.__file__).parent
 
 
 async def way_of(*keys: str) -> list[tuple[str, str]]:
-    """Return the file and the qualified name of every function of the project that the last key calls until the screen is drawn."""
+    """Return the file and the qualified name of every function that the last key calls until the screen is drawn."""
     called: list[tuple[str, str]] = []
     folder = f"{FOLDER}/"
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(folder):
+        if event == "call" and code.co_filename.startswith(folder) and not code.co_filename.endswith("/headless.py"):
             called.append((code.co_filename.removeprefix(folder), code.co_qualname))
 
     app = make_app(Config.of())

@@ -32,9 +32,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as tui_gru.__main__ does
 gc.disable()  # as tui_gru.cli.options.open_debugger does
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app, new_session
+from tui_gru.tui.keys import Step
 app = make_app(new_session(Config.of(), record=RECORD))
 def step_and_leave():
-    app.screen.play.walk("timestep", 1)
+    app.screen.play.walk(Step("timestep", 1))
     app.screen.call_after_refresh(lambda: app.call_after_refresh(app.exit))
 app.call_after_refresh(step_and_leave)
 app.run(headless=True)

@@ -50,7 +50,7 @@ async def carried_out(d: Driver, verb: Verb, *, typed: bool) -> bool:
         except TuiGruError as error:  # that it cannot be done is an answer, too
             d.screen.failed(error, verb.id)
     else:
-        await d.screen.press(verb)
+        await d.screen.run_action(verb.action)
     await until_idle(d.pilot)
     await until_checked(d.pilot)
     await d.pilot.pause()

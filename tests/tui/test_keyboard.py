@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import math
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,10 +19,12 @@ from tui_gru.tui import app as keyboard
 from tui_gru.tui import command as line
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import single_keys, until_idle
+from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import BranchList, StopsList
 from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.time import LossCurve
 from tui_gru.tui.screen import MainScreen
-from tui_gru.tui.terminal import TypedText
+from tui_gru.tui.terminal import TypedText, drawn_lines
 
 NAMES = {
     ":": "colon",
@@ -375,6 +379,57 @@ STEPS = {
 LEVELS = {"o": ("op", 1), "O": ("op", -1), "s": ("timestep", 1), "S": ("timestep", -1), "n": ("batch", 1), "e": ("epoch", 1)}
 
 
+def lines_of(d: Driver) -> list[str]:
+    return [strip.text for strip in drawn_lines(d.screen)]
+
+
+#: Keys that open something, or a panel that gets the focus,, and keys that move there or go round.
+MOVES = {
+    "rows and panels": ((), ("r", "R", "v", "tab", "shift+tab")),
+    "the numbers of the line": ((CurrentLine,), ("down", "right", "up", "left")),
+    "the largest entry of a matrix": (("*",), ("right", "down", "pagedown", "end", "left", "pageup", "home")),
+    "the curve of the losses": ((LossCurve,), ("left", "home", "right", "end")),
+    "the arrays": (("W",), ("down", "pagedown", "up", "end", "pageup", "home")),
+    "the units": (("h",), ("down", "right", "pagedown", "up", "left", "pageup", "end", "home")),
+    "a derivation": ((":why loss",), ("down", "end", "up", "home")),
+}
+
+
+@pytest.mark.parametrize("opened", MOVES)
+async def test_many_waiting_moves_are_one_move(opened: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leads to where the moves would lead one by one, with the same lines on the screen."""
+    opening, keys = MOVES[opened]
+    presses = 12 if opening else 32  # more than two rounds through all panels
+    options: dict[str, Any] = {"text": "the cat sat on the mat, and then the rat sat on the cat; " * 3, "vocabulary": None}
+
+    @asynccontextmanager
+    async def opens() -> AsyncIterator[Driver]:
+        async with driving(**options, hidden_size=20, batch_size=4, seq_length=9) as d:
+            await d.type("l", "2n", "2s", "3o")
+            for each in opening:
+                if isinstance(each, str):
+                    await d.type(each)
+                else:
+                    d.screen.query_one(each).focus()
+                    await settled(d)
+            yield d
+
+    one_by_one = []
+    async with opens() as d:
+        for key in keys:
+            for _ in range(presses):
+                burst(d, key)
+                await settled(d)
+            one_by_one.append(lines_of(d))
+    async with opens() as d:
+        shown = Shown(d, monkeypatch)
+        for key in keys:
+            burst(d, *[key] * presses)
+            await settled(d)
+            assert lines_of(d) == one_by_one.pop(0), key
+        assert shown.keys < len(keys) * (2 if opening else presses)
+
+
 @pytest.mark.parametrize("keys", STEPS.values(), ids=STEPS.keys())
 @pytest.mark.parametrize("stops", [False, True], ids=["free", "stops"])
 async def test_many_waiting_steps_are_taken_in_one_run(keys: str, stops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,6 +465,26 @@ async def test_many_waiting_steps_are_taken_in_one_run(keys: str, stops: bool, m
         assert shown.keys <= 10  # some one by one, while the hits of the breakpoint have not been counted yet
         assert shown.snapshots <= 20
         assert found(d) == one_by_one
+
+
+@pytest.mark.parametrize("before", ["", "tab", "W"], ids=["", "a panel has the focus", "a list is open"])
+async def test_a_key_behind_many_steps_waits_for_a_few_walks_and_drawings(before: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", math.inf)
+    async with driving() as d:
+        await d.type(*[before] * bool(before))
+        shown, walks, step = Shown(d, monkeypatch), [], d.session.step
+
+        def counted(level: Any, count: int = 1, **options: Any) -> Any:
+            walks.append(count)
+            return step(level, count, **options)
+
+        monkeypatch.setattr(d.session, "step", counted)
+        d.pilot.app.post_message(TypedText("o" * 12000 + "?"))
+        await settled(d)
+        assert d.pilot.app.screen is not d.screen  # it is the help
+        assert sum(walks) == 12000
+        assert len(walks) == shown.snapshots == 2  # all but the last, and the last, which shows its answer
+        assert shown.keys == 2
 
 
 @pytest.mark.parametrize("key", ["escape", "ctrl+c"])

@@ -13,7 +13,7 @@ from tui_gru.tui import changing as stops
 from tui_gru.tui import moving as stepping
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import until_idle
-from tui_gru.tui.keys import NO_ARGUMENTS, Arguments
+from tui_gru.tui.keys import NO_ARGUMENTS, Arguments, Step
 from tui_gru.tui.panels.listing import Listing, Log, Watches
 from tui_gru.tui.panels.lists import StopsList
 from tui_gru.tui.running import RunProgress
@@ -401,11 +401,11 @@ async def test_a_step_that_must_count_hits_first_is_taken_in_a_thread() -> None:
         await command(d, "break z if any(z > 0.9) hits 5000")
         d.session.seek("e40")
         d.screen.show_now()
-        d.screen.play.walk("timestep", 1)
+        d.screen.play.walk(Step("timestep", 1))
         assert d.screen.running
         await until_idle(d.pilot)
         assert d.where == (39, 0, 0, "forward")
-        d.screen.play.walk("timestep", 1)
+        d.screen.play.walk(Step("timestep", 1))
         assert not d.screen.running  # the hits have been counted
 
 

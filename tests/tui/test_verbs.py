@@ -88,7 +88,7 @@ async def test_help_has_every_verb() -> None:
 
 async def test_a_verb_without_a_key_asks_for_what_it_needs() -> None:
     async with driving() as d:
-        await d.screen.press(BY_ID["theme"])
+        await d.screen.run_action(BY_ID["theme"].action)
         await d.pilot.pause()
         focused: Any = d.screen.focused
         assert focused.value == "theme "

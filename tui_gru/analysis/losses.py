@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +147,7 @@ class Baselines:
     unigram: float
     bigram: float
 
-    @property
+    @cached_property  # the curve is drawn after every step
     def lines(self) -> tuple[tuple[str, float], ...]:
         """The baselines with their names, in descending order, as lines of a curve."""
         return ("log V", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)

@@ -310,9 +310,9 @@ class Session:
         walk. Ends early if interrupted. Returns the position. Raises `TuiGruError` for an unknown level.
         """
         run, level, count = self._run, check_level(level), arguments.whole("count", count)
-        direction, left, interrupts = 1 if count > 0 else -1, min(abs(count), FAR), self.interrupts
+        direction, left, interrupts = 1 if count > 0 else -1, min(abs(count), FAR), run.interrupts.count
         with run.verb():
-            while left and self.interrupts == interrupts:
+            while left and run.interrupts.count == interrupts:
                 here, before = run.state.tick, run.state.stride
                 index, stride = run.timeline.step_index(level), before.onwards(level, here, direction)
                 many = 1 if before.cut else max(1, stride.whole(index, direction, left))

@@ -16,11 +16,12 @@ from datetime import date
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 from platformdirs import user_config_path
 from rich.console import COLOR_SYSTEMS
 from textual import events
+from textual.actions import parse
 from textual.app import App
 from textual.binding import BindingType
 from textual.constants import COLOR_SYSTEM, LOG_FILE
@@ -37,6 +38,7 @@ from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import HISTORY_MEMORY, Session
 from tui_gru.tui import changing, looking, moving
+from tui_gru.tui.panel import Panel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import EndingSignals, GuardedApp, TypedText
 from tui_gru.tui.theme import ASCII, BLACKBOARD, Glyphs, PlainLines, SafeLines, checked_theme, glyphs_for, register_themes
@@ -78,10 +80,12 @@ class Keyboard:
     Textual passes a key from queue to queue, to the focused widget and up to the app, and meanwhile accepts the next one. So a key
     could arrive before the panel that an earlier key opens, or during the run that it starts, and be lost. Here, a key that does
     not apply during a run waits for its end. A key that stops the run is handled at once and discards the waiting ones. Repeats of
-    a held key that would be executed long after its release are dropped. Characters for an input line that wait together are put
-    there together, many waiting steps are taken in one run, in which the keys that stop it are seen at once, and of waiting keys
-    without a meaning only the last is answered. An error of a key is passed to `failed`, with a
+    a held key that would be executed long after its release are dropped. An error of a key is passed to `failed`, with a
     description of what was being done, and the next key is handled.
+
+    Handling a key costs more than most of what it does, so keys that wait together are taken together where that leads to the same:
+    characters for an input line, steps (in one run, in which the keys that stop it are seen at once), moves of a cursor, whole
+    rounds of a key that goes round, and keys without a meaning, of which only the last is answered.
     """
 
     def __init__(
@@ -138,7 +142,7 @@ class Keyboard:
                     break
                 if self._walks():
                     continue
-                self._drop_unanswered()
+                await self._take_together()
                 typed = self._typed.popleft()
                 if typed.held and self._waited - typed.waited > LAG:
                     continue
@@ -209,29 +213,58 @@ class Keyboard:
 
     def _walks(self) -> bool:
         """If many steps wait, start a run of them, except for the last, which is then handled as a key and so shows its answer."""
-        screen = self._app.screen
-        if len(self._typed) <= MANY or not isinstance(screen, MainScreen) or screen.running or screen.awaits_key:
+        screen = self._free
+        if len(self._typed) <= MANY or screen is None or screen.running:
             return False
         bound = screen.active_bindings
         steps = {key: STEPS[str(each.binding.id)] for key, each in bound.items() if each.binding.id in STEPS}
         waiting = [steps[each.key] for each in takewhile(lambda key: key.key in steps, self._keys())]
-        if len(waiting) <= MANY or not all(screen.play.is_quick(*step) for step in set(waiting)):
+        if len(waiting) <= MANY or not all(screen.play.is_quick(step) for step in set(waiting)):
             return False
-        for _ in waiting[1:]:
-            self._typed.popleft()
+        self._drop(len(waiting) - 1)
         self._typed[0] = self._typed[0]._replace(held=False)
         self._walking = True
         screen.play.walk_each(waiting[:-1])
         return True
 
-    def _drop_unanswered(self) -> None:
-        """Drop the waiting keys that have no meaning, up to the last of those in a row: its answer replaces theirs."""
-        screen = self._app.screen
-        if len(self._typed) < 2 or not isinstance(screen, MainScreen) or screen.awaits_key:
+    async def _take_together(self) -> None:
+        """Take the first of the waiting keys together if all of them lead to the same as what is left, which is handled next.
+
+        Of keys without a meaning the last is left; of equal keys that move a cursor, one; of those of a verb that goes round, the
+        last round and what is left of another, since the first of them may come from outside of the round.
+        """
+        screen, first = self._free, next(self._keys(), None)
+        if screen is None or first is None or len(self._typed) < 2:
             return
-        bound = screen.active_bindings
-        meaningless = takewhile(lambda key: key.is_printable and key.key not in bound, self._keys())
-        for _ in range(sum(1 for _ in meaningless) - 1):
+        bindings = screen.active_bindings
+        bound = bindings.get(first.key)
+        if bound is None:
+            answered = first.is_printable  # other keys without a meaning are ignored
+            meaningless = takewhile(lambda key: key.is_printable == answered and key.key not in bindings, self._keys())
+            self._drop(sum(1 for _ in meaningless) - 1)
+            return
+        presses = sum(1 for _ in takewhile(lambda key: key.key == first.key, self._keys()))
+        verb = screen.verbs.get(bound.binding.id or "")
+        if verb is not None and verb.cycle is not None:
+            cycle = verb.cycle(screen)
+            self._drop((presses // cycle - 1) * cycle)
+        elif isinstance(bound.node, Panel) and presses > 1:
+            _, name, by = parse(bound.binding.action)
+            if name in bound.node.MOVING:
+                self._drop(presses - 1)
+                numbers = ((presses - 1) * cast(int, number) for number in by)
+                await bound.node.run_action(f"{name}({', '.join(map(str, numbers))})")
+
+    @property
+    def _free(self) -> MainScreen | None:
+        """The main screen if the waiting keys are for its bindings and those of its panels; None if something else awaits them."""
+        screen = self._app.screen
+        free = isinstance(screen, MainScreen) and not screen.awaits_key and not isinstance(self._app.focused, Input)
+        return cast(MainScreen, screen) if free else None
+
+    def _drop(self, count: int) -> None:
+        """Drop the first `count` waiting keys."""
+        for _ in range(count):
             self._typed.popleft()
 
     def _keys(self) -> Iterator[events.Key]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.position import TypedError, as_typed, position_of, shortened, whole_number
@@ -13,13 +14,12 @@ from tui_gru.debugger.program import Program
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.engine.config import SAMPLERS, Sampler
-from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.storage.confinement import is_permitted, permitted
 from tui_gru.tui import moving as answers
 from tui_gru.tui.keys import Arguments, example, sign_of_key, with_keys
 from tui_gru.tui.moving import go_to, run_on, without_learning
-from tui_gru.tui.running import look_for_findings, place_in_words
+from tui_gru.tui.running import RunFunction, look_for_findings, place_in_words
 
 if TYPE_CHECKING:
     from tui_gru.analysis.what_if import BranchComparison
@@ -45,7 +45,7 @@ def sgd(screen: MainScreen, rest: Arguments) -> None:
         if screen.snapshot.position != before.position and screen.notice is None:
             screen.answer(answers.stepped(screen.snapshot) + answers.branched(before, screen.snapshot))
 
-    screen.do(lambda progress: screen.session.sgd(count, progress=progress), batches=count, then=say)
+    screen.do(partial(screen.session.sgd, count), batches=count, then=say)
 
 
 def learning(screen: MainScreen, rest: Arguments) -> None:
@@ -59,7 +59,7 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
     def say(_: object) -> None:
         screen.answer(f"learning {words}{answers.branched(before, screen.snapshot)}")
 
-    screen.do(lambda _: setattr(screen.session, "learning", value), then=say)
+    screen.do(lambda progress: setattr(screen.session, "learning", value), then=say)
 
 
 def set_value(screen: MainScreen, rest: Arguments) -> None:
@@ -85,7 +85,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
         if screen.session.state.branches.last_change is not last:  # otherwise the notice says that nothing has changed
             screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
 
-    screen.do(lambda _: screen.session.edit(name, index, value), then=say)
+    screen.do(lambda progress: screen.session.edit(name, index, value), then=say)
 
 
 def undo(screen: MainScreen, rest: Arguments) -> None:
@@ -108,20 +108,7 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
             words += answers.setting(change, screen.snapshot)
             screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
 
-    screen.do(lambda _: verb(), batches=screen.session.batches_to(), then=say)
-
-
-def can_undo(screen: MainScreen) -> bool:
-    return bool(screen.snapshot.state.branches.done)
-
-
-def can_redo(screen: MainScreen) -> bool:
-    return bool(screen.snapshot.state.branches.undone)
-
-
-def trains(screen: MainScreen) -> bool:
-    """True if this run can be trained: not a recording, and not a model file."""
-    return screen.snapshot.config.source.can(Ability.TRAIN)
+    screen.do(lambda progress: verb(), batches=screen.session.batches_to(), then=say)
 
 
 # Samples
@@ -218,7 +205,7 @@ def switch(screen: MainScreen, rest: Arguments) -> None:
     def say(_: object) -> None:
         screen.answer(f"on branch {screen.snapshot.state.branch} · {place_in_words(screen.snapshot)}")
 
-    screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
+    screen.do(lambda progress: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
 
 
 def rename(screen: MainScreen, rest: Arguments) -> None:
@@ -228,7 +215,7 @@ def rename(screen: MainScreen, rest: Arguments) -> None:
         raise TuiGruError(f"rename takes two words, a branch and its new name, not {str(rest)!r}; for example rename main~1 warmer")
     known(screen, names[0])
     old, new = names
-    screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda _: screen.answer(f"renamed {old} to {new}"))
+    screen.do(lambda progress: screen.session.rename_branch(old, new), then=lambda _: screen.answer(f"renamed {old} to {new}"))
 
 
 def delete_branch(screen: MainScreen, rest: Arguments) -> None:
@@ -255,7 +242,7 @@ def _own_batches(program: Program, fork: BranchInfo) -> str:
 
 
 def _delete(screen: MainScreen, name: str) -> None:
-    def delete_branch(_: object) -> None:
+    def delete_branch(progress: object) -> None:
         screen.session.delete_branch(name)
         screen.note(f"{name} is deleted")
 
@@ -284,7 +271,7 @@ def compare(screen: MainScreen, rest: Arguments) -> None:
 def compare_with(screen: MainScreen, name: str | None) -> None:
     """Compare with the branch `name`, or with the nearest if `name` is empty; None ends the comparison."""
 
-    def compare(_: object) -> BranchComparison | None:
+    def compare(progress: object) -> BranchComparison | None:
         other = screen.session.compare(name)
         screen.view = replace(screen.view, differences=True)
         return None if other is None else screen.session.apart(other)
@@ -340,7 +327,7 @@ def show_apart(screen: MainScreen, name: str) -> None:
 
         screen.overlays.cover(BranchesApart(apart, screen.session.program))
 
-    screen.do(lambda progress: screen.session.apart(name, progress=progress), batches=None, then=show, opens=True)
+    screen.do(partial(screen.session.apart, name), batches=None, then=show, opens=True)
 
 
 def apart_chosen(screen: MainScreen, event: BranchesApart.Chosen) -> None:
@@ -359,7 +346,7 @@ def save(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> Non
     """
     name = _named(rest, "save walk")
 
-    def save(_: object) -> None:
+    def save(progress: object) -> None:
         from tui_gru.storage.store import session_path
 
         path, session = session_path(name), screen.session
@@ -380,7 +367,7 @@ def open_(screen: MainScreen, rest: Arguments) -> None:
     if screen.session.recorder.undecided:
         raise TuiGruError("this session has changes that are not recorded yet; answer first where to record them")
 
-    def open_(_: object) -> None:
+    def open_(progress: object) -> None:
         session = _opened(screen, name, copy)
         if session is not screen.session:
             screen.session.close()
@@ -415,7 +402,7 @@ def _named(rest: str, usage: str) -> str:
 def reading(screen: MainScreen, rest: Arguments) -> None:
     """Read the model file in the next convention; the position does not change."""
 
-    def read(_: object) -> None:
+    def read(progress: object) -> None:
         from tui_gru.session.opening import other_reading
 
         screen.session = other_reading(screen.session)
@@ -633,18 +620,14 @@ def mark_here(screen: MainScreen, letter: str, text: str = "") -> None:
 
 def jump_to(screen: MainScreen, letter: str) -> None:
     """Go to a mark, or with `'` to the place before the last jump, and show which place that is."""
-    _jump(screen, lambda progress: screen.session.jump(letter, progress=progress))
+    _jump(screen, partial(screen.session.jump, letter))
 
 
 def next_mark(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
-    _jump(screen, lambda progress: screen.session.next_mark(forwards, progress=progress))
+    _jump(screen, partial(screen.session.next_mark, forwards))
 
 
-def has_marks(screen: MainScreen) -> bool:
-    return bool(screen.snapshot.state.marks.sorted)
-
-
-def _jump(screen: MainScreen, verb: Callable[[Any], object]) -> None:
+def _jump(screen: MainScreen, verb: RunFunction) -> None:
     before = screen.snapshot
 
     def say(_: object) -> None:

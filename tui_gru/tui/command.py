@@ -24,7 +24,7 @@ from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.errors import TuiGruError
 from tui_gru.storage.confinement import is_permitted, permitted
-from tui_gru.tui.keys import Arguments, Verb, example, with_keys
+from tui_gru.tui.keys import Arguments, Step, Verb, example, with_keys
 from tui_gru.tui.session_screen import SessionScreen
 from tui_gru.tui.theme import cut, folded, palette_of, transliterate
 
@@ -44,6 +44,7 @@ def execute(screen: SessionScreen, typed: str) -> None:
     if arguments and not verb.has_arguments:
         raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
     try:
+        assert not isinstance(verb.do, Step)  # the verb of a key that only steps has no name
         verb.do(screen, arguments)
     except TypedError as error:  # its column is relative to the start of the arguments
         raise error.moved(arguments.begins) from None

@@ -6,11 +6,12 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from string import Template
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
 from textual.binding import Binding
 from textual.dom import DOMNode
 
+from tui_gru.debugger.position import Level
 from tui_gru.debugger.program import Program
 
 S = TypeVar("S")  # the screen that a verb works on
@@ -45,14 +46,21 @@ def always(screen: object) -> bool:
     return True
 
 
+class Step(NamedTuple):
+    """A step of a level, forwards if `direction` is 1, back in time if it is -1."""
+
+    level: Level
+    direction: int
+
+
 @dataclass(frozen=True)
 class Verb(Generic[S]):
     """A row of the verb table.
 
     `id` is the name by which a key file remaps the verb. `keys` are separated by commas; `named`, its names on the `:` line, by
-    spaces, and completion offers the first. `do` executes the verb with the typed arguments. A key calls `press` if it is given,
-    opens the `:` line if the verb needs arguments (`needs_arguments`), and otherwise calls `do` without arguments. `help` is one
-    sentence; a verb without it is not listed in the help.
+    spaces, and completion offers the first. `do` executes the verb with the typed arguments, or is the step of a key that only
+    steps. A key calls `press` if it is given, opens the `:` line if the verb needs arguments (`needs_arguments`), and otherwise
+    calls `do` without arguments. `help` is one sentence; a verb without it is not listed in the help.
 
     `typed` is an example with arguments, and `more` describes what they add to what the key does. `help`, `typed` and `more` may
     contain placeholders for names of the model (see `example`). `completes` names the completion of each argument in order (a key
@@ -63,13 +71,14 @@ class Verb(Generic[S]):
     `offered` returns whether it can do something in this run at all; if not, it is not in the footer. In both cases the verb itself
     says why it does nothing. `while_running` is True if the verb may be used during a run. `preview` returns what the verb would do
     with the arguments typed so far, which is shown above the `:` line; by default that is the usage and what the verb does.
+    `cycle` returns after how many presses the key is back where it was, if it goes round.
     """
 
     id: str
     keys: str
     named: str
     group: str
-    do: Callable[[S, Arguments], object]
+    do: Callable[[S, Arguments], object] | Step
     help: str
     label: str = ""
     rank: int = 9
@@ -82,6 +91,7 @@ class Verb(Generic[S]):
     offered: Callable[[S], bool] = always
     while_running: bool = False
     preview: Callable[[S, Arguments], str] | None = None
+    cycle: Callable[[S], int] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

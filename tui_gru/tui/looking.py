@@ -55,6 +55,10 @@ def row(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     screen.say("no row is singled out" if chosen < 0 else f"row {chosen + 1} of {rows} is singled out")
 
 
+def rows(screen: MainScreen) -> int:
+    return screen.snapshot.config.batch_size + 1
+
+
 def layer(screen: MainScreen, rest: Arguments) -> None:
     """Show the next layer or direction; after the last, that of the current line."""
     program = screen.session.program
@@ -65,6 +69,10 @@ def layer(screen: MainScreen, rest: Arguments) -> None:
     screen.look(replace(screen.view, layer=after if after < len(program.layers) else None))
     shown = "the layer of the current line" if screen.view.layer is None else program.layer_name(program.layers[after])
     screen.say(f"gates, weights and gradient flow show {shown}")
+
+
+def layers(screen: MainScreen) -> int:
+    return len(screen.session.program.layers) + 1
 
 
 def weights(screen: MainScreen, rest: Arguments) -> None:
@@ -82,8 +90,8 @@ def page(screen: MainScreen, rest: Arguments) -> None:
     screen.say(page_words(panels.on_pages, panels.page) if panels.pages > 1 else one)
 
 
-def has_pages(screen: MainScreen) -> bool:
-    return screen.panels.pages > 1
+def pages(screen: MainScreen) -> int:
+    return screen.panels.pages
 
 
 def zoom(screen: MainScreen, rest: Arguments) -> None:
@@ -95,6 +103,10 @@ def focus_panel(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
         screen.focus_next()
     else:
         screen.focus_previous()
+
+
+def panels(screen: MainScreen) -> int:
+    return max(len(screen.focus_chain), 1)
 
 
 def theme(screen: MainScreen, rest: Arguments) -> None:
@@ -122,8 +134,8 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
         here.append(("more", with_keys(screen, words)))
 
     async def execute(found: Verb[Any] | None) -> None:
-        if found is not None and screen.check_action("verb", (found.id,)):
-            await screen.press(found)
+        if found is not None:
+            await screen.run_action(found.action)
 
     explained = partial(every_row, program, keys)
     screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), program, here, explained, str(rest)), execute)
@@ -286,7 +298,7 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
 
         screen.overlays.cover(FindingsList(found))
 
-    screen.do(lambda progress: screen.session.findings(progress=progress), batches=None, then=show, opens=True)
+    screen.do(screen.session.findings, batches=None, then=show, opens=True)
 
 
 def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
@@ -383,7 +395,7 @@ def show_influence(screen: MainScreen, row: int, t: int, character: str | None =
     `character` is the predicted character, by default the likeliest one.
     """
 
-    def look(_: object) -> tuple[Influence, RowInfluence]:
+    def look(progress: object) -> tuple[Influence, RowInfluence]:
         return screen.session.influence(row, t, character=character), screen.session.influence_of_rows(row, t)
 
     screen.do(look, batches=None, then=lambda found: _cover_influence(screen, *found), opens=True)
@@ -550,7 +562,7 @@ def every_batch_asked(screen: MainScreen) -> None:
 
 def check_every(screen: MainScreen, value: bool) -> None:
     """Turn the check of every batch while training on or off."""
-    screen.do(lambda _: setattr(screen.session, "check_every_batch", value))
+    screen.do(lambda progress: setattr(screen.session, "check_every_batch", value))
     if value and "torch" not in sys.modules:
         screen.runner.expect(LOADING)  # otherwise the screen would wait for the next step
     if value:
@@ -660,7 +672,7 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
 
         screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
 
-    screen.do(lambda _: session.what_if(program.code_name(name), index, value, t), then=show, opens=True)
+    screen.do(lambda progress: session.what_if(program.code_name(name), index, value, t), then=show, opens=True)
 
 
 def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
@@ -674,7 +686,7 @@ def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
         screen.say("this what-if belongs to another batch; ask again in the current one", warning=True)
         return
 
-    def suppose(_: object) -> WhatIf:
+    def suppose(progress: object) -> WhatIf:
         return screen.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t)
 
     screen.do(suppose, then=panel.turn_to, opens=True)
@@ -693,7 +705,7 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
         screen.answer(f"{named} is {given(what_if.value + 0)} from here on{where}")
 
     screen.overlays.lift()
-    screen.do(lambda _: screen.session.adopt(what_if), batches=screen.session.batches_to(), then=say)
+    screen.do(lambda progress: screen.session.adopt(what_if), batches=screen.session.batches_to(), then=say)
 
 
 async def suppose(screen: MainScreen) -> None:

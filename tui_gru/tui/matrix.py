@@ -149,6 +149,7 @@ class MatrixView(Panel):
     """
 
     ASKING = frozenset({"choose"})
+    MOVING = frozenset({"move", "page", "edge"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1, 0)", "Number", key_display="arrows"),
         ("down", "move(1, 0)"),

@@ -11,7 +11,7 @@ import numpy as np
 from tui_gru.debugger.program import shown_char, spoken
 from tui_gru.engine.numbers import exact, given, short
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.keys import Arguments
+from tui_gru.tui.keys import Arguments, Step
 from tui_gru.tui.running import LARGEST_COUNT, place_in_words
 
 if TYPE_CHECKING:
@@ -104,18 +104,14 @@ LEVELS: dict[str, Level] = {
 }  # fmt: skip
 
 
-def step_by(screen: MainScreen, rest: Arguments, *, level: Level, direction: int) -> None:
-    """Step, as many times as the count typed before the key."""
-    screen.play.walk(level, direction * screen.pending.take_count())
-
-
 def step(screen: MainScreen, rest: Arguments) -> None:
     """Step: `[COUNT] [LEVEL]`, by default one timestep."""
     from tui_gru.debugger.position import Reader
 
     reader = Reader(rest, "step 3 batch")
     count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT) if reader.next_whole() else 1
-    screen.play.walk(_level(reader, "timestep"), count)
+    level = _level(reader, "timestep")
+    screen.play.walk(Step(level, -1 if count < 0 else 1), abs(count))
 
 
 def _level(reader: Reader, default: Level) -> Level:
@@ -156,7 +152,7 @@ def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
             screen.answer(place_in_words(screen.snapshot))
 
     batches = screen.session.batches_to(place) if isinstance(place, int) else None
-    screen.do(lambda progress: screen.session.seek(place, progress=progress, along=along), batches=batches, then=say)
+    screen.do(partial(screen.session.seek, place, along=along), batches=batches, then=say)
 
 
 def go(screen: MainScreen, rest: Arguments) -> None:
@@ -188,11 +184,11 @@ def time_sought(screen: MainScreen, event: TimeLine.Sought) -> None:
 
 
 def line_chosen(screen: MainScreen, event: Listing.LineChosen) -> None:
-    screen.do(lambda progress: screen.session.run_to(event.line.target, progress=progress))
+    screen.do(partial(screen.session.run_to, event.line.target))
 
 
 def not_finite(screen: MainScreen, rest: Arguments) -> None:
-    screen.do(lambda progress: screen.session.run_to_not_finite(progress=progress), batches=None)
+    screen.do(screen.session.run_to_not_finite, batches=None)
 
 
 # Conditions
@@ -237,18 +233,14 @@ def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     """Go to the next place where the last condition holds, as many times as the count says."""
     run_on(
         screen,
-        lambda progress: screen.session.next_match(direction > 0, progress=progress),
+        partial(screen.session.next_match, direction > 0),
         lambda: _not_held(screen, screen.session.state.last_condition, "further on", direction > 0),
         then=lambda _: _say_held(screen, screen.session.state.last_condition),
     )
 
 
-def has_condition(screen: MainScreen) -> bool:
-    return bool(screen.session.state.last_condition)
-
-
 def run_on(
-    screen: MainScreen, verb: Callable[[Any], bool], otherwise: Callable[[], str], then: Callable[[object], None] | None = None
+    screen: MainScreen, verb: Callable[..., bool], otherwise: Callable[[], str], then: Callable[[object], None] | None = None
 ) -> None:
     """Run as many times as the count says, each to its stop. If a run does not stop, show the words of `otherwise` and end."""
     count, session = screen.pending.take_count(), screen.session
@@ -256,7 +248,7 @@ def run_on(
     def run(progress: Any) -> None:
         # The session clears an interrupt when a verb ends, even if the verb had already stopped for another reason.
         interrupts = session.interrupts.count
-        if not all(verb(progress) and session.interrupts.count == interrupts for _ in range(count)):
+        if not all(verb(progress=progress) and session.interrupts.count == interrupts for _ in range(count)):
             screen.note_if_not_stopped(otherwise())
 
     screen.do(run, batches=None, then=then)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -65,6 +66,9 @@ class Panel(ScrollView, can_focus=True):
 
     #: Actions that need the session, which are disabled during a run.
     ASKING: ClassVar[frozenset[str]] = frozenset()
+
+    #: Actions that move a cursor by numbers, up to an edge: `move(3)` leads to where `move(1)` leads if it is executed three times.
+    MOVING: ClassVar[frozenset[str]] = frozenset()
 
     #: What the panel shows and what its own keys do, for `?`. Verbs in angle brackets stand for their keys.
     ABOUT: ClassVar[str] = ""
@@ -462,6 +466,7 @@ class CellPanel(SnapshotPanel):
     """A panel with a cursor on its cells. The border shows the number in full; enter or a double click explains it."""
 
     ASKING = frozenset({"ask"})
+    MOVING = frozenset({"point"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "point(0, -1)", "Number", key_display="arrows"),
         ("down", "point(0, 1)"),
@@ -554,15 +559,14 @@ class CellPanel(SnapshotPanel):
         self.refresh()
 
     def action_point(self, across: int, down: int) -> None:
-        """Move the cursor to the nearest cell in a direction."""
-        here = self.spot
-        if here is None:
-            return
-        ahead = [spot for spot in self.spots if _is_ahead(here, spot, across, down)]
-        if ahead:
-            nearest = min(ahead, key=lambda spot: _distance(here, spot, across))
-            self.pointed = nearest.ref
-            self.scroll_to_region(Region(nearest.x, nearest.y, nearest.width, 1), animate=False, immediate=True, force=True)
+        """Move the cursor so many times to the nearest cell in a direction, as long as there is one."""
+        here, times = self.spot, max(abs(across), abs(down))
+        while here is not None and times:
+            ahead = [spot for spot in self.spots if _is_ahead(here, spot, across, down)]
+            here, times = min(ahead, key=partial(_distance, here, across=across), default=None), times - 1
+            if here is not None:
+                self.pointed = here.ref
+                self.scroll_to_region(Region(here.x, here.y, here.width, 1), animate=False, immediate=True, force=True)
 
     def action_ask(self) -> None:
         """Ask about the number under the cursor, also if it is not computed yet: the answer says so."""
@@ -587,7 +591,7 @@ def _is_ahead(here: Spot, spot: Spot, across: int, down: int) -> bool:
     return (spot.y - here.y) * down > 0
 
 
-def _distance(here: Spot, spot: Spot, across: int) -> int:
+def _distance(here: Spot, spot: Spot, *, across: int) -> int:
     """Return the distance: within a row in cells, between rows such that a row counts as four cells."""
     aside = abs((2 * spot.x + spot.width) - (2 * here.x + here.width)) // 2
     return aside if across else aside + 4 * abs(spot.y - here.y)
@@ -614,6 +618,7 @@ class ListOverlay(SnapshotPanel):
     """
 
     ASKING = frozenset({"choose"})
+    MOVING = frozenset({"move"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up", "move(-1)"),
         ("down", "move(1)"),

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import Any, Protocol
 
 from textual import events
 from textual.message import Message
@@ -17,11 +18,8 @@ from tui_gru.debugger.position import Position, in_words
 from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.session.travel import SearchProgress
-from tui_gru.tui.keys import sign_of_key, with_keys
+from tui_gru.tui.keys import Step, sign_of_key, with_keys
 from tui_gru.tui.session_screen import SessionScreen, problem_of
-
-if TYPE_CHECKING:
-    from tui_gru.debugger.position import Level
 
 # ------------------------------------------------------------------------------
 # Input that a verb waits for or uses: a count before a key, a letter after it, the answer to a question.
@@ -118,7 +116,14 @@ REPORT_EVERY = 0.1  # seconds between reports of progress
 # times per key, and would otherwise wait each time for a thread of many small array operations.
 YIELD_EVERY, YIELD_FOR = 0.01, 0.001
 
-RunFunction = Callable[[SearchProgress | None], object]
+
+class RunFunction(Protocol):
+    """A verb of the session, which reports its progress."""
+
+    def __call__(self, *, progress: SearchProgress | None) -> object:
+        raise NotImplementedError
+
+
 Then = Callable[[Any], object]
 AT_ONCE = 0.05  # seconds; verbs that take no longer run in the UI thread
 FADING = 0.8  # the factor by which the estimate of the time of a batch decays, since a slow batch may be due to the machine
@@ -214,7 +219,7 @@ class Runner:
             return
         begun, result = time.perf_counter(), None
         try:
-            result = verb(None)
+            result = verb(progress=None)
         except Exception as error:
             screen.failed(error, "a verb")
             self._then = None
@@ -247,7 +252,7 @@ class Runner:
 
         before, interrupts = session.position.number, session.interrupts.count
         try:
-            result = verb(progress)
+            result = verb(progress=progress)
             if screen.session.interrupts.count == interrupts:
                 self._after_run(screen.session.position.number - before)
         except Exception as error:
@@ -329,7 +334,7 @@ class Play:
 
     def __init__(self, screen: SessionScreen, runner: Runner) -> None:
         self._screen, self._runner = screen, runner
-        self._last: tuple[Level, int] = ("timestep", 1)  # the level and direction of the last step
+        self._last = Step("timestep", 1)
         self._timer: Timer | None = None
         self._interrupts = 0  # the number of interrupts when the timer was started
         self.speed = 2
@@ -339,43 +344,39 @@ class Play:
         """True while steps are repeated automatically."""
         return self._timer is not None
 
-    def walk(self, level: Level, count: int) -> None:
-        """Step `count` times. `repeat` and play take single steps of the same level and direction afterwards."""
-        self._last = (level, 1 if count > 0 else -1)
+    def walk(self, step: Step, times: int = 1) -> None:
+        """Step so many times. `repeat` and play take single steps like this one afterwards."""
+        self._last = step
         session, snapshot = self._screen.session, self._screen.snapshot
-        batches = self._batches(level, count)
 
         def say(_: object) -> None:
             """Say which end of the run this is, if there was no step to take."""
             if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
                 self._screen.answer(place_in_words(snapshot))
 
-        self._runner.do(lambda progress: session.step(level, count, progress=progress), batches=batches, then=say)
+        self._runner.do(partial(session.step, step.level, step.direction * times), batches=self._batches(step, times), then=say)
 
-    def _batches(self, level: Level, count: int) -> int | None:
+    def _batches(self, step: Step, times: int = 1) -> int | None:
         """Return the approximate number of batches that steps compute, None if it is unknown."""
         session, snapshot = self._screen.session, self._screen.snapshot
-        per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(level, 1 / snapshot.program.seq_length)
-        batches = max(1, round(abs(count) * per))
-        if count < 0:
+        per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(step.level, 1 / snapshot.program.seq_length)
+        batches = max(1, round(times * per))
+        if step.direction < 0:
             batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
         return None if session.counts_first else batches
 
-    def is_quick(self, level: Level, count: int) -> bool:
+    def is_quick(self, step: Step) -> bool:
         """Return True if a step from here would not need a thread."""
-        return self._runner.is_quick(self._batches(level, count))
+        return self._runner.is_quick(self._batches(step))
 
-    def walk_each(self, steps: Sequence[tuple[Level, int]]) -> None:
-        """Take steps as if one were typed after the other, but show only where they end.
-
-        Each is a step of its own and not a part of a count: one that a breakpoint or a watch stops does not stop the next.
-        """
+    def walk_each(self, steps: Sequence[Step]) -> None:
+        """Take steps as if one were typed after the other, but show only where they end."""
         session = self._screen.session
 
         def run(progress: SearchProgress | None) -> None:
             interrupts = session.interrupts.count
-            for level, count in steps:
-                session.step(level, count, progress=progress)
+            for step, same in groupby(steps):
+                session.step_each(step.level, step.direction * len(list(same)), progress=progress)
                 if session.interrupts.count != interrupts:
                     return
                 if progress is not None:
@@ -385,8 +386,7 @@ class Play:
 
     def repeat(self, times: int) -> None:
         """Repeat the last step."""
-        level, count = self._last
-        self.walk(level, count * times)
+        self.walk(self._last, times)
 
     def toggle(self) -> None:
         if self._timer is not None:
@@ -410,7 +410,7 @@ class Play:
 
     @property
     def _pace(self) -> str:
-        steps = f"playing · {SPEEDS[self.speed]} {_MANY[self._last[0]]} a second"
+        steps = f"playing · {SPEEDS[self.speed]} {_MANY[self._last.level]} a second"
         return with_keys(self._screen, f"{steps} · <play.faster> <play.slower> speed · <play> pauses")
 
     def _step(self) -> None:
@@ -421,7 +421,7 @@ class Play:
             self.pause()
             return
         before = screen.snapshot.position
-        self.walk(*self._last)
+        self.walk(self._last)
         outcome = screen.session.outcome
         stopped = outcome.stopped_by is not None or outcome.notice is not None
         if not self._runner.running and (stopped or screen.snapshot.position == before):

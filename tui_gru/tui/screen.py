@@ -16,8 +16,9 @@ from textual.widget import Widget
 
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import typed_entry
+from tui_gru.engine.source import Ability
 from tui_gru.session.session import Session
-from tui_gru.tui.keys import NO_ARGUMENTS, Verb, key_sign, keys_of, sign_of_key, with_keys
+from tui_gru.tui.keys import NO_ARGUMENTS, Step, Verb, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, SnapshotPanel, View
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
@@ -177,7 +178,7 @@ class KeptWithSession:
         """Record the session to the file that it was opened from, or to a new file beside it."""
         session = self._screen.session
 
-        def record(_: Any) -> None:
+        def record(progress: object) -> None:
             from tui_gru.storage.store import free_path
 
             path = session.recorder.opened_from
@@ -269,12 +270,12 @@ class Derivations:
         *earlier, leaf = trail
         self._trail = tuple(earlier)
         batches = session.batches_to(leaf.place.tick)
-        self._screen.do(lambda _: session.seek(leaf.place), batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
+        self._screen.do(partial(session.seek, leaf.place), batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
 
     def opened(self, event: OriginPanel.Opened) -> None:
         panel = self._panel
         if panel is not None:
-            self._screen.do(lambda _: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
+            self._screen.do(lambda progress: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
 
     async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
@@ -452,9 +453,8 @@ class MainScreen(SessionScreen):
 
     @property
     def awaits_key(self) -> bool:
-        """True if the next key may be an answer, a letter or a step of the tour, or belong to a count or to the widget in focus."""
-        asked = self.pending.awaited or bool(self.kept.question) or bool(self.tour.words)
-        return asked or self.focused is not None or self.overlay is not None
+        """True if the next key may be an answer, a letter or a step of the tour, or belong to a count."""
+        return self.pending.awaited or bool(self.kept.question) or bool(self.tour.words)
 
     @property
     def overlay(self) -> SnapshotPanel | None:
@@ -506,17 +506,16 @@ class MainScreen(SessionScreen):
     # Verbs
 
     async def action_verb(self, id: str) -> None:
-        """Execute the verb of this id as its key does."""
-        await self.press(self.verbs[id])
-
-    async def press(self, verb: Verb[Any]) -> None:
-        """Execute a verb as its key does, or open the `:` line if it needs arguments."""
-        if verb.needs_arguments:
+        """Execute the verb of this id as its key does, or open the `:` line if it needs arguments."""
+        verb = self.verbs[id]
+        if isinstance(verb.do, Step):
+            self.play.walk(verb.do, self.pending.take_count())
+        elif verb.needs_arguments:
             await self.open_line(f"{verb.names[0]} ")
-            return
-        done = verb.do(self, NO_ARGUMENTS) if verb.press is None else verb.press(self)
-        if inspect.isawaitable(done):
-            await done
+        else:
+            done = verb.do(self, NO_ARGUMENTS) if verb.press is None else verb.press(self)
+            if inspect.isawaitable(done):
+                await done
 
     def action_digit(self, digit: int) -> None:
         self.pending.digit(digit)
@@ -532,6 +531,27 @@ class MainScreen(SessionScreen):
 
     def _applies(self, verb: Verb[Any]) -> bool:
         return verb.while_running if self.running else verb.applies(self)
+
+    # When a verb applies, or is offered in the footer at all
+
+    def trains(self) -> bool:
+        """Return True if this run can be trained: it is not a recording, and not a model file."""
+        return self.snapshot.config.source.can(Ability.TRAIN)
+
+    def can_undo(self) -> bool:
+        return bool(self.snapshot.state.branches.done)
+
+    def can_redo(self) -> bool:
+        return bool(self.snapshot.state.branches.undone)
+
+    def has_condition(self) -> bool:
+        return bool(self.session.state.last_condition)
+
+    def has_marks(self) -> bool:
+        return bool(self.snapshot.state.marks.sorted)
+
+    def has_pages(self) -> bool:
+        return self.panels.pages > 1
 
     def hints(self) -> list[Hint]:
         """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.

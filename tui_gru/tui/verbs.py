@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from tui_gru.debugger.position import Level
 from tui_gru.tui import changing, looking, moving
-from tui_gru.tui.keys import Verb
+from tui_gru.tui.keys import Step, Verb
 from tui_gru.tui.screen import MainScreen
 
 STEP, LEARN, GO, STOP, LOOK, ANALYSE, OTHER = ("Step", "Learn", "Go", "Stop", "Look", "Analyse", "Other")
-
-
-def _steps(level: Level, direction: int) -> partial[None]:
-    return partial(moving.step_by, level=level, direction=direction)
 
 
 # A new verb is a row here, and a function. A row is: its id, keys, names on the `:` line, group, function; below them, in words,
@@ -21,25 +16,25 @@ def _steps(level: Level, direction: int) -> partial[None]:
 # put each argument on its own line: six hundred lines, in which no two verbs could be compared.
 # fmt: off
 VERBS: tuple[Verb[MainScreen], ...] = (
-    Verb("step.line",        "o",                    "",                 STEP,    _steps("op", 1),
+    Verb("step.line",        "o",                    "",                 STEP,    Step("op", 1),
          "one line of the program", label="line", rank=1),
-    Verb("back.line",        "O",                    "",                 STEP,    _steps("op", -1),
+    Verb("back.line",        "O",                    "",                 STEP,    Step("op", -1),
          "one line back in time"),
-    Verb("step.timestep",    "s,right",              "",                 STEP,    _steps("timestep", 1),
+    Verb("step.timestep",    "s,right",              "",                 STEP,    Step("timestep", 1),
          "one timestep", label="timestep", rank=1),
-    Verb("back.timestep",    "S,left",               "",                 STEP,    _steps("timestep", -1),
+    Verb("back.timestep",    "S,left",               "",                 STEP,    Step("timestep", -1),
          "one timestep back in time"),
-    Verb("step.batch",       "n",                    "",                 STEP,    _steps("batch", 1),
+    Verb("step.batch",       "n",                    "",                 STEP,    Step("batch", 1),
          "to the end of the batch", label="batch", rank=1),
-    Verb("back.batch",       "N",                    "",                 STEP,    _steps("batch", -1),
+    Verb("back.batch",       "N",                    "",                 STEP,    Step("batch", -1),
          "one batch back in time"),
-    Verb("step.epoch",       "e",                    "",                 STEP,    _steps("epoch", 1),
+    Verb("step.epoch",       "e",                    "",                 STEP,    Step("epoch", 1),
          "to the end of the epoch", label="epoch", rank=2),
-    Verb("back.epoch",       "E",                    "",                 STEP,    _steps("epoch", -1),
+    Verb("back.epoch",       "E",                    "",                 STEP,    Step("epoch", -1),
          "one epoch back in time"),
-    Verb("step.phase",       "f",                    "",                 STEP,    _steps("phase", 1),
+    Verb("step.phase",       "f",                    "",                 STEP,    Step("phase", 1),
          "to the end of this phase (forward, backward, update)"),
-    Verb("back.phase",       "F",                    "",                 STEP,    _steps("phase", -1),
+    Verb("back.phase",       "F",                    "",                 STEP,    Step("phase", -1),
          "to the start of this phase"),
     Verb("step",             "",                     "step s",           STEP,    moving.step,
          "step COUNT times, back in time if COUNT is negative, by line, timestep, phase, batch or epoch", typed="step 3 batch",
@@ -53,10 +48,10 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("play.slower",      "minus",                "slower",           STEP,    partial(moving.change_speed, change=-1),
          "play slower"),
     Verb("learn.sgd",        "a",                    "sgd a",            LEARN,   changing.sgd,
-         "an SGD step: finish this batch with backward and update", label="SGD step", rank=2, offered=changing.trains),
+         "an SGD step: finish this batch with backward and update", label="SGD step", rank=2, offered=MainScreen.trains),
     Verb("learn.toggle",     "l",                    "learning l",       LEARN,   changing.learning,
          "learning on or off: batches end with or without backward and update", label="learning", rank=3, typed="learning on",
-         completes=("switch", ""), offered=changing.trains),
+         completes=("switch", ""), offered=MainScreen.trains),
     Verb("set",              "",                     "set",              LEARN,   changing.set_value,
          "change a weight, $h, a setting of the update rule such as learning_rate or limit, or a character of the text",
          typed="set $W[0,1] 0.5", completes=("changeable", ""), needs_arguments=True),
@@ -65,11 +60,11 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          more="every on: every batch while training", completes=("every", "switch", "")),
     Verb("sample",           "p",                    "sample p",         LEARN,   changing.sample,
          "sample text with the weights of this moment", label="sample", rank=3, typed="sample Ma 10 0.8 tutorial",
-         more="also with a primer, a length, a temperature and a sampler", completes=("sampler",), offered=changing.trains),
+         more="also with a primer, a length, a temperature and a sampler", completes=("sampler",), offered=MainScreen.trains),
     Verb("undo",             "u",                    "undo u",           LEARN,   changing.undo,
-         "undo the last change", label="undo", rank=7, applies=changing.can_undo),
+         "undo the last change", label="undo", rank=7, applies=MainScreen.can_undo),
     Verb("redo",             "U",                    "redo",             LEARN,   changing.redo,
-         "redo the last undone change", applies=changing.can_redo),
+         "redo the last undone change", applies=MainScreen.can_redo),
     Verb("go",               "g",                    "go g",             GO,      moving.go,
          "go to a place: e3 b2 t1, 50%, +100, -2e, or a tick", label="go to", rank=4, typed="go e3 b2 t1", needs_arguments=True),
     Verb("go.newest",        "G",                    "newest",           GO,      moving.newest,
@@ -107,18 +102,18 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("disable",          "",                     "disable",          STOP,    partial(changing.enable, value=False),
          "disable a breakpoint or watch without deleting it", typed="disable 3", completes=("stop",), needs_arguments=True),
     Verb("match.next",       "right_square_bracket", "next",             STOP,    partial(moving.match, direction=1),
-         "next match of the last condition", applies=moving.has_condition),
+         "next match of the last condition", applies=MainScreen.has_condition),
     Verb("match.back",       "left_square_bracket",  "previous",         STOP,    partial(moving.match, direction=-1),
-         "previous match of the last condition", applies=moving.has_condition),
+         "previous match of the last condition", applies=MainScreen.has_condition),
     Verb("not.finite",       "circumflex_accent",    "not-finite",       GO,      moving.not_finite,
          "to the first number of the run that is not finite"),
     Verb("mark",             "m",                    "mark m",           STOP,    changing.mark,
          "mark this place with the letter typed next", typed="mark a what to see here",
          more="a text after the letter is shown at this place", press=changing.press_mark),
     Verb("mark.next",        "right_curly_bracket",  "next-mark",        STOP,    partial(changing.next_mark, forwards=True),
-         "go to the next mark, and show its text", applies=changing.has_marks),
+         "go to the next mark, and show its text", applies=MainScreen.has_marks),
     Verb("mark.back",        "left_curly_bracket",   "previous-mark",    STOP,    partial(changing.next_mark, forwards=False),
-         "go to the mark before", applies=changing.has_marks),
+         "go to the mark before", applies=MainScreen.has_marks),
     Verb("jump",             "apostrophe",           "jump",             STOP,    changing.jump,
          "jump to the mark of the letter typed next; ' goes back", typed="jump a", completes=("mark", ""),
          press=changing.press_jump),
@@ -128,12 +123,12 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "what if the number under the cursor were another: show the effect; enter applies it", typed="what-if $z[0,1] 0.5",
          completes=("entry", ""), press=looking.suppose),
     Verb("row",              "r",                    "row",              LOOK,    partial(looking.row, direction=1),
-         "single out the next row of the batch", label="row", rank=6, while_running=True),
+         "single out the next row of the batch", label="row", rank=6, while_running=True, cycle=looking.rows),
     Verb("row.back",         "R",                    "previous-row",     LOOK,    partial(looking.row, direction=-1),
-         "single out the previous row", while_running=True),
+         "single out the previous row", while_running=True, cycle=looking.rows),
     Verb("layer",            "L",                    "layer",            LOOK,    looking.layer,
          "show gates, weights and gradients of the next layer or direction; after the last, of the current line's",
-         while_running=True),
+         while_running=True, cycle=looking.layers),
     Verb("weights",          "x",                    "weights",          LOOK,    looking.weights,
          "show weights, gradients, or the changes of the last step", while_running=True),
     Verb("reading",          "at",                   "reading",          LOOK,    changing.reading,
@@ -147,7 +142,8 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("delete.branch",    "",                     "delete-branch",    LOOK,    changing.delete_branch,
          "delete a branch, after confirmation", typed="delete-branch main~1", completes=("other branch", ""), needs_arguments=True),
     Verb("page",             "v",                    "page",             LOOK,    looking.page,
-         "the next page of panels, on a small screen", label="view", rank=0, applies=looking.has_pages, while_running=True),
+         "the next page of panels, on a small screen", label="view", rank=0, applies=MainScreen.has_pages, while_running=True,
+         cycle=looking.pages),
     Verb("compare",          "equals_sign",          "compare",          LOOK,    changing.compare,
          "compare with another branch: differences, values, neither", typed="compare main", more="off ends it",
          completes=("other branch or off", ""), press=changing.press_compare),
@@ -157,9 +153,9 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("zoom",             "z",                    "zoom",             LOOK,    looking.zoom,
          "enlarge the panel in focus to the whole screen, or restore it", label="zoom", rank=6, while_running=True),
     Verb("panel.next",       "tab",                  "next-panel",       LOOK,    partial(looking.focus_panel, direction=1),
-         "next panel", while_running=True),
+         "next panel", while_running=True, cycle=looking.panels),
     Verb("panel.back",       "shift+tab",            "previous-panel",   LOOK,    partial(looking.focus_panel, direction=-1),
-         "previous panel", while_running=True),
+         "previous panel", while_running=True, cycle=looking.panels),
     Verb("theme",            "",                     "theme",            LOOK,    looking.theme,
          "change the theme: blackboard, whiteboard, ansi-dark, ansi-light", typed="theme whiteboard", completes=("theme", ""),
          needs_arguments=True),
@@ -214,16 +210,12 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("legend",           "semicolon",            "legend",           OTHER,   looking.legend,
          "the legend: what colours and signs mean", while_running=True),
     Verb("tour",             "",                     "tour",             OTHER,   looking.tour,
-         "a tour of ten keys; any other key leaves it", offered=changing.trains),
+         "a tour of ten keys; any other key leaves it", offered=MainScreen.trains),
     Verb("quit",             "q",                    "quit q",           OTHER,   looking.quit_,
          "quit", label="quit", rank=4, while_running=True),
 )
 # fmt: on
 BY_ID = {verb.id: verb for verb in VERBS}
 KEYS = {verb.id: verb.keys for verb in VERBS if verb.keys}
-#: The level and the direction of each verb that takes a step on its key.
-STEPS: dict[str, tuple[Level, int]] = {
-    verb.id: (verb.do.keywords["level"], verb.do.keywords["direction"])
-    for verb in VERBS
-    if isinstance(verb.do, partial) and verb.do.func is moving.step_by
-}
+#: The steps of the keys that only step, by the ids of their verbs.
+STEPS = {verb.id: verb.do for verb in VERBS if isinstance(verb.do, Step)}

@@ -140,6 +140,7 @@ class OriginPanel(SnapshotPanel):
     )
 
     ASKING = frozenset({"open", "follow", "back", "changes"})
+    MOVING = frozenset({"move"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up", "move(-1)"),
         ("down", "move(1)"),

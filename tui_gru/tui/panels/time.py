@@ -658,6 +658,7 @@ class LossCurve(SnapshotPanel):
         "batch, , changes the scale."
     )
 
+    MOVING = frozenset({"move"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move(-1)", "Batch", key_display="← →"),
         ("right", "move(1)"),
@@ -745,21 +746,26 @@ class LossCurve(SnapshotPanel):
         self.show_again()
 
     def action_move(self, columns: int) -> None:
-        """Move the cursor by columns, at least by one batch, within the batches. It starts at the current batch.
+        """Move the cursor by columns, each time at least by one batch, within the batches. It starts at the current batch.
 
         A curve that is too small to be drawn, or is on another page, has no columns; the cursor moves by batches then.
         """
-        count = len(self._series)
+        count, step = len(self._series), 1 if columns > 0 else -1
         if not count:
             return
         self._ensure_built()
         at = min(self.snapshot.position.number, count - 1) if self._cursor is None else self._cursor
-        column, batch = self._plot.column(at) + columns, at + columns
-        if self._plot.columns:
-            batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
-        if (batch - at) * columns <= 0:
-            batch = at + (1 if columns > 0 else -1)
-        self._cursor = min(max(batch, 0), count - 1)
+        for _ in range(min(abs(columns), count)):
+            column, batch = self._plot.column(at) + step, at + step
+            if self._plot.columns:
+                batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
+            if (batch - at) * step <= 0:
+                batch = at + step
+            if not 0 <= batch < count:
+                at = min(max(batch, 0), count - 1)
+                break
+            at = batch
+        self._cursor = at
         self.show_again()
 
     def _batch_in(self, column: int) -> int:

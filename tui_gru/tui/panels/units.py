@@ -44,6 +44,7 @@ class UnitsMap(SnapshotPanel):
     ABOUT = "A value of every unit over the text: where each is active, and the class of characters with which it correlates."
 
     ASKING = frozenset({"choose", "row"})
+    MOVING = frozenset({"unit", "character", "page"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up", "unit(-1)"),
         ("down", "unit(1)"),
