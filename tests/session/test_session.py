@@ -4,6 +4,7 @@ import math
 import random
 import re
 import threading
+from dataclasses import fields
 from unittest.mock import patch
 
 import numpy as np
@@ -16,11 +17,14 @@ from tests.debugger.plain import Plain, evaluated
 from tests.extent import examples
 from tests.session.acting import timeline_of
 from tui_gru.debugger import history as record_cache
+from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import LEVELS
+from tui_gru.debugger.state import State
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.training import Trainer
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
+from tui_gru.session.snapshot import Snapshot
 
 BOOM = {"learning_rate": 3e38}  # the loss is NaN from the third batch on
 
@@ -649,3 +653,19 @@ def test_the_batches_that_have_learned_are_those_that_changed_the_weights(seed):
         assert timeline.learned(first, last).tolist() == learned[first : last + 1]
     for batch in range(count + 1):
         assert timeline.learned_before(batch) == max((k for k in range(min(batch, count)) if learned[k]), default=None), batch
+
+
+def test_a_snapshot_holds_the_state_and_the_moment_and_copies_nothing_of_them():
+    s = Session()
+    s.learning = True
+    s.step("batch", 2)
+    s.break_at("h")
+    s.continue_()
+    shown = s.snapshot()
+    assert shown.state is s.state
+    assert (shown.config, shown.program) == (s.config, s.program)
+    own, theirs = ({field.name for field in fields(kind)} for kind in (Snapshot, State))
+    assert own.isdisjoint(theirs | {field.name for field in fields(Moment)})
+    s.step("timestep")
+    assert shown.state is not s.state
+    assert shown.hits == s.snapshot().hits == (shown.position.tick,)

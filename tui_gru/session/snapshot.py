@@ -101,11 +101,11 @@ class Snapshot:
     def __repr__(self) -> str:
         return f"<snapshot at {self.position!r} on {self.state.branch}>"
 
-    @property
+    @cached_property  # panels read it hundreds of times in a step
     def config(self) -> Config:
         return self.state.config
 
-    @property
+    @cached_property
     def program(self) -> Program:
         return self.moment.program
 
