@@ -157,6 +157,16 @@ def test_calls_of_one_timestep_are_one_sequence(kind, between):
         assert (compared.cause, compared.error <= of_step(joined(step))) == ("equal", True), compared.error
 
 
+def test_a_loop_with_weights_that_are_nan_is_one_sequence():
+    def of(begin):
+        model = nn.GRU(IN, H)
+        nn.init.constant_(model.weight_hh_l0, torch.nan)
+        return trained(Decoder(model), begin, lambda model: model(torch.randn(9, B, IN)))
+
+    steps, _ = captured(of)
+    assert [[call.timesteps for call in sequences(step)] for step in steps] == [[9]] * 3
+
+
 def test_no_gradient_flows_back_over_a_state_that_was_set():
     steps, _ = captured(script(KINDS["GRU"], between=by_mask))
     (whole,) = sequences(steps[0])

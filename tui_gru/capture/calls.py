@@ -220,9 +220,11 @@ class CapturedStep:
 def square_of(array: AnyArray) -> float:
     """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
     flat = array.reshape(-1)
+    square = float(np.dot(flat, flat))  # which warns of nothing
+    if math.isfinite(square) or flat.dtype == np.float64:
+        return square
     with np.errstate(all="ignore"):
-        square = float(np.dot(flat, flat))
-    return square if math.isfinite(square) or flat.dtype == np.float64 else float(np.square(flat, dtype=np.float64).sum())
+        return float(np.square(flat, dtype=np.float64).sum())
 
 
 def all_finite(array: AnyArray) -> bool:

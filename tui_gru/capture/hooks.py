@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial, wraps
+from functools import cache, cached_property, partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,12 +35,19 @@ Optimizers: TypeAlias = "Optimizer | Sequence[Any] | Mapping[str, Any] | None"
 # or packed sequences.
 
 
+SMALL = 1 << 14  # entries; memory for larger arrays is worth reusing
+
+
 def to_array(tensor: Tensor, take: Take) -> AnyArray:
     """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
     exactly."""
     import torch
 
     tensor = tensor.detach()
+    if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64) and tensor.numel() < SMALL:
+        # A copy by torch takes half the time of one into an array. The tensor itself must not become an array: FSDP frees weights
+        # by resizing their memory, which torch refuses once NumPy has it.
+        return tensor.clone(memory_format=torch.contiguous_format).numpy()
     array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
     torch.from_numpy(array).copy_(tensor)
     return array
@@ -377,6 +384,14 @@ def computed_once() -> ExitStack:
     return stack
 
 
+def _sample(tensor: Tensor) -> Tensor:
+    """Return the bits of some entries of a weight, in which NaN is equal to itself."""
+    import torch
+
+    flat = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // _SAMPLED)]
+    return flat.view({2: torch.int16, 4: torch.int32, 8: torch.int64}.get(flat.element_size(), flat.dtype))
+
+
 class UsedWeights:
     """The weights of one or more calls of one module, copied once, and the gradients of those that are not parameters."""
 
@@ -391,7 +406,9 @@ class UsedWeights:
         """
         self.module = module
         self._take = take
-        self._seen = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
+        self._seen = [(weakref.ref(tensor), tensor._version, _sample(tensor).clone()) for tensor in tensors]
+        # The samples as views take half the time. FSDP frees the memory of its weights, whose views are then of nothing.
+        self._views = [None if names is None else (tensor.data_ptr(), _sample(tensor)) for tensor in tensors]
         self._values = {name: to_array(tensor, take) for name, tensor in zip(module.weight_names, tensors, strict=True)}
         self._parameters: dict[str, str] = {}
         self._gradients: dict[str, AnyArray] = {}
@@ -405,15 +422,14 @@ class UsedWeights:
 
     def are(self, tensors: Sequence[Tensor]) -> bool:
         """Return True if these are the same tensors with the same numbers."""
-        return all(
-            seen() is tensor and version == tensor._version and self._unchanged(name, tensor)
-            for (seen, version), (name, tensor) in zip(self._seen, zip(self._values, tensors, strict=True), strict=True)
-        )
+        import torch
 
-    def _unchanged(self, name: str, tensor: Tensor) -> bool:
-        value = self._values[name].reshape(-1)
-        step = max(1, value.size // _SAMPLED)
-        return np.array_equal(value[::step], to_array(tensor.detach().reshape(-1)[::step], np.empty), equal_nan=True)
+        return all(
+            seen() is tensor
+            and version == tensor._version
+            and torch.equal(view[1] if view is not None and view[0] == tensor.data_ptr() else _sample(tensor), sample)
+            for (seen, version, sample), view, tensor in zip(self._seen, self._views, tensors, strict=True)
+        )
 
     def _adder(self, name: str) -> Callable[[Tensor], None]:
         def add(gradient: Tensor) -> None:
@@ -660,7 +676,9 @@ def autocast_type(device: str) -> str:
     import torch
 
     try:
-        on, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        if not torch.is_autocast_enabled(device):
+            return ""
+        on, dtype = True, torch.get_autocast_dtype(device)
     except TypeError:  # before PyTorch 2.4 every device has its own functions
         if device == "cpu":
             on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
@@ -677,7 +695,7 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
     layout = call.layout
     hn = layout.state(call.hn, take)
     facts = {
-        "dtype": str(call.out.dtype).removeprefix("torch."),
+        "dtype": _type_name(call.out.dtype),
         "autocast": autocast_type(call.out.device.type),
         "h0_given": call.h0 is not None,
         "h0_attached": call.h0 is not None and call.h0.requires_grad,
@@ -710,6 +728,11 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         else:
             pending.masks = redrawn_masks(generator, module, call.out, layout, take)
     return pending
+
+
+@cache
+def _type_name(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def draws_on_cpu(part: Module) -> bool:
@@ -784,6 +807,7 @@ class OpenStep:
     reported: bool = False  # a number of it is not finite, and the listener has been told
     entries: list[OpenCall] = field(default_factory=list)
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
+    parts_learned: dict[Module, None] = field(default_factory=dict)  # their modules
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
     gradients: dict[str, AnyArray] = field(default_factory=dict)
     before: dict[str, AnyArray] = field(default_factory=dict)
@@ -836,12 +860,8 @@ class OpenStep:
 
     def learn(self, call: PendingCall) -> None:
         """Note that a call has received a gradient."""
-        self.learned[id(call)] = call
+        self.learned[id(call)], self.parts_learned[call.part] = call, None
         self.held.pop(id(call), None)
-
-    def parts_learned(self) -> Sequence[Module]:
-        """Return the modules that received a gradient."""
-        return list(dict.fromkeys(call.part for call in self.learned.values()))
 
     def split_off(self, following: OpenStep) -> None:
         """Move all calls after the last one that received a gradient to the following step."""
@@ -1125,14 +1145,16 @@ class Capture:
         if not self._open.wanted:
             return
         tensors = tensors_used(part, module)
-        if not all(map(has_numbers, (call.x, call.out, call.hn, *(() if gathered else tensors)))):
+        known = None if gathered else self._open.weights.get(part)
+        used = gathered or (known if known is not None and known.are(tensors) else None)
+        if not all(map(has_numbers, (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
         entry = self._open.place(part, again=again and call.has_graph)
         if entry is None or not (call.has_graph or self._without_gradient):
             return
         with torch.no_grad():
-            pending = begun(part, module, call, gathered or self._weights(part, module, tensors), generator, self._take)
+            pending = begun(part, module, call, used or self._weights(part, module, tensors), generator, self._take)
         if again:
             pending.notes[Note.RECOMPUTED] = None
         self._open.take(entry, pending)
@@ -1165,12 +1187,12 @@ class Capture:
             return
         this_pass = torch._C._current_graph_task_id()
         if this_pass not in self._open.passes:
-            parts = self._open.parts_learned()
+            parts = list(self._open.parts_learned)
             if parts and not (again or self._updating or self._open.updated) and self._parameters.cleared(parts):
                 self._end_cleared()
             self._open.passes.add(this_pass)
         if not call.passes:
-            if call.part not in self._open.parts_learned():
+            if call.part not in self._open.parts_learned:
                 names = [name for name in self._parameters.of([call.part]) if name not in self._open.before]
                 self._open.before |= self._parameters.gradients(names, self._take)
             self._open.learn(call)
