@@ -260,7 +260,18 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert opened.position == names["s"].position
 
 
-OWN = [block for block in blocks("python") if "tui_gru.Session()" not in block]
+def test_the_python_on_findings_runs() -> None:
+    names: dict[str, Any] = {}
+    (block,) = [block for block in blocks("python") if "tui_gru.Session(text=" in block]
+    exec(block, names)
+    found, session = names["found"], names["s"]
+    assert (found.name, found.cause) == ("rate-too-large", None)
+    assert found.first_seen <= session.position
+    best = session.try_cures(found)[0]
+    assert best.loss < best.without
+
+
+OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block]
 
 
 @pytest.mark.parametrize("block", OWN, ids=[re.findall(r"tui_gru\.(\w+)", block)[0] for block in OWN])

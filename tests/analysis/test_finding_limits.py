@@ -250,7 +250,7 @@ def test_what_is_said_of_an_overfitting_model():
     trained = [losing(bias, 8, 1) for bias in biases[:-1]]
     found = words(session, "overfitting", "b" + "a" * 20 + "b" * 10)  # a is two thirds of the characters to be predicted
     assert "go back to batch 2 of epoch 1" in found
-    assert f"held out: {rounded(min(losses))} nats at batch 2 of epoch 1, {rounded(losses[-1])} now" in found
+    assert f"held out: {rounded(min(losses))} at batch 2 of epoch 1, {rounded(losses[-1])} now" in found
     assert f"training: {rounded(np.mean(trained[:2]))} then, {rounded(np.mean(trained))} now" in found
 
 

@@ -17,7 +17,8 @@ from tests.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.debugger.models import parametrize
 from tests.soak.healthy import block
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.findings import TABLE
+from tui_gru.analysis.examined import Finding
+from tui_gru.analysis.findings import TABLE, by_cause
 from tui_gru.engine.numbers import rounded
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
@@ -166,7 +167,7 @@ CASES = {
         lambda: run(40, **LEARNED, **SGD, learning_rate=1e-6),
         lambda: run(40, **LEARNED, **SGD, learning_rate=1e-2),
     ),
-    "mostly-clipped": Case(lambda: run(40, **LEARNED, clip=0.01), lambda: run(40, **LEARNED, clip=0.1)),
+    "mostly-clipped": Case(lambda: run(40, **{**LEARNED, **SGD, "clip": 0.01}), lambda: run(40, **LEARNED, clip=0.01)),
     "zero-gradient": Case(lambda: own(OFF_CELL), lambda: own(OFF_CELL.replace("− 9", "+ 1"))),
     "vanishing-gradient": Case(lambda: own(FORGETFUL_CELL), lambda: own(FORGETFUL_CELL.replace("0.01", "0.9"))),
     "exploding-gradient": Case(
@@ -186,7 +187,56 @@ CASES = {
         lambda: run(30 * 47, **{**LEARNED, **TABLE_SIZES}),
     ),
     "overfitting": Case(lambda: by_heart(150), lambda: by_heart(4), HELD_OUT),
+    "text-in-blocks": Case(lambda: on_text("abcd" * 200 + "efgh" * 200), lambda: on_text("abcdefgh" * 200)),
+    "target-is-read": Case(
+        lambda: run(200, **{**LEARNED, "bidirectional": True}),
+        lambda: run(1, **{**LEARNED, "bidirectional": True}),
+    ),
+    "gradient-ascent": Case(lambda: own_rule("W + η ⊙ dW"), lambda: own_rule("W − η ⊙ dW")),
+    "learning-is-off": Case(lambda: without_learning(16), lambda: without_learning(15)),
+    "loss-rises": Case(lambda: with_weights(30.0), lambda: with_weights(1.0)),
+    "loss-jumps": Case(lambda: with_weights(30.0, 100), lambda: with_weights(1.0, 100)),
+    "units-are-identical": Case(lambda: equal_units(0.1), lambda: equal_units(0.1, other=0.101)),
 }
+
+
+def on_text(text: str) -> Session:
+    return run(8, **{**LEARNED, "text": text, "layout": "tutorial", "carry": "reset"})
+
+
+def own_rule(line: str) -> Session:
+    text = f"symbol learning_rate η\nsetting η = 0.1\nW = {line}"
+    return run(12, **{**LEARNED, "optimizer": "mine.update", "optimizer_text": text, "clip": 0.0})
+
+
+def without_learning(batches: int) -> Session:
+    session = run(10, **LEARNED)
+    session.learning = False
+    session.step("batch", batches)
+    return session
+
+
+def with_weights(value: float, batches: int = 40) -> Session:
+    """A run in which a column of the head is set to a value after some batches that have learned."""
+    session = run(batches, **{**LEARNED, "optimizer": "sgd", "learning_rate": 1e-3, "clip": 0.0})
+    session.stop_on_nan = False
+    for unit in range(8):
+        session.edit("Wy", (unit, 0), value)
+    session.step("batch", 20)
+    return session
+
+
+def equal_units(value: float, other: float | None = None) -> Session:
+    """A run whose units have the same weights; with `other`, each unit reads one character a little differently."""
+    session = Session(**{**LEARNED, **SGD, "cell": "rnn", "learning_rate": 0.1})
+    session.learning = True
+    for name in session.parameter_names:
+        for index in np.ndindex(session.parameter(name).shape):
+            session.edit(name, index, value)
+    for unit in range(8 if other is not None else 0):
+        session.edit("Wh", (unit, unit), other)
+    session.step("batch", 20)
+    return session
 
 
 def underflowing(bias: float) -> Session:
@@ -218,7 +268,7 @@ def test_a_held_out_text_may_be_kept_with_the_session(tmp_path):
 
 
 def test_every_row_of_the_table_has_a_case():
-    assert [row.name for row in TABLE] == list(CASES)
+    assert {row.name for row in TABLE} == CASES.keys()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -278,6 +328,49 @@ def test_a_run_that_was_changed_by_hand_can_be_asked():
 def test_nothing_is_found_in_a_healthy_run(seed):
     """`python -m tests.soak.healthy` does more."""
     block(seed)
+
+
+# Causes, and since when
+
+
+def test_a_consequence_follows_its_cause():
+    session = run(100, **LEARNED, **SGD, learning_rate=100.0)
+    found = session.findings()
+    first = found[0]
+    assert (first.name, first.cause) == ("rate-too-large", None)
+    effects = [each for each in found if each.cause is not None]
+    assert {"saturated-gate"} <= {each.name for each in effects}
+    assert all(each.cause == first for each in effects)
+    assert "because of rate-too-large" in repr(effects[0])
+
+
+def test_no_finding_is_lost_where_rules_follow_from_each_other():
+    rules = {row: [Finding(row.name, row.name, "", "", ())] for row in TABLE}
+    ordered = list(by_cause(rules))
+    assert sorted(each.name for each in ordered) == sorted(row.name for row in TABLE)
+    roots = {each.name for each in ordered if each.cause is None}
+    assert all(each.cause.name in roots for each in ordered if each.cause is not None)
+
+
+def test_a_finding_is_first_seen_where_its_rule_first_finds_it():
+    session = run(30, **LEARNED)
+    session.edit("bz", (0,), 30.0)
+    for unit in range(1, 8):
+        session.edit("bz", (unit,), 30.0)
+    session.step("batch", 60)
+    (found,) = [each for each in session.findings() if each.name == "saturated-gate"]
+    session.seek(found.first_seen)
+    assert "saturated-gate" in names(session)
+    session.step("batch", -1)
+    assert "saturated-gate" not in names(session)
+    assert found.first_seen.number >= 30
+
+
+def test_findings_of_a_healthy_run_have_no_cause_and_a_place():
+    session = run(3, carry="notebook")
+    for each in session.findings():
+        assert each.cause is None
+        assert each.first_seen <= session.position
 
 
 # Models from elsewhere

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from tui_gru.analysis.check import Expected, expected_of
 from tui_gru.analysis.influence import Differentiable, inputs_of, prediction_slope
+from tui_gru.analysis.trials import Cure
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.position import batch_in_words
+from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import ValueKind, shown_char
 from tui_gru.debugger.timeline import Monitor, Timeline
 from tui_gru.engine.batch import BatchRecord
@@ -46,7 +47,9 @@ class Evidence:
 class Finding:
     """A problem that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
 
-    `tick` is the place of the run that shows it best; None if the whole run does.
+    `tick` is the place of the run that shows it best; None if the whole run does. `cures` are options that `Session.try_cures`
+    tries. `cause` is the finding of which this one is a consequence, None for an independent one; `first_seen` is the position from
+    which on the run shows it.
     """
 
     name: str
@@ -55,9 +58,13 @@ class Finding:
     cure: str
     evidence: tuple[Evidence, ...]
     tick: int | None = None
+    cures: tuple[Cure, ...] = ()
+    cause: Finding | None = None
+    first_seen: Position | None = None
 
     def __repr__(self) -> str:
-        return f"<finding {self.name}: {self.title}; cure: {self.cure}>"
+        because = "" if self.cause is None else f", because of {self.cause.name}"
+        return f"<finding {self.name}: {self.title}{because}; cure: {self.cure}>"
 
 
 def counted(count: int, what: str) -> str:
@@ -67,8 +74,8 @@ def counted(count: int, what: str) -> str:
 
 
 def listed(words: list[str], most: int = 4) -> str:
-    """Return words in a list: `a, b and c`; if there are more than `most`, `a, b and 3 others`."""
-    if len(words) > most:
+    """Return words in a list: `a, b and c`; if there are many more than `most`, `a, b and 3 others`."""
+    if len(words) > most + 1:  # a single word takes no more room than "1 other"
         return f"{', '.join(words[:most])} and {len(words) - most} others"
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
@@ -132,6 +139,11 @@ class RunFacts:
         known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
         finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
         return np.flatnonzero(~np.logical_and.reduce(finite))
+
+    def check(self) -> None:
+        """Let the monitor stop the examination, between two batches of a trial."""
+        if self._monitor is not None:
+            self._monitor(self.moment.position.number, self.moment.record)
 
     def record(self, batch: int) -> BatchRecord:
         """Return the complete record of a batch."""

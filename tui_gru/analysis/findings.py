@@ -1,41 +1,59 @@
-"""The table of all findings, in the order in which they are computed and listed."""
+"""The table of all findings: the order in which they are computed, and which of them follow from which."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tui_gru.analysis import findings_of_course as course
 from tui_gru.analysis import findings_of_data as data
 from tui_gru.analysis import findings_of_ports as ported
-from tui_gru.analysis import findings_of_training as gradients
-from tui_gru.analysis import findings_of_training as learning
-from tui_gru.analysis import findings_of_training as units
+from tui_gru.analysis import findings_of_training as training
 from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
+MOST_EXAMINATIONS = 12  # of earlier moments, to find out since when a run shows a finding
+
 
 class FindingRule(NamedTuple):
-    """A row of the table: the name of a finding and its function. If it is found, those in `instead_of` are omitted."""
+    """A row of the table: the name of a finding and its function.
+
+    If it is found, those in `instead_of` are omitted, and those in `effects` are its consequences. `placed` is True if the tick of
+    the finding is where the run shows it first, so that earlier moments need not be examined.
+    """
 
     name: str
     look: Callable[[RunFacts], Iterator[Finding]]
     instead_of: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
+    placed: bool = False
 
+
+#: What weights that are too large, or steps that are too large, lead to.
+_OF_LARGE_WEIGHTS = (
+    "exploding-gradient", "vanishing-gradient", "softmax-underflow", "saturated-gate", "gate-never-opens", "dead-unit",
+    "mostly-clipped", "zero-gradient", "never-predicted", "worse-than-a-table", "units-are-identical", "rate-too-small",
+)  # fmt: skip
+_OF_LARGE_STEPS = ("not-finite", "loss-rises", "loss-jumps", *_OF_LARGE_WEIGHTS)
 
 TABLE = (
     FindingRule(
         "not-finite",
-        gradients.not_finite,
+        training.not_finite,
         ("saturated-gate", "gate-never-opens", "dead-unit", "zero-gradient", "rate-too-small", "never-predicted", "overfitting"),
+        ("loss-jumps", "softmax-underflow", "mostly-clipped", "worse-than-a-table", "exploding-gradient", "vanishing-gradient"),
+        placed=True,
     ),
-    FindingRule("sampler-without-feedback", data.sampler_without_feedback),
+    FindingRule("sampler-without-feedback", data.sampler_without_feedback, placed=True),
     FindingRule("rows-do-not-continue", data.rows_do_not_continue),
     FindingRule("gradient-into-earlier-batches", data.gradient_into_earlier_batches),
     FindingRule("rows-know-each-other", data.rows_know_each_other),
@@ -50,20 +68,29 @@ TABLE = (
     FindingRule("biases-merged", ported.biases_merged),
     FindingRule("output-not-expected", ported.output_not_expected),
     FindingRule("adam-uncorrected", ported.adam_uncorrected),
-    FindingRule("initial-loss", learning.initial_loss),
-    FindingRule("rate-too-large", learning.rate_too_large),
-    FindingRule("rate-too-small", learning.rate_too_small),
-    FindingRule("mostly-clipped", gradients.mostly_clipped),
-    FindingRule("zero-gradient", gradients.zero_gradient),
-    FindingRule("vanishing-gradient", gradients.vanishing_gradient),
-    FindingRule("exploding-gradient", gradients.exploding_gradient),
-    FindingRule("softmax-underflow", gradients.softmax_underflow),
-    FindingRule("gate-never-opens", units.gate_never_opens),
-    FindingRule("dead-unit", units.dead_unit),
-    FindingRule("saturated-gate", units.saturated_gate),
-    FindingRule("never-predicted", learning.never_predicted),
-    FindingRule("worse-than-a-table", learning.worse_than_a_table),
-    FindingRule("overfitting", learning.overfitting),
+    FindingRule(
+        "text-in-blocks", data.text_in_blocks, effects=("loss-jumps", "loss-rises", "worse-than-a-table", "never-predicted")
+    ),
+    FindingRule("target-is-read", course.target_is_read),
+    FindingRule("gradient-ascent", course.gradient_ascent, effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    FindingRule("exploding-gradient", training.exploding_gradient, effects=("initial-loss", "mostly-clipped", "softmax-underflow")),
+    FindingRule("initial-loss", course.initial_loss, effects=(*_OF_LARGE_WEIGHTS[1:], "rate-too-large")),
+    FindingRule("rate-too-large", course.rate_too_large, ("loss-rises", "rate-too-small"), _OF_LARGE_STEPS, placed=True),
+    FindingRule("mostly-clipped", training.mostly_clipped, effects=("rate-too-small", "worse-than-a-table")),
+    FindingRule("rate-too-small", course.rate_too_small, effects=("worse-than-a-table", "never-predicted"), placed=True),
+    FindingRule("learning-is-off", course.learning_is_off, effects=("worse-than-a-table",), placed=True),
+    FindingRule("loss-rises", course.loss_rises, effects=_OF_LARGE_WEIGHTS),
+    FindingRule("units-are-identical", training.units_are_identical, effects=("worse-than-a-table",)),
+    FindingRule("zero-gradient", training.zero_gradient, effects=("vanishing-gradient", "dead-unit", "worse-than-a-table")),
+    FindingRule("vanishing-gradient", training.vanishing_gradient, effects=("worse-than-a-table",)),
+    FindingRule("softmax-underflow", training.softmax_underflow),
+    FindingRule("gate-never-opens", training.gate_never_opens, effects=("worse-than-a-table",)),
+    FindingRule("dead-unit", training.dead_unit, effects=("worse-than-a-table",)),
+    FindingRule("saturated-gate", training.saturated_gate, effects=("zero-gradient", "vanishing-gradient", "dead-unit")),
+    FindingRule("loss-jumps", course.loss_jumps, effects=("loss-rises", "rate-too-small", "worse-than-a-table"), placed=True),
+    FindingRule("never-predicted", course.never_predicted),
+    FindingRule("worse-than-a-table", course.worse_than_a_table),
+    FindingRule("overfitting", course.overfitting, placed=True),
 )
 
 
@@ -76,19 +103,83 @@ def find(
     monitor: Monitor | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> tuple[Finding, ...]:
-    """Return all findings in a run up to a moment and in its samples.
+    """Return all findings in a run up to a moment and in its samples: each independent one, followed by its consequences.
 
     `held_out` is a text that was not trained on. Batches are replayed as needed; `monitor` sees them and may raise an error, and
     `progress` receives a description of each part. The run and its records are not changed.
     """
-    examined, found, left_out = RunFacts(timeline, moment, samples, held_out, monitor), list[Finding](), set[str]()
+
+    def facts(at: Moment) -> RunFacts:
+        return RunFacts(timeline, at, samples, held_out, monitor)
+
+    examined, found, left_out = facts(moment), dict[FindingRule, list[Finding]](), set[str]()
     with np.errstate(all="ignore"):
         for row in TABLE:
             if row.name in left_out:
                 continue
             if progress is not None:
                 progress(f"looking for {row.name}")
-            own = list(row.look(examined))
-            found += own
-            left_out.update(row.instead_of if own else ())
-    return tuple(found)
+            if own := list(row.look(examined)):
+                found[row] = own
+                left_out.update(row.instead_of)
+        first = _FirstSeen(examined, facts, found)
+        for row, own in found.items():
+            if progress is not None:
+                progress(f"looking where {row.name} begins")
+            found[row] = [replace(each, first_seen=timeline.position(first.tick(row, each))) for each in own]
+    return tuple(by_cause(found))
+
+
+def by_cause(found: dict[FindingRule, list[Finding]]) -> Iterator[Finding]:
+    """Yield each finding that is no consequence of another, then its consequences."""
+    causes = dict[FindingRule, FindingRule]()
+    for row in found:
+        # The first one whose own cause is not this one, since rules may be consequences of each other.
+        cause = next((each for each in found if row.name in each.effects and _root(each, causes) is not row), None)
+        if cause is not None and cause is not row:
+            causes[row] = cause
+    for row, own in found.items():
+        if row in causes:
+            continue
+        yield from own
+        for effect in causes:
+            if _root(effect, causes) is row:
+                yield from (replace(each, cause=own[0]) for each in found[effect])
+
+
+def _root(row: FindingRule, causes: dict[FindingRule, FindingRule]) -> FindingRule:
+    """Return the finding from which all causes of another follow."""
+    while row in causes:
+        row = causes[row]
+    return row
+
+
+class _FirstSeen:
+    """Finds since when a run shows the findings of some rules, by bisection over its batches."""
+
+    def __init__(self, examined: RunFacts, facts: Callable[[Moment], RunFacts], rules: Iterable[FindingRule]) -> None:
+        self._examined, self._facts, self._timeline = examined, facts, examined.timeline
+        # The batches of a recording or a model file are independent: their findings begin where they are shown best.
+        examinable = examined.config.source.can(Ability.TRAIN) and examined.count > 0
+        self._rules = [rule for rule in rules if not rule.placed] if examinable else []
+        self._known: dict[int, set[str]] = {}  # names of findings by the number of batches
+
+    def tick(self, rule: FindingRule, finding: Finding) -> int:
+        """Return the end of the first batch after which the rule finds something; at most `MOST_EXAMINATIONS` are examined."""
+        here = self._examined.moment.position.tick
+        if rule not in self._rules:
+            return here if finding.tick is None else min(finding.tick, here)
+        low, high = 0, self._examined.count  # batches: too few for it, enough for it
+        for _ in range(MOST_EXAMINATIONS):
+            if high - low <= 1:
+                break
+            middle = (low + high) // 2
+            low, high = (low, middle) if rule.name in self._after(middle) else (middle, high)
+        return min(self._timeline.end_of(high - 1), here)
+
+    def _after(self, count: int) -> set[str]:
+        """Return which findings the run shows after a number of batches."""
+        if count not in self._known:  # the names are kept, not the facts, which hold records
+            facts = self._facts(self._timeline.moment(self._timeline.end_of(count - 1)))
+            self._known[count] = {rule.name for rule in self._rules if next(rule.look(facts), None) is not None}
+        return self._known[count]

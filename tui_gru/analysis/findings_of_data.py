@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
 from tui_gru.analysis.influence import influence_of_rows
 from tui_gru.analysis.summaries import largest_entry
+from tui_gru.analysis.trials import Cure
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import given, rounded
+from tui_gru.engine.numbers import given, percent, rounded
 from tui_gru.engine.sampling import Sample, sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Weights
 from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError
 
+_BLOCKS, _BLOCK = 8, 200  # parts of an epoch that are compared, at most; characters of each, at least
+_APART = 0.15  # nats between a part and the whole
 _LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
 
 
@@ -119,6 +124,7 @@ def rows_do_not_continue(x: RunFacts) -> Iterator[Finding]:
         "--layout contiguous, or --carry reset",
         evidence,
         x.end(following),
+        (Cure("layout", "contiguous"), Cure("carry", "reset")),
     )
 
 
@@ -151,6 +157,7 @@ def gradient_into_earlier_batches(x: RunFacts) -> Iterator[Finding]:
             ),
         ),
         x.end(batch),
+        (Cure("carry", "detach"),),
     )
 
 
@@ -224,3 +231,45 @@ def _over_rows(x: RunFacts, batch: int, name: str) -> Evidence:
     value = float(values[index])
     where = f"{spoken(x.program, name, index)} = {rounded(value)} at t {t + 1} of {x.at(batch)}"
     return Evidence(f"{where} is computed from all rows", x.entry(batch, name, index, t), value)
+
+
+def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
+    """Find a text whose characters change from one part of an epoch to the next, so that a batch shows only a part of it."""
+    corpus = x.corpus
+    if not isinstance(corpus, Corpus) or not x.count:
+        return
+    N, size = corpus.num_batches, x.config.batch_size * x.config.seq_length
+    blocks = min(_BLOCKS, N, N * size // _BLOCK)
+    if blocks < 2:
+        return
+    edges = np.linspace(0, N, blocks + 1).astype(int)
+    V = x.config.vocab_size
+    counts = [np.bincount(corpus.targets[a:b].ravel(), minlength=V) for a, b in pairwise(edges)]
+    whole = np.sum(counts, axis=0) / np.sum(counts)
+    apart = [_apart(count, whole) for count in counts]
+    if not np.mean(apart) > _APART:
+        return
+    worst = int(np.argmax(apart))
+    share, batch = counts[worst] / counts[worst].sum(), min(int(edges[worst]), x.count - 1)
+    char = int(np.argmax(share - whole))
+    words = f"{x.quoted(x.config.vocabulary[char])} is {percent(share[char])} of batches {edges[worst] + 1} to {edges[worst + 1]}"
+    yield Finding(
+        "text-in-blocks",
+        "the text comes in blocks: its characters change from one part of an epoch to the next",
+        "While one part is read, what was learned from the others is forgotten, and the loss jumps at each border.",
+        "mix the parts of the text, or --layout contiguous with more rows (--batch-size), so that each batch reads all parts",
+        (
+            Evidence(f"{words}, and {percent(whole[char])} of the whole text"),
+            Evidence(f"the characters of a part differ from the whole by {rounded(float(np.mean(apart)))} nats on average"),
+            x.loss_of(batch),
+        ),
+        x.end(batch),
+        (Cure("layout", "contiguous"), Cure("batch_size", 4 * x.config.batch_size)),
+    )
+
+
+def _apart(counts: NDArray[np.integer], whole: NDArray[np.floating]) -> float:
+    """Return the relative entropy of the frequencies of a part to those of the whole, without what chance adds, in nats."""
+    share = counts / counts.sum()
+    there = share > 0
+    return float((share[there] * np.log(share[there] / whole[there])).sum() - (there.sum() - 1) / (2 * counts.sum()))

@@ -1,31 +1,25 @@
-"""Findings about the training: gradients, the course of the loss, and units."""
+"""Findings about gradients and units: not finite, zero, vanishing, exploding, clipped away; saturated gates and dead units."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
-from tui_gru.analysis.losses import baselines, loss_of_rows
 from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, saturating, unit_shares
+from tui_gru.analysis.trials import Cure, smaller_rates
 from tui_gru.analysis.trouble import not_finite_in
-from tui_gru.analysis.units import read_text
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.program import Program, Store, spoken
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import percent, rounded
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text, cut
-from tui_gru.engine.weights import Array, Float64Array, Weights
+from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.equations import syntax as e
-from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
 # Findings about gradients: not finite, exactly zero, vanishing, exploding, clipped away; and probabilities of exactly zero.
@@ -37,6 +31,7 @@ _CLIPPED = 0.1  # nearly all of a gradient is clipped away if the factor is smal
 _FEW_UNITS = 4  # units; a smaller model may have nothing to remember
 _LEARNED_BATCHES = 8  # the number of learning batches that a finding needs
 _MOST_CLIPPED = 0.5
+_LEARNED_LOSS = 0.1  # of log V
 
 
 def not_finite(x: RunFacts) -> Iterator[Finding]:
@@ -74,6 +69,7 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
             *((Evidence(f"the line that computed it: {text}"),) if text else ()),
         ),
         tick,
+        (*smaller_rates(x.moment.record.settings), Cure("clip", 1.0), Cure("init", "torch")),
     )
 
 
@@ -88,6 +84,8 @@ def zero_gradient(x: RunFacts) -> Iterator[Finding]:
         by_root[_root_of_zeros(x, f"d{name}", learned[-1][1])].append(name)
     batch, record = learned[-1]
     for root, names in by_root.items():
+        if x.program.seq_length == 1 and root in map(x.program.model.page.before, x.program.model.page.states):
+            continue  # a single timestep from a state of zeros: nothing comes before it
         value = x.program.names[root].complete(record)
         entry = (0,) * (value.ndim - x.program.names[root].timed)
         t = 0 if x.program.names[root].timed else None
@@ -134,6 +132,8 @@ def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
 
     In healthy runs a single layer may have such a gradient, if another layer remembers.
     """
+    if x.program.model.is_cross_entropy and x.count and x.losses[-1] < _LEARNED_LOSS * np.log(x.config.vocab_size):
+        return  # what is predicted by heart has hardly any gradient
     flows = _flows(x) if x.config.hidden_size >= _FEW_UNITS else {}
     gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
     if not flows or any(d is None or d > _SOON for d in gone) or any(n[-1] * _THOUSAND >= n[0] for n in flows.values()):
@@ -150,6 +150,7 @@ def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
         "A later error hardly changes the weights for earlier timesteps, so the model cannot learn to remember that far.",
         "gates that are not saturated, initial weights that are not near 0 (--init torch), or another cell (gru, lstm)",
         Evidence(f"it is below a thousandth from t {begins} back"),
+        cures=(Cure("init", "torch"), Cure("cell", "gru"), Cure("cell", "lstm")),
     )
 
 
@@ -172,6 +173,7 @@ def exploding_gradient(x: RunFacts) -> Iterator[Finding]:
             "can move the weights far away.",
             "--clip 1, a smaller --learning-rate, or smaller initial weights (--init torch)",
             Evidence(f"it is over ten times as large from t {t} on"),
+            cures=(Cure("clip", 1.0), *smaller_rates(x.moment.record.settings), Cure("init", "torch")),
         )
 
 
@@ -192,7 +194,15 @@ def _flows(x: RunFacts) -> dict[str, Float64Array]:
 
 
 def _about_flow(
-    x: RunFacts, state: str, norms: Float64Array, name: str, title: str, meaning: str, cure: str, *more: Evidence
+    x: RunFacts,
+    state: str,
+    norms: Float64Array,
+    name: str,
+    title: str,
+    meaning: str,
+    cure: str,
+    *more: Evidence,
+    cures: tuple[Cure, ...],
 ) -> Finding:
     T, B = x.program.seq_length, x.config.batch_size
     batch, record = x.recent[-1]
@@ -214,7 +224,7 @@ def _about_flow(
                 value,
             )
         )
-    return Finding(name, title, meaning, cure, (*evidence, *more), x.end(batch))
+    return Finding(name, title, meaning, cure, (*evidence, *more), x.end(batch), cures)
 
 
 def softmax_underflow(x: RunFacts) -> Iterator[Finding]:
@@ -243,13 +253,22 @@ def softmax_underflow(x: RunFacts) -> Iterator[Finding]:
                 ),
             ),
             x.end(batch),
+            (Cure("dtype", "float64"), *smaller_rates(x.moment.record.settings), Cure("init", "torch")),
         )
         return
 
 
+def _is_scale_free(x: RunFacts) -> bool:
+    """Return True if an update divides by the size of the gradient, as Adam does, so that clipping hardly changes it."""
+    rule = x.program.model.rule
+    lines = [line for line in rule.lines if line.formula is not None and rule.is_vector(line.target)]
+    nodes = (node for line in lines for node in line.formula.walk())
+    return any(isinstance(node, e.Apply) and node.function == "sqrt" for node in nodes)
+
+
 def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
     """Find a gradient that is nearly all clipped away in most steps."""
-    if not x.config.clip or len(x.learned) < _LEARNED_BATCHES:
+    if not x.config.clip or len(x.learned) < _LEARNED_BATCHES or _is_scale_free(x):
         return
     norms, limits = x.column("grad_norm")[x.learned], x.timeline.setting("limit", x.learned)
     clipped = limits < _CLIPPED * norms
@@ -272,260 +291,8 @@ def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
             Evidence(f"the first is {x.at(first)}, with the factor {rounded(factor)}", x.entry(first, "clip", ()), factor),
         ),
         x.end(first),
+        (Cure("clip", float(f"{np.median(norms):.2g}")), *smaller_rates(x.moment.record.settings)),
     )
-
-
-# ------------------------------------------------------------------------------
-# Findings about the course of the training: the first loss, the size of the steps, and the last loss.
-
-
-_FAR = 1.0  # nats above log V
-_FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
-_WINDOW = 8  # the number of batches of a mean
-_LARGE, _SMALL = 1e-1, 1e-5  # relative changes of the weights by a step
-_UP, _DOWN = 1.2, 0.9
-_FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
-_EPOCHS, _BATCHES = 20, 500  # the least amount of learning after which a loss counts as settled
-HELD_OUT = 10_000  # characters of a held-out text that are read
-_PLACES = 6  # places of the run at which the held-out text is read
-_RISEN = 0.1  # nats
-
-
-def initial_loss(x: RunFacts) -> Iterator[Finding]:
-    """Find a first loss that is far from the loss of guessing."""
-    if not x.count or not x.program.model.is_cross_entropy:
-        return
-    loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
-    above = loss > guess + _FAR
-    below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS
-    if not (above or below):
-        return
-    yield Finding(
-        "initial-loss",
-        f"the first loss is far {'above' if above else 'below'} log V",
-        "A model that knows nothing should give every character the same probability, which is a loss of log V. "
-        + (
-            "This model begins with confident wrong predictions, and the first steps only undo them."
-            if above
-            else "It knows something before the first step: its weights are not fresh, or its input gives the target away."
-        ),
-        "smaller initial weights (--init torch)" if above else "new weights; targets that are one character after the input",
-        (
-            Evidence(f"the loss of the first batch is {rounded(loss)}", x.entry(0, "loss", ()), loss),
-            Evidence(f"log {x.config.vocab_size} = {rounded(guess)}"),
-        ),
-        x.end(0),
-    )
-
-
-def _step_ratio(records: Iterable[BatchRecord]) -> float:
-    """Return the median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN if there are none."""
-    found = []
-    with np.errstate(all="ignore"):
-        for record in records:
-            before, after = (np.asarray(w.parameters, np.float64) for w in (record.before, record.after))
-            found.append(float(np.linalg.norm(after - before) / np.linalg.norm(before)))
-    return float(np.median(found)) if found else math.nan
-
-
-def _windows(x: RunFacts) -> Float64Array:
-    """Return the mean loss of consecutive windows of `_STEPS` batches that have learned, ending with the last batch."""
-    losses = x.losses[x.learned]
-    windows: Float64Array = losses[len(losses) % _WINDOW :].reshape(-1, _WINDOW).mean(axis=1)
-    return windows
-
-
-def rate_too_large(x: RunFacts) -> Iterator[Finding]:
-    """Find steps, among the first or last, that change the weights by more than a tenth while the loss rises."""
-    windows = _windows(x)
-    if len(windows) < 2:
-        return
-    first, last = int(x.learned[0]), int(x.learned[-1])
-    began = float(x.losses[first])
-    ratio = _step_ratio(record for _, record in x.recently_learned)
-    batch, best = (last, min(began, float(windows[:-1].min()))) if ratio > _LARGE else (first, began)
-    if not windows[-1] > _UP * best + 0.1:
-        return
-    ratio = ratio if batch == last else _step_ratio([x.record(first)])
-    if not ratio > _LARGE:
-        return
-    yield Finding(
-        "rate-too-large",
-        f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
-        "Such large steps overshoot the minimum, and the loss rises.",
-        f"--learning-rate {rounded(x.moment.record.settings['learning_rate'] / 10)} or less",
-        (
-            Evidence(f"the last {_WINDOW} batches lose {rounded(windows[-1])} on average; it has been {rounded(best)}"),
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
-            _grad_norm(x, batch),
-        ),
-        x.end(batch),
-    )
-
-
-def rate_too_small(x: RunFacts) -> Iterator[Finding]:
-    """Find steps that hardly change the weights, while the loss has hardly fallen."""
-    if not x.program.update:  # in a recording, each step has its weights before the update only
-        return
-    windows, ratio = _windows(x), _step_ratio(record for _, record in x.recently_learned)
-    if not len(windows) or not ratio < _SMALL:
-        return
-    batch, record = x.recently_learned[-1]
-    norm = x.column("grad_norm", batch, batch)[0]
-    if not norm > 0 or not windows[-1] > _DOWN * windows[0] or not windows[-1] > _DOWN * x.losses[x.learned[0]]:
-        return
-    yield Finding(
-        "rate-too-small",
-        f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size",
-        "At this rate it takes a hundred thousand steps to change the weights noticeably.",
-        "a --learning-rate that is not 0" if not record.settings["learning_rate"] else "a --learning-rate a hundred times as large",
-        (
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
-            Evidence(
-                f"the loss was {rounded(windows[0])} in the first {_WINDOW} batches, and is {rounded(windows[-1])} in the last"
-            ),
-            _grad_norm(x, batch),
-        ),
-        x.end(batch),
-    )
-
-
-def _grad_norm(x: RunFacts, batch: int) -> Evidence:
-    norm = float(x.column("grad_norm", batch, batch)[0])
-    rate = x.record(batch).settings["learning_rate"]
-    parameter = x.program.parameters[0]
-    index = (0,) * len(x.program.names[parameter].axes)
-    value = float(x.record(batch).after[parameter][index])
-    words = (
-        f"the gradient of {x.at(batch)} has the norm {rounded(norm)}, the learning rate is {rounded(rate)}; "
-        f"{spoken(x.program, parameter, index)} is {rounded(value)} after it"
-    )
-    return Evidence(words, x.entry(batch, parameter, index), value)
-
-
-def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that has settled above that of a unigram or bigram table."""
-    N = x.program.num_batches
-    epochs = len(x.learned) // N
-    if (
-        epochs < _EPOCHS
-        or len(x.learned) < _BATCHES
-        or not (x.config.source.can(Ability.TEXT) and x.program.model.is_cross_entropy)
-    ):
-        return
-    losses = x.losses[x.learned][-epochs * N :].reshape(epochs, N).mean(axis=1)
-    quarter = epochs // 4
-    now, before = float(losses[-quarter:].mean()), float(losses[-2 * quarter : -quarter].mean())
-    if not (now > 0.99 * before and np.isfinite(now)):
-        return
-    table = baselines(x.corpus.text, x.config.vocab_size)
-    worse = [
-        (words, value) for words, value in (("single characters", table.unigram), ("pairs", table.bigram)) if now > 1.05 * value
-    ]
-    if not worse:
-        return
-    words, value = worse[0]
-    batch = int(x.learned[-1])
-    yield Finding(
-        "worse-than-a-table",
-        f"the loss has settled above that of a table of {words}",
-        f"Counting the {words} of this text and predicting by their frequencies would do better, so the model makes little use of "
-        "what it has read.",
-        "more units (--hidden-size), another --learning-rate, or longer rows (--seq-length)",
-        (
-            Evidence(f"the last {counted(quarter, 'epoch')} lose {rounded(now)} on average, those before {rounded(before)}"),
-            Evidence(f"a table of {words} loses {rounded(value)} on this text"),
-            x.loss_of(batch),
-        ),
-        x.end(batch),
-    )
-
-
-def never_predicted(x: RunFacts) -> Iterator[Finding]:
-    """Find a frequent character that the model never predicts after an epoch of learning."""
-    name = x.program.loss_names.prediction
-    if not x.program.model.classifies or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
-        return
-    learned = x.recently_learned
-    targets = np.concatenate([record.ids(x.program.target).ravel() for _, record in learned]) if learned else np.empty(0, np.intp)
-    if len(targets) < 32:
-        return
-    predicted = np.concatenate([record.array(name).reshape(len(targets) // len(learned), -1) for _, record in learned])
-    frequency = np.bincount(targets, minlength=x.config.vocab_size) / len(targets)
-    mean, ever = predicted.mean(axis=0), np.bincount(predicted.argmax(axis=1), minlength=x.config.vocab_size) > 0
-    found = np.flatnonzero((frequency >= _FREQUENT) & (mean < _SHARE * frequency) & ~ever)
-    for char in found.tolist():
-        batch, record = learned[-1]
-        t, row = 0, 0
-        value = float(record.array(name)[t, row, char])
-        shown = x.quoted(x.config.vocabulary[char])
-        yield Finding(
-            "never-predicted",
-            f"{shown} is never predicted, although it is frequent",
-            "A trained model predicts each character about as often as it occurs.",
-            f"check its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and what was edited",
-            (
-                Evidence(f"{shown} is {rounded(100 * frequency[char])} % of what was to be predicted in the last batches"),
-                Evidence(f"its probability was {rounded(mean[char])} on average, and never the largest"),
-                Evidence(
-                    f"{x.written(name)}[row 1, {shown}] = {rounded(value)} at t 1 of {x.at(batch)}",
-                    x.entry(batch, name, (row, char), t),
-                    value,
-                ),
-            ),
-            x.end(batch),
-        )
-
-
-def overfitting(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss on a held-out text that has risen again while the training loss fell."""
-    if len(x.held_out) < 2 or len(x.learned) < _PLACES or not x.program.loss_names.row:
-        return
-    places = x.learned[np.linspace(0, len(x.learned) - 1, _PLACES).astype(int)].tolist()
-    held = [held_out_loss(x, x.record(batch).after) for batch in places]
-    best = int(np.argmin(held))
-    span = x.losses[x.learned]
-    if best == len(held) - 1 or not held[-1] > held[best] + _RISEN:
-        return
-    then, now = (
-        float(span[max(0, at - _WINDOW) : at + 1].mean()) for at in (np.searchsorted(x.learned, places[best]), len(span) - 1)
-    )
-    if not now < then:
-        return
-    batch = places[-1]
-    yield Finding(
-        "overfitting",
-        "the loss on the held-out text has risen again",
-        "The model memorises this text: what it learns now does not apply to other texts.",
-        f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
-        (
-            Evidence(f"held out: {rounded(held[best])} at {x.at(places[best])}, {rounded(held[-1])} now"),
-            Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
-            x.loss_of(batch),
-        ),
-        x.end(places[best]),
-    )
-
-
-def held_out_text(config: Config, text: str) -> Text:
-    """Return a held-out text in the tokens of the vocabulary. Raises `TuiGruError` if it does not fit."""
-    text = arguments.text("the text that was held out", text, option="held_out")
-    if text and not config.source.can(Ability.TEXT):
-        raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
-    tokens, allowed = cut(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)
-    strange = next((token for token in tokens if token not in allowed), "")
-    if strange:
-        known = config.shown_vocabulary
-        raise TuiGruError(f"the text that was held out has {strange!r}, which is not in the vocabulary {known}", option="held_out")
-    return tokens
-
-
-def held_out_loss(x: RunFacts, weights: Weights) -> float:
-    """Return the mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
-    text = x.held_out[:HELD_OUT]
-    name = x.program.loss_names.row
-    values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])
-    return float(values[:-1].mean())
 
 
 # ------------------------------------------------------------------------------
@@ -540,6 +307,7 @@ _SHUT = 0.99  # share of the old state that a shut gate keeps
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
 _DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network a few units hardly vary for a while
+_EQUAL = 1e-5  # of the largest value: rounding may differ between equal units
 _SHORT = 100  # batches; in a shorter run, the first batch is examined as well
 
 
@@ -557,7 +325,12 @@ def saturated_gate(x: RunFacts) -> Iterator[Finding]:
         first, last, deep = x.record(0).array(name), x.stacked(name), replace(limits, edge=_DEEP)
         if (stuck := _stuck(first, limits, _MOST_STUCK)) is not None and first[..., 0].size >= _FEW_STUCK_UNITS:
             yield _saturated(x, name, limits, first, stuck, 0, 1)
-        elif x.varied and limits.low == 0 and (stuck := _stuck(last, deep, _DEEPLY)) is not None:  # a gate
+        elif (
+            x.varied
+            and made.function != "tanh"  # a gate
+            and (stuck := _stuck(last, deep, _DEEPLY)) is not None
+            and _stuck(x.record(x.count * 3 // 4).array(name), deep, _DEEPLY) is not None  # not for a moment only
+        ):
             yield _saturated(x, name, deep, last, stuck, x.count - 1, len(x.recent))
 
 
@@ -587,6 +360,7 @@ def _saturated(
             x.unit_of(batch, name, int(stuck[0])),
         ),
         x.end(batch),
+        (Cure("init", "torch"), *smaller_rates(x.moment.record.settings), Cure("clip", 1.0)),
     )
 
 
@@ -641,6 +415,7 @@ def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
                 x.unit_of(batch, gate, unit),
             ),
             x.end(batch),
+            (Cure("init", "torch"), *smaller_rates(x.moment.record.settings)),
         )
 
 
@@ -674,4 +449,36 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
                 x.unit_of(batch, state, unit),
             ),
             x.end(batch),
+            (Cure("init", "torch"), Cure("seed", x.config.seed + 1), Cure("hidden_size", max(1, x.config.hidden_size // 2))),
+        )
+
+
+def units_are_identical(x: RunFacts) -> Iterator[Finding]:
+    """Find units of a state that always have the same value, because their weights are the same."""
+    if not x.varied or not x.count:
+        return
+    for state in x.program.model.page.states:
+        values = x.stacked(state)
+        order = np.argsort(values[0], kind="stable")  # equal units are neighbours
+        scale = np.abs(values[:, order]).max(axis=0)  # of each unit, since small units are not equal because they are small
+        alike = np.abs(np.diff(values[:, order], axis=1)).max(axis=0) <= _EQUAL * scale[1:]
+        if not (alike & (scale[1:] > 0)).any():  # units that are always 0 are dead
+            continue
+        alike &= scale[1:] > 0
+        start = int(np.argmax(alike))
+        more = alike[start:]
+        same = np.sort(order[start : start + 1 + (len(more) if more.all() else int(np.argmin(more)))])
+        batch = x.count - 1
+        yield Finding(
+            "units-are-identical",
+            f"{listed([f'unit {u + 1}' for u in same.tolist()])} of {x.written(state)} are identical",
+            "Units that begin with the same weights get the same gradient, so they stay the same and count as one.",
+            "initial weights that are drawn (--init torch), not constant",
+            (
+                Evidence(f"equal in all {len(values):,} entries of the last {counted(len(x.recent), 'batch')}"),
+                x.unit_of(batch, state, int(same[0])),
+                x.unit_of(batch, state, int(same[1])),
+            ),
+            x.end(batch),
+            (Cure("init", "torch"), Cure("seed", x.config.seed + 1)),
         )

@@ -168,6 +168,26 @@ def baselines(text: Text, vocab_size: int) -> Baselines:
     return Baselines(math.log(vocab_size), _entropy(ids[1:]), _entropy(pairs) - _entropy(firsts))
 
 
+@lru_cache(maxsize=8)
+def bigram_of_others(text: Text, vocab_size: int) -> float:
+    """Return the cross-entropy of a table of pairs that has counted all pairs of a text but the one that it predicts, in nats.
+
+    On a short text, a table that has counted the pairs that it predicts knows them by heart. The probability of a character is
+    that of its pairs, with one more count that is spread as the characters are. NaN for a text with fewer than three characters.
+    """
+    codes = _codes(text)
+    if len(codes) < 3:
+        return math.nan
+    _, ids = np.unique(codes, return_inverse=True)
+    V, firsts, seconds = int(ids.max()) + 1, ids[:-1], ids[1:]
+    pairs, singles = np.zeros((V, V)), np.bincount(seconds, minlength=V).astype(float)
+    np.add.at(pairs, (firsts, seconds), 1)
+    before = pairs.sum(axis=1)
+    spread = (singles[seconds] - 1 + 1 / vocab_size) / (len(seconds) - 1 + 1)
+    chances = (pairs[firsts, seconds] - 1 + spread) / (before[firsts] - 1 + 1)
+    return float(-np.log(chances).mean())
+
+
 def perplexity(nats: float) -> float:
     """Return the perplexity: e to the power of the loss, the number of equally likely characters with the same loss."""
     return math.exp(nats) if nats < 700 else math.inf

@@ -773,6 +773,10 @@ class Timeline:
         """Return the last tick of a batch: after its update, or after its loss if it does not learn."""
         return self.place((batch + 1) * self.program.ticks)
 
+    def completed(self, at: Position) -> int:
+        """Return the number of batches that are complete at a position, counted through all epochs."""
+        return at.number + (at.tick > 0 and at.tick >= self.end_of(at.number))
+
     def learns(self, batch: int) -> bool:
         """Return True if a batch ends with backward and update."""
         return bool(self.learned(batch, batch)[0])

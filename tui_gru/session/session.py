@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
 from tui_gru.debugger import state as by_branch
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.report import RunReport
     from tui_gru.analysis.summaries import Summary
+    from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity
     from tui_gru.analysis.what_if import BranchComparison, WhatIf
     from tui_gru.debugger.evaluate import Node, ValueRef
@@ -927,7 +931,7 @@ class Session:
 
         Only its first 10,000 characters are used. Raises `TuiGruError` if it does not fit the vocabulary, or the run has no text.
         """
-        from tui_gru.analysis.findings_of_training import HELD_OUT, held_out_text
+        from tui_gru.analysis.findings_of_course import HELD_OUT, held_out_text
 
         config = self.config
         self.keep("held-out", config.as_string(held_out_text(config, text)[:HELD_OUT]), begin=False)
@@ -939,7 +943,7 @@ class Session:
         batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
         from tui_gru.analysis.findings import find
-        from tui_gru.analysis.findings_of_training import held_out_text
+        from tui_gru.analysis.findings_of_course import held_out_text
 
         run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
@@ -947,12 +951,54 @@ class Session:
         self._found = (run.timeline, found)
         return found
 
+    def history(self, expression: str, points: int = 40) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the course of an expression, such as `loss` or `max(abs(dUh))`: batches (n,), and its values at their ends, (n,).
+
+        Batches are counted through all epochs, 0-based, on a logarithmic scale; n is at most `points`. A value that a batch does
+        not compute is NaN. Replays one batch for each where it can. Raises `ConditionError`, with the column, for an expression
+        that cannot be parsed or evaluated, `TuiGruError` if it is not one number or it is interrupted.
+        """
+        from tui_gru.analysis.story import course
+
+        run = self._run
+        points = arguments.whole("points", points, least=1)
+        check = partial(run.interrupts.check, "stopped before the curve was complete")
+        expression = arguments.text("an expression", expression)
+        return course(run.timeline, run.timeline.completed(run.position), expression, points, check=check)
+
+    def rates(self, *, progress: Callable[[RateTrial], object] | None = None) -> tuple[RateTrial, ...]:
+        """Return learning rates, each with the loss after 60 batches with it from here on, in nats; `progress` gets each at once.
+
+        The rates are 1e-5 … 10 in steps of √10, and the run's own. The loss is the mean of the last 12 batches, infinite if one is
+        not finite. The run is not changed. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
+        """
+        from tui_gru.analysis.trials import rates
+
+        run, found = self._run, []
+        for trial in rates(run.timeline, run.moment, check=partial(run.interrupts.check, "stopped before all rates were tried")):
+            found.append(trial)
+            if progress is not None:
+                progress(trial)
+        return tuple(found)
+
+    def try_cures(self, finding: Finding) -> tuple[CureTrial, ...]:
+        """Return the options that may remedy a finding, each as typed, with the loss without it and with it, the best one first.
+
+        Each is tried from the first batch on, over as many batches as the run has, but 100 at least and 500 at most; a loss is the
+        mean of the last fifth, in nats. The run is not changed. Empty if no option applies. Raises `TuiGruError` for a run that
+        cannot be trained, or if it is interrupted.
+        """
+        from tui_gru.analysis.trials import try_cures
+
+        run, check = self._run, partial(self._run.interrupts.check, "stopped before all cures were tried")
+        return try_cures(run.timeline, run.moment, finding, check=check)
+
     def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
         """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
 
         Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
         """
-        from tui_gru.analysis.findings_of_training import held_out_text
+        from tui_gru.analysis.findings_of_course import held_out_text
         from tui_gru.analysis.report import gather
 
         run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)

@@ -519,10 +519,12 @@ class FindingsList(ListOverlay):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = len(self.findings)
+        effects = sum(each.cause is not None for each in self.findings)
+        words = f"{count - effects}, with {effects} that follow" if effects else f"{count or 'none'}"
         hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
         if count:
             hints.insert(0, "enter: go there, or where a number comes from")
-        return f"findings: {count or 'none'}", hints
+        return f"findings: {words}", hints
 
     def lines(self, width: int) -> Sequence[ListRow]:
         palette = self.palette
@@ -530,23 +532,43 @@ class FindingsList(ListOverlay):
             early = self.snapshot.position.tick < self.snapshot.program.loss_tick
             return [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
         found: list[ListRow] = []
-        entry = 0
+        entry, follows = 0, False
         for each in self.findings:
-            if found:
+            effect = each.cause is not None
+            if effect and not follows:
+                found.append(self._line("because of it", palette.dim, None, "  "))
+            elif found and not effect:
                 found.append(ListRow(()))
-            found += [self._line(words, palette.warning, entry, "▲ ") for words in folded(each.title, width - 2)]
-            found += [self._line(words, palette.plain, entry, "  ") for words in folded(each.meaning, width - 2)]
+            follows = effect
+            found += self._titled(each, entry, width)
+            if not effect:  # a consequence goes with its cause: its own meaning and cure would lead away from it
+                found += [self._line(words, palette.plain, entry, "  ") for words in folded(each.meaning, width - 2)]
             for evidence in each.evidence:
                 entry += evidence.number is not None
                 own = entry if evidence.number is not None else None
                 ink = palette.plain if own is None else palette.keyword
-                first = "· "
-                for words in folded(evidence.words, width - 4):
-                    found.append(self._line(words, ink, own, f"  {first}"))
-                    first = "  "
-            found += [self._line(words, palette.gate, None, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
+                lead = " " * (4 if effect else 2)
+                for i, words in enumerate(folded(evidence.words, width - len(lead) - 2)):
+                    found.append(self._line(words, ink, own, f"{lead}{'  ' if i else '· '}"))
+            if not effect:
+                found += [self._line(words, palette.gate, None, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
             entry += 1
         return found
+
+    def _titled(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
+        """Yield the rows of a title, with the place where the run shows it first behind it."""
+        palette, effect = self.palette, finding.cause is not None
+        lead, ink = ("  └ ", palette.plain) if effect else ("▲ ", palette.warning)
+        seen = finding.first_seen
+        place = "" if seen is None else f"from e{seen.epoch + 1} b{seen.batch + 1} on"
+        rows = folded(finding.title, width - len(lead))
+        if len(lead) + len(rows[-1]) + 2 + len(place) > width:
+            rows.append("")
+        for i, words in enumerate(rows):
+            row = self._line(words, ink, entry, lead if i == 0 else " " * len(lead))
+            room = " " * (width - len(lead) - len(words) - len(place))
+            ending = (Segment(f"{room}{place}", palette.dim),) if place and i == len(rows) - 1 else ()
+            yield ListRow((*row.row, *ending), entry)
 
     def choose(self) -> None:
         finding, evidence = self._entries[self.cursor]

@@ -1,0 +1,547 @@
+"""Findings about the course of a training: the first loss, the size of the steps, how the loss goes on, and where it ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru import errors as arguments
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
+from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
+from tui_gru.analysis.trials import LEAST_TRIED, Cure, larger_rates, loss_with, smaller_rates, trial_batches
+from tui_gru.analysis.units import read_text
+from tui_gru.debugger.history import ScalarRows
+from tui_gru.debugger.program import spoken
+from tui_gru.debugger.timeline import checkpoint_of
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import INITS, Config
+from tui_gru.engine.numbers import rounded
+from tui_gru.engine.source import Ability
+from tui_gru.engine.text import Text, cut
+from tui_gru.engine.training import initial_weights
+from tui_gru.engine.weights import Float64Array, Weights
+from tui_gru.errors import TuiGruError
+
+# ------------------------------------------------------------------------------
+# The first loss.
+
+
+_FAR = 1.0  # nats above log V
+_FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
+_WINDOW = 8  # the number of batches of a mean
+_STEPS = 3  # the first updates that are examined
+_HUGE, _LARGE, _SLOW, _SMALL = 0.5, 1e-1, 3e-3, 1e-5  # relative changes of the weights by a step
+_UP, _DOWN, _ABOVE = 1.2, 0.9, 0.1  # times a loss, times a loss, nats
+_HARMFUL = 0.3  # nats that another rate would have saved
+_BEGUN = 250  # batches after which a model should know the frequencies of the characters
+_CREEP = 60  # batches after which the loss should have moved
+_FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
+_EPOCHS, _BATCHES = 20, 500  # the least amount of learning after which a loss counts as settled
+HELD_OUT = 10_000  # characters of a held-out text that are read
+_PLACES = 6  # places of the run at which the held-out text is read
+_REFINEMENTS = 4  # times that the places around the lowest loss are examined
+_RISEN = 0.1  # nats
+_LOW_BIAS = 2.0  # of a logit
+_JUMP_AFTER = 2  # windows that are compared with the next one
+
+
+def initial_loss(x: RunFacts) -> Iterator[Finding]:
+    """Find a first loss that is far from the loss of guessing."""
+    if not x.count or not x.program.model.is_cross_entropy:
+        return
+    loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
+    above = loss > guess + _FAR
+    below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS and _has_new_weights(x)
+    if not (above or below):
+        return
+    yield Finding(
+        "initial-loss",
+        f"the first loss is far {'above' if above else 'below'} log V",
+        "A model that knows nothing should give every character the same probability, which is a loss of log V. "
+        + (
+            "This model begins with confident wrong predictions, and the first steps only undo them."
+            if above
+            else "It knows something before the first step: its weights are not fresh, or its input gives the target away."
+        ),
+        "smaller initial weights (--init torch)" if above else "new weights; targets that are one character after the input",
+        (
+            Evidence(f"the loss of the first batch is {rounded(loss)}", x.entry(0, "loss", ()), loss),
+            Evidence(f"log {x.config.vocab_size} = {rounded(guess)}"),
+        ),
+        x.end(0),
+        (Cure("init", "torch"),) if above else (),
+    )
+
+
+def _has_new_weights(x: RunFacts) -> bool:
+    """Return True if the run begins with the weights that its options draw, or with others that were set by hand."""
+    drawn = x.config.init in INITS and x.timeline.beginning.checkpoints.at(0)
+    return drawn == checkpoint_of(initial_weights(x.config), x.timeline.beginning.trainer.initial_state())
+
+
+# ------------------------------------------------------------------------------
+# The size of the steps. Whether another rate is better is not guessed: it is tried on a copy of the run.
+
+
+def _step_ratio(records: Iterable[BatchRecord]) -> float:
+    """Return the median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN if there are none."""
+    found = []
+    with np.errstate(all="ignore"):
+        for record in records:
+            before, after = (np.asarray(w.parameters, np.float64) for w in (record.before, record.after))
+            found.append(float(np.linalg.norm(after - before) / np.linalg.norm(before)))
+    return float(np.median(found)) if found else math.nan
+
+
+def _windows(losses: ScalarRows) -> Float64Array:
+    """Return the mean loss of consecutive windows of `_WINDOW` batches, ending with the last batch."""
+    windows: Float64Array = losses[len(losses) % _WINDOW :].reshape(-1, _WINDOW).mean(axis=1)
+    return windows
+
+
+def _with_same_rate(x: RunFacts) -> NDArray[np.intp]:
+    """Return the last batches that have learned, all with the same learning rate."""
+    learned = x.learned
+    if not len(learned) or "learning_rate" not in x.moment.record.settings:
+        return learned[:0]
+    rates = x.timeline.setting("learning_rate", learned)
+    other = np.flatnonzero(rates != rates[-1])
+    return learned[other[-1] + 1 if len(other) else 0 :]
+
+
+def _saves(x: RunFacts, cures: tuple[Cure, ...]) -> tuple[Cure, Evidence] | None:
+    """Return the first of some options with which the run so far would have a loss lower by `_HARMFUL`, and the evidence."""
+    count = min(len(x.learned), trial_batches(x.config))
+    if not x.config.source.can(Ability.TRAIN) or count < LEAST_TRIED:
+        return None
+    # Not the losses of the run, which other changes may have raised.
+    own = loss_with(x.timeline, x.moment, None, count, check=x.check)
+    for cure in cures:
+        loss = loss_with(x.timeline, x.moment, cure, count, check=x.check)
+        if own is not None and loss is not None and loss < own - _HARMFUL:
+            words = f"with {cure.typed} the first {counted(count, 'batch')} end at {rounded(loss)}, not {rounded(own)}"
+            return cure, Evidence(f"tried on a copy: {words}")
+    return None
+
+
+def rate_too_large(x: RunFacts) -> Iterator[Finding]:
+    """Find steps that change the weights by more than a tenth while the loss rises; or by more than a half, or after which the loss
+    rises again, if a smaller rate is better.
+
+    Where numbers are not finite any more, the steps before that are examined.
+    """
+    finite = x.learned[np.isfinite(x.losses[x.learned])]
+    windows = _windows(x.losses[finite])
+    if len(windows) < 2 and len(finite) == len(x.learned):
+        return
+    if not len(finite) or "learning_rate" not in x.moment.record.settings:
+        return
+    first, last = int(finite[0]), int(finite[-1])
+    began, at_first, at_last = float(x.losses[first]), _step_ratio([x.record(first)]), _last_ratio(x, last)
+    batch, ratio = (last, at_last) if at_last > _LARGE else (first, at_first)
+    now, best = (float(windows[-1]), min(began, *windows[:-1])) if len(windows) > 1 else (math.inf, began)
+    risen = now > _UP * (best if batch == last or ratio <= _LARGE else began) + _ABOVE
+    tried = None
+    if not (risen and ratio > _LARGE):
+        if not (max(at_first, at_last) > _HUGE or now > _UP * best + _ABOVE):
+            return
+        tried = _saves(x, smaller_rates(x.moment.record.settings)[:3])
+        if tried is None:
+            return
+        batch, ratio = (last, at_last) if at_last > at_first else (first, at_first)
+    settings = x.record(batch).settings
+    yield Finding(
+        "rate-too-large",
+        f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
+        "Such large steps overshoot the minimum" + (", and the loss rises." if risen else ", and the loss stays high."),
+        f"{Cure('learning_rate', settings['learning_rate'] / 10).typed} or less" if tried is None else tried[0].typed,
+        (
+            Evidence(f"the last {_WINDOW} batches lose {rounded(now)} on average; it has been {rounded(best)}")
+            if math.isfinite(now)
+            else Evidence(f"after {counted(len(finite), 'batch')} the loss is not finite; it was {rounded(began)}"),
+            *([tried[1]] if tried else []),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
+            _grad_norm(x, batch),
+        ),
+        x.end(batch),
+        (*smaller_rates(settings), Cure("clip", 1.0)),
+    )
+
+
+def _last_ratio(x: RunFacts, last: int) -> float:
+    """Return the median of ‖ΔW‖ / ‖W‖ of the last updates up to a batch."""
+    if len(x.learned) and last == x.learned[-1]:
+        return _step_ratio(record for _, record in x.recently_learned)
+    return _step_ratio([x.record(last)])
+
+
+def rate_too_small(x: RunFacts) -> Iterator[Finding]:
+    """Find steps that hardly change the weights while the loss has hardly fallen, or small steps where a larger rate is better and
+    the model does not even know the frequencies of the characters."""
+    if not x.program.update:  # in a recording, each step has its weights before the update only
+        return
+    learned = _with_same_rate(x)
+    windows, ratio = _windows(x.losses[learned]), _step_ratio(record for _, record in x.recently_learned)
+    if not len(windows) or not ratio < _SLOW:
+        return
+    batch, record = x.recently_learned[-1]
+    norm, settings = x.column("grad_norm", batch, batch)[0], record.settings
+    flat = windows[-1] > _DOWN * windows[0] and windows[-1] > _DOWN * x.losses[learned[0]]
+    rate = settings["learning_rate"]
+    still = rate == 0 or (bool(norm > 0) and flat and ratio < _SMALL)
+    tried = None
+    if not still:
+        if not _hardly_begun(x):
+            return
+        tried = _saves(x, larger_rates(settings)[:3])
+        if tried is None:
+            return
+    yield Finding(
+        "rate-too-small",
+        f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size"
+        if rate
+        else "the learning rate is 0: the weights do not change",
+        "At this rate it takes very many steps to change the weights noticeably.",
+        tried[0].typed if tried else "a --learning-rate a hundred times as large" if rate else "a --learning-rate that is not 0",
+        (
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
+            Evidence(
+                f"the loss was {rounded(windows[0])} in the first {_WINDOW} batches, and is {rounded(windows[-1])} in the last"
+                if rate
+                else f"{counted(len(learned), 'batch')} have been computed with the rate 0"
+            ),
+            *([tried[1]] if tried else []),
+            _grad_norm(x, batch),
+        ),
+        x.end(int(learned[0])),
+        larger_rates(settings),
+    )
+
+
+def _predicts_text(x: RunFacts) -> bool:
+    """Return True if the loss is the cross-entropy of the characters of a text, so that tables can be compared with it."""
+    return x.config.source.can(Ability.TEXT) and x.program.model.is_cross_entropy
+
+
+def _hardly_begun(x: RunFacts) -> bool:
+    """Return True if the loss is above that of the frequencies of the characters after an epoch, or has hardly moved towards it."""
+    if not _predicts_text(x):
+        return False
+    losses = x.losses[x.learned]
+    goal, began = baselines(x.corpus.text, x.config.vocab_size).unigram, float(losses[0])
+    epoch = x.program.num_batches
+    if len(losses) >= max(_BEGUN, epoch):
+        return bool(losses[-epoch:].mean() > goal + _ABOVE)
+    return len(losses) >= _CREEP and began > goal + _HARMFUL and bool(losses[-_WINDOW:].mean() > began - (began - goal) / 10)
+
+
+def _grad_norm(x: RunFacts, batch: int) -> Evidence:
+    norm = float(x.column("grad_norm", batch, batch)[0])
+    rate = x.record(batch).settings["learning_rate"]
+    parameter = x.program.parameters[0]
+    index = (0,) * len(x.program.names[parameter].axes)
+    value = float(x.record(batch).after[parameter][index])
+    words = (
+        f"the gradient of {x.at(batch)} has the norm {rounded(norm)}, the learning rate is {rounded(rate)}; "
+        f"{spoken(x.program, parameter, index)} is {rounded(value)} after it"
+    )
+    return Evidence(words, x.entry(batch, parameter, index), value)
+
+
+# ------------------------------------------------------------------------------
+# How the loss goes on: it rises, it jumps, or nothing is learned.
+
+
+def gradient_ascent(x: RunFacts) -> Iterator[Finding]:
+    """Find updates that go in the direction of the gradient, in the first batches that learned and in the last ones."""
+    if not x.program.update or not len(x.learned):
+        return
+    first = [(batch, x.record(batch)) for batch in x.learned[:_STEPS].tolist()]
+    slopes = [_slope(record) for _, record in (*first, *x.recently_learned)]
+    if not all(slope >= 0 for slope in slopes) or not all(slope > 0 for slope in slopes[: len(first)]):
+        return
+    batch, slope = first[0][0], slopes[0]
+    yield Finding(
+        "gradient-ascent",
+        "the weights move along the gradient, not against it",
+        "Each step makes the loss of its own batch larger: this is gradient ascent.",
+        "subtract the gradient in the update rule",
+        (
+            Evidence(
+                f"the step of {x.at(batch)} changes its loss by ΔW · dW = {rounded(slope)}, to first order; it should be negative"
+            ),
+            _grad_norm(x, batch),
+        ),
+        x.end(batch),
+    )
+
+
+def _slope(record: BatchRecord) -> float:
+    """Return the product of an update and the gradient: the change of the loss to first order."""
+    count = record.before.layout.count
+    step = np.asarray(record.after.parameters, np.float64) - record.before.parameters
+    return float(step @ np.asarray(record.own_gradients.flat[:count], np.float64))
+
+
+def loss_rises(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that is above the first one in the last batches."""
+    windows = _windows(x.losses[x.learned])
+    if len(windows) < 2:
+        return
+    began, now, batch = float(x.losses[x.learned[0]]), float(windows[-1]), int(x.learned[-1])
+    if not now > _UP * began + _ABOVE:
+        return
+    yield Finding(
+        "loss-rises",
+        "the loss rises above that of the first batch",
+        "A step should lower the loss of its batch; these steps lead away from the minimum.",
+        "look where it begins to rise, and what was changed there",
+        (
+            Evidence(f"the last {_WINDOW} batches lose {rounded(now)} on average; the first lost {rounded(began)}"),
+            _grad_norm(x, batch) if x.program.update else x.loss_of(batch),
+        ),
+        x.end(batch),
+        smaller_rates(x.moment.record.settings),
+    )
+
+
+def loss_jumps(x: RunFacts) -> Iterator[Finding]:
+    """Find the first place in the whole run where the loss jumps up, and what was changed there."""
+    losses = x.losses[x.learned]
+    windows = _windows(losses)
+    if len(windows) < _JUMP_AFTER + 1:
+        return
+    before = np.maximum.reduce([windows[i : len(windows) - _JUMP_AFTER + i] for i in range(_JUMP_AFTER)])
+    jumps = np.flatnonzero(windows[_JUMP_AFTER:] > 1.5 * before + 5 * _ABOVE)
+    if not len(jumps):
+        return
+    window = int(jumps[0]) + _JUMP_AFTER
+    start = len(losses) % _WINDOW + window * _WINDOW  # the first batch of the window, among those that have learned
+    around = losses[start - _WINDOW : start + _WINDOW]
+    batch = int(x.learned[start - _WINDOW + int(np.argmax(np.diff(around))) + 1])
+    then, now = float(before[jumps[0]]), float(windows[window])
+    changes = [
+        segment.action for segment in x.timeline.segments[1:] if int(x.learned[start]) - 2 * _WINDOW <= segment.first_batch <= batch
+    ]
+    what = f": {changes[-1].name or changes[-1].kind.replace('_', ' ')} was changed there" if changes else ""
+    ratio = _step_ratio([x.record(batch)]) if x.program.update else math.nan
+    yield Finding(
+        "loss-jumps",
+        f"the loss jumps from {rounded(then)} to {rounded(now)} at {x.at(batch)}{what}",
+        "What was learned before is lost there, or does not apply to what is read from there on.",
+        "go there, and look at what was changed and at what is read"
+        if changes
+        else "go there; a smaller --learning-rate, or --clip 1",
+        (
+            Evidence(f"the {_WINDOW} batches from there on lose {rounded(now)} on average, those before {rounded(then)}"),
+            *([Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}")] if math.isfinite(ratio) else []),
+            x.loss_of(batch),
+        ),
+        x.end(batch),
+        () if changes else (*smaller_rates(x.moment.record.settings), Cure("clip", 1.0)),
+    )
+
+
+def learning_is_off(x: RunFacts) -> Iterator[Finding]:
+    """Find a run whose last batches do not learn, although batches before them did."""
+    idle = x.count - 1 - int(x.learned[-1]) if len(x.learned) else 0
+    if idle < 2 * _WINDOW or not x.config.source.can(Ability.TRAIN):
+        return
+    batch = int(x.learned[-1]) + 1
+    yield Finding(
+        "learning-is-off",
+        f"learning is off: the last {counted(idle, 'batch')} did not change the weights",
+        "A batch that does not learn ends after its loss, without a backward pass and an update.",
+        "turn learning on (l)",
+        (
+            Evidence(f"the last batch that learned is {x.at(batch - 1)}"),
+            x.loss_of(batch),
+        ),
+        x.end(batch),
+    )
+
+
+def target_is_read(x: RunFacts) -> Iterator[Finding]:
+    """Find a model that predicts all characters but the last of a row, because it reads them from the other direction."""
+    name, backwards = x.program.loss_names.row, [s for s, state in x.program.model.page.states.items() if state.backwards]
+    if not backwards or not name or not x.program.model.is_cross_entropy or x.program.seq_length < 2 or not x.recent:
+        return
+    losses = np.mean([loss_of_rows(x.program, record.array(name)).mean(axis=1) for _, record in x.recent], axis=0)
+    inside, last = float(losses[:-1].mean()), float(losses[-1])
+    if not inside < 0.6 * last - 1e-3:
+        return
+    batch, record = x.recent[-1]
+    T = x.program.seq_length
+    values = record.array(backwards[-1])[0, 0]
+    unit = int(np.argmax(np.abs(values)))
+    yield Finding(
+        "target-is-read",
+        f"the model reads what it predicts: {x.written(backwards[-1])} comes from the next character",
+        "A state that is read backwards knows the characters after it, so the loss says nothing about prediction.",
+        "--no-bidirectional; a model of both directions needs targets that are not in its input",
+        (
+            Evidence(f"the loss is {rounded(inside)} at t 1 to {T - 1}, where the next character is read too"),
+            Evidence(f"it is {rounded(last)} at t {T}, after which nothing is read"),
+            Evidence(
+                f"{x.written(backwards[-1])}[row 1, unit {unit + 1}] = {rounded(values[unit])} at t 1 of {x.at(batch)}",
+                x.entry(batch, backwards[-1], (0, unit), 0),
+                float(values[unit]),
+            ),
+        ),
+        x.end(batch),
+        (Cure("bidirectional", False),),
+    )
+
+
+# ------------------------------------------------------------------------------
+# Where the loss ends: above a table, with a character that is never predicted, or by heart.
+
+
+def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that has settled above that of a unigram or bigram table."""
+    N = x.program.num_batches
+    epochs = len(x.learned) // N
+    if epochs < _EPOCHS or len(x.learned) < _BATCHES or not _predicts_text(x):
+        return
+    losses = x.losses[x.learned][-epochs * N :].reshape(epochs, N).mean(axis=1)
+    quarter = epochs // 4
+    now, before = float(losses[-quarter:].mean()), float(losses[-2 * quarter : -quarter].mean())
+    if not (now > 0.99 * before and np.isfinite(now)):
+        return
+    text, V = x.corpus.text, x.config.vocab_size
+    tables = ("single characters", baselines(text, V).unigram), ("pairs", bigram_of_others(text, V))
+    worse = [(words, value) for words, value in tables if now > 1.05 * value]
+    if not worse:
+        return
+    words, value = worse[0]
+    batch = int(x.learned[-1])
+    yield Finding(
+        "worse-than-a-table",
+        f"the loss has settled above that of a table of {words}",
+        f"Counting the {words} of this text and predicting by their frequencies would do better, so the model makes little use of "
+        "what it has read.",
+        "more units (--hidden-size), another --learning-rate, or longer rows (--seq-length)",
+        (
+            Evidence(f"the last {counted(quarter, 'epoch')} lose {rounded(now)} on average, those before {rounded(before)}"),
+            Evidence(f"a table of {words} loses {rounded(value)} on this text"),
+            x.loss_of(batch),
+        ),
+        x.end(batch),
+        (
+            Cure("hidden_size", 4 * x.config.hidden_size),
+            *larger_rates(x.moment.record.settings)[:2],
+            *smaller_rates(x.moment.record.settings)[:2],
+            Cure("seq_length", 4 * x.config.seq_length),
+            Cure("optimizer", "adam"),
+            Cure("cell", "gru"),
+        ),
+    )
+
+
+def never_predicted(x: RunFacts) -> Iterator[Finding]:
+    """Find a frequent character that the model never predicts after an epoch of learning."""
+    name = x.program.loss_names.prediction
+    if not x.program.model.classifies or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
+        return
+    learned = x.recently_learned
+    targets = np.concatenate([record.ids(x.program.target).ravel() for _, record in learned]) if learned else np.empty(0, np.intp)
+    if len(targets) < 32:
+        return
+    predicted = np.concatenate([record.array(name).reshape(len(targets) // len(learned), -1) for _, record in learned])
+    frequency = np.bincount(targets, minlength=x.config.vocab_size) / len(targets)
+    mean, ever = predicted.mean(axis=0), np.bincount(predicted.argmax(axis=1), minlength=x.config.vocab_size) > 0
+    found = np.flatnonzero((frequency >= _FREQUENT) & (mean < _SHARE * frequency) & ~ever & _has_low_bias(x))
+    for char in found.tolist():
+        batch, record = learned[-1]
+        t, row = 0, 0
+        value = float(record.array(name)[t, row, char])
+        shown = x.quoted(x.config.vocabulary[char])
+        yield Finding(
+            "never-predicted",
+            f"{shown} is never predicted, although it is frequent",
+            "A trained model predicts each character about as often as it occurs.",
+            f"check its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and what was edited",
+            (
+                Evidence(f"{shown} is {rounded(100 * frequency[char])} % of what was to be predicted in the last batches"),
+                Evidence(f"its probability was {rounded(mean[char])} on average, and never the largest"),
+                Evidence(
+                    f"{x.written(name)}[row 1, {shown}] = {rounded(value)} at t 1 of {x.at(batch)}",
+                    x.entry(batch, name, (row, char), t),
+                    value,
+                ),
+            ),
+            x.end(batch),
+        )
+
+
+def _has_low_bias(x: RunFacts) -> NDArray[np.bool_]:
+    """Return for which characters a bias of the head is far below the others, (V). Training alone seldom moves it so far."""
+    V, low = x.config.vocab_size, np.zeros(x.config.vocab_size, bool)
+    weights = x.recently_learned[-1][1].after
+    for name in x.program.of_head:
+        if weights[name].shape == (V,):
+            low |= weights[name] < np.median(weights[name]) - _LOW_BIAS
+    return low
+
+
+def overfitting(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss on a held-out text that has risen again while the training loss fell."""
+    if len(x.held_out) < 2 or len(x.learned) < _PLACES or not x.program.loss_names.row:
+        return
+    read: dict[int, float] = {}  # the loss of the held-out text after each of some batches
+    low, high = 0, len(x.learned) - 1
+    for _ in range(_REFINEMENTS):
+        for batch in x.learned[np.linspace(low, high, _PLACES).astype(int)].tolist():
+            if batch not in read:
+                read[batch] = held_out_loss(x, x.record(batch).after)
+        places = sorted(read)
+        held = [read[batch] for batch in places]
+        best = int(np.argmin(held))
+        low, high = (int(np.searchsorted(x.learned, places[k])) for k in (max(best - 1, 0), min(best + 1, len(places) - 1)))
+        if high - low < _PLACES or not held[-1] > held[best] + _RISEN:
+            break
+    span = x.losses[x.learned]
+    if best == len(held) - 1 or not held[-1] > held[best] + _RISEN:
+        return
+    then, now = (
+        float(span[max(0, at - _WINDOW) : at + 1].mean()) for at in (np.searchsorted(x.learned, places[best]), len(span) - 1)
+    )
+    if not now < then:
+        return
+    batch = places[-1]
+    yield Finding(
+        "overfitting",
+        "the loss on the held-out text has risen again",
+        "The model memorises this text: what it learns now does not apply to other texts.",
+        f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
+        (
+            Evidence(f"held out: {rounded(held[best])} at {x.at(places[best])}, {rounded(held[-1])} now"),
+            Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
+            x.loss_of(batch),
+        ),
+        x.end(places[best]),
+    )
+
+
+def held_out_text(config: Config, text: str) -> Text:
+    """Return a held-out text in the tokens of the vocabulary. Raises `TuiGruError` if it does not fit."""
+    text = arguments.text("the text that was held out", text, option="held_out")
+    if text and not config.source.can(Ability.TEXT):
+        raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
+    tokens, allowed = cut(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)
+    strange = next((token for token in tokens if token not in allowed), "")
+    if strange:
+        known = config.shown_vocabulary
+        raise TuiGruError(f"the text that was held out has {strange!r}, which is not in the vocabulary {known}", option="held_out")
+    return tokens
+
+
+def held_out_loss(x: RunFacts, weights: Weights) -> float:
+    """Return the mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
+    text = x.held_out[:HELD_OUT]
+    name = x.program.loss_names.row
+    values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])
+    return float(values[:-1].mean())

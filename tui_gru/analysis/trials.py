@@ -1,0 +1,228 @@
+"""Trials on copies of a run: the losses that other learning rates and other options would have given. The run is never changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tui_gru.debugger.history import ScalarRows
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config
+from tui_gru.engine.source import Ability
+from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
+from tui_gru.engine.weights import Array, Weights
+from tui_gru.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.examined import Finding
+
+RATES = tuple(float(f"{10.0 ** (exponent / 2):.2g}") for exponent in range(-10, 3))  # 1e-05, 3.2e-05, … 3.2, 10
+RATE_BATCHES = 60  # that each learning rate is tried for
+LEAST_BATCHES, MOST_BATCHES = 100, 500  # that a cure is tried for
+LEAST_TRIED, MOST_TRIED = 20, 300  # batches of a trial while findings are looked for
+WORK = 10**9  # products of a weight and a character that such a trial may compute
+_FEW = 8  # batches that the loss after a trial is the mean of, at least
+_SHARE = 5  # it is the mean of the last fifth of the trial
+
+# Called between two batches of a trial; it may raise an error, which ends the trial.
+Check = Callable[[], object]
+
+
+class Cure(NamedTuple):
+    """An option of `Config.of` with a value that may remedy a finding."""
+
+    name: str
+    value: Any
+
+    @property
+    def typed(self) -> str:
+        """The option as it is typed on the command line: `--clip 1`."""
+        word = self.name.replace("_", "-")
+        if isinstance(self.value, bool):
+            return f"--{word}" if self.value else f"--no-{word}"
+        return f"--{word} {f'{self.value:.6g}' if isinstance(self.value, float) else self.value}"
+
+
+class RateTrial(NamedTuple):
+    """A learning rate, and the loss after a trial with it: the mean of the trial's last fifth; infinite if it is not finite."""
+
+    rate: float
+    loss: float
+
+
+class CureTrial(NamedTuple):
+    """An option as it is typed, with the loss of the same batches without it and with it."""
+
+    option: str
+    without: float
+    loss: float
+
+
+def loss_after(losses: Sequence[float] | ScalarRows) -> float:
+    """Return the mean loss of the last fifth of some batches, of `_FEW` at least, in nats; infinite if one is not finite."""
+    last = np.asarray(losses, float)[-max(_FEW, len(losses) // _SHARE) :]
+    return float(last.mean()) if len(last) and np.isfinite(last).all() else math.inf
+
+
+# ------------------------------------------------------------------------------
+# Learning rates, tried from the weights of a moment.
+
+
+def rates(timeline: Timeline, moment: Moment, *, check: Check | None = None) -> Iterator[RateTrial]:
+    """Yield the loss after `RATE_BATCHES` batches with each of `RATES` and with the run's own rate, in ascending order.
+
+    Each trial begins with the batch of the moment, or with the next one if that is complete, with the weights, the states of the
+    update rule and the hidden states that the run has there. Raises `TuiGruError` for a run that cannot be trained.
+    """
+    begin, own = _Beginning(timeline, moment), timeline.segment_at(moment.position.tick).settings.rule
+    if "learning_rate" not in own:
+        raise TuiGruError("the update rule of this run has no learning rate to be tried")
+    for rate in sorted({*RATES, own["learning_rate"]}):
+        yield RateTrial(rate, loss_after(begin.losses({**own, "learning_rate": rate}, RATE_BATCHES, check)))
+
+
+class _Beginning:
+    """The start of the first batch that is not complete at a moment: its number, its weights and its hidden states."""
+
+    def __init__(self, timeline: Timeline, moment: Moment) -> None:
+        config, here = timeline.program.config, moment.position
+        config.source.check(Ability.TRAIN)
+        self.batch, record = timeline.completed(here), moment.record
+        complete = self.batch > here.number
+        # Records are recycled: what a trial begins with is copied.
+        weights = record.after if complete else record.before
+        self.weights = weights.copy()
+        self.state = record.states(end=True).copy() if complete else record.states(end=False).copy()
+        self.trainer = Trainer(config, timeline.segment_at(here.tick).trainer.corpus)
+        self.earlier = timeline.earlier(self.batch)
+
+    def losses(self, settings: RuleSettings, count: int, check: Check | None) -> list[float]:
+        """Return the losses of `count` batches from here on; fewer if one is not finite."""
+        run = _batches(self.trainer, self.batch, self.weights, self.state, settings, self.earlier)
+        return _losses(run, count, check)
+
+
+def _batches(
+    trainer: Trainer,
+    batch: int,
+    weights: Weights,
+    state: Array,
+    settings: RuleSettings,
+    earlier: Sequence[BatchRecord] = (),
+) -> Iterator[BatchRecord]:
+    """Train from batch `batch` on, counted through all epochs, without end; yield each record."""
+    config, before = trainer.config, list(earlier)
+    while True:
+        in_epoch = batch % config.num_batches
+        if in_epoch == 0:
+            before.clear()
+        record = trainer.new_record()
+        trainer.run(
+            record, in_epoch, weights, trainer.carried(in_epoch, state), learn=True, settings=settings, earlier=before
+        )  # fmt: skip
+        yield record
+        batch, weights, state = batch + 1, record.after, record.states(end=True)
+        if config.carry == "notebook":
+            before.insert(0, record)
+
+
+def _losses(run: Iterator[BatchRecord], count: int, check: Check | None) -> list[float]:
+    losses: list[float] = []
+    for record in run:
+        losses.append(record.loss)
+        if check is not None:
+            check()
+        if len(losses) == count or not math.isfinite(record.loss):
+            return losses
+    return losses
+
+
+def smaller_rates(settings: RuleSettings) -> tuple[Cure, ...]:
+    """Return a tenth and smaller parts of a learning rate as options; none without a rate that can be changed."""
+    rate = settings.get("learning_rate", 0.0)
+    return tuple(Cure("learning_rate", float(f"{rate / times:.2g}")) for times in (10, 30, 100, 1000) if rate)
+
+
+def larger_rates(settings: RuleSettings) -> tuple[Cure, ...]:
+    """Return multiples of a learning rate as options; usual rates if it is 0."""
+    rate = settings.get("learning_rate", 0.0)
+    return tuple(Cure("learning_rate", float(f"{(rate or 1e-4) * times:.2g}")) for times in (10, 100, 1000, 30, 10_000))
+
+
+# ------------------------------------------------------------------------------
+# Cures of a finding, tried from the first batch on.
+
+
+_NEW_WEIGHTS = ("init", "seed", "cell", "hidden_size", "embedding", "layers", "bidirectional")
+_TEXT_OF = {"cell": ("cell_text", "reset"), "optimizer": ("optimizer_text",)}  # options that belong to the value of another
+_SETTING_OF = {"clip": "limit"}  # the setting of the update rule that an option sets, where its name is another
+
+
+def cured(config: Config, cure: Cure) -> Config | None:
+    """Return a config with one option changed; None if the run has that value already, or it does not fit the other options."""
+    if getattr(config, cure.name) == cure.value:
+        return None
+    options = {name: value for name, value in asdict(config).items() if name not in _TEXT_OF.get(cure.name, ())}
+    try:
+        return Config.of(**{**options, cure.name: cure.value})
+    except TuiGruError:
+        return None
+
+
+def trial_batches(config: Config) -> int:
+    """Return for how many batches an option may be tried while findings are looked for: fewer for a large model."""
+    return min(MOST_TRIED, WORK // (config.parameter_count * config.batch_size * config.seq_length))
+
+
+def loss_with(timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Check | None = None) -> float | None:
+    """Return the loss after the first `count` batches of the run with an option, or with its own options for None.
+
+    The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
+    settings of the update rule at the moment. None if the run has the option already, or it does not fit its other options.
+    """
+    segment = timeline.segment_at(moment.position.tick)
+    config, rule = segment.trainer.config, segment.settings.rule
+    changed = config if cure is None else cured(config, cure)
+    if changed is None:
+        return None
+    settings = {name: rule.get(name, value) for name, value in changed.settings.items()}
+    weights = None
+    if cure is not None:
+        name = _SETTING_OF.get(cure.name, cure.name)
+        settings |= {name: changed.settings[name]} if name in settings else {}
+        weights = initial_weights(changed) if cure.name in _NEW_WEIGHTS else None
+    if weights is None:
+        weights = _with_layout(timeline.record(0).before, changed)
+    trainer = Trainer(changed, corpus_of(changed))
+    return loss_after(_losses(_batches(trainer, 0, weights, trainer.initial_state(), settings), count, check))
+
+
+def try_cures(timeline: Timeline, moment: Moment, finding: Finding, *, check: Check | None = None) -> tuple[CureTrial, ...]:
+    """Return the loss with each cure of a finding and without it, the cure with the lowest loss first.
+
+    Each trial trains from the first batch on with that option: as many batches as the run has, at least `LEAST_BATCHES` and at most
+    `MOST_BATCHES`. An option that the run has already, or that does not fit its other options, is left out. Raises `TuiGruError`
+    for a run that cannot be trained.
+    """
+    config = timeline.program.config
+    config.source.check(Ability.TRAIN)
+    count = min(max(timeline.completed(moment.position), LEAST_BATCHES), MOST_BATCHES)
+    losses = {cure.typed: loss_with(timeline, moment, cure, count, check=check) for cure in finding.cures}
+    tried = {option: loss for option, loss in losses.items() if loss is not None}
+    without = loss_with(timeline, moment, None, count, check=check) if tried else None
+    found = [CureTrial(option, math.nan if without is None else without, loss) for option, loss in tried.items()]
+    return tuple(sorted(found, key=lambda trial: trial.loss))
+
+
+def _with_layout(weights: Weights, config: Config) -> Weights:
+    """Return weights with the same parameters in the layout and the type of a config, whose update rule may have other states."""
+    found = Weights.zeros(config.compiled.layout, config.dtype)
+    for name in found.names:
+        found[name][...] = weights[name]
+    return found
