@@ -30,8 +30,9 @@ def of_found(found, x, h0=None):
     for layer, cells in enumerate(weights.cells):
         reads = np.abs(x).max(initial=0.0) if layer == 0 else state
         for cell in cells:
-            by_gate = [[cell[name] for name in (f"W{gate}", f"U{gate}", f"b{gate}", f"bh{gate}") if name in cell] for gate in "zr"]
-            by_gate.append([cell[name] for name in ("Wh", "Uh", "bh", "bhn") if name in cell])
+            letters = found.cell_kind.letters
+            names = ((f"W{letter}", f"U{letter}", f"b{letter}", f"bh{gate}") for gate, letter in letters.items())
+            by_gate = [[cell[name] for name in own if name in cell] for own in names]
             sizes += [_largest_sum([value.T for value in gate], (reads, state)) for gate in by_gate]
     summands = found.input_size + found.hidden_size + 2
     return rounding(summands=summands, steps=len(x) * found.layers, size=max(1.0, *sizes) * state)

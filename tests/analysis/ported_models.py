@@ -29,6 +29,26 @@ def module(**options: Any) -> nn.GRU:
     return nn.GRU(IN, H, **options)
 
 
+def lstm(forget_bias: float = 0, second_bias: float = 1) -> nn.LSTM:
+    """Return an LSTM with a number added to the bias of its forget gate, and its second bias times another number."""
+    torch.manual_seed(3)
+    found = nn.LSTM(IN, H)
+    with torch.no_grad():
+        found.bias_ih_l0[H : 2 * H] += forget_bias
+        found.bias_hh_l0 *= second_bias
+    return found
+
+
+def lstm_on_output(of: Callable[[Tensor], tuple[Tensor, ...]], **said: Any) -> Session:
+    """Return a session on the LSTM with the output of another program, in a convention that is not proved."""
+    return opened(lstm(), of(inputs())[0], **{"order": "ifgo", "gate": "sigmoid", **said})
+
+
+def relu_network(**said: Any) -> Session:
+    torch.manual_seed(3)
+    return opened(nn.RNN(IN, H, nonlinearity="relu"), **said)
+
+
 def inputs() -> Tensor:
     return torch.randn(T, B, IN, generator=torch.Generator().manual_seed(4))
 
@@ -47,7 +67,7 @@ def changed(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Weight
 
 
 def opened(
-    gru: nn.GRU, y: Tensor | None = None, *, weights: Weights | None = None, x: Tensor | None = None, **said: Any
+    gru: nn.RNNBase, y: Tensor | None = None, *, weights: Weights | None = None, x: Tensor | None = None, **said: Any
 ) -> Session:
     """Return a session on a file of these weights with the output y; both default to those of the module."""
     path = Path(tempfile.mkstemp(".pt", dir=_folder.name)[1])

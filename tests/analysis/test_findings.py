@@ -138,6 +138,10 @@ CASES = {
     "gates-mixed-up": Case(lambda: ported.reading(order="zrn"), lambda: ported.reading(order="rzn")),
     "reset-mixed-up": Case(lambda: ported.reading(reset="before"), lambda: ported.reading(reset="after")),
     "z-flipped": Case(lambda: ported.reading(z="takes"), lambda: ported.reading(z="keeps")),
+    "forget-bias-mixed-up": Case(
+        lambda: ported.lstm_on_output(ported.lstm(forget_bias=1), gate="sigmoid"),
+        lambda: ported.lstm_on_output(ported.lstm(forget_bias=0), gate="sigmoid"),
+    ),
     "biases-counted-twice": Case(
         lambda: ported.biases(ported.copied, ported.summed),
         lambda: ported.biases(ported.copied, ported.copied),
@@ -402,6 +406,16 @@ MISTAKES = {
     ),
     "padding that the loss leaves out": (lambda: ported.padded_in_a_script(masked=True), set()),
     "Adam that has begun before": (lambda: ported.recorded(corrected=False, first=3), set()),
+    "an LSTM in another order": (lambda: ported.lstm_on_output(ported.lstm(), order="iofg"), {"gates-mixed-up"}),
+    "an LSTM that is right": (lambda: ported.lstm_on_output(ported.lstm()), set()),
+    "an LSTM with one of its biases": (lambda: ported.lstm_on_output(ported.lstm(second_bias=0)), {"bias-left-out"}),
+    "an LSTM with its second bias twice": (lambda: ported.lstm_on_output(ported.lstm(second_bias=2)), {"output-not-expected"}),
+    "an LSTM on swapped axes": (
+        lambda: ported.lstm_on_output(lambda x: (ported.lstm()(x.swapaxes(0, 1))[0].swapaxes(0, 1),)),
+        {"axes-swapped"},
+    ),
+    "a relu network": (lambda: ported.relu_network(gate="tanh"), {"gates-mixed-up"}),
+    "a relu network that is right": (ported.relu_network, set()),
     "a stack that is right": (lambda: ported.reading(ported.module(num_layers=2, bidirectional=True)), set()),
 }
 

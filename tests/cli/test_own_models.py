@@ -26,9 +26,10 @@ def run(capsys):
 
 @pytest.fixture
 def model(tmp_path):
-    """A file with two GRUs and an LSTM, an input for the first, and its output."""
+    """A file with two GRUs, an LSTM that is refused, an input for the first, and its output."""
     torch.manual_seed(2)
-    modules = {"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4), "other": torch.nn.LSTM(3, 4)}
+    modules = {"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4)}
+    modules["other"] = torch.nn.LSTM(3, 4, proj_size=2)
     save_file(torch.nn.ModuleDict(modules).state_dict(), tmp_path / "model.safetensors")
     x = torch.randn(5, 2, 3)
     y, _ = modules["encoder"](x)
@@ -42,10 +43,10 @@ def test_inspect_lists_what_is_in_a_file(run, model):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "decoder"
-    assert lines[5] == "  1 layer, both directions, 3 inputs, 4 units, float32, safetensors"
+    assert lines[5] == "  GRU, 1 layer, both directions, 3 inputs, 4 units, float32, safetensors"
     assert lines[6] == "  gates r z n, reset after, z keeps, sigmoid; biases: two"
     assert lines[7].startswith("  known by: ")
-    assert lines[-1] == "not opened: other: it is an LSTM, and only GRUs are opened"
+    assert lines[-1].startswith("not opened: other: it is an LSTM with a projection (proj_size), which is not supported")
     assert "reset before" in run("inspect", model[0], "--reset", "before")[1]
 
 

@@ -98,7 +98,7 @@ def test_matrices_of_the_same_shape_are_told_apart_by_name_or_by_their_order(pat
 
 def test_what_fits_together_in_more_than_one_way_is_refused(path):
     np.savez(path, a=np.zeros((12, 3)), b=np.zeros((12, 4)), c=np.zeros((12, 5)))
-    with pytest.raises(ModelFileError, match="fit together as a GRU in more than one way; give them names as in torch"):
+    with pytest.raises(ModelFileError, match="fit together as a GRU or LSTM in more than one way; give them names as in torch"):
         inspect(path, order="rzn")
 
 
@@ -209,7 +209,7 @@ def test_a_member_that_says_less_than_it_inflates_to_gives_no_more_than_it_says(
     data = compressor.compress(npy(header("(12, 3)"), bytes(50_000_000))) + compressor.flush()
     path.write_bytes(archive_of(b"weight_ih.npy", data, len(npy(header("(12, 3)"))) + 144))
     tracemalloc.start()
-    with pytest.raises(ModelFileError, match="there is no GRU in it"):
+    with pytest.raises(ModelFileError, match="there is no GRU, LSTM or RNN in it"):
         inspect(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -168,18 +168,18 @@ def test_what_is_not_read_is_refused(saved, random, change, reason):
         inspect(saved(gru_model(random, **change)))
 
 
-def test_computed_and_quantised_weights_lstms_and_rnns_are_refused_by_name(saved, random):
+def test_computed_and_quantised_weights_and_peepholes_are_refused_by_name(saved, random):
     model = gru_model(random)
     del model.graph.initializer[:2]
     model.graph.node.insert(0, helper.make_node("Concat", ["a", "b"], ["W"], axis=0))
     model.graph.node.insert(1, helper.make_node("DequantizeLinear", ["q", "s"], ["R"]))
-    model.graph.node.append(helper.make_node("LSTM", ["X", "W", "R"], ["Z"], name="memory"))
+    model.graph.node.append(helper.make_node("LSTM", ["X", "a", "b", "", "", "", "", "P"], ["Z"], name="memory"))
     with pytest.raises(ModelFileError, match=r"gru: its W is computed by Concat.*constant folding \(and 1 more"):
         inspect(saved(model))
     model.graph.node[0].op_type = "DequantizeLinear"
     found = survey(saved(model))
     assert found.refused[0] == "gru: it is quantised; open the model in float that it was made from"
-    assert found.refused[1] == "memory: it is an LSTM, and only GRUs are opened"
+    assert found.refused[1].startswith("memory: it has peepholes, from the cell to the gates, which are not supported")
 
 
 def test_reset_before_with_both_biases_is_doubted_as_an_exporters_mistake(saved, random):

@@ -114,10 +114,15 @@ def test_keras_names_are_known_with_any_prefix(tmp_path, random, prefix, biases,
 def test_what_belongs_to_another_network_is_refused_by_name(tmp_path):
     path = tmp_path / "model.safetensors"
     zeros = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731
-    for name, rows, kind in (("memory", 16, "an LSTM"), ("plain", 4, "a plain RNN")):
-        save_file({f"{name}.weight_ih_l0": zeros(rows, 3), f"{name}.weight_hh_l0": zeros(rows, 4)}, path)
-        with pytest.raises(ModelFileError, match=f"{name}: it is {kind}, and only GRUs are opened"):
-            inspect(path)
+    save_file({"a.weight_ih_l0": zeros(8, 3), "a.weight_hh_l0": zeros(8, 4)}, path)
+    with pytest.raises(ModelFileError, match="a: it is a unit of two gates, and only GRUs, LSTMs and plain RNNs are opened"):
+        inspect(path)
+    save_file({"a.w_i": zeros(3, 16), "a.w_h": zeros(4, 16), "a.b": zeros(16)}, path)
+    with pytest.raises(ModelFileError, match="a: it is an LSTM, which is not stored as Haiku's GRU is"):
+        inspect(path)
+    save_file({"a.weight_ih_l0": zeros(16, 3), "a.weight_hh_l0": zeros(16, 4), "a.peephole": zeros(4)}, path)
+    with pytest.raises(ModelFileError, match="a: it has peepholes, from the cell to the gates, which are not supported"):
+        inspect(path)
     save_file({"a.weight_ih": zeros(11, 3), "a.weight_hh": zeros(12, 4)}, path)
     with pytest.raises(ModelFileError, match=r"an array of shape \(11, 3\) does not fit its recurrent weights \(12, 4\)"):
         inspect(path)
@@ -142,7 +147,7 @@ def test_what_belongs_to_another_network_is_refused_by_name(tmp_path):
     with pytest.raises(ModelFileError, match="layer 1 reads 5 values into 4 units, where 4 into 4 fit"):
         inspect(path)
     save_file({"a.weight": zeros(12, 3)}, path)
-    with pytest.raises(ModelFileError, match="there is no GRU in it; name a file with the weights of one"):
+    with pytest.raises(ModelFileError, match="there is no GRU, LSTM or RNN in it; name a file with the weights of one"):
         inspect(path)
 
 
@@ -154,6 +159,8 @@ SHAPES = {
 #: The changed shapes of single arrays that fit as well: another number of inputs, and vectors as rows or columns.
 FITS = {"weight_ih_l0": {(12, 4), (12, 2)}, "cell/kernel": {(4, 12), (2, 12)}, "bz": {(4, 1), (1, 4)}}
 FITS |= {"br": FITS["bz"], "bh": FITS["bz"]}
+LSTMS = {"weight_hh_l0": {(12, 3)}, "cell/recurrent_kernel": {(3, 12)}}  # four gates of 3 units, not three of 4
+FITS |= LSTMS
 
 
 def changed(shape):
@@ -179,7 +186,8 @@ def test_arrays_of_a_shape_that_does_not_fit_are_refused(tmp_path, spelling):
                 fits = FITS.get(min(names), set()) if len(names) == 1 else set()
             if shape in fits:
                 (gru,) = inspect(tmp_path / "m.npz")
-                assert gru.hidden_size == 4, (names, shape)
+                kind = ("lstm", 3) if shape in LSTMS.get(min(names), ()) else ("gru", 4)
+                assert (gru.kind, gru.hidden_size) == kind, (names, shape)
             else:
                 with pytest.raises(ModelFileError, match=r"^[^\n]*$"):
                     inspect(tmp_path / "m.npz")
@@ -224,4 +232,4 @@ def test_more_arrays_than_a_gru_has_biases_are_named(tmp_path, random):
     np.savez(tmp_path / "m.npz", **{name: random.normal(size=shape) for name, shape in shapes.items()})
     (gru,) = inspect(tmp_path / "m.npz")
     assert gru.biases == "none"
-    assert gru.warning == "enc.c, enc.d, enc.e have the shape of a bias and are not read, as a GRU has two at most"
+    assert gru.warning == "enc.c, enc.d, enc.e have the shape of a bias and are not read, as a cell has two at most"

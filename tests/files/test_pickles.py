@@ -59,7 +59,7 @@ def torch_file(path, data, members=()):
 
 def test_a_checkpoint_that_calls_runs_nothing(tmp_path):
     path = torch_file(tmp_path / "model.pt", pickle.dumps({"weights": {}, "harm": Harm()}, 2))
-    with pytest.raises(ModelFileError, match="there is no GRU in it"):
+    with pytest.raises(ModelFileError, match="there is no GRU, LSTM or RNN in it"):
         inspect(path)
 
 
@@ -136,7 +136,7 @@ def test_lists_that_hold_one_another_many_times_are_entered_once(tmp_path):
     circle = {"a": value}
     circle["b"] = circle
     path = torch_file(tmp_path / "model.pt", pickle.dumps(circle, 2))
-    with pytest.raises(ModelFileError, match="there is no GRU in it"):
+    with pytest.raises(ModelFileError, match="there is no GRU, LSTM or RNN in it"):
         inspect(path)
 
 

@@ -9,9 +9,9 @@ import tui_gru
 from tests.imported.running import run
 from tests.rounding import of_found
 from tui_gru.equations.functions import GATE_NAMES
-from tui_gru.files.arrays import RESETS, Z_MEANINGS, Convention
+from tui_gru.files.kinds import RESETS, Z_MEANINGS, Convention
 from tui_gru.imported.inspect import inspect
-from tui_gru.imported.numbers import cell_in
+from tui_gru.imported.recompute import cell_in
 
 T, B, INPUTS, H = 5, 3, 2, 4
 CONVENTIONS = list(product(RESETS, Z_MEANINGS, GATE_NAMES))

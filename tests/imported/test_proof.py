@@ -11,11 +11,11 @@ from tests.imported.running import prove, run
 from tests.rounding import of_found
 from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import ModelFileError
-from tui_gru.files.arrays import ORDERS, RESETS, Z_MEANINGS
-from tui_gru.imported.convention import gru_step
+from tui_gru.files.kinds import KINDS, RESETS, Z_MEANINGS, Convention
+from tui_gru.imported.convention import step
 from tui_gru.imported.inspect import inspect
 
-READINGS = list(product(ORDERS, RESETS, Z_MEANINGS, GATE_NAMES))
+READINGS = list(product(KINDS["gru"].orders, RESETS, Z_MEANINGS, GATE_NAMES))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_chaotic_gru_is_proved_one_step_at_a_time(found, random):
     x = random.normal(size=(300, 1, 3)).astype(np.float32)
     h, y = np.zeros((1, 40), np.float32), []
     for x_t in x:
-        h = gru_step(x_t, h, wild, "after", "sigmoid").astype(np.float32)
+        h = step(x_t, (h,), wild, Convention("rzn", "after"))[0].astype(np.float32)
         y.append(h)
     blocks = gru.sources[0][0]()
     loud = dataclasses.replace(gru, sources=((lambda: dataclasses.replace(blocks, U=8 * blocks.U),),))

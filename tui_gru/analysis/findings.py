@@ -63,6 +63,7 @@ TABLE = (
     FindingRule("gates-mixed-up", ported.gates_mixed_up),
     FindingRule("reset-mixed-up", ported.reset_mixed_up),
     FindingRule("z-flipped", ported.z_flipped),
+    FindingRule("forget-bias-mixed-up", ported.forget_bias_mixed_up),
     FindingRule("biases-counted-twice", ported.biases_counted_twice),
     FindingRule("bias-left-out", ported.bias_left_out),
     FindingRule("biases-merged", ported.biases_merged),

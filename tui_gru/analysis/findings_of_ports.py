@@ -1,4 +1,4 @@
-"""Findings about models from other programs: a GRU read in the wrong convention, padding, and Adam without bias correction.
+"""Findings about models from other programs: cells read in the wrong convention, padding, and Adam without bias correction.
 
 They need a result of the other program: an expected output or a recording.
 """
@@ -17,8 +17,18 @@ from tui_gru.engine.numbers import percent, rounded
 from tui_gru.engine.source import ImportedBatch
 from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE
+from tui_gru.files.kinds import KINDS
 from tui_gru.imported.recompute import output_name
 
+_PLACES = {
+    "z": "update gate z",
+    "r": "reset gate r",
+    "n": "candidate",
+    "i": "input gate i",
+    "f": "forget gate f",
+    "g": "candidate g",
+    "o": "output gate q",
+}
 _MOVED = 1e-6  # smaller changes of a state do not count; states are between −1 and 1
 _BETAS = 0.9, 0.999  # of Adam, if the recording does not contain them
 _NEAR, _NEARLY_ALL = 0.05, 0.9  # relative difference of step lengths; share of the entries
@@ -143,27 +153,28 @@ def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
     """Find gates in another order, or with another activation function."""
     fit = x.fit
     if fit is not None and fit.differs("order"):
-        places = {"z": "update gate z", "r": "reset gate r", "n": "candidate"}
-        moved = [
-            f"the {places[own]} here is the {places[is_]} there"
-            for is_, own in zip("zrn", fit.variant.convention.order, strict=True)
-            if is_ != own
-        ]
+        orders = "torch stacks r z n; Keras and ONNX stack z r h."
+        if fit.here.kind == "lstm":
+            orders = "torch and Keras stack i f g o; ONNX stacks i o f g."
+        there, here = fit.variant.convention.order, fit.here.order
+        own = {is_: here[there.index(is_)] for is_ in KINDS[fit.here.kind].gates}
+        moved = [f"the {_PLACES[own[is_]]} here is the {_PLACES[is_]} there" for is_ in own if own[is_] != is_]
         yield from _about(
             x,
             "gates-mixed-up",
             "the gates are in another order: " + ", ".join(moved),
-            "All three blocks have the same shape, so a wrong order causes no error message. torch stacks r z n; Keras and ONNX "
-            "stack z r h.",
+            f"All blocks have the same shape, so a wrong order causes no error message. {orders}",
             "--order with the order of the other program",
             "with the gates in the other order",
         )
     if fit is not None and fit.differs("gate"):
-        name = GATES[fit.variant.convention.gate].written
+        name, here = (
+            GATES[gate].written if gate in GATES else f"{gate}(a)" for gate in (fit.variant.convention.gate, fit.here.gate)
+        )
         yield from _about(
             x,
             "gates-mixed-up",
-            f"the activation function of the gates is {name}, not {GATES[fit.here.gate].written}",
+            f"the activation function of the {'state' if fit.here.kind == 'rnn' else 'gates'} is {name}, not {here}",
             "The two functions are similar near 0 and differ elsewhere, so every value of such a model is slightly wrong.",
             f"--gate {fit.variant.convention.gate}",
             f"with {name}",
@@ -202,14 +213,34 @@ def z_flipped(x: RunFacts) -> Iterator[Finding]:
         )
 
 
+def forget_bias_mixed_up(x: RunFacts) -> Iterator[Finding]:
+    """Find a number that the other program adds to the bias of the forget gate of an LSTM."""
+    fit = x.fit
+    if fit is not None and fit.differs("forget_bias"):
+        yield from _about(
+            x,
+            "forget-bias-mixed-up",
+            f"the other program adds {fit.variant.convention.forget_bias} to the bias of the forget gate",
+            "TensorFlow's old LSTM cells add forget_bias, 1 by default, when they compute; it is not in their weights. Keras only "
+            "begins with a bias of 1 (unit_forget_bias), which is in the weights.",
+            f"add {fit.variant.convention.forget_bias} to the bias of the forget gate when you convert the weights",
+            f"with {fit.variant.convention.forget_bias} added",
+        )
+
+
 def _changed_biases(x: RunFacts) -> set[str]:
-    return {x.fit.variant.gates, x.fit.variant.candidate} - {""} if x.fit is not None else set()
+    if x.fit is None:
+        return set()
+    variant = x.fit.variant
+    return {variant.reading.gates, variant.reading.candidate, "separate" * variant.separate} - {""}
 
 
 def _whose(x: RunFacts) -> str:
     """Return the gates whose biases are meant, in words."""
     assert x.fit is not None
-    variant = x.fit.variant
+    variant = x.fit.variant.reading
+    if x.fit.here.kind != "gru":
+        return ""
     return (
         " of z, r and the candidate"
         if variant.gates and variant.candidate

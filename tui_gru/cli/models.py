@@ -36,7 +36,7 @@ from tui_gru.engine.config import (
     Config,
 )
 from tui_gru.engine.pieces import choices
-from tui_gru.equations.functions import GATE_NAMES
+from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS
 from tui_gru.errors import CaptureError, TuiGruError, safe_text
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.engine.config import Config
     from tui_gru.equations.functions import Gate
-    from tui_gru.files.arrays import Findings, FoundGRU, ResetPlace, ZMeaning
+    from tui_gru.files.arrays import Findings, FoundGRU
+    from tui_gru.files.kinds import ResetPlace, ZMeaning
     from tui_gru.session.session import Session
 
 # ------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def read_text_file(path: Path, option: str = "file") -> str:
 
 
 # ------------------------------------------------------------------------------
-# The commands for trained models: list the GRUs in a file, and open one.
+# The commands for trained models: list the recurrent layers in a file, and open them.
 
 
 _RESETS, _Z = ("before", "after"), ("keeps", "takes")
@@ -269,15 +270,15 @@ def _array(name: str, metavar: str, words: str) -> Callable[[Command], Command]:
 
 
 convention_options = added(
-    click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
+    click.option("--order", metavar="rzn|ifgo|…", help="The order of the gates in the file: r z n of a GRU, i f g o of an LSTM."),
     click.option("--reset", type=click.Choice(_RESETS), help="The reset gate acts before or after the product with U."),
     click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
-    click.option("--gate", type=click.Choice(GATE_NAMES), help="The function of the gates."),
+    click.option("--gate", type=click.Choice((*GATE_NAMES, *STATE_FUNCTIONS)), help="The function of the gates, or of an RNN."),
 )
 number_options = added(
-    click.option("--name", metavar="NAME", help="The GRU of the file by name; optional if there is only one."),
+    click.option("--name", metavar="NAME", help="The layers of the file by name; optional if there are no others."),
     _array("--input", "X.npy", "Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
-    _array("--h0", "H.npy", "First states (layers · directions, B, H); default zero."),
+    _array("--h0", "H.npy", "First states (layers · directions, B, H), of an LSTM (2, …): h, c; default zero."),
     _array("--lengths", "L.npy", "Timesteps of each row (B); default all."),
     _array("--expect", "Y.npy", "The output of the original model: proves the convention, and is compared."),
 )
@@ -300,14 +301,14 @@ going_on_options = added(
 
 @click.command(
     "inspect",
-    short_help="List the GRUs in a model file.",
+    short_help="List the GRUs, LSTMs and RNNs in a model file.",
     epilog="Example: tui-gru inspect model.pt",
 )
 @click.argument("path", metavar="FILE", shell_complete=files(*MODEL_FILES))
 @convention_options
 def inspect_command(path: str, order: str | None, reset: ResetPlace | None, z: ZMeaning | None, gate: Gate | None) -> None:
-    """List every GRU in a model file, with its convention and the evidence for it. No framework is loaded, and no code in the file
-    is run.
+    """List every GRU, LSTM and RNN in a model file, with its convention and the evidence for it. No framework is loaded, and no
+    code in the file is run.
 
     It reads torch checkpoints, safetensors, ONNX, npz and Keras files.
     """
@@ -325,8 +326,8 @@ def inspect_command(path: str, order: str | None, reset: ResetPlace | None, z: Z
 def _listed(findings: Findings) -> Iterator[str]:
     for gru in findings.found:
         yield gru.name
-        yield f"  {_shape(gru)}, {gru.dtype}, {gru.format}"
-        yield f"  gates {' '.join(gru.order)}, reset {gru.reset}, z {gru.z}, {gru.gate}; biases: {gru.biases}"
+        yield f"  {gru.kind.upper()}, {_shape(gru)}, {gru.dtype}, {gru.format}"
+        yield f"  {gru.convention}; biases: {gru.biases}"
         yield f"  known by: {gru.evidence}"
         if gru.warning:
             yield f"  warning: {gru.warning}"
@@ -342,7 +343,7 @@ def _shape(gru: FoundGRU) -> str:
 
 @click.command(
     "open",
-    short_help="Step through a trained GRU, or a recording.",
+    short_help="Step through a trained GRU, LSTM or RNN, or a recording.",
     epilog="""\b
 Examples:
   tui-gru open model.pt --name encoder --input x.npy
@@ -357,7 +358,7 @@ Examples:
 @convention_options
 @screen_options
 def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
-    """Step through a trained GRU on your own inputs: its gates and states, line by line, in the convention of the file.
+    """Step through a trained GRU, LSTM or RNN on your own inputs: its gates and states, line by line, as the file computes them.
 
     Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches.
     """
@@ -394,7 +395,7 @@ def _options_of_the_command(file: str | None = None) -> Iterator[None]:
 
 
 def config_of(path: str, **options: Any) -> Config:
-    """Return the config of a run on a GRU from a file. Raises `TuiGruError`."""
+    """Return the config of a run on layers from a file. Raises `TuiGruError`."""
     from tui_gru.engine.data import ImportedConfig
     from tui_gru.imported.files import on_numbers
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tui_gru.engine.model import Structure
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
+from tui_gru.files.kinds import Blocks, Convention
 
 
 class Ability(StrEnum):
@@ -109,8 +110,9 @@ class Imported(Source):
     given, so that there is a backward pass. `knows_loss` is True if the original run reported its losses.
 
     For batches that stay in a recording, `identity` returns JSON that says where the recording is and how to recognise it. For a
-    model file, `reading` has the place of the reset gate and the meaning of z; `again` reads the file in another way, compares the
-    result with an output, and returns the new data and a sentence about the comparison.
+    model file, `stored` returns its convention and its numbers by layer and direction. If that is a GRU, `reading` has the place of
+    the reset gate and the meaning of z; `again` reads the file in another way, compares the result with an output, and returns the
+    new data and a sentence about the comparison.
     """
 
     title: str
@@ -129,6 +131,7 @@ class Imported(Source):
     again: Callable[[str | None, str | None, Array], tuple[Imported, str]] | None = None
     numbers: NDArray[np.float64] | None = None
     identity: Callable[[], Mapping[str, Any]] | None = None
+    stored: Callable[[], tuple[Convention, Sequence[Sequence[Blocks]]]] | None = None
     epochs: int | None = field(default=1, init=False)
 
     @property

@@ -95,6 +95,7 @@ GATES: dict[str, GateFunction] = {
     "hard_sigmoid_6": GateFunction("clamp(({}) / 6 + 0.5)", "clip(a / 6 + 0.5)", 1 / 6),
 }
 GATE_NAMES: tuple[Gate, ...] = get_args(Gate)
+STATE_FUNCTIONS = ("tanh", "relu")  # of the state of a plain RNN, which has no gate
 
 
 def gate_named(activation: str, slope: float = HARD_SLOPE, middle: float = MIDDLE) -> Gate | None:

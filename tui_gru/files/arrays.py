@@ -1,4 +1,4 @@
-"""Arrays of a model file before they are a run: tensors, the blocks of gates in them, what was found, and opened files."""
+"""Arrays of a model file before they are a run: tensors, opened files, and what was found in them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import permutations
+from functools import cached_property
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import ModelFileError, printable
+from tui_gru.files.kinds import KINDS, Blocks, Cell, CellKind, Convention, canonical, checked_convention, options_of
 
 # ------------------------------------------------------------------------------
 # A tensor in a file, whose shape and type are known and whose numbers are read on demand.
@@ -112,51 +111,6 @@ def not_float(dtype: str) -> str:
     if dtype.startswith(("int", "uint", "float8", "quantised")):
         return f"its weights are {printable(dtype)}, so it is quantised; open the model in float that it was made from"
     return f"its weights are of the type {printable(dtype)}, which is not supported; save them as float32"
-
-
-# ------------------------------------------------------------------------------
-# One layer in one direction as stored in a file, and its conversion to the canonical form.
-
-
-#: One layer in one direction in canonical form. Inputs multiply from the left (x W), and z keeps the old state: Wz Wr Wh (I, H), Uz
-#: Ur Uh (H, H), bz br bh (H). If the reset gate acts after the product, also bhz bhr bhn (H).
-Cell: TypeAlias = Mapping[str, AnyArray]
-
-GATES = "zrn"  # update, reset, candidate ("new"), with the letters of `order`
-LETTERS = {"z": "z", "r": "r", "n": "h"}  # with the letters of the weights, whose candidate is h
-
-
-@dataclass(frozen=True, eq=False)
-class Blocks:
-    """The gates in the order of the file, for inputs that multiply from the left: W (3, I, H), U (3, H, H), b and b_h (3, H).
-
-    b_h is the bias of h_prev U; it is zero if the file has none.
-    """
-
-    W: AnyArray
-    U: AnyArray
-    b: AnyArray
-    b_h: AnyArray
-
-
-def canonical(blocks: Blocks, order: str, reset: str, z: str) -> dict[str, AnyArray]:
-    """Return `blocks`, read in one convention, as a `Cell` of contiguous arrays.
-
-    A z that takes the new state is 1 minus a z that keeps the old one. Since σ(−a) = 1 − σ(a) for every gate function, negating the
-    weights of z converts one into the other.
-    """
-    cell: dict[str, AnyArray] = {}
-    for k, gate in enumerate(order):
-        sign = partial(np.negative if gate == "z" and z == "takes" else np.array, order="C")  # both calls copy
-        letter = LETTERS[gate]
-        cell[f"W{letter}"] = sign(blocks.W[k])
-        cell[f"U{letter}"] = sign(blocks.U[k])
-        if reset == "after":
-            cell[f"b{letter}"] = sign(blocks.b[k])
-            cell[f"bh{gate}"] = sign(blocks.b_h[k])
-        else:  # both biases are added to the same sum
-            cell[f"b{letter}"] = sign(blocks.b[k] + blocks.b_h[k])
-    return cell
 
 
 # ------------------------------------------------------------------------------
@@ -310,45 +264,24 @@ def open_file(path: Path, head_size: int = HEAD_SIZE) -> OpenedFile:
 
 
 # ------------------------------------------------------------------------------
-# What is found in a file: GRUs, each with its shape, its convention, the evidence for it and its weights; and what is refused.
+# What is found in a file: recurrent layers, each with its shape, convention, evidence and weights; and what is refused.
 
-
-ORDERS = tuple("".join(order) for order in permutations("rzn"))
-ResetPlace = Literal["after", "before"]
-ZMeaning = Literal["keeps", "takes"]
-RESETS: tuple[ResetPlace, ...] = get_args(ResetPlace)
-Z_MEANINGS: tuple[ZMeaning, ...] = get_args(ZMeaning)
 
 BlockSource: TypeAlias = Callable[[], Blocks]
 
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """The weights of a GRU in canonical form, and the initial state and row lengths if the file has them."""
+    """The weights of recurrent layers in canonical form, and the first states and row lengths if the file has them."""
 
     cells: tuple[tuple[Cell, ...], ...]  # by layer, then by direction
-    h0: AnyArray | None = None  # (layers · directions, B, H)
+    h0: AnyArray | None = None  # (layers · directions, B, H); of an LSTM (2, layers · directions, B, H), h and c
     lengths: AnyArray | None = None  # (B)
 
 
 @dataclass(frozen=True)
-class Convention:
-    """The convention of the numbers in a file.
-
-    order: the order of the stacked gates, r reset, z update, n candidate. reset: the reset gate multiplies h_prev "before" its
-    product with U, or the product "after" it. z: it "keeps" the old state, or "takes" the new one. gate: see
-    `GATES`.
-    """
-
-    order: str
-    reset: str
-    z: str = "keeps"
-    gate: str = "sigmoid"
-
-
-@dataclass(frozen=True)
 class FoundGRU:
-    """A GRU of one or more layers of the same width, in one or two directions."""
+    """A GRU, an LSTM or a plain RNN of one or more layers of the same width, in one or two directions."""
 
     name: str
     format: str
@@ -370,7 +303,16 @@ class FoundGRU:
     def __repr__(self) -> str:
         ways = "both directions" if self.bidirectional else self.directions[0]
         sizes = f"{self.layers} layer{'s' * (self.layers > 1)}, {ways}, {self.input_size} inputs, {self.hidden_size} units"
-        return f"<GRU {self.name!r} of {self.path.name}: {sizes}; reset {self.reset}, z {self.z}, {self.gate}>"
+        return f"<{self.kind.upper()} {self.name!r} of {self.path.name}: {sizes}; {self.convention.without_order}>"
+
+    @property
+    def kind(self) -> str:
+        """`gru`, `lstm` or `rnn`."""
+        return self.convention.kind
+
+    @property
+    def cell_kind(self) -> CellKind:
+        return KINDS[self.kind]
 
     @property
     def bidirectional(self) -> bool:
@@ -408,7 +350,7 @@ class FoundGRU:
         """Return the weights in canonical form. Raises `ModelFileError`."""
         blocks = self.blocks()
         with np.errstate(all="ignore"):
-            cells = tuple(tuple(canonical(b, self.order, self.reset, self.z) for b in layer) for layer in blocks)
+            cells = tuple(tuple(canonical(b, self.convention) for b in layer) for layer in blocks)
         return LayerWeights(cells, self.h0.read() if self.h0 else None, self.lengths.read() if self.lengths else None)
 
     def read_as(
@@ -417,42 +359,26 @@ class FoundGRU:
         reset: str | None = None,
         z: str | None = None,
         gate: str | None = None,
-        evidence: str | None = None,
     ) -> FoundGRU:
-        """Return the same GRU read in another convention; options that are None are unchanged. Raises `ModelFileError` for an
-        invalid value."""
-        given = checked_convention(order, reset, z, gate)
+        """Return the same layers read in another convention; options that are None are unchanged. Raises `ModelFileError` for an
+        invalid value, or an option that this kind of cell does not have."""
+        given = options_of(self.cell_kind, checked_convention(order, reset, z, gate))
         if not given:
             return self
-        convention = replace(self.convention, **given)
-        if evidence is None:
-            changes = ", ".join(f"{option} {value}" for option, value in given.items())
-            evidence = self.evidence if convention == self.convention else f"{changes}: as you said; otherwise {self.evidence}"
+        convention: Convention = replace(self.convention, **given)  # type: ignore[arg-type]  # none is the forget bias
+        changes = ", ".join(f"{option} {value}" for option, value in given.items())
+        evidence = self.evidence if convention == self.convention else f"{changes}: as you said; otherwise {self.evidence}"
         warning = self.warning if set(given) == {"order"} else ""  # the warning was about the convention that the file suggests
         return replace(self, convention=convention, evidence=evidence, warning=warning)
 
-
-def checked_convention(order: str | None, reset: str | None, z: str | None, gate: str | None) -> dict[str, str]:
-    """Return the given options, checked. Raises a `ModelFileError` that names the option."""
-    if order is not None:
-        order = str(order).lower().replace("h", "n").replace("u", "z")
-        if sorted(order) != sorted(GATES):
-            raise ModelFileError(
-                f"order is {order!r}; write the gates r, z and n as they are stacked, for example rzn", option="order"
-            )
-    choices = {"order": (order, ORDERS), "reset": (reset, RESETS), "z": (z, Z_MEANINGS), "gate": (gate, GATE_NAMES)}
-    given = {}
-    for option, (value, allowed) in choices.items():
-        if value is not None and value not in allowed:
-            raise ModelFileError(f"{option} is {value!r}; write one of {', '.join(allowed)}", option=option)
-        if value is not None:
-            given[option] = value
-    return given
+    def proved_as(self, convention: Convention, evidence: str) -> FoundGRU:
+        """Return the same layers in a convention that was proved."""
+        return replace(self, convention=convention, evidence=evidence, warning="")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The GRUs found in a file. `refused` has one line for each network that cannot be opened, which says what to do."""
+    """The recurrent layers found in a file. `refused` has one line for each that cannot be opened, which says what to do."""
 
     found: tuple[FoundGRU, ...] = ()
     refused: tuple[str, ...] = ()
@@ -460,7 +386,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A file format: `fits` recognises it by its content, and `find` finds the GRUs in it.
+    """A file format: `fits` recognises it by its content, and `find` finds the recurrent layers in it.
 
     `find(file, order)` raises `ModelFileError` if it refuses the file; `order` is the order of gates given by the user, or None.
     """

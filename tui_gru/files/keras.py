@@ -1,4 +1,4 @@
-"""Reads the GRUs of Keras files, of versions 2 and 3."""
+"""Reads the GRUs, LSTMs and simple RNNs of Keras files, of versions 2 and 3."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.equations.functions import HARD_SLOPE, gate_named
+from tui_gru.equations.functions import HARD_SLOPE, STATE_FUNCTIONS, gate_named
 from tui_gru.errors import ModelFileError, printable
-from tui_gru.files.arrays import AnyArray, Blocks, Convention, FileFormat, Findings, FoundGRU, OpenedFile, Tensor
+from tui_gru.files.arrays import AnyArray, FileFormat, Findings, FoundGRU, OpenedFile, Tensor
 from tui_gru.files.hdf5 import Tree, read_tree
+from tui_gru.files.kinds import LSTM, NONE, RNN, Blocks, Convention
 from tui_gru.files.matching import CellArrays, NotAGRUError, stack, stacked_cell
 
 # ------------------------------------------------------------------------------
-# Detection of the GRU layers in the weights of a Keras model, by paths, shapes and the model's configuration.
+# Detection of the recurrent layers in the weights of a Keras model, by paths, shapes and the model's configuration.
 #
 # Paths of Keras 3 are `layers/<class>/cell/vars/0,1,2` (kernel, recurrent kernel, bias, by position); the layer's own name is an
 # attribute. Paths of legacy h5 are `model_weights/<layer>/…/kernel`, `recurrent_kernel`, `bias`, with or without `:0`.
 
 
-ORDER = "zrn"
+CONVENTIONS = {"gru": Convention("zrn"), "lstm": LSTM, "rnn": RNN}  # Keras writes i f c o for the gates i f g o of an LSTM
 KERNELS = ("kernel", "recurrent_kernel", "bias")
 FORWARD, BACKWARD = re.compile(r"forward_.*"), re.compile(r"backward_.*")
 GENERATED = re.compile(r"(?:(?:gru|lstm|simple_rnn)_)?cell(?:_\d+)?")  # Keras's own names for the cell in a layer
-GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
+CLASSES = {"GRU", "GRUCell", "CuDNNGRU", "LSTM", "LSTMCell", "CuDNNLSTM", "SimpleRNN", "SimpleRNNCell"}
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class CellPath:
         return self.path if self.direction is None else self.path[: self.direction]
 
 
-def keras_grus(tree: Tree, config: Any, version: str, format_name: str, path: Path) -> Findings:
-    """Find the GRU layers in `tree`.
+def keras_recurrent(tree: Tree, config: Any, version: str, format_name: str, path: Path) -> Findings:
+    """Find the recurrent layers in `tree`.
 
     `config` is the model's configuration or None; `version` is the version of Keras, or "".
     """
@@ -67,7 +68,7 @@ def keras_grus(tree: Tree, config: Any, version: str, format_name: str, path: Pa
     for places in sorted(layers.values(), key=lambda places: configs.rank(places[0])):
         name = printable(_name(places[0]))
         try:
-            found.append(replace(_gru(name, places, configs), format=format_name, path=path))
+            found.append(replace(_layer(name, places, configs), format=format_name, path=path))
         except NotAGRUError as error:
             refused.append(f"{name}: {error}")
     return Findings(tuple(found), tuple(refused))
@@ -124,21 +125,21 @@ class Configs:
         return next((self._order[name] for name in place.names if name in self._order), len(self._order))
 
     def of(self, place: CellPath) -> dict[str, Any] | None:
-        """Return the entry of the GRU at `place`: that of the innermost layer whose name is in the configuration; the name of the
+        """Return the entry of the layer at `place`: that of the innermost layer whose name is in the configuration; the name of the
         cell itself is tried last."""
         *outer, own = place.names
         for name in (*reversed(outer), own):
-            if grus := self._grus(name):
-                named = [entry for entry in grus if entry["config"].get("name") in place.names]
-                same = all(_settings(entry) == _settings(grus[0]) for entry in grus)
-                return named[0] if len(named) == 1 else grus[0] if same else None
+            if entries := self._recurrent(name):
+                named = [entry for entry in entries if entry["config"].get("name") in place.names]
+                same = all(_settings(entry) == _settings(entries[0]) for entry in entries)
+                return named[0] if len(named) == 1 else entries[0] if same else None
         return None
 
-    def _grus(self, name: str) -> list[dict[str, Any]]:
-        """Return the entries of GRUs in the layer of that name, itself included."""
+    def _recurrent(self, name: str) -> list[dict[str, Any]]:
+        """Return the entries of recurrent layers in the layer of that name, itself included."""
         if name not in self._inside:
             entries = _entries(self._named.get(name))
-            self._inside[name] = [entry for entry in entries if entry["class_name"] in GRU_CLASSES]
+            self._inside[name] = [entry for entry in entries if entry["class_name"] in CLASSES]
         return self._inside[name]
 
 
@@ -163,7 +164,7 @@ def _settings(entry: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _gru(name: str, places: list[CellPath], configs: Configs) -> FoundGRU:
+def _layer(name: str, places: list[CellPath], configs: Configs) -> FoundGRU:
     cells, readings = {}, []
     for place in places:
         cell = _cell(place)
@@ -182,14 +183,15 @@ def _gru(name: str, places: list[CellPath], configs: Configs) -> FoundGRU:
 
 def _cell(place: CellPath) -> CellArrays:
     kernel, recurrent, *bias = place.arrays
-    cell = stacked_cell(kernel, recurrent, bias[0] if bias else None, None, None, ORDER)
-    if bias and bias[0].shape == (6 * cell.hidden_size,):
+    cell = stacked_cell(kernel, recurrent, bias[0] if bias else None, None, None, "", by_rows=False)
+    if bias and bias[0].shape == (2 * len(cell.kind.gates) * cell.hidden_size,):
         return replace(cell, read=lambda: _from_cudnn(cell.read()))
     return cell
 
 
 def _from_cudnn(blocks: Blocks) -> Blocks:
-    """Convert the layout of CuDNNGRU, which stores each kernel (I, H) with the numbers in the order of (H, I), and U transposed."""
+    """Convert the layout of CuDNNGRU and CuDNNLSTM: each kernel (I, H) has the numbers in the order of (H, I), and U is
+    transposed."""
     _, size, hidden = blocks.W.shape
     W: AnyArray = np.stack([gate.reshape(hidden, size).T for gate in blocks.W])
     return replace(blocks, W=W, U=blocks.U.transpose(0, 2, 1))
@@ -200,6 +202,13 @@ def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs
     supported."""
     label = f"Keras {printable(configs.version, 20)}".strip()
     config = entry["config"] if entry else {}
+    if cell.kind.resets == NONE:
+        convention = CONVENTIONS[cell.kind.name]
+        gate, assumed = _state_function(entry) if cell.kind.name == "rnn" else _gate(entry, configs)
+        gates = f"gates {' '.join(convention.order)}, functions of the gates: {gate}" if len(convention.order) > 1 else gate
+        evidence = f"a {label} {'SimpleRNN' if cell.kind.name == 'rnn' else 'LSTM'}: {gates}"
+        doubt = f"{gate} assumed: the file does not say; give an input and its output to prove it" if assumed else ""
+        return replace(convention, gate=gate), evidence, doubt
     after, says = cell.biases == "two", f"its bias is {'(2, 3H)' if cell.biases == 'two' else '(3H)'}"
     if cell.biases == "none":
         after = bool(config.get("reset_after", configs.major >= 3))
@@ -209,7 +218,7 @@ def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs
     evidence = f"a {label} GRU: gates z r n, {says}, so reset {reset}; z keeps; gates {gate}"
     guessed = [f"gates {gate}"] * assumed + [f"reset {reset}"] * (cell.biases == "none" and "reset_after" not in config)
     warning = f"{' and '.join(guessed)} assumed: the file does not say; give an input and its output to prove it" if guessed else ""
-    return Convention(ORDER, reset, "keeps", gate), evidence, warning
+    return replace(CONVENTIONS["gru"], reset=reset, gate=gate), evidence, warning
 
 
 def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
@@ -220,13 +229,21 @@ def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
     config = entry["config"]
     candidate = config.get("activation", "tanh")
     activation = config.get("recurrent_activation", config.get("inner_activation", "sigmoid"))
-    if entry["class_name"] == "CuDNNGRU":
+    if entry["class_name"].startswith("CuDNN"):
         activation = "sigmoid"
     gate = gate_named(activation, HARD_SLOPE if configs.major < 3 else 1 / 6) if isinstance(activation, str) else None
     if candidate != "tanh" or gate is None:
         found = f"{_function(activation)} and {_function(candidate)}"
         raise NotAGRUError(f"its activations are {found}; sigmoid or hard_sigmoid and tanh are supported")
     return gate, False
+
+
+def _state_function(entry: dict[str, Any] | None) -> tuple[str, bool]:
+    """Return the activation of a simple RNN, and True if it is assumed. Raises `NotAGRUError` for one that is not supported."""
+    activation = "tanh" if entry is None else entry["config"].get("activation", "tanh")
+    if activation not in STATE_FUNCTIONS:
+        raise NotAGRUError(f"its activation is {_function(activation)}; {' and '.join(STATE_FUNCTIONS)} are supported")
+    return activation, entry is None
 
 
 def _function(activation: Any) -> str:
@@ -247,13 +264,13 @@ def _is_archive(file: OpenedFile) -> bool:
 
 
 def _find_in_archive(file: OpenedFile, order: str | None) -> Findings:
-    """Find the GRUs in the archive. Raises `ModelFileError`."""
+    """Find the recurrent layers in the archive. Raises `ModelFileError`."""
     if WEIGHTS not in file.members:
         raise ModelFileError(f"it has no {WEIGHTS}; save it with model.save, in one file")
     metadata = _json(file, METADATA)
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     tree = read_tree(file.members[WEIGHTS])
-    return keras_grus(tree, _json(file, CONFIG), version if isinstance(version, str) else "3", ARCHIVE.name, file.path)
+    return keras_recurrent(tree, _json(file, CONFIG), version if isinstance(version, str) else "3", ARCHIVE.name, file.path)
 
 
 def _json(file: OpenedFile, name: str) -> Any:
@@ -276,11 +293,11 @@ def _is_hdf5(file: OpenedFile) -> bool:
 
 
 def _find_in_hdf5(file: OpenedFile, order: str | None) -> Findings:
-    """Find the GRUs in the file. Raises `ModelFileError`."""
+    """Find the recurrent layers in the file. Raises `ModelFileError`."""
     tree = read_tree(file.path)
     config = tree.texts.get(("", "model_config"))
     version = tree.texts.get(("", "keras_version")) or tree.texts.get(("model_weights", "keras_version"), "")
-    return keras_grus(tree, _parsed(config, "model_config") if config else None, version, HDF5.name, file.path)
+    return keras_recurrent(tree, _parsed(config, "model_config") if config else None, version, HDF5.name, file.path)
 
 
 ARCHIVE = FileFormat("Keras 3 archive", _is_archive, _find_in_archive)

@@ -1,4 +1,4 @@
-"""Finds the GRUs among named arrays: families of names, names by shape, and weight normalization."""
+"""Finds recurrent layers among named arrays: families of names, names by shape, and weight normalization."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from typing import NoReturn
 import numpy as np
 
 from tui_gru.errors import ModelFileError, printable
-from tui_gru.files.arrays import FLOATS, AnyArray, Blocks, BlockSource, Convention, Findings, FoundGRU, Tensor, Tensors, not_float
+from tui_gru.files.arrays import FLOATS, AnyArray, BlockSource, Findings, FoundGRU, Tensor, Tensors, not_float
+from tui_gru.files.kinds import BY_BLOCKS, KINDS, LSTM, RNN, Blocks, CellKind, Convention
 
 # ------------------------------------------------------------------------------
 # Construction of one layer in one direction from the arrays in a file, by shape, and of a GRU from its layers and directions.
 
 
-KINDS = {1: "a plain RNN", 2: "a unit of two gates", 4: "an LSTM"}
+ONLY = "only GRUs, LSTMs and plain RNNs are opened"
 
 
 @dataclass(frozen=True, eq=False)
 class CellArrays:
-    """The sizes of a layer in one direction. `read` returns its numbers."""
+    """The kind and the sizes of a layer in one direction. `read` returns its numbers."""
 
+    kind: CellKind
     input_size: int
     hidden_size: int
     biases: str
@@ -34,23 +36,28 @@ class CellArrays:
 
 
 class NotAGRUError(ModelFileError):
-    """The arrays are not those of a GRU, or do not fit together."""
+    """The arrays are not those of recurrent layers that can be opened, or do not fit together."""
 
 
-def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_hn: Tensor | None, order: str) -> CellArrays:
-    """Return a cell whose gates are stacked by rows (3H, I) or by columns (I, 3H); the shape of U decides.
+def stacked_cell(
+    W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_hn: Tensor | None, order: str, *, by_rows: bool = True
+) -> CellArrays:
+    """Return a cell whose G gates are stacked by rows (GH, I) or by columns (I, GH).
 
-    b is (3H), (2, 3H) or (6H); b_h (3H); b_hn (H). Raises `NotAGRUError` if the shapes are not those of a GRU.
+    The shape of U decides which, and the number of gates the kind of cell. U of a plain RNN is square: then W decides, and if that
+    is square as well, `by_rows`. b is (GH), (2, GH) or (2GH); b_h (GH); b_hn (H), in a GRU with its gates in `order`. Raises
+    `NotAGRUError` if the shapes are not those of a known kind.
     """
     if len(W.shape) != 2 or len(U.shape) != 2:
         raise NotAGRUError(f"its weights have {len(W.shape)} and {len(U.shape)} axes, not 2")
     hidden, width = min(U.shape), max(U.shape)
-    if not hidden or width % hidden or width // hidden != 3:
-        kind = KINDS.get(width // hidden if hidden and width % hidden == 0 else 0)
+    G = width // hidden if hidden and width % hidden == 0 else 0
+    if (kind := BY_BLOCKS.get(G)) is None:
         raise NotAGRUError(
-            f"it is {kind}, and only GRUs are opened" if kind else f"its recurrent weights {U.shape} are not those of a GRU"
+            f"it is a unit of two gates, and {ONLY}" if G == 2 else f"its recurrent weights {U.shape} are those of no known cell"
         )
-    by_rows = U.shape[0] == width
+    if G > 1 or W.shape[0] != W.shape[1]:
+        by_rows = U.shape[0] == width if G > 1 else W.shape[0] == width
     if W.shape[0 if by_rows else 1] != width:
         _refuse_fit(W, U)
     input_size = W.shape[1 if by_rows else 0]
@@ -63,31 +70,31 @@ def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_h
     check_floats([W, U, b, b_h, b_hn])
 
     def read() -> Blocks:
-        bias, state_bias = np.zeros((2, 3, hidden), np.float32)
+        bias, state_bias = np.zeros((2, G, hidden), np.float32)
         if b is not None:
-            bias, *rest = b.read().reshape(-1, 3, hidden)
+            bias, *rest = b.read().reshape(-1, G, hidden)
             state_bias = rest[0] if rest else state_bias
         if b_h is not None:
-            state_bias = b_h.read().reshape(3, hidden)
+            state_bias = b_h.read().reshape(G, hidden)
         if b_hn is not None:
             state_bias = np.stack([b_hn.read() if gate == "n" else np.zeros(hidden, np.float32) for gate in order])
-        return Blocks(_blocks(W.read(), by_rows), _blocks(U.read(), by_rows), bias, state_bias)
+        return Blocks(_blocks(W.read(), G, by_rows), _blocks(U.read(), G, by_rows), bias, state_bias)
 
     biases = "two" if both or b_h else "one and bhn" if b_hn else "one" if b else "none"
-    return CellArrays(input_size, hidden, biases, W.dtype, read)
+    return CellArrays(kind, input_size, hidden, biases, W.dtype, read)
 
 
-def _blocks(matrix: AnyArray, by_rows: bool) -> AnyArray:
-    """Convert (3H, K) or (K, 3H) to (3, K, H)."""
+def _blocks(matrix: AnyArray, G: int, by_rows: bool) -> AnyArray:
+    """Convert (GH, K) or (K, GH) to (G, K, H)."""
     if by_rows:
-        return matrix.reshape(3, -1, matrix.shape[1]).transpose(0, 2, 1)
-    return matrix.reshape(matrix.shape[0], 3, -1).transpose(1, 0, 2)
+        return matrix.reshape(G, -1, matrix.shape[1]).transpose(0, 2, 1)
+    return matrix.reshape(matrix.shape[0], G, -1).transpose(1, 0, 2)
 
 
 def apart_cell(W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | None], b_h: Sequence[Tensor | None]) -> CellArrays:
     """Return a cell with a matrix for each gate: W (I, H) with x on the left, or (H, I) with x on the right; U (H, H).
 
-    Raises `NotAGRUError` if the shapes are not those of a GRU.
+    The number of matrices decides the kind of cell. Raises `NotAGRUError` if the shapes do not fit.
     """
     hidden, shape = U[0].shape[0] if U[0].shape else 0, W[0].shape
     if not hidden or any(u.shape != (hidden, hidden) for u in U):
@@ -108,11 +115,12 @@ def apart_cell(W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | No
         return np.stack([np.zeros(hidden, np.float32) if tensor is None else tensor.read().reshape(hidden) for tensor in tensors])
 
     count = sum(tensor is not None for tensor in b_h)
-    kind = "none" if not biases else "one" if not count else "one and bhn" if count == 1 else "two"
+    known = "none" if not biases else "one" if not any(b) or not count else "one and bhn" if count == 1 < len(W) else "two"
     return CellArrays(
+        BY_BLOCKS[len(W)],
         shape[0 if x_on_the_left else 1],
         hidden,
-        kind,
+        known,
         W[0].dtype,
         lambda: Blocks(matrices(W), matrices(U), vectors(b), vectors(b_h)),
     )
@@ -137,8 +145,8 @@ def stack(
     warning: str = "",
     batch_first: bool | None = None,
 ) -> FoundGRU:
-    """Return one GRU made of `cells`, whose keys are the layer and True for the reverse direction. Raises `NotAGRUError` if they do
-    not fit."""
+    """Return the layers made of `cells`, whose keys are the layer and True for the reverse direction. Raises `NotAGRUError` if they
+    do not fit."""
     reverse = sorted({reverse for _, reverse in cells})
     layers = 1 + max(layer for layer, _ in cells)
     if layers * len(reverse) != len(cells):
@@ -146,10 +154,12 @@ def stack(
     first = cells[0, reverse[0]]
     for (layer, _), cell in sorted(cells.items()):
         expected = first.input_size if layer == 0 else first.hidden_size * len(reverse)
+        if cell.kind is not first.kind:
+            raise NotAGRUError(f"layer {layer} is {cell.kind.words}, and the first one {first.kind.words}; save each by itself")
         if (cell.input_size, cell.hidden_size) != (expected, first.hidden_size):
             raise NotAGRUError(
                 f"layer {layer} reads {cell.input_size} values into {cell.hidden_size} units, where {expected} into "
-                f"{first.hidden_size} fit; save each layer as a GRU of its own"
+                f"{first.hidden_size} fit; save each layer by itself"
             )
     return FoundGRU(
         name=name,
@@ -169,18 +179,20 @@ def stack(
 
 
 # ------------------------------------------------------------------------------
-# Tables of the names that libraries give to the weights of a GRU, with the convention of each library.
+# Tables of the names that libraries give to the weights of recurrent cells, with the convention of each library for each kind.
 
 
-TORCH = Convention("rzn", "after")
+GRU = Convention("rzn", "after")
+TORCH = (GRU, LSTM, RNN)
 
 
 @dataclass(frozen=True)
 class Stacked:
     """Names for gates stacked in one matrix: of W, U, the bias of the input, the bias of the state, and the state bias of n alone.
 
-    With `layered`, names can end with torch's layer and direction. A GRU must have the parts in `required`; with `pairs`,
-    it has both biases or none.
+    `{}` in the label is the kind of cell. `conventions` has one for each kind that the library stores in this way; of a plain RNN
+    `by_rows` says whether W has the units as rows. With `layered`, names can end with torch's layer and direction. A cell must have
+    the parts in `required`; with `pairs`, it has both biases or none.
     """
 
     label: str
@@ -189,8 +201,9 @@ class Stacked:
     b: str
     b_h: str
     b_hn: str
-    convention: Convention
+    conventions: tuple[Convention, ...]
     layered: bool = False
+    by_rows: bool = True
     required: str = "WU"
     pairs: bool = False
     guess: str = ""  # the part of the convention that cannot be concluded from the names
@@ -198,37 +211,40 @@ class Stacked:
 
 @dataclass(frozen=True)
 class SeparateGates:
-    """Names for gates in separate matrices: of W, U, b and b_h, each for the gates z, r and n in this order."""
+    """Names for gates in separate matrices: of W, U, b and b_h, each for the gates in the order of the convention."""
 
     label: str
-    W: tuple[str, str, str]
-    U: tuple[str, str, str]
-    b: tuple[str, str, str]
-    b_h: tuple[str, str, str]
+    W: tuple[str, ...]
+    U: tuple[str, ...]
+    b: tuple[str, ...]
+    b_h: tuple[str, ...]
     convention: Convention
     guess: str = ""
 
 
 #: In the order in which they are tried. For Keras, the shape of the bias decides whether the reset gate acts before or after.
 STACKED = (
-    Stacked("torch's nn.GRU", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, layered=True, pairs=True),
-    Stacked("equinox's GRUCell", "weight_ih", "weight_hh", "bias", "", "bias_n", TORCH, required="WUn"),
-    Stacked("torch's GRUCell", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, pairs=True),
+    Stacked("torch's nn.{}", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, layered=True, pairs=True),
+    Stacked("equinox's GRUCell", "weight_ih", "weight_hh", "bias", "", "bias_n", (GRU,), required="WUn"),
+    Stacked("equinox's {}Cell", "weight_ih", "weight_hh", "bias", "", "", (LSTM, RNN), required="WUb"),
+    Stacked("torch's {}Cell", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "", TORCH, pairs=True),
     Stacked(
-        "torch's gru_cell", "w_ih", "w_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
+        "torch's {}_cell", "w_ih", "w_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
     ),
     Stacked(
-        "torch's gru_cell", "W_ih", "W_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
+        "torch's {}_cell", "W_ih", "W_hh", "b_ih", "b_hh", "", TORCH, guess="the names are torch's, the program may be another"
     ),
-    Stacked("MLX's GRU", "Wx", "Wh", "b", "", "bhn", TORCH),
-    Stacked("flax nnx's GRUCell", "dense_i/kernel", "dense_h/kernel", "dense_i/bias", "dense_h/bias", "", TORCH),
-    Stacked("Haiku's GRU", "w_i", "w_h", "b", "", "", Convention("zrn", "before", "takes")),
-    Stacked("Keras's GRU", "kernel", "recurrent_kernel", "bias", "", "", Convention("zrn", "")),
+    Stacked("MLX's LSTM", "Wx", "Wh", "bias", "", "", (LSTM,), required="WUb"),
+    Stacked("MLX's GRU", "Wx", "Wh", "b", "", "bhn", (GRU, LSTM)),
+    Stacked("MLX's RNN", "Wxh", "Whh", "bias", "", "", (RNN,)),
+    Stacked("flax nnx's {}Cell", "dense_i/kernel", "dense_h/kernel", "dense_i/bias", "dense_h/bias", "", TORCH, by_rows=False),
+    Stacked("Haiku's GRU", "w_i", "w_h", "b", "", "", (Convention("zrn", "before", "takes"),)),
+    Stacked("Keras's {}", "kernel", "recurrent_kernel", "bias", "", "", (Convention("zrn", ""), LSTM, RNN), by_rows=False),
 )
 
 
-def _gates(pattern: str, z: str, r: str, n: str) -> tuple[str, str, str]:
-    return pattern.format(z), pattern.format(r), pattern.format(n)
+def _gates(pattern: str, *letters: str) -> tuple[str, ...]:
+    return tuple(pattern.format(letter) for letter in letters)
 
 
 LASAGNE = ("updategate", "resetgate", "hidden_update")
@@ -267,11 +283,36 @@ APART = (
         Convention("zrn", ""),
         guess="the names do not say what z means",
     ),
+    SeparateGates(
+        "flax linen's LSTMCell",
+        _gates("i{}/kernel", *"ifgo"),
+        _gates("h{}/kernel", *"ifgo"),
+        _gates("i{}/bias", *"ifgo"),
+        _gates("h{}/bias", *"ifgo"),
+        LSTM,
+    ),
+    *(
+        SeparateGates(
+            "gates in matrices of their own",
+            _gates(f"{W}{{}}", *letters),
+            _gates(f"{U}{{}}", *letters),
+            _gates(f"{b}{{}}", *letters),
+            _gates(f"{b_h}{{}}", *letters) if b_h else ("",) * 4,
+            LSTM,
+        )
+        for letters in ("ifgo", "ifco")
+        for W, U, b, b_h in (
+            ("W", "U", "b", ""),
+            ("W_", "U_", "b_", ""),
+            ("W_x", "W_h", "b_", ""),
+            ("W_i", "W_h", "b_i", "b_h"),
+        )
+    ),
 )
 
 
 # ------------------------------------------------------------------------------
-# Detection of GRUs among arrays with unknown names, by shape. The user must give the order of the gates.
+# Detection of GRUs and LSTMs among arrays with unknown names, by shape. The user must give the order of the gates.
 
 
 #: Names of arrays that are multiplied with, or added to, the state, not the input.
@@ -279,21 +320,22 @@ RECURRENT = re.compile(r"(?i)hh|rec|hid|(?:^|[./_])(?:u|r|wh|w_h|bh|b_h)\d*$")
 #: Names of biases of gates; `by` and the like belong to other layers.
 BIAS = re.compile(r"(?i)bias[^./]*$|(?:^|[./_])b(?:[_-]?(?:[ihxuzrn]|ih|hh|in|rec|gates?)|_?\d)?$")
 MOST_MATRICES = 12
-PAIRED = "fit together as a GRU in more than one way; give them names as in torch: weight_ih, weight_hh, bias_ih, bias_hh"
+PAIRED = "fit together as a GRU or LSTM in more than one way; give them names as in torch: weight_ih, weight_hh, bias_ih, bias_hh"
 
 
 def guessed(tensors: Tensors, order: str | None) -> Findings:
-    """Find the arrays that fit together as one GRU among those whose names are equal before the last point, slash or underscore.
+    """Find the arrays that fit together as a GRU or LSTM among those whose names are equal before the last point, slash or
+    underscore.
 
     If that leaves biases out, as with W_ih and b_ih, among those whose names are equal before the last point or slash.
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for prefix, group in _grouped(tensors, "./").items():
-        finer, pairs = _grouped(group, "./_"), _pairs(group)
+        finer, pairs = _grouped(group, "./_"), _pairs(group, order)
         groups |= finer if len(pairs) != 1 or _is_complete(finer, group, *pairs[0]) else {prefix: group}
     found, refused = [], []
     for prefix, group in groups.items():
-        if pairs := _pairs(group):
+        if pairs := _pairs(group, order):
             W, U = pairs[0]
             name = printable(prefix) or "gru"
             try:
@@ -305,26 +347,33 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
 
 
 def _guessed_gru(name: str, group: dict[str, Tensor], pairs: Sequence[tuple[str, str]], order: str | None) -> FoundGRU:
-    """Return the GRU of the only pair of matrices in a group. Raises `NotAGRUError` with what there is to say about the pair."""
+    """Return the layer of the only pair of matrices in a group. Raises `NotAGRUError` with what there is to say about the pair."""
     if len(pairs) > 1:
         raise NotAGRUError(PAIRED)
+    kind = _kind(group, *pairs[0])
     if order is None:
-        raise NotAGRUError(
-            "may be a GRU, but no name says in which order its gates are stacked; "
-            "give the order: rzn as in torch, zrn as in Keras and ONNX"
-        )
+        orders = "rzn as in torch, zrn as in Keras and ONNX"
+        if kind.name == "lstm":
+            orders = "ifgo as in torch and Keras, iofg as in ONNX"
+        raise NotAGRUError(f"may be {kind.words}, but no name says in which order its gates are stacked; give the order: {orders}")
     try:
         cell = _guessed_cell(group, *pairs[0], order)
     except NotAGRUError as error:
-        raise NotAGRUError(f"are a GRU's, but {error}") from None
+        raise NotAGRUError(f"are {kind.words}'s, but {error}") from None
+    evidence = f"gates {' '.join(order)}: as you said; found by its shapes"
+    if kind.name == "lstm":
+        return stack(name, {(0, False): cell}, replace(LSTM, order=order), evidence)
     reset = "after" if cell.biases == "two" or order == "rzn" else "before"
     warning = f"reset {reset} and z keeps are assumed: give an input and its output to prove them"
-    evidence = f"gates {' '.join(order)}: as you said; found by its shapes"
     return stack(name, {(0, False): cell}, Convention(order, reset), evidence, warning)
 
 
+def _kind(group: dict[str, Tensor], W: str, U: str) -> CellKind:
+    return stacked_cell(group[W], group[U], None, None, None, "").kind
+
+
 def biases_of(width: int, names: Iterable[str], tensors: Tensors) -> list[str]:
-    """Return those of the names whose arrays have the shape of the biases of a GRU of `width` 3H, the input's first."""
+    """Return those of the names whose arrays have the shape of the biases of gates of `width` GH, the input's first."""
     shapes = ((width,), (2, width), (2 * width,))
     biases = [name for name in names if tensors[name].shape in shapes]
     return sorted(biases, key=lambda name: bool(RECURRENT.search(name)))  # a stable sort: by default the first is the input's
@@ -345,24 +394,26 @@ def _is_complete(finer: dict[str, dict[str, Tensor]], group: dict[str, Tensor], 
     return any({W, U} <= names.keys() and (not biased or _biases(names, W, U)) for names in finer.values())
 
 
-def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
-    """Return the pairs of names (W, U) whose shapes fit."""
+def _pairs(group: dict[str, Tensor], order: str | None) -> list[tuple[str, str]]:
+    """Return the pairs of names (W, U) whose shapes fit: as a GRU, or as an LSTM if the order or their names say so."""
     matrices = [name for name, tensor in group.items() if len(tensor.shape) == 2 and tensor.shape[0] != 2]
     if len(matrices) > MOST_MATRICES:
         return []
-    pairs = [(W, U) for W, U in permutations(matrices, 2) if _is_pair(group[W], group[U])]
+    pairs = [(W, U) for W, U in permutations(matrices, 2) if _is_pair(group, W, U, order)]
     if len(pairs) == 2 and pairs[0] == pairs[1][::-1]:  # if I = H, both orders fit: the names or the order in the file decide
         pairs.sort(key=lambda pair: bool(RECURRENT.search(pair[0])))
         return pairs[:1]
     return pairs
 
 
-def _is_pair(W: Tensor, U: Tensor) -> bool:
+def _is_pair(group: dict[str, Tensor], W: str, U: str, order: str | None) -> bool:
     try:
-        stacked_cell(W, U, None, None, None, "rzn")
+        kind = _kind(group, W, U)
     except NotAGRUError:
         return False
-    return True
+    if order is None:  # many other layers have a matrix of four blocks
+        return kind.name == "gru" or (kind.name == "lstm" and bool(RECURRENT.search(U)) and not RECURRENT.search(W))
+    return order in kind.orders
 
 
 def _biases(group: dict[str, Tensor], W: str, U: str) -> list[str]:
@@ -435,7 +486,7 @@ def _compose(length: Tensor, direction: Tensor) -> AnyArray:
 
 
 # ------------------------------------------------------------------------------
-# Detection of GRUs among named arrays, by the names of torch, flax, equinox, MLX, Haiku and Keras.
+# Detection of recurrent layers among named arrays, by the names of torch, flax, equinox, MLX, Haiku and Keras.
 
 
 #: A name can have a prefix, which is as short as possible, so that recurrent_kernel is not read as a prefix of kernel. The
@@ -446,7 +497,7 @@ LAYER = r"_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?"
 
 @dataclass
 class Group:
-    """The arrays of one GRU: for each layer and direction, the names of the arrays by role."""
+    """The arrays of one GRU, LSTM or RNN: for each layer and direction, the names of the arrays by role."""
 
     family: Stacked | SeparateGates
     prefix: str
@@ -458,18 +509,20 @@ class Group:
 
 
 def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None) -> Findings:
-    """Find every GRU in `tensors`. If the names match no library, the shapes are tried; a GRU is then found only if `order` is
-    given."""
+    """Find every GRU, LSTM and RNN in `tensors`. If the names match no library, the shapes are tried; a layer is then found only if
+    `order` is given."""
     normed = composed(tensors)
     tensors = {**tensors, **normed}
     claimed: set[str] = set()
     found, refused = [], []
-    for family in (*STACKED, *APART):
+    families: tuple[Stacked | SeparateGates, ...] = (*STACKED, *APART)
+    for family in families:
         for group in _groups(family, tensors, claimed):
             other_names, unread = _add_biases(group, {name: tensor for name, tensor in tensors.items() if name not in claimed})
             claimed |= group.names
-            name = printable(group.prefix) or "gru"
+            name = printable(group.prefix) or _kind_by_name(group, tensors)
             try:
+                _check_no_more(group, tensors)
                 gru = _named_gru(group, tensors, name)
                 if not other_names:
                     _check_pairs(group)
@@ -508,6 +561,27 @@ def _groups(family: Stacked | SeparateGates, tensors: Tensors, claimed: set[str]
             yield group
 
 
+def _kind_by_name(group: Group, tensors: Tensors) -> str:
+    """Return the name of a layer without a prefix: that of its kind."""
+    shape = tensors[next(name for cell in group.cells.values() for role, name in cell.items() if role[0] == "U")].shape
+    blocks = max(shape) // min(shape) if len(shape) == 2 and min(shape) else 0
+    kind = KINDS[group.family.convention.kind] if isinstance(group.family, SeparateGates) else BY_BLOCKS.get(blocks)
+    return ("lstm" if any(map(PROJECTION.fullmatch, tensors)) else "gru") if kind is None else kind.name
+
+
+#: Names of the weights of parts that are not opened: the projection of torch's LSTM, and peepholes of other programs.
+PROJECTION, PEEPHOLE = re.compile(r"weight_hr(?:_l\d+|$)"), re.compile(r"(?i)peep|w_[ifo]_diag|W_cell_to_|(?:^|[._/])[Wp]_?c[ifo]$")
+
+
+def _check_no_more(group: Group, tensors: Tensors) -> None:
+    """Raise `NotAGRUError` for an LSTM with a projection or with peepholes, whose other weights have the usual names."""
+    own = [name[len(group.prefix) :] for name in tensors if name.startswith(group.prefix)]
+    if any(PROJECTION.search(name) for name in own):
+        raise NotAGRUError("it is an LSTM with a projection (proj_size), which is not supported; an LSTM without one is opened")
+    if any(PEEPHOLE.search(name) for name in own):
+        raise NotAGRUError("it has peepholes, from the cell to the gates, which are not supported; an LSTM without them is opened")
+
+
 def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
     """Add biases that have other names than those of the family, by their shapes.
 
@@ -520,7 +594,7 @@ def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
     beside = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
     biases = biases_of(max(tensors[roles["U"]].shape), (name for name in beside if name not in group.names), tensors)
     if len(biases) > 2:
-        return "", f"{', '.join(map(printable, biases))} have the shape of a bias and are not read, as a GRU has two at most"
+        return "", f"{', '.join(map(printable, biases))} have the shape of a bias and are not read, as a cell has two at most"
     roles.update(zip("bh", biases, strict=False))
     return f"; biases {' and '.join(map(printable, biases))} by their shapes" if biases else "", ""
 
@@ -539,12 +613,12 @@ def _check_pairs(group: Group) -> None:
 
 
 def _roles(family: Stacked | SeparateGates) -> dict[str, str]:
-    """Return the role of each name of a family: W U b h n for stacked gates, Wz … hn for separate gates."""
+    """Return the role of each name of a family: W U b h n for stacked gates, Wz … hn, or Wi … ho, for separate gates."""
     if isinstance(family, Stacked):
         named = {family.W: "W", family.U: "U", family.b: "b", family.b_h: "h", family.b_hn: "n"}
     else:
-        kinds = {"W": family.W, "U": family.U, "b": family.b, "h": family.b_h}
-        named = {name: kind + gate for kind, names in kinds.items() for gate, name in zip("zrn", names, strict=True)}
+        parts, order = {"W": family.W, "U": family.U, "b": family.b, "h": family.b_h}, family.convention.order
+        named = {name: part + gate for part, names in parts.items() for gate, name in zip(order, names, strict=True)}
     return {name: role for name, role in named.items() if name}
 
 
@@ -555,16 +629,15 @@ def _named_gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
         if len({role in names for names in group.cells.values()}) > 1:
             raise NotAGRUError(f"{spelled} of one layer or direction is missing; save all of them")
     first = next(iter(cells.values()))
-    convention, settled = _convention(family.convention, first)
-    evidence = f"named as {family.label}: gates {_order_text(family, convention)}, reset {convention.reset}, z {convention.z}"
-    warning = "; ".join(filter(None, (family.guess, "" if settled else "the place of the reset gate is not known")))
+    convention, doubt = _convention(family, first)
+    label = family.label.format(first.kind.name.upper())
+    gates = f"gates {' '.join(convention.order) if isinstance(family, Stacked) else 'by name'}" if len(convention.order) > 1 else ""
+    parts = gates, convention.reset and f"reset {convention.reset}", convention.z and f"z {convention.z}"
+    evidence = f"named as {label}: {', '.join(filter(None, parts)) or convention.gate}"
+    warning = "; ".join(filter(None, (family.guess, doubt)))
     if warning:
         warning += ": give an input and its output to prove it"
     return stack(name, cells, convention, evidence, warning)
-
-
-def _order_text(family: Stacked | SeparateGates, convention: Convention) -> str:
-    return " ".join(convention.order) if isinstance(family, Stacked) else "by name"
 
 
 def _named_cell(family: Stacked | SeparateGates, names: dict[str, str], tensors: Tensors) -> CellArrays:
@@ -575,15 +648,24 @@ def _named_cell(family: Stacked | SeparateGates, names: dict[str, str], tensors:
         W, U = of("W"), of("U")
         if W is None or U is None:
             raise NotAGRUError(f"{family.W if W is None else family.U} of one layer or direction is missing")
-        return stacked_cell(W, U, of("b"), of("h"), of("n"), family.convention.order)
-    matrices = {kind: [of(kind + gate) for gate in "zrn"] for kind in "WUbh"}
+        return stacked_cell(W, U, of("b"), of("h"), of("n"), family.conventions[0].order, by_rows=family.by_rows)
+    matrices = {part: [of(part + gate) for gate in family.convention.order] for part in "WUbh"}
     return apart_cell([w for w in matrices["W"] if w], [u for u in matrices["U"] if u], matrices["b"], matrices["h"])
 
 
-def _convention(convention: Convention, cell: CellArrays) -> tuple[Convention, bool]:
-    """Return `convention` with its reset, and True if the family or the biases determine it."""
-    if convention.reset:
-        return convention, True
+def _convention(family: Stacked | SeparateGates, cell: CellArrays) -> tuple[Convention, str]:
+    """Return the convention of a cell, and what neither the family nor the biases determine.
+
+    Raises `NotAGRUError` for a kind that the library stores in another way.
+    """
+    known = family.conventions if isinstance(family, Stacked) else (family.convention,)
+    convention = next((c for c in known if c.kind == cell.kind.name), None)
+    if convention is None:
+        raise NotAGRUError(f"it is {cell.kind.words}, which is not stored as {family.label} is; {ONLY} under known names")
+    if convention.kind == "rnn":
+        return convention, "tanh is assumed, and the names do not say that it is not relu"
+    if convention.kind == "lstm" or convention.reset:
+        return convention, ""
     if cell.biases in ("two", "one and bhn"):  # two biases make a difference only if reset acts after the product
-        return replace(convention, reset="after"), True
-    return replace(convention, reset="before"), cell.biases == "one"
+        return replace(convention, reset="after"), ""
+    return replace(convention, reset="before"), "" if cell.biases == "one" else "the place of the reset gate is not known"

@@ -1,4 +1,4 @@
-"""Reads the GRU nodes of ONNX files by their wire format."""
+"""Reads the GRU, LSTM and RNN nodes of ONNX files by their wire format."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from tui_gru.files.arrays import (
     FLOATS,
     ITEM_SIZE,
     AnyArray,
-    Blocks,
-    Convention,
     FileFormat,
     Findings,
     FoundGRU,
@@ -30,6 +28,7 @@ from tui_gru.files.arrays import (
     checked_shape,
     decode,
 )
+from tui_gru.files.kinds import KINDS, LSTM, NONE, RNN, Blocks, CellKind, Convention
 from tui_gru.files.matching import CellArrays, NotAGRUError, check_floats, stack
 
 # ------------------------------------------------------------------------------
@@ -247,7 +246,7 @@ def _external(message: Message, path: Path, size: int) -> tuple[Path, int]:
 
 
 # ------------------------------------------------------------------------------
-# Format ONNX: the GRU nodes of a model's graphs. Field numbers are those of onnx.proto, defaults those of the GRU operator.
+# Format ONNX: the recurrent nodes of a model's graphs. Field numbers are those of onnx.proto, defaults those of the operators.
 
 
 NAME = "ONNX"
@@ -257,7 +256,7 @@ NODE, INITIALIZER = 1, 5  # fields of a graph
 INPUT, OUTPUT, NODE_NAME, OP_TYPE, ATTRIBUTE = 1, 2, 3, 4, 5  # fields of a node
 ATTRIBUTE_NAME, FLOAT, INT, STRING, TENSOR, SUBGRAPH, NUMBERS, STRINGS, SUBGRAPHS = 1, 2, 3, 4, 5, 6, 7, 9, 11
 MOST_NESTED = 20
-OTHERS = {"LSTM": "an LSTM", "RNN": "a plain RNN"}
+CONVENTIONS = {"GRU": Convention("zrn"), "LSTM": replace(LSTM, order="iofg"), "RNN": RNN}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
@@ -326,7 +325,7 @@ class Attributes:
 
 
 def find(file: OpenedFile, order: str | None) -> Findings:
-    """Find the GRU nodes, each as a GRU of one layer. Raises `ModelFileError`."""
+    """Find the recurrent nodes, each as one layer. Raises `ModelFileError`."""
     model = whole_file(file.path)
     graphs = model.messages(GRAPH)
     if not graphs:
@@ -337,9 +336,7 @@ def find(file: OpenedFile, order: str | None) -> Findings:
         number = len(found) + len(refused) + 1
         name = printable(node.text(NODE_NAME) or (node.texts(OUTPUT) or [""])[0]) or f"{operation}_{number}"
         try:
-            if operation != "GRU":
-                raise NotAGRUError(f"it is {OTHERS[operation]}, and only GRUs are opened")
-            found.append(replace(_gru(name, node, scope), format=NAME, path=file.path))
+            found.append(replace(_layer(name, operation, node, scope), format=NAME, path=file.path))
         except ModelFileError as error:
             refused.append(f"{name}: {error}")
     return Findings(tuple(found), tuple(refused))
@@ -360,7 +357,7 @@ def _recurrent(graph: Message, outer: Scope, depth: int) -> Iterator[tuple[Messa
             scope.constants.update(zip(outputs, values, strict=False))
         elif operation == "Identity" and outputs and inputs and inputs[0] in scope.constants:
             scope.constants[outputs[0]] = scope.constants[inputs[0]]
-        elif operation == "GRU" or operation in OTHERS:
+        elif operation in CONVENTIONS:
             yield node, operation, scope
         elif operation in ("If", "Loop", "Scan"):
             for attribute in node.messages(ATTRIBUTE):
@@ -368,65 +365,85 @@ def _recurrent(graph: Message, outer: Scope, depth: int) -> Iterator[tuple[Messa
                     yield from _recurrent(inner, scope, depth + 1)
 
 
-def _gru(name: str, node: Message, scope: Scope) -> FoundGRU:
+def _layer(name: str, operation: str, node: Message, scope: Scope) -> FoundGRU:
+    """Return the layer of a node. Raises `NotAGRUError` for what is not supported."""
     attributes = Attributes({message.text(ATTRIBUTE_NAME): message for message in node.messages(ATTRIBUTE)})
-    inputs = [*node.texts(INPUT), *[""] * 6][:6]
+    inputs, convention = [*node.texts(INPUT), *[""] * 8][:8], CONVENTIONS[operation]
+    kind = KINDS[convention.kind]
     reverse = DIRECTIONS.get(attributes.text("direction", "forward"))
     if reverse is None:
         raise NotAGRUError(f"its direction is {printable(attributes.text('direction', ''))}; get the file again")
     if any(attributes.floats("clip")):
         raise NotAGRUError("it clips the inputs of its gates, which is not supported; export it without clip")
+    if inputs[7]:
+        raise NotAGRUError("it has peepholes, from the cell to the gates, which are not supported; an LSTM without them is opened")
+    if attributes.integer("input_forget", 0):
+        raise NotAGRUError("its input gate is 1 minus its forget gate (input_forget), which is not supported")
     W, R = scope.tensor(inputs[1], "W"), scope.tensor(inputs[2], "R")
     B = scope.tensor(inputs[3], "B") if inputs[3] else None
-    cells = _cells(W, R, B, reverse)
-    after = attributes.integer("linear_before_reset", 0) != 0
-    gate = _gate(attributes, len(reverse))
+    cells = _cells(kind, W, R, B, reverse)
+    convention = replace(convention, gate=_gate(kind, attributes, len(reverse)))
     batch_first = attributes.integer("layout", 0) == 1
-    evidence = (
-        f"an ONNX GRU node: gates z r n, linear_before_reset {int(after)} is reset {'after' if after else 'before'}, z keeps"
-        f"{_from('sequence_lens', inputs[4], scope)}{_from('initial_h', inputs[5], scope)}"
-    )
-    convention = Convention("zrn", "after" if after else "before", "keeps", gate)
-    gru = stack(name, cells, convention, evidence, "" if after else _doubt(B), batch_first)
-    return replace(gru, h0=_h0(inputs[5], scope, (len(reverse), gru.hidden_size), batch_first), lengths=_lengths(inputs[4], scope))
+    parts, doubt = [f"gates {' '.join(convention.order)}" if len(convention.order) > 1 else convention.gate], ""
+    if kind.resets != NONE:
+        after = attributes.integer("linear_before_reset", 0) != 0
+        convention = replace(convention, reset="after" if after else "before")
+        parts += [f"linear_before_reset {int(after)} is reset {convention.reset}", "z keeps"]
+        doubt = "" if after else _doubt(B)
+    given = (("sequence_lens", inputs[4]), ("initial_h", inputs[5]), ("initial_c", inputs[6]))
+    evidence = f"an ONNX {operation} node: {', '.join(parts)}{''.join(_from(what, own, scope) for what, own in given)}"
+    found = stack(name, cells, convention, evidence, doubt, batch_first)
+    shape = len(reverse), found.hidden_size
+    h0, *memory = (_initial(what, own, scope, shape, batch_first) for what, own in given[1 : 1 + len(kind.states)])
+    return replace(found, h0=_joined(h0, *memory), lengths=_lengths(inputs[4], scope))
 
 
-def _cells(W: Tensor, R: Tensor, B: Tensor | None, reverse: tuple[bool, ...]) -> dict[tuple[int, bool], CellArrays]:
-    """Return the cells of a node by layer and direction, from W (D, 3H, I), R (D, 3H, H) and B (D, 6H), whose first half is the
+def _cells(kind: CellKind, W: Tensor, R: Tensor, B: Tensor | None, reverse: tuple[bool, ...]) -> dict[tuple[int, bool], CellArrays]:
+    """Return the cells of a node by layer and direction, from W (D, GH, I), R (D, GH, H) and B (D, 2GH), whose first half is the
     bias of the input."""
-    D = len(reverse)
+    D, G = len(reverse), len(kind.gates)
     if len(W.shape) != 3 or len(R.shape) != 3:
         raise NotAGRUError(f"its W {W.shape} and R {R.shape} do not have three axes")
     H, size = R.shape[2], W.shape[2]
-    if W.shape != (D, 3 * H, size) or R.shape != (D, 3 * H, H) or (B and B.shape != (D, 6 * H)) or not H * size:
+    if W.shape != (D, G * H, size) or R.shape != (D, G * H, H) or (B and B.shape != (D, 2 * G * H)) or not H * size:
         raise NotAGRUError(f"its W {W.shape}, R {R.shape} and B {B and B.shape} do not fit {D} direction{'s' * (D > 1)}")
     check_floats((W, R, B))
 
     def blocks(d: int) -> Blocks:
-        bias = B.read()[d].reshape(2, 3, H) if B else np.zeros((2, 3, H), np.float32)
-        w, r = (tensor.read()[d].reshape(3, H, -1).transpose(0, 2, 1) for tensor in (W, R))
+        bias = B.read()[d].reshape(2, G, H) if B else np.zeros((2, G, H), np.float32)
+        w, r = (tensor.read()[d].reshape(G, H, -1).transpose(0, 2, 1) for tensor in (W, R))
         return Blocks(w, r, bias[0], bias[1])
 
-    kind = "two" if B else "none"
-    return {(0, r): CellArrays(size, H, kind, W.dtype, partial(blocks, d)) for d, r in enumerate(reverse)}
+    biases = "two" if B else "none"
+    return {(0, r): CellArrays(kind, size, H, biases, W.dtype, partial(blocks, d)) for d, r in enumerate(reverse)}
 
 
-def _gate(attributes: Attributes, directions: int) -> str:
-    """Return the activation of the gates. Raises `NotAGRUError` if it is not supported, or if the candidate's is not tanh."""
-    names = [name.lower() for name in attributes.texts("activations")] or ["sigmoid", "tanh"] * directions
+def _gate(kind: CellKind, attributes: Attributes, directions: int) -> str:
+    """Return the activation of the gates, of an RNN that of the state. Raises `NotAGRUError` if it is not supported, or if another
+    activation is not tanh."""
+    usual = {"gru": ["sigmoid", "tanh"], "lstm": ["sigmoid", "tanh", "tanh"], "rnn": ["tanh"]}[kind.name]
+    names = [name.lower() for name in attributes.texts("activations")] or usual * directions
+    each = [names[i : i + len(usual)] for i in range(0, len(names), len(usual))]
+    if len(each) != directions or len(each[-1]) != len(usual):
+        raise NotAGRUError("its directions have different activations, or some have none; export each direction by itself")
+    if kind.name == "rnn":
+        if len(set(names)) > 1 or names[0] not in kind.functions:
+            raise NotAGRUError(f"its activation is {printable(' and '.join(names))}; one of tanh and relu is supported")
+        return names[0]
     alphas, betas = iter(attributes.floats("activation_alpha")), iter(attributes.floats("activation_beta"))
     gates = set()
-    for gate, candidate in zip(names[::2], names[1::2], strict=False):
+    for gate, *others in each:
         hard = gate == "hardsigmoid"
-        if candidate != "tanh" or not (hard or gate == "sigmoid"):
+        if set(others) != {"tanh"} or not (hard or gate == "sigmoid"):
             raise NotAGRUError(
-                f"its activations are {printable(gate)} and {printable(candidate)}; sigmoid or hard sigmoid, and tanh are supported"
+                f"its activations are {printable(gate)} and {printable(' and '.join(others))}; sigmoid or hard sigmoid, and tanh "
+                "are supported"
             )
         slope, middle = (next(alphas, HARD_SLOPE), next(betas, MIDDLE)) if hard else (HARD_SLOPE, MIDDLE)
-        if (kind := gate_named(gate, slope, middle)) is None:
+        if (known := gate_named(gate, slope, middle)) is None:
             raise NotAGRUError(f"its hard sigmoid is {slope:g} a + {middle:g}; 0.2 a + 0.5 and a/6 + 0.5 are supported")
-        gates.add(kind)
-    if len(gates) != 1 or len(names) != 2 * directions:
+        gates.add(known)
+    if len(gates) != 1:
         raise NotAGRUError("its directions have different activations, or some have none; export each direction by itself")
     return gates.pop()
 
@@ -446,14 +463,24 @@ def _from(what: str, name: str, scope: Scope) -> str:
     return f", {what} {'in the file' if name in scope.constants else f'from {printable(name)}'}"
 
 
-def _h0(name: str, scope: Scope, shape: tuple[int, int], batch_first: bool) -> Tensor | None:
-    """Return a constant initial_h as (directions, B, H); `shape` is (directions, H)."""
+def _joined(h: Tensor | None, c: Tensor | None = None) -> Tensor | None:
+    """Return the constant first states of h, or of h and c as (2, directions, B, H); one that is missing is zero."""
+    known = h or c
+    if known is None or c is None:
+        return known
+    if h is not None and h.shape != c.shape:
+        raise NotAGRUError(f"its initial_h {h.shape} and initial_c {c.shape} do not fit; get the file again")
+    return Tensor((2, *c.shape), c.dtype, lambda: np.stack([np.zeros_like(c.read()) if h is None else h.read(), c.read()]))
+
+
+def _initial(what: str, name: str, scope: Scope, shape: tuple[int, int], batch_first: bool) -> Tensor | None:
+    """Return a constant initial_h or initial_c as (directions, B, H); `shape` is (directions, H)."""
     if name not in scope.constants:
         return None
-    tensor = scope.tensor(name, "initial_h")
+    tensor = scope.tensor(name, what)
     axes = (1, 0, 2) if batch_first else (0, 1, 2)
     if len(tensor.shape) != 3 or (tensor.shape[axes[0]], tensor.shape[2]) != shape or tensor.dtype not in FLOATS:
-        raise NotAGRUError(f"its initial_h {tensor.shape} does not fit; get the file again")
+        raise NotAGRUError(f"its {what} {tensor.shape} does not fit; get the file again")
     return Tensor((shape[0], tensor.shape[axes[1]], shape[1]), tensor.dtype, lambda: tensor.read().transpose(axes))
 
 

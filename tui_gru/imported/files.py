@@ -1,9 +1,10 @@
-"""Runs on the GRUs of a model file."""
+"""Runs on the recurrent layers of a model file."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,13 +21,15 @@ from tui_gru.errors import FilePath, ModelFileError, TuiGruError, printable
 from tui_gru.files import tensors as npz
 from tui_gru.files import tensors as safetensors
 from tui_gru.files import torch as torch_checkpoint
-from tui_gru.files.arrays import ORDERS, AnyArray, FoundGRU, Tensor, open_file
-from tui_gru.imported.convention import prove
+from tui_gru.files.arrays import AnyArray, FoundGRU, Tensor, open_file
+from tui_gru.files.kinds import KINDS
+from tui_gru.imported.convention import ProofResult, prove
 from tui_gru.imported.inspect import inspect
-from tui_gru.imported.numbers import LayerInputs, array_of, cell_in, file_run, in_order, read_vocabulary, values_of
+from tui_gru.imported.numbers import LayerInputs, array_of, file_run, in_order, read_vocabulary, values_of
+from tui_gru.imported.recompute import cell_in
 
 # ------------------------------------------------------------------------------
-# A GRU from a file with its head and a text, as a normal run that begins with the weights of the file.
+# Recurrent layers from a file with their head and a text, as a normal run that begins with the weights of the file.
 
 
 def character_run(
@@ -102,7 +105,7 @@ def _head(head: tuple[AnyArray, AnyArray | None], width: int) -> tuple[AnyArray,
     """Return the matrix (directions · H, V) and the bias (V) of the head; the bias is zero if there is none."""
     weight, bias = head
     if weight.ndim != 2 or width not in weight.shape:
-        raise ModelFileError(f"the head has the shape {weight.shape}, but the GRU outputs {width} numbers", option="head")
+        raise ModelFileError(f"the head has the shape {weight.shape}, but the layers below output {width} numbers", option="head")
     weight = weight.T if weight.shape[1] == width else weight  # torch has (V, H)
     bias = np.zeros(weight.shape[1]) if bias is None else bias
     if bias.shape != (weight.shape[1],):
@@ -139,7 +142,7 @@ def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[AnyAr
 
 
 # ------------------------------------------------------------------------------
-# A GRU from a file, run on numbers, or with its head on a text or token ids.
+# Recurrent layers from a file, run on numbers, or with their head on a text or token ids.
 
 
 #: The convention of a file as the user gives it: order, reset, z and gate. Of what is None or missing, the file decides, or the
@@ -148,8 +151,8 @@ ConventionOptions = Mapping[str, Any]
 
 
 def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, given: Mapping[str, Any]) -> tuple[Imported, str]:
-    """Return a run of the GRU called `name` on `given` (inputs, h0, lengths, expect, embedding), and the first message, "" if there
-    is none.
+    """Return a run of the layers called `name` on `given` (inputs, h0, lengths, expect, embedding), and the first message, "" if
+    there is none.
 
     Raises `ModelFileError` if the file cannot be read or the arrays do not fit.
     """
@@ -159,18 +162,31 @@ def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, 
     except ModelFileError:
         if expect is None or convention.get("order") is not None:
             raise
-        every = inspect(path, **{**convention, "order": ORDERS[0]})  # the expected output proves the order later
+        every = _without_order(path, convention)
     found = chosen(every, path, name)
     if given.get("embedding") is not None:
         given = {**given, "embedding": _table(path, given["embedding"])}
     numbers = LayerInputs.of(found, **given)
     remark = found.warning
-    if numbers.y is not None and not any(convention.values()):
-        found, remark = _proved(found, numbers)
+    said = {option: value for option, value in convention.items() if value is not None}
+    if numbers.y is not None and any(len(values) > 1 and option not in said for option, values in found.cell_kind.options.items()):
+        found, remark = _proved(found, numbers, said)
     elif given.get("inputs") is None:
         remark = remark or f"the inputs are {numbers.source}"
     run = file_run(found, numbers, Path(os.path.expanduser(path)))
     return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
+
+
+def _without_order(path: FilePath, convention: ConventionOptions) -> list[FoundGRU]:
+    """Return the layers of a file whose names do not say the order of the gates, in any order; the expected output proves it later.
+
+    Raises `ModelFileError` if there is none.
+    """
+    *others, last = KINDS["gru"], KINDS["lstm"]
+    for kind in others:
+        with suppress(ModelFileError):
+            return inspect(path, **{**convention, "order": kind.gates})
+    return inspect(path, **{**convention, "order": last.gates})
 
 
 def _not_finite(weights: Weights) -> str:
@@ -183,14 +199,15 @@ def _not_finite(weights: Weights) -> str:
     return ""
 
 
-def _proved(found: FoundGRU, numbers: LayerInputs) -> tuple[FoundGRU, str]:
-    """Return the GRU in the reading that gives the expected output, and a message or "". If no reading or several fit, the file
-    decides."""
+def _proved(found: FoundGRU, numbers: LayerInputs, given: Mapping[str, str]) -> tuple[FoundGRU, str]:
+    """Return the layers in the reading that gives the expected output, of those that have the `given` options, and a message or "".
+    If no reading or several fit, the file and the options decide."""
     try:
-        proof = prove(found, numbers)
+        proof = prove(found, numbers, given)
     except ModelFileError as error:
         return found, f"the convention could not be proved: {error}"
-    return proof.found, proof.message if not proof.settled or proof.found.convention != found.convention else ""
+    changed = proof.found.convention != found.convention
+    return proof.found, proof.message if changed or not (proof.settled or given) or proof.result is ProofResult.NEAR else ""
 
 
 @dataclass(frozen=True)
@@ -237,7 +254,7 @@ def on_text(
     if vocabulary is None and reads.text is not None:
         listed = printable("".join(config.vocabulary), 40)
         assumed = f"the vocabulary is assumed to be the characters of the text, in the order of their code points: {listed}"
-    unbiased = " and ".join(filter(None, ("the GRU" * (found.biases == "none"), "the head" * (head[1] is None))))
+    unbiased = " and ".join(filter(None, (f"the {found.kind.upper()}" * (found.biases == "none"), "the head" * (head[1] is None))))
     added = unbiased and f"in the file there are no biases of {unbiased}; here they begin at 0, and training changes them"
     return config, weights, "; ".join(filter(None, (found.warning, assumed, added, _not_finite(weights))))
 
@@ -263,14 +280,22 @@ _SHOWN = 8
 
 
 def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
-    """Return the GRU of this name, by default the only one. Raises a `ModelFileError` that lists the names."""
+    """Return the layers of this name, by default the only ones. Raises a `ModelFileError` that lists the names."""
     names = [gru.name for gru in found]
     if name is None and len(found) == 1:
         return found[0]
     if name is None:
         listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        raise ModelFileError(f"{printable(path, 250)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
+        raise ModelFileError(
+            f"{printable(path, 250)}: there are {len(names)} {_kinds(found)} in it; name one of {listed}", option="name"
+        )
     if name not in names:
         near = did_you_mean(str(name), names)
-        raise ModelFileError(f"{printable(path, 250)}: there is no GRU {name!r} in it; {near}", option="name")
+        raise ModelFileError(f"{printable(path, 250)}: there is no {_kinds(found)[:-1]} {name!r} in it; {near}", option="name")
     return found[names.index(name)]
+
+
+def _kinds(found: Sequence[FoundGRU]) -> str:
+    """Return the kinds of the layers in words: `GRUs`; `layers` for different kinds."""
+    kinds = {layers.kind for layers in found}
+    return f"{kinds.pop().upper()}s" if len(kinds) == 1 else "recurrent layers"

@@ -1,13 +1,13 @@
-"""`tui_gru.inspect`: lists the GRUs in a file; and the table of all formats."""
+"""`tui_gru.inspect`: lists the recurrent layers in a file; and the table of all formats."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tui_gru.capture.format import holds_a_recording
 from tui_gru.equations.functions import Gate
@@ -21,11 +21,9 @@ from tui_gru.files.arrays import (
     Findings,
     FoundGRU,
     OpenedFile,
-    ResetPlace,
-    ZMeaning,
-    checked_convention,
     open_file,
 )
+from tui_gru.files.kinds import ResetPlace, ZMeaning, checked_convention
 from tui_gru.files.matching import find_by_name
 from tui_gru.files.torch import SAVE_STATE_DICT
 
@@ -103,7 +101,7 @@ FORMATS: tuple[FileFormat, ...] = (
 
 
 # ------------------------------------------------------------------------------
-# Search for the GRUs in a model file, with their conventions and the evidence for them.
+# Search for the recurrent layers in a model file, with their conventions and the evidence for them.
 
 
 READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
@@ -117,10 +115,11 @@ def inspect(
     z: ZMeaning | None = None,
     gate: Gate | None = None,
 ) -> list[FoundGRU]:
-    """Return the GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
+    """Return the GRUs, LSTMs and plain RNNs in the file at `path`; `kind` says which each is. No framework is loaded, no code in
+    the file is run, and the weights are not read yet.
 
-    order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds GRUs whose names say nothing.
-    Raises `ModelFileError`, one line that says what to do, if there is no GRU or the file cannot be read.
+    order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds layers whose names say nothing.
+    Raises `ModelFileError`, one line that says what to do, if there is none or the file cannot be read.
     """
     findings = survey(path, order=order, reset=reset, z=z, gate=gate)
     if not findings.found:
@@ -158,18 +157,28 @@ def survey(
         raise ModelFileError(f"{printable(path, 250)}: {error}", option="path") from None
     except OSError as error:
         raise ModelFileError(f"{printable(path, 250)}: it cannot be read: {error.strerror or error}", option="path") from None
-    return replace(findings, found=tuple(gru.read_as(**given) for gru in _distinct(findings.found)))
+    return replace(findings, found=tuple(_read_as(_distinct(findings.found), given)))
+
+
+def _read_as(found: list[FoundGRU], given: Mapping[str, Any]) -> Iterator[FoundGRU]:
+    """Yield the layers, read as the options say; those of a kind that does not have the options are unchanged, if there are others.
+
+    Raises `ModelFileError` for options that fit none.
+    """
+    fits = [all(value in layers.cell_kind.options[option] for option, value in given.items()) for layers in found]
+    for layers, fitting in zip(found, fits, strict=True):
+        yield layers.read_as(**given) if fitting or not any(fits) else layers
 
 
 def _nothing(refused: tuple[str, ...]) -> str:
     if not refused:
-        return "there is no GRU in it; name a file with the weights of one"
+        return "there is no GRU, LSTM or RNN in it; name a file with the weights of one"
     more = f" (and {len(refused) - 1} more that cannot be opened)" if len(refused) > 1 else ""
-    return f"there is no GRU in it that can be opened: {refused[0]}{more}"
+    return f"there is no GRU, LSTM or RNN in it that can be opened: {refused[0]}{more}"
 
 
 def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
-    """Return the same GRUs with unique names."""
+    """Return the same layers with unique names."""
     names: dict[str, int] = {}
     distinct = []
     for gru in found:

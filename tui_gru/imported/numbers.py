@@ -1,15 +1,14 @@
-"""The inputs of a GRU from another program, and the run that computes them."""
+"""The inputs of recurrent layers from another program, and the run that computes them."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,16 @@ import numpy as np
 
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.model import Structure
-from tui_gru.engine.pieces import text_of
 from tui_gru.engine.source import Imported, ImportedBatch
-from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError, printable
-from tui_gru.files.arrays import AnyArray, Convention, FoundGRU, canonical, precision_of
+from tui_gru.files.arrays import AnyArray, FoundGRU, precision_of
+from tui_gru.files.kinds import canonical
 from tui_gru.files.tensors import UNREADABLE, npy_header
-from tui_gru.imported.recompute import TOLERANCES
+from tui_gru.imported.recompute import TOLERANCES, cell_in
 
 # ------------------------------------------------------------------------------
-# The inputs of an opened GRU: inputs, first state, row lengths and expected output, checked against its shape.
+# The inputs of opened layers: inputs, first state, row lengths and expected output, checked against its shape.
 
 
 #: The size and the seed of the random inputs that are used if none are given.
@@ -37,11 +35,12 @@ TIMESTEPS, ROWS, SEED = 8, 2, 0
 
 @dataclass(frozen=True, eq=False)
 class LayerInputs:
-    """The inputs of a GRU: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if
-    all rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
+    """The inputs of recurrent layers: x (T, B, I), or indices (T, B) into `table` (V, I); the first states (layers · directions ·
+    states, B, H), h or h and c of each layer and direction; lengths (B), None if all rows have all timesteps; y (T, B, directions ·
+    H), the expected output, or None. `source` names the origin of x."""
 
     x: AnyArray
-    h0: AnyArray
+    states: AnyArray
     lengths: AnyArray | None
     y: AnyArray | None
     table: AnyArray | None
@@ -70,7 +69,7 @@ class LayerInputs:
             source, table = f"normal random numbers, seed {SEED}, since no inputs were given", None
         T, B = x.shape[:2]
         own = found.h0.read() if h0 is None and found.h0 is not None else None
-        state = array_of(h0, "h0") if h0 is not None else own
+        state = _first_states(h0) if h0 is not None else own
         return cls(
             x,
             _states(found, state, B),
@@ -119,13 +118,23 @@ def _without_graph(value: Any) -> Any:
     return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
+def _first_states(h0: Any) -> AnyArray:
+    """Return h0, or h0 and c0 of an LSTM as one array, (2, …)."""
+    if not isinstance(h0, (tuple, list)) or len(h0) != 2 or np.ndim(h0[0]) < 2:
+        return array_of(h0, "h0")
+    h, c = (array_of(state, "h0") for state in h0)
+    if h.shape != c.shape:
+        raise ModelFileError(f"h0 has the shape {h.shape}, and c0 {c.shape}; they are equal in an LSTM", option="h0")
+    return np.stack([h, c])
+
+
 def _named(value: Any, otherwise: str) -> str:
     return Path(value).name if isinstance(value, (str, PathLike)) else otherwise
 
 
 def _random(found: FoundGRU, h0: Any) -> AnyArray:
     rows = ROWS
-    state = found.h0 if h0 is None else array_of(h0, "h0")
+    state = found.h0 if h0 is None else _first_states(h0)
     if state is not None and len(state.shape) > 1:
         rows = state.shape[-2]
     generator = np.random.default_rng(SEED)
@@ -169,15 +178,20 @@ def _inputs(found: FoundGRU, x: AnyArray, table: AnyArray | None) -> AnyArray:
 
 
 def _states(found: FoundGRU, h0: AnyArray | None, rows: int) -> AnyArray:
-    shape = found.layers * len(found.directions), rows, found.hidden_size
+    """Return the first states (layers · directions · states, B, H), those of one layer and direction after each other."""
+    shape, count = (found.layers * len(found.directions), rows, found.hidden_size), len(found.cell_kind.states)
+    whole = shape if count == 1 else (count, *shape)
     if h0 is None:
-        return np.zeros(shape)
-    h0 = h0[None] if h0.ndim == 2 and shape[0] == 1 else h0
-    if h0.shape != shape:
+        return np.zeros((count * shape[0], *shape[1:]))
+    if h0.ndim == len(whole) - 1 and shape[0] == 1:
+        h0 = h0.reshape(*h0.shape[:-2], 1, *h0.shape[-2:])
+    if h0.shape != whole:
+        both = "" if count == 1 else "h0 and c0, each "
         raise ModelFileError(
-            f"h0 has the shape {h0.shape}; {found.name} starts from {shape}: layers times directions, rows, units", option="h0"
+            f"h0 has the shape {h0.shape}; {found.name} starts from {whole}: {both}layers times directions, rows, units",
+            option="h0",
         )
-    return h0
+    return h0 if count == 1 else h0.swapaxes(0, 1).reshape(-1, *shape[1:])
 
 
 def _lengths(found: FoundGRU, lengths: AnyArray | None, timesteps: int, rows: int) -> AnyArray | None:
@@ -210,38 +224,12 @@ def _type_and_shape(array: AnyArray) -> str:
 
 
 # ------------------------------------------------------------------------------
-# A run of a GRU from a file on its inputs, as one imported batch of a model.
-
-
-_SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
-_GATE_LINE = re.compile(r"^((?:update|reset): .*= )σ\((.*)\)(\s*#.*)$", re.MULTILINE)
-_KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
-
-
-def cell_in(convention: Convention) -> tuple[str, str]:
-    """Return the name of the cell and the text of its equations; the text is empty for a built-in cell."""
-    return _cell(convention.reset, convention.z, convention.gate)
-
-
-@lru_cache(maxsize=16)
-def _cell(reset: str, z: str, gate: str) -> tuple[str, str]:
-    shipped = _SHIPPED.get((reset, z), "")
-    if shipped and gate == "sigmoid":
-        return shipped, ""
-    text = text_of("cell", shipped or "gru-reset-after")
-    if not shipped:
-        old, new = (re.search("^carry:.*$", each, re.MULTILINE) for each in (text, text_of("cell", "gru-cho")))
-        assert old is not None
-        assert new is not None
-        text = text.replace(old[0], new[0]).replace(_KEEPS, _TAKES)
-    if gate != "sigmoid":
-        text = _GATE_LINE.sub(lambda line: line[1] + GATES[gate].formula.format(line[2]) + line[3], text)
-    return f"gru, reset {reset}, z {z}, {gate}", text
+# A run of layers from a file on their inputs, as one imported batch of a model.
 
 
 NO_LOSS = (
-    "this GRU was opened without a head and a loss, so it has no gradient and cannot be trained; "
-    "tui_gru.debug(module) shows a GRU that a script trains"
+    "this model was opened without a head and a loss, so it has no gradient and cannot be trained; "
+    "tui_gru.debug(module) shows one that a script trains"
 )
 
 
@@ -269,7 +257,7 @@ def file_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Imported:
         if numbers.lengths is not None:
             inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
         tolerance = None if numbers.y is None else max(TOLERANCES[dtype], TOLERANCES[precision_of(numbers.y)])
-        batch = ImportedBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
+        batch = ImportedBatch(weights, inputs, numbers.states.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
     return Imported(
         title=f"{found.name} of {path.name}",
         origin=path.name,
@@ -280,7 +268,8 @@ def file_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Imported:
         batches=(batch,),
         fixed=NO_LOSS,
         reading=(found.reset, found.z),
-        again=partial(_again, found, numbers, path),
+        again=partial(_again, found, numbers, path) if found.kind == "gru" else None,
+        stored=lambda: (found.convention, found.blocks()),
     )
 
 
@@ -299,10 +288,11 @@ def values_of(found: FoundGRU, table: AnyArray | None) -> Mapping[str, AnyArray]
     """Return the parameters by our names. The meaning of z is unchanged, so no weights are negated."""
     values = {} if table is None else {"E": table}
     single = found.layers == 1 and not found.bidirectional
+    convention = replace(found.convention, z="keeps")
     for layer, cells in enumerate(found.blocks()):
         for direction, blocks in zip(found.directions, cells, strict=True):
             suffix = "" if single else f"_l{layer}{'_reverse' if direction == 'reverse' else ''}"
-            own = canonical(blocks, found.order, found.reset, "keeps")
+            own = canonical(blocks, convention)
             values |= {name + suffix: value for name, value in own.items()}
     return values
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -20,10 +22,12 @@ from tui_gru.engine.numbers import gib, given, same, scientific
 from tui_gru.engine.pieces import text_of
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import Weights
-from tui_gru.equations.page import KEEP, LIVE, SET
+from tui_gru.equations.functions import GATES
+from tui_gru.equations.page import KEEP, LIVE, SET, Layer
 from tui_gru.equations.syntax import with_word
 from tui_gru.errors import CaptureError
-from tui_gru.files.arrays import LETTERS, AnyArray, Blocks, canonical
+from tui_gru.files.arrays import AnyArray
+from tui_gru.files.kinds import KINDS, Blocks, Convention, canonical
 
 # ------------------------------------------------------------------------------
 # Comparison of recomputed outputs with recorded ones, end to end and one step at a time.
@@ -88,49 +92,49 @@ def stepwise(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None
     Layers below the last have no recorded states, so they run from their first state to their end.
     """
     T, B = (record.compiled.sizes[axis] for axis in "TB")
-    live = _live(T, B, lengths)
-    ours = [np.where(live[..., None], one.array("h").reshape(T, B, -1), 0) for one in single_steps(record, out, lengths)]
-    return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
+    live = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+    layers = record.compiled.model.composed.layers[-2 if record.compiled.model.structure.bidirectional else -1 :]
+    ours = [_one_step(record, layer, own, live) for layer, own in zip(layers, np.split(out, len(layers), axis=2), strict=True)]
+    return difference("out, one step at a time", np.where(live[..., None], np.concatenate(ours, axis=2), 0), out, timed=True)
 
 
-def single_steps(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None) -> list[BatchRecord]:
-    """Return a record that computes every timestep of every row from the state before it, for each direction of the last layer.
+def _one_step(record: BatchRecord, layer: Layer, out: AnyArray, live: AnyArray) -> AnyArray:
+    """Return the outputs (T, B, H) of a layer in one direction, each computed from the output that `out` records before it.
 
-    The states before are those that `out` (T, B, directions · H) records. The record has one timestep and T · B rows, the rows of
-    timestep 1 first. `lengths` is as in `stepwise`.
+    The cell of an LSTM is not recorded, so it is computed along the timesteps.
     """
-    compiled_, model = record.compiled, record.compiled.model
-    T, B, H = (compiled_.sizes[axis] for axis in "TBH")
-    live = _live(T, B, lengths)
-    directions = 2 if model.structure.bidirectional else 1
-    found = []
-    for layer, out_ in zip(model.composed.layers[-directions:], np.split(out, directions, axis=2), strict=True):
-        x = record.array(layer.reads)
-        one = replace(model.structure, layers=1, bidirectional=False, backwards=False, input="dense", head="", loss="",
-                      lengths=False, dropout=False, resets=False)  # fmt: skip
-        step = compiled(one, {"I": x.shape[2], "H": H, "B": T * B, "T": 1}, str(compiled_.dtype))
-        single, weights = BatchRecord(step), Weights.zeros(step.layout, str(step.dtype))
-        for name, value in weights.items():
-            value[...] = record.before[name + layer.suffix]
-        single.before = weights
-        single.array("x")[...] = x.reshape(1, T * B, -1)
-        for state in layer.states:  # those that are no output are not recorded; they are computed from the first on
-            name = state.removesuffix(layer.suffix)
-            values = out_ if state == layer.output else record.array(state).reshape(T, B, H)
-            h0 = record.border(state, end=False)
-            before = _states_before(values, h0, live, backwards=layer.backwards)
-            if model.structure.resets:
-                before = record.array(KEEP).reshape(T, B, 1) * before + record.array(with_word(state, SET)).reshape(T, B, H)
-            single.border(name, end=False)[...] = before.reshape(T * B, H)
+    compiled_, x = record.compiled, record.array(layer.reads)
+    T, B, H = out.shape
+    one = replace(compiled_.model.structure, layers=1, bidirectional=False, backwards=False, input="dense", head="", loss="",
+                  lengths=False, dropout=False, resets=False)  # fmt: skip
+    at_once = len(compiled_.states) == len(compiled_.model.composed.layers)  # the output is the only state of a layer
+    rows = T * B if at_once else B
+    step = compiled(one, {"I": x.shape[2], "H": H, "B": rows, "T": 1}, str(compiled_.dtype))
+    single, weights = BatchRecord(step), Weights.zeros(step.layout, str(step.dtype))
+    for name, value in weights.items():
+        value[...] = record.before[name + layer.suffix]
+    single.before = weights
+    output, *memory = step.states
+    for name in memory:
+        single.border(name, end=False)[...] = record.border(name + layer.suffix, end=False)
+    before = _states_before(out, record.border(layer.output, end=False), live, backwards=layer.backwards)
+    if compiled_.model.structure.resets:
+        keep, at = record.array(KEEP).reshape(T, B, 1), {name: record.array(with_word(name + layer.suffix, SET)) for name in memory}
+        before = keep * before + record.array(with_word(layer.output, SET)).reshape(T, B, H)
+    ours, times = np.empty_like(before), range(T)[:: -1 if layer.backwards else 1]
+    for t in [slice(None)] if at_once else times:
+        for name in memory if compiled_.model.structure.resets else ():
+            begin = single.border(name, end=False)
+            begin[...] = keep[t] * begin + at[name].reshape(T, B, H)[t]
+        single.array("x")[...] = x[t].reshape(1, rows, -1)
+        single.border(output, end=False)[...] = before[t].reshape(rows, H)
         with np.errstate(all="ignore"):
             compute(single, None, learn=False)
-        found.append(single)
-    return found
-
-
-def _live(T: int, B: int, lengths: AnyArray | None) -> AnyArray:
-    """Return (T, B), True at the timesteps that each row has."""
-    return np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+        ours[t] = single.array(output).reshape(before[t].shape)
+        for name in memory:
+            begin = single.border(name, end=False)
+            begin[...] = np.where(live[t, :, None], single.array(name)[0], begin)
+    return ours
 
 
 def _states_before(out: AnyArray, h0: AnyArray, live: AnyArray, *, backwards: bool) -> AnyArray:
@@ -302,21 +306,69 @@ def _norm(total: Mapping[str, AnyArray], computed: Sequence[ArrayDifference]) ->
 
 
 # ------------------------------------------------------------------------------
+# The equations of a convention.
+
+
+_SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
+_GATE_LINE = re.compile(r"^(\w+: .*= )σ\((.*)\)(\s*#.*)$", re.MULTILINE)
+_KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
+
+
+def cell_in(convention: Convention) -> tuple[str, str]:
+    """Return the name of the cell and the text of its equations; the text is empty for a built-in cell."""
+    if convention.kind == "gru":
+        return _gru(convention.reset, convention.z, convention.gate)
+    if convention.gate == KINDS[convention.kind].functions[0]:
+        return convention.kind, ""
+    text = text_of("cell", convention.kind)
+    if convention.kind == "rnn":
+        return "rnn, relu", text.replace("tanh(", "relu(")
+    return f"lstm, {convention.gate}", _with_gate(text, convention.gate)
+
+
+def _with_gate(text: str, gate: str) -> str:
+    """Return the text of a cell with another function of its gates."""
+    return _GATE_LINE.sub(lambda line: line[1] + GATES[gate].formula.format(line[2]) + line[3], text)
+
+
+@lru_cache(maxsize=16)
+def _gru(reset: str, z: str, gate: str) -> tuple[str, str]:
+    shipped = _SHIPPED.get((reset, z), "")
+    if shipped and gate == "sigmoid":
+        return shipped, ""
+    text = text_of("cell", shipped or "gru-reset-after")
+    if not shipped:
+        old, new = (re.search("^carry:.*$", each, re.MULTILINE) for each in (text, text_of("cell", "gru-cho")))
+        assert old is not None
+        assert new is not None
+        text = text.replace(old[0], new[0]).replace(_KEEPS, _TAKES)
+    if gate != "sigmoid":
+        text = _with_gate(text, gate)
+    return f"gru, reset {reset}, z {z}, {gate}", text
+
+
+# ------------------------------------------------------------------------------
 # A captured call as a model: its structure, sizes and weights, the computation of its values, and the conversion back to torch's
 # names and shapes.
 
 
-ORDER = "rzn"  # the order of gates in torch
 HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that came through the head
+
+
+def convention_of(module: GRUModule) -> Convention:
+    """Return the convention of a module of torch."""
+    if module.family == "GRU":
+        return Convention(module.gates, "after")
+    gate = module.nonlinearity if module.family == "RNN" else "sigmoid"
+    return Convention(module.gates, z="", gate=gate, kind=module.family.lower())
 
 
 def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool, resets: bool) -> Structure:
     """Return the model of a module on imported numbers: its stack, with `head` if only the head read the output."""
-    cell = {"GRU": "gru-reset-after", "LSTM": "lstm", "RNN": "rnn"}[module.family]
-    is_relu = module.nonlinearity == "relu"
+    cell, text = cell_in(convention_of(module))
     return Structure(
-        cell="rnn-relu" if is_relu else cell,
-        cell_text=text_of("cell", cell).replace("tanh", "relu") if is_relu else "",
+        cell=cell,
+        cell_text=text,
         layers=module.layers,
         bidirectional=module.bidirectional,
         input="dense",
@@ -405,9 +457,10 @@ def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compile
     """Return arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.nan
-    G, H = len(module.gates), module.hidden_size
+    convention, G, H = convention_of(module), len(module.gates), module.hidden_size
+    letters = KINDS[convention.kind].letters
     for suffix, layer in zip(module.suffixes, model.model.composed.layers, strict=True):
-        width = len(weights[f"W{_letters(module)[0]}{layer.suffix}"])
+        width = len(weights[f"W{letters[convention.order[0]]}{layer.suffix}"])
         shapes = {"weight_ih": (G, H, width), "weight_hh": (G, H, H), "bias_ih": (G, H), "bias_hh": (G, H)}
         parts: list[AnyArray] = []
         for role, shape in shapes.items():
@@ -415,39 +468,25 @@ def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compile
             array = arrays.get(role + suffix)
             part = np.full(shape, absent) if array is None else array.reshape(shape)
             parts.append(part.transpose(0, 2, 1) if part.ndim == 3 else part)
-        for name, value in _by_name(module, parts, is_gradient=math.isnan(missing)).items():
+        if math.isnan(missing) and convention.reset != "after":
+            parts[3] = np.zeros((G, H))  # the two biases of a gate are one, with the gradient that each has
+        for name, value in canonical(Blocks(*parts), convention).items():
             weights[name + layer.suffix][...] = value
     return weights
-
-
-def _letters(module: GRUModule) -> list[str]:
-    """Return the letters of the gates in the names of the model's weights, in torch's order."""
-    return [LETTERS[gate] for gate in module.gates] if module.family == "GRU" else list(module.gates)
-
-
-def _by_name(module: GRUModule, parts: Sequence[AnyArray], *, is_gradient: bool) -> Mapping[str, AnyArray]:
-    """Return torch's weights or gradients of one layer under the names of the model.
-
-    Only a GRU has a line with a bias of its own; elsewhere the two biases of a gate are one, with the gradient that each has.
-    """
-    if module.family == "GRU":
-        return canonical(Blocks(*parts), ORDER, "after", "keeps")
-    W, U, b, bh = parts
-    roles = {"W": W, "U": U, "b": b if is_gradient else b + bh}
-    return {f"{role}{gate}": values[k] for role, values in roles.items() for k, gate in enumerate(module.gates)}
 
 
 def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, AnyArray]:
     """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
     found: dict[str, AnyArray] = {}
-    is_gru, letters = call.module.family == "GRU", _letters(call.module)
+    convention = convention_of(call.module)
+    is_gru, letters = convention.kind == "gru", [KINDS[convention.kind].letters[gate] for gate in convention.order]
     for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
         own = layer.suffix
         rows = {
             "weight_ih": [gradients[f"W{letter}{own}"].T for letter in letters],
             "weight_hh": [gradients[f"U{letter}{own}"].T for letter in letters],
             "bias_ih": [gradients[f"b{letter}{own}"] for letter in letters],
-            "bias_hh": [gradients[f"bh{gate}{own}" if is_gru else f"b{gate}{own}"] for gate in call.module.gates],
+            "bias_hh": [gradients[f"bh{gate}{own}" if is_gru else f"b{gate}{own}"] for gate in convention.order],
         }
         found |= {role + suffix: np.concatenate(parts) for role, parts in rows.items()}
     return {name: found[name] for name in call.module.weight_names}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.equations.functions import Gate
-    from tui_gru.files.arrays import ZMeaning
+    from tui_gru.files.kinds import ZMeaning
 
 # ------------------------------------------------------------------------------
 # Sessions on what other programs have made: a model file, a recording of a training run, a PyTorch module of a running script.
@@ -48,12 +48,12 @@ def load(
     tokens: str | PathLike[str] | None = None,
     **options: Unpack[RunOptions],
 ) -> Session:
-    """Open a session on the GRU called `name` in the file at `path`; the name can be omitted if the file has only one.
+    """Open a session on the GRU, LSTM or RNN called `name` in the file at `path`; the name can be omitted if there is only one.
 
     inputs: (T, B, I), or integers (T, B) that index the table `embedding` (V, I); default: random. h0: (layers · directions, B,
-    H); default: zero. lengths: (B) timesteps of each row. expect: the output of the original model for these inputs, (T, B,
-    directions · H). It decides the convention if `order`, `reset`, `z` and `gate` do not, and `Session.expected` compares it with
-    ours. Each array may be the path of a .npy file.
+    H), of an LSTM the pair (h0, c0); default: zero. lengths: (B) timesteps of each row. expect: the output of the original model
+    for these inputs, (T, B, directions · H). It decides what `order`, `reset`, `z` and `gate` leave open of the convention, and
+    `Session.expected` compares it with ours. Each array may be the path of a .npy file.
 
     head, text: for a model with predictions and a loss. The head, and likewise the embedding, may be the name of a tensor in the
     file: `fc` or `fc.weight`. `vocabulary` has the characters in the order of the model's indices: a string, a list of tokens
@@ -95,7 +95,8 @@ def other_reading(session: Session) -> Session:
 
     source = session.config.source
     if not isinstance(source, Imported) or source.again is None:
-        raise TuiGruError("this run is not on a model file, so it cannot be read in another convention")
+        what = "not on a model file" if not isinstance(source, Imported) or source.stored is None else "not on a GRU"
+        raise TuiGruError(f"this run is {what}, so it cannot be read in another convention")
     reset, z = source.reading
     record = session.state.timeline.record(0)
     again, notice = source.again(_OTHER[reset], z if reset == "after" else _OTHER[z], record.array(output_name(record)).copy())

@@ -1,0 +1,169 @@
+"""The kinds of recurrent cells whose weights are in files, with all ways to read their numbers, and the canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations, product
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS
+from tui_gru.errors import ModelFileError
+
+Kind = Literal["gru", "lstm", "rnn"]
+ResetPlace = Literal["after", "before"]
+ZMeaning = Literal["keeps", "takes"]
+RESETS: tuple[ResetPlace, ...] = get_args(ResetPlace)
+Z_MEANINGS: tuple[ZMeaning, ...] = get_args(ZMeaning)
+NONE = ("",)  # of what a kind does not have
+
+
+@dataclass(frozen=True)
+class Convention:
+    """The convention of the numbers in a file.
+
+    order: the order of the stacked gates, with the letters of their kind. reset, of a GRU: the reset gate multiplies h_prev
+    "before" its product with U, or the product "after" it. z, of a GRU: it "keeps" the old state, or "takes" the new one. gate: the
+    function of the gates; of an RNN, which has none, that of the state. forget_bias, of an LSTM: what the program adds to the bias
+    of the forget gate, which is not in the file.
+    """
+
+    order: str
+    reset: str = ""
+    z: str = "keeps"
+    gate: str = "sigmoid"
+    kind: str = "gru"
+    forget_bias: int = 0
+
+    def __str__(self) -> str:
+        return f"gates {' '.join(self.order)}, {self.without_order}" if len(self.order) > 1 else self.without_order
+
+    @property
+    def without_order(self) -> str:
+        """The convention in words, without the order of the gates."""
+        added = f"{self.forget_bias} added to the bias of the forget gate" if self.forget_bias else ""
+        parts = self.reset and f"reset {self.reset}", self.z and f"z {self.z}", self.gate, added
+        return ", ".join(filter(None, parts))
+
+
+@dataclass(frozen=True)
+class CellKind:
+    """A kind of cell. `gates` has the letters of its blocks in our order, `letters` those of its weights: Wz, Uz, bz … `states` are
+    the states that a timestep passes on; the first one is the output. The other fields have the values of a `Convention`."""
+
+    name: Kind
+    words: str
+    gates: str
+    letters: Mapping[str, str]
+    functions: tuple[str, ...]
+    states: str = "h"
+    candidate: str = ""  # the gate of a GRU that the reset gate acts on
+    resets: tuple[str, ...] = NONE
+    z_meanings: tuple[str, ...] = NONE
+    forget_biases: tuple[int, ...] = (0,)
+
+    @cached_property
+    def orders(self) -> tuple[str, ...]:
+        return tuple(sorted("".join(order) for order in permutations(self.gates)))
+
+    @property
+    def options(self) -> Mapping[str, tuple[str, ...]]:
+        """The values of each option that a user can give."""
+        return {"order": self.orders, "reset": self.resets, "z": self.z_meanings, "gate": self.functions}
+
+    @cached_property
+    def conventions(self) -> tuple[Convention, ...]:
+        """All ways to read the numbers of a cell of this kind."""
+        choices = product(self.orders, self.resets, self.z_meanings, self.functions, self.forget_biases)
+        return tuple(Convention(order, reset, z, gate, self.name, bias) for order, reset, z, gate, bias in choices)
+
+
+KINDS: Mapping[str, CellKind] = {
+    kind.name: kind
+    for kind in (
+        CellKind("gru", "a GRU", "zrn", {"z": "z", "r": "r", "n": "h"}, GATE_NAMES, "h", "n", RESETS, Z_MEANINGS),
+        CellKind("lstm", "an LSTM", "ifgo", {gate: gate for gate in "ifgo"}, GATE_NAMES, "hc", forget_biases=(0, 1)),
+        CellKind("rnn", "a plain RNN", "h", {"h": "h"}, STATE_FUNCTIONS),
+    )
+}
+LSTM, RNN = Convention("ifgo", z="", kind="lstm"), Convention("h", z="", gate="tanh", kind="rnn")  # as torch stores them
+#: For the number of blocks that are stacked in a matrix, the kind of cell.
+BY_BLOCKS = {len(kind.gates): kind for kind in KINDS.values()}
+
+
+def checked_convention(order: str | None, reset: str | None, z: str | None, gate: str | None) -> dict[str, str]:
+    """Return the given options, checked for some kind of cell. Raises a `ModelFileError` that names the option."""
+    if order is not None:
+        order = str(order).lower()
+        order = order.replace("c", "g") if len(order) == 4 else order.replace("h", "n").replace("u", "z")
+        if not any(order in kind.orders for kind in KINDS.values()):
+            raise ModelFileError(
+                f"order is {order!r}; write the gates as they are stacked: r, z and n of a GRU, for example rzn, or i, f, g and o "
+                "of an LSTM, for example ifgo",
+                option="order",
+            )
+    choices = {"reset": (reset, RESETS), "z": (z, Z_MEANINGS), "gate": (gate, (*GATE_NAMES, *STATE_FUNCTIONS))}
+    given = {} if order is None else {"order": order}
+    for option, (value, allowed) in choices.items():
+        if value is not None and value not in allowed:
+            raise ModelFileError(f"{option} is {value!r}; write one of {', '.join(allowed)}", option=option)
+        if value is not None:
+            given[option] = value
+    return given
+
+
+def options_of(kind: CellKind, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the same options, checked for one kind. Raises a `ModelFileError` about an option that this kind does not have."""
+    for option, value in given.items():
+        if value not in kind.options[option]:
+            allowed = ", ".join(kind.options[option])
+            cure = f"; write one of {allowed}, as this is {kind.words}" if allowed else f", and this is {kind.words}: leave it out"
+            raise ModelFileError(f"{option} is {value!r}{cure}", option=option)
+    return dict(given)
+
+
+# ------------------------------------------------------------------------------
+# One layer in one direction as stored in a file, and its conversion to the canonical form.
+
+
+#: One layer in one direction in canonical form. Inputs multiply from the left (x W), and z keeps the old state: W (I, H), U (H, H)
+#: and b (H) of each gate by its letter, Wz Wr Wh … If the reset gate of a GRU acts after the product, also bhz bhr bhn (H).
+Cell: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The gates in the order of the file, for inputs that multiply from the left: W (G, I, H), U (G, H, H), b and b_h (G, H).
+
+    b_h is the bias of h_prev U; it is zero if the file has none.
+    """
+
+    W: NDArray[Any]
+    U: NDArray[Any]
+    b: NDArray[Any]
+    b_h: NDArray[Any]
+
+
+def canonical(blocks: Blocks, convention: Convention) -> dict[str, NDArray[Any]]:
+    """Return `blocks`, read in one convention, as a `Cell` of contiguous arrays.
+
+    A z that takes the new state is 1 minus a z that keeps the old one. Since σ(−a) = 1 − σ(a) for every gate function, negating the
+    weights of z converts one into the other.
+    """
+    cell: dict[str, NDArray[Any]] = {}
+    for k, gate in enumerate(convention.order):
+        negated = convention.kind == "gru" and gate == "z" and convention.z == "takes"
+        letter, copied = KINDS[convention.kind].letters[gate], np.negative if negated else np.array
+        cell[f"W{letter}"] = copied(blocks.W[k], order="C")
+        cell[f"U{letter}"] = copied(blocks.U[k], order="C")
+        if convention.reset == "after":
+            cell[f"b{letter}"] = copied(blocks.b[k])
+            cell[f"bh{gate}"] = copied(blocks.b_h[k])
+        else:  # both biases are added to the same sum
+            added = convention.forget_bias if convention.kind == "lstm" and gate == "f" else 0
+            cell[f"b{letter}"] = copied(blocks.b[k] + blocks.b_h[k] + blocks.b.dtype.type(added))
+    return cell
