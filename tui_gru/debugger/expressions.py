@@ -34,17 +34,15 @@ MAX_LENGTH = 1000
 MAX_DEPTH = 50
 """The most nested expressions; `a + b + c` is three deep."""
 
-_FORBIDDEN = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+# Patterns are compiled when they are first used, since this module is loaded at the start.
+_FORBIDDEN = "[\0-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]"
 
 QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 """The pattern of a string."""
 
-_TOKENS = re.compile(
-    rf"""(?P<text> {QUOTED} )
+_TOKENS = rf"""(?P<text> {QUOTED} )
       | (?P<sign> [≤≥≠−×·⊙] )
-      | (?P<slip> => | =< | <> | := | && | \|\| | (?<![=<>!])=(?!=) | (?<=[=<>!]=)= | !(?!=) | [&|^~@#] )""",
-    re.VERBOSE,
-)
+      | (?P<slip> => | =< | <> | := | && | \|\| | (?<![=<>!])=(?!=) | (?<=[=<>!]=)= | !(?!=) | [&|^~@#] )"""
 
 _SIGNS = {"≤": "<=", "≥": ">=", "≠": "!=", "−": "-", "×": "*", "·": "*", "⊙": "*"}
 
@@ -104,7 +102,7 @@ def refuse_unreadable(typed: str, first_column: int = 1) -> None:
     """Raise ConditionError if `typed` is longer than MAX_LENGTH, or has a control character or half a surrogate pair."""
     if len(typed) > MAX_LENGTH:
         raise ConditionError(f"more than {MAX_LENGTH} characters; shorten the expression", first_column + MAX_LENGTH)
-    if found := _FORBIDDEN.search(typed):
+    if found := re.search(_FORBIDDEN, typed):
         what = "a line break" if found[0] in "\r\n" else "this character"
         raise ConditionError(f"{what} is not allowed here", first_column + found.start())
 
@@ -158,10 +156,10 @@ class ExpressionText:
         spelled = sorted((name for name in self._names if not name.isidentifier()), key=len, reverse=True)
         words = [rf"(?<!\w){name}(?!\w)" for name in self._names if _is_word_of_python(name)]
         named = re.compile("|".join([*map(re.escape, spelled), *words])) if spelled or words else None
-        at = 0
+        tokens, at = re.compile(_TOKENS, re.VERBOSE), 0
         while at < len(self._text):
             name = named.match(self._text, at) if named is not None else None
-            token = None if name is not None else _TOKENS.match(self._text, at)
+            token = None if name is not None else tokens.match(self._text, at)
             if name is not None:
                 meant = self._names[name[0]]
                 yield at, name.end(), _as_name(meant) if _is_word_of_python(meant) else meant

@@ -154,7 +154,9 @@ def changed(stop: S, changes: Mapping[str, Any]) -> S:
 # Hit counts: the hits at which a breakpoint stops.
 
 
-_FORM = re.compile(r"\s*(?P<relation>==?|>=?|<=?|≥|≤|%)?\s*(?P<number>[0-9]{1,18})\s*")
+# Patterns are compiled when they are first used: most sessions have no stop, and all of them load this module.
+
+_FORM = r"\s*(?P<relation>==?|>=?|<=?|≥|≤|%)?\s*(?P<number>[0-9]{1,18})\s*"
 
 #: How many of the first n hits stop.
 _UP_TO: Mapping[str, Callable[[Any, int], Any]] = {
@@ -186,7 +188,7 @@ class HitCount:
     @classmethod
     def parse(cls, text: str) -> HitCount:
         """Parse a hit count. Raises `ConditionError` if it is invalid or never stops."""
-        form = _FORM.fullmatch(text)
+        form = re.fullmatch(_FORM, text)
         if form is None:
             raise ConditionError("a hit count is a number, or one after ==, >, >=, <, <= or %, as in %5", 1)
         relation, number = _SYNONYMS.get(form["relation"], form["relation"]), int(form["number"])
@@ -219,13 +221,13 @@ EDGE = 3
 
 _LARGEST_IN_FULL = 1e15
 
-_FORMAT = re.compile(
+_FORMAT = (
     r"(?P<layout>(?:[^{}]?[<>^])?)(?P<sign>[-+ ]?)(?P<zero>0?)(?P<width>(?:[1-9][0-9]{0,5})?)"
     r"(?:\.(?P<precision>[0-9]{1,5}))?(?P<type>[defgEFG%]?)"
 )
 
-_BRACES = re.compile(r"\{\{|\}\}|[{}]")
-_MARKS = re.compile(rf"{QUOTED}|[()\[\]{{}}:]")
+_BRACES = r"\{\{|\}\}|[{}]"
+_MARKS = rf"{QUOTED}|[()\[\]{{}}:]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ class ValueFormat:
     @classmethod
     def parse(cls, text: str, column: int) -> ValueFormat:
         """Parse a format such as `+8.3f`, typed at `column`. Raises `ConditionError` if it is invalid or too wide."""
-        form = _FORMAT.fullmatch(text)
+        form = re.fullmatch(_FORMAT, text)
         if form is None:
             raise ConditionError(f"{text} is not a format; write one such as .3f, +8.4f or >6", column)
         if int(form["width"] or 0) > MAX_WIDTH or int(form["precision"] or 0) > MAX_PRECISION:
@@ -323,7 +325,7 @@ class LogPoint:
 
 def _pieces(template: str, names: Collection[str]) -> Iterator[str | _Field]:
     done = 0
-    while brace := _BRACES.search(template, done):
+    while brace := re.compile(_BRACES).search(template, done):
         yield template[done : brace.start()]
         done = brace.end()
         if brace[0] == "}":
@@ -344,7 +346,7 @@ def _field(template: str, start: int, end: int, after: int, names: Collection[st
 def _field_ends(template: str, start: int) -> tuple[int, int]:
     """Return the index at which the expression that begins at `start` ends, and the index after the closing brace of its field."""
     depth = 0
-    for mark in _MARKS.finditer(template, start):
+    for mark in re.compile(_MARKS).finditer(template, start):
         match mark[0]:
             case "(" | "[":
                 depth += 1
@@ -463,7 +465,7 @@ def _tested(program: Program, names: frozenset[str]) -> dict[bool, tuple[int, ..
     return {learns: tested_ticks(program, names, learns) for learns in (False, True)}
 
 
-_WORD = re.compile(r"[A-Za-z_]\w*")
+_WORD = r"[A-Za-z_]\w*"
 
 
 def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple[int, ...]:
@@ -503,7 +505,7 @@ def computed_here(expression: str, program: Program, position: Position, *, lear
 
 @lru_cache(maxsize=256)
 def _ticks(expression: str, program: Program, learns: bool) -> frozenset[int]:
-    names = frozenset(_WORD.findall(expression)) & frozenset(program.readable)
+    names = frozenset(re.findall(_WORD, expression)) & frozenset(program.readable)
     return frozenset(tested_ticks(program, names, learns))
 
 
