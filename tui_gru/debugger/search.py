@@ -319,15 +319,18 @@ class HitCounter:
     def prepare(self, batch: int) -> None:
         """Read the batch before, unless it was seen last, so that its record need not exist beside that of `batch`."""
         if self.stop.reads.previous and self._seen[0] != batch - 1:
-            self._seen = batch - 1, self._read_later(self._timeline.before(batch))
+            self._seen = batch - 1, self._read_later(self._timeline.before(batch), of_start=batch == 0)
 
-    def _read_later(self, record: BatchRecord) -> BatchRecord:
-        """Return what `prev()` reads in the next batch: the record itself, unless memory has room for one only."""
+    def _read_later(self, record: BatchRecord, *, of_start: bool = False) -> BatchRecord:
+        """Return what `prev()` reads in the next batch: the record itself, unless memory has room for one only.
+
+        Before the first batch, `of_start`, only the initial weights exist, those before its own record.
+        """
         previous = self.stop.reads.previous
         if not self._timeline.memory.one_record:
             return record
         tokens = map(self._timeline.program.tokens_of, previous & set(CHARACTERS))
-        return record.part({*previous, *(f"{name} ids" for name in tokens)}, record.after.copy())
+        return record.part({*previous, *(f"{name} ids" for name in tokens)}, (record.before if of_start else record.after).copy())
 
     def _columns_for(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
         """Return the columns to test all places of a batch at once; None if the places must be tested one by one."""
