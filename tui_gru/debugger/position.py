@@ -8,11 +8,12 @@ import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from tui_gru import errors as arguments
 from tui_gru.debugger.program import Program, ProgramLine
 from tui_gru.errors import TuiGruError
+from tui_gru.schema import Whole, one_of
 
 # ------------------------------------------------------------------------------
 # Positions in time. A position is determined by one integer, its tick: the number of lines before it if every batch learned.
@@ -203,12 +204,12 @@ class StepMemory:
     the tick `begun` and asked for `last` steps, to `begun`; other steps begin from `at`.
     """
 
-    level: str
-    origin: int
+    level: Annotated[str, one_of("", *LEVELS)]
+    origin: Whole
     net: int
-    at: int
+    at: Whole
     cut: bool = False
-    begun: int = 0
+    begun: Whole = 0
     last: int = 0
 
     @classmethod

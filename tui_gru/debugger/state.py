@@ -14,6 +14,7 @@ from tui_gru.debugger.stops import HitCounts, HitKey, LogLine, Stops
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
+from tui_gru.schema import Whole
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -31,7 +32,7 @@ class Mark:
 
     letter: str
     branch: str
-    tick: int
+    tick: Whole
     text: str = ""
 
 

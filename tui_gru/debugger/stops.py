@@ -34,6 +34,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.numbers import same
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
+from tui_gru.schema import Positive, Whole
 
 # ------------------------------------------------------------------------------
 # Breakpoints and watches as plain data, which a session saves.
@@ -47,7 +48,7 @@ class Breakpoint:
     a `HitCount`, `log` the template of a `LogPoint`; with a template, it writes to the log instead of stopping.
     """
 
-    id: int
+    id: Positive
     line: str = ""
     condition: str = ""
     hits: str = ""
@@ -59,7 +60,7 @@ class Breakpoint:
 class Watch:
     """An expression whose value is shown; with `stops`, runs stop when it is computed and its value has changed."""
 
-    id: int
+    id: Positive
     expression: str
     stops: bool = False
     enabled: bool = True
@@ -78,7 +79,7 @@ class Stops:
 
     breakpoints: tuple[Breakpoint, ...] = ()
     watches: tuple[Watch, ...] = ()
-    last_id: int = 0
+    last_id: Whole = 0
 
     @property
     def all(self) -> tuple[Stop, ...]:
@@ -132,8 +133,8 @@ class Watched:
 class LogLine(NamedTuple):
     """A line that breakpoint `id` wrote to the log at `tick`."""
 
-    tick: int
-    id: int
+    tick: Whole
+    id: Whole
     text: str
 
 

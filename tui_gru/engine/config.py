@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsIndex, TypedDict, Unpack, get_args
 
 from tui_gru import errors as arguments
 from tui_gru.engine.numbers import gib
 from tui_gru.engine.pieces import checked_piece
 from tui_gru.engine.text import Text, alike, as_string, checked, token_word
 from tui_gru.errors import TuiGruError
+from tui_gru.schema import Positive, Rate, Whole, within
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiled import Compiled
@@ -96,22 +97,22 @@ class Config:
 
     text: Text = TUTORIAL_TEXT
     vocabulary: Text = TUTORIAL_VOCABULARY
-    hidden_size: int = 2
-    batch_size: int = 2
-    seq_length: int = 3
-    seed: int = 1
-    learning_rate: float = 0.01
+    hidden_size: Positive = 2
+    batch_size: Positive = 2
+    seq_length: Positive = 3
+    seed: Annotated[int, within(0, 2**63 - 1)] = 1
+    learning_rate: Rate = 0.01
     carry: str = "detach"
     dtype: str = "float32"
     reset: str = "before"
     cell: str = "gru"
     cell_text: str = ""
-    layers: int = 1
+    layers: Positive = 1
     bidirectional: bool = False
-    embedding: int = 0
+    embedding: Whole = 0
     optimizer: str = "sgd"
     optimizer_text: str = ""
-    clip: float = 0.0
+    clip: Rate = 0.0
     init: str = "tutorial"
     layout: str = "tutorial"
     head: str = "linear"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from typing import Annotated
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from tui_gru.equations.page import Composed, Equation, Input, Page, compose, rea
 from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols
 from tui_gru.equations.writing import Writer
 from tui_gru.errors import TuiGruError
+from tui_gru.schema import within
 
 # ------------------------------------------------------------------------------
 # The update rule, compiled: it computes all weights at once in flat vectors, and lists its lines for each parameter.
@@ -362,7 +364,7 @@ class Structure:
 
     cell: str = "gru"
     cell_text: str = ""
-    layers: int = 1
+    layers: Annotated[int, within(1, 1000)] = 1
     bidirectional: bool = False
     backwards: bool = False  # a model of one direction that reads the timesteps in reverse
     input: str = "one-hot"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from functools import cached_property, reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,10 @@ from tui_gru.debugger.branches import LONGEST_NAME, Branch, BranchChange, Branch
 from tui_gru.debugger.edits import Edit, JournalEntry, TextEdit, TrainingSettings, plan
 from tui_gru.debugger.history import COLUMNS, BySize, DivergedError, Machine, ScalarRows, fingerprint, this_machine
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.position import LEVELS, StepMemory, position_of
+from tui_gru.debugger.position import StepMemory, position_of
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.state import Mark, Marks, State
-from tui_gru.debugger.stops import Breakpoint, HitCache, HitCounts, HitKey, LogLine, Stops, Watch, resolve
+from tui_gru.debugger.stops import HitCache, HitCounts, HitKey, LogLine, Stops, resolve
 from tui_gru.debugger.timeline import HistorySegment, Memory, Timeline, checkpoint_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
@@ -31,36 +31,231 @@ from tui_gru.engine.source import Ability, Imported, ImportedBatch
 from tui_gru.engine.text import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError, printable
+from tui_gru.schema import Positive, Rate, Tokens, Whole, encoded, line, one_of, partly, reader, within
 from tui_gru.storage.file import OlderSessionError, SessionFile, SessionFileError, damaged, from_json, pack, to_json, unpack
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
+# The facts of a session file: each is one JSON value under its key, as declared here. All that is read passes through these checks;
+# references between facts are checked by the reader, which has all of them.
+#
+# Beside the facts there are arrays: by segment, `columns/I` with the scalars of every batch, in pieces, and `checkpoints/I` with
+# rows of weights and states, by batch; `given` with the numbers of an imported batch, `sample/N` with the draws of a sample, and
+# `counts` with the hits of each counted breakpoint in every batch of the timeline that ends with segment `here.counted`; where
+# batches had to be tested, also the numbers of those with hits, and the ticks of the hits.
+
+
+LATEST = 250_000 * 10**12  # microseconds since 1970; in the year 9892
+NAME, LONGEST_PLACE = LONGEST_NAME + 20, 400  # characters; the name of a fork is longer by a number
+
+
+def _word(value: str) -> None:
+    if value.split() != [value]:
+        raise ValueError("is not one word")
+
+
+BranchName = Annotated[str, line(NAME), _word]
+MachineName = Annotated[str, line(200)]
+Hash = Annotated[str, line(32)]
+
+
+@dataclass(frozen=True)
+class RecordingFact:
+    """A recording: its folder, its name in it, and its steps with their hashes."""
+
+    folder: str
+    name: str
+    steps: tuple[tuple[Whole, Hash], ...]
+
+
+@dataclass(frozen=True)
+class ImportedFact:
+    """A run on one imported batch, without its arrays."""
+
+    title: str
+    origin: str
+    inputs_from: str
+    fixed: str
+    dtype: Annotated[str, one_of("float32", "float64")]
+    structure: Structure
+    sizes: Mapping[str, Positive]
+    learns: bool
+    loss: float | None
+    tolerance: float | None
+    said: str
+
+
+@dataclass(frozen=True)
+class RunFact:
+    """`run`: the options, the number of ticks of a batch, the machine that began the run with a hash of the results of its first
+    batch, and, if there were several, all machines that computed batches, each with its hash."""
+
+    config: Annotated[Mapping[str, Any], partly(Config)]
+    epochs: Positive | None
+    history_memory: Whole
+    machine: MachineName
+    first_batch: Hash
+    ticks: Positive | None = None
+    machines: tuple[tuple[MachineName, Hash], ...] | None = None
+    recording: RecordingFact | None = None
+    given: Mapping[str, Any] | None = None  # the name of `ImportedFact` in the files of all versions
+
+
+@dataclass(frozen=True)
+class HereFact:
+    """`here`: the position, the newest tick of its branch, the numbers of changes that can be undone and redone, the segment whose
+    hits are counted, the time of writing in microseconds since 1970, and, for an imported run, the place in words."""
+
+    tick: Whole
+    branch: BranchName
+    newest: Whole
+    stride: StepMemory
+    stop_on_nan: bool
+    done: Whole
+    undone: Whole
+    counted: Whole | None
+    written: Annotated[int, within(0, LATEST)]
+    place: Annotated[str, line(LONGEST_PLACE)] | None = None
+
+
+class BranchRow(NamedTuple):
+    """A row of `branches`: a branch, its last segment, and its newest tick."""
+
+    name: BranchName
+    segment: Whole
+    newest: Whole
+
+
+BranchRows = tuple[BranchRow, ...]
+
+
+@dataclass(frozen=True)
+class ChangeFact:
+    """`done/N` or `undone/N`: a change. `other` is a branch as its last segment and its newest tick."""
+
+    source: BranchName
+    target: BranchName
+    tick: Whole
+    other: tuple[Whole, Whole] | None
+    left: Whole
+
+
+#: The arguments of each kind of change. The value of an edit is a character of the text, or a number.
+ACTIONS = {
+    "begin": make_dataclass("Begin", ()),
+    "learning": make_dataclass("Learning", [("value", bool)]),
+    "learning_rate": make_dataclass("LearningRate", [("value", Rate)]),
+    "sgd": make_dataclass("SGD", ()),
+    "edit": make_dataclass("Edited", [("name", Annotated[str, line(NAME)]), ("index", tuple[int, ...]), ("value", str | float)]),
+}
+
+
+def _action(fact: ActionFact) -> None:
+    reader(ACTIONS[fact.kind])(fact.args)
+
+
+@dataclass(frozen=True)
+class ActionFact:
+    """A change as its kind and the arguments of that kind."""
+
+    kind: Annotated[str, one_of(*ACTIONS)]
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SegmentFact:
+    """`segment/I`: the segment before it, its start, the change that began it, and its settings: the rule as far as it changed."""
+
+    before: Whole | None
+    start: Whole
+    action: Annotated[ActionFact, _action]
+    learning: bool
+    learning_rate: Rate
+    once: Whole | None
+    rule: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HistoryFact:
+    """`history/I`: the numbers of batches and checkpoints of a segment, and, unless it is the first for all, the machine that
+    computed the batches from each batch on."""
+
+    length: Positive
+    checkpoints: Whole
+    machines: tuple[tuple[Whole, Whole], ...] | None = None
+
+
+@dataclass(frozen=True)
+class SampleFact:
+    """An entry of `samples`: the options of a sample, the number of its array, its characters and the uniform numbers drawn."""
+
+    at: Whole
+    primer: Tokens
+    sampler: Annotated[str, one_of(*SAMPLERS)]
+    temperature: Rate
+    seed: Annotated[int, within(0, None)]
+    chars: Tokens
+    uniforms: tuple[Annotated[float, within(0, below=1)] | None, ...]
+    tick: Whole | None = None
+
+
+@dataclass(frozen=True)
+class CountsFact:
+    """`counts`: the keys of counted breakpoints, and for each the batches in which it could not be evaluated."""
+
+    keys: tuple[tuple[str, ...], ...]
+    doubtful: tuple[tuple[Whole, ...], ...]
+
+
+class StateField(NamedTuple):
+    """A field of the state in `kept`, beside the values that a front end has saved there: its name in the state, its kind in the
+    file, and its value if it is not written. `of_verb` is True if only verbs change the field."""
+
+    field: str
+    kind: Any
+    empty: Any
+    of_verb: bool = False
+
+
+ENTRIES = {
+    "marked": StateField("marks", tuple[Mark, ...], Marks()),
+    "last_condition": StateField("last_condition", str, "", of_verb=True),
+    "left": StateField("left", tuple[str, Whole] | None, None, of_verb=True),
+    "stops": StateField("stops", Stops, Stops()),
+    "hits": StateField("hits", Mapping[str, tuple[Whole, ...]], {}, of_verb=True),
+    "log": StateField("log", Mapping[str, tuple[LogLine, ...]], {}, of_verb=True),
+    "compared": StateField("compared", tuple[str, ...], (), of_verb=True),
+}
+"""By the names in `kept`. A front end cannot save values under them."""
+
+
+def read(file: SessionFile, key: str, kind: Any) -> Any:
+    """Read and check the fact under `key`. Raises `DamagedSessionError` if it is missing or invalid."""
+    text = file.fact(key)
+    try:
+        return reader(kind)(from_json(text))
+    except ValueError as error:
+        raise damaged(file.path, f"{key}, which {error}") from None
+
+
+# ------------------------------------------------------------------------------
 # Stores a run on one imported batch in a session file: its description as a fact, its numbers as arrays.
 
 
-KEY = "given"  # the name of such a run in the files of all versions
-LONGEST_PLACE = 400  # characters
-_TEXTS = ("title", "origin", "inputs_from", "fixed", "dtype")
+KEY = "given"
 _OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
-_NEVER = {
-    f"{kind}_text": "" for kind in ("head", "loss", "update")
-}  # no file of the user but that of a cell; older files lack them
+_OWN |= {f"{kind}_text": ("",) for kind in ("head", "loss", "update")}  # no file of the user but that of a cell
 
 
-def fact_of(source: Imported) -> dict[str, Any]:
-    """Return the description of a run in a form that JSON can represent."""
+def fact_of(source: Imported) -> ImportedFact:
+    """Return the description of a run."""
     batch = source.batches[0]
-    return {
-        **{name: getattr(source, name) for name in _TEXTS},
-        "structure": asdict(source.structure),
-        "sizes": dict(source.sizes),
-        "learns": source.learns,
-        "loss": batch.loss if source.knows_loss and np.isfinite(batch.loss) else None,
-        "tolerance": batch.tolerance,
-        "said": batch.remarks(),
-    }
+    return ImportedFact(
+        source.title, source.origin, source.inputs_from, source.fixed, source.dtype, source.structure, source.sizes, source.learns,
+        batch.loss if source.knows_loss and np.isfinite(batch.loss) else None, batch.tolerance, batch.remarks(),
+    )  # fmt: skip
 
 
 def place_of(state: State) -> str:
@@ -81,19 +276,17 @@ def arrays_of(source: Imported) -> dict[str, NDArray[Any]]:
     return arrays | {name: array for name, array in others.items() if array is not None}
 
 
-def imported_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Imported:
+def imported_of(fact: ImportedFact, arrays: Mapping[str, NDArray[Any]]) -> Imported:
     """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
-    structure = _structure(fact["structure"])
-    sizes = {str(axis): size for axis, size in fact["sizes"].items()}
+    structure, sizes = fact.structure, fact.sizes
+    if any(getattr(structure, name) not in allowed for name, allowed in _OWN.items()):
+        raise ValueError("has a model that is not given")
     inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
-    fits = all(type(size) is int and size > 0 for size in sizes.values())
-    fits = fits and (sizes["T"], sizes["B"]) == next(iter(inputs.values())).shape[:2]
-    if not fits or fact["dtype"] not in ("float32", "float64"):
+    if (sizes["T"], sizes["B"]) != next(iter(inputs.values())).shape[:2]:
         raise ValueError("has sizes that do not fit its arrays")
-    model, dtype, learns = compiled(structure, sizes, fact["dtype"]), np.dtype(fact["dtype"]), bool(fact["learns"])
+    model, dtype, learns = compiled(structure, sizes, fact.dtype), np.dtype(fact.dtype), fact.learns
     _check_arrays(model, arrays, inputs, learns=learns)
     page, recorded = model.model.page, arrays.get("recorded")
-    remarks, loss = str(fact["said"]), fact["loss"]
     batch = ImportedBatch(
         weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
         inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
@@ -101,15 +294,13 @@ def imported_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         outside=arrays.get("outside"),
         flows=[arrays[f"flow {i}"] for i in range(len(page.states))] if learns else None,
         expected=arrays.get("expected"),
-        loss=float("nan") if loss is None else float(loss),
-        tolerance=None if fact["tolerance"] is None else float(fact["tolerance"]),
+        loss=math.nan if fact.loss is None else fact.loss,
+        tolerance=fact.tolerance,
         recorded=None if recorded is None else Weights(model.layout, np.array(recorded, dtype)),
-        remarks=lambda: remarks,
+        remarks=lambda: fact.said,
     )
-    title, origin, inputs_from, fixed, _ = (str(fact[name]) for name in _TEXTS)
-    return Imported(
-        title, origin, inputs_from, structure, sizes, fact["dtype"], (batch,), fixed, learns=learns, knows_loss=loss is not None
-    )
+    texts = fact.title, fact.origin, fact.inputs_from
+    return Imported(*texts, structure, sizes, fact.dtype, (batch,), fact.fixed, learns=learns, knows_loss=fact.loss is not None)
 
 
 def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], *, learns: bool) -> None:
@@ -133,49 +324,8 @@ def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: M
         raise ValueError("has recorded gradients of another shape")
 
 
-def _structure(fact: Mapping[str, Any]) -> Structure:
-    """Check and create the structure of a model. Raises like `imported_of`."""
-    kinds = {name: type(value) for name, value in asdict(Structure()).items()}
-    fact = {**_NEVER, **fact}
-    if fact.keys() != kinds.keys() or any(type(fact[name]) is not kind for name, kind in kinds.items()):
-        raise ValueError("has another structure than a model")
-    if (
-        any(fact[name] not in allowed for name, allowed in _OWN.items())
-        or any(fact[name] for name in _NEVER)
-        or not 1 <= fact["layers"] <= 1000
-    ):
-        raise ValueError("has a model that is not given")
-    return Structure(**fact)
-
-
 # ------------------------------------------------------------------------------
-# The fact `kept` of a session file: breakpoints, marks, hits, log and other fields of a state, as JSON by name.
-#
-# It also has the values that a front end has saved, under other names.
-
-
-class StateField(NamedTuple):
-    """A field of the state: how it is converted to JSON. It is not written if it equals `empty`.
-
-    `of_verb` is True if only verbs change the field.
-    """
-
-    field: str
-    empty: Any
-    to_data: Callable[[Any], Any] = lambda value: value
-    of_verb: bool = False
-
-
-ENTRIES = {
-    "marked": StateField("marks", Marks(), lambda marks: [asdict(mark) for mark in marks.sorted]),
-    "last_condition": StateField("last_condition", "", of_verb=True),
-    "left": StateField("left", None, of_verb=True),
-    "stops": StateField("stops", Stops(), asdict),
-    "hits": StateField("hits", {}, of_verb=True),
-    "log": StateField("log", {}, of_verb=True),
-    "compared": StateField("compared", (), of_verb=True),
-}
-"""By the names in the fact. A front end cannot save values under them."""
+# Writes a session to a file: everything the first time, then only what has changed.
 
 
 def fields_in(state: State) -> tuple[Any, ...]:
@@ -195,28 +345,12 @@ def data_of(state: State, verb: State) -> dict[str, Any]:
     for name, entry in ENTRIES.items():
         value = getattr(verb if entry.of_verb else state, entry.field)
         if value != entry.empty:
-            data[name] = entry.to_data(value)
+            data[name] = encoded(value.sorted if isinstance(value, Marks) else value)
     return data
-
-
-# ------------------------------------------------------------------------------
-# Writes a session to a file: everything the first time, then only what has changed.
-#
-# The facts: `run` (config, epochs, history_memory, the number of ticks of a batch, the machine that began the run with a hash of
-# the results of its first batch, and, if there were several, all machines that computed batches, each with its hash), `here`
-# (tick, branch, the newest tick of that branch, step memory, the numbers of changes that can be undone and redone, the time of
-# writing), `branches` [name, segment, newest tick], `segment/I` (the segment before it, start, action, settings), `history/I`
-# (the numbers of batches and checkpoints, and, unless it is the first for all, the machine that computed the batches from each
-# batch on), `done/N` and `undone/N` (changes), `samples`, and `kept` (breakpoints, marks and others, and the values saved by a
-# front end, by name: `contents.kept`). The arrays, by segment: `columns/I` the scalars of every batch, in pieces, `checkpoints/I`
-# rows of weights and states, by batch; `sample/N` the draws of a sample. The fact and the arrays `counts`: the keys of counted
-# breakpoints, and their hits in every batch of the timeline that ends with segment `here.counted`; where batches had to be
-# tested, also the numbers of those with hits, and the ticks of the hits.
 
 
 PIECE = 256  # batches whose scalars are written together
 MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # limits for a session
-LATEST = 250_000 * 10**12  # microseconds since 1970; in the year 9892
 _NONE = 0, -1
 
 
@@ -236,7 +370,9 @@ class StateWriter:
         self._lengths: dict[int, int] = {}  # by segment in the file: the number of batches whose scalars are written
         self._checkpoints: dict[int, tuple[int, int]] = {}  # by segment: the number of checkpoints, and the last batch
         self._numbers_of: dict[Machine | None, int] = {}  # of the machines in the file; None is this one
-        self._machines: dict[int, list[list[int]]] = {}  # by segment: the machine that computed the batches from each batch on
+        self._machines: dict[
+            int, tuple[tuple[int, int], ...]
+        ] = {}  # by segment: the machine that computed the batches from each batch on
         self._fixed: dict[int, Collection[int]] = {}  # by segment: the checkpoints that are never removed
         self._spacing = 1  # of the checkpoints in the file, in batches
         self._changes: dict[str, Sequence[BranchChange]] = {"done": (), "undone": ()}
@@ -248,7 +384,7 @@ class StateWriter:
         self._kept: tuple[Any, ...] | None = None  # the fields from which the fact `kept` in the file was computed
         self._verb: State | None = None  # the state after the last verb
         self._counted: int | None = None
-        self._here: dict[str, Any] = {}
+        self._here: HereFact | None = None  # without the time
         self._grown: set[HistorySegment] = set()
 
     def write(self, file: SessionFile, state: State) -> None:
@@ -285,7 +421,7 @@ class StateWriter:
 
     def _put(self, file: SessionFile, key: str, value: Any) -> None:
         """Write a fact unless it is the same as in the file."""
-        json = to_json(value)
+        json = to_json(encoded(value))
         if self._facts.get(key) != json:
             file.put_fact(key, json)
             self._facts[key] = json
@@ -296,40 +432,33 @@ class StateWriter:
         here = memory.here or Machine(this_machine(), fingerprint(timeline.beginning.record(0)[1].as_computed()))
         machines = memory.machines or (here,)
         self._numbers_of = {None: machines.index(here), **{machine: i for i, machine in enumerate(machines)}}
-        run: dict[str, Any] = {
-            "config": {} if isinstance(source, Imported) else asdict(state.config),
-            "epochs": state.epochs,
-            "history_memory": memory.budget.limit,
-            "ticks": timeline.program.ticks,
-            "machine": machines[0].name,
-            "first_batch": machines[0].first_batch,
-        }
-        if len(machines) > 1:
-            run["machines"] = machines
-        if isinstance(source, Imported) and source.identity is not None:
-            run["recording"] = dict(source.identity())
-        elif isinstance(source, Imported):
-            run[KEY] = fact_of(source)
-            file.put_arrays(KEY, [(0, pack(arrays_of(source)))])
-        file.put_fact("run", to_json(run))
+        imported = source if isinstance(source, Imported) else None
+        recording = None if imported is None or imported.identity is None else imported.identity()
+        run = RunFact(
+            config=asdict(state.config) if imported is None else {},
+            epochs=state.epochs,
+            history_memory=memory.budget.limit,
+            machine=machines[0].name,
+            first_batch=machines[0].first_batch,
+            ticks=timeline.program.ticks,
+            machines=machines if len(machines) > 1 else None,
+            recording=None if recording is None else RecordingFact(**recording),
+            given=encoded(fact_of(imported)) if imported is not None and recording is None else None,
+        )
+        if imported is not None and recording is None:
+            file.put_arrays(KEY, [(0, pack(arrays_of(imported)))])
+        file.put_fact("run", to_json(encoded(run)))
 
     def write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
         branches = state.branches
-        here = {
-            "tick": state.tick,
-            "branch": branches.current,
-            "newest": branches.newest,
-            "stride": asdict(state.stride),
-            "stop_on_nan": state.stop_on_nan,
-            "done": len(branches.done),
-            "undone": len(branches.undone),
-            "counted": self._counted,
-        }
-        if not state.config.source.can(Ability.TRAIN):
-            here["place"] = place_of(state)
+        place = None if state.config.source.can(Ability.TRAIN) else place_of(state)
+        done, undone = len(branches.done), len(branches.undone)
+        here = HereFact(
+            state.tick, branches.current, branches.newest, state.stride, state.stop_on_nan, done, undone, self._counted, 0, place
+        )
         if changed or here != self._here:
             self.written = min(max(now(), self.written + 1), LATEST)
-            self._put(file, "here", {**here, "written": self.written})
+            self._put(file, "here", replace(here, written=self.written))
             self._here = here
 
     def _write_branches(self, file: SessionFile, branches: Branches) -> None:
@@ -338,7 +467,7 @@ class StateWriter:
             (name, branch.timeline.last if name == branches.current else branch) for name, branch in branches.named.items()
         )
         if named != self._named:
-            self._put(file, "branches", [[name, *_branch(branch)] for name, branch in branches.named.items()])
+            self._put(file, "branches", [BranchRow(name, *_branch(branch)) for name, branch in branches.named.items()])
             self._named = named
 
     def _branches(self, state: State) -> Iterator[Branch]:
@@ -360,20 +489,13 @@ class StateWriter:
             self._write_segment(file, segment)
 
     def _write_segment(self, file: SessionFile, segment: HistorySegment) -> None:
-        settings = segment.settings
-        fact: dict[str, Any] = {
-            "before": segment.before and segment.before.number,
-            "start": segment.start,
-            "action": {"kind": segment.action.kind, "args": segment.action.args},
-            "learning": settings.learning,
-            "learning_rate": settings.rule["learning_rate"],
-            "once": settings.once,
-        }
-        begun_with = segment.trainer.config.settings
+        settings, begun_with, before = segment.settings, segment.trainer.config.settings, segment.before
         changed = {name: value for name, value in settings.rule.items() if value != begun_with[name] and name != "learning_rate"}
-        if changed:
-            fact["rule"] = changed
-        file.put_fact(f"segment/{segment.number}", to_json(fact))
+        action, rate = ActionFact(segment.action.kind, segment.action.args), settings.rule["learning_rate"]
+        fact = SegmentFact(
+            None if before is None else before.number, segment.start, action, settings.learning, rate, settings.once, changed
+        )
+        file.put_fact(f"segment/{segment.number}", to_json(encoded(fact)))
         self._lengths[segment.number] = 0
         self._grown.add(segment)
 
@@ -385,7 +507,7 @@ class StateWriter:
             file.put_arrays(f"columns/{number}", ((first, _columns(segment, first)) for first in pieces))
             self._lengths[number] = length
         runs = segment.machines or ((segment.first_batch, None),)
-        self._machines[number] = [[batch, self._numbers_of[machine]] for batch, machine in runs]
+        self._machines[number] = tuple((batch, self._numbers_of[machine]) for batch, machine in runs)
         self._write_checkpoints(file, segment)
         if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
             self._write_size(file, number)
@@ -431,22 +553,16 @@ class StateWriter:
                 self._write_size(file, number)
 
     def _write_size(self, file: SessionFile, number: int) -> None:
-        size: dict[str, Any] = {"length": self._lengths[number], "checkpoints": self._checkpoints.get(number, _NONE)[0]}
-        if any(machine for _, machine in self._machines[number]):
-            size["machines"] = self._machines[number]
-        file.put_fact(f"history/{number}", to_json(size))
+        machines = self._machines[number] if any(machine for _, machine in self._machines[number]) else None
+        fact = HistoryFact(self._lengths[number], self._checkpoints.get(number, _NONE)[0], machines)
+        file.put_fact(f"history/{number}", to_json(encoded(fact)))
 
     def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[BranchChange]) -> None:
         for i in range(_same(self._changes[stack], changes), len(changes)):
             change = changes[i]
-            fact = {
-                "source": change.source,
-                "target": change.target,
-                "tick": change.tick,
-                "other": change.other and _branch(change.other),
-                "left": change.left,
-            }
-            file.put_fact(f"{stack}/{i}", to_json(fact))
+            other = None if change.other is None else _branch(change.other)
+            fact = ChangeFact(change.source, change.target, change.tick, other, change.left)
+            file.put_fact(f"{stack}/{i}", to_json(encoded(fact)))
         self._changes[stack] = changes
 
     def _write_samples(self, file: SessionFile, samples: Sequence[Sample]) -> None:
@@ -467,7 +583,7 @@ class StateWriter:
             return
         self._counted = state.branches.timeline.last.number
         doubtful = [each.failed(0, len(each.known_counts)) for each in state.hit_counts.values()]
-        self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
+        self._put(file, "counts", CountsFact(tuple(state.hit_counts), tuple(map(tuple, doubtful))))
         file.drop_arrays("counts")
         counts = (pack({"counts": each.known_counts, **each.places}) for each in state.hit_counts.values())
         file.put_arrays("counts", enumerate(counts))
@@ -496,17 +612,10 @@ def _columns(segment: HistorySegment, first: int) -> bytes:
     return pack({name: checkpoints.column(name, begin, end - 1) for name in COLUMNS})
 
 
-def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:
-    return {
-        "at": at,
-        "primer": sample.primer,
-        "sampler": sample.sampler,
-        "temperature": sample.temperature,
-        "seed": int(sample.seed),
-        "chars": as_text((draw.char for draw in sample.draws), sample.primer),
-        "uniforms": [draw.uniform for draw in sample.draws],
-        "tick": sample.tick,
-    }
+def _sample_fact(sample: Sample, at: int) -> SampleFact:
+    chars, uniforms = as_text((draw.char for draw in sample.draws), sample.primer), tuple(draw.uniform for draw in sample.draws)
+    options = sample.primer, sample.sampler, sample.temperature, int(sample.seed)
+    return SampleFact(at, *options, chars, uniforms, sample.tick)
 
 
 def _pack_sample(sample: Sample) -> bytes:
@@ -515,237 +624,6 @@ def _pack_sample(sample: Sample) -> bytes:
     if draws:
         arrays["y_hat"] = np.array([draw.y_hat for draw in draws])
     return pack(arrays)
-
-
-# ------------------------------------------------------------------------------
-# Checks the facts read from a session file: fields, types and ranges. All data from a file passes through these checks.
-#
-# Each check returns its argument, or raises a `ValueError` that says what is wrong. References between facts are checked by
-# `state_reader`, which has all facts.
-
-
-FieldCheck = Callable[[Any], Any]
-
-MOST = 2**53  # the largest tick, batch or number of bytes
-NAME = LONGEST_NAME + 20  # characters; the name of a fork is longer by a number
-MACHINE, HASH = 200, 32  # characters
-
-
-def read(file: SessionFile, key: str, check: FieldCheck) -> Any:
-    """Read and check the fact under `key`. Raises `DamagedSessionError` if it is missing or invalid."""
-    text = file.fact(key)
-    try:
-        return check(from_json(text))
-    except ValueError as error:
-        raise damaged(file.path, f"{key}, which {error}") from None
-
-
-def whole(least: int = 0, most: int | None = MOST) -> FieldCheck:
-    """Return a check for an integer in a range; `most` None: no upper limit."""
-
-    def check(value: Any) -> Any:
-        if type(value) is not int or value < least or (most is not None and value > most):
-            raise ValueError(f"is not a whole number from {least}{'' if most is None else f' to {most}'}")
-        return value
-
-    return check
-
-
-def number(least: float = -math.inf, below: float = math.inf) -> FieldCheck:
-    """Return a check for a finite number in a range; an integer stays an integer."""
-
-    def check(value: Any) -> Any:
-        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value < below:
-            raise ValueError("is not a number in its range")
-        return value
-
-    return check
-
-
-def of_type(kind: type, otherwise: str) -> FieldCheck:
-    """Return a check for a value of exactly this type; `otherwise` is the error message."""
-
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise ValueError(otherwise)
-        return value
-
-    return check
-
-
-flag = of_type(bool, "is neither true nor false")
-text = of_type(str, "is not a text")
-mapping = of_type(dict, "is not an object")  # checked further by the modules that wrote them
-
-
-def tokens(value: Any) -> Any:
-    """Check a text, or a list of tokens that may be longer than a character."""
-    return text(value) if type(value) is not list else listed(text)(value)
-
-
-def line(longest: int) -> FieldCheck:
-    """Return a check for a text on one line without control characters."""
-
-    def check(value: Any) -> Any:
-        if type(value) is not str or not 0 < len(value) <= longest or not value.isprintable():
-            raise ValueError(f"is not a printable text of 1 to {longest} characters")
-        return value
-
-    return check
-
-
-def name(value: Any) -> Any:
-    """Check the name of a branch."""
-    if line(NAME)(value).split() != [value]:
-        raise ValueError("is not one word")
-    return value
-
-
-def one_of(*choices: str) -> FieldCheck:
-    def check(value: Any) -> Any:
-        if value not in choices or type(value) is not str:
-            raise ValueError(f"is not one of {', '.join(map(repr, choices))}")
-        return value
-
-    return check
-
-
-def optional(check: FieldCheck) -> FieldCheck:
-    """Return a check that accepts null as well."""
-    return lambda value: None if value is None else check(value)
-
-
-def listed(check: FieldCheck) -> FieldCheck:
-    """Return a check for a list whose items pass `check`."""
-
-    def each(value: Any) -> Any:
-        if type(value) is not list:
-            raise ValueError("is not a list")
-        return [check(item) for item in value]
-
-    return each
-
-
-def by_name(check: FieldCheck) -> FieldCheck:
-    """Return a check for an object whose values pass `check`."""
-    return lambda value: {name: check(item) for name, item in mapping(value).items()}
-
-
-def row(*checks: FieldCheck) -> FieldCheck:
-    """Return a check for a list with one item for each of `checks`."""
-
-    def each(value: Any) -> Any:
-        if type(value) is not list or len(value) != len(checks):
-            raise ValueError(f"is not a list of {len(checks)}")
-        return [check(item) for check, item in zip(checks, value, strict=True)]
-
-    return each
-
-
-def fields(needed: Mapping[str, FieldCheck], more: Mapping[str, FieldCheck] | None = None) -> FieldCheck:
-    """Return a check for an object with the fields `needed` and, optionally, those in `more`; no others."""
-    known = {**needed, **(more or {})}
-
-    def check(value: Any) -> Any:
-        if type(value) is not dict or not needed.keys() <= value.keys() <= known.keys():
-            raise ValueError(f"does not have the fields {', '.join(needed)}")
-        for field, item in value.items():
-            try:
-                known[field](item)
-            except ValueError as error:
-                raise ValueError(f"{field} {error}") from None
-        return value
-
-    return check
-
-
-def action(value: Any) -> Any:
-    """Check the journal entry of a segment: a kind, and the arguments of that kind."""
-    fields({"kind": one_of(*ACTIONS), "args": mapping})(value)
-    fields(ACTIONS[value["kind"]])(value["args"])
-    return value
-
-
-def edited(value: Any) -> Any:
-    """Check the value of an edit: a number, or a character of the text."""
-    return number()(value) if type(value) is not str else text(value)
-
-
-SIZE = whole(1)
-RATE = number(0)
-CONFIG: dict[str, FieldCheck] = {
-    "text": tokens, "vocabulary": tokens, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
-    "learning_rate": RATE, "carry": text, "dtype": text, "reset": text, "cell": text, "cell_text": text, "layers": SIZE,
-    "bidirectional": flag, "embedding": whole(), "optimizer": text, "optimizer_text": text, "clip": number(0), "init": text,
-    "layout": text, "head": text, "head_text": text, "loss": text, "loss_text": text,
-}  # fmt: skip
-assert CONFIG.keys() == Config.__dataclass_fields__.keys()
-
-RUN = fields(
-    {
-        "config": fields({}, CONFIG),
-        "epochs": optional(SIZE),
-        "machine": line(MACHINE),
-        "history_memory": whole(),
-        "first_batch": line(HASH),
-    },
-    {
-        "given": mapping,
-        "recording": fields({"folder": text, "name": text, "steps": listed(row(whole(), line(HASH)))}),
-        "machines": listed(row(line(MACHINE), line(HASH))),
-        "ticks": SIZE,
-    },
-)
-STEPS = fields(
-    {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag},
-    {"begun": whole(), "last": whole(-MOST)},
-)
-HERE = fields(
-    {
-        "tick": whole(), "branch": name, "stride": STEPS, "stop_on_nan": flag, "done": whole(), "undone": whole(),
-        "newest": whole(), "counted": optional(whole()), "written": whole(0, LATEST),
-    },
-    {"place": line(LONGEST_PLACE)},
-)  # fmt: skip
-BRANCH = row(whole(), whole())  # the number of the last segment, and the newest tick
-BRANCHES = listed(row(name, whole(), whole()))
-CHANGE = fields({"source": name, "target": name, "tick": whole(), "other": optional(BRANCH), "left": whole()})
-ACTIONS: dict[str, dict[str, FieldCheck]] = {
-    "begin": {},
-    "learning": {"value": flag},
-    "learning_rate": {"value": RATE},
-    "sgd": {},
-    "edit": {"name": line(NAME), "index": listed(whole(-MOST)), "value": edited},
-}
-SEGMENT = fields(
-    {
-        "before": optional(whole()), "start": whole(), "action": action, "learning": flag, "learning_rate": RATE,
-        "once": optional(whole()),
-    },
-    {"rule": mapping},
-)  # fmt: skip
-HISTORY = fields({"length": SIZE, "checkpoints": whole()}, {"machines": listed(row(whole(), whole()))})
-SAMPLES = listed(
-    fields(
-        {
-            "at": whole(), "primer": tokens, "sampler": one_of(*SAMPLERS), "temperature": number(0), "seed": whole(most=None),
-            "chars": tokens, "uniforms": listed(optional(number(0, below=1))),
-        },
-        {"tick": whole()},
-    )
-)  # fmt: skip
-COUNTS = fields({"keys": listed(listed(text)), "doubtful": listed(listed(whole()))})
-KEPT = mapping
-STOPS = fields(
-    {
-        "breakpoints": listed(fields({"id": SIZE, "line": text, "condition": text, "hits": text, "log": text, "enabled": flag})),
-        "watches": listed(fields({"id": SIZE, "expression": text, "stops": flag, "enabled": flag})),
-        "last_id": whole(),
-    }
-)
-MARKS = listed(fields({"letter": text, "branch": text, "tick": whole()}, {"text": text}))  # older files have no texts
-LEFT = optional(row(text, whole()))
-HITS, LOG = by_name(listed(whole())), by_name(listed(row(whole(), whole(), text)))
 
 
 # ------------------------------------------------------------------------------
@@ -777,63 +655,66 @@ class _Reader:
 
     def __init__(self, file: SessionFile) -> None:
         self._file = file
-        run = self._fact("run", RUN)
+        run: RunFact = self._fact("run", RunFact)
         self._config = self._config_of(run)
-        self._epochs = run["epochs"]
-        self._memory = Memory(self._config, run["history_memory"])
+        self._epochs = run.epochs
+        self._memory = Memory(self._config, run.history_memory)
         self._program = program_of(self._config)
-        if run.get("ticks", self._program.ticks) != self._program.ticks:
+        if run.ticks not in (None, self._program.ticks):
             raise OlderSessionError(
                 f"{file.path} cannot be opened here: in the version of tui-gru that wrote it, a batch of this model has "
-                f"{run['ticks']:,} lines, and in this one {self._program.ticks:,}; open it with that version"
+                f"{run.ticks:,} lines, and in this one {self._program.ticks:,}; open it with that version"
             )
-        self._machines = [Machine(*each) for each in run.get("machines", [[run["machine"], run["first_batch"]]])]
-        self._require(self._machines[:1] == [(run["machine"], run["first_batch"])], "run")
+        first = Machine(run.machine, run.first_batch)
+        self._machines = [first] if run.machines is None else [Machine(*each) for each in run.machines]
+        self._require(self._machines[:1] == [first], "run")
         self._segments: dict[int, HistorySegment] = {}
 
     def state(self) -> tuple[State, list[str]]:
-        here = self._fact("here", HERE)
+        here: HereFact = self._fact("here", HereFact)
         branches = self._branches(here)
         if not branches.timeline.last.own:
             _look_at(branches.timeline)
-        kept, unreadable = self._kept(self._fact("kept", KEPT))
+        kept, unreadable = self._kept(self._fact("kept", Mapping[str, Any]))
         state = State(
             self._config,
             self._epochs,
             branches,
-            tick=here["tick"],
-            stride=self._step_memory(StepMemory(**here["stride"]), branches, here["tick"]),
-            stop_on_nan=here["stop_on_nan"],
-            samples=tuple(self._sample(fact) for fact in self._fact("samples", SAMPLES)),
-            hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
+            tick=here.tick,
+            stride=self._step_memory(here.stride, branches, here.tick),
+            stop_on_nan=here.stop_on_nan,
+            samples=tuple(map(self._sample, self._fact("samples", tuple[SampleFact, ...]))),
+            hit_counts=self._hit_counts(here.counted, branches.timeline),
             **kept,
         )
         return state, unreadable
 
-    def _config_of(self, run: dict[str, Any]) -> Config:
-        if "recording" in run:
+    def _config_of(self, run: RunFact) -> Config:
+        if run.recording is not None:
             from tui_gru.imported.captured import recognised_run
 
-            return ImportedConfig.of_source(recognised_run(run["recording"], self._file.path.parent))
-        return ImportedConfig.of_source(imported_of(run[KEY], self._array(KEY))) if KEY in run else Config.of(**run["config"])
+            return ImportedConfig.of_source(recognised_run(encoded(run.recording), self._file.path.parent))
+        if run.given is None:
+            return Config.of(**run.config)
+        return ImportedConfig.of_source(imported_of(reader(ImportedFact)(run.given), self._array(KEY)))
 
-    def _fact(self, key: str, check: FieldCheck) -> Any:
-        return read(self._file, key, check)
+    def _fact(self, key: str, kind: Any) -> Any:
+        return read(self._file, key, kind)
 
     def _require(self, holds: bool, what: str) -> None:
         if not holds:
             raise damaged(self._file.path, what)
 
-    def _branches(self, here: dict[str, Any]) -> Branches:
-        named, current = self._fact("branches", BRANCHES), here["branch"]
+    def _branches(self, here: HereFact) -> Branches:
+        named, current = self._fact("branches", BranchRows), here.branch
         branches = Branches(
-            {name: self._branch([last, here["newest"] if name == current else newest]) for name, last, newest in named},
-            here["branch"],
-            tuple(self._change(f"done/{i}") for i in range(here["done"])),
-            tuple(self._change(f"undone/{i}") for i in range(here["undone"])),
+            {name: self._branch((last, here.newest if name == current else newest)) for name, last, newest in named},
+            current,
+            tuple(self._change(f"done/{i}") for i in range(here.done)),
+            tuple(self._change(f"undone/{i}") for i in range(here.undone)),
         )
         self._require(len(branches.named) == len(named) and branches.current in branches.named, "the names of its branches")
-        tick = here["tick"]
+        tick = here.tick
         self._require(tick <= branches.newest and branches.timeline.place(tick) == tick, "the place where it was left")
         self._require(branches.undoable == branches.done and branches.redoable == branches.undone, "its changes")
         return branches
@@ -852,10 +733,10 @@ class _Reader:
         return unpack(entries[0])
 
     def _change(self, key: str) -> BranchChange:
-        fact = self._fact(key, CHANGE)
-        return BranchChange(**{**fact, "other": fact["other"] and self._branch(fact["other"])})
+        fact: ChangeFact = self._fact(key, ChangeFact)
+        return BranchChange(fact.source, fact.target, fact.tick, fact.other and self._branch(fact.other), fact.left)
 
-    def _branch(self, fact: list[int]) -> Branch:
+    def _branch(self, fact: tuple[int, int]) -> Branch:
         number, newest = fact
         timeline = Timeline(self._segment(number), self._memory)
         reached = (timeline.computed + 1) * self._program.ticks
@@ -865,32 +746,32 @@ class _Reader:
 
     def _segment(self, number: int) -> HistorySegment:
         """Return the segment with a number in the file; creates the segments before it first."""
-        chain: list[tuple[int, dict[str, Any]]] = []
+        chain: list[tuple[int, SegmentFact]] = []
         at: int | None = number
         while at is not None and at not in self._segments:
-            fact = self._fact(f"segment/{at}", SEGMENT)
+            fact: SegmentFact = self._fact(f"segment/{at}", SegmentFact)
             chain.append((at, fact))
-            self._require(fact["before"] is None or fact["before"] < at, f"segment/{at}")
-            at = fact["before"]
+            self._require(fact.before is None or fact.before < at, f"segment/{at}")
+            at = fact.before
         for at, fact in reversed(chain):
-            self._segments[at] = self._create_segment(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
+            self._segments[at] = self._create_segment(at, fact, None if fact.before is None else self._segments[fact.before])
         return self._segments[number]
 
-    def _create_segment(self, at: int, fact: dict[str, Any], before: HistorySegment | None) -> HistorySegment:
-        action, start = JournalEntry.of(**fact["action"]), fact["start"]
+    def _create_segment(self, at: int, fact: SegmentFact, before: HistorySegment | None) -> HistorySegment:
+        action, start = JournalEntry.of(fact.action.kind, fact.action.args), fact.start
         self._check(at, action, start, before)
         letters = None if before is None else before.settings.letters
         if action.kind == "edit" and action.name == "text":
             letters = TextEdit(action.index[0], action.value, letters)
-        settings = TrainingSettings(fact["learning"], self._rule(at, fact), fact["once"], letters)
+        settings = TrainingSettings(fact.learning, self._rule(at, fact), fact.once, letters)
         segment = HistorySegment(self._memory, start, settings, action, before)
         self._restore_history(at, segment)
         return segment
 
-    def _rule(self, at: int, fact: dict[str, Any]) -> dict[str, float]:
+    def _rule(self, at: int, fact: SegmentFact) -> dict[str, float]:
         """Return the settings of the update rule in a segment. The file has those that were changed, and the learning rate."""
         rule = self._config.settings
-        for name, value in {**fact.get("rule", {}), "learning_rate": fact["learning_rate"]}.items():
+        for name, value in {**fact.rule, "learning_rate": fact.learning_rate}.items():
             self._require(name in rule, f"segment/{at}")
             try:
                 rule[name] = check_setting(name, value)
@@ -920,21 +801,22 @@ class _Reader:
         return BatchRecord(self._config.compiled)
 
     def _restore_history(self, at: int, segment: HistorySegment) -> None:
-        fact, spacing = self._fact(f"history/{at}", HISTORY), segment.first_batch
+        fact: HistoryFact = self._fact(f"history/{at}", HistoryFact)
+        first = segment.first_batch
         starts, pieces = self._entries(f"columns/{at}", COLUMNS)
         numbers = [np.stack([piece[name] for name in COLUMNS], axis=1) for piece in pieces]
         ends = np.cumsum([0, *map(len, numbers)]).tolist()
         float64 = all(piece[name].dtype == np.float64 for piece in pieces for name in COLUMNS)
-        self._require(float64 and starts == ends[:-1] and ends[-1] == fact["length"], f"history/{at}")
+        self._require(float64 and starts == ends[:-1] and ends[-1] == fact.length, f"history/{at}")
         batches, rows = self._entries(f"checkpoints/{at}", ("row",))
         fit = all((row["row"].shape, row["row"].dtype) == (self._row.shape, self._row.dtype) for row in rows)
-        there = batches == sorted(set(batches)) and (not batches or spacing <= batches[0] <= batches[-1] <= spacing + ends[-1])
-        self._require(fit and there and len(rows) == fact["checkpoints"], f"history/{at}")
+        there = batches == sorted(set(batches)) and (not batches or first <= batches[0] <= batches[-1] <= first + ends[-1])
+        self._require(fit and there and len(rows) == fact.checkpoints, f"history/{at}")
         self._require(segment.before is not None or batches[:1] == [0], f"history/{at}")
         checkpoints = {batch: row["row"].tobytes() for batch, row in zip(batches, rows, strict=True)}
-        runs = fact.get("machines", [[segment.first_batch, 0]])
+        runs = ((first, 0),) if fact.machines is None else fact.machines
         begins = [batch for batch, _ in runs]
-        known = begins == sorted(set(begins)) and begins[:1] == [segment.first_batch] and begins[-1] < spacing + ends[-1]
+        known = begins == sorted(set(begins)) and begins[:1] == [first] and begins[-1] < first + ends[-1]
         self._require(known and all(number < len(self._machines) for _, number in runs), f"history/{at}")
         machines = [(batch, self._machines[number]) for batch, number in runs]
         if self._memory.here is None:
@@ -977,14 +859,15 @@ class _Reader:
         """Return the hit counts of the timeline that ends with the segment `counted`, as far as `timeline` shares its batches."""
         if counted is None:
             return {}
-        fact, before, cache = self._fact("counts", COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
+        fact: CountsFact = self._fact("counts", CountsFact)
+        before, cache = Timeline(self._segment(counted), self._memory), HitCache()
         known: dict[HitKey, HitCounts] = {}
         entries = [unpack(data) for _, data in self._file.arrays("counts")]
-        for key, arrays, doubtful in zip(fact["keys"], entries, fact["doubtful"], strict=True):
+        for key, arrays, doubtful in zip(fact.keys, entries, fact.doubtful, strict=True):
             self._require(self._is_counted(arrays, before), "counts")
-            known[tuple(key)] = HitCounts.of(arrays["counts"], doubtful, arrays.get("batches"), arrays.get("ticks"))
+            known[key] = HitCounts.of(arrays["counts"], doubtful, arrays.get("batches"), arrays.get("ticks"))
         cache.put(before, known)
-        return {tuple(key): cache.of(timeline, tuple(key)) for key in fact["keys"]}
+        return {key: cache.of(timeline, key) for key in fact.keys}
 
     def _is_counted(self, arrays: dict[str, NDArray[Any]], timeline: Timeline) -> bool:
         """Return True if arrays are the hits of one stop on a timeline, as `HitCounts.of` takes them."""
@@ -1006,17 +889,17 @@ class _Reader:
             and np.array_equal((ticks - 1) // N, np.repeat(batches, counts[batches]))
         )
 
-    def _sample(self, fact: dict[str, Any]) -> Sample:
-        arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary
+    def _sample(self, fact: SampleFact) -> Sample:
+        arrays, chars, vocabulary = self._array(f"sample/{fact.at}"), fact.chars, self._config.vocabulary
         index, y_hat = arrays["index"].tolist(), arrays.get("y_hat", np.empty((0, len(vocabulary))))
         fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
         known = index_of(vocabulary)
         self._require(fit and [known.get(char, -1) for char in chars] == index and -1 not in index, "samples")
-        primer = as_text(fact["primer"], vocabulary)
+        primer = as_text(fact.primer, vocabulary)
         self._require(bool(primer) and set(primer) <= known.keys(), "samples")
-        draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
+        draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact.uniforms, strict=True))
         between = separator(vocabulary)
-        return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
+        return Sample(primer, fact.sampler, float(fact.temperature), fact.seed, draws, fact.tick, between)
 
     def _kept(self, data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the fields of a state that the fact has; and the names whose values cannot be read, as those of another program.
@@ -1028,41 +911,22 @@ class _Reader:
         for name, entry in ENTRIES.items():
             if name in data:
                 try:
-                    fields[entry.field] = self._kept_field(name, data[name])
+                    fields[entry.field] = self._kept_field(name, reader(entry.kind)(data[name]))
                 except (ValueError, RecursionError):
                     unreadable.append(name)
         return fields, unreadable
 
-    def _kept_field(self, name: str, data: Any) -> Any:
-        """Return one field, checked. Raises `ValueError`."""
-        match name:
-            case "marked":
-                return reduce(Marks.with_mark, (Mark(**mark) for mark in MARKS(data)), Marks())
-            case "stops":
-                return self._stops(STOPS(data))
-            case "left":
-                return None if LEFT(data) is None else tuple(data)
-            case "hits":
-                return {branch: tuple(ticks) for branch, ticks in HITS(data).items()}
-            case "log":
-                return {branch: tuple(LogLine(*line) for line in lines) for branch, lines in LOG(data).items()}
-            case "compared":
-                names = tuple(listed(text)(data))
-                if len(names) not in (0, 2):
-                    raise ValueError("is not two branches")
-                return names
-        return text(data)
-
-    def _stops(self, fact: dict[str, Any]) -> Stops:
-        stops = Stops(
-            tuple(Breakpoint(**one) for one in fact["breakpoints"]), tuple(Watch(**one) for one in fact["watches"]), fact["last_id"]
-        )
-        ids = [stop.id for stop in stops.all]
-        if len(set(ids)) < len(ids) or any(id > stops.last_id for id in ids):
-            raise ValueError("has invalid ids")
-        for stop in stops.all:
-            resolve(stop, self._program)
-        return stops
+    def _kept_field(self, name: str, value: Any) -> Any:
+        """Return the value of a field of the state. Raises `ValueError`."""
+        if name == "compared" and len(value) not in (0, 2):
+            raise ValueError("is not two branches")
+        if name == "stops":
+            ids = [stop.id for stop in value.all]
+            if not value.last_id or len(set(ids)) < len(ids) or any(id > value.last_id for id in ids):
+                raise ValueError("has invalid ids")
+            for stop in value.all:
+                resolve(stop, self._program)
+        return reduce(Marks.with_mark, value, Marks()) if name == "marked" else value
 
 
 def _look_at(timeline: Timeline) -> None:

@@ -129,10 +129,10 @@ def place_in(file: SessionFile) -> str:
     from tui_gru.engine.config import Config
     from tui_gru.storage import state as facts
 
-    here = facts.read(file, "here", facts.HERE)
-    if (place := here.get("place")) is not None:
+    here = facts.read(file, "here", facts.HereFact)
+    if (place := here.place) is not None:
         return str(place)
-    at = position_of(program_of(Config.of(**facts.read(file, "run", facts.RUN)["config"])), here["tick"])
+    at = position_of(program_of(Config.of(**facts.read(file, "run", facts.RunFact).config)), here.tick)
     return in_words(at.epoch, at.batch, at.t)
 
 
@@ -149,7 +149,7 @@ def written_in(file: SessionFile) -> int:
     """Return the time at which a session was last written, as stored in its file, in microseconds since 1970."""
     from tui_gru.storage import state as facts
 
-    return int(facts.read(file, "here", facts.HERE)["written"])
+    return int(facts.read(file, "here", facts.HereFact).written)
 
 
 def named_files() -> list[Path]:
@@ -419,9 +419,9 @@ def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
 
     The current branch comes first.
     """
-    here = facts.read(file, "here", facts.HERE)
-    names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
-    if here["branch"] not in names or here["tick"] > here["newest"]:
+    here = facts.read(file, "here", facts.HereFact)
+    names = [name for name, *_ in facts.read(file, "branches", facts.BranchRows)]
+    if here.branch not in names or here.tick > here.newest:
         raise damaged(file.path, "the place where it was left")
     place = place_in(file) + (", later changes lost in a damaged log" if file.log.damage is not None else "")
-    return written_in(file) / 1e6, place, (here["branch"], *(name for name in names if name != here["branch"]))
+    return written_in(file) / 1e6, place, (here.branch, *(name for name in names if name != here.branch))
