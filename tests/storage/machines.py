@@ -4,12 +4,15 @@ Where these kernels cannot be had, as on arm64 or on an old processor, the proce
 gets the name of another machine, and a last digit of each checkpoint is changed.
 """
 
+import atexit
 import json
 import os
 import random
 import subprocess
 import sys
+import traceback
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -230,14 +233,41 @@ def machines_in(path):
 # In the other process
 
 
+@cache
+def another_machine():
+    """Return a process on another machine that calls a function of this module for each line it gets; it ends with this one."""
+    command, kernels = [sys.executable, "-m", "tests.storage.machines"], {**os.environ, **OLD_KERNELS}
+    process = subprocess.Popen(command, cwd=ROOT, env=kernels, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def end():
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+    atexit.register(end)
+    return process
+
+
 def elsewhere(verb, *arguments):
     """Call a function of this module on another machine. Returns its result."""
-    command = [sys.executable, "-m", "tests.storage.machines", verb, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **OLD_KERNELS}, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    process = another_machine()
+    process.stdin.write(json.dumps([verb, *map(str, arguments)]) + "\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline())
+    assert "problem" not in answer, answer["problem"]
+    return answer["result"]
+
+
+def serve():
+    """Call the functions that standard input names, and print the result of each, or the traceback of its error."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        verb, *arguments = json.loads(line)
+        try:
+            answer = {"result": globals()[verb](*arguments)}
+        except Exception:
+            answer = {"problem": traceback.format_exc()}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def machine():
@@ -291,4 +321,4 @@ def record_a_module(folder):
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))
+    serve()
