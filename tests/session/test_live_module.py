@@ -264,6 +264,30 @@ def test_a_loop_of_single_timesteps_is_one_batch_over_t(kind, between, resets):
     forget(decoder)
 
 
+@pytest.mark.parametrize("gain", [1.0, 2.2])
+def test_a_batch_whose_rounding_is_amplified_is_stepped_from_the_states_of_the_script(gain):
+    """At a gain of 2.2 the gradient grows by half in a timestep. End to end, the derived gradient would be another number."""
+    torch.manual_seed(1)
+    gru = torch.nn.GRU(8, 48)
+    with torch.no_grad():
+        torch.nn.init.orthogonal_(gru.weight_hh_l0[96:]).mul_(3 * gain)
+        gru.weight_hh_l0[:96] *= 3 * gain
+    optimizer = torch.optim.SGD(gru.parameters(), 1e-12)
+    tui_gru.debug(gru, optimizer, screen=False)
+    out, _ = gru(torch.randn(60, 8, 8))
+    out[-1].sum().backward()
+    optimizer.step()
+    s = tui_gru.debug(gru, optimizer, screen=False)
+    notice = s.notice
+    s.seek(s.end)
+    recorded = s.recorded_gradient("Uh")
+    assert np.abs(s.gradient("Uh") - recorded).max() <= 1e-4 * np.abs(recorded).max()
+    assert notice.startswith("p.grad is the derived gradient, neither clipped nor scaled")
+    assert ("Rounding is amplified ×1." in notice) == (gain > 1)
+    assert s.expected.agrees
+    forget(gru)
+
+
 def test_a_call_before_anything_was_computed_is_a_warning(model):
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     tui_gru.debug(model, optimizer, screen=False)

@@ -26,14 +26,17 @@ from tui_gru.files.arrays import AnyArray
 from tui_gru.imported.recompute import (
     HEAD_TOLERANCE,
     TOLERANCES,
+    Relation,
     check_masks,
     classes_of,
     compare_gradients,
     compiled_for,
+    growth,
     recompute,
     recorded_gradients,
     sequences,
     sizes_of,
+    stepped,
     structure_of,
     tolerance_of,
     torch_gradients,
@@ -239,7 +242,13 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: C
     """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
-    found = [f"{compare_gradients([step for step, _ in steps], derive).sentence}."] if learned else []
+    found = []
+    if learned:
+        compared = compare_gradients([step for step, _ in steps], derive)
+        if compared.cause is Relation.DIFFERENT:  # by rounding, if it is not from the states that the script had
+            again = compare_gradients([step for step, _ in steps], lambda call: derive(stepped(call)))
+            compared = compared if again.cause is Relation.DIFFERENT else again
+        found.append(f"{compared.sentence}.")
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     found += [f"{note.sentence}." for note in notes]
     found += remarks(calls)
@@ -314,7 +323,12 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
         yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
     for dtype in sorted({call.dtype for call in calls} & {*HALF}):
         yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
-    if any(call.keep is not None for call in calls):
+    if amplified := [call for call in calls if call.keep is not None and call.keep.all()]:
+        yield (
+            f"Rounding is amplified ×{growth(amplified[0]):.3g} a timestep, so each timestep begins with the state that the script "
+            "had; computed end to end, the numbers drift away from the script's."
+        )
+    if any(call.keep is not None and not call.keep.all() for call in calls):
         yield "Between timesteps the script detached or set states: keep is 0 there, h_set the state, and no gradient flows back."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()

@@ -12,7 +12,7 @@ from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError, printable
 from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
-from tui_gru.imported.recompute import sequences
+from tui_gru.imported.recompute import sequences, stepped
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -116,7 +116,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported,
     not the one of this name.
     """
     calls = sequences(step)
-    own = _chosen_calls(calls, name, step.notes)
+    own = [stepped(call) for call in _chosen_calls(calls, name, step.notes)]
     frame = CapturedModel.around([[CallShape.of(call) for call in own]])
     batch = batch_of(frame, [(step, own)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]

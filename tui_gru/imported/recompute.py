@@ -527,6 +527,42 @@ def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | Non
     return record
 
 
+def stepped(call: GRUCall) -> GRUCall:
+    """Return a call in which each timestep begins with the state before it as the script had it, if end to end the module amplifies
+    rounding beyond its tolerance; otherwise the call itself.
+
+    `keep` is then 1 everywhere, and `states_set` has the differences of the captured states from those computed one timestep at a
+    time. It is known for one layer in one direction whose state is its output.
+    """
+    module = call.module
+    if call.timesteps < 2 or len(call.h0) > 1 or module.bidirectional or call.lengths is not None or call.keep is not None:
+        return call
+    record = recompute(replace(call, dout=None, dhn=None, head=None))
+    if difference("out", record.array(output_name(record)), call.out).error <= tolerance_of(call):
+        return call
+    (single,) = single_steps(record, call.out)
+    computed = single.array("h").reshape(call.out.shape)
+    if difference("out", computed, call.out).error > tolerance_of(call):
+        return call  # these are other numbers, whatever the reason
+    states = np.zeros_like(call.out[:, None])
+    states[1:, 0] = call.out[:-1] - computed[:-1]
+    return replace(call, keep=np.ones(call.out.shape[:2], call.out.dtype), states_set=states)
+
+
+def growth(call: GRUCall) -> float:
+    """Return the factor by which the difference from the captured output grows in a timestep, computed end to end, before it is as
+    large as the output itself."""
+    record = recompute(replace(call, dout=None, dhn=None, head=None, keep=None, states_set=None))
+    found = difference("out", record.array(output_name(record)), call.out, timed=True)
+    assert found.over_time is not None
+    apart = found.over_time
+    rising = np.flatnonzero((apart > 0) & (apart < 0.1 * found.largest))
+    rising = rising[: int(np.argmax(np.diff(rising) > 1)) + 1] if (np.diff(rising) > 1).any() else rising
+    if len(rising) < 2:
+        return math.nan
+    return float(np.exp(np.polyfit(rising, np.log(apart[rising]), 1)[0]))
+
+
 def upstream(call: GRUCall) -> GRUCall:
     """Return the call of an LSTMCell with the gradient of its last c from outside only, without the part through h of the same
     call; any other call as it is."""
