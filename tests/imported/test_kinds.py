@@ -14,6 +14,7 @@ import tui_gru
 from tests.imported.running import prove, run
 from tests.rounding import of_found
 from tui_gru import TuiGruError
+from tui_gru.cli.commands import main
 from tui_gru.errors import ModelFileError
 from tui_gru.files.kinds import KINDS
 from tui_gru.imported.convention import ProofResult
@@ -284,3 +285,32 @@ def test_the_commands_list_check_and_trace_them(saved, tmp_path, x, kind):
     with np.load(tmp_path / "t.npz") as arrays:
         found = arrays["timesteps/h"][0]
     np.testing.assert_allclose(found, ran(own, x), rtol=0, atol=of_found(inspect(path)[0], x))
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_check_compares_a_file_with_the_output_of_the_original(saved, tmp_path, x, kind, capsys):
+    own = module(kind)
+    path, y = saved(own), ran(own, x)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+
+    def check(*options):
+        code = main(["check", str(path), "--input", str(tmp_path / "x.npy"), "--expect", str(tmp_path / "y.npy"), *options])
+        return code, *capsys.readouterr()
+
+    assert check()[0] == 0
+    assert check()[1].startswith("the output is the expected one: off by")
+    code, out, err = check("--order", "zrn" if kind == "gru" else "iofg")
+    order = "r z n" if kind == "gru" else "i f g o"
+    assert (code, err, out.count("\n")) == (1, "", 1)
+    assert "the output is not the expected one: off by" in out
+    assert f"; the convention that fits: gates {order}, " in out
+    np.save(tmp_path / "y.npy", y + np.float32(3e-4))
+    code, out, _ = check()
+    assert code == 1
+    assert "this convention, but not to rounding" in out
+    np.save(tmp_path / "y.npy", y[::-1])
+    code, out, _ = check()
+    assert (code, out.count(";")) == (1, 0)
+    assert main(["check", str(path), "--input", str(tmp_path / "x.npy")]) == 2
+    assert "--expect: there is nothing to compare" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from click.shell_completion import get_completion_class, shell_complete
 from tui_gru import __version__
 from tui_gru.cli import completion
 from tui_gru.cli.models import (
+    check_command,
     chosen_config,
     config_of,
     for_a_file,
@@ -445,6 +446,7 @@ def completion_script(shell: str) -> None:
 
 completion.register()
 program.add_command(inspect_command)
+program.add_command(check_command)
 program.add_command(open_command)
 
 

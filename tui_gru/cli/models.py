@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.engine.config import Config
+    from tui_gru.engine.source import Imported
     from tui_gru.equations.functions import Gate
     from tui_gru.files.arrays import Findings, FoundGRU
     from tui_gru.files.kinds import ResetPlace, ZMeaning
@@ -369,6 +370,44 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
     with _options_of_the_command():
         session = _opened(path, {name: value for name, value in options.items() if value is not None})
     open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
+
+
+@click.command(
+    "check",
+    short_help="Compare a trained model with the output of the original.",
+    epilog="Example: tui-gru check model.pt --input x.npy --expect y.npy",
+)
+@click.argument("path", metavar="FILE", shell_complete=files(*MODEL_FILES))
+@number_options
+@convention_options
+def check_command(path: str, **options: Any) -> None:
+    """Compare the output of the layers in a model file, as the file says that they are computed, with that of the original program.
+
+    Ends with 0 if they are equal to rounding, one step at a time; with 1 if not, and the line says which convention would fit.
+    """
+    from tui_gru.imported.files import compared
+
+    if missing := next((name for name in ("inputs", "expect") if options.get(name) is None), None):
+        raise TuiGruError("there is nothing to compare; give the inputs and the output of the original", option=missing.rstrip("s"))
+    convention = {name: options.pop(name) for name in ("order", "reset", "z", "gate")}
+    with _options_of_the_command():
+        session, fitting = _opened_on(*compared(path, options.pop("name"), convention, options))
+    found = session.expected
+    assert found is not None
+    words = found.sentence if found.agrees or not fitting else f"{found.sentence}; {fitting}"
+    with opened(STANDARD_OUTPUT) as out:
+        out.write(f"{safe_text(words)}\n".encode(sys.stdout.encoding, "backslashreplace"))
+    click.get_current_context().exit(0 if found.agrees else 1)
+
+
+def _opened_on(source: Imported, words: str) -> tuple[Session, str]:
+    """Return a session at the end of the batch, and the words."""
+    from tui_gru.engine.data import ImportedConfig
+    from tui_gru.session.session import Session
+
+    session = Session.on(ImportedConfig.of_source(source))
+    session.step("batch")
+    return session, words
 
 
 def _opened(path: str, options: dict[str, Any]) -> Session:

@@ -177,6 +177,20 @@ def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, 
     return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
 
 
+def compared(path: FilePath, name: str | None, convention: ConventionOptions, numbers: Mapping[str, Any]) -> tuple[Imported, str]:
+    """Return a run of the layers called `name` as the file and `convention` say, with an expected output; and the convention that
+    gives this output in words, "" if that is none or the same.
+
+    `numbers` has inputs, expect, h0, lengths. Raises `ModelFileError` if the file cannot be read or the arrays do not fit.
+    """
+    found = chosen(inspect(path, **convention), path, name)
+    own = LayerInputs.of(found, **numbers)
+    proof = prove(found, own)
+    other = proof.settled and proof.found.convention != found.convention
+    words = f"the convention that fits: {proof.message}" if other else proof.message if proof.result is ProofResult.NEAR else ""
+    return file_run(found, own, Path(os.path.expanduser(path))), words
+
+
 def _without_order(path: FilePath, convention: ConventionOptions) -> list[FoundGRU]:
     """Return the layers of a file whose names do not say the order of the gates, in any order; the expected output proves it later.
 
