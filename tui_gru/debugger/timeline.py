@@ -213,7 +213,7 @@ class Memory:
             # counted as the limit has room for, or all if it cannot hold.
             cached, self.large = 1, True
             weights = WEIGHTS_IN_USE * config.compiled.layout.size * np.dtype(config.dtype).itemsize
-            for in_use in (MOST_IN_USE, *range(MOST_IN_USE, FEWEST_IN_USE - 1, -1)):
+            for in_use in (*range(MOST_IN_USE, FEWEST_IN_USE - 1, -1), MOST_IN_USE):
                 self.budget.bound(limit, (in_use - 1) * size + weights, tight=True)
                 if self.budget.is_enough:
                     break
