@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, zip_longest
+from itertools import chain, groupby, zip_longest
 from operator import itemgetter
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from rich.cells import cell_len
@@ -23,7 +23,7 @@ from textual.strip import Strip
 from tui_gru.debugger.program import Program
 from tui_gru.engine import numbers
 from tui_gru.engine.weights import Array
-from tui_gru.tui.theme import Palette, transliterate
+from tui_gru.tui.theme import Palette, cut, folded, transliterate
 
 # ------------------------------------------------------------------------------
 # References from numbers on screen to numbers of the run.
@@ -276,6 +276,84 @@ def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1) -> Box:
         hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
     ]
     return vstack(*lines)
+
+
+class Column(NamedTuple):
+    """A column of a table: its heading, and where its cells are placed.
+
+    Cells are at the left, with `right` at the right, after `gap` blank cells; with `fill`, their background fills the column. A
+    column is at least `size` wide. In a table that is too wide, columns with a `need` are left out, those of the least need first;
+    then the one with `least` is cut to that width.
+    """
+
+    heading: str = ""
+    gap: int = 2
+    right: bool = False
+    fill: bool = False
+    size: int = 0
+    need: int | None = None
+    least: int | None = None
+
+
+def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Sequence[Column], width: int) -> list[SegmentRow]:
+    """Return rows with their cells in aligned columns, below the headings if there are any; each row has a cell per column."""
+    heads = [line(palette, (column.heading, palette.dim)) for column in columns]
+    every = [heads, *rows] if any(column.heading for column in columns) else rows
+    cells = list(zip(*every, strict=True)) or [()] * len(columns)
+    sizes = [max((column.size, *map(row_width, each))) for column, each in zip(columns, cells, strict=True)]
+
+    # Columns that are always shown come first, then those of the same need together, as long as they fit.
+    shown: set[int] = set()
+    for need in (None, *sorted({column.need for column in columns if column.need is not None}, reverse=True)):
+        more = shown | {i for i, column in enumerate(columns) if column.need == need}
+        if need is None or sum(columns[i].gap + sizes[i] for i in more) <= width:
+            shown = more
+    spare = width - sum(columns[i].gap + sizes[i] for i in shown)
+    for i in shown:
+        if (least := columns[i].least) is not None:
+            sizes[i] = min(sizes[i], max(sizes[i] + spare, least))
+
+    def placed(row: Sequence[SegmentRow]) -> Iterator[Segment]:
+        for i in sorted(shown):
+            cell = shortened(palette, row[i], sizes[i])
+            blank = sizes[i] - row_width(cell)
+            before, after = (columns[i].gap + blank, 0) if columns[i].right else (columns[i].gap, blank)
+            background = any(segment.style is not None and segment.style.bgcolor is not None for segment in cell)
+            if len(cell) == 1 and type(cell[0]) is Segment and (columns[i].fill or not background):
+                yield Segment(" " * before + cell[0].text + " " * after, cell[0].style)  # one segment is drawn faster than three
+            else:
+                yield from (*_space(before), *cell, *_space(after))
+
+    return [tuple(placed(row)) for row in every]
+
+
+def shortened(palette: Palette, row: SegmentRow, width: int) -> SegmentRow:
+    """Return the row cut to `width` cells, with an ellipsis in the style of its last piece if it is longer."""
+    found, used = list[Segment](), 0
+    if row_width(row) <= width:
+        return row
+    for segment in row:
+        if used + segment.cell_length >= width:  # what follows is cut off too
+            return (*found, Segment(cut(f"{segment.text}  ", width - used, palette.glyphs), segment.style))
+        found.append(segment)
+        used += segment.cell_length
+    return tuple(found)
+
+
+def explained(palette: Palette, what: str, ink: Style, words: str, width: int, *, column: int = 0) -> list[SegmentRow]:
+    """Return what is explained, in the style `ink`, and its explanation: beside it from `column` on, or below it if that is 0."""
+    what, words = (transliterate(part, palette.glyphs) for part in (what, words))
+    indent = column or 2
+    parts = folded(words, max(width - indent, 1))
+    rows: list[SegmentRow] = [(Segment(part, ink),) for part in ([what] if column else folded(what, width))]
+    if column:
+        rows = [(*rows[0], Segment(" " * (column - cell_len(what))), Segment(parts.pop(0), palette.plain))]
+    return [*rows, *((Segment(" " * indent), Segment(part, palette.plain)) for part in parts)]
+
+
+def titled_rows(palette: Palette, title: str, rows: Iterable[Sequence[SegmentRow]]) -> Box:
+    """Return a box of a group of rows below its title."""
+    return vstack(text(palette, title, palette.strong), from_rows(chain.from_iterable(rows)))
 
 
 def quieted(palette: Palette, box: Box) -> Box:

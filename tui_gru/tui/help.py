@@ -28,7 +28,7 @@ from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import manual
 from tui_gru.tui.about import about, about_line
-from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, from_rows, text, vstack
+from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles, View
 from tui_gru.tui.theme import Palette, folded, transliterate
@@ -299,22 +299,6 @@ class HelpPanel(Panel):
         inks = (p.cursor if entry == chosen else p.keyword for entry in entries)
         rows = (explained(p, each.typed, ink, each.words, width, column=column) for each, ink in zip(entries, inks, strict=True))
         return titled_rows(p, title, rows)
-
-
-def explained(palette: Palette, what: str, ink: Style, words: str, width: int, *, column: int = 0) -> list[SegmentRow]:
-    """Return what is explained, in the style `ink`, and its explanation: beside it from `column` on, or below it if that is 0."""
-    what, words = (transliterate(part, palette.glyphs) for part in (what, words))
-    indent = column or 2
-    parts = folded(words, max(width - indent, 1))
-    rows: list[SegmentRow] = [(Segment(part, ink),) for part in ([what] if column else folded(what, width))]
-    if column:
-        rows = [(*rows[0], Segment(" " * (column - cell_len(what))), Segment(parts.pop(0), palette.plain))]
-    return [*rows, *((Segment(" " * indent), Segment(part, palette.plain)) for part in parts)]
-
-
-def titled_rows(palette: Palette, title: str, rows: Iterable[Sequence[SegmentRow]]) -> Box:
-    """Return a box of a group of rows below its title."""
-    return vstack(text(palette, title, palette.strong), from_rows(chain.from_iterable(rows)))
 
 
 # ------------------------------------------------------------------------------

@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from textual.binding import BindingType
 from textual.message import Message
 from textual.timer import Timer
 
 from tui_gru.analysis.check import DIFFERENCES, CheckResult, CheckRow, CheckTotals, entry
-from tui_gru.analysis.check import CheckRow as Compared
 from tui_gru.debugger.position import Position, in_words
 from tui_gru.engine.numbers import scientific
 from tui_gru.engine.reference import Comparison
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, SegmentRow, clip, from_rows, spans, vstack
+from tui_gru.tui.draw import Box, Column, SegmentRow, clip, from_rows, line, spans, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, Titles
 from tui_gru.tui.theme import ASCII, Palette, folded, transliterate
@@ -29,13 +27,12 @@ from tui_gru.tui.theme import ASCII, Palette, folded, transliterate
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_SPINNER = "|/-\\"
 _ROOMY = 9  # lines; with fewer, only the first half of the summary and the rows that fit are drawn
-_LONGEST = 8  # cells of the longest difference, `1.2e-308`
 
 
 def waiting(palette: Palette, doing: str, problem: str, frame: int, width: int) -> Box:
     """Return what is drawn before there is a report: a spinner and a word, or the problem."""
     if problem:
-        return vstack(*(spans(palette, (line, palette.warning)) for line in folded(problem, width)))
+        return from_rows(line(palette, (part, palette.warning)) for part in folded(problem, width))
     spinner = _PLAIN_SPINNER if palette.glyphs is ASCII else _SPINNER
     return spans(palette, (f"{spinner[frame % len(spinner)]} ", palette.accent), f"{doing} …")
 
@@ -64,11 +61,11 @@ class Table:
         sign, ink = (_tick(palette), palette.gate) if report.agrees else (_cross(palette), palette.warning)
         summary = report.summary if height >= _ROOMY else report.summary.partition(";")[0]
         head = [
-            spans(palette, (sign if i == 0 else " " * len(sign), ink), (line, palette.strong))
-            for i, line in enumerate(folded(transliterate(summary, palette.glyphs), width - len(sign)))
+            line(palette, (sign if i == 0 else " " * len(sign), ink), (words, palette.strong))
+            for i, words in enumerate(folded(transliterate(summary, palette.glyphs), width - len(sign)))
         ]
         for note in (*report.notes, _every(checked, report)) if height >= _ROOMY else ():
-            head += [spans(palette, (f"  {line}", palette.dim)) for line in folded(transliterate(note, palette.glyphs), width - 2)]
+            head += (line(palette, (f"  {part}", palette.dim)) for part in folded(transliterate(note, palette.glyphs), width - 2))
         detail = self._detail(palette, self.rows[cursor], width)
         heading = 2 if height >= _ROOMY else 0
         spare = height - len(head) - heading
@@ -78,15 +75,13 @@ class Table:
             detail = []
         room = max(spare - len(detail) - (1 if detail else 0), 1)
         top = min(max(top, cursor - room + 1), cursor, max(len(self.rows) - room, 0))
-        columns = _Columns(palette, report, width)
-        lines: list[SegmentRow] = [(), columns.heading(palette)][:heading]
-        for i, row in enumerate(self.rows[top : top + room], top):
-            lines.append(columns.row(palette, row, under_cursor=i == cursor))
+        cells = [self._cells(palette, row, under_cursor=i == cursor) for i, row in enumerate(self.rows)]
+        titles, *rows = table(palette, cells, _COLUMNS, width)
+        shown = [(), titles][:heading] + rows[top : top + room]
         self._shown = [None] * (len(head) + heading) + [*range(top, min(top + room, len(self.rows)))]
-        below = [from_rows([()]), *detail] if detail else []
-        return top, vstack(*head, from_rows(lines), *below)
+        return top, from_rows([*head, *shown, *([(), *detail] if detail else [])])
 
-    def _detail(self, palette: Palette, row: Compared, width: int) -> list[Box]:
+    def _detail(self, palette: Palette, row: CheckRow, width: int) -> list[SegmentRow]:
         """Return all details of one row."""
         lines, name = [], self.report.program.writer.name(row.name)
         for at in (row.whole, row.slopes):
@@ -103,68 +98,43 @@ class Table:
         why = "rounding and the length of the steps explain" if worst.against == DIFFERENCES else "rounding explains"
         allowed = f"{why} up to {scientific(worst.allowed)}"
         lines.append(row.excuse or (allowed if row.agrees else f"{allowed}: this does not agree"))
-        shown = [(line, i) for i, content in enumerate(lines) for line in folded(transliterate(content, palette.glyphs), width - 2)]
+        shown = [(part, i) for i, content in enumerate(lines) for part in folded(transliterate(content, palette.glyphs), width - 2)]
         self._first = sum(i == 0 for _, i in shown)
-        return [spans(palette, (f"  {line}", palette.plain if i == 0 else palette.dim)) for line, i in shown]
+        return [line(palette, (f"  {part}", palette.plain if i == 0 else palette.dim)) for part, i in shown]
 
-
-class _Columns:
-    """The columns for a width: name and difference always, the others if there is room."""
-
-    def __init__(self, palette: Palette, report: CheckResult, width: int) -> None:
-        self._report = report
+    def _cells(self, palette: Palette, row: CheckRow, *, under_cursor: bool) -> list[SegmentRow]:
+        """Return the cells of a row, for `_COLUMNS`."""
+        report, whole, slopes = self.report, row.whole, row.slopes
         digits = 10 if report.program.config.dtype == "float32" else 17
-        self._places = {row.name: entry(row.whole, report.program) for row in report.rows}
-        self._numbers = {
-            row.name: (report.written(row.whole.ours), f"{row.whole.theirs:.{digits}g}") for row in report.rows
-        }  # fmt: skip
-        self._names = {row.name: transliterate(report.program.writer.name(row.name), palette.glyphs) for row in report.rows}
-        besides = 3 + len(_tick(palette)) + _LONGEST  # a name is cut off sooner than a difference, which would be another number
-        self._name = max(min(max(map(cell_len, self._names.values())) + 1, width - besides), 1)
-        self._ours = max(len(ours) for ours, _ in self._numbers.values()) + 2
-        self._theirs = max(len(theirs) for _, theirs in self._numbers.values()) + 2
-        self._place = max(map(cell_len, self._places.values())) + 2
-        self._slopes = 2 + self._name + 4 + 10 + 14 <= width
-        used = 2 + self._name + 4 + 10 + 14 * self._slopes  # mark, name, tick, difference, finite differences
-        self._relative = used + 10 <= width
-        used += 10 * self._relative
-        self._where = used + self._place <= width
-        used += self._place * self._where
-        self._full = self._where and used + self._ours + self._theirs + 2 <= width
-
-    def heading(self, palette: Palette) -> SegmentRow:
-        words = f"  {'':{self._name}} {'':{len(_tick(palette))}}{'differs by':<10}"
-        if self._relative:
-            words += f"  {'relative':<8}"
-        if self._where:
-            words += f"{'  at':<{self._place}}"
-        if self._full:
-            words += f"{'ours':>{self._ours}}{'theirs':>{self._theirs}}  "
-        if self._slopes:
-            words += "  finite diff."
-        return (Segment(transliterate(words, palette.glyphs), palette.dim),)
-
-    def row(self, palette: Palette, row: Compared, *, under_cursor: bool) -> SegmentRow:
-        worst = row is self._report.worst
-        name = Segment(set_cell_size(self._names[row.name], self._name), palette.cursor if under_cursor else palette.plain)
-        ink = palette.warning if row.wrong else palette.plain
-        segments = [Segment(f"{palette.glyphs.target} " if worst else "  ", palette.target), name, Segment(" ")]
-        segments += [_verdict(palette, row.whole.agrees, row), Segment(f"{scientific(row.whole.absolute):<10}", ink)]
-        if self._relative:
-            segments.append(Segment(f"  {scientific(row.whole.relative):<8}", palette.dim))
-        if self._where:
-            where = set_cell_size(f"  {self._places[row.name]}", self._place)
-            segments.append(Segment(transliterate(where, palette.glyphs), palette.plain))
-        if self._full:
-            ours, theirs = self._numbers[row.name]
-            segments.append(Segment(f"{ours:>{self._ours}}{theirs:>{self._theirs}}  ", palette.plain))
-        if row.slopes is not None and self._slopes:
-            slope = scientific(row.slopes.absolute)
-            segments += [Segment("  "), _verdict(palette, row.slopes.agrees, row), Segment(slope, palette.dim)]
-        return tuple(segments)
+        return [
+            line(palette, (palette.glyphs.target if row is report.worst else " ", palette.target)),
+            line(palette, (f"{report.program.writer.name(row.name)} ", palette.cursor if under_cursor else palette.plain)),
+            (_verdict(palette, whole.agrees, row),),
+            line(palette, (scientific(whole.absolute), palette.warning if row.wrong else palette.plain)),
+            line(palette, (scientific(whole.relative), palette.dim)),
+            line(palette, entry(whole, report.program)),
+            line(palette, report.written(whole.ours)),
+            line(palette, f"{whole.theirs:.{digits}g}  "),
+            () if slopes is None else (_verdict(palette, slopes.agrees, row), Segment(scientific(slopes.absolute), palette.dim)),
+        ]
 
 
-def _verdict(palette: Palette, agrees: bool, row: Compared) -> Segment:
+#: The mark of the largest difference, name, verdict and difference always; the others if there is room. Names are cut off sooner
+#: than a difference, which would be another number.
+_COLUMNS = (
+    Column(gap=0, size=2),
+    Column(gap=0, least=1, fill=True),
+    Column(gap=1),
+    Column("differs by", gap=0),
+    Column("relative", need=2),
+    Column("at", need=1),
+    Column("ours", need=0, right=True),
+    Column("theirs  ", need=0, right=True),
+    Column("finite diff.", need=3),
+)
+
+
+def _verdict(palette: Palette, agrees: bool, row: CheckRow) -> Segment:
     if agrees:
         return Segment(_tick(palette), palette.gate)
     return (

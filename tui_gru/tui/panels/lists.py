@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import ClassVar
 
 import numpy as np
@@ -27,7 +27,21 @@ from tui_gru.engine.text import Text, token_word
 from tui_gru.engine.weights import Array
 from tui_gru.errors import safe_text
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, pad, text, vstack
+from tui_gru.tui.draw import (
+    Box,
+    Column,
+    Ref,
+    SegmentRow,
+    clip,
+    explained,
+    from_rows,
+    line,
+    row_width,
+    shortened,
+    table,
+    text,
+    vstack,
+)
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import histogram
 from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, Titles, View, contents
@@ -39,12 +53,8 @@ from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate
 # The list of branches as a tree: for each the place where it left its source, its newest place and its last loss.
 
 
-HEAD = ("branch", "left its source at", "newest", "loss")
-SHORT_HEAD = ("branch", "left at", "newest", "loss")
 HINTS = ["enter goes there", "a compares", "r renames", "d deletes"]
-_GAP, _SHORT_GAP = 3, 2
 _FULL = 62  # cells; from this width, a place is shown with its phase
-_MARK = 2  # cells of the sign before the current branch
 _LEAST = 8  # cells of a name at least
 
 
@@ -113,28 +123,35 @@ class BranchList(ListOverlay):
     def lines(self, width: int) -> Sequence[ListRow]:
         snapshot, palette = self.snapshot, self.palette
         short = width < _FULL
-        table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
-        widths = [max(cell_len(row[i]) for row in table) for i in range(4)]
-        gap = _SHORT_GAP if short else _GAP
-        if _MARK + sum(widths) + 3 * gap > width:  # too narrow: leave out the newest place
-            table, widths = [(*row[:2], row[3]) for row in table], [*widths[:2], widths[3]]
-        widths[0] = max(min(widths[0], width - _MARK - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
-        found = [ListRow(_line(palette, " " * _MARK, table[0], widths, gap, palette.dim, palette.dim))]
-        for i, (twig, cells) in enumerate(zip(self._twigs, table[1:], strict=True)):
-            here, chosen = twig.fork.name == snapshot.state.branch, i == self.cursor
-            name = palette.cursor if chosen and self.has_focus else palette.strong if here else palette.plain
-            found.append(ListRow(_line(palette, f"{'▶' if here else ' '} ", cells, widths, gap, name, palette.plain), i))
-        return found
+        gap = 2 if short else 3
+        shown = (
+            Column(gap=0),
+            Column("branch", gap=0, least=_LEAST),
+            Column("left at" if short else "left its source at", gap),
+            Column("newest", gap, need=0),
+            Column("loss", gap, right=True),
+        )
+        rows = []
+        for i, twig in enumerate(self._twigs):
+            fork, here = twig.fork, twig.fork.name == snapshot.state.branch
+            name = palette.cursor if i == self.cursor and self.has_focus else palette.strong if here else palette.plain
+            places = (
+                "" if fork.source is None else _place(snapshot.program, fork.tick, short),
+                _place(snapshot.program, fork.newest, short),
+            )
+            rows.append(
+                [
+                    line(palette, (f"{'▶' if here else ' '} ", palette.accent)),
+                    line(palette, (twig.stem, palette.dim), (fork.name, name)),
+                    *(line(palette, words) for words in (*places, "" if fork.loss is None else f"{fork.loss:.4f}")),
+                ]
+            )
+        head, *drawn = table(palette, rows, shown, width)
+        return [ListRow(head), *(ListRow(row, i) for i, row in enumerate(drawn))]
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
         self.refresh_content()
-
-
-def _cells(program: Program, twig: Twig, short: bool) -> tuple[str, ...]:
-    fork = twig.fork
-    left = "" if fork.source is None else _place(program, fork.tick, short)
-    return f"{twig.stem}{fork.name}", left, _place(program, fork.newest, short), "" if fork.loss is None else f"{fork.loss:.4f}"
 
 
 def _place(program: Program, tick: int, short: bool) -> str:
@@ -145,30 +162,8 @@ def _place(program: Program, tick: int, short: bool) -> str:
     return as_typed(at) if short else f"{as_typed(at)} {at.phase}"
 
 
-def _line(
-    palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style
-) -> SegmentRow:
-    """Return a row of the table: the stem dim, the name in the style `name`, the loss aligned to the right."""
-    glyphs = palette.glyphs
-    first, *others = (cut(transliterate(cell, glyphs), width, glyphs) for cell, width in zip(cells, widths, strict=True))
-    bare = first.lstrip(transliterate("│├└─ ", glyphs)) or first
-    filled = [other + " " * (width - cell_len(other)) for other, width in zip(others, widths[1:], strict=True)]
-    filled[-1] = others[-1].rjust(widths[-1])
-    return (
-        Segment(transliterate(marks, glyphs), palette.accent),
-        Segment(first[: len(first) - len(bare)], palette.dim),
-        Segment(bare, name),
-        Segment(" " * (widths[0] - cell_len(first))),
-        *(Segment(" " * gap + other, ink) for other in filled),
-    )
-
-
 # ------------------------------------------------------------------------------
 # The comparison of two branches: their first difference, their losses and their samples.
-
-
-#: A part of a row and its style.
-Part = tuple[str, Style]
 
 
 class BranchesApart(ListOverlay):
@@ -234,41 +229,38 @@ class BranchesApart(ListOverlay):
         """Yield the rows of an entry that differs: its place, its value on each branch, and the line that computed it."""
         palette, program, apart, first = self.palette, self._program, self.apart, self.apart.first
         number = self._entry(entry.tick)
-        line = program.lines.get(entry.name) or program.lines.get(program.written_with.get(entry.name, ""))
+        computed = program.lines.get(entry.name) or program.lines.get(program.written_with.get(entry.name, ""))
         more = f" and {entry.entries - 1} more entries" if entry.entries > 1 else ""
         yield from self._said(f"{spoken(program, entry.name, entry.index)}{more} · {place}", width, palette.accent, number)
         shown = [numbers.wide(value).strip() for value in (entry.mine, entry.theirs)]
         words = f"  {shown[0]} on {apart.name} · {shown[1]} on {apart.other}"
         yield from self._said(words, width, palette.plain, number)
-        if line is not None and first is not None and entry is first.computed:
-            yield from self._said(f"  {line.text}", width, palette.dim, number)
+        if computed is not None and first is not None and entry is first.computed:
+            yield from self._said(f"  {computed.text}", width, palette.dim, number)
 
     # Losses and samples
 
     def _losses(self, width: int) -> Iterator[ListRow]:
-        rows = [("here", self.apart.here), ("largest difference", self.apart.furthest)]
-        table = [(words, losses) for words, losses in rows if losses is not None]
-        if not table:
+        pairs = [("here", self.apart.here), ("largest difference", self.apart.furthest)]
+        known = [(words, losses) for words, losses in pairs if losses is not None]
+        if not known:
             return
         if self.apart.furthest is not None and not self.apart.furthest.difference:
             yield from self._said("the losses of all batches that both have run are the same", width)
             return
         palette, apart = self.palette, self.apart
-        first = max(cell_len(f"{words}, {self._batch(losses.batch)}") for words, losses in table)
-        wide = [max(numbers.WIDE, cell_len(name)) for name in (apart.name, apart.other)]
-        heads = "".join(f"  {name.rjust(size)}" for name, size in zip((apart.name, apart.other), wide, strict=True))
-        yield ListRow(self._row(("loss".ljust(first), palette.strong), (f"{heads}  minus", palette.dim)))
-        for words, losses in table:
-            entry = self._entry(losses.batch * self._program.ticks + self._program.loss_tick)
-            shown = [numbers.plain(value) for value in (losses.mine, losses.theirs)]
-            values = "".join(f"  {value.rjust(size)}" for value, size in zip(shown, wide, strict=True))
+        heads = ("loss", palette.strong), *((words, palette.dim) for words in (apart.name, apart.other, "minus"))
+        rows = [[line(palette, head) for head in heads]]
+        for words, losses in known:
             minus = losses.difference
             ink = palette.signed((minus > 0) - (minus < 0)) if minus == minus else palette.warning
-            place = f"{words}, {self._batch(losses.batch)}".ljust(first)
-            yield ListRow(
-                self._row((place, palette.plain), (f"{values}  ", palette.plain), (numbers.wide(minus).strip(), ink)),
-                entry,
-            )
+            shown = f"{words}, {self._batch(losses.batch)}", numbers.plain(losses.mine), numbers.plain(losses.theirs)
+            rows.append([*(line(palette, each) for each in shown), line(palette, (numbers.wide(minus).strip(), ink))])
+        value = Column(right=True, size=numbers.WIDE)
+        head, *drawn = table(palette, rows, (Column(gap=0), value, value, Column()), width)
+        yield ListRow(head)
+        for (_, losses), row in zip(known, drawn, strict=True):
+            yield ListRow(row, self._entry(losses.batch * self._program.ticks + self._program.loss_tick))
 
     def _batch(self, number: int) -> str:
         epoch, batch = divmod(number, self._program.num_batches)
@@ -291,21 +283,12 @@ class BranchesApart(ListOverlay):
         room = max(map(cell_len, names))
         for name, sample in zip(names, (samples.mine, samples.theirs), strict=True):
             same, other = (sample, sample[:0]) if first is None else (sample[:first], sample[first:])
-            yield ListRow(
-                self._row(
-                    (f"{name.ljust(room)}  ", palette.dim),
-                    (_shown(samples.primer), palette.dim),
-                    (_shown(same), palette.plain),
-                    (_shown(other), palette.second),
-                )
-            )
+            primer = f"{name.ljust(room)}  {_shown(samples.primer)}"
+            yield ListRow(line(palette, (primer, palette.dim), _shown(same), (_shown(other), palette.second)))
         yield from self._said(words, width)
 
     def _said(self, words: str, width: int, ink: Style | None = None, entry: int | None = None) -> Iterator[ListRow]:
-        return (ListRow(self._row((part, ink or self.palette.plain)), entry) for part in folded(words, width))
-
-    def _row(self, *parts: Part) -> tuple[Segment, ...]:
-        return tuple(Segment(transliterate(words, self.palette.glyphs), ink) for words, ink in parts)
+        return (ListRow(line(self.palette, (part, ink or self.palette.plain)), entry) for part in folded(words, width))
 
 
 def _shown(text: Text) -> str:
@@ -381,33 +364,33 @@ class StopsList(ListOverlay):
         return super().content(snapshot, width, height) if self._entries else self._first_steps(width)
 
     def lines(self, width: int) -> Sequence[ListRow]:
-        width += _STOP_MARK
-        palette, found = self.palette, list[ListRow]()
-        id_column = max(len(str(_key(entry))) for entry in self._entries) + _STOP_GAP
-        common = self._name_column(self._entries, width)
+        palette, found, aligned = self.palette, list[ListRow](), width + _STOP_MARK >= _ALIGNED
+        named = [self._named(entry, width + _STOP_MARK) for entry in self._entries]
+        most = max((width + _STOP_MARK) * 2 // 5, 10) - _STOP_GAP
+        keys = max(len(str(_key(entry))) for entry in self._entries)
         for kind, title in ((Breakpoint, "breakpoints"), (Watch, "watches"), (Mark, "marks")):
-            group = tuple(entry for entry in self._entries if isinstance(entry, kind))
+            group = [(entry, cells) for entry, cells in zip(self._entries, named, strict=True) if isinstance(entry, kind)]
             if group:
-                column = common if width >= _ALIGNED else self._name_column(group, width)
-                found += [ListRow(())] * bool(found)
-                found.append(ListRow((Segment(title, palette.dim),)))
-                found += [ListRow(self._row(entry, id_column, column, width), self._entries.index(entry)) for entry in group]
+                among = named if aligned else [cells for _, cells in group]
+                name = min(max(row_width(cells[-1]) for cells in among), most)
+                shown = (Column(gap=0), Column(gap=0, size=keys), Column(gap=_STOP_GAP, size=name))
+                rows = table(palette, [(*cells[:2], shortened(palette, cells[2], name)) for _, cells in group], shown, width)
+                room = max(width - row_width(rows[0]) - _STOP_GAP, 0)
+                details = (line(palette, " " * _STOP_GAP, *self._details(entry, room, aligned)) for entry, _ in group)
+                found += [*[ListRow(())] * bool(found), ListRow(line(palette, (title, palette.dim)))]
+                drawn = zip(group, rows, details, strict=True)
+                found += (ListRow((*row, *more), self._entries.index(entry)) for (entry, _), row, more in drawn)
         return found
 
-    def _name_column(self, entries: tuple[StopOrMark, ...], width: int) -> int:
-        widest = max(cell_len(self._called(entry, width)) for entry in entries)
-        return min(widest + _STOP_GAP, max(width * 2 // 5, 10))
-
     def _first_steps(self, width: int) -> Box:
+        """Say how the first ones are made: each key with what it does beside it, or below if there is no room."""
         p = self.palette
+        steps = [(key if key.startswith(":") else sign_of_key(self, key), words) for key, words in _FIRST_STEPS]
+        column, longest = (max(cell_len(step[i]) for step in steps) + 2 for i in (0, 1))
+        beside = column + longest - 2 <= width
+        rows = (explained(p, key, p.keyword, words, width, column=column if beside else 0) for key, words in steps)
         head = text(p, "no breakpoints, watches or marks yet", p.dim)
-        keys = [text(p, key if key.startswith(":") else sign_of_key(self, key), p.keyword) for key, _ in _FIRST_STEPS]
-        what = [text(p, words, p.plain) for _, words in _FIRST_STEPS]
-        beside = columns(vstack(*keys), vstack(*what))
-        if beside.width > width:
-            under = (vstack(key, pad(words, left=2)) for key, words in zip(keys, what, strict=True))
-            return clip(p, vstack(head, *under), width, 10**6)
-        return vstack(head, beside, gap=1)
+        return clip(p, vstack(head, from_rows(chain.from_iterable(rows)), gap=int(beside)), width, 10**6)
 
     def _called(self, entry: StopOrMark, width: int) -> str:
         if isinstance(entry, Watch):
@@ -419,39 +402,31 @@ class StopsList(ListOverlay):
         else:
             whole = (row.line.text for row in self.snapshot.program.rows if row.line and row.line.target == entry.line)
             name = next(whole, entry.line) if width >= _WIDE_STOPS else self.snapshot.program.writer.name(entry.line)
-        return transliterate(name, self.palette.glyphs)
+        return name
 
-    def _row(self, entry: StopOrMark, id_column: int, name_column: int, width: int) -> SegmentRow:
-        palette, glyphs = self.palette, self.palette.glyphs
-        here = entry is self.chosen
-        sign = " " if isinstance(entry, Mark) else sign_of(entry, glyphs)
-        enabled = isinstance(entry, Mark) or entry.enabled
-        ink = palette.line if here else palette.plain if enabled else palette.dim
-        name = cut(self._called(entry, width), name_column - _STOP_GAP, glyphs)
-        room = width - _LEAD - id_column - name_column
-        return (
-            Segment(f"{sign} ", palette.warning if enabled else palette.dim),
-            Segment(str(_key(entry)).ljust(id_column), palette.keyword if enabled else palette.dim),
-            Segment(name, ink),
-            Segment(" " * (name_column - cell_len(name))),
-            *self._details(entry, max(room, 0), width >= _ALIGNED),
-        )
+    def _named(self, entry: StopOrMark, width: int) -> tuple[SegmentRow, SegmentRow, SegmentRow]:
+        """Return the sign of an entry, its number or letter, and its name."""
+        palette, enabled = self.palette, isinstance(entry, Mark) or entry.enabled
+        sign = " " if isinstance(entry, Mark) else sign_of(entry, palette.glyphs)
+        ink = palette.line if entry is self.chosen else palette.plain if enabled else palette.dim
+        inks = palette.warning if enabled else palette.dim, palette.keyword if enabled else palette.dim, ink
+        words = f"{sign} ", str(_key(entry)), self._called(entry, width)
+        first, second, third = (line(palette, part) for part in zip(words, inks, strict=True))
+        return first, second, third
 
     def _details(self, entry: StopOrMark, room: int, aligned: bool) -> SegmentRow:
         palette, snapshot = self.palette, self.snapshot
         if isinstance(entry, Mark):
-            line = position_of(snapshot.program, entry.tick).line
-            words = [f"after {snapshot.program.writer.name(line.target)}" if line is not None else "the beginning"]
+            after = position_of(snapshot.program, entry.tick).line
+            words = [f"after {snapshot.program.writer.name(after.target)}" if after is not None else "the beginning"]
             if entry.branch != snapshot.state.branch:
                 words.append(f"on {entry.branch}")
-            place, text = ", ".join(words), cut(safe_text(entry.text), max(room, 0), palette.glyphs)
-            return (Segment(text, palette.plain),) if text else (Segment(transliterate(place, palette.glyphs), palette.dim),)
+            text = cut(safe_text(entry.text), room, palette.glyphs)
+            return (Segment(text, palette.plain),) if text else line(palette, (", ".join(words), palette.dim))
         if isinstance(entry, Watch):
             return self._watched(entry, room, aligned)
-        row: list[Segment] = []
-        for keyword, clause in clauses(entry):
-            row += [Segment(f"{keyword} ", palette.keyword), Segment(f"{transliterate(clause, palette.glyphs)}  ", palette.plain)]
-        return tuple(row)
+        parts = [part for keyword, clause in clauses(entry) for part in ((f"{keyword} ", palette.keyword), f"{clause}  ")]
+        return line(palette, *parts)
 
     def _watched(self, watch: Watch, room: int, aligned: bool) -> SegmentRow:
         palette, snapshot = self.palette, self.snapshot
@@ -575,7 +550,7 @@ class FindingsList(ListOverlay):
         self.post_message(self.Chosen(finding, evidence))
 
     def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> ListRow:
-        return ListRow((Segment(transliterate(f"{lead}{words}", self.palette.glyphs), ink),), entry)
+        return ListRow(line(self.palette, (f"{lead}{words}", ink)), entry)
 
 
 # ------------------------------------------------------------------------------
@@ -634,11 +609,13 @@ class ArrayList(ListOverlay):
         palette, wide = self.palette, width >= _WIDE_ARRAYS
         if self._rows_for == (palette, wide):  # a list that is scrolled asks twice, with and without the scroll bar
             return self._rows
-        found, count = list[ListRow](), itertools.count()
+        found = list[ListRow]()
+        sized = Column(gap=0, size=10), Column(gap=1, size=8), Column(gap=1), Column(gap=1), Column()
+        rows = enumerate(table(palette, [self._cells(*each, wide=wide) for each in self._shown], sized, width))
         for title, listed in self._groups:
             if listed:
-                found += [*([ListRow(())] if found else []), ListRow((Segment(title, palette.dim),))]
-            found += [ListRow(tuple(self._row(palette, *each, wide)), next(count)) for each in listed]
+                found += [*[ListRow(())] * bool(found), ListRow(line(palette, (title, palette.dim)))]
+                found += (ListRow(row, i) for i, row in islice(rows, len(listed)))
         self._rows, self._rows_for = found, (palette, wide)
         return found
 
@@ -673,26 +650,28 @@ class ArrayList(ListOverlay):
             self._summaries[ref] = content, summary(array, limits, bins=_BINS)
         return self._summaries[ref][1]
 
-    def _row(self, palette: Palette, ref: Ref, array: Array, what: Summary, wide: bool) -> Iterator[Segment]:
-        glyphs, program = palette.glyphs, self.snapshot.program
-        name = transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", glyphs)
-        shape = transliterate("×".join(map(str, array.shape)), glyphs)
-        yield Segment(f"{cut(name, 10, glyphs):<10} ", palette.plain)
-        yield Segment(f"{shape:<8} ", palette.dim)
-        yield Segment(f"{histogram(palette, what, _BINS).text} ", palette.gate)
-        if what.peak is not None and wide:
-            yield Segment(f"{numbers.compact(what.smallest)}{glyphs.ellipsis}{numbers.compact(what.largest)}", palette.plain)
+    def _cells(self, ref: Ref, array: Array, what: Summary, *, wide: bool) -> list[SegmentRow]:
+        """Return the name, the shape, the histogram, with `wide` the range, and the remarks."""
+        palette, program = self.palette, self.snapshot.program
+        name = cut(transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", palette.glyphs), 10, palette.glyphs)
         bad = what.entries - what.finite
         parts = [f"{bad} not finite"] if bad else []
         if what.peak is not None:
             where = spoken_index(program, ref.name, what.peak)
-            parts.append(f"{numbers.compact(array[what.peak]).strip()} at {where}" if not wide else f"largest at {where}")
+            parts.append(f"largest at {where}" if wide else f"{numbers.compact(array[what.peak]).strip()} at {where}")
         if what.limits is not None:
             parts.append(f"saturated {100 * what.share(what.saturated):.0f} %")
         parts.append(f"near 0 {100 * what.share(what.near_zero):.0f} %")
         if what.dead and array.ndim > 1:
             parts.append(f"{what.dead} dead")
-        yield Segment(transliterate("  " + " · ".join(parts), glyphs), palette.warning if bad else palette.dim)
+        span = f"{numbers.compact(what.smallest)}⋯{numbers.compact(what.largest)}" if what.peak is not None and wide else ""
+        return [
+            line(palette, name),
+            line(palette, ("×".join(map(str, array.shape)), palette.dim)),
+            (histogram(palette, what, _BINS),),
+            line(palette, span),
+            line(palette, (" · ".join(parts), palette.warning if bad else palette.dim)),
+        ]
 
     # Keys
 
