@@ -113,7 +113,7 @@ class HelpScreen(ModalScreen[Verb[Any]]):
         elif event.key == "enter" and self._panel.found_section is not None:
             self._panel.open(self._panel.found_section)
         elif event.key in ("up", "down") and sought:
-            self._panel.choose(1 if event.key == "down" else -1)
+            self._panel.move(1 if event.key == "down" else -1)
         elif event.key == "backspace":
             self._panel.search(sought[:-1])
         elif event.is_printable and event.character and (sought or not bound):
@@ -165,15 +165,15 @@ class HelpPanel(Panel):
         self.open(found[(found.index(self.section) + 1) % len(found)])
 
     def _show_anew(self) -> None:
-        self._set_titles()
+        self.caption()
         self.scroll_home(animate=False)
         self.refresh_content()
         self.refresh(layout=True)
 
-    def choose(self, by: int) -> None:
+    def move(self, by: int) -> None:
         """Choose the entry `by` rows below the chosen one."""
         self._at = min(max(self._at + by, 0), max(len(self._entries) + len(self.sections) - 1, 0))
-        self._set_titles()
+        self.caption()
         self.refresh_content()
         self._ensure_built()
         self._follow()
@@ -206,10 +206,7 @@ class HelpPanel(Panel):
     def _chosen(self) -> HelpEntry | None:
         return next(iter(self._entries[self._at :]), None) if self.sought else None
 
-    def on_resize(self) -> None:
-        self._set_titles()
-
-    def _set_titles(self) -> None:
+    def caption(self) -> None:
         if self.section is not None:
             found = self.sections
             others = [f"enter: the next of {len(found)}"] if len(found) > 1 else []

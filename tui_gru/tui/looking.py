@@ -607,10 +607,8 @@ def explain(screen: MainScreen) -> None:
     from tui_gru.tui.panels.time import LossCurve
 
     focused = screen.focused
-    if isinstance(focused, MatrixView):
-        focused.action_choose()
-    elif isinstance(focused, CellPanel) and focused.spot is not None:
-        focused.action_ask()
+    if isinstance(focused, MatrixView) or (isinstance(focused, CellPanel) and focused.spot is not None):
+        focused.choose()
     elif isinstance(focused, LossCurve):
         _explain_loss(screen, focused.pointed)
     elif focused is None or isinstance(focused, (Listing, CurrentLine)):

@@ -10,7 +10,6 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.reactive import reactive
@@ -176,7 +175,7 @@ class MatrixView(Panel):
         self.scale = 1.0
         self.limits: ValueRange | None = None
         self.near_zero_shown = True
-        self._captioned = ""
+        self.captioned = ""
         self._shown_array: object = None  # what `show_array` was last given
         self._summary: Summary | None = None
         self._widest_name: int | None = None
@@ -215,7 +214,7 @@ class MatrixView(Panel):
         self.scale = scale_of(self.values) if scale is None else scale
         self.set_class(fresh, "-fresh")
         self.set_reactive(MatrixView.cursor, self.validate_cursor(self.cursor))
-        self._caption()
+        self.caption()
         self.refresh_content()
 
     @property
@@ -312,8 +311,8 @@ class MatrixView(Panel):
 
     def _built(self) -> Box:
         form = self.form
-        if form != self._captioned:
-            self.call_next(self._caption)  # the content size may change without a resize of the panel
+        if form != self.captioned:
+            self.call_next(self.caption)  # the content size may change without a resize of the panel
         if form == "numbers":
             return super()._built()
         (count, columns), (width, height) = self.shape, self.content_size
@@ -422,7 +421,7 @@ class MatrixView(Panel):
         return self.near_zero_shown
 
     def _changed(self) -> None:
-        self._caption()
+        self.caption()
         self.refresh_content()
         self._show_cursor()
 
@@ -480,7 +479,7 @@ class MatrixView(Panel):
     def watch_cursor(self, old: tuple[int, int], new: tuple[int, int]) -> None:
         self.refresh_content()
         self._show_cursor()
-        self._caption()
+        self.caption()
 
     def _show_cursor(self) -> None:
         """Scroll to the entry under the cursor."""
@@ -489,12 +488,12 @@ class MatrixView(Panel):
             region = Region(CELL * column, row, self._gutter + 2 * CELL - 1, 1 + self._head)
             self.scroll_to_region(region, animate=False, force=True)
 
-    def _caption(self) -> None:
+    def caption(self) -> None:
         """Set the title, and below the number under the cursor or, without the focus, the shape and the scale of a heat map."""
         if not self.is_attached:
             return
         note: str | list[str] | None = None
-        self._captioned = self.form
+        self.captioned = self.form
         if self.has_focus and self.shape[0] and self.shape[1]:
             note = f"{self.name_cell(*self.cursor)} = {self.exact}"
             if len(note) > self.border_room:
@@ -518,11 +517,8 @@ class MatrixView(Panel):
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
-        self._caption()
+        self.caption()
         self.refresh_content()
-
-    def on_resize(self) -> None:
-        self._caption()
 
     def action_move(self, rows: int, columns: int) -> None:
         """Move the cursor by a number of positions on screen."""
@@ -537,18 +533,15 @@ class MatrixView(Panel):
     def action_edge(self, direction: int) -> None:
         self.action_move(0, direction * self.shape[1])
 
-    def action_choose(self) -> None:
+    def choose(self) -> None:
         if self.refs is not None:
             self.post_message(NumberAsked(self.refs(*self.cursor)))
 
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        cell = None if offset is None else self._cell_at(offset.x, offset.y)
-        if cell is None:
-            return
-        self.cursor = cell
-        if event.chain == 2:
-            self.action_choose()
+    def point_at(self, x: int, y: int) -> bool:
+        cell = self._cell_at(x, y)
+        if cell is not None:
+            self.cursor = cell
+        return cell is not None
 
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
         """Return the entry at a position in the panel, None if there is none."""

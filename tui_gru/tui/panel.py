@@ -185,6 +185,19 @@ class Panel(ScrollView, can_focus=True):
         """Return the values whose numbers are shown, each once with a reference to one of its entries; empty if there are none."""
         return ()
 
+    def caption(self) -> None:
+        """Set the texts of the border, which may depend on its width. By default they stay."""
+
+    def point_at(self, x: int, y: int) -> bool:
+        """Move the cursor to what is drawn at a position inside the border. Return False if it cannot go there, as by default."""
+        return False
+
+    def choose(self) -> None:
+        """Do what enter and a double click do with what is under the cursor, by default nothing."""
+
+    def action_choose(self) -> None:
+        self.choose()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for actions that need the session during a run, False for all actions of a removed panel."""
         if not self.is_attached:
@@ -195,6 +208,14 @@ class Panel(ScrollView, can_focus=True):
 
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
+
+    def on_resize(self) -> None:
+        self.caption()
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is not None and self.point_at(offset.x, offset.y) and event.chain == 2:
+            self.choose()
 
     def notify_style_update(self) -> None:
         self._ground_known = False
@@ -413,9 +434,6 @@ class SnapshotPanel(Panel):
     def build(self, width: int, height: int) -> Box:
         return EMPTY if self._snapshot is None else self.content(self._snapshot, width, height)
 
-    def on_resize(self) -> None:
-        self.caption()
-
 
 class PanelGroup(Container):
     """Several panels in the place of one, which show the same snapshots."""
@@ -465,14 +483,14 @@ class NumberAsked(Message):
 class CellPanel(SnapshotPanel):
     """A panel with a cursor on its cells. The border shows the number in full; enter or a double click explains it."""
 
-    ASKING = frozenset({"ask"})
+    ASKING = frozenset({"choose"})
     MOVING = frozenset({"point"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "point(0, -1)", "Number", key_display="arrows"),
         ("down", "point(0, 1)"),
         ("left", "point(-1, 0)"),
         ("right", "point(1, 0)"),
-        Binding("enter", "ask", "Explain"),
+        Binding("enter", "choose", "Explain"),
     ]
 
     pointed: reactive[Ref | None] = reactive(None)
@@ -532,8 +550,8 @@ class CellPanel(SnapshotPanel):
         return Strip.join(parts)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Return None for `ask` if there are no cells."""
-        return super().check_action(action, parameters) if action != "ask" or self.spot is not None else None
+        """Return None for `choose` if there are no cells."""
+        return super().check_action(action, parameters) if action != "choose" or self.spot is not None else None
 
     def caption(self) -> None:
         """Set the texts of the border; the number under the cursor takes the place of the note."""
@@ -568,21 +586,17 @@ class CellPanel(SnapshotPanel):
                 self.pointed = here.ref
                 self.scroll_to_region(Region(here.x, here.y, here.width, 1), animate=False, immediate=True, force=True)
 
-    def action_ask(self) -> None:
+    def choose(self) -> None:
         """Ask about the number under the cursor, also if it is not computed yet: the answer says so."""
         if (spot := self.spot) is not None:
             self.post_message(NumberAsked(spot.ref))
 
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        if offset is None:
-            return
-        x, y = offset.x + self.scroll_offset.x, offset.y + self.scroll_offset.y
+    def point_at(self, x: int, y: int) -> bool:
+        x, y = x + self.scroll_offset.x, y + self.scroll_offset.y
         hit = next((spot for spot in self.spots if spot.y == y and spot.x <= x < spot.x + spot.width), None)
         if hit is not None:
             self.pointed = hit.ref
-            if event.chain == 2:
-                self.action_ask()
+        return hit is not None
 
 
 def _is_ahead(here: Spot, spot: Spot, across: int, down: int) -> bool:
@@ -601,9 +615,6 @@ def _distance(here: Spot, spot: Spot, *, across: int) -> int:
 # A list with a cursor, which covers the blackboard.
 
 
-_MARK = "▸ "
-
-
 class ListRow(NamedTuple):
     """A row of a list. `entry` is the number of its entry, from 0, None for a row of no entry. Entries may have several rows."""
 
@@ -616,6 +627,9 @@ class ListOverlay(SnapshotPanel):
 
     A subclass that draws its entries itself (`content`) implements `entries` and `entry_at` instead of `lines`.
     """
+
+    #: The sign before the entry under the cursor.
+    MARK: ClassVar[str] = "▸ "
 
     ASKING = frozenset({"choose"})
     MOVING = frozenset({"move"})
@@ -638,9 +652,6 @@ class ListOverlay(SnapshotPanel):
         """Return the rows for this width, which excludes the mark of the cursor."""
         raise NotImplementedError
 
-    def choose(self) -> None:
-        """Do what enter and a double click do with the entry under the cursor, by default nothing."""
-
     @property
     def above(self) -> int:
         """The number of rows above the entry under the cursor that stay in view; above the first entry, all do."""
@@ -659,16 +670,21 @@ class ListOverlay(SnapshotPanel):
         return 1 + max((line.entry for line in self._lines if line.entry is not None), default=-1)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        palette = self.palette
-        self._lines = self.lines(max(width - len(_MARK), 1))
+        box = self.listed(width)
+        return clip(self.palette, box, width, box.height)
+
+    def listed(self, width: int) -> Box:
+        """Return the rows with the mark of the cursor."""
+        palette, blank = self.palette, " " * len(self.MARK)
+        self._lines = self.lines(max(width - len(self.MARK), 1))
         self.cursor = min(self.cursor, max(self.entries - 1, 0))
-        rows, marked = [], False
-        for row, entry in self._lines:
-            here = entry == self.cursor and entry is not None and not marked
-            marked |= here
-            mark = transliterate(_MARK, palette.glyphs) if here else " " * len(_MARK)
-            rows.append((Segment(mark, palette.accent), *row))
-        return clip(palette, from_rows(rows), width, len(rows))
+        marked = next((i for i, each in enumerate(self._lines) if each.entry == self.cursor), None)
+        marks = (transliterate(self.MARK if i == marked else blank, palette.glyphs) for i in range(len(self._lines)))
+        return from_rows((Segment(mark, palette.accent), *row) for mark, (row, _) in zip(marks, self._lines, strict=True))
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.refresh_content()
 
     def action_move(self, by: int) -> None:
         self._ensure_built()
@@ -686,13 +702,11 @@ class ListOverlay(SnapshotPanel):
         """Return the entry on a row of the last drawing, None if there is none."""
         return self._lines[row].entry if 0 <= row < len(self._lines) else None
 
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        entry = None if offset is None else self.entry_at(offset.y + self.scroll_offset.y)
+    def point_at(self, x: int, y: int) -> bool:
+        entry = self.entry_at(y + self.scroll_offset.y)
         if entry is not None:
             self.move_to(entry)
-            if event.chain == 2:
-                self.choose()
+        return entry is not None
 
     def _set_virtual_size(self, size: Size) -> None:
         super()._set_virtual_size(size)

@@ -20,7 +20,7 @@ from tui_gru.engine.data import Corpus
 from tui_gru.engine.text import token_word
 from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Ref, SegmentRow, bar, clip, column_signs, from_rows
+from tui_gru.tui.draw import Box, Column, Ref, SegmentRow, bar, clip, column_signs, from_rows, line, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, SnapshotPanel, Titles
 from tui_gru.tui.theme import Palette, folded, in_context, one_cell, transliterate, written_char
@@ -84,17 +84,9 @@ class InfluenceMap(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
-        pictures = {
-            measure: [
-                *(self._text(palette, width, measure) if self.influence.text else self._timesteps(palette, width, measure)),
-                (),
-            ]
-            for measure in _MEASURES
-        }
-        captions = {
-            measure: [*self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)]
-            for measure in _MEASURES
-        }
+        draw = self._text if self.influence.text else self._timesteps
+        pictures = {measure: [*draw(palette, width, measure), ()] for measure in _MEASURES}
+        captions = {m: [*self._words(palette, f"by {m}: {self._said(self.influence.reach(m))}", width)] for m in _MEASURES}
         rows: list[SegmentRow] = [*self._words(palette, self._prediction(), width), ()]
         rest = [*self._other_rows(palette, width), (), *self._states(palette, width)]
         both = [row for measure in _MEASURES for row in (*captions[measure], *pictures[measure])]
@@ -159,8 +151,8 @@ class InfluenceMap(SnapshotPanel):
         gradient = float(np.delete(self.rows.gradient, self.rows.row).max())
         words = f"the other rows: by gradient {gradient:.3g}, by occlusion {abs(self.rows.together):.3g}"
         good = self.rows.others == 0
-        for line in folded(words if good else f"{words}; they should be 0: rows influence each other", width):
-            yield (Segment(transliterate(line, palette.glyphs), palette.dim if good else palette.warning),)
+        for part in folded(words if good else f"{words}; they should be 0: rows influence each other", width):
+            yield line(palette, (part, palette.dim if good else palette.warning))
 
     def _states(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
         """Yield the norm of the gradient with respect to each state after each input, as a row of columns with a description.
@@ -181,8 +173,7 @@ class InfluenceMap(SnapshotPanel):
                 yield (curve,)
 
     def _words(self, palette: Palette, words: str, width: int) -> Iterator[SegmentRow]:
-        for line in folded(words, width):
-            yield (Segment(transliterate(line, palette.glyphs), palette.plain),)
+        return (line(palette, part) for part in folded(words, width))
 
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"what the prediction of row {self.influence.row + 1} after t {self.t + 1} depends on · {self.measure}"
@@ -267,7 +258,7 @@ class LossPlaces(ListOverlay):
         shares = self._shares()
         if not shares:
             found.append(self._line("no loss of this batch has been computed yet", palette.dim))
-        found += [ListRow(row) for row in self._bars(palette, shares, width)]
+        found += map(ListRow, self._bars(palette, shares, width))
         found += [ListRow(()), self._line("hardest places", palette.strong)]
         for entry, place in enumerate(self._hardest):
             before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
@@ -295,15 +286,16 @@ class LossPlaces(ListOverlay):
         largest = max((share.mean for share in shares if np.isfinite(share.mean)), default=1.0) or 1.0
         name_width = max((len(share.name) for share in shares), default=0) + 1
         length = max(min(width - name_width - 32, _BAR), 0)
-        return [
+        cells = [
             (
-                Segment(share.name.ljust(name_width), palette.plain),
-                Segment(bar(palette, share.mean / largest, length), palette.gate),
-                Segment(f" {share.mean:7.3f}", palette.plain),
-                Segment(f"  {100 * share.share:3.0f} % of it, {share.count:,}", palette.dim),
+                line(palette, share.name),
+                (Segment(bar(palette, share.mean / largest, length), palette.gate),),
+                line(palette, f"{share.mean:7.3f}"),
+                line(palette, (f"{100 * share.share:3.0f} % of it, {share.count:,}", palette.dim)),
             )
             for share in shares
         ]
+        return table(palette, cells, (Column(gap=0), Column(gap=1), Column(gap=1), Column()), width)
 
     def _line(self, words: str, ink: Style) -> ListRow:
-        return ListRow((Segment(transliterate(words, self.palette.glyphs), ink),))
+        return ListRow(line(self.palette, (words, ink)))

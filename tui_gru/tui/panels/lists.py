@@ -126,7 +126,7 @@ class BranchList(ListOverlay):
         gap = 2 if short else 3
         shown = (
             Column(gap=0),
-            Column("branch", gap=0, least=_LEAST),
+            Column("branch", gap=0, size=_LEAST, least=_LEAST),
             Column("left at" if short else "left its source at", gap),
             Column("newest", gap, need=0),
             Column("loss", gap, right=True),
@@ -148,10 +148,6 @@ class BranchList(ListOverlay):
             )
         head, *drawn = table(palette, rows, shown, width)
         return [ListRow(head), *(ListRow(row, i) for i, row in enumerate(drawn))]
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.refresh_content()
 
 
 def _place(program: Program, tick: int, short: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,9 +11,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.binding import BindingType
-from textual.geometry import Size
 from textual.message import Message
 
 from tui_gru.analysis.what_if import LargestDifference, WhatIf
@@ -24,9 +22,9 @@ from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, bar, bars, clip, from_rows, hstack, text, vstack
+from tui_gru.tui.draw import Box, Column, SegmentRow, bar, bars, clip, from_rows, hstack, line, row_width, table, text, vstack
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import SnapshotPanel, Titles, View
+from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles, View
 from tui_gru.tui.theme import Glyphs, Palette, cut, folded, transliterate, written_char
 
 # ------------------------------------------------------------------------------
@@ -73,7 +71,7 @@ def label_of(row: DerivationRow) -> str:
     return f"{row.guides}{joined}{row.label}"
 
 
-def line(palette: Palette, row: DerivationRow, columns: DerivationColumns, ink: Style) -> Iterable[Segment]:
+def derivation_row(palette: Palette, row: DerivationRow, columns: DerivationColumns, ink: Style) -> Iterator[Segment]:
     """Return the segments of the row; `ink` is the style of its label."""
     glyphs = palette.glyphs
     named = cut(transliterate(label_of(row), glyphs), columns.label, glyphs)
@@ -131,24 +129,19 @@ class AboutNumber(Message):
     number: ValueRef
 
 
-class OriginPanel(SnapshotPanel):
-    """Draws a `Leaf`. Posts messages to follow a number, and to compute the terms of a node in another batch."""
+class OriginPanel(ListOverlay):
+    """A `Leaf` as a list of its rows. Posts messages to follow a number, and to compute the terms of a node in another batch."""
 
     ABOUT = (
         "Where a number comes from: its line, and the terms that add up to it. → opens a term, enter goes to where it was "
         "computed, backspace goes back."
     )
 
-    ASKING = frozenset({"open", "follow", "back", "changes"})
-    MOVING = frozenset({"move"})
+    MARK = ""  # the style of its label shows the row under the cursor
+    ASKING = frozenset({"open", "choose", "back", "changes"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("up", "move(-1)"),
-        ("down", "move(1)"),
-        ("home", "move(-100000)"),
-        ("end", "move(100000)"),
         ("right", "open"),
         ("left", "close"),
-        ("enter", "follow"),
         ("backspace", "back"),
         ("greater_than_sign", "largest"),
         ("d", "changes"),
@@ -193,8 +186,11 @@ class OriginPanel(SnapshotPanel):
         """Show another derivation."""
         self.leaf = leaf
         self._lay_out()
-        self.show_again()
-        self._keep_in_view()
+        self.caption()
+        super().move_to(self.cursor)
+
+    def move_to(self, entry: int) -> None:
+        self.turn_to(replace(self.leaf, cursor=entry))
 
     def open_at(self, path: Path) -> None:
         """Open the terms of the node at `path`."""
@@ -203,7 +199,7 @@ class OriginPanel(SnapshotPanel):
     @property
     def number(self) -> ValueRef | None:
         """The number under the cursor; that of the root if the cursor is at a part of a line."""
-        node = self.rows[self.leaf.cursor].node
+        node = self.rows[self.cursor].node
         return self.leaf.root.number if node is None or node.number is None else node.number
 
     def text(self, *, latex: bool = False) -> str:
@@ -213,7 +209,8 @@ class OriginPanel(SnapshotPanel):
     def _lay_out(self) -> None:
         self.read_at = self.leaf.anchor
         self.rows = laid_out(self.leaf.root, self.leaf.opened)
-        self.leaf = replace(self.leaf, cursor=min(self.leaf.cursor, len(self.rows) - 1))
+        self.cursor = min(self.leaf.cursor, len(self.rows) - 1)
+        self.leaf = replace(self.leaf, cursor=self.cursor)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"where does {self.leaf.root.label} come from?"
@@ -223,32 +220,38 @@ class OriginPanel(SnapshotPanel):
     # Drawing
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        return self.listed(width)
+
+    def lines(self, width: int) -> Sequence[ListRow]:
         palette, root = self.palette, self.leaf.root
-        columns = DerivationColumns.of(self.rows, width, self.palette.glyphs)
-        lines: list[list[Segment]] = []
+        columns = DerivationColumns.of(self.rows, width, palette.glyphs)
+        found: list[ListRow] = []
         if self.head:
             value = f"= {self.rows[0].written.removeprefix('+')}"
-            lines.append(self._spread(root.label, value, _place(self.leaf.place), width))
-            lines += [[Segment(transliterate(root.derivation.formula, palette.glyphs), palette.keyword)], []]
+            found = [
+                ListRow(self._spread(root.label, value, _place(self.leaf.place), width)),
+                ListRow(line(palette, (root.derivation.formula, palette.keyword))),
+                ListRow(()),
+            ]
         for index, row in enumerate(self.rows):
-            here = index == self.leaf.cursor
-            lines.append(list(line(palette, row, columns, palette.cursor if here and self.has_focus else self._ink(row))))
-            if here:
-                lines += ([Segment(f"  {part}", palette.plain)] for part in in_full(palette, row, columns))
-        return from_rows(lines)
+            here = index == self.cursor
+            ink = palette.cursor if here and self.has_focus else self._ink(row)
+            found.append(ListRow(tuple(derivation_row(palette, row, columns, ink)), index))
+            below = in_full(palette, row, columns) if here else ()
+            found += (ListRow((Segment(f"  {part}", palette.plain),), index) for part in below)
+        return found
 
     def _ink(self, row: DerivationRow) -> Style:
         if row.node is None:
             return self.palette.dim
         return self.palette.accent if row.node.number is not None else self.palette.plain
 
-    def _spread(self, name: str, value: str, place: str, width: int) -> list[Segment]:
-        palette, glyphs = self.palette, self.palette.glyphs
-        left = transliterate(f"{name} ", glyphs), transliterate(value, glyphs)
-        right = transliterate(place, glyphs)
-        room = width - sum(map(cell_len, left)) - cell_len(right)
-        named = [Segment(left[0], palette.accent), Segment(left[1], palette.strong)]
-        return [*named, Segment(" " * room), Segment(right, palette.dim)] if room >= 2 else named
+    def _spread(self, name: str, value: str, place: str, width: int) -> SegmentRow:
+        """Return the number with its name, and its place at the right if there is room."""
+        palette = self.palette
+        left, right = line(palette, (f"{name} ", palette.accent), (value, palette.strong)), line(palette, (place, palette.dim))
+        room = width - row_width(left) - row_width(right)
+        return (*left, Segment(" " * room), *right) if room >= 2 else left
 
     # The cursor
 
@@ -257,30 +260,9 @@ class OriginPanel(SnapshotPanel):
         """Return the rows above the tree: the number, its line, and a blank; none on a small screen."""
         return 3 if self.content_size.height >= ROOMY else 0
 
-    @property
-    def _in_full(self) -> int:
-        """The number of lines below the row of the cursor, which show the parts cut off in it."""
-        row, width = self.rows[self.leaf.cursor], self.scrollable_content_region.width
-        return len(in_full(self.palette, row, DerivationColumns.of(self.rows, width, self.palette.glyphs)))
-
-    def _keep_in_view(self) -> None:
-        y = self.head + self.leaf.cursor
-        self.scroll_to_rows(y if self.leaf.cursor else 0, y + self._in_full)
-
-    def _set_virtual_size(self, size: Size) -> None:
-        super()._set_virtual_size(size)
-        self._keep_in_view()
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.refresh_content()
-
-    def action_move(self, by: int) -> None:
-        self.turn_to(replace(self.leaf, cursor=min(max(self.leaf.cursor + by, 0), len(self.rows) - 1)))
-
     def action_open(self) -> None:
         """Open the node under the cursor; if it is open, go to its first term."""
-        row = self.rows[self.leaf.cursor]
+        row = self.rows[self.cursor]
         if row.node is None:
             if row.path[-1:] == (-1,):
                 self.open_at(row.path)
@@ -294,16 +276,15 @@ class OriginPanel(SnapshotPanel):
 
     def action_close(self) -> None:
         """Close the node under the cursor; if it is closed, go to its parent."""
-        row = self.rows[self.leaf.cursor]
+        row = self.rows[self.cursor]
         if row.opened and row.path:
             self.turn_to(replace(self.leaf, opened=self.leaf.opened - {row.path}))
         elif row.path:
-            paths = [each.path for each in self.rows]
-            self.turn_to(replace(self.leaf, cursor=paths.index(row.path[:-1])))
+            self.move_to([each.path for each in self.rows].index(row.path[:-1]))
 
-    def action_follow(self) -> None:
+    def choose(self) -> None:
         """Follow the number to where it was computed; open a node that is no number of the run."""
-        row = self.rows[self.leaf.cursor]
+        row = self.rows[self.cursor]
         if row.node is None or row.node.number is None or not row.path:
             self.action_open()
         else:
@@ -314,13 +295,13 @@ class OriginPanel(SnapshotPanel):
 
     def action_largest(self) -> None:
         """Move the cursor to the largest term of the sum that it is in or at."""
-        row = self.rows[self.leaf.cursor]
+        row = self.rows[self.cursor]
         below = [(i, each) for i, each in enumerate(self.rows) if each.path[:-1] == row.path and each.path and each.node]
         if not below:
             below = [(i, each) for i, each in enumerate(self.rows) if each.path and each.path[:-1] == row.path[:-1] and each.node]
         if below:
             largest = max(below, key=lambda item: abs(item[1].node.value) if item[1].node is not None else 0.0)
-            self.turn_to(replace(self.leaf, cursor=largest[0]))
+            self.move_to(largest[0])
 
     def action_changes(self) -> None:
         if (number := self.number) is not None:
@@ -328,18 +309,6 @@ class OriginPanel(SnapshotPanel):
 
     def action_copy(self, latex: bool) -> None:
         self.post_message(self.Copied(self.text(latex=latex), "LaTeX" if latex else "text"))
-
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        if offset is None:
-            return
-        index = offset.y + self.scroll_offset.y - self.head
-        if index > self.leaf.cursor:
-            index = max(index - self._in_full, self.leaf.cursor)
-        if 0 <= index < len(self.rows):
-            self.turn_to(replace(self.leaf, cursor=index))
-            if event.chain == 2:
-                self.action_follow()
 
 
 def _place(position: Position) -> str:
@@ -359,6 +328,9 @@ _LOSS_BAR, _PREDICTION = (4, 48), 48
 #: The number of changed values shown before unfolding, and of the classes of a prediction.
 _MOST, _CLASSES = 5, 6
 _GAP = 3
+#: The least cells of an index; and the columns of the changed values, as in `_described`.
+_PLACE = 8
+_CHANGED = (Column(gap=0), Column(), Column(least=_PLACE), Column(), Column(), Column(gap=1))
 
 
 class WhatIfPanel(SnapshotPanel):
@@ -412,21 +384,21 @@ class WhatIfPanel(SnapshotPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
         since = " at the beginning of this batch" if what_if.t is None and not what_if.name.startswith("d") else ""
-        lines = [self._line((part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)]
+        lines = [line(palette, (part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)]
         lines += self._loss(width)
         if not what_if.differences:
-            lines.append(self._line(("nothing else in this batch would differ", palette.dim)))
+            lines.append(line(palette, ("nothing else in this batch would differ", palette.dim)))
             return clip(palette, from_rows(lines), width, len(lines))
         parts = [from_rows(lines), *self._predicted(width), from_rows(self._changed(width))]
         written = vstack(*parts, gap=1)
         return clip(palette, written, width, written.height)
 
-    def _loss(self, width: int) -> list[list[Segment]]:
+    def _loss(self, width: int) -> list[SegmentRow]:
         """Draw the loss before and after as bars; if the loss was computed elsewhere, its change to first order."""
         palette, (before, after) = self.palette, self.what_if.losses
         if (change := self.what_if.first_order) is not None:
             ink = palette.signed((change > 0) - (change < 0))
-            return [self._line(("loss  ", palette.plain), (numbers.short(change), ink), (" to first order", palette.dim))]
+            return [line(palette, ("loss  ", palette.plain), (numbers.short(change), ink), (" to first order", palette.dim))]
         if not self._program.target:
             return []
         least, most = _LOSS_BAR
@@ -440,7 +412,7 @@ class WhatIfPanel(SnapshotPanel):
             parts = [(label, palette.plain), (f"{word}  ", palette.dim), (number, ink), (f" {drawn}", palette.gate)]
             if word == "then":
                 parts += [("  ", palette.plain), (by, palette.signed((after > before) - (after < before)))]
-            rows.append(self._line(*parts))
+            rows.append(line(palette, *parts))
         return rows
 
     def _predicted(self, width: int) -> list[Box]:
@@ -474,61 +446,44 @@ class WhatIfPanel(SnapshotPanel):
         name = self._program.writer.name(self._program.loss_names.prediction)
         some = "" if len(shown) == len(vocabulary) else f" · {len(shown)} of {len(vocabulary)}"
         title = f"{name} of row {found.row + 1} at t {found.t + 1}, where the target changes most{some}"
-        head = from_rows([self._line((part, palette.plain)) for part in folded(title, width)])
+        head = from_rows([line(palette, (part, palette.plain)) for part in folded(title, width)])
         return [vstack(head, hstack(*blocks, gap=_GAP))]
 
-    def _changed(self, width: int) -> list[list[Segment]]:
+    def _changed(self, width: int) -> list[SegmentRow]:
         """Draw the names that change most; unfolded, every array that differs at every timestep, in the order of the batch."""
         palette, what_if = self.palette, self.what_if
         chosen = what_if.differences if self._unfolded else what_if.most_changed[:_MOST]
         others = len(what_if.differences) - len(chosen)
         title = "all values that would differ, in the order of the batch" if self._unfolded else "values that would change most"
-        rows = [self._described(difference) for difference in chosen]
-        wide = [max((cell_len(row[column]) for row in rows), default=0) for column in range(3)]
         most = max((d.size for d in chosen if math.isfinite(d.size)), default=0.0)
-        lines = [self._line((part, palette.plain)) for part in folded(title, width)]
-        for difference, row in zip(chosen, rows, strict=True):
-            lines += self._difference(difference, row, wide, most, width)
+        cells = [self._described(difference, most) for difference in chosen]
+        lines = [line(palette, part) for part in folded(title, width)]
+        roomy = sum(max((row_width(row[i]) for row in cells), default=0) for i in (0, 1, 3, 4, 5)) + 9 + _PLACE <= width
+        if roomy:
+            lines += table(palette, cells, _CHANGED, width)
+        else:  # the change comes first, and below it the index and both values
+            narrow = table(palette, [(*row[:2], row[4]) for row in cells], (*_CHANGED[:2], Column()), width)
+            for row, (_, _, where, values, *_) in zip(narrow, cells, strict=True):
+                words = " ".join(segment.text for segment in (*where, *values))
+                lines += [row, *(line(palette, (f"  {part}", palette.dim)) for part in folded(words, width - 2))]
         if self._unfolded:
-            lines.append(self._line(("▾ space folds the list", palette.dim)))
+            lines.append(line(palette, ("▾ space folds the list", palette.dim)))
         elif others:
-            lines.append(self._line((f"▸ {others} more: space unfolds all", palette.dim)))
+            lines.append(line(palette, (f"▸ {others} more: space unfolds all", palette.dim)))
         return lines
 
-    def _described(self, d: LargestDifference) -> tuple[str, str, str]:
-        """Return the name, its timestep, and the index of the largest difference in it."""
-        glyphs = self.palette.glyphs
-        where = spoken_index(self._program, d.name, d.index)
-        return (
-            transliterate(self._program.writer.name(d.name), glyphs),
-            "" if d.t is None else f"t {d.t + 1}",
-            transliterate(where + (f" and {d.entries - 1} more" if d.entries > 1 else ""), glyphs),
-        )
-
-    def _difference(
-        self, d: LargestDifference, row: tuple[str, str, str], wide: list[int], most: float, width: int
-    ) -> list[list[Segment]]:
-        palette, glyphs = self.palette, self.palette.glyphs
-        cells = [text + " " * (room - cell_len(text)) for text, room in zip(row, wide, strict=True)]
-        line = [Segment(f"{cells[0]}  ", palette.accent), Segment(f"{cells[1]}  ", palette.plain)]
-        change = numbers.wide(d.change)
-        from_to = transliterate(f"  {numbers.wide(d.before)} → {numbers.wide(d.after)}", glyphs)
-        ink = palette.signed(d.change / most if most else 0.0)
-        tail = [
-            Segment("  "),
-            Segment(change, ink),
-            Segment(" "),
-            Segment(bar(palette, abs(d.change) / most if most else 0.0, WHAT_IF_BAR), palette.gate),
+    def _described(self, d: LargestDifference, most: float) -> list[SegmentRow]:
+        """Return the name, its timestep, the index of its largest difference, both values there, the change, and its bar."""
+        palette, part = self.palette, d.change / most if most else 0.0
+        more = f" and {d.entries - 1} more" if d.entries > 1 else ""
+        return [
+            line(palette, (self._program.writer.name(d.name), palette.accent)),
+            line(palette, "" if d.t is None else f"t {d.t + 1}"),
+            line(palette, (spoken_index(self._program, d.name, d.index) + more, palette.dim)),
+            line(palette, f"{numbers.wide(d.before)} → {numbers.wide(d.after)}"),
+            line(palette, (numbers.wide(d.change), palette.signed(part))),
+            (Segment(bar(palette, abs(part), WHAT_IF_BAR), palette.gate),),
         ]
-        room = width - sum(segment.cell_length for segment in (*line, *tail)) - cell_len(from_to)
-        if room < 8:  # too narrow: the change comes first, and below it the index and both values
-            under = folded(f"{row[2]} {from_to.strip()}", width - 2)
-            return [[*line, *tail[:2]], *([Segment(f"  {part}", palette.dim)] for part in under)]
-        where = cut(row[2], min(room, wide[2]), glyphs)
-        return [[*line, Segment(where + " " * (min(room, wide[2]) - cell_len(where)), palette.dim), Segment(from_to), *tail]]
-
-    def _line(self, *parts: tuple[str, object]) -> list[Segment]:
-        return [Segment(transliterate(text, self.palette.glyphs), style) for text, style in parts]  # type: ignore[arg-type]
 
     def action_fold(self) -> None:
         self._unfolded = not self._unfolded

@@ -11,7 +11,6 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.binding import BindingType
 from textual.message import Message
 
@@ -305,13 +304,12 @@ class UnitsMap(SnapshotPanel):
         else:
             self.post_message(self.PlaceAsked(self.at))
 
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        if offset is None or not 1 <= offset.y <= self._room[0]:
-            return
-        label = self._label
-        self.at = min(max(self._first + (offset.x - label) // self._cell, 0), len(self.activity.values) - 1)
-        self._choose_unit(self._order[min(self._top + offset.y - 1, len(self._order) - 1)])
+    def point_at(self, x: int, y: int) -> bool:
+        if not 1 <= y <= self._room[0]:
+            return False
+        self.at = min(max(self._first + (x - self._label) // self._cell, 0), len(self.activity.values) - 1)
+        self._choose_unit(self._order[min(self._top + y - 1, len(self._order) - 1)])
+        return True
 
 
 def _codes(values: Array, scale: float, *, signed: bool) -> Array:

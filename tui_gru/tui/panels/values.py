@@ -110,7 +110,7 @@ class ValueMatrix(MatrixView):
             named=(self._shown, self._word, self.minus),
         )
 
-    def _caption(self) -> None:
+    def caption(self) -> None:
         """Set the title: the name, with a word or the compared branch if there is room."""
         name, word = self._shown, self._word
         if self.minus:
@@ -120,7 +120,7 @@ class ValueMatrix(MatrixView):
             titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←"), without_layer]
         glyphs = self.palette.glyphs
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= self.border_room), titles[-1])
-        super()._caption()
+        super().caption()
 
     def name_cell(self, row: int, column: int) -> str:
         return f"row {row + 1}, unit {column + 1}"

@@ -278,7 +278,7 @@ class ParameterMatrix(MatrixView):
             named=(name, kind.sign, snapshot.program, snapshot.minus),
         )
 
-    def _caption(self) -> None:
+    def caption(self) -> None:
         """Set the title to the list of all parameters with the shown one marked, cut off at its start if it is too long."""
         if not self.parameter:
             return
@@ -289,7 +289,7 @@ class ParameterMatrix(MatrixView):
         shown = known.index(self.parameter)
         first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
         self.title = minus + "  ".join(names[first:])
-        super()._caption()
+        super().caption()
 
     def name_cell(self, row: int, column: int) -> str:
         return f"{self._sign}{self.parameter}, {self.place_of(row, column)}"
