@@ -78,11 +78,10 @@ def test_a_combining_character_stays_in_its_segment():
     assert row[0].text.startswith(H_TILDE)
 
 
-def test_flow_and_columns_and_grid():
+def test_flow_and_columns():
     a, b = text(P, "a\na"), text(P, "bb")
     assert boxes.flow([a, b, b], 5, gap=1).text.splitlines() == ["a bb", "a   ", "    ", "bb  "]
     assert boxes.columns(a, b, gap=1).text.splitlines() == ["a bb", "a   "]
-    assert boxes.grid([[b, a], [text(P, "c"), b]]).text.splitlines() == ["bb a ", "   a ", "c  bb"]
 
 
 def test_a_title_leaves_the_axis_on_the_box():

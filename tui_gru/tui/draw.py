@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, groupby, zip_longest
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import NamedTuple, overload
 
@@ -266,16 +266,6 @@ def columns(*boxes: Box, gap: int = 2) -> Box:
     height = max((box.height for box in boxes), default=0)
     tall = [pad(replace(box, axis=0), bottom=height - box.height) for box in boxes]
     return hstack(*tall, gap=gap)
-
-
-def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1) -> Box:
-    """Put rows of boxes into aligned columns. Rows may have different lengths."""
-    table = [list(row) for row in rows]
-    widths = [max(box.width for box in column) for column in zip_longest(*table, fillvalue=EMPTY)]
-    lines = [
-        hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
-    ]
-    return vstack(*lines)
 
 
 class Column(NamedTuple):

@@ -1,4 +1,8 @@
-"""The bases of panels: a bordered widget that draws a snapshot, with a cursor on its numbers, or a list."""
+"""The bases of panels: a bordered widget that draws a snapshot, with a cursor on its numbers, or a list.
+
+`Panel` draws a box and knows nothing of runs. `SnapshotPanel` declares what it reads of a snapshot, so that a step draws only what
+it has changed. `CellPanel` finds the numbers in its box, `ListOverlay` the entries of its rows; both show where the cursor is.
+"""
 
 from __future__ import annotations
 
@@ -115,8 +119,8 @@ class Panel(ScrollView, can_focus=True):
         """Discard the content. It is built again when the panel is idle, and the rows that differ are drawn."""
         self._version += 1
         if self._built_for[0] >= 0 and self.region:
-            self.check_idle()
-        else:  # not on screen
+            self.check_idle()  # of several changes, only the last is built
+        else:  # not on screen, so nothing can be compared: Textual draws it when it is shown
             self.refresh()
 
     def set_titles(self, title: str | Content | None, subtitle: str | Content | list[str] | None = None) -> None:
@@ -137,6 +141,8 @@ class Panel(ScrollView, can_focus=True):
         title, subtitle = (self._border_text(text) for text in self._titles)
         if self._remark and title is not None:
             title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
+        # Textual refreshes the whole widget when a text of its border is set. A step changes the texts of most panels, and the
+        # content of few, so `refresh` is told to draw only the row of the border.
         before, self._bordered = self._bordered, (title, subtitle)
         left, top, width, height = -self.gutter.left, -self.gutter.top, *self.outer_size
         if title != before[0]:
@@ -226,6 +232,7 @@ class Panel(ScrollView, can_focus=True):
             self._ensure_built()
 
     def render_lines(self, crop: Region) -> list[Strip]:
+        # Textual asks for the same lines again whenever anything on the screen is drawn: they are kept until they change.
         self._ensure_built()
         if not self._ground_known:  # for each line it would take an eighth of the time
             self._ground, self._ground_known = self.rich_style, True
@@ -263,7 +270,7 @@ class Panel(ScrollView, can_focus=True):
         (version, space_before), before = self._built_for, self._box
         self._built_for = self._version, space
         self._box = self._built()
-        if version == self._version:
+        if version == self._version:  # only the space has changed: Textual draws the whole panel anyway
             return
         if space == space_before and before.height:
             first, height = self.scroll_offset.y, space[0].height
@@ -284,7 +291,7 @@ class Panel(ScrollView, can_focus=True):
         box = self.draw(room.width, room.height)
         across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
         tall = box.height > room.height - (below if box.width > room.width else 0)
-        if tall:  # the scroll bar takes a column
+        if tall:  # the scroll bar takes a column; a content that is drawn for fewer columns may become taller
             box = self.draw(room.width - across, room.height)
         wide = box.width > room.width - (across if tall else 0)
         # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
@@ -505,7 +512,7 @@ class CellPanel(SnapshotPanel):
 
     @property
     def spots(self) -> Sequence[Spot]:
-        """The cells of the content, row by row."""
+        """The cells of the content, row by row. They are found when the cursor needs them, not at each drawing."""
         self._ensure_built()
         if self._spots_of is not self._box:
             self._spots_of, self._spots = self._box, tuple(self._find_spots())
@@ -541,6 +548,7 @@ class CellPanel(SnapshotPanel):
         return f"{sign}{spoken(self.snapshot.program, ref.name, ref.index)} = {written}"
 
     def render_line(self, y: int) -> Strip:
+        """Draw the cursor over the content, which then need not be built again when the cursor moves."""
         strip = super().render_line(y)
         spot = self.spot if self.has_focus else None
         if spot is None or spot.y != self.scroll_offset.y + y:
@@ -661,7 +669,7 @@ class ListOverlay(SnapshotPanel):
         """Move the cursor to an entry and scroll it into view."""
         self.cursor = entry
         self.refresh_content()
-        self._ensure_built()
+        self._ensure_built()  # the rows of the entry are known only when they are drawn
         self._keep_in_view()
 
     @property

@@ -29,7 +29,7 @@ from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply, Expression, Name
 from tui_gru.equations.writing import binds, decimal
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_rows, grid, hstack, pad, refs_of, text, titled, vstack
+from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_rows, hstack, pad, refs_of, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key
 from tui_gru.tui.panel import CellPanel, Titles, View
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
@@ -976,7 +976,8 @@ def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
 
 def _welcome(palette: Palette, words: str, width: int, height: int, first: list[tuple[str, str]]) -> Box:
     """Draw the welcome text and the first keys; if they do not fit together, the keys come first."""
-    keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
+    signs, words_of_keys = zip(*((text(palette, key, palette.accent), text(palette, what)) for key, what in first), strict=True)
+    keys = hstack(vstack(*signs), vstack(*words_of_keys), gap=2)
     paragraph = _paragraph(palette, words, width)
     return vstack(paragraph, keys) if paragraph.height + keys.height <= height else vstack(keys, paragraph)
 

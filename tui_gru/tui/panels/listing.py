@@ -28,7 +28,7 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import draw as boxes
-from tui_gru.tui.draw import EMPTY, Box, RowsOnDemand, SegmentRow, clip, from_rows, text
+from tui_gru.tui.draw import EMPTY, Box, RowsOnDemand, SegmentRow, clip, from_rows, line, row_width, shortened, text
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, SnapshotPanel, Titles, View
 from tui_gru.tui.theme import Glyphs, Palette, cut, transliterate
@@ -406,7 +406,7 @@ class Watches(SnapshotPanel):
         expression = transliterate(watched.watch.expression, glyphs)
         room = max(width - _LEAD - _GAP, 0)
         value = written_value(palette, watched, max(room - min(cell_len(expression), column), 0), fresh=fresh)
-        room -= sum(cell_len(segment.text) for segment in value)
+        room -= row_width(value)
         name = cut(expression, room, glyphs)
         return (
             Segment(f"{glyphs.breakpoint if watched.watch.stops else ' '} ", palette.warning),
@@ -509,17 +509,9 @@ def _differs(value: NDArray[Any], before: Any) -> NDArray[np.bool_]:
 
 
 def _width(palette: Palette, parts: _Parts) -> int:
-    return sum(cell_len(transliterate(text, palette.glyphs)) for text, _ in parts)
+    return row_width(line(palette, *parts))
 
 
 def _fitted(palette: Palette, parts: _Parts, room: int) -> SegmentRow:
     """Return the pieces as segments, cut off with a mark if they do not fit."""
-    segments: list[Segment] = []
-    for part, style in parts:
-        part = transliterate(part, palette.glyphs)
-        shown = cut(part, room, palette.glyphs)
-        segments.append(Segment(shown, style))
-        room -= cell_len(shown)
-        if shown != part:
-            break
-    return tuple(segments)
+    return shortened(palette, line(palette, *parts), room)

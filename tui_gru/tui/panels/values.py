@@ -30,6 +30,7 @@ from tui_gru.tui.draw import (
     EMPTY,
     Box,
     Cell,
+    Column,
     Ref,
     RowsOnDemand,
     SegmentRow,
@@ -39,10 +40,12 @@ from tui_gru.tui.draw import (
     columns,
     from_rows,
     hstack,
+    line,
     pad,
     quieted,
     refs_of,
     spans,
+    table,
     text,
     vstack,
 )
@@ -643,19 +646,19 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
     Only the lines that fit are drawn, each with a blank row after it.
     """
     entry, across = _columns(draws, width)
-    column = _column(entry, draws)
     fit = max(height, 0) // _rows_of_line(draws)
     lines = []
     for start in range(0, min(len(draws), fit * across), across):
         shown = draws[start : start + across]
         rows = [
-            _line(palette, " ", [written_char(draw.char, palette.glyphs) for draw in shown], palette.strong, column),
-            _line(palette, "p", [entry.write(draw.y_hat[draw.index]) for draw in shown], palette.gate, column),
+            (" ", palette.strong, [written_char(draw.char, palette.glyphs) for draw in shown]),
+            ("p", palette.gate, [entry.write(draw.y_hat[draw.index]) for draw in shown]),
         ]
         uniforms = [entry.write(draw.uniform) for draw in shown if draw.uniform is not None]
-        if uniforms:
-            rows.append(_line(palette, "u", uniforms, palette.plain, column))
-        lines.append(pad(from_rows(rows), bottom=1))
+        rows += [("u", palette.plain, uniforms)] if uniforms else []
+        cells = [[line(palette, (label, palette.dim)), *(line(palette, (each, ink)) for each in row)] for label, ink, row in rows]
+        of_draw = Column(gap=1, right=True, size=_column(entry, draws) - 1)
+        lines.append(pad(from_rows(table(palette, cells, (Column(gap=0, size=_LEAD), *[of_draw] * len(shown)), width)), bottom=1))
     return vstack(*lines)
 
 
@@ -678,8 +681,3 @@ def _rows_of_line(draws: tuple[Draw, ...]) -> int:
 def _height(draws: tuple[Draw, ...], width: int) -> int:
     """Return the rows of the whole table."""
     return -(-len(draws) // _columns(draws, width)[1]) * _rows_of_line(draws)
-
-
-def _line(palette: Palette, label: str, cells: list[str], ink: Style, column: int) -> list[Segment]:
-    padded = (Segment(" " * (column - cell_len(cell)) + cell, ink) for cell in cells)
-    return [Segment(label.ljust(_LEAD), palette.dim), *padded]
