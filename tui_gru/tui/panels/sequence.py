@@ -140,8 +140,18 @@ class _Layout(NamedTuple):
     text: bool
 
     @property
+    def marked(self) -> int:
+        """The width of a cell with its marks."""
+        return self.cell + 2
+
+    @property
     def column(self) -> int:
-        return self.cell + 2 + self.gap
+        return self.marked + self.gap
+
+    @property
+    def numbered(self) -> bool:
+        """True if there is room for a number below a cell."""
+        return self.marked >= NARROW
 
 
 def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = False) -> _Layout:
@@ -248,8 +258,7 @@ def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lin
             if not rows or room - len(rows) >= len(flow) + 4:
                 rows += [(), *table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
         return rows
-    at = SequenceColumns(layout.label, layout.cell + 2, layout.gap, layout.steps)
-    return columns(palette, snapshot, flows, at, lines=lines)
+    return columns(palette, snapshot, flows, layout, lines=lines)
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> SegmentRow:
@@ -438,22 +447,8 @@ def _short(word: str, width: int) -> str:
     return word if len(word) <= width + 1 else f"{word[:width]}."
 
 
-class SequenceColumns(NamedTuple):
-    """The columns of the sequence, in cells: `label` before the first, `cell` for each, and `gap` after each."""
-
-    label: int
-    cell: int
-    gap: int
-    steps: range
-
-    @property
-    def wide(self) -> bool:
-        """True if there is room for numbers."""
-        return self.cell >= NARROW
-
-
 def columns(
-    palette: Palette, snapshot: Snapshot, flows: Mapping[str, abc.Sequence[Flow | None]], at: SequenceColumns, *, lines: int
+    palette: Palette, snapshot: Snapshot, flows: Mapping[str, abc.Sequence[Flow | None]], at: _Layout, *, lines: int
 ) -> list[SegmentRow]:
     """Draw the flow below the columns of the sequence, in two `lines` or more.
 
@@ -468,8 +463,8 @@ def columns(
         rows += _norms(palette, snapshot, state, flows[state], at, tall=lines > 1 and not others)
     if not paths:
         return rows
-    inner = at.cell - 2 if at.wide else max(at.cell - 1, 1)
-    spare = at.cell - inner
+    inner = at.marked - 2 if at.numbered else max(at.marked - 1, 1)
+    spare = at.marked - inner
     cells = []
     for t in at.steps:
         here = flows[first][t]
@@ -479,7 +474,7 @@ def columns(
 
 
 def _norms(
-    palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], at: SequenceColumns, *, tall: bool
+    palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], at: _Layout, *, tall: bool
 ) -> Iterator[SegmentRow]:
     """Draw the norm of the gradient of a state at each timestep, with `tall` in two lines."""
     delta, most = f"d{state}", _most(flows)
@@ -490,13 +485,13 @@ def _norms(
         ink = palette.accent if fresh else palette.plain
         part = 0.0 if here is None else _part(here.dh, most)
         if here is None:
-            norms.append((Segment(palette.glyphs.blank.center(at.cell), palette.blank),))
-        elif at.wide:
-            norms.append((_number(palette, here.dh, at.cell, ink),))
+            norms.append((Segment(palette.glyphs.blank.center(at.marked), palette.blank),))
+        elif at.numbered:
+            norms.append((_number(palette, here.dh, at.marked, ink),))
         else:
-            norms.append((Segment(_column(palette, 2 * part - 1 if tall else part).center(at.cell), ink),))
-        drawn = bar(palette, part, at.cell - 2) if at.wide else _column(palette, 2 * part)
-        bars.append((Segment(drawn.center(at.cell), palette.dim if at.wide else ink),))
+            norms.append((Segment(_column(palette, 2 * part - 1 if tall else part).center(at.marked), ink),))
+        drawn = bar(palette, part, at.marked - 2) if at.numbered else _column(palette, 2 * part)
+        bars.append((Segment(drawn.center(at.marked), palette.dim if at.numbered else ink),))
     yield _line(palette, snapshot, state, _name(snapshot, delta), norms, at)
     if tall:
         yield _line(palette, snapshot, state, "", bars, at)
@@ -507,9 +502,7 @@ def _name(snapshot: Snapshot, delta: str) -> str:
     return f"‖{snapshot.program.writer.name(split(delta)[0])}‖"
 
 
-def _line(
-    palette: Palette, snapshot: Snapshot, state: str, name: str, cells: abc.Sequence[SegmentRow], at: SequenceColumns
-) -> SegmentRow:
+def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: abc.Sequence[SegmentRow], at: _Layout) -> SegmentRow:
     """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut."""
     sign, ink = ("←", palette.accent) if snapshot.flows_into_earlier else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)

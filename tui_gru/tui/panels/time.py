@@ -95,17 +95,8 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     middle, right = [[item for item in part if item in pieces] for part in (middle, right)]
     room = width - _used(pieces, middle, right) - len(_GAP)
     if left and room >= _EXCERPT:
-        left.append(
-            _Item(
-                _excerpt(
-                    palette,
-                    snapshot.config.as_string(snapshot.corpus.text[:LONGEST]),
-                    min(room, width // (4 if snapshot.config.source.can(Ability.TEXT) else 2)),
-                ),
-                palette.dim,
-                0,
-            )
-        )
+        most = min(room, width // (4 if snapshot.config.source.can(Ability.TEXT) else 2))
+        left.append(_Item(_excerpt(palette, snapshot.config.as_string(snapshot.corpus.text[:LONGEST]), most), palette.dim, 0))
     parts = [_joined(palette, left, "  "), _joined(palette, middle, _DOT), _joined(palette, right, _GAP)]
     return _spread([part for part in parts if part], width)
 

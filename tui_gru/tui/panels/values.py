@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 from textwrap import fill
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -390,171 +390,162 @@ def whole_size(snapshot: Snapshot) -> Size:
 
 
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    """Draw the terms of the loss in this size, with a batch row singled out; of a model without them, what is known instead."""
     names = snapshot.program.loss_names
     if not names.entry or not names.row or not names.timestep:
         from tui_gru.tui.panels import imported
 
         return imported.about_gradients(palette, snapshot, width, height)
-    below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
-    room = height - 2  # for ③ and the loss
-    picked = _picked if snapshot.program.model.classifies else _elided
-    above = _full(palette, snapshot, row, width, room) or picked(palette, snapshot, row, width, max(room, 1))
-    rest = vstack(*below)
-    return vstack(above, rest, gap=1 if above.height + rest.height < height else 0)
+    return TermWriter(palette, snapshot, row).drawn(width, height)
 
 
-def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box | None:
-    """Draw ① with all its zeros and ② beside it. Return None if they do not fit."""
-    rows, columns = snapshot.config.batch_size, snapshot.config.sizes["V"]
-    if rows > height or columns > width:
+class TermWriter(NamedTuple):
+    """Draws ① and ② side by side, ③ of all timesteps below them, and the loss."""
+
+    palette: Palette
+    snapshot: Snapshot
+    row: int | None
+
+    @property
+    def names(self) -> LossNames:
+        return self.snapshot.program.loss_names
+
+    def drawn(self, width: int, height: int) -> Box:
+        room = height - 2  # for ③ and the loss
+        below = vstack(self._timesteps(width), self._loss(), self._badge())
+        picked = self._picked if self.snapshot.program.model.classifies else self._elided
+        above = self._full(width, room) or picked(width, max(room, 1))
+        return vstack(above, below, gap=1 if above.height + below.height < height else 0)
+
+    # ① and ②
+
+    def _full(self, width: int, height: int) -> Box | None:
+        """Draw ① with all its zeros and ② beside it. Return None if they do not fit."""
+        rows, columns, vocabulary = *self._shape, self.snapshot.corpus.vocabulary
+        if rows > height or columns > width:
+            return None
+        labels = [written_char(char, self.palette.glyphs) for char in vocabulary] if vocabulary and rows < height else None
+        for compact in (False, True):
+            entry = ENTRIES["signed", compact].width
+            cells = max(entry, widest(vocabulary)) + 1
+            if columns * cells + 1 + entry + 2 + 3 * _TERM_GAP + 2 * self._sign(self.names.entry).width <= width:
+                return self._beside(self._matrix(self.names.entry, compact, labels=labels), None, compact)
         return None
-    sign = _sign(palette, snapshot, 0).width
-    vocabulary = snapshot.corpus.vocabulary
-    labels = [written_char(char, palette.glyphs) for char in vocabulary] if vocabulary and rows < height else None
-    for compact in (False, True):
-        entry = ENTRIES["signed", compact].width
-        cells = max(entry, widest(vocabulary)) + 1
-        if columns * cells + 1 + entry + 2 + 3 * _TERM_GAP + 2 * sign <= width:
-            first = matrix(
-                palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot,
-                _names(snapshot).entry), row=row, compact=compact, column_labels=labels, refs=refs_of(snapshot.program,
-                _names(snapshot).entry),
-            )  # fmt: skip
-            return _beside(palette, snapshot, first, _second(palette, snapshot, row, None, compact))
-    return None
 
+    def _picked(self, width: int, height: int) -> Box:
+        """Draw the entries of ① that are not 0, each with its character, and ② beside them."""
+        palette, snapshot, row, name = self.palette, self.snapshot, self.row, self.names.entry
+        vocabulary, values = snapshot.corpus.vocabulary, snapshot.value(name)
+        targets, scale = snapshot.record.ids(snapshot.program.target)[snapshot.position.t].tolist(), scale_of(values)
+        cell = widest(vocabulary) + 1 + numbers.WIDE
+        lines: list[SegmentRow] = []
+        for i in kept(self._shape[0], height, row):
+            if i is None:
+                lines.append((Segment(palette.glyphs.vertical_ellipsis.center(cell), palette.dim),))
+            elif values is None:
+                lines.append((Segment(palette.glyphs.blank.center(cell), palette.blank),))
+            else:
+                value = values[i, targets[i]]
+                style = entry_style(palette, "signed", value, scale)
+                style = palette.quiet(style) if row not in (None, i) else palette.fresh(style) if self._fresh(name) else style
+                char = written_char(vocabulary[targets[i]], palette.glyphs)
+                label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
+                lines.append((label, Cell.of(numbers.wide(value), style, Ref(name, (i, targets[i])))))
+        box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
+        note = Segment(f" {self._shape[0]}{palette.glyphs.by}{self._shape[1]}", palette.dim)
+        box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
+        both = self._beside(box, height, compact=False)
+        return both if both.width <= width else self._beside(box, height, compact=True)
 
-def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
-    """Draw the entries of ① that are not 0, each with its character, and ② beside them."""
-    shape = (snapshot.config.batch_size, snapshot.config.vocab_size)
-    targets = snapshot.record.ids(snapshot.program.target)[snapshot.position.t].tolist()
-    values = snapshot.value(_names(snapshot).entry)
-    scale = scale_of(values)
-    cell = widest(snapshot.corpus.vocabulary) + 1 + numbers.WIDE
-    lines: list[tuple[Segment, ...]] = []
-    for i in kept(shape[0], height, row):
-        if i is None:
-            lines.append((Segment(palette.glyphs.vertical_ellipsis.center(cell), palette.dim),))
-        elif values is None:
-            lines.append((Segment(palette.glyphs.blank.center(cell), palette.blank),))
-        else:
-            value = values[i, targets[i]]
-            style = entry_style(palette, "signed", value, scale)
-            style = palette.quiet(style) if row not in (None, i) else style
-            style = palette.fresh(style) if _fresh(snapshot, _names(snapshot).entry) and row in (None, i) else style
-            char = written_char(snapshot.corpus.vocabulary[targets[i]], palette.glyphs)
-            label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
-            lines.append((label, Cell.of(numbers.wide(value), style, Ref(_names(snapshot).entry, (i, targets[i])))))
-    box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
-    note = Segment(f" {shape[0]}{palette.glyphs.by}{shape[1]}", palette.dim)
-    box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
-    for compact in (False, True):
-        both = _beside(palette, snapshot, box, _second(palette, snapshot, row, height, compact))
-        if both.width <= width:
-            break
-    return both
+    def _elided(self, width: int, height: int) -> Box:
+        """Draw the first and last entries of ① that fit, and ② beside them."""
+        height = max(height - 1, 1)
+        for compact in (False, True):
+            entry = ENTRIES["signed", compact].width
+            columns = max((width - 2 * (entry + 3) - 3 * _TERM_GAP - 2 * self._sign(self.names.entry).width) // (entry + 1), 1)
+            both = self._beside(self._matrix(self.names.entry, compact, elide=(height, columns)), height, compact)
+            if both.width <= width:
+                break
+        return both
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """The shape of ①: the rows of the batch and the entries of a prediction."""
+        return self.snapshot.config.batch_size, self.snapshot.config.sizes["V"]
 
-def _elided(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
-    """Draw the first and last entries of ① that fit, and ② beside them."""
-    name, shape = _names(snapshot).entry, (snapshot.config.batch_size, snapshot.config.sizes["V"])
-    for compact in (False, True):
-        entry = ENTRIES["signed", compact].width
-        columns = max((width - 2 * (entry + 3) - 3 * _TERM_GAP - 2 * _sign(palette, snapshot, 0).width) // (entry + 1), 1)
-        first = matrix(
-            palette, snapshot.value(name), shape=shape, fresh=_fresh(snapshot, name), row=row, compact=compact,
-            elide=(max(height - 1, 1), columns), refs=refs_of(snapshot.program, name),
-        )  # fmt: skip
-        both = _beside(palette, snapshot, first, _second(palette, snapshot, row, max(height - 1, 1), compact))
-        if both.width <= width:
-            break
-    return both
+    def _beside(self, first: Box, height: int | None, compact: bool) -> Box:
+        """Put ②, in at most `height` rows, beside ①, each after its sign."""
+        second = self._matrix(self.names.row, compact, elide=(height, None))
+        signed = (hstack(self._sign(name), box) for name, box in ((self.names.entry, first), (self.names.row, second)))
+        return hstack(*signed, gap=_TERM_GAP)
 
-
-def _second(palette: Palette, snapshot: Snapshot, row: int | None, height: int | None, compact: bool) -> Box:
-    values = snapshot.value(_names(snapshot).row)
-    column = None if values is None else values[:, np.newaxis]
-    shape = (snapshot.config.batch_size, 1)
-    fresh = _fresh(snapshot, _names(snapshot).row)
-    refs = refs_of(snapshot.program, _names(snapshot).row)
-    return matrix(palette, column, shape=shape, fresh=fresh, row=row, compact=compact, elide=(height, None), refs=refs)
-
-
-def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Box:
-    one, two = (_sign(palette, snapshot, index) for index in (0, 1))
-    return hstack(hstack(one, first), hstack(two, second), gap=_TERM_GAP)
-
-
-def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
-    """Draw ③ of as many timesteps as fit, including the current one."""
-    t = snapshot.position.t
-    sign = _sign(palette, snapshot, 2).width
-    limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _TERM_GAP), 1)
-    shown = kept(snapshot.config.seq_length, limit, t)
-    if None not in shown:  # too few to keep the first and the last
-        shown = [None] * (shown[0] != 0) + shown + [None] * (shown[-1] != snapshot.config.seq_length - 1)
-    parts = []
-    for i in shown:
-        if i is None:
-            parts.append(text(palette, palette.glyphs.ellipsis, palette.dim))
-            continue
-        label = (f"t {i + 1} ", palette.dim)
-        fresh = _fresh(snapshot, _names(snapshot).timestep) and i == t
-        parts.append(
-            spans(
-                palette,
-                label,
-                _number(palette, snapshot.value(_names(snapshot).timestep, i), fresh, Ref(_names(snapshot).timestep, (), i)),
-            )
+    def _matrix(
+        self, name: str, compact: bool, *, labels: list[str] | None = None, elide: tuple[int | None, int | None] = (None, None)
+    ) -> Box:
+        """Draw a term as a matrix: ② is a column."""
+        values, column = self.snapshot.value(name), name == self.names.row
+        return matrix(
+            self.palette,
+            values[:, np.newaxis] if column and values is not None else values,
+            shape=(self._shape[0], 1) if column else self._shape,
+            fresh=self._fresh(name),
+            row=self.row,
+            compact=compact,
+            column_labels=labels,
+            elide=elide,
+            refs=refs_of(self.snapshot.program, name),
         )
-    return hstack(_sign(palette, snapshot, 2), hstack(*parts, gap=_TERM_GAP))
 
+    # ③, the loss, and a warning
 
-def _loss(palette: Palette, snapshot: Snapshot) -> Box:
-    fresh, writer = _fresh(snapshot, "loss"), snapshot.program.writer
-    name = ("loss", palette.accent if fresh else palette.plain)
-    match snapshot.program.lines["loss"].formula:
-        case Reduce(argument=Name(name=timestep), kind="mean"):
-            words = f"mean of {writer.name(timestep)}"
-        case formula:
-            words = writer.text(formula) if formula is not None else ""
-    return spans(
-        palette,
-        name,
-        (f" = {words} = ", palette.dim),
-        _number(palette, snapshot.value("loss"), fresh, Ref("loss")),
-    )
+    def _timesteps(self, width: int) -> Box:
+        """Draw ③ of as many timesteps as fit, including the current one."""
+        palette, name, T, t = self.palette, self.names.timestep, self.snapshot.config.seq_length, self.snapshot.position.t
+        limit = max((width - self._sign(name).width - 1) // (len(f"t {T} ") + numbers.WIDE + _TERM_GAP), 1)
+        shown = kept(T, limit, t)
+        if None not in shown:  # too few to keep the first and the last
+            shown = [None] * (shown[0] != 0) + shown + [None] * (shown[-1] != T - 1)
+        parts = [
+            text(palette, palette.glyphs.ellipsis, palette.dim)
+            if i is None
+            else spans(palette, (f"t {i + 1} ", palette.dim), self._number(name, i, fresh=self._fresh(name) and i == t))
+            for i in shown
+        ]
+        return hstack(self._sign(name), hstack(*parts, gap=_TERM_GAP))
 
+    def _loss(self) -> Box:
+        palette, writer, fresh = self.palette, self.snapshot.program.writer, self._fresh("loss")
+        match self.snapshot.program.lines["loss"].formula:
+            case Reduce(argument=Name(name=timestep), kind="mean"):
+                words = f"mean of {writer.name(timestep)}"
+            case formula:
+                words = writer.text(formula) if formula is not None else ""
+        name = ("loss", palette.accent if fresh else palette.plain)
+        return spans(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
 
-def _badge(palette: Palette, snapshot: Snapshot) -> Box:
-    """Return a warning if the code of the tutorial would compute another value than ①."""
-    term = snapshot.tutorial_term1
-    if term is None or np.isfinite(term).all():
-        return EMPTY
-    entry, prediction = snapshot.program.lines[_names(snapshot).entry], snapshot.program.writer.name(_names(snapshot).prediction)
-    words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
-    return text(palette, f"{palette.glyphs.not_finite} {transliterate(words, palette.glyphs)}", palette.warning)
+    def _badge(self) -> Box:
+        """Return a warning if the code of the tutorial would compute another value than ①."""
+        term, program = self.snapshot.tutorial_term1, self.snapshot.program
+        if term is None or np.isfinite(term).all():
+            return EMPTY
+        entry, prediction = program.lines[self.names.entry], program.writer.name(self.names.prediction)
+        words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
+        return text(self.palette, f"{self.palette.glyphs.not_finite} {words}", self.palette.warning)
 
+    def _fresh(self, name: str) -> bool:
+        """Return True if the line just executed has computed the term."""
+        return self.snapshot.line is not None and self.snapshot.line.target == name
 
-def _names(snapshot: Snapshot) -> LossNames:
-    return snapshot.program.loss_names
+    def _sign(self, name: str) -> Box:
+        ink = self.palette.accent if self._fresh(name) else self.palette.dim
+        return text(self.palette, self.snapshot.program.writer.name(name), ink)
 
-
-def _fresh(snapshot: Snapshot, target: str) -> bool:
-    return snapshot.line is not None and snapshot.line.target == target
-
-
-def _sign(palette: Palette, snapshot: Snapshot, index: int) -> Box:
-    target = _names(snapshot)[1 + index]
-    ink = palette.accent if _fresh(snapshot, target) else palette.dim
-    return text(palette, transliterate(snapshot.program.writer.name(target), palette.glyphs), ink)
-
-
-def _number(palette: Palette, value: float | None, fresh: bool, ref: Ref) -> Segment:
-    if value is None:
-        return Segment(palette.glyphs.blank.ljust(numbers.WIDE), palette.blank)
-    style = palette.accent if fresh else palette.strong if value else palette.dim
-    return Cell.of(numbers.wide(value), style if math.isfinite(value) else palette.warning, ref)
+    def _number(self, name: str, t: int | None, *, fresh: bool) -> Segment:
+        palette, value = self.palette, self.snapshot.value(name, t)
+        if value is None:
+            return Segment(palette.glyphs.blank.ljust(numbers.WIDE), palette.blank)
+        style = palette.accent if fresh else palette.strong if value else palette.dim
+        return Cell.of(numbers.wide(value), style if math.isfinite(value) else palette.warning, Ref(name, (), t))
 
 
 # ------------------------------------------------------------------------------
