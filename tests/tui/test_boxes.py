@@ -1,9 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.segment import Segment
 
 from tui_gru.tui import draw as boxes
-from tui_gru.tui.draw import hstack, pad, text, vstack
+from tui_gru.tui.draw import TableColumn, hstack, pad, text, vstack
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
@@ -86,3 +87,76 @@ def test_flow_and_columns():
 
 def test_a_title_leaves_the_axis_on_the_box():
     assert boxes.titled(text(P, "Wz"), text(P, "1\n2")).axis == 1
+
+
+# Tables
+
+
+def cells(*texts):
+    return [boxes.line(P, each) for each in texts]
+
+
+def drawn(rows, columns, width):
+    return ["".join(segment.text for segment in row) for row in boxes.table(P, rows, columns, width)]
+
+
+def test_the_columns_of_a_table_are_aligned_below_their_headings():
+    rows = [cells("h̃", "0.5"), cells("日本", "-12.25"), cells("z", "")]
+    columns = TableColumn("name", gap=0), TableColumn("value", right=True)
+    assert drawn(rows, columns, 80) == ["name   value", "h\u0303        0.5", "日本  -12.25", "z           "]
+    assert drawn(rows, [column._replace(heading="") for column in columns], 80)[0] == "h\u0303        0.5"
+    assert drawn([], columns, 80) == ["name  value"]
+
+
+def test_columns_needed_less_are_left_out_as_long_as_the_others_fit():
+    columns = TableColumn(gap=0), TableColumn(need=2), TableColumn(need=0), TableColumn(need=0), TableColumn(need=1)
+    rows = [cells("a", "bbbbb", "c", "d", "e")]
+    assert [drawn(rows, columns, width) for width in (17, 16, 11, 10, 5, 4, 1, 0)] == [
+        ["a  bbbbb  c  d  e"], ["a  bbbbb  e"], ["a  bbbbb  e"], ["a  bbbbb"], ["a  e"], ["a  e"], ["a"], ["a"],
+    ]  # fmt: skip
+
+
+def test_a_column_is_cut_no_further_than_to_its_least_width():
+    columns = TableColumn(gap=0, least=3), TableColumn()
+    rows = [cells("abcdef", "12"), cells("x", "3")]
+    assert drawn(rows, columns, 10) == ["abcdef  12", "x       3 "]
+    assert drawn(rows, columns, 8) == ["abc…  12", "x     3 "]
+    assert drawn(rows, columns, 1) == ["ab…  12", "x    3 "]
+
+
+def test_a_background_fills_a_column_only_if_it_says_so():
+    row = [[(Segment("a", P.cursor),)], [(Segment("bcd", P.cursor),)]]
+    filled, bare = (boxes.table(P, row, [TableColumn(gap=1, fill=fill)], 9)[0] for fill in (True, False))
+    assert [(segment.text, segment.style) for segment in filled] == [(" a  ", P.cursor)]
+    assert [segment.text for segment in bare if segment.style == P.cursor] == ["a"]
+
+
+@given(st.lists(written, min_size=1, max_size=4), st.integers(0, 12))
+def test_a_row_is_cut_with_an_ellipsis(parts, width):
+    row = tuple(Segment(part, P.plain) for part in parts)
+    cut = boxes.shortened(P, row, width)
+    assert boxes.row_width(cut) <= width
+    assert cut == row if boxes.row_width(row) <= width else width == 0 or cut[-1].text.endswith("…")
+
+
+def test_an_explanation_is_beside_its_column_or_below_what_it_explains():
+    def rows(width, column):
+        drawn = boxes.explained(P, "key", P.keyword, "what it does", width, column=column)
+        return ["".join(segment.text for segment in row) for row in drawn]
+
+    assert rows(20, 5) == ["key  what it does"]
+    assert rows(12, 5) == ["key  what it", "     does"]
+    assert rows(10, 0) == ["key", "  what it", "  does"]
+
+
+def test_rows_on_demand_are_drawn_once_each():
+    asked = []
+
+    def draw(index):
+        asked.append(index)
+        return (Segment(str(index)),)
+
+    rows = boxes.RowsOnDemand(1000, draw)
+    assert [row[0].text for row in rows[10:12]] == ["10", "11"]
+    assert rows[-1][0].text == rows[999][0].text == "999"
+    assert (len(rows), asked) == (1000, [10, 11, 999])

@@ -268,7 +268,22 @@ def columns(*boxes: Box, gap: int = 2) -> Box:
     return hstack(*tall, gap=gap)
 
 
-class Column(NamedTuple):
+def quieted(palette: Palette, box: Box) -> Box:
+    """Return the box in a quiet style, for boxes beside the one that is singled out."""
+    rows = (tuple(_quiet(palette, segment) for segment in row) for row in box.rows)
+    return replace(box, rows=tuple(rows))
+
+
+def _quiet(palette: Palette, segment: Segment) -> Segment:
+    style = palette.quiet(segment.style) if segment.style else None
+    return Cell.of(segment.text, style, segment.ref if isinstance(segment, Cell) else None)
+
+
+# ------------------------------------------------------------------------------
+# Tables: rows whose cells are aligned in columns; and explanations, each beside or below what it explains.
+
+
+class TableColumn(NamedTuple):
     """A column of a table: its heading, and where its cells are placed.
 
     Cells are at the left, with `right` at the right, after `gap` blank cells; with `fill`, their background fills the column. A
@@ -285,7 +300,7 @@ class Column(NamedTuple):
     least: int | None = None
 
 
-def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Sequence[Column], width: int) -> list[SegmentRow]:
+def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Sequence[TableColumn], width: int) -> list[SegmentRow]:
     """Return rows with their cells in aligned columns, below the headings if there are any; each row has a cell per column."""
     heads = [line(palette, (column.heading, palette.dim)) for column in columns]
     every = [heads, *rows] if any(column.heading for column in columns) else rows
@@ -344,17 +359,6 @@ def explained(palette: Palette, what: str, ink: Style, words: str, width: int, *
 def titled_rows(palette: Palette, title: str, rows: Iterable[Sequence[SegmentRow]]) -> Box:
     """Return a box of a group of rows below its title."""
     return vstack(text(palette, title, palette.strong), from_rows(chain.from_iterable(rows)))
-
-
-def quieted(palette: Palette, box: Box) -> Box:
-    """Return the box in a quiet style, for boxes beside the one that is singled out."""
-    rows = (tuple(_quiet(palette, segment) for segment in row) for row in box.rows)
-    return replace(box, rows=tuple(rows))
-
-
-def _quiet(palette: Palette, segment: Segment) -> Segment:
-    style = palette.quiet(segment.style) if segment.style else None
-    return Cell.of(segment.text, style, segment.ref if isinstance(segment, Cell) else None)
 
 
 # ------------------------------------------------------------------------------

@@ -322,7 +322,7 @@ class MatrixView(Panel):
             wide = self._gutter + CELL * columns
             # Half an entry is never shown, so the last one may need one more cell of scrolling.
             wanted = Size(wide + CELL - 1 if wide > room else wide, count + self._head)
-        if wanted != self.virtual_size:
+        if wanted != self.virtual_size:  # not during drawing, since it causes a layout
             self.call_next(self._set_virtual_size, wanted)
         if form == "strips":
             return Box([tuple(strip) for strip in self._summary_rows(width, height)], width)
@@ -336,7 +336,6 @@ class MatrixView(Panel):
 
     def _summary_rows(self, width: int, height: int) -> Sequence[Strip]:
         """Draw a panel without room for a map: its summary. With the focus, the row and the place of the cursor come first."""
-
         rows = strips(self.palette, self.summary, self.kind, self._where, width, height)
         if not self.has_focus or self.values is None:
             return rows
@@ -347,7 +346,7 @@ class MatrixView(Panel):
         return [heat, Strip([Segment(place, self.palette.plain)]), *rows[1:]][:height]
 
     def _map_line(self, y: int, width: int) -> Strip:
-
+        """Draw a line of a heat map: the summary, the names of the columns, or a row. Only the entries in view are computed."""
         head, gutter = self._head, self._gutter
         if head and y == 0:
             return summary_strip(self.palette, self.summary, self.kind, self._where, width)

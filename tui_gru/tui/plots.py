@@ -1,4 +1,8 @@
-"""Plots of long series: curves of dots with axes, whose cost does not depend on the length."""
+"""Plots of long series: curves of dots with axes, whose cost does not depend on the length.
+
+A series is summarized by blocks (`Envelope`), and an axis is chosen for it (`axis_of`). Its columns are drawn as `Dots`, with many
+points per column as a smooth line and outliers, and `plot` puts axes around them. The time line has the same summaries and axis.
+"""
 
 from __future__ import annotations
 

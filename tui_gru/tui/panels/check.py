@@ -15,7 +15,7 @@ from tui_gru.debugger.position import Position, in_words
 from tui_gru.engine.numbers import scientific
 from tui_gru.engine.reference import Comparison
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Column, SegmentRow, clip, from_rows, line, spans, table
+from tui_gru.tui.draw import Box, SegmentRow, TableColumn, clip, from_rows, line, spans, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, Titles
 from tui_gru.tui.theme import ASCII, Palette, folded, transliterate
@@ -122,15 +122,15 @@ class Table:
 #: The mark of the largest difference, name, verdict and difference always; the others if there is room. Names are cut off sooner
 #: than a difference, which would be another number.
 _COLUMNS = (
-    Column(gap=0, size=2),
-    Column(gap=0, least=1, fill=True),
-    Column(gap=1),
-    Column("differs by", gap=0),
-    Column("relative", need=2),
-    Column("at", need=1),
-    Column("ours", need=0, right=True),
-    Column("theirs  ", need=0, right=True),
-    Column("finite diff.", need=3),
+    TableColumn(gap=0, size=2),
+    TableColumn(gap=0, least=1, fill=True),
+    TableColumn(gap=1),
+    TableColumn("differs by", gap=0),
+    TableColumn("relative", need=2),
+    TableColumn("at", need=1),
+    TableColumn("ours", need=0, right=True),
+    TableColumn("theirs  ", need=0, right=True),
+    TableColumn("finite diff.", need=3),
 )
 
 

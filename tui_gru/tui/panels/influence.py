@@ -20,7 +20,7 @@ from tui_gru.engine.data import Corpus
 from tui_gru.engine.text import token_word
 from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Column, Ref, SegmentRow, bar, clip, column_signs, from_rows, line, table
+from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, line, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, SnapshotPanel, Titles
 from tui_gru.tui.theme import Palette, folded, in_context, one_cell, transliterate, written_char
@@ -295,7 +295,7 @@ class LossPlaces(ListOverlay):
             )
             for share in shares
         ]
-        return table(palette, cells, (Column(gap=0), Column(gap=1), Column(gap=1), Column()), width)
+        return table(palette, cells, (TableColumn(gap=0), TableColumn(gap=1), TableColumn(gap=1), TableColumn()), width)
 
     def _line(self, words: str, ink: Style) -> ListRow:
         return ListRow(line(self.palette, (words, ink)))

@@ -29,9 +29,9 @@ from tui_gru.errors import safe_text
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import (
     Box,
-    Column,
     Ref,
     SegmentRow,
+    TableColumn,
     clip,
     explained,
     from_rows,
@@ -125,11 +125,11 @@ class BranchList(ListOverlay):
         short = width < _FULL
         gap = 2 if short else 3
         shown = (
-            Column(gap=0),
-            Column("branch", gap=0, size=_LEAST, least=_LEAST),
-            Column("left at" if short else "left its source at", gap),
-            Column("newest", gap, need=0),
-            Column("loss", gap, right=True),
+            TableColumn(gap=0),
+            TableColumn("branch", gap=0, size=_LEAST, least=_LEAST),
+            TableColumn("left at" if short else "left its source at", gap),
+            TableColumn("newest", gap, need=0),
+            TableColumn("loss", gap, right=True),
         )
         rows = []
         for i, twig in enumerate(self._twigs):
@@ -252,8 +252,8 @@ class BranchesApart(ListOverlay):
             ink = palette.signed((minus > 0) - (minus < 0)) if minus == minus else palette.warning
             shown = f"{words}, {self._batch(losses.batch)}", numbers.plain(losses.mine), numbers.plain(losses.theirs)
             rows.append([*(line(palette, each) for each in shown), line(palette, (numbers.wide(minus).strip(), ink))])
-        value = Column(right=True, size=numbers.WIDE)
-        head, *drawn = table(palette, rows, (Column(gap=0), value, value, Column()), width)
+        value = TableColumn(right=True, size=numbers.WIDE)
+        head, *drawn = table(palette, rows, (TableColumn(gap=0), value, value, TableColumn()), width)
         yield ListRow(head)
         for (_, losses), row in zip(known, drawn, strict=True):
             yield ListRow(row, self._entry(losses.batch * self._program.ticks + self._program.loss_tick))
@@ -369,7 +369,7 @@ class StopsList(ListOverlay):
             if group:
                 among = named if aligned else [cells for _, cells in group]
                 name = min(max(row_width(cells[-1]) for cells in among), most)
-                shown = (Column(gap=0), Column(gap=0, size=keys), Column(gap=_STOP_GAP, size=name))
+                shown = (TableColumn(gap=0), TableColumn(gap=0, size=keys), TableColumn(gap=_STOP_GAP, size=name))
                 rows = table(palette, [(*cells[:2], shortened(palette, cells[2], name)) for _, cells in group], shown, width)
                 room = max(width - row_width(rows[0]) - _STOP_GAP, 0)
                 details = (line(palette, " " * _STOP_GAP, *self._details(entry, room, aligned)) for entry, _ in group)
@@ -606,7 +606,7 @@ class ArrayList(ListOverlay):
         if self._rows_for == (palette, wide):  # a list that is scrolled asks twice, with and without the scroll bar
             return self._rows
         found = list[ListRow]()
-        sized = Column(gap=0, size=10), Column(gap=1, size=8), Column(gap=1), Column(gap=1), Column()
+        sized = TableColumn(gap=0, size=10), TableColumn(gap=1, size=8), TableColumn(gap=1), TableColumn(gap=1), TableColumn()
         rows = enumerate(table(palette, [self._cells(*each, wide=wide) for each in self._shown], sized, width))
         for title, listed in self._groups:
             if listed:

@@ -22,7 +22,7 @@ from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Column, SegmentRow, bar, bars, clip, from_rows, hstack, line, row_width, table, text, vstack
+from tui_gru.tui.draw import Box, SegmentRow, TableColumn, bar, bars, clip, from_rows, hstack, line, row_width, table, text, vstack
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles, View
 from tui_gru.tui.theme import Glyphs, Palette, cut, folded, transliterate, written_char
@@ -330,7 +330,7 @@ _MOST, _CLASSES = 5, 6
 _GAP = 3
 #: The least cells of an index; and the columns of the changed values, as in `_described`.
 _PLACE = 8
-_CHANGED = (Column(gap=0), Column(), Column(least=_PLACE), Column(), Column(), Column(gap=1))
+_CHANGED = (TableColumn(gap=0), TableColumn(), TableColumn(least=_PLACE), TableColumn(), TableColumn(), TableColumn(gap=1))
 
 
 class WhatIfPanel(SnapshotPanel):
@@ -462,7 +462,7 @@ class WhatIfPanel(SnapshotPanel):
         if roomy:
             lines += table(palette, cells, _CHANGED, width)
         else:  # the change comes first, and below it the index and both values
-            narrow = table(palette, [(*row[:2], row[4]) for row in cells], (*_CHANGED[:2], Column()), width)
+            narrow = table(palette, [(*row[:2], row[4]) for row in cells], (*_CHANGED[:2], TableColumn()), width)
             for row, (_, _, where, values, *_) in zip(narrow, cells, strict=True):
                 words = " ".join(segment.text for segment in (*where, *values))
                 lines += [row, *(line(palette, (f"  {part}", palette.dim)) for part in folded(words, width - 2))]

@@ -30,10 +30,10 @@ from tui_gru.tui.draw import (
     EMPTY,
     Box,
     Cell,
-    Column,
     Ref,
     RowsOnDemand,
     SegmentRow,
+    TableColumn,
     bars,
     bracket,
     clip,
@@ -648,8 +648,10 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
         uniforms = [entry.write(draw.uniform) for draw in shown if draw.uniform is not None]
         rows += [("u", palette.plain, uniforms)] if uniforms else []
         cells = [[line(palette, (label, palette.dim)), *(line(palette, (each, ink)) for each in row)] for label, ink, row in rows]
-        of_draw = Column(gap=1, right=True, size=_column(entry, draws) - 1)
-        lines.append(pad(from_rows(table(palette, cells, (Column(gap=0, size=_LEAD), *[of_draw] * len(shown)), width)), bottom=1))
+        of_draw = TableColumn(gap=1, right=True, size=_column(entry, draws) - 1)
+        lines.append(
+            pad(from_rows(table(palette, cells, (TableColumn(gap=0, size=_LEAD), *[of_draw] * len(shown)), width)), bottom=1)
+        )
     return vstack(*lines)
 
 
