@@ -4,7 +4,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 from textual.app import App
-from textual.css.parse import parse
 
 from tui_gru.tui.export import mend
 from tui_gru.tui.headless import PromptPilot, headless
@@ -17,26 +16,6 @@ def plain_environment(monkeypatch):
     """Remove settings of the developer's own terminal, which must not affect the tests."""
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def styles_are_parsed_once():
-    """The same styles are parsed for every app: an eighth of what it takes to start one."""
-    parsed, variables = {}, [None, None]
-
-    def parse_once(scope, css, read_from, variable_tokens, is_default_rules, tie_breaker):
-        if variables[0] is not variable_tokens:
-            values = ((name, tuple(token.value for token in tokens)) for name, tokens in variable_tokens.items())
-            variables[:] = variable_tokens, frozenset(values)
-        key = (scope, css, read_from, variables[1], is_default_rules, tie_breaker)
-        if key not in parsed:
-            options = {"variable_tokens": variable_tokens, "is_default_rules": is_default_rules, "tie_breaker": tie_breaker}
-            parsed[key] = tuple(parse(scope, css, read_from, **options))
-        return parsed[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("textual.css.stylesheet.parse", parse_once)
-        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
