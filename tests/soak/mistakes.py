@@ -17,7 +17,10 @@ from tests.soak.blocks import run_blocks
 from tests.soak.healthy import random_text
 from tui_gru import Session
 
-ALSO = {"gate-never-opens": ("gate biases of 9",)}  # causes that are right as well, by the finding
+ALSO = {
+    "gate-never-opens": ("gate biases of 9",),
+    "saturated-gate": ("a gate that is shut",),
+}  # causes that are right as well, by the finding
 GENERAL = {"rows-do-not-continue"}  # expected in addition where the layout is the tutorial's
 SHUT = "reads x\nstate h : H\nparameters Wz Wh Uh bh\nz = σ(x Wz + 9)\nh = z ⊙ h_prev + (1 − z) ⊙ tanh(x Wh + h_prev Uh + bh)"
 OFF = "reads x\nstate h : H\nparameters Wh Uh bh\nh = relu(x Wh + h_prev Uh + bh − 9)"

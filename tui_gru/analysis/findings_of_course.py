@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
+from tui_gru.analysis.findings_of_training import exploding_gradient
 from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
 from tui_gru.analysis.trials import LEAST_TRIED, Cure, larger_rates, loss_with, smaller_rates, trial_batches
 from tui_gru.analysis.units import read_text
@@ -57,6 +58,8 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
     below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS and _has_new_weights(x)
     if not (above or below):
         return
+    if above and x.config.init == "torch" and next(exploding_gradient(x), None) is not None:
+        return  # the weights are small: the state grows by itself
     yield Finding(
         "initial-loss",
         f"the first loss is far {'above' if above else 'below'} log V",
