@@ -88,7 +88,10 @@ MISTAKES = {
         "--input: the inputs have",
     ),
     "a text as well": (("trace", "--model", "model.safetensors", "--text", "abc"), "--text: it cannot be used with --model"),
-    "no model": (("trace", "--input", "x.npy"), "--input: it applies to a model file; name the file with --model"),
+    "no model": (
+        ("trace", "--input", "x.npy"),
+        "--input: it applies to a model file; name the file with --model, or",
+    ),
     "training": (("trace", "--model", "model.safetensors", "--name", "decoder", "--learn"), "--learn: with --model the states"),
     "epochs": (
         ("trace", "--model", "model.safetensors", "--name", "decoder", "--epochs", "2"),

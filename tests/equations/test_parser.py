@@ -161,7 +161,7 @@ def test_a_part_keeps_its_place():
         (
             "Σ a over 2",
             (
-                "1:14: an axis is expected after over: vocabulary, rows, timesteps, units, inputs, parameters, "
+                "1:14: an axis is expected after over: vocabulary, classes, outputs, rows, timesteps, units, inputs, parameters, "
                 "or the letter of one | 2"
             ),
         ),

@@ -27,7 +27,7 @@ from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array
 from tui_gru.imported.convention import Fit, Port
 
 if TYPE_CHECKING:
-    from tui_gru.engine.data import Corpus, ImportedCorpus
+    from tui_gru.engine.data import AnyCorpus
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class RunFacts:
         self.count = here.number + (here.tick > 0 and here.tick >= timeline.end_of(here.number))
 
     @property
-    def corpus(self) -> Corpus | ImportedCorpus:
+    def corpus(self) -> AnyCorpus:
         """What is trained on at the position."""
         return self.timeline.segment_at(self.moment.position.tick).trainer.corpus
 

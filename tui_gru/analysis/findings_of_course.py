@@ -21,7 +21,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import INITS, Config
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text, cut
+from tui_gru.engine.text import Text, cut, token_word
 from tui_gru.engine.training import initial_weights
 from tui_gru.engine.weights import Float64Array, Weights
 from tui_gru.errors import TuiGruError
@@ -60,16 +60,18 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
         return
     if above and x.config.init == "torch" and next(exploding_gradient(x), None) is not None:
         return  # the weights are small: the state grows by itself
+    step = token_word(x.config.vocabulary) if x.config.source.can(Ability.TEXT) else "timestep"
     yield Finding(
         "initial-loss",
         f"the first loss is far {'above' if above else 'below'} log V",
-        "A model that knows nothing should give every character the same probability, which is a loss of log V. "
+        f"A model that knows nothing should give every {token_word(x.config.vocabulary)} the same probability, which is a loss of "
+        "log V. "
         + (
             "This model begins with confident wrong predictions, and the first steps only undo them."
             if above
             else "It knows something before the first step: its weights are not fresh, or its input gives the target away."
         ),
-        "smaller initial weights (--init torch)" if above else "new weights; targets that are one character after the input",
+        "smaller initial weights (--init torch)" if above else f"new weights; targets that are one {step} after the input",
         (
             Evidence(f"the loss of the first batch is {rounded(loss)}", x.entry(0, "loss", ()), loss),
             Evidence(f"log {x.config.vocab_size} = {rounded(guess)}"),
@@ -465,7 +467,7 @@ def never_predicted(x: RunFacts) -> Iterator[Finding]:
         yield Finding(
             "never-predicted",
             f"{shown} is never predicted, although it is frequent",
-            "A trained model predicts each character about as often as it occurs.",
+            f"A trained model predicts each {token_word(x.config.vocabulary)} about as often as it occurs.",
             f"check its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and what was edited",
             (
                 Evidence(f"{shown} is {rounded(100 * frequency[char])} % of what was to be predicted in the last batches"),

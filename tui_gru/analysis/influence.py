@@ -322,7 +322,7 @@ class _Window:
     def of_rows(cls, timeline: Timeline, moment: Moment, rows: slice, batches: int) -> _Window:
         """Return the inputs of rows of this batch and of up to `batches` batches before it, as far as the state was carried."""
         program, here = moment.program, moment.position
-        carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
+        carried = 0 if program.config.bidirectional else program.config.carried_batches(here.batch)
         number = here.number
         numbers = range(number - min(batches, carried), number + 1)
         records = [moment.record if n == number else timeline.record(n) for n in numbers]

@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
@@ -170,9 +170,10 @@ def gather(
     if isinstance(config.source, Imported):
         return of_source(timeline, moment, config.source, title, findings)
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
-    text = timeline.segment_at(moment.position.tick).trainer.corpus.text
+    has_text = config.source.can(Ability.TEXT)
+    text = timeline.segment_at(moment.position.tick).trainer.corpus.text if has_text else ""
     say("reading the text")
-    activity, read = _read(program, moment, text[:TEXT])
+    activity, read = _read(program, moment, text[:TEXT]) if has_text else (None, None)
     notes = tuple(_notes(activity, config)) if activity is not None else ()
     compared = baselines(text, config.vocab_size).lines if program.model.is_cross_entropy else ()
     say("drawing samples")
@@ -202,11 +203,14 @@ def printable_text(words: str) -> str:
 
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:
-    yield "text", f"{len(config.text):,} {token_word(config.vocabulary)}s, of {config.vocab_size} kinds"
-    for option in fields(config):
-        value = getattr(config, option.name)
-        if option.name not in ("text", "vocabulary") and not option.name.endswith("_text") and value not in ("", False):
-            yield option.name.replace("_", "-"), printable_text(str(value))
+    if config.source.can(Ability.TEXT):
+        yield "text", f"{len(config.text):,} {token_word(config.vocabulary)}s, of {config.vocab_size} kinds"
+    else:
+        yield "input", config.source.title
+        yield "target", counted(config.vocab_size, "class" if config.model.classifies else "output")
+    for name, value in config.options.items():
+        if name not in ("text", "vocabulary") and not name.endswith("_text") and value not in ("", False):
+            yield name.replace("_", "-"), printable_text(str(value))
     yield "parameters", f"{config.parameter_count:,}"
 
 

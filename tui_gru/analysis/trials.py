@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -168,9 +167,9 @@ def cured(config: Config, cure: Cure) -> Config | None:
     """Return a config with one option changed; None if the run has that value already, or it does not fit the other options."""
     if getattr(config, cure.name) == cure.value:
         return None
-    options = {name: value for name, value in asdict(config).items() if name not in _TEXT_OF.get(cure.name, ())}
+    options = {name: value for name, value in config.options.items() if name not in _TEXT_OF.get(cure.name, ())}
     try:
-        return Config.of(**{**options, cure.name: cure.value})
+        return config.with_options({**options, cure.name: cure.value})
     except TuiGruError:
         return None
 

@@ -200,7 +200,7 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     at, shown = position_of(program, what.tick), program.writer.name(state)
     if at.t == what.t and (what.tick == 0 or what.tick > begin):  # at the beginning of its loop over t
         return what.name, what.tick
-    if what.now.position.batch == 0 or program.config.carry == "reset":
+    if not program.config.carried_batches(what.now.position.batch):
         raise TuiGruError(
             f"this batch begins with {shown} = 0, which the run does not compute; change {shown} after a timestep instead"
         )

@@ -23,6 +23,7 @@ from tui_gru.cli.models import (
     for_a_file,
     given_model,
     inspect_command,
+    lacks_target,
     model_arguments,
     model_options,
     number,
@@ -269,12 +270,19 @@ Examples:
 @output_option("Output file; default: standard output.")
 def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, model: str | None, **numbers: Any) -> None:
     """Train a new model and write every number that the debugger shows."""
-    config = chosen_config() if model is None else config_of(model, **numbers, **for_a_file("reset"))
+    if model is None:
+        if lacks_target():
+            words = "it applies to a model file; name the file with --model, or give --target to learn from both"
+            raise TuiGruError(words, option="input")
+        config = chosen_config()
+    else:
+        its = for_a_file("reset", "input")
+        config = config_of(model, inputs=its.pop("input", None), **numbers, **its)
     if model is not None:
         epochs, from_epoch, learn = 1, 0, False
         _refuse_others(epochs=epochs, from_epoch=from_epoch, learn=learn)
     elif given := next((name for name, value in numbers.items() if value is not None), None):
-        raise TuiGruError("it applies to a model file; name the file with --model", option={"inputs": "input"}.get(given, given))
+        raise TuiGruError("it applies to a model file; name the file with --model", option=given)
     from tui_gru.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)

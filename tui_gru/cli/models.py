@@ -122,6 +122,14 @@ model_options = added(
         f"The characters of the text in index order; default: sorted; for the tutorial's text {TUTORIAL_VOCABULARY}.",
         "CHARS",
     ),
+    _option("--input", str, "In the place of a text: numbers (time, features), or (rows, time, features).", "X.npy", files(".npy")),
+    _option(
+        "--target",
+        str,
+        "What each timestep of --input should give: numbers (…, outputs), or classes from 0.",
+        "Y.npy",
+        files(".npy"),
+    ),
     _option("--hidden-size", whole_number, f"Hidden units; default {Config.hidden_size}.", "N"),
     _option("--batch-size", whole_number, f"Rows in a batch; default {Config.batch_size}.", "N"),
     _option("--seq-length", whole_number, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
@@ -151,7 +159,7 @@ model_options = added(
     _option(
         "--loss",
         str,
-        f"What is minimised: {' or '.join(choices('loss'))}, or your own .loss file; default {Config.loss}.",
+        f"What is minimised: {' or '.join(choices('loss'))}, or your own .loss file; default: the one that fits the target.",
         "NAME|FILE",
         pieces("loss"),
     ),
@@ -188,12 +196,21 @@ def given_model() -> dict[str, Any]:
 def chosen_config() -> Config:
     """Return the config from the options of this command line. Raises `TuiGruError`."""
     options = _given_options()
+    if "input" in options or "target" in options:
+        from tui_gru.engine.series import config_from
+
+        return config_from(options)
     # The error about a too short text names an option that the user gave; the tutorial's text was not given.
     blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
     with given_as(blamed, field="text"):
         if "file" in options:
             options["text"] = read_text_file(Path(options.pop("file")))
         return Config.of(**options)
+
+
+def lacks_target() -> bool:
+    """Return True if this command line has an input without a target, as for a model file."""
+    return "input" in (given := _given(click.get_current_context())) and "target" not in given
 
 
 def model_arguments() -> list[str]:
@@ -213,6 +230,8 @@ def _given_options() -> dict[str, Any]:
     options = dict(_given(click.get_current_context()))
     if "text" in options and "file" in options:
         raise TuiGruError("--text and --file are both given; keep one of them")
+    if "file" in options and (both := next((name for name in ("input", "target") if name in options), None)):
+        raise TuiGruError("--file belongs to a text; keep one of the two", option=both)
     for field in ("text", "vocabulary"):
         _check_decoded(field, options.get(field, ""))
     return options
@@ -276,9 +295,9 @@ convention_options = added(
     click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
     click.option("--gate", type=click.Choice((*GATE_NAMES, *STATE_FUNCTIONS)), help="The function of the gates, or of an RNN."),
 )
+input_option = _array("--input", "X.npy", "Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N).")
 number_options = added(
     click.option("--name", metavar="NAME", help="The layers of the file by name; optional if there are no others."),
-    _array("--input", "X.npy", "Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
     _array("--h0", "H.npy", "First states (layers · directions, B, H), of an LSTM (2, …): h, c; default zero."),
     _array("--lengths", "L.npy", "Timesteps of each row (B); default all."),
     _array("--expect", "Y.npy", "The output of the original model: proves the convention, and is compared."),
@@ -354,6 +373,7 @@ Examples:
   tui-gru open run.gru""",
 )
 @click.argument("path", metavar="FILE|RUN", shell_complete=files(*MODEL_FILES))  # and folders, such as recordings
+@input_option
 @number_options
 @going_on_options
 @convention_options
@@ -378,6 +398,7 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
     epilog="Example: tui-gru check model.pt --input x.npy --expect y.npy",
 )
 @click.argument("path", metavar="FILE", shell_complete=files(*MODEL_FILES))
+@input_option
 @number_options
 @convention_options
 def check_command(path: str, **options: Any) -> None:

@@ -117,8 +117,12 @@ def _check_same(session: Session, path: Path, given: Mapping[str, Any]) -> None:
     others = [
         f"{option_name(field)} is {_shown(its[field])}, not {_shown(value)}"
         for field, value in given.items()
-        if its[field] != value
+        if field in its and its[field] != value
     ]
+    if numbers := [option_name(field) for field in ("input", "target") if field in given]:
+        from tui_gru.engine.series import has_numbers
+
+        others += [] if has_numbers(session.config, given) else [f"there are other numbers than in {' and '.join(numbers)}"]
     if others:
         raise TuiGruError(f"in the session {path.stem} {'; '.join(others)}: remove the option, or name another session")
 

@@ -13,13 +13,13 @@ import numpy as np
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program, axis_index_in_words, character, counted
 from tui_gru.engine.model import GRADIENTS, UPDATES
+from tui_gru.engine.text import Classes
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, axes_of
 from tui_gru.equations.backward import of_each_timestep
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Expression, Name
-from tui_gru.equations.writing import over_words
 
 # ------------------------------------------------------------------------------
 # The value of an expression at one entry, or along one row or column, from recorded numbers.
@@ -270,7 +270,7 @@ def terms_of(node: Expression, index: AnyIndex, numbers: MomentNumbers) -> Terms
             start = sum(numbers.size(axis) for axis in before)
             return _listed("copy", Factor(argument, (*index[:-1], index[-1] + start)))
         case e.Apply(function="softmax", parts=(argument,)):
-            over = over_words(numbers.axes(argument)[-1])
+            over = numbers.program.writer.over(numbers.axes(argument)[-1])
             return Terms("softmax", numbers.shape(argument)[-1], lambda k: (Factor(argument, (*index[:-1], k)),), over)
         case e.Apply(function=("min" | "max") as function, parts=parts):
             return _listed(function, *(Factor(part, numbers.index_of(part, node, index)) for part in parts))
@@ -318,7 +318,7 @@ def _reduced(node: e.Reduce, index: AnyIndex, numbers: MomentNumbers) -> Terms:
             return (Factor(argument, index, t=k),)
         return (Factor(argument, (*index[:at], k, *index[at:])),)
 
-    return Terms("sum", count, term, over_words(over), 1 / (1 if node.kind == "sum" else count))
+    return Terms("sum", count, term, numbers.program.writer.over(over), 1 / (1 if node.kind == "sum" else count))
 
 
 # ------------------------------------------------------------------------------
@@ -566,7 +566,9 @@ class TermBuilder:
 
     def _counted(self, left: Expression, numbers: MomentNumbers) -> str:
         """Return what a matrix product sums over in words: units, characters, rows, characters and units."""
-        return " and ".join(dict.fromkeys(f"{counted(axis, self._program.model)}s" for axis in numbers.axes(left)[-1].split("+")))
+        words = dict.fromkeys(counted(axis, self._program.model) for axis in numbers.axes(left)[-1].split("+"))
+        classes = isinstance(self._vocabulary, Classes)  # instead of characters
+        return " and ".join("classes" if word == "character" and classes else f"{word}s" for word in words)
 
     def _said(self, left: Expression, k: int, numbers: MomentNumbers) -> str:
         return axis_index_in_words(self._program, numbers.axes(left)[-1], k)
@@ -589,7 +591,7 @@ class TermBuilder:
             return Node(f"exp({o.label} − max)", value, lambda: Derivation("exp", (o, largest)), latex=rf"\exp({o.latex} - \max)")
 
         powers = tuple(map(power, range(len(logits))))
-        words = over_words(self.numbers(tick, t).axes(node)[-1])
+        words = self._writer.over(self.numbers(tick, t).axes(node)[-1])
         over = Derivation("sum", powers, note=f"over {words}")
         total = Node("Σ exp", math.fsum(p.value for p in powers), lambda: over, latex=r"\sum \exp")
         return Derivation("quotient", (powers[chosen], total))

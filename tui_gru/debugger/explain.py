@@ -19,7 +19,7 @@ from tui_gru.debugger.timeline import HistorySegment, Monitor, Timeline
 from tui_gru.engine import numbers
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE
-from tui_gru.engine.data import Corpus
+from tui_gru.engine.data import Corpus, SeriesCorpus
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.training import Earlier, flows_out_of, gains_of_earlier, is_drawn
 from tui_gru.engine.weights import Array, Weights
@@ -456,8 +456,9 @@ class Explainer:
             return given(f"{shown} as given with the batch: h0")
         if batch % self._program.num_batches == 0:
             return given(f"every epoch begins with {shown} = 0")
-        if self._config.carry == "reset":
-            return given(f"every batch begins with {shown} = 0")
+        if not self._config.carried_batches(batch % self._program.num_batches):
+            every = "batch" if self._config.carry == "reset" else "series"
+            return given(f"every {every} begins with {shown} = 0")
         read = ValueRef(state, number.index, last if way > 0 else 0, self._timeline.end_of(batch - 1))
         return self._copy(read, f"{shown} at the end of the batch before")
 
@@ -481,6 +482,9 @@ class Explainer:
         row = number.index[0]
         moment = self._moment(number)
         corpus = self._timeline.segment_at(number.tick).trainer.corpus
+        if isinstance(corpus, SeriesCorpus):
+            role = "to be predicted" if self._program.model.page.inputs[number.name].target else "read"
+            return given(f"{role} here: {corpus.place(batch, t, row)}", tick=number.tick)
         assert isinstance(corpus, Corpus)  # imported inputs were handled above
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target

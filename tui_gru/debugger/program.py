@@ -113,7 +113,7 @@ _COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "inpu
 
 def counted(axis: str, model: Model) -> str:
     """Return what an axis counts, in words."""
-    if axis == "V" and model.structure.input == "dense" and model.target and not model.page.inputs[model.target].one_hot:
+    if axis == "V" and model.reads_series and not model.page.inputs[model.target].one_hot:
         return "output"
     return _COUNTED.get(axis, f"{axis} ")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsIndex, TypedDict, Unpack, get_args
 
@@ -75,10 +75,13 @@ class ModelOptions(RunOptions, total=False):
 
 
 class Options(ModelOptions, total=False):
-    """All options of `Config` by keyword. A text and a vocabulary are strings, or sequences of tokens."""
+    """All options of a run by keyword. A text and a vocabulary are strings, or sequences of tokens; `input` and `target`, in their
+    place, are arrays or names of .npy files (`engine.series`)."""
 
     text: str | Sequence[str] | None
     vocabulary: str | Sequence[str] | None
+    input: Any
+    target: Any
 
 
 @dataclass(frozen=True)
@@ -146,19 +149,21 @@ class Config:
         if vocabulary is None:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
         text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
-        check_options(options)
-        known: dict[str, Any] = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
-        known |= options
-        known |= _cell(known)
-        for kind, default in (("head", cls.head), ("loss", cls.loss), ("update", cls.optimizer)):
-            known |= checked_piece(kind, known, default)
+        known = completed(options, {} if text == TUTORIAL_TEXT else OWN_TEXT)
         config = cls(text=text, vocabulary=vocabulary, **known)
-        config = cls(**{name: _CHECKS.get(name, _same)(name, value) for name, value in asdict(config).items()})
         _check_vocabulary(config)
         _check_length(config)
-        _check_model(config)
-        check_memory(config)
+        check_run(config)
         return config
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every option by name, as `with_options` takes it."""
+        return {name: getattr(self, name) for name in Config.__dataclass_fields__}
+
+    def with_options(self, options: Mapping[str, Any]) -> Config:
+        """Return a checked config on the same text or series with other options. Raises `TuiGruError`."""
+        return Config.of(**options)
 
     @property
     def source(self) -> Source:
@@ -234,6 +239,10 @@ class Config:
         """The number of batches in an epoch."""
         return (len(self.text) - 1) // self.seq_length // self.batch_size
 
+    def carried_batches(self, batch: int) -> int:
+        """Return how many batches before a batch of the epoch (0-based) its first states depend on; with 0, they are zero."""
+        return 0 if self.carry == "reset" else batch
+
     @property
     def parameter_count(self) -> int:
         """The number of weights of the model."""
@@ -250,6 +259,23 @@ def check_options(options: Iterable[str], *more: str) -> None:
     known = (*Config.__dataclass_fields__, *more)
     if unknown := sorted(set(options).difference(known)):
         raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(known)}", option=unknown[0])
+
+
+def completed(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options but the text, checked one by one; `defaults` are in the place of those of `Config`. Raises `TuiGruError`."""
+    check_options(options)
+    known = {**defaults, **options}
+    known |= _cell(known)
+    for kind, default in (("head", Config.head), ("loss", Config.loss), ("update", Config.optimizer)):
+        known |= checked_piece(kind, known, default)
+    return {name: _CHECKS.get(name, _same)(name, value) for name, value in known.items()}
+
+
+def check_run(config: Config) -> None:
+    """Raise `TuiGruError` for equations that cannot be read or do not fit each other, or for batches that do not fit into
+    memory."""
+    _check_model(config)
+    check_memory(config)
 
 
 def _cell(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,24 @@
-"""The inputs of a run: a text cut into batches, or batches that come from a file or a recording."""
+"""The inputs of a run: a text or series of numbers cut into batches, or batches that come from a file or a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
-from tui_gru.engine.config import Config, check_memory
+from tui_gru.engine.config import OWN_TEXT, Config, check_memory, check_run, completed
 from tui_gru.engine.model import Structure
-from tui_gru.engine.source import Imported
-from tui_gru.engine.text import Text, index_of, picked
+from tui_gru.engine.source import Imported, Series
+from tui_gru.engine.text import Classes, Text, index_of, picked
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.syntax import with_word
+from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
 # The text of a run, cut into batches of characters.
@@ -36,18 +38,8 @@ class Corpus:
         self.text, self.vocabulary = config.text, config.vocabulary
         self.num_batches, self._rows, self._length = config.num_batches, config.batch_size, config.seq_length
         self._contiguous = config.layout == "contiguous"
-        self.inputs = self._cut(ids[:-1])  # (num_batches, T, B)
-        self.targets = self._cut(ids[1:])  # (num_batches, T, B)
-
-    def _cut(self, ids: NDArray[np.intp]) -> NDArray[np.intp]:
-        used = ids[: self.num_batches * self._rows * self._length]
-        if self._contiguous:
-            batches = used.reshape(self._rows, self.num_batches, self._length).transpose(1, 2, 0)
-        else:
-            batches = used.reshape(self.num_batches, self._rows, self._length).swapaxes(1, 2)
-        cut = np.ascontiguousarray(batches)
-        cut.setflags(write=False)
-        return cut
+        self.inputs = cut_into_batches(ids[None, :-1], config)  # (num_batches, T, B)
+        self.targets = cut_into_batches(ids[None, 1:], config)  # (num_batches, T, B)
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Load the characters of a batch of the epoch into a record as one-hot rows; with `t`, only those timesteps."""
@@ -79,6 +71,169 @@ class Corpus:
     def continues(self, batch: int, row: int) -> bool:
         """Return True if a row continues in the text at the position where the same row of the batch before ended."""
         return batch > 0 and self.position_in_text(batch, 0, row) == self.position_in_text(batch - 1, self._length, row)
+
+
+def cut_into_batches(series: NDArray[Any], config: Config) -> NDArray[Any]:
+    """Return R series of N timesteps, (R, N, …), cut into read-only batches (num_batches, T, B, …).
+
+    Layout `tutorial` cuts them into sequences of T timesteps, one series after the other; each B consecutive sequences are a
+    batch. Layout `contiguous` cuts a single series into B long rows, and takes B of several series at a time; every row then
+    continues where it ended in the batch before, until the next B series begin.
+    """
+    T, B, (R, N), rest = config.seq_length, config.batch_size, series.shape[:2], series.shape[2:]
+    if config.layout != "contiguous":
+        pieces = series[:, : N // T * T].reshape(-1, T, *rest)
+        batches = pieces[: len(pieces) // B * B].reshape(-1, B, T, *rest).swapaxes(1, 2)
+    else:
+        if R == 1:
+            series = series[0, : N // T // B * T * B].reshape(B, -1, *rest)
+        long = series[:, : series.shape[1] // T * T]
+        batches = np.moveaxis(long.reshape(len(long) // B, B, -1, T, *rest), 1, 3)  # (groups of series, P, T, B, …)
+        batches = batches.reshape(-1, *batches.shape[2:])
+    cut = np.ascontiguousarray(batches)
+    cut.setflags(write=False)
+    return cut
+
+
+# ------------------------------------------------------------------------------
+# Runs on series of numbers.
+
+
+@dataclass(frozen=True)
+class SeriesConfig(Config):
+    """The config of a run on series of numbers, which has no text; its vocabulary has the classes, if the targets are classes."""
+
+    series: Series = field(kw_only=True)
+
+    def __repr__(self) -> str:
+        return f"<config of {self.source.title}>"
+
+    @classmethod
+    def of_series(cls, series: Series, **options: Any) -> SeriesConfig:
+        """Return a checked config; missing options get the defaults of a text of your own, and those of sizes that follow from the
+        series: several are one batch, in one piece. Raises a `TuiGruError` that names the option and says what to do."""
+        count, length, _ = series.shape
+        own: dict[str, Any] = {**OWN_TEXT, "loss": "cross-entropy" if series.classes else "squared-error"}
+        if count > 1:
+            own |= {"batch_size": count, "seq_length": length}
+        vocabulary = Classes(map(str, range(series.classes)))
+        config = cls(text="", vocabulary=vocabulary, series=series, **completed(options, own))
+        _check_series(config)
+        check_run(config)
+        return config
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {name: value for name, value in super().options.items() if name not in ("text", "vocabulary")}
+
+    def with_options(self, options: Mapping[str, Any]) -> SeriesConfig:
+        return SeriesConfig.of_series(self.series, **options)
+
+    @property
+    def source(self) -> Series:
+        return self.series
+
+    @cached_property
+    def structure(self) -> Structure:
+        return replace(super().structure, input="dense")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {**super().sizes, "V": self.vocab_size, "I": self.series.shape[2]}
+
+    @property
+    def vocab_size(self) -> int:
+        return self.series.classes or int(self.series.targets.shape[2])
+
+    @property
+    def num_batches(self) -> int:
+        count, length, _ = self.series.shape
+        if count > 1 and self.layout == "contiguous":
+            return count // self.batch_size * (length // self.seq_length)
+        return count * (length // self.seq_length) // self.batch_size
+
+    def carried_batches(self, batch: int) -> int:
+        count, length, _ = self.series.shape
+        if count > 1 and self.layout == "contiguous":
+            batch %= length // self.seq_length  # the next series begin
+        return super().carried_batches(batch)
+
+
+def _check_series(config: SeriesConfig) -> None:
+    """Raise `TuiGruError` for sizes or options that do not fit the series."""
+    count, length, _ = config.series.shape
+    T, B = config.seq_length, config.batch_size
+    if config.embedding:
+        raise TuiGruError("an embedding is a table of characters, but the input has numbers; leave it out", option="embedding")
+    if length < T:
+        raise TuiGruError(
+            f"the input has {length:,} timesteps, fewer than a batch of {T:,}; use longer series, or a smaller seq_length",
+            option="seq_length",
+        )
+    if config.layout == "contiguous" and count > 1:
+        if count % B:
+            raise TuiGruError(
+                f"{count:,} series cannot be divided into batches of {B:,} rows; use a batch_size that divides {count:,}, or "
+                "layout tutorial",
+                option="batch_size",
+            )
+        if config.carry == "notebook" and count > B:
+            raise TuiGruError(
+                f"carry notebook continues the gradient into the epoch's earlier batches, but after {B:,} of {count:,} series the "
+                f"next begin; use carry detach or reset, or batch_size {count}",
+                option="carry",
+            )
+    if not config.num_batches:
+        raise TuiGruError(
+            f"the input has {count * length:,} timesteps; {B:,} rows of {T:,} timesteps need {B * T:,} (batch_size x seq_length): "
+            "use longer series or smaller sizes",
+            option="batch_size",
+        )
+    target = config.model.page.inputs[config.model.target]
+    if target.one_hot and not config.series.classes:
+        raise TuiGruError(
+            f"the loss {config.loss} compares with classes, whole numbers from 0 in an array of integers, but the target has the "
+            f"type {config.series.targets.dtype}; convert it, or use another loss, such as squared-error",
+            option="target",
+        )
+    if not target.one_hot and config.series.classes:
+        raise TuiGruError(
+            f"the loss {config.loss} compares with numbers, but the target has whole numbers, which are classes; convert it to "
+            "float, or use another loss, such as cross-entropy",
+            option="target",
+        )
+
+
+class SeriesCorpus:
+    """Inputs and targets of an epoch of series of numbers; replaces `Corpus`. `inputs` is (num_batches, T, B, I), `targets`
+    (num_batches, T, B, V), or (num_batches, T, B) if they are classes."""
+
+    def __init__(self, config: SeriesConfig) -> None:
+        self.text, self.vocabulary, self.num_batches = config.source.title, config.vocabulary, config.num_batches
+        self.inputs = cut_into_batches(config.series.inputs, config)
+        self.targets = cut_into_batches(config.series.targets, config)
+        count, self._length, _ = config.series.shape
+        self._several = count > 1
+        self._places = cut_into_batches(np.arange(count * self._length).reshape(count, -1), config)
+
+    def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
+        """Load the numbers of a batch of the epoch into a record; with `t`, only those timesteps."""
+        for name, declared in record.compiled.model.page.inputs.items():
+            values = (self.targets if declared.target else self.inputs)[batch, t]
+            if declared.one_hot:
+                record.set_one_hot(name, values, t)
+            else:
+                record.array(name)[t] = values
+
+    def place(self, batch: int, t: int, row: int) -> str:
+        """Return where a timestep of a row is in the series, in words."""
+        series, step = divmod(int(self._places[batch, t, row]), self._length)
+        return f"timestep {step + 1:,} of series {series + 1:,}" if self._several else f"timestep {step + 1:,} of the series"
+
+    def continues(self, batch: int, row: int) -> bool:
+        """Return True if a row continues in its series at the timestep where the same row of the batch before ended."""
+        before, here = self._places[batch - 1, -1, row], self._places[batch, 0, row]
+        return batch > 0 and int(here) == int(before) + 1 and int(here) % self._length > 0
 
 
 # ------------------------------------------------------------------------------
@@ -180,6 +335,9 @@ class ImportedCorpus:
     def continues(self, batch: int, row: int) -> bool:
         """Return True: imported batches are not cut from one text, so no row is interrupted."""
         return True
+
+
+AnyCorpus: TypeAlias = Corpus | SeriesCorpus | ImportedCorpus
 
 
 def weights_for(structure: Structure, sizes: Mapping[str, int], dtype: str, values: Mapping[str, Array]) -> Weights:

@@ -383,13 +383,16 @@ class Structure:
 
 class Model:
     """The equations of a complete model: forward lines, derived backward lines, update rule, and the axes of every name. `title` is
-    the title of the cell."""
+    the title of the cell, with those of a head and a loss that are not the usual ones."""
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
         cell, head, loss = (page_of(structure, kind) for kind in ("cell", "head", "loss"))
         assert cell is not None
-        self.title = cell.title or f"the cell {structure.cell}"
+        others = ((kind, page) for kind, page in (("head", head), ("loss", loss)) if page is not None)
+        named = ((page.title or f"the {kind} {name}", name) for kind, page in others if (name := getattr(structure, kind)))
+        unusual = (title for title, name in named if name not in (Structure.head, Structure.loss))
+        self.title = "; ".join((cell.title or f"the cell {structure.cell}", *unusual))
         self.composed: Composed = compose(
             shipped("input", structure.input),
             cell,
@@ -411,7 +414,8 @@ class Model:
         assert update is not None
         self.rule = UpdateRule([*clipping, update])
         self._check_names()
-        self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols, **self._update_symbols()}))
+        words = {"V": "classes" if self.page.inputs[self.target].one_hot else "outputs"} if self.reads_series else {}
+        self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols, **self._update_symbols()}), words)
 
     def _check_names(self) -> None:
         """Raise `EquationError` for a name that both the equations and the update rule define."""
@@ -450,6 +454,11 @@ class Model:
     def target(self) -> str:
         """The name of the target; empty without a loss."""
         return next((name for name, declared in self.page.inputs.items() if declared.target), "")
+
+    @property
+    def reads_series(self) -> bool:
+        """True if inputs are numbers that are compared with targets: V counts classes or outputs, not characters."""
+        return self.structure.input == "dense" and self.target != ""
 
     @cached_property
     def classifies(self) -> bool:

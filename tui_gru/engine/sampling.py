@@ -18,6 +18,7 @@ from tui_gru import errors as arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import SAMPLERS, Config
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, cut, index_of, separator, token_word
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.syntax import Name
@@ -159,6 +160,8 @@ class Refusal(NamedTuple):
 
 def refused(config: Config) -> Refusal | None:
     """Return why no text can be sampled from a model; None if it can."""
+    if config.source.can(Ability.TRAIN) and (why := config.source.refusals.get(Ability.TEXT)) is not None:
+        return Refusal(f"{why}, so there is nothing to sample")
     if not config.structure.loss:
         return Refusal("this model has no head over characters, so there is nothing to sample")
     if config.model.distribution is None:

@@ -71,6 +71,35 @@ REPLAYED = Replayed()
 
 
 @dataclass(frozen=True, eq=False)
+class Series(Replayed):
+    """Series of numbers with their targets: like a text, but its inputs are numbers.
+
+    `inputs` (R, N, I) are R series of N timesteps; `targets` are numbers (R, N, V), or classes (R, N), whole numbers below V. Both
+    are read-only and finite.
+    """
+
+    inputs: NDArray[np.floating]
+    targets: NDArray[Any]
+    classes: int  # V, the number of classes; 0 if the targets are numbers
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """R series, N timesteps, I inputs."""
+        count, length, width = map(int, self.inputs.shape)
+        return count, length, width
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        count, length, width = self.shape
+        what = "1 series" if count == 1 else f"{count:,} series"
+        return f"{what} of {length:,} timesteps, {width:,} input{'' if width == 1 else 's'}"
+
+    @property
+    def refusals(self) -> Mapping[Ability, str]:
+        return {Ability.TEXT: "this run has no text: it reads numbers"}
+
+
+@dataclass(frozen=True, eq=False)
 class ImportedBatch:
     """The data of one batch.
 

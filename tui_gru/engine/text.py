@@ -15,6 +15,12 @@ from tui_gru.errors import TuiGruError
 Text: TypeAlias = str | tuple[str, ...]
 
 
+class Classes(tuple[str, ...]):
+    """The names of the classes that are predicted, in the place of a vocabulary, if they are no tokens of a text."""
+
+    __slots__ = ()
+
+
 def as_text(tokens: Iterable[str], like: Text) -> Text:
     """Return tokens as a text of the same type as `like`."""
     return "".join(tokens) if isinstance(like, str) else tuple(tokens)
@@ -83,8 +89,8 @@ def _has_blank(token: str) -> bool:
 
 
 def token_word(vocabulary: Text) -> str:
-    """Return the word for an entry of a vocabulary, `character` or `token`."""
-    return "character" if isinstance(vocabulary, str) else "token"
+    """Return the word for an entry of a vocabulary, `character`, `token` or `class`."""
+    return "character" if isinstance(vocabulary, str) else "class" if isinstance(vocabulary, Classes) else "token"
 
 
 def index_of(vocabulary: Text) -> dict[str, int]:

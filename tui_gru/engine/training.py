@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tui_gru.engine.batch import BatchRecord, RecordPool
 from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.config import FROM_FILE, Config
-from tui_gru.engine.data import Corpus, ImportedConfig, ImportedCorpus
+from tui_gru.engine.data import AnyCorpus, Corpus, ImportedConfig, ImportedCorpus, SeriesConfig, SeriesCorpus
 from tui_gru.engine.lowering import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.model import KeepNumber, page_of
 from tui_gru.engine.source import Ability
@@ -453,7 +453,7 @@ def _uniform(generator: np.random.RandomState, count: int) -> Array:
 class Trainer:
     """Computes batches. The caller stores the state of the training. Trainers of the same model can share a pool of records."""
 
-    def __init__(self, config: Config, corpus: Corpus | ImportedCorpus, pool: RecordPool | None = None) -> None:
+    def __init__(self, config: Config, corpus: AnyCorpus, pool: RecordPool | None = None) -> None:
         self.config, self.corpus, self.compiled = config, corpus, config.compiled
         self.pool = pool or RecordPool(self.compiled)
         self._zero = np.zeros(
@@ -483,7 +483,7 @@ class Trainer:
 
     def carried(self, batch: int, state: Array) -> Array:
         """Return the flattened states at the start of a batch of the epoch, given those at the end of the batch before it."""
-        return self._zero if batch == 0 or self.config.carry == "reset" else state
+        return state if self.config.carried_batches(batch) else self._zero
 
     def run(
         self,
@@ -532,9 +532,14 @@ class Trainer:
         return BatchRecord(self.compiled)
 
 
-def corpus_of(config: Config) -> Corpus | ImportedCorpus:
-    """Return the batches of a config: imported ones, or those cut from its text."""
-    return ImportedCorpus(config) if isinstance(config, ImportedConfig) else Corpus(config)
+def corpus_of(config: Config) -> AnyCorpus:
+    """Return the batches of a config: imported ones, or those cut from its text or its series."""
+    match config:
+        case ImportedConfig():
+            return ImportedCorpus(config)
+        case SeriesConfig():
+            return SeriesCorpus(config)
+    return Corpus(config)
 
 
 def check_epochs(epochs: int) -> None:

@@ -19,8 +19,15 @@ from tui_gru.equations.functions import FUNCTIONS, WRITTEN
 # Construction of names: of a previous state, of a gradient, with the suffix of a layer and direction.
 
 
-AXES = {"vocabulary": "V", "rows": "B", "timesteps": "T", "units": "H", "inputs": "I", "parameters": "P"}
-WORDS = {axis: word for word, axis in AXES.items()}
+AXES = {
+    **dict.fromkeys(("vocabulary", "classes", "outputs"), "V"),
+    "rows": "B",
+    "timesteps": "T",
+    "units": "H",
+    "inputs": "I",
+    "parameters": "P",
+}
+WORDS = {axis: word for word, axis in reversed(AXES.items())}  # the first word of each axis; a model may use another one
 
 _SUFFIX = re.compile(r"_l\d+(?:_reverse)?$")
 _WRITTEN = {"prev": ("ₜ₋₁", "_{t-1}"), "next": ("ₜ₊₁", "_{t+1}")}

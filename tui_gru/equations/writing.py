@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 from tui_gru.equations import syntax as e
@@ -55,14 +56,19 @@ def decimal(value: Fraction) -> str:
 
 
 class Writer:
-    """Writes expressions with the symbols of one model."""
+    """Writes expressions with the symbols of one model. `words` are those for its axes, if they are not the usual ones."""
 
-    def __init__(self, symbols: Symbols) -> None:
-        self.symbols = symbols
+    def __init__(self, symbols: Symbols, words: Mapping[str, str] | None = None) -> None:
+        self.symbols, self._words = symbols, {**WORDS, **(words or {})}
 
     def name(self, name: str) -> str:
         """Return the on-screen spelling of a name."""
         return self.symbols.text(name)
+
+    def over(self, axis: str) -> str:
+        """Return the words for an axis after `over`: the vocabulary, the rows, the timesteps, the units; an axis without a word,
+        such as K, unchanged."""
+        return f"the {self._words[axis]}" if axis in self._words else axis
 
     def line(self, target: str, op: str, formula: Expression) -> str:
         """Return a line as text: `z = σ(x Wz + hₜ₋₁ Uz + bz)`."""
@@ -105,7 +111,7 @@ class Writer:
             case e.Reduce(argument=argument) if e.is_unwritten(node):
                 return self.text(argument)
             case e.Reduce(argument=argument, kind=kind, over=over):
-                return f"{'Σ' if kind == 'sum' else 'mean'} {self._inside(argument, 3)} over {over_words(over)}"
+                return f"{'Σ' if kind == 'sum' else 'mean'} {self._inside(argument, 3)} over {self.over(over)}"
             case e.Apply(parts=parts, function=function):
                 row = FUNCTIONS[function]
                 return (
@@ -146,7 +152,7 @@ class Writer:
                 return self.latex(argument)
             case e.Reduce(argument=argument, kind=kind, over=over):
                 sign = r"\sum" if kind == "sum" else r"\operatorname{mean}"
-                return rf"{sign}_{{\text{{{over_words(over)}}}}} {self._inside(argument, 3, latex=True)}"
+                return rf"{sign}_{{\text{{{self.over(over)}}}}} {self._inside(argument, 3, latex=True)}"
             case e.Apply(parts=parts, function=function):
                 return applied_latex(function, ", ".join(map(self.latex, parts)))
         raise TypeError(node)
@@ -182,9 +188,3 @@ def applied_latex(function: str, arguments: str) -> str:
     """Return a function applied to arguments that are already LaTeX: in parentheses, or where its pattern has them."""
     latex = FUNCTIONS[function].latex
     return latex.replace("#", arguments) if "#" in latex else rf"{latex}\left({arguments}\right)"
-
-
-def over_words(axis: str) -> str:
-    """Return the words for an axis after `over`: the vocabulary, the rows, the timesteps, the units; an axis without a word, such
-    as K, unchanged."""
-    return f"the {WORDS[axis]}" if axis in WORDS else axis

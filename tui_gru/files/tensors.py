@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import os
 import struct
 import warnings
 import zlib
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
@@ -203,3 +206,44 @@ def find(file: OpenedFile, order: str | None) -> Findings:
 
 
 FORMAT = FileFormat(NAME, is_npz, find)
+
+
+# ------------------------------------------------------------------------------
+# One array that a caller gives: as it is, as a tensor, or in a .npy file.
+
+
+def array_of(value: Any, option: str) -> AnyArray:
+    """Return an array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
+    if isinstance(value, (str, PathLike)):
+        path = Path(os.path.expanduser(value))
+        try:
+            with path.open("rb") as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                shape, _, dtype = npy_header(file)
+                if math.prod(shape) * dtype.itemsize > os.fstat(file.fileno()).st_size - file.tell():
+                    raise ValueError("it is cut off")
+                file.seek(0)
+                array: AnyArray = np.lib.format.read_array(file, allow_pickle=False)
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            raise ModelFileError(f"{printable(path, 250)}: {reason.lower()}; check the name", option=option) from None
+        except (*UNREADABLE, EOFError) as error:
+            raise ModelFileError(
+                f"{printable(path, 250)}: it is not an array written by numpy.save: {printable(error, 100)}", option=option
+            ) from None
+    else:
+        try:
+            array = np.asarray(_without_graph(value))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ModelFileError(f"{option} is not an array: {printable(error, 100)}", option=option) from None
+    if array.dtype.kind not in "iufb":
+        raise ModelFileError(f"{option} has the type {printable(array.dtype, 40)}; give real numbers", option=option)
+    return array
+
+
+def _without_graph(value: Any) -> Any:
+    """Return a tensor of torch in a form that NumPy can read: without its graph, on the CPU, bfloat16 as float32."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor

@@ -23,9 +23,10 @@ from tui_gru.files import tensors as safetensors
 from tui_gru.files import torch as torch_checkpoint
 from tui_gru.files.arrays import AnyArray, FoundGRU, Tensor, open_file
 from tui_gru.files.kinds import KINDS
+from tui_gru.files.tensors import array_of
 from tui_gru.imported.convention import ProofResult, prove
 from tui_gru.imported.inspect import inspect
-from tui_gru.imported.numbers import LayerInputs, array_of, file_run, in_order, read_vocabulary, values_of
+from tui_gru.imported.numbers import LayerInputs, file_run, in_order, read_vocabulary, values_of
 from tui_gru.imported.recompute import cell_in
 
 # ------------------------------------------------------------------------------

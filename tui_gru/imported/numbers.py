@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +20,7 @@ from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError, printable
 from tui_gru.files.arrays import AnyArray, FoundGRU, precision_of
 from tui_gru.files.kinds import canonical
-from tui_gru.files.tensors import UNREADABLE, npy_header
+from tui_gru.files.tensors import array_of
 from tui_gru.imported.recompute import TOLERANCES, cell_in
 
 # ------------------------------------------------------------------------------
@@ -79,43 +77,6 @@ class LayerInputs:
             source,
             state is not None,
         )
-
-
-def array_of(value: Any, option: str) -> AnyArray:
-    """Return an array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
-    if isinstance(value, (str, PathLike)):
-        path = Path(os.path.expanduser(value))
-        try:
-            with path.open("rb") as file, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                shape, _, dtype = npy_header(file)
-                if math.prod(shape) * dtype.itemsize > os.fstat(file.fileno()).st_size - file.tell():
-                    raise ValueError("it is cut off")
-                file.seek(0)
-                array: AnyArray = np.lib.format.read_array(file, allow_pickle=False)
-        except OSError as error:
-            reason = error.strerror or "it cannot be read"
-            raise ModelFileError(f"{printable(path, 250)}: {reason.lower()}; check the name", option=option) from None
-        except (*UNREADABLE, EOFError) as error:
-            raise ModelFileError(
-                f"{printable(path, 250)}: it is not an array written by numpy.save: {printable(error, 100)}", option=option
-            ) from None
-    else:
-        try:
-            array = np.asarray(_without_graph(value))
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise ModelFileError(f"{option} is not an array: {printable(error, 100)}", option=option) from None
-    if array.dtype.kind not in "iufb":
-        raise ModelFileError(f"{option} has the type {printable(array.dtype, 40)}; give real numbers", option=option)
-    return array
-
-
-def _without_graph(value: Any) -> Any:
-    """Return a tensor of torch in a form that NumPy can read: without its graph, on the CPU, bfloat16 as float32."""
-    if not hasattr(value, "detach"):
-        return value
-    tensor = value.detach().cpu()
-    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
 def _first_states(h0: Any) -> AnyArray:

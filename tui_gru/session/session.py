@@ -26,6 +26,8 @@ from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import given, mib
+from tui_gru.engine.series import config_from
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, cut, index_of
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
@@ -64,7 +66,8 @@ REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier stat
 class Session:
     """A training run that can be stepped forwards and backwards in time.
 
-    Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run after so many epochs;
+    Takes every option of `Config.of` by keyword; the defaults are the tutorial's. In the place of a text, `input` and `target` are
+    series of numbers (`engine.series.series_of`). `epochs` ends the run after so many epochs;
     without it, the run has no end. `history_memory` limits the memory of the stored past, in bytes (`Budget`). With `state`, the
     session continues from that state, and takes no options. Raises `TuiGruError` for invalid arguments.
     """
@@ -78,9 +81,9 @@ class Session:
         **options: Unpack[Options],
     ) -> None:
         if state is None:
-            check_options(options, "epochs", "history_memory")
+            check_options(options, "input", "target", "epochs", "history_memory")
             epochs = _checked_epochs(epochs)
-            state = beginning(Config.of(**options), epochs, history_memory)
+            state = beginning(config_from(options), epochs, history_memory)
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         self._run = Run(state)
@@ -1067,6 +1070,7 @@ class Session:
         """
         from tui_gru.analysis import losses as loss_places
 
+        self.config.source.check(Ability.TEXT)
         if text is None:
             return loss_places.of_batch(self._run.moment, self._corpus)
         read, name = self._tokens(text), self.program.loss_names.row
@@ -1087,8 +1091,8 @@ class Session:
     @property
     def _corpus(self) -> Corpus:
         corpus = self._run.timeline.segment_at(self.state.tick).trainer.corpus
-        if not isinstance(corpus, Corpus):
-            raise TuiGruError("this run reads numbers, so it has no text")
+        self.config.source.check(Ability.TEXT)
+        assert isinstance(corpus, Corpus)
         return corpus
 
     def _tokens(self, text: Text) -> Text:

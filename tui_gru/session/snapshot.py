@@ -23,7 +23,7 @@ from tui_gru.debugger.stops import LogLine, Watched
 from tui_gru.debugger.timeline import ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.data import Corpus, ImportedCorpus
+from tui_gru.engine.data import AnyCorpus
 from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
@@ -54,7 +54,7 @@ class Snapshot:
 
     state: State
     moment: Moment
-    corpus: Corpus | ImportedCorpus
+    corpus: AnyCorpus
     previous: BatchRecord | None
     settings: TrainingSettings
     losses: ScalarSeries

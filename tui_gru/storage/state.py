@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from tui_gru.debugger.branches import LONGEST_NAME, Branch, BranchChange, Branch
 from tui_gru.debugger.edits import Edit, JournalEntry, TextEdit, TrainingSettings, plan
 from tui_gru.debugger.history import COLUMNS, BySize, DivergedError, Machine, ScalarRows, fingerprint, this_machine
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.position import StepMemory, position_of
+from tui_gru.debugger.position import StepMemory, in_words, position_of
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.state import Mark, Marks, State
 from tui_gru.debugger.stops import HitCache, HitCounts, HitKey, LogLine, Stops, resolve
@@ -24,10 +24,10 @@ from tui_gru.debugger.timeline import HistorySegment, Memory, Timeline, checkpoi
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import SAMPLERS, Config, check_setting
-from tui_gru.engine.data import ImportedConfig
+from tui_gru.engine.data import ImportedConfig, SeriesConfig
 from tui_gru.engine.model import Structure
 from tui_gru.engine.sampling import Draw, Sample
-from tui_gru.engine.source import Ability, Imported, ImportedBatch
+from tui_gru.engine.source import Ability, Imported, ImportedBatch, Series
 from tui_gru.engine.text import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError, printable
@@ -100,13 +100,14 @@ class RunFact:
     ticks: Positive | None = None
     machines: tuple[tuple[MachineName, Hash], ...] | None = None
     recording: RecordingFact | None = None
+    series: bool | None = None  # True if the run reads series of numbers, which are arrays
     given: Mapping[str, Any] | None = None  # the name of `ImportedFact` in the files of all versions
 
 
 @dataclass(frozen=True)
 class HereFact:
     """`here`: the position, the newest tick of its branch, the numbers of changes that can be undone and redone, the segment whose
-    hits are counted, the time of writing in microseconds since 1970, and, for an imported run, the place in words."""
+    hits are counted, the time of writing in microseconds since 1970, and, for a run without a text, the place in words."""
 
     tick: Whole
     branch: BranchName
@@ -245,6 +246,7 @@ def read(file: SessionFile, key: str, kind: Any) -> Any:
 
 
 KEY = "given"
+SERIES = "series"  # the key of the arrays of series
 _OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
 _OWN |= {f"{kind}_text": ("",) for kind in ("head", "loss", "update")}  # no file of the user but that of a cell
 
@@ -259,8 +261,10 @@ def fact_of(source: Imported) -> ImportedFact:
 
 
 def place_of(state: State) -> str:
-    """Return the position at which a session on imported batches was left, in words, for a list of sessions."""
+    """Return the position at which a session without a text was left, in words, for a list of sessions."""
     config, at = state.config, state.branches.timeline.position(state.tick)
+    if config.source.can(Ability.TRAIN):
+        return in_words(at.epoch, at.batch, at.t)
     places = config.source.places
     return printable(f"{config.source.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
 
@@ -435,7 +439,7 @@ class StateWriter:
         imported = source if isinstance(source, Imported) else None
         recording = None if imported is None or imported.identity is None else imported.identity()
         run = RunFact(
-            config=asdict(state.config) if imported is None else {},
+            config=state.config.options if imported is None else {},
             epochs=state.epochs,
             history_memory=memory.budget.limit,
             machine=machines[0].name,
@@ -443,15 +447,18 @@ class StateWriter:
             ticks=timeline.program.ticks,
             machines=machines if len(machines) > 1 else None,
             recording=None if recording is None else RecordingFact(**recording),
+            series=True if isinstance(source, Series) else None,
             given=encoded(fact_of(imported)) if imported is not None and recording is None else None,
         )
         if imported is not None and recording is None:
             file.put_arrays(KEY, [(0, pack(arrays_of(imported)))])
+        if isinstance(source, Series):
+            file.put_arrays(SERIES, [(0, pack({"input": source.inputs, "target": source.targets}))])
         file.put_fact("run", to_json(encoded(run)))
 
     def write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
         branches = state.branches
-        place = None if state.config.source.can(Ability.TRAIN) else place_of(state)
+        place = None if state.config.source.can(Ability.TEXT) else place_of(state)
         done, undone = len(branches.done), len(branches.undone)
         here = HereFact(
             state.tick, branches.current, branches.newest, state.stride, state.stop_on_nan, done, undone, self._counted, 0, place
@@ -694,6 +701,12 @@ class _Reader:
             from tui_gru.imported.captured import recognised_run
 
             return ImportedConfig.of_source(recognised_run(encoded(run.recording), self._file.path.parent))
+        if run.series:
+            from tui_gru.engine.series import series_of
+
+            arrays = self._array(SERIES)
+            series = series_of(arrays["input"], arrays["target"], run.config.get("dtype", Config.dtype))
+            return SeriesConfig.of_series(series, **run.config)
         if run.given is None:
             return Config.of(**run.config)
         return ImportedConfig.of_source(imported_of(reader(ImportedFact)(run.given), self._array(KEY)))

@@ -6,7 +6,6 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -153,7 +152,7 @@ class Trace:
             "version": VERSION,
             "config": {"model": source.title, "dtype": source.dtype, **source.sizes}
             if isinstance(source, Imported)
-            else asdict(config),
+            else config.options,
             "run": {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn},
             "vocabulary": config.vocabulary,
             "initial_parameters": dict(self._weights.items()),

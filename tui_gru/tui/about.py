@@ -26,11 +26,20 @@ COMMON = {
     "loss": "loss of the batch: how badly it is predicted; training makes it smaller",
 }
 
+#: Those of a run on series of numbers, which has no text.
+COMMON_OF_SERIES = {
+    "epoch": "epoch: how often the series have been read, counted from 1 when typed",
+    "batch": "batch: the part of the series that one update is made from, counted within the epoch",
+    "target": "the class that should be predicted, in each row of the batch",
+}
+
 #: The explanations of roles. `{}` is the name to which the value belongs.
 ROLES = {
     "read": "the character that is read, as a row of zeros with a 1 at its place",
     "given": "the input of the model",
     "wanted": "the character that should be predicted, as a row of zeros with a 1 at its place",
+    "class": "the class that should be predicted, as a row of zeros with a 1 at its place",
+    "number": "the numbers that should be predicted",
     "before": "{} after the previous timestep; this timestep begins with it",
     "activated": "the argument of {}: any real number, before it is squeezed into the range of {}",
     "part": "{}: a part of the line of {}, recorded separately",
@@ -55,7 +64,7 @@ def about(program: Program, name: str) -> str:
     if kind is not ValueKind.PARAMETER and line is not None and line.note:
         return line.note
     sentence = next(_by_role(program, name, kind), "")
-    return sentence or COMMON.get(name, "")
+    return sentence or (COMMON_OF_SERIES if program.model.reads_series else {}).get(name) or COMMON.get(name, "")
 
 
 def _by_role(program: Program, name: str, kind: ValueKind) -> Iterator[str]:
@@ -63,8 +72,9 @@ def _by_role(program: Program, name: str, kind: ValueKind) -> Iterator[str]:
     shown, page = program.writer.name, program.model.page
     match kind:
         case ValueKind.INPUT:
-            role = "wanted" if page.inputs[name].target else "read" if page.inputs[name].one_hot else "given"
-            yield ROLES[role]
+            own, reads_series = page.inputs[name], program.model.reads_series
+            kind_of_target = ("class" if own.one_hot else "number") if reads_series else "wanted"
+            yield ROLES[kind_of_target if own.target else "read" if own.one_hot else "given"]
         case ValueKind.STATE:
             state = next((state for state in page.states if page.before(state) == name), name)
             yield ROLES["before"].format(shown(state))

@@ -519,11 +519,11 @@ def drawn_size(size: Size) -> Size:
 def new_session(config: Config, *, learn: bool = False, record: bool = False, history_memory: int | None = None) -> Session:
     """Return a new session for the debugger. With `record`, it is recorded in the user's folder from its first use on."""
     memory = HISTORY_MEMORY if history_memory is None else history_memory
-    session = Session(**{name: getattr(config, name) for name in config.__dataclass_fields__}, history_memory=memory)
+    session = Session.on(config, history_memory=memory)
     session.stop_on_nan = True
     session.learning = learn
     if record:
-        session.recorder.record_later(partial(_automatic_path, config.as_string(config.text)))
+        session.recorder.record_later(partial(_automatic_path, config.as_string(config.text) or config.source.title))
     return session
 
 

@@ -13,6 +13,7 @@ from textual.message import Message
 from tui_gru.debugger.position import in_words
 from tui_gru.debugger.program import typed_entry
 from tui_gru.engine.data import Corpus
+from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import moving as answers
@@ -170,9 +171,11 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
 
 
 def tour(screen: MainScreen, rest: Arguments) -> None:
-    """Start the tour. Raises `TuiGruError` if the run cannot be trained."""
+    """Start the tour. Raises `TuiGruError` if the run cannot be trained, or no text can be sampled from it."""
     if not screen.snapshot.config.source.can(Ability.TRAIN):
         raise TuiGruError("the tour trains a model, but this run cannot be trained; start tui-gru without a file for the tour")
+    if (reason := refused(screen.snapshot.config)) is not None:
+        raise TuiGruError(f"the tour ends with a sample, but {reason.words}; start tui-gru without options for the tour")
     screen.tour.begin()
 
 
@@ -638,7 +641,8 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
 def _explain_line(screen: MainScreen) -> None:
     """Show where the result of the line just executed comes from, in the selected row; before the first line, start the tour."""
     line = screen.snapshot.line
-    if screen.snapshot.position.tick == 0 and screen.snapshot.config.source.can(Ability.TRAIN):
+    config = screen.snapshot.config
+    if screen.snapshot.position.tick == 0 and config.source.can(Ability.TRAIN) and refused(config) is None:
         screen.tour.begin()
         return
     if line is None or line.formula is None:

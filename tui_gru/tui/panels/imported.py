@@ -180,7 +180,8 @@ def beside_targets(palette: Palette, snapshot: Snapshot, width: int, height: int
     if off is not None and target.size > height - 1:
         order = np.argsort(-np.abs(np.nan_to_num(off, nan=np.inf)).ravel(), kind="stable")[: max(height - 1, 1)]
     places = [divmod(i, target.shape[1]) for i in order[: max(height - 1, 1)].tolist()]
-    names = [spoken_index(program, name, (row, unit) if target.shape[1] > 1 else (row, unit)[:1]) for row, unit in places]
+    alone = target.shape[1] == 1
+    names = [f"row {row + 1}" if alone else spoken_index(program, name, (row, unit)) for row, unit in places]
     across = max(map(cell_len, names), default=0)
     numbers_fit = max((width - across) // _COLUMN, 1)
     write = program.writer.name

@@ -21,6 +21,7 @@ from tui_gru.debugger.evaluate import Factor, MomentNumbers, Terms, terms_of
 from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.model import GRADIENTS
+from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text
 from tui_gru.engine.weights import Array
@@ -857,7 +858,8 @@ class CurrentLine(CellPanel):
         if line is None:
             source, title = snapshot.config.source, snapshot.program.model.title
             trains = source.can(Ability.TRAIN)
-            first = [(verb, what) for verb, what in _FIRST if trains or verb not in _TRAINING]
+            hidden = _TRAINING if not trains else ("explain",) if refused(snapshot.config) is not None else ()  # no tour
+            first = [(verb, what) for verb, what in _FIRST if verb not in hidden]
             keys = [(sign_of_key(self, verb), what) for verb, what in first]
             words = (_WELCOME if trains else _IMPORTED).format(title=title, source=source.title)
             return clip(self.palette, _welcome(self.palette, words, width, height, keys), width, height)

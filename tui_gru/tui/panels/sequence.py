@@ -384,7 +384,7 @@ def _centred(width: int, *content: Segment) -> list[Segment]:
 def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> SegmentRow:
     """Return a note if a row starts with the state of a row whose text it does not continue; empty otherwise."""
     corpus, batch = snapshot.corpus, snapshot.position.batch
-    if not isinstance(corpus, Corpus) or batch == 0 or snapshot.config.carry == "reset":
+    if not isinstance(corpus, Corpus) or not snapshot.config.carried_batches(batch):
         return ()
     torn = [i for i in range(snapshot.config.batch_size) if not corpus.continues(batch, i)]
     if not torn:

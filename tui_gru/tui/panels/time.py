@@ -790,13 +790,14 @@ class LossCurve(SnapshotPanel):
 
 
 def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
-    """Return the names and values of the baselines of a cross-entropy of characters; nothing for another run."""
+    """Return the names and values of the baselines of a cross-entropy, of classes that are no characters only log V."""
     from tui_gru.analysis.losses import baselines
 
-    corpus, config = snapshot.corpus, snapshot.config
-    return (
-        baselines(corpus.text, config.vocab_size).lines if config.source.can(Ability.TEXT) and config.model.is_cross_entropy else ()
-    )
+    config = snapshot.config
+    if not config.model.is_cross_entropy:
+        return ()
+    table = baselines(snapshot.corpus.text if config.source.can(Ability.TEXT) else "", config.vocab_size)
+    return tuple((name, value) for name, value in table.lines if math.isfinite(value))
 
 
 def _names(snapshot: Snapshot) -> tuple[str, ...]:
