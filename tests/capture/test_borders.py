@@ -9,7 +9,8 @@ import torch
 from tests.capture.scripts import IN, B, Model, T, loss_of
 from tests.imported.recomputed import compare_gradients
 from tui_gru.capture.calls import Note
-from tui_gru.capture.hooks import Capture, OpenCall, PendingCall
+from tui_gru.capture.hooks import Capture, OpenCall
+from tui_gru.capture.pending import PendingCall
 from tui_gru.errors import CaptureError
 
 

@@ -1,0 +1,630 @@
+"""A call of a recurrent module that waits for the gradients of its outputs: its tensors, its weights, and what is known so far."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache, cached_property, wraps
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Take, WeightSet
+from tui_gru.errors import printable
+from tui_gru.files.arrays import AnyArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Linear, Module
+    from torch.nn.utils.rnn import PackedSequence
+
+# ------------------------------------------------------------------------------
+# Hooks run inside of the script, which they must not end.
+
+
+_warned = set[str]()  # the failures of hooks that were reported
+
+
+def harmless(action: Callable[..., None]) -> Callable[..., None]:
+    """Return a hook that never raises: an error inside of it must not end a training. It is reported once, as a warning."""
+
+    @wraps(action)
+    def hook(*args: Any) -> None:
+        try:
+            action(*args)
+        except Exception as error:
+            report_failure(error)
+
+    return hook
+
+
+def report_failure(error: Exception) -> None:
+    """Warn that something could not be captured, once for each error."""
+    text = f"tui_gru could not capture a call ({type(error).__name__}: {printable(error, 200)}); training continues without it"
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, stacklevel=2)
+
+
+# ------------------------------------------------------------------------------
+# The tensors of a call as its hook receives them, and their conversion to arrays, time first: from batch first, without a batch,
+# or packed sequences.
+
+
+SMALL = 1 << 14  # entries; memory for larger arrays is worth reusing
+
+
+def to_array(tensor: Tensor, take: Take) -> AnyArray:
+    """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
+    exactly."""
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64) and tensor.numel() < SMALL:
+        # A copy by torch takes half the time of one into an array. The tensor itself must not become an array: FSDP frees weights
+        # by resizing their memory, which torch refuses once NumPy has it.
+        return tensor.clone(memory_format=torch.contiguous_format).numpy()
+    array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
+    torch.from_numpy(array).copy_(tensor)
+    return array
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
+
+    turned: str = ""  # "", "batch first", "no batch"
+    lengths: AnyArray | None = None
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·)."""
+        if self.turned == "batch first":
+            tensor = tensor.transpose(0, 1)
+        elif self.turned == "no batch":
+            tensor = tensor.unsqueeze(1)
+        return to_array(tensor, take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H)."""
+        return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
+
+
+@dataclass(frozen=True)
+class OneTimestep(Padded):
+    """The input or output of a cell, (B, ·) or (·)."""
+
+    no_batch: bool = False
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (1, B, ·)."""
+        return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the state (1, B, H), which a cell outputs."""
+        return self.array(tensor, take)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
+
+    batch_sizes: AnyArray  # batch sizes (T)
+    order: AnyArray  # (B): the script's row at each place
+
+    @cached_property
+    def lengths(self) -> AnyArray:
+        """The row lengths (B), in the script's order of rows."""
+        lengths = np.empty(len(self.order), np.int64)
+        lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
+        return lengths
+
+    @cached_property
+    def _places(self) -> tuple[AnyArray, AnyArray]:
+        t = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
+        return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·) of packed data, 0 after the end of a row."""
+        data = to_array(tensor, take)
+        array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
+        array[...] = 0
+        array[self._places] = data
+        return array
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H), which is already in the script's order of rows."""
+        return to_array(tensor, take)
+
+
+def packed_layout(sequence: PackedSequence) -> Packed:
+    """Return the layout of a PackedSequence."""
+    sizes = sequence.batch_sizes.numpy().astype(np.int64)
+    order = sequence.sorted_indices
+    return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The tensors of a call. For a PackedSequence, `x` and `out` are its data, and `layout` is `Packed`."""
+
+    x: Tensor
+    h0: Tensor | None
+    out: Tensor
+    hn: Tensor
+    layout: Padded | Packed
+    c0: Tensor | None = None
+    cn: Tensor | None = None
+
+    @property
+    def has_graph(self) -> bool:
+        """True if the call can receive a gradient."""
+        return self.out.requires_grad or self.hn.requires_grad
+
+
+def has_numbers(tensor: Tensor) -> bool:
+    """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
+    import torch
+
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if tensor.is_meta or wrapped or type(tensor).__name__ in ("FakeTensor", "DTensor"):
+        return False
+    reach = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return not tensor.numel() or reach * tensor.element_size() < tensor.untyped_storage().nbytes()
+
+
+def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
+    """Return the tensors of a call; None unless it is a call of a GRU's own forward. Subclasses differ, and a call can have raised
+    an error."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence
+
+    x = args[0] if args else kwargs.get("input")
+    given = args[1] if len(args) > 1 else kwargs.get("hx")
+    h0, c0 = given if module.states == 2 and given is not None else (given, None)
+    if module.is_cell:
+        last = output
+        out = last[0] if module.states == 2 and type(last) is tuple else last
+    elif type(output) is tuple and len(output) == 2:
+        out, last = output
+    else:
+        return None
+    hn, cn = last if module.states == 2 and type(last) is tuple and len(last) == 2 else (last, None)
+    if isinstance(x, PackedSequence) and isinstance(out, PackedSequence):
+        return Seen(x.data, h0, out.data, hn, packed_layout(x), c0, cn)
+    if not (isinstance(x, torch.Tensor) and isinstance(out, torch.Tensor) and isinstance(hn, torch.Tensor)):
+        return None
+    if module.is_cell:
+        layout: Padded = OneTimestep(no_batch=out.dim() == 1)
+    else:
+        layout = Padded("no batch" if out.dim() == 2 else "batch first" if module.batch_first else "")
+    return Seen(x, h0, out, hn, layout, c0, cn)
+
+
+# ------------------------------------------------------------------------------
+# The weights that a call used: parameters, results of a parametrization, or tensors from functional_call.
+
+
+_SAMPLED = 61  # entries of a weight that are compared to detect changes through p.data
+
+
+def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
+    """Return the weight tensors of the call that has just ended, in the order of `module.weight_names`.
+
+    A GRU stores them; a cell has them as attributes, for which `computed_once` must have been in effect during the call.
+    """
+    if not module.is_cell:
+        kept: list[Tensor] = part._flat_weights  # type: ignore[assignment]
+        return kept
+    return [getattr(part, name) for name in module.weight_names]
+
+
+def is_parametrized(part: Module) -> bool:
+    """Return True if torch.nn.utils.parametrize computes one of the weights."""
+    from torch.nn.utils import parametrize
+
+    return parametrize.is_parametrized(part)
+
+
+def is_sharded(part: Module) -> bool:
+    """Return True if FSDP stores only a shard of the parameters in this process."""
+    return any(_is_share(parameter) for parameter in part.parameters())
+
+
+def _is_share(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # a DTensor; calling full_tensor would wait for all ranks
+
+
+def computed_once() -> ExitStack:
+    """Caches the results of parametrizations until closed, so that the weights of a cell are known after the call.
+
+    A cell reads each weight once per call, so the number of computations does not change.
+    """
+    from torch.nn.utils import parametrize
+
+    stack = ExitStack()
+    stack.enter_context(parametrize.cached())
+    return stack
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """Return the bits of some entries of a weight, in which NaN is equal to itself."""
+    import torch
+
+    flat = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // _SAMPLED)]
+    return flat.view({2: torch.int16, 4: torch.int32, 8: torch.int64}.get(flat.element_size(), flat.dtype))
+
+
+class UsedWeights:
+    """The weights of one or more calls of one module, copied once, and the gradients of those that are not parameters."""
+
+    def __init__(
+        self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str] | None, take: Take
+    ) -> None:
+        """Copy the weights of a call.
+
+        `names` returns the name of a leaf tensor with a gradient, given the name of the weight; the p.grad of such a tensor is
+        stored elsewhere. None means that FSDP has gathered the weights for this call and removes their gradients, which are then
+        stored here.
+        """
+        self.module = module
+        self._take = take
+        self._seen = [(weakref.ref(tensor), tensor._version, _sample(tensor).clone()) for tensor in tensors]
+        # The samples as views take half the time. FSDP frees the memory of its weights, whose views are then of nothing.
+        self._views = [None if names is None else (tensor.data_ptr(), _sample(tensor)) for tensor in tensors]
+        self._values = {name: to_array(tensor, take) for name, tensor in zip(module.weight_names, tensors, strict=True)}
+        self._parameters: dict[str, str] = {}
+        self._gradients: dict[str, AnyArray] = {}
+        self._handles = []
+        self.frozen: WeightSet | None = None
+        for name, tensor in zip(module.weight_names, tensors, strict=True):
+            if tensor.requires_grad and tensor.is_leaf and names is not None:
+                self._parameters[name] = names(name, tensor)
+            elif tensor.requires_grad:
+                self._handles.append(tensor.register_hook(harmless(self._adder(name))))  # type: ignore[no-untyped-call]
+
+    def are(self, tensors: Sequence[Tensor]) -> bool:
+        """Return True if these are the same tensors with the same numbers."""
+        import torch
+
+        return all(
+            seen() is tensor
+            and version == tensor._version
+            and torch.equal(view[1] if view is not None and view[0] == tensor.data_ptr() else _sample(tensor), sample)
+            for (seen, version, sample), view, tensor in zip(self._seen, self._views, tensors, strict=True)
+        )
+
+    def _adder(self, name: str) -> Callable[[Tensor], None]:
+        def add(gradient: Tensor) -> None:
+            if self.frozen is None:
+                more = to_array(gradient, self._take)
+                self._gradients[name] = self._gradients[name] + more if name in self._gradients else more
+
+        return add
+
+    def so_far(self) -> WeightSet:
+        """Return the weights, and the gradients collected so far."""
+        return self.frozen or WeightSet(self.module, self._values, self._parameters, dict(self._gradients))
+
+    def freeze(self) -> WeightSet:
+        """Return the collected weights and gradients, which no longer change."""
+        if self.frozen is None:
+            for handle in self._handles:
+                handle.remove()
+            self.frozen = WeightSet(self.module, self._values, self._parameters, self._gradients)
+        return self.frozen
+
+
+class Parameters:
+    """The parameters of the captured modules by name, and their p.grad."""
+
+    def __init__(self, root: Module, parts: Mapping[Module, GRUModule]) -> None:
+        own = {id(parameter): part for part in parts for parameter in part.parameters()}
+        self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in own}
+        self._names = {id(parameter): name for name, parameter in self._named.items()}
+        self._of: dict[Module, list[str]] = {part: [self._names[id(p)] for p in part.parameters()] for part in parts}
+        self._given: dict[str, Tensor] = {}  # other leaf tensors that replaced a parameter in this step
+
+    def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
+        """Return the name of a leaf tensor. A leaf that is not a parameter gets a name for this step, `encoder.weight_hh_l0
+        (given)`."""
+        if (known := self._names.get(id(tensor))) is not None:
+            return known
+        name = f"{module.name}.{weight} (given)"
+        self._given[name] = tensor
+        return name
+
+    def of(self, parts: Sequence[Module]) -> list[str]:
+        """Return the names of the parameters of these modules that require gradients."""
+        found = dict.fromkeys(name for part in parts for name in self._of[part] if self._named[name].requires_grad)
+        return [*found, *self._given]
+
+    def forget_given(self) -> None:
+        self._given = {}
+
+    def gradients(self, names: Sequence[str], take: Take) -> dict[str, AnyArray]:
+        """Return copies of every p.grad that exists and is not 0, by name."""
+        found = {}
+        for name in names:
+            gradient = self._gradient(name)
+            if gradient is not None and bool(gradient.any()):
+                found[name] = to_array(gradient, take)
+        return found
+
+    def all_gradients(self, take: Take) -> dict[str, AnyArray]:
+        """Return copies of every p.grad that exists, by name."""
+        names = [*self._named, *self._given]
+        return {name: to_array(gradient, take) for name in names if (gradient := self._gradient(name)) is not None}
+
+    def cleared(self, parts: Sequence[Module]) -> bool:
+        """Return True if the p.grad of all parameters of these modules is None or 0."""
+        names = self.of(parts)
+        if any(_is_share(self._named[name]) for name in names if name in self._named):
+            return False
+        return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
+
+    def scaled(self, gradients: Mapping[str, AnyArray]) -> bool:
+        """Return True if p.grad is now a multiple of the earlier copy, with one factor other than 1 and 0."""
+        for name, before in gradients.items():
+            gradient = self._gradient(name)
+            if gradient is None or not before.size:
+                continue
+            step = max(1, before.size // _SAMPLED)
+            now = to_array(gradient.detach().reshape(-1)[::step], np.empty)
+            then = before.reshape(-1)[::step]
+            at = int(np.abs(then).argmax())
+            if not np.isfinite(then).all() or not then[at] or not now[at] or np.array_equal(now, then):
+                continue
+            if np.allclose(now, then * (now[at] / then[at]), rtol=1e-5, atol=0):
+                return True
+        return False
+
+    def held_by(self, groups: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Return the names of the parameters that are in the groups of an optimizer."""
+        return {self._names[id(parameter)] for group in groups for parameter in group["params"] if id(parameter) in self._names}
+
+    def named(self, names: Iterable[str]) -> set[str]:
+        """Return those names that are names of parameters, not of other leaf tensors."""
+        return {name for name in names if name in self._named}
+
+    def _gradient(self, name: str) -> Tensor | None:
+        tensor = self._named.get(name, self._given.get(name))
+        gradient = None if tensor is None else tensor.grad
+        return None if gradient is None or gradient.is_sparse or _is_share(gradient) else gradient
+
+
+# ------------------------------------------------------------------------------
+# A call whose forward pass has run and that waits for the gradients of its outputs.
+#
+# The masks of dropout between layers are drawn again from the state of the generator before the call.
+
+
+@dataclass(eq=False)
+class PendingHead:
+    """The call of the head on the output of a call."""
+
+    name: str
+    logits: AnyArray
+    weight: AnyArray
+    bias: AnyArray | None
+    dlogits: AnyArray | None = None
+
+
+@dataclass(eq=False)
+class PendingCall:
+    """The data of a `GRUCall` that are known so far."""
+
+    part: Module
+    module: GRUModule
+    layout: Padded | Packed
+    x: AnyArray
+    h0: AnyArray
+    out: AnyArray
+    hn: AnyArray
+    weights: UsedWeights
+    shape: tuple[int, ...]  # the shape of the output in the script
+    facts: dict[str, Any]
+    masks: tuple[AnyArray, ...] = ()
+    dout: AnyArray | None = None
+    dhn: AnyArray | None = None
+    c0: AnyArray | None = None
+    cn: AnyArray | None = None
+    dcn: AnyArray | None = None
+    head: PendingHead | None = None
+    passes: set[int] = field(default_factory=set)
+    notes: dict[Note, None] = field(default_factory=dict)
+    handles: list[Any] = field(default_factory=list)
+    outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # tensors of the script, with version counters
+    step: int = 0  # identifies the step that the call belongs to
+    graph: weakref.ref[Any] | None = None  # dead once the script has freed the graph of the call
+
+    @property
+    def can_learn(self) -> bool:
+        """False once the script has freed the graph, so that no gradient can come."""
+        return self.graph is not None and self.graph() is not None
+
+    @property
+    def rows(self) -> int:
+        return int(self.x.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        return self.x.nbytes + self.h0.nbytes + self.out.nbytes + self.hn.nbytes
+
+    def add(self, gradients: str, gradient: Tensor, take: Take) -> AnyArray:
+        """Add a gradient to `dout`, `dhn` or `dcn`, once per backward pass, and return it as an array."""
+        more = self.layout.array(gradient, take) if gradients == "dout" else self.layout.state(gradient, take)
+        before = getattr(self, gradients)
+        setattr(self, gradients, more if before is None else before + more)
+        return more
+
+    def check_in_place(self) -> None:
+        """Note whether the script has changed the outputs in place since the call, and release them."""
+        if any(output._version != version for output, version in self.outputs):
+            self.notes[Note.CHANGED_IN_PLACE] = None
+        self.outputs = []
+
+    def is_read_whole_by(self, tensor: Tensor) -> bool:
+        """Return True if a tensor, such as the head's input, is the complete output in any shape."""
+        if tensor.numel() != math.prod(self.shape) or tensor.shape[-1] != self.shape[-1]:
+            return False
+        return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
+
+    def take_head(self, name: str, part: Linear, logits: Tensor, take: Take) -> None:
+        """Store the call of the head on the output."""
+
+        def array(tensor: Tensor) -> AnyArray:
+            return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
+
+        def add_gradient(gradient: Tensor) -> None:
+            more = array(gradient)
+            head.dlogits = more if head.dlogits is None else head.dlogits + more
+
+        bias = part.bias
+        head = PendingHead(name, array(logits), to_array(part.weight, take), None if bias is None else to_array(bias, take))
+        self.head = head
+        self.handles.append(logits.register_hook(harmless(add_gradient)))  # type: ignore[no-untyped-call]
+
+    def release(self) -> None:
+        """Remove the hooks from the outputs."""
+        for handle in self.handles:
+            handle.remove()
+
+    def frozen(self, number: int) -> GRUCall:
+        """Return the collected call, which can receive no more gradients."""
+        self.release()
+        self.check_in_place()
+        if self.passes and not self.facts["training"]:
+            self.notes[Note.EVALUATING] = None
+        return self.so_far(number, self.weights.freeze())
+
+    def so_far(self, number: int, weights: WeightSet) -> GRUCall:
+        """Return what has been collected of the call."""
+        head = None if self.head is None else HeadCall(**vars(self.head))
+        h0, hn, dhn = self.h0, self.hn, self.dhn
+        if self.c0 is not None and self.cn is not None:
+            h0, hn = _in_turn(h0, self.c0), _in_turn(hn, self.cn)
+            if dhn is not None or self.dcn is not None:
+                dhn = _in_turn(_or_zeros(dhn, self.hn), _or_zeros(self.dcn, self.cn))
+        return GRUCall(
+            self.module,
+            number,
+            self.x,
+            h0,
+            self.out,
+            hn,
+            weights,
+            self.dout,
+            dhn,
+            self.layout.lengths,
+            self.masks,
+            head,
+            backward_passes=len(self.passes),
+            notes=tuple(self.notes),
+            **self.facts,
+        )
+
+
+def _in_turn(h: AnyArray, c: AnyArray) -> AnyArray:
+    """Return (2 · layers · directions, B, H): h and c of each layer and direction."""
+    return np.stack([h, c], axis=1).reshape(-1, *h.shape[1:])
+
+
+def _or_zeros(array: AnyArray | None, like: AnyArray) -> AnyArray:
+    return np.zeros_like(like) if array is None else array
+
+
+def autocast_type(device: str) -> str:
+    """Return the type that torch.autocast computes in, or "" if autocast is off."""
+    import torch
+
+    try:
+        if not torch.is_autocast_enabled(device):
+            return ""
+        on, dtype = True, torch.get_autocast_dtype(device)
+    except TypeError:  # before PyTorch 2.4 every device has its own functions
+        if device == "cpu":
+            on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
+        else:
+            on, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    return str(dtype).removeprefix("torch.") if on else ""
+
+
+def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
+    """Create a call with everything that is known before the backward pass.
+
+    `generator` is the state of the CPU's generator before the call, if dropout between layers drew from it.
+    """
+    layout = call.layout
+    hn = layout.state(call.hn, take)
+    facts = {
+        "dtype": _type_name(call.out.dtype),
+        "autocast": autocast_type(call.out.device.type),
+        "h0_given": call.h0 is not None,
+        "h0_attached": call.h0 is not None and call.h0.requires_grad,
+        "training": part.training,
+        # A cell computes h from the tensor that it returns as c, unless one kernel computes both.
+        "dc_through_h": module.kind == "LSTMCell" and call.out.device.type not in ("cuda", "xpu"),
+    }
+    pending = PendingCall(
+        part,
+        module,
+        layout,
+        layout.array(call.x, take),
+        np.zeros_like(hn) if call.h0 is None else layout.state(call.h0, take),
+        layout.array(call.out, take),
+        hn,
+        weights,
+        tuple(call.out.shape),
+        facts,
+        # A detached tensor shares its version counter; a tensor of inference mode has none.
+        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn) if not tensor.is_inference()],
+    )
+    if call.cn is not None:
+        pending.cn = layout.state(call.cn, take)
+        pending.c0 = np.zeros_like(hn) if call.c0 is None else layout.state(call.c0, take)
+    if facts["autocast"]:
+        pending.notes[Note.AUTOCAST] = None
+    if module.dropout and part.training and module.layers > 1:
+        if generator is None:
+            pending.notes[Note.NO_MASKS] = None
+        else:
+            pending.masks = redrawn_masks(generator, module, call.out, layout, take)
+    return pending
+
+
+@cache
+def _type_name(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def draws_on_cpu(part: Module) -> bool:
+    """Return True if a GRU draws its masks from the CPU's generator. cuDNN has its own generator, whose draws cannot be
+    repeated."""
+    return next(part.parameters()).device.type == "cpu"
+
+
+def redrawn_masks(state: Tensor, module: GRUModule, output: Tensor, layout: Padded | Packed, take: Take) -> tuple[AnyArray, ...]:
+    """Return the mask of the output of each layer but the last, (T, B, directions · H): 0, or 1 / (1 − p).
+
+    `state` is the state of the CPU's generator before the call. The masks have the shape and type of `output`, the output of the
+    last layer, time first. The script's generator is not changed.
+    """
+    import torch
+
+    generator = torch.Generator()
+    generator.set_state(state)
+    shape = tuple(output.shape)
+    if isinstance(layout, Padded):
+        shape = {"": shape, "batch first": (shape[1], shape[0], shape[2]), "no batch": (shape[0], 1, shape[-1])}[layout.turned]
+    keep, masks = 1 - module.dropout, []
+    plain = layout if isinstance(layout, Packed) else Padded()
+    for _ in range(module.layers - 1):
+        mask = torch.zeros(shape, dtype=output.dtype)
+        if keep:  # torch draws no numbers if everything is dropped
+            mask.bernoulli_(keep, generator=generator).div_(keep)
+        masks.append(plain.array(mask, take))
+    return tuple(masks)
