@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 import pytest
 from textual.app import App
 
+from tests.tui.texts import described
 from tui_gru.tui.export import mend
 from tui_gru.tui.headless import PromptPilot, headless
+from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import UNICODE, register_themes
 from tui_gru.tui.verbs import KEYS
 
@@ -28,18 +30,30 @@ def pictures_are_taken_promptly():
 
 def picture_of(app, press=(), terminal_size=(80, 24), run_before=None):
     """Return the picture of an app after what `run_before` does with its pilot, and after keys."""
+    return asyncio.run(after(app, press, terminal_size, run_before, lambda: app.export_screenshot(title=app.title, simplify=True)))
 
-    async def taken():
-        async with headless(app, terminal_size, drawn=run_before is None) as pilot:
-            done = None if run_before is None else run_before(pilot)
-            if inspect.isawaitable(done):
-                await done
-            await pilot.pause()
-            await pilot.press(*press)
-            await pilot.pause()
-            return app.export_screenshot(title=app.title, simplify=True)
 
-    return asyncio.run(taken())
+async def after(app, press, terminal_size, run_before, read):
+    async with headless(app, terminal_size, drawn=run_before is None) as pilot:
+        done = None if run_before is None else run_before(pilot)
+        if inspect.isawaitable(done):
+            await done
+        await pilot.pause()
+        await pilot.press(*press)
+        await pilot.pause()
+        return read()
+
+
+@pytest.fixture
+def snap_text(snapshot):
+    """Compare what an app draws, as a text with the styles of its cells, with the text that is kept of it, as `snap_compare` does
+    with a picture."""
+
+    def compare(app, press=(), terminal_size=(80, 24), run_before=None):
+        rows = asyncio.run(after(app, press, terminal_size, run_before, lambda: drawn_lines(app.screen)))
+        assert described(rows) == snapshot
+
+    return compare
 
 
 class Board(App):

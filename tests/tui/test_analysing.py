@@ -400,20 +400,17 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24)], ids=["wide", "normal", "narrow"])
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
-    assert _pictured(snap_compare, name, size)
+def test_pictures(snap_compare: Any, name: str) -> None:
+    options, *typed = PICTURES[name]
+    assert snap_compare(opened(options), terminal_size=(120, 36), run_before=lambda pilot: press(pilot, *typed))
 
 
+@pytest.mark.parametrize("size", [(160, 50), (80, 24), (120, 36)], ids=["wide", "narrow", "ascii"])
 @pytest.mark.parametrize("name", PICTURES)
-def test_ascii_pictures(snap_compare: Any, name: str) -> None:
-    assert _pictured(snap_compare, name, (120, 36), ascii_only=True)
-
-
-def _pictured(snap_compare: Any, name: str, size: tuple[int, int], *, ascii_only: bool = False) -> bool:
+def test_texts(snap_text: Any, request: Any, name: str, size: tuple[int, int]) -> None:
     options, *typed = PICTURES[name]
     app = opened(options)
-    if ascii_only:
+    if request.node.callspec.id.endswith("ascii"):
         app.glyphs = ASCII
-    return bool(snap_compare(app, terminal_size=size, run_before=lambda pilot: press(pilot, *typed)))
+    snap_text(app, terminal_size=size, run_before=lambda pilot: press(pilot, *typed))

@@ -480,18 +480,21 @@ class TimeLine(SnapshotPanel):
 
     @property
     def scale(self) -> TimeScale:
-        """The scale from the beginning to the end of the run, or of the newest batch if the run has no end."""
-        snapshot = self.snapshot
+        """The scale for the present width."""
+        return self._scale_of(self.snapshot, self.content_size.width)
+
+    def _scale_of(self, snapshot: Snapshot, width: int) -> TimeScale:
+        """Return the scale from the beginning to the end of the run, or of the newest batch if the run has no end."""
         batch = snapshot.program.ticks
         end = max(-(-snapshot.newest.tick // batch), 1) * batch if snapshot.last is None else snapshot.last.tick
-        return TimeScale(end, self.content_size.width)
+        return TimeScale(end, width)
 
     # Drawing
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         if width < 1:
             return EMPTY
-        palette, scale = self.palette, self.scale
+        palette, scale = self.palette, self._scale_of(snapshot, width)
         here = scale.column(snapshot.position.tick)
         curve = self._curve(snapshot, scale).cells(palette, here)
         if height == 1:
