@@ -20,7 +20,7 @@ from tui_gru.engine.pieces import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "tui_gru").rglob("*.py"))
-WRITTEN = {".py", ".toml", ".md", ".tcss", ".svg", ".json", ""}
+WRITTEN = {".py", ".toml", ".md", ".tcss", ".svg", ".ambr", ".json", ""}
 
 
 def loaded_by(code):

@@ -1,8 +1,12 @@
 from functools import cache
+from typing import NamedTuple
 
 import pytest
 
+from tests.tui.texts import described
 from tui_gru.session.session import Session
+from tui_gru.tui.draw import Box
+from tui_gru.tui.panel import Panel, View
 
 #: Spaces, newlines, brackets that are not markup, wide letters, an emoji, a combining mark, a control character.
 ODD_TEXT = "def f(x): return [x for x in (1, 2)]\n\t日本語のテキスト😀 [red]bold[/] e\u0301 \x1b the quick brown fox\\ jumps! " * 8
@@ -62,3 +66,36 @@ def written():
         return "\n".join(strip.text for strip in panel.drawn)
 
     return read
+
+
+class Drawn(NamedTuple):
+    """What a panel draws: the texts of its border, whether that is lit, and its content."""
+
+    title: str
+    note: str
+    fresh: bool
+    box: Box
+
+    @property
+    def lines(self):
+        return [strip.text.rstrip() for strip in self.box.strips]
+
+    @property
+    def text(self):
+        return "\n".join(self.lines)
+
+    def described(self):
+        return f"{self.title}{' (fresh)' if self.fresh else ''}\n{self.note}\n\n{described(self.box.rows)}"
+
+
+@pytest.fixture
+def content(board, monkeypatch):
+    """Return a function: what a panel of an inner size draws of a snapshot, without an app that runs."""
+
+    def drawn(panel, snapshot, width, height, view=View(), **options):  # noqa: B008 - it is frozen
+        monkeypatch.setattr(Panel, "app", board(**options))
+        panel.show(snapshot, view)
+        title, note = (" · ".join(each) if isinstance(each, list) else str(each or "") for each in panel.titles(snapshot))
+        return Drawn(title, note, panel.is_fresh(snapshot), panel.content(snapshot, width, height))
+
+    return drawn

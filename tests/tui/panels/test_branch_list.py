@@ -39,12 +39,16 @@ def branched() -> Snapshot:
     return session.snapshot()
 
 
-@pytest.mark.parametrize("size", [(100, 12), (60, 9), (38, 8)])
-def test_the_tree_of_branches(board, snap_compare, size):
+def test_the_tree_of_branches(board, snap_compare):
     panel = BranchList()
     app = board(panel)
     app.prepare = lambda: (panel.show(branched(), View()), panel.focus())
-    assert snap_compare(app, terminal_size=size)
+    assert snap_compare(app, terminal_size=(100, 12))
+
+
+@pytest.mark.parametrize("size", [(96, 10), (56, 7), (34, 6)])
+def test_texts(content, snapshot, size):
+    assert content(BranchList(), branched(), *size).described() == snapshot
 
 
 @pytest.mark.parametrize("width", [200, 100, 64, 63, 50, 40, 30, 20, 8, 1])

@@ -8,8 +8,6 @@ from rich.cells import cell_len
 from tests.tui.panels.sessions import large, tutorial
 from tui_gru.analysis.check import CheckTotals
 from tui_gru.engine.numbers import scientific
-from tui_gru.tui.panel import View
-from tui_gru.tui.panels import check as check_report
 from tui_gru.tui.panels.check import CheckReport, Table, folded
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
@@ -188,31 +186,20 @@ def evened(report):
 
 
 PICTURES = {
-    "tutorial": ({}, (112, 48), {}, True),
-    "wrong": ({"wrong": "dah"}, (80, 24), {"theme": "whiteboard"}, True),
-    "copy-in-float64": ({"learning": False, "dtype": "float64"}, (140, 24), {}, True),
-    "tiny": ({}, (40, 6), {}, True),
-    "ascii": ({}, (80, 18), {"glyphs": ASCII}, True),
-    "waiting": ({}, (60, 5), {}, False),
+    "tutorial": ({}, (108, 46), {}),
+    "wrong": ({"wrong": "dah"}, (76, 22), {"theme": "whiteboard"}),
+    "copy-in-float64": ({"learning": False, "dtype": "float64"}, (136, 22), {}),
+    "tiny": ({}, (36, 4), {}),
+    "ascii": ({}, (76, 16), {"glyphs": ASCII}),
+    "waiting": ({}, (56, 3), {}),
 }
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures(snap_compare, board, name, monkeypatch):
-    monkeypatch.setattr(check_report, "SPIN", 3600)  # the picture does not depend on time
-    arguments, size, options, there = PICTURES[name]
-    report, snapshot = checked(**arguments)
-    report, panel = evened(report), CheckReport(report.position)
-
-    class Scene(board):
-        CSS = board.CSS + "CheckReport { width: 1fr; height: 1fr; }"
-
-    app = Scene(panel, **options)
-
-    def prepare():
-        panel.show(snapshot, View())
-        if there:
-            panel.show_report(report)
-
-    app.prepare = prepare
-    assert snap_compare(app, terminal_size=size)
+def test_texts(content, snapshot, name):
+    arguments, size, options = PICTURES[name]
+    report, moment = checked(**arguments)
+    panel = CheckReport(report.position)
+    if name != "waiting":
+        panel.show_report(evened(report))
+    assert content(panel, moment, *size, **options).described() == snapshot

@@ -1,4 +1,4 @@
-"""Pictures of the four main panels together."""
+"""The four main panels: pictures of them together, and the text of each."""
 
 import pytest
 from textual.containers import Horizontal, Vertical
@@ -10,38 +10,28 @@ from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.values import LossTerms
-from tui_gru.tui.theme import ASCII, UNICODE
+from tui_gru.tui.theme import ASCII
 
 STYLES = """
 Listing { width: 48; height: 36; }
 Sequence, LossTerms { width: 1fr; height: 9; }
 CurrentLine { height: 12; }
 """
-SMALL = """
-Listing { width: 40; height: 12; }
-Vertical { height: 12; }
-Sequence, LossTerms { width: 1fr; height: 6; }
-CurrentLine { height: 12; }
-"""
+STOPS = Stops((Breakpoint(1, "r"),))
 
 
-def scene(snapshot, row=None, *, small=False, theme="blackboard", glyphs=UNICODE):
+def scene(snapshot, row=None, *, theme="blackboard"):
     def make(board):
-        listing, sequence, terms, line = Listing(), Sequence(), LossTerms(), CurrentLine()
-        if small:
-            content = (Horizontal(listing, Vertical(sequence, terms)), line)
-        else:
-            content = (Horizontal(listing, Vertical(Horizontal(sequence, terms), line)),)
+        panels = listing, sequence, terms, line = Listing(), Sequence(), LossTerms(), CurrentLine()
 
         class Scene(board):
-            CSS = board.CSS + (SMALL if small else STYLES)
+            CSS = board.CSS + STYLES
 
-        app = Scene(*content, theme=theme, glyphs=glyphs)
+        app = Scene(Horizontal(listing, Vertical(Horizontal(sequence, terms), line)), theme=theme)
 
         def prepare():
-            stopped = with_state(snapshot, stops=Stops((Breakpoint(1, "r"),)))
-            for panel in (listing, sequence, terms, line):
-                panel.show(stopped, View(row))
+            for panel in panels:
+                panel.show(with_state(snapshot, stops=STOPS), View(row))
 
         app.prepare = prepare
         return app
@@ -52,32 +42,42 @@ def scene(snapshot, row=None, *, small=False, theme="blackboard", glyphs=UNICODE
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(scene(start()), id="start"),
         pytest.param(scene(at("h_tilde", 1, learning=False), 0), id="candidate"),
-        pytest.param(scene(at("term1", 1, batch=1, learning=False)), id="term-1"),
-        pytest.param(scene(at("loss", learning=False)), id="loss"),
-        pytest.param(scene(at("dh_prev", 1), 1), id="backward"),
-        pytest.param(scene(at("dWh", 1)), id="gradient"),
-        pytest.param(scene(at("Wh")), id="update"),
-        pytest.param(scene(at("earlier", batch=1, carry="notebook")), id="notebook"),
-        pytest.param(scene(at("h_tilde", 4, batch=1, make=large), 2), id="large"),
-        pytest.param(scene(at("term1", 4, batch=1, make=large), 2), id="large-term-1"),
         pytest.param(scene(at("h_tilde", 1, learning=False), theme="whiteboard"), id="whiteboard"),
         pytest.param(scene(at("z", 1), theme="ansi-dark"), id="ansi"),
-        pytest.param(scene(at("h_tilde", 1, batch=1, make=large), glyphs=ASCII), id="ascii"),
     ],
 )
 def test_pictures(snap_compare, board, make):
     assert snap_compare(make(board), terminal_size=(164, 36))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(scene(at("h_tilde", 1, learning=False), small=True), id="candidate"),
-        pytest.param(scene(at("dh_prev", 1), 1, small=True), id="backward"),
-        pytest.param(scene(at("h_tilde", 4, batch=1, make=large), small=True), id="large"),
-    ],
-)
-def test_small_pictures(snap_compare, board, make):
-    assert snap_compare(make(board), terminal_size=(80, 24))
+TEXTS = {
+    "start": (start(), None, {}),
+    "term-1": (at("term1", 1, batch=1, learning=False), None, {}),
+    "loss": (at("loss", learning=False), None, {}),
+    "backward": (at("dh_prev", 1), 1, {}),
+    "gradient": (at("dWh", 1), None, {}),
+    "update": (at("Wh"), None, {}),
+    "notebook": (at("earlier", batch=1, carry="notebook"), None, {}),
+    "large": (at("h_tilde", 4, batch=1, make=large), 2, {}),
+    "large-term-1": (at("term1", 4, batch=1, make=large), 2, {}),
+    "ascii": (at("h_tilde", 1, batch=1, make=large), None, {"glyphs": ASCII}),
+    "candidate-small": (at("h_tilde", 1, learning=False), None, {}),
+    "backward-small": (at("dh_prev", 1), 1, {}),
+    "large-small": (at("h_tilde", 4, batch=1, make=large), 2, {}),
+}
+#: The inner sizes of the panels on a large screen and on a small one.
+SIZES = {
+    Listing: ((44, 34), (36, 10)),
+    Sequence: ((54, 7), (36, 4)),
+    LossTerms: ((54, 7), (36, 4)),
+    CurrentLine: ((112, 10), (76, 10)),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts(content, snapshot, name):
+    moment, row, options = TEXTS[name]
+    stopped = with_state(moment, stops=STOPS)
+    for panel, sizes in SIZES.items():
+        assert content(panel(), stopped, *sizes[name.endswith("small")], View(row), **options).described() == snapshot

@@ -1,18 +1,16 @@
-"""Pictures of the panels for breakpoints, watches and logs."""
+"""What the panels draw for breakpoints, watches and logs."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, start, with_state
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, LogLine, Stops, Watch, Watched
-from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Listing, Log, Watches
 from tui_gru.tui.panels.lists import StopsList
-from tui_gru.tui.theme import ASCII, UNICODE
+from tui_gru.tui.theme import ASCII
 
 BREAKPOINTS = (
     Breakpoint(1, "z"),
@@ -42,51 +40,31 @@ def stopped(snapshot):
     return replace(with_state(snapshot, stops=Stops(BREAKPOINTS, WATCHES, 10), log=log, marks=marks), watched=watched)
 
 
-def scene(panels, snapshot, width, *, theme="blackboard", glyphs=UNICODE):
-    def make(board):
-        class Scene(board):
-            CSS = board.CSS + (
-                f"Listing {{ width: {width}; height: 16; }} Vertical {{ width: {width}; height: 16; }}"
-                f"Watches, Log {{ width: {width}; height: auto; max-height: 8; }}"
-            )
-
-        app = Scene(*panels(), theme=theme, glyphs=glyphs)
-
-        def prepare():
-            for panel in app.query("Listing, Watches, Log, StopsList"):
-                panel.show(snapshot, View())
-
-        app.prepare = prepare
-        return app
-
-    return make
+def at_h():
+    return stopped(at("h", 1, batch=2))
 
 
-def beside():
-    return (Horizontal(Listing(), Vertical(Watches(), Log())),)
+def at_loss():
+    return stopped(at("loss", batch=2))
 
 
-def the_list():
-    return (StopsList(at=3),)
-
-
+BESIDE = (Listing, Watches, Log)
 PICTURES = {
-    "panels": scene(beside, stopped(at("h", 1, batch=2)), 48),
-    "panels-narrow": scene(beside, stopped(at("h", 1, batch=2)), 30),
-    "panels-whiteboard": scene(beside, stopped(at("h", 1, batch=2)), 48, theme="whiteboard"),
-    "panels-ansi": scene(beside, stopped(at("loss", batch=2)), 48, theme="ansi-dark"),
-    "panels-ascii": scene(beside, stopped(at("h", 1, batch=2)), 48, glyphs=ASCII),
-    "list": scene(the_list, stopped(at("h", 1, batch=2)), 48),
-    "list-whiteboard": scene(the_list, stopped(at("h", 1, batch=2)), 48, theme="whiteboard"),
-    "list-ascii": scene(the_list, stopped(at("h", 1, batch=2)), 48, glyphs=ASCII),
-    "list-empty": scene(the_list, start(), 48),
+    "panels": (BESIDE, at_h, (44, 14), {}),
+    "panels-narrow": (BESIDE, at_h, (26, 14), {}),
+    "panels-whiteboard": (BESIDE, at_h, (44, 14), {"theme": "whiteboard"}),
+    "panels-ansi": (BESIDE, at_loss, (44, 14), {"theme": "ansi-dark"}),
+    "panels-ascii": (BESIDE, at_h, (44, 14), {"glyphs": ASCII}),
+    "list": ((StopsList,), at_h, (96, 18), {}),
+    "list-whiteboard": ((StopsList,), at_h, (96, 18), {"theme": "whiteboard"}),
+    "list-ascii": ((StopsList,), at_h, (96, 18), {"glyphs": ASCII}),
+    "list-empty": ((StopsList,), start, (96, 18), {}),
+    "list-small": ((StopsList,), at_h, (36, 10), {}),
 }
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures(snap_compare, board, name):
-    assert snap_compare(PICTURES[name](board), terminal_size=(100, 20))
-
-
-def test_a_small_list(snap_compare, board):
-    assert snap_compare(PICTURES["list"](board), terminal_size=(40, 12))
+def test_texts(content, snapshot, name):
+    panels, moment, size, options = PICTURES[name]
+    for panel in (make(at=3) if make is StopsList else make() for make in panels):
+        assert content(panel, moment(), *size, **options).described() == snapshot

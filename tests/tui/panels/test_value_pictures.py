@@ -1,4 +1,4 @@
-"""Pictures of all value panels on one page, at important moments."""
+"""All value panels on one page, as pictures and as texts, at important moments."""
 
 import pytest
 from textual.containers import Horizontal
@@ -36,22 +36,33 @@ def page(board):
     return Page
 
 
+def showing(page, moment, name, row=None, **options):
+    return page(moment(name, name in ("sgd", "backward", "past", "large")), View(row), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "theme"),
+    [
+        pytest.param("sgd", (150, 32), "blackboard", id="sgd"),
+        pytest.param("past", (80, 24), "ansi-dark", id="past-80-ansi"),
+    ],
+)
+def test_pictures(snap_compare, page, moment, name, size, theme):
+    assert snap_compare(showing(page, moment, name, theme=theme), terminal_size=size)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "row", "theme", "glyphs"),
     [
         pytest.param("start", (150, 32), None, "blackboard", UNICODE, id="start"),
         pytest.param("computed", (150, 32), 1, "blackboard", UNICODE, id="computed"),
         pytest.param("loss", (150, 32), None, "whiteboard", UNICODE, id="loss-whiteboard"),
-        pytest.param("sgd", (150, 32), None, "blackboard", UNICODE, id="sgd"),
         pytest.param("backward", (240, 32), None, "blackboard", UNICODE, id="backward"),
-        pytest.param("past", (80, 24), None, "ansi-dark", UNICODE, id="past-80-ansi"),
         pytest.param("predicted", (80, 24), None, "blackboard", ASCII, id="predicted-80-ascii"),
         pytest.param("large", (150, 32), None, "blackboard", UNICODE, id="large"),
         pytest.param("large", (80, 24), None, "whiteboard", UNICODE, id="large-80"),
         pytest.param("broken", (150, 32), None, "blackboard", UNICODE, id="broken"),
     ],
 )
-def test_pictures(snap_compare, page, moment, name, size, row, theme, glyphs):
-    samples = name in ("sgd", "backward", "past", "large")
-    app = page(moment(name, samples), View(row), theme=theme, glyphs=glyphs)
-    assert snap_compare(app, terminal_size=size)
+def test_texts(snap_text, page, moment, name, size, row, theme, glyphs):
+    snap_text(showing(page, moment, name, row, theme=theme, glyphs=glyphs), terminal_size=size)
