@@ -241,18 +241,22 @@ async def test_a_large_model_compares_as_well() -> None:
         assert eye.gate("h").values is not None
 
 
-@pytest.mark.parametrize("keys", [(), ("equals_sign",)], ids=["differences", "values"])
-def test_pictures(snap_compare: Any, keys: tuple[str, ...]) -> None:
+def test_picture(snap_compare: Any) -> None:
+    assert snap_compare(app_of(compared()), terminal_size=(160, 50))
+
+
+def test_texts(snap_text: Any) -> None:
+    snap_text(app_of(compared()), press=("equals_sign",), terminal_size=(160, 50))
+    session = forked()
+    session.compare("main")
+    snap_text(app_of(session, ASCII), terminal_size=(120, 36))
+
+
+def compared() -> Session:
     session = forked()
     session.mark("k")
     session.compare("main")
-    assert snap_compare(app_of(session), press=keys, terminal_size=(160, 50))
-
-
-def test_ascii_picture(snap_compare: Any) -> None:
-    session = forked()
-    session.compare("main")
-    assert snap_compare(app_of(session, ASCII), terminal_size=(120, 36))
+    return session
 
 
 async def test_it_says_where_the_branches_first_differ_and_every_panel_whose_values_it_shows() -> None:

@@ -319,15 +319,18 @@ def gallery(theme, glyphs=None, focus=False):
     return make
 
 
+@pytest.mark.parametrize("theme", ["blackboard", "whiteboard"])
+def test_pictures(snap_compare, board, theme):
+    assert snap_compare(gallery(theme)(board), terminal_size=(64, 24))
+
+
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(gallery("blackboard"), id="blackboard"),
-        pytest.param(gallery("whiteboard"), id="whiteboard"),
         pytest.param(gallery("ansi-dark"), id="ansi"),
         pytest.param(gallery("blackboard", ASCII), id="ascii"),
         pytest.param(gallery("blackboard", focus=True), id="cursor"),
     ],
 )
-def test_pictures(snap_compare, board, make):
-    assert snap_compare(make(board), terminal_size=(64, 24))
+def test_texts(snap_text, board, make):
+    snap_text(make(board), terminal_size=(64, 24))

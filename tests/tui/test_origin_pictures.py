@@ -1,4 +1,4 @@
-"""Pictures of derivations of every kind, on every screen size and in ASCII."""
+"""Derivations of every kind, as pictures and as texts, on every screen size and in ASCII."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.tui.pressing import press
 from tui_gru.engine.config import Config
-from tui_gru.tui.app import make_app
+from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.theme import ASCII
 
 DERIVATIONS = {
@@ -20,19 +20,26 @@ DERIVATIONS = {
 }
 
 
-@pytest.mark.parametrize("size", [(160, 50), (80, 24), (40, 12)], ids=["wide", "narrow", "tiny"])
-@pytest.mark.parametrize("name", DERIVATIONS)
-def test_pictures(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
-    assert _pictured(snap_compare, name, size)
+WIDE, NARROW, TINY = (160, 50), (80, 24), (40, 12)
+PICTURES = {"state": WIDE, "gradient": NARROW, "what-if": TINY}
+TEXTS = [
+    *((name, size, "unicode") for name in DERIVATIONS for size in (WIDE, NARROW, TINY) if PICTURES.get(name) != size),
+    *((name, (120, 36), "ascii") for name in ("state", "what-if")),
+]
 
 
-@pytest.mark.parametrize("name", ["state", "what-if"])
-def test_ascii_pictures(snap_compare: Any, name: str) -> None:
-    assert _pictured(snap_compare, name, (120, 36), ascii_only=True)
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(snap_compare: Any, name: str) -> None:
+    assert snap_compare(opened(), terminal_size=PICTURES[name], run_before=lambda pilot: press(pilot, *DERIVATIONS[name]))
 
 
-def _pictured(snap_compare: Any, name: str, size: tuple[int, int], *, ascii_only: bool = False) -> bool:
-    app = make_app(Config.of(dtype="float64"))  # in float32, the last digits shown depend on the processor
-    if ascii_only:
+@pytest.mark.parametrize(("name", "size", "glyphs"), TEXTS, ids=lambda each: each if isinstance(each, str) else str(each[0]))
+def test_texts(snap_text: Any, name: str, size: tuple[int, int], glyphs: str) -> None:
+    app = opened()
+    if glyphs == "ascii":
         app.glyphs = ASCII
-    return bool(snap_compare(app, terminal_size=size, run_before=lambda pilot: press(pilot, *DERIVATIONS[name])))
+    snap_text(app, terminal_size=size, run_before=lambda pilot: press(pilot, *DERIVATIONS[name]))
+
+
+def opened() -> TuiGruApp:
+    return make_app(Config.of(dtype="float64"))  # in float32, the last digits shown depend on the processor

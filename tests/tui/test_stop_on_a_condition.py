@@ -19,20 +19,20 @@ TYPED = (
 )
 
 
-@pytest.mark.parametrize(
-    ("size", "keys"),
-    [((160, 50), ()), ((80, 24), ()), ((80, 24), ("v", "v", "v")), ((160, 50), ("B",)), ((80, 24), ("B",))],
-    ids=["wide", "narrow", "narrow-its-page", "wide-list", "narrow-list"],
-)
-def test_a_stop_on_a_condition(snap_compare, size, keys):
-    app = make_app(Config.of())
-
-    async def stop(pilot):
-        for typed in TYPED:
-            execute(app.screen, typed)
-            await until_idle(pilot)
-            await pilot.pause()
-        await pilot.press(*keys)
+async def stop(pilot):
+    for typed in TYPED:
+        execute(pilot.app.screen, typed)
+        await until_idle(pilot)
         await pilot.pause()
 
-    assert snap_compare(app, terminal_size=size, run_before=stop)
+
+@pytest.mark.parametrize(
+    ("size", "keys"), [((160, 50), ()), ((80, 24), ()), ((160, 50), ("B",))], ids=["wide", "narrow", "wide-list"]
+)
+def test_a_stop_on_a_condition(snap_compare, size, keys):
+    assert snap_compare(make_app(Config.of()), keys, size, run_before=stop)
+
+
+@pytest.mark.parametrize("keys", [("v", "v", "v"), ("B",)], ids=["its-page", "list"])
+def test_on_a_narrow_screen(snap_text, keys):
+    snap_text(make_app(Config.of()), keys, (80, 24), run_before=stop)
