@@ -61,7 +61,7 @@ WRITING = [line for line in SHELL if line.startswith("python -c ")]
 #: Commands for who changes the project.
 DEVELOPING = [line for line in SHELL if line in BUILT]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
-ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open"]
+ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open" or words[0].endswith(".tui-gru")]
 SERVED = [words for words in PROGRAM if words[0] == "serve"]
 WITHOUT = [words for words in PROGRAM if words not in (*ON_SCREEN, *SERVED)]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
@@ -167,7 +167,8 @@ def test_a_shell_command_is_done(words: list[str], folder: Path, capsys: pytest.
 def test_a_shell_command_opens_the_screen(folder: Path) -> None:
     """Without a terminal; one of them in a terminal as well."""
     for words in ON_SCREEN:
-        code, seen = run_without_terminal(*words, keys="sq")
+        again = "q" * words[-1].endswith(".tui-gru")  # the step is not recorded in someone else's file
+        code, seen = run_without_terminal(*words, keys=f"sq{again}")
         assert code == 0
         assert "for epoch in 1" in seen, words
     terminal = Terminal(*ON_SCREEN[0])

@@ -265,11 +265,11 @@ def test_a_full_disk_is_one_line():
 
 def test_a_file_in_the_place_of_a_command(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run("lesson.tui-gru")[2] == "tui-gru: No such command 'lesson.tui-gru'; see tui-gru --help\n"
-    Path("lesson.tui-gru").touch()
-    code, _, err = run("lesson.tui-gru")
+    assert run("model.pt")[2] == "tui-gru: No such command 'model.pt'; see tui-gru --help\n"
+    Path("model.pt").touch()
+    code, _, err = run("model.pt")
     assert code == 2
-    assert_one_line(err, "lesson.tui-gru is not a command; open a session with --session lesson.tui-gru")
+    assert_one_line(err, "model.pt is not a command; open a session with --session model.pt")
 
 
 def test_an_empty_name_of_a_screenshot_is_one_line(run):

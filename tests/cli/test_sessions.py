@@ -67,6 +67,29 @@ def test_a_path_is_taken_as_it_is(opened, tmp_path):
     assert opened("--session", str(path))[2].recording == path
 
 
+@pytest.mark.parametrize("before", [(), ("open",)])
+def test_the_file_of_a_session_is_opened(opened, saved, tmp_path, before):
+    path = tmp_path / "lesson.tui-gru"
+    saved().save(path)
+    code, said, session = opened(*before, str(path))
+    assert (code, said) == (0, "")
+    assert session.position == Session.open(path).position
+    assert session.recording is None  # looking at it does not change it
+    code, said, session = opened(*before, str(path), "--input", "x.npy")
+    assert (code, session) == (2, None)
+    assert_one_line(said, "--input: a session has its own model and inputs; remove it")
+    code, said, _ = opened("--seed", "5", *before, str(path))
+    assert code == 2
+    assert_one_line(said, "in the session lesson --seed is 1, not 5")
+
+
+@pytest.mark.parametrize("before", [(), ("open",)])
+def test_the_file_of_a_session_that_does_not_exist(opened, before):
+    code, said, _ = opened(*before, "lesson.tui-gru")
+    assert code == 2
+    assert_one_line(said, "there is no session lesson.tui-gru; `tui-gru sessions` lists them")
+
+
 def test_without_a_name_a_session_is_recorded_once_it_is_used(opened, own_state_folder):
     _, _, session = opened("--text", "to be or not to be, that is")
     assert not list(own_state_folder.iterdir())

@@ -86,10 +86,12 @@ def port_number(value: str | int) -> int:
 
 
 class Commands(click.Group):
-    """The subcommands. A file in the place of a command is refused with the ways to open it."""
+    """The subcommands. In the place of a command, the file of a session is opened; others are refused with what opens them."""
 
     def resolve_command(self, context: click.Context, arguments: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
+        if name not in self.commands and name.endswith(completion.SESSION_FILE):
+            return open_command.name, open_command, arguments
         if name not in self.commands and os.path.exists(name):
             context.fail(f"{name} is not a command; open a session with --session {name}, a model or a recording with open {name}")
         return super().resolve_command(context, arguments)
@@ -105,6 +107,7 @@ Examples:
   tui-gru --file poem.txt --hidden-size 64    your own text
   tui-gru --cell lstm --layers 2              another model; `tui-gru cells` lists them
   tui-gru --session poem --file poem.txt      a named session; open it again with --session poem
+  tui-gru poem.tui-gru                        the session in a file
   tui-gru open model.pt --input x.npy         a trained GRU, or run.gru, a recording of a training run
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
   tui-gru sample --epochs 700                 train, then sample

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tui_gru.cli.completion import MODEL_FILES, Candidates, files, pieces
+from tui_gru.cli.completion import MODEL_FILES, SESSION_FILE, Candidates, files, pieces
 from tui_gru.cli.options import (
     STANDARD_OUTPUT,
     Command,
@@ -363,16 +363,17 @@ def _shape(gru: FoundGRU) -> str:
 
 @click.command(
     "open",
-    short_help="Step through a trained GRU, LSTM or RNN, or a recording.",
+    short_help="Step through a trained GRU, LSTM or RNN, a recording, or a saved session.",
     epilog="""\b
 Examples:
   tui-gru open model.pt --name encoder --input x.npy
   tui-gru open model.onnx --input x.npy --expect y.npy
   tui-gru open chars.pt --head fc --embedding embed --file book.txt --vocabulary 'abc …'
   tui-gru open words.pt --head fc --embedding embed --input ids.npy --tokens words.txt
-  tui-gru open run.gru""",
+  tui-gru open run.gru
+  tui-gru open lesson.tui-gru""",
 )
-@click.argument("path", metavar="FILE|RUN", shell_complete=files(*MODEL_FILES))  # and folders, such as recordings
+@click.argument("path", metavar="FILE|RUN", shell_complete=files(*MODEL_FILES, SESSION_FILE))  # and folders, such as recordings
 @input_option
 @number_options
 @going_on_options
@@ -381,8 +382,13 @@ Examples:
 def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
     """Step through a trained GRU, LSTM or RNN on your own inputs: its gates and states, line by line, as the file computes them.
 
-    Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches.
+    Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches. A
+    FILE that ends with .tui-gru is a saved session, as for --session.
     """
+    if path.endswith(SESSION_FILE) and not os.path.isdir(path):
+        session = _reopened(path, options)
+        open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
+        return
     if options["text"] is not None and options["file"] is not None:
         raise TuiGruError("--text and --file are both given; keep one of them")
     if (file := options.pop("file")) is not None:
@@ -429,6 +435,15 @@ def _opened_on(source: Imported, words: str) -> tuple[Session, str]:
     session = Session.on(ImportedConfig.of_source(source))
     session.step("batch")
     return session, words
+
+
+def _reopened(path: str, options: dict[str, Any]) -> Session:
+    """Return the session in a session file. Raises `TuiGruError` if options are given that the session does not agree with."""
+    from tui_gru.cli.sessions import existing, reopened
+
+    if other := next((name for name, value in options.items() if value is not None), None):
+        raise TuiGruError("a session has its own model and inputs; remove it", option={"inputs": "input"}.get(other, other))
+    return reopened(existing(path), given_model(), copy=False, history_memory=None)
 
 
 def _opened(path: str, options: dict[str, Any]) -> Session:
