@@ -2,11 +2,13 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
+from textual.geometry import Size
 
 from tests.tui.texts import described
 from tui_gru.session.session import Session
 from tui_gru.tui.draw import Box
 from tui_gru.tui.panel import Panel, View
+from tui_gru.tui.theme import fitting
 
 #: Spaces, newlines, brackets that are not markup, wide letters, an emoji, a combining mark, a control character.
 ODD_TEXT = "def f(x): return [x for x in (1, 2)]\n\t日本語のテキスト😀 [red]bold[/] e\u0301 \x1b the quick brown fox\\ jumps! " * 8
@@ -94,8 +96,9 @@ def content(board, monkeypatch):
 
     def drawn(panel, snapshot, width, height, view=View(), **options):  # noqa: B008 - it is frozen
         monkeypatch.setattr(Panel, "app", board(**options))
+        monkeypatch.setattr(Panel, "content_size", Size(width, height))
         panel.show(snapshot, view)
-        title, note = (" · ".join(each) if isinstance(each, list) else str(each or "") for each in panel.titles(snapshot))
-        return Drawn(title, note, panel.is_fresh(snapshot), panel.content(snapshot, width, height))
+        title, note = (fitting(each, width - 2) if isinstance(each, list) else each for each in panel.titles(snapshot))
+        return Drawn(str(title or ""), str(note or ""), panel.is_fresh(snapshot), panel.content(snapshot, width, height))
 
     return drawn

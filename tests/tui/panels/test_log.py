@@ -47,16 +47,14 @@ async def test_where_one_is_is_in_view_wherever_one_goes(board, panel):
         assert str(panel.border_subtitle) == "40 lines"
 
 
-async def test_a_text_that_would_break_the_screen_is_written_out_and_cut(board, panel):
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        lines = await shown(pilot, panel, at("loss"), (LogLine(TICKS[0], 1, "[b]\x1b" + "日本" * 20),))
-        assert lines == ["▶ e1 b1 t3  [b]␛日本日本日本日本日本日本日…"]
+def test_a_text_that_would_break_the_screen_is_written_out_and_cut(content):
+    logged = with_state(at("loss"), log=(LogLine(TICKS[0], 1, "[b]\x1b" + "日本" * 20),))
+    assert content(Log(), logged, 44, 6).lines == ["▶ e1 b1 t3  [b]␛日本日本日本日本日本日本日…"]
 
 
-async def test_of_a_long_log_only_what_is_near_is_kept_at_hand(board, panel):
-    log = tuple(LogLine(tick, 1, str(tick)) for tick in range(5000))
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        lines = await shown(pilot, panel, at("loss", batch=20), log)
-        assert any(line.startswith("▶") and str(TICKS[20]) in line for line in lines)
-        assert len(panel.drawn) == 400
-        assert str(panel.border_subtitle) == "5000 lines"
+def test_of_a_long_log_only_what_is_near_is_kept_at_hand(content):
+    logged = with_state(at("loss", batch=20), log=tuple(LogLine(tick, 1, str(tick)) for tick in range(5000)))
+    drawn = content(Log(), logged, 44, 6)
+    assert any(line.startswith("▶") and str(TICKS[20]) in line for line in drawn.lines)
+    assert len(drawn.lines) == 400
+    assert drawn.note == "5000 lines"

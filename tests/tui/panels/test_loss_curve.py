@@ -55,57 +55,40 @@ def test_new_losses_are_appended_to_the_known_ones():
     assert not series.follow(losses, 99_999, "main")
 
 
-async def test_the_newest_loss_is_in_the_border_and_the_present_batch_marked(board, moment, written):
-    curve, snapshot = LossCurve(), moment("sgd")
-    async with board(curve).run_test(size=(60, 12)) as pilot:
-        curve.show(snapshot, View())
-        await pilot.pause()
-        assert str(curve.border_subtitle) == f"{snapshot.losses[-1]:.4f} after 4 batches"
-        assert "▲" in written(curve)
-        assert written(curve).splitlines()[-1].split() == ["1", "2", "3", "4"]
-        assert "⋮" in written(curve)  # the end of the first epoch
+def test_the_newest_loss_is_in_the_border_and_the_present_batch_marked(content, moment):
+    snapshot = moment("sgd")
+    drawn = content(LossCurve(), snapshot, 56, 10)
+    assert drawn.note == f"{snapshot.losses[-1]:.4f} after 4 batches"
+    assert "▲" in drawn.text
+    assert drawn.lines[-1].split() == ["1", "2", "3", "4"]
+    assert "⋮" in drawn.text  # the end of the first epoch
 
 
 @pytest.mark.parametrize("name", ["start", "computed"])
-async def test_before_the_first_loss_it_says_how_to_get_one(board, moment, written, name):
-    curve = LossCurve()
-    async with board(curve).run_test(size=(60, 12)) as pilot:
-        curve.show(moment(name), View())
-        await pilot.pause()
-        assert "no batch finished yet: n runs one" in written(curve)
-        assert str(curve.border_title) == "loss so far"
-        assert curve.border_subtitle is None
+def test_before_the_first_loss_it_says_how_to_get_one(content, moment, name):
+    drawn = content(LossCurve(), moment(name), 56, 10)
+    assert "no batch finished yet: n runs one" in drawn.text
+    assert (drawn.title, drawn.note) == ("loss so far", "")
 
 
-async def test_two_branches_have_two_curves_and_a_legend(board, written):
+def test_two_branches_have_two_curves_and_a_legend(content):
     curve = LossCurve()
     first, second = np.linspace(2, 1, 50), np.linspace(1, 2, 60)
     snapshot = moment_of(first, 10, "main~1")
-    async with board(curve).run_test(size=(60, 12)) as pilot:
-        curve.show(snapshot, View())
-        await pilot.pause()
-        alone = written(curve)
-        snapshot.other = SimpleNamespace(name="main", losses=second)
-        curve.show(snapshot, View())
-        await pilot.pause()
-        assert "main~1" in curve.border_title
-        inks = {segment.style for strip in curve.drawn for segment in strip}
-        assert {curve.palette.gate, curve.palette.second} <= inks
-        assert written(curve) != alone
-        snapshot.other = None
-        curve.show(snapshot, View())
-        await pilot.pause()
-        assert written(curve) == alone
+    alone = content(curve, snapshot, 56, 10).text
+    snapshot.other = SimpleNamespace(name="main", losses=second)
+    drawn = content(curve, snapshot, 56, 10)
+    assert "main~1" in drawn.title
+    assert {curve.palette.gate, curve.palette.second} <= {segment.style for row in drawn.box.rows for segment in row}
+    assert drawn.text != alone
+    snapshot.other = None
+    assert content(curve, snapshot, 56, 10).text == alone
 
 
-async def test_what_frequencies_would_lose_is_drawn_beside_it(board):
-    curve = LossCurve()
-    async with board(curve).run_test(size=(80, 20)) as pilot:
-        curve.show(moment_of(np.linspace(3.0, 0.1, 60)), View())
-        await pilot.pause()
-        rows = curve.plain_text().splitlines()
-        named = [next(i for i, row in enumerate(rows) if row.endswith(name)) for name in ("log V", "unigram", "bigram")]
-        assert named == sorted(set(named))
+def test_what_frequencies_would_lose_is_drawn_beside_it(content):
+    rows = content(LossCurve(), moment_of(np.linspace(3.0, 0.1, 60)), 76, 18).lines
+    named = [next(i for i, row in enumerate(rows) if row.endswith(name)) for name in ("log V", "unigram", "bigram")]
+    assert named == sorted(set(named))
 
 
 def long_run(spike=50.0, at=4321):

@@ -50,43 +50,34 @@ def lines_of(panel):
     return [panel.render_line(y).text.rstrip() for y in range(panel.content_size.height)]
 
 
-async def test_all_in_aligned_columns(board):
-    panel = Heard()
-    async with board(panel).run_test(size=(120, 24)) as pilot:
-        assert (
-            await shown(pilot, panel, full(at("loss")))
-            == [
-                "  breakpoints",
-                "▸ ● 1  h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
-                "  ◐ 2  h = z⊙hₜ₋₁ + (1 − z)⊙h̃             if any(h > 0.9)  hits >3",
-                "  ◇ 4  ŷ = softmax(o)                     log ŷ {y_hat[0]:.2f}",
-                "  ◐ 5  anywhere                           if loss < 1",
-                "",
-                "  watches",
-                "  ● 3  loss                               stop  +1.5000 → +1.2500",
-                "  ● 6  max(abs(h))                              +0.5000",
-                "  ○ 7  t",
-                "",
-                "  marks",
-                "    a  e1 b1 t2                           after h",
-                "    b  e1 b1 t1                           the beginning, on main~1",
-            ]
-            + [""] * 4
-        )
+def test_all_in_aligned_columns(content):
+    assert content(StopsList(), full(at("loss")), 106, 18).lines == [
+        "  breakpoints",
+        "▸ ● 1  h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
+        "  ◐ 2  h = z⊙hₜ₋₁ + (1 − z)⊙h̃             if any(h > 0.9)  hits >3",
+        "  ◇ 4  ŷ = softmax(o)                     log ŷ {y_hat[0]:.2f}",
+        "  ◐ 5  anywhere                           if loss < 1",
+        "",
+        "  watches",
+        "  ● 3  loss                               stop  +1.5000 → +1.2500",
+        "  ● 6  max(abs(h))                              +0.5000",
+        "  ○ 7  t",
+        "",
+        "  marks",
+        "    a  e1 b1 t2                           after h",
+        "    b  e1 b1 t1                           the beginning, on main~1",
+    ]
 
 
-async def test_where_there_is_little_room_a_line_is_named_by_what_it_computes(board):
-    panel = Heard()
-    panel.styles.width = 40
-    async with board(panel, glyphs=ASCII).run_test(size=(60, 24)) as pilot:
-        lines = await shown(pilot, panel, full(at("loss")))
-        assert lines[1:5] == [
-            "> * 1  h_tilde",
-            "  % 2  h         if any(h > 0.9)  h~",
-            "  - 4  y_hat     log y_hat {y_hat[0~",
-            "  % 5  anywhere  if loss < 1",
-        ]
-        assert max(map(len, lines)) <= 36
+def test_where_there_is_little_room_a_line_is_named_by_what_it_computes(content):
+    lines = content(StopsList(), full(at("loss")), 36, 18, glyphs=ASCII).lines
+    assert lines[1:5] == [
+        "> * 1  h_tilde",
+        "  % 2  h         if any(h > 0.9)  h~",
+        "  - 4  y_hat     log y_hat {y_hat[0~",
+        "  % 5  anywhere  if loss < 1",
+    ]
+    assert max(map(len, lines)) <= 36
 
 
 async def test_the_cursor_goes_through_all_and_stays_with_its_entry(board):

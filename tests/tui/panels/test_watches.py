@@ -3,6 +3,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from rich.style import Style
 
 from tests.tui.panels.sessions import at, with_state
 from tui_gru.debugger.stops import Stops, Watch, Watched
@@ -12,6 +13,9 @@ from tui_gru.tui.theme import ASCII
 
 LOSS, H = Watch(1, "loss", stops=True), Watch(2, "h")
 MATRIX = np.array([[0.25, -0.5], [0.125, 1e-5]], np.float32)
+
+
+SIZE = 44, 10
 
 
 def watching(snapshot, *watched):
@@ -27,6 +31,12 @@ async def shown(pilot, panel, snapshot):
     await pilot.pause()
     await pilot.pause()
     return lines_of(panel, panel.content_size.height)
+
+
+@pytest.fixture
+def lines(content):
+    """Return the rows of the panel as text."""
+    return lambda snapshot: content(Watches(), snapshot, *SIZE).lines
 
 
 @pytest.fixture
@@ -51,30 +61,30 @@ async def test_a_row_a_watch_and_one_that_stops_has_its_sign(board, panel):
     ("value", "said"),
     [(1.2602, "+1.2602"), (3.0, "3"), (True, "true"), (False, "false"), ("\n", "⏎"), (float("nan"), "nan"), (1e30, "+1.0e30")],
 )
-async def test_a_single_value(board, panel, value, said):
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        assert await shown(pilot, panel, watching(at("loss"), Watched(LOSS, value, value))) == [f"● loss  {said}"]
+def test_a_single_value(lines, value, said):
+    assert lines(watching(at("loss"), Watched(LOSS, value, value))) == [f"● loss  {said}"]
 
 
-async def test_what_a_line_has_changed_is_shown_as_old_and_new_while_one_is_at_it(board, panel):
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        changed = Watched(LOSS, 1.25, 1.5)
-        assert await shown(pilot, panel, watching(at("loss"), changed)) == ["● loss  +1.5000 → +1.2500"]
-        styles = [segment.style.color for segment in panel.render_line(0) if segment.text.strip()]
-        warning, accent, dim = (getattr(panel.palette, name).color for name in ("warning", "accent", "dim"))
-        assert styles[:5] == [warning, accent, dim, dim, accent]
-        assert await shown(pilot, panel, watching(at("dlogits", 2), changed)) == ["● loss  +1.2500"]
-        assert await shown(pilot, panel, watching(at("loss"), replace(changed, before=None))) == ["● loss  +1.2500"]
+def test_what_a_line_has_changed_is_shown_as_old_and_new_while_one_is_at_it(content, lines):
+    panel, changed = Watches(), Watched(LOSS, 1.25, 1.5)
+    drawn = content(panel, watching(at("loss"), changed), *SIZE)
+    assert drawn.lines == ["● loss  +1.5000 → +1.2500"]
+    styles = [segment.style.color for segment in drawn.box.rows[0] if segment.text.strip()]
+    warning, accent, dim = (getattr(panel.palette, name).color for name in ("warning", "accent", "dim"))
+    assert styles[:5] == [warning, accent, dim, dim, accent]
+    assert lines(watching(at("dlogits", 2), changed)) == ["● loss  +1.2500"]
+    assert lines(watching(at("loss"), replace(changed, before=None))) == ["● loss  +1.2500"]
 
 
-async def test_of_a_matrix_the_changed_elements_are_lit_where_the_old_ones_do_not_fit(board, panel):
+def test_of_a_matrix_the_changed_elements_are_lit_where_the_old_ones_do_not_fit(content):
     before = MATRIX.copy()
     before[0, 1] = 0.75
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        assert await shown(pilot, panel, watching(at("h", 1), Watched(H, MATRIX, before))) == ["  h  [[+0.25 -0.50] [+0.12 +1e-5]]"]
-        lit = [segment.text for segment in panel.render_line(0) if segment.style.color == panel.palette.accent.color]
-        assert lit[0] == "h"
-        assert [text.strip() for text in lit[1:]] == ["-0.50"]
+    panel = Watches()
+    drawn = content(panel, watching(at("h", 1), Watched(H, MATRIX, before)), *SIZE)
+    assert drawn.lines == ["  h  [[+0.25 -0.50] [+0.12 +1e-5]]"]
+    lit = [segment.text for segment in drawn.box.rows[0] if (segment.style or Style()).color == panel.palette.accent.color]
+    assert lit[0] == "h"
+    assert [text.strip() for text in lit[1:]] == ["-0.50"]
 
 
 @pytest.mark.parametrize(
@@ -90,31 +100,26 @@ async def test_of_a_matrix_the_changed_elements_are_lit_where_the_old_ones_do_no
         (np.float32(-0.0), "0"),
     ],
 )
-async def test_an_array_that_does_not_fit_is_described(board, panel, value, said):
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        assert await shown(pilot, panel, watching(at("h", 1), Watched(H, value, value))) == [f"  h  {said}"]
+def test_an_array_that_does_not_fit_is_described(lines, value, said):
+    assert lines(watching(at("h", 1), Watched(H, value, value))) == [f"  h  {said}"]
 
 
-async def test_an_error_is_said_and_cut_to_the_panel(board, panel):
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        error = "column 12: h has 4 values; use any(...) or all(...)"
-        lines = await shown(pilot, panel, watching(at("h", 1), Watched(H, error=error)))
-        assert lines == ["  h  h has 4 values; use any(...) or all(..…"]
+def test_an_error_is_said_and_cut_to_the_panel(lines):
+    error = "column 12: h has 4 values; use any(...) or all(...)"
+    assert lines(watching(at("h", 1), Watched(H, error=error))) == ["  h  h has 4 values; use any(...) or all(..…"]
 
 
-async def test_a_long_expression_leaves_room_for_its_value(board, panel):
+def test_a_long_expression_leaves_room_for_its_value(lines):
     long = Watch(3, "max(abs(dh_prev)) / max(abs(dh)) + min(abs(dlogits))")
-    async with board(panel).run_test(size=(60, 12)) as pilot:
-        lines = await shown(pilot, panel, watching(at("h", 1), Watched(long, 0.5, 0.5), Watched(H, MATRIX, MATRIX)))
-        assert lines[0] == "  max(abs(dh_prev)) / max(abs(dh))…  +0.5000"
-        assert lines[1] == "  h      [[+0.25 -0.50] [+0.12 +1e-5]]".replace("h      ", "h" + " " * (44 - 2 - 1 - 29))
+    first, second = lines(watching(at("h", 1), Watched(long, 0.5, 0.5), Watched(H, MATRIX, MATRIX)))
+    assert first == "  max(abs(dh_prev)) / max(abs(dh))…  +0.5000"
+    assert second == "  h      [[+0.25 -0.50] [+0.12 +1e-5]]".replace("h      ", "h" + " " * (44 - 2 - 1 - 29))
 
 
-async def test_in_ascii(board, panel):
-    async with board(panel, glyphs=ASCII).run_test(size=(60, 12)) as pilot:
-        value = np.linspace(-1, 2, 60).reshape(6, 10)
-        lines = await shown(pilot, panel, watching(at("loss"), Watched(LOSS, 1.25, 1.5), Watched(H, value, value)))
-        assert lines == ["* loss  +1.5000 > +1.2500", "  h     6x10, -1.00 ~ +2.00"]
+def test_in_ascii(content):
+    value = np.linspace(-1, 2, 60).reshape(6, 10)
+    moment = watching(at("loss"), Watched(LOSS, 1.25, 1.5), Watched(H, value, value))
+    assert content(Watches(), moment, *SIZE, glyphs=ASCII).lines == ["* loss  +1.5000 > +1.2500", "  h     6x10, -1.00 ~ +2.00"]
 
 
 class Evaluated(tuple):
