@@ -5,8 +5,11 @@ import os
 import signal
 import sys
 
+import hypothesis
 import pytest
 from textual.css import stylesheet
+
+from tests.extent import examples
 
 pytest_plugins = ["tests.real_models"]  # fixtures that the tests of `files` and of `imported` share
 
@@ -20,6 +23,9 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 # A shell starts what runs in the background with SIGINT ignored, and the programs that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# What Hypothesis tries where a test does not say how much. No example is too slow, since that depends on the machine.
+hypothesis.settings.register_profile("suite", max_examples=examples(25, soak=1000), deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_collection_finish() -> None:

@@ -110,7 +110,7 @@ def test_a_class_that_has_nothing_in_it_and_one_that_has_everything():
     assert (ACTIVITY.class_correlations(class_of("".join(set(TEXT)))) == 0).all()
 
 
-@settings(deadline=None, max_examples=examples(30, soak=500))
+@settings(max_examples=examples(30, soak=500))
 @given(st.integers(0, 5), st.integers(1, 40))
 def test_the_most_exciting_places_are_the_highest_that_are_apart(unit, count):
     for places, sign in ((ACTIVITY.most(unit, count), 1), (ACTIVITY.least(unit, count), -1)):

@@ -27,7 +27,7 @@ shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 numbers = arrays(np.float32, shapes, elements=st.floats(-1, 1, width=32))
 
 
-@settings(deadline=None, max_examples=examples(25, soak=400))
+@settings(max_examples=examples(25, soak=400))
 @given(numbers)
 def test_counts_are_numpys(values):
     found = summary(values, STATE)
@@ -44,7 +44,7 @@ def test_counts_are_numpys(values):
     assert found.dead == (np.sum(np.ptp(flat, axis=0) <= 1e-3) if len(flat) > 1 else 0)
 
 
-@settings(deadline=None, max_examples=examples(25, soak=400))
+@settings(max_examples=examples(25, soak=400))
 @given(numbers, st.integers(1, 70))
 def test_the_largest_entries_come_in_order(values, count):
     found = [abs(values[at]) for at in largest_entries(values, count)]

@@ -52,7 +52,7 @@ def run(history, batches):
 @given(
     first=st.integers(0, 20), stride=st.integers(1, 4), batches=st.integers(1, 200), limit=st.sampled_from((0, 3000, 10**4, 10**6))
 )
-@settings(max_examples=examples(25, soak=400), deadline=None)
+@settings(max_examples=examples(25, soak=400))
 def test_checkpoints_are_evenly_spaced_and_found(first, stride, batches, limit):
     budget = Budget(limit, stride)
     one = history(first, budget=budget)

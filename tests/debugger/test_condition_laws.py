@@ -16,7 +16,7 @@ MATRICES = ("z", "h", "Wz")
 NUMBERS = ("loss", "grad_norm", "epoch", "t")
 NAMES = frozenset({*MATRICES, *NUMBERS, "char"})
 
-few = settings(max_examples=examples(50, soak=1000), deadline=None)
+few = settings(max_examples=examples(50, soak=1000))
 
 
 def joined(*parts: st.SearchStrategy[str] | str) -> st.SearchStrategy[str]:
@@ -264,13 +264,13 @@ def try_everything(source: str) -> None:
         np.testing.assert_array_equal(value, untouched[name])
 
 
-@settings(max_examples=examples(120, soak=3000), deadline=None)
+@settings(max_examples=examples(120, soak=3000))
 @given(damaged())
 def test_damaged_sources(source: str) -> None:
     try_everything(source)
 
 
-@settings(max_examples=examples(80, soak=2000), deadline=None)
+@settings(max_examples=examples(80, soak=2000))
 @given(st.text(max_size=30) | st.text("z(h)[0]-+*/%<=>'\"., \\xbfr{}:", max_size=40))
 def test_any_text(source: str) -> None:
     try_everything(source)

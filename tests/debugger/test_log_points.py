@@ -109,7 +109,7 @@ def test_names_it_reads() -> None:
     assert LogPoint.parse("none", NAMES).names == frozenset()
 
 
-@settings(max_examples=examples(100, soak=2000), deadline=None)
+@settings(max_examples=examples(100, soak=2000))
 @given(st.lists(st.sampled_from([*"{}{}[]():.'<>^+0159fdg%!= ", "{loss", "{z[0]", ":.3f}", "}}", "ŷ"])).map("".join))
 def test_any_template(template: str) -> None:
     """The result is a ConditionError that points into the template, or a line of bounded length."""

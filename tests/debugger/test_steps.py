@@ -45,7 +45,7 @@ def counted(config, learned, level):
 
 
 @given(timelines, st.sampled_from(LEVELS), st.booleans())
-@settings(max_examples=examples(40, soak=800), deadline=None)
+@settings(max_examples=examples(40, soak=800))
 def test_a_ruler_counts(timeline, level, tidy):
     config, learned = CONFIGS[timeline[0]], timeline[1]
     changes = [(0, learned[0])] + [(b, now) for b, (was, now) in enumerate(pairwise(learned), 1) if was != now]

@@ -179,7 +179,7 @@ def changed_run(name, made, memory):
     block=st.sampled_from((3, 2**14)),
     data=st.data(),
 )
-@settings(max_examples=examples(20, soak=400), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20, soak=400), derandomize=True, suppress_health_check=list(HealthCheck))
 def test_runs_stop_where_looking_at_every_place_says(case, memory, made, block, data):
     name, asked = case
     session, run = changed_run(name, made, memory)
@@ -307,7 +307,7 @@ def landing(run, places, level, count, here):
 
 
 @given(case=cases(3), learning=st.booleans())
-@settings(max_examples=examples(20, soak=400), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20, soak=400), derandomize=True, suppress_health_check=list(HealthCheck))
 def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learning):
     name, asked = case
     epochs = EPOCHS[name]
@@ -331,7 +331,7 @@ def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learnin
     memory=st.sampled_from((FEW, SOME, ALL)),
     made=st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1, exclude_max=True), kinds), min_size=1, max_size=4),
 )
-@settings(max_examples=examples(15, soak=300), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15, soak=300), derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_branch_has_its_own_hits(case, memory, made):
     name, asked = case
     session, listed = begun(name, memory), []

@@ -79,7 +79,7 @@ def test_a_batch_of_more_than_a_few_numbers(cell):
 
 
 @given(st.integers(0, 10**6), st.sampled_from(names_of("cell")), st.sampled_from(ENDS), st.sampled_from(DEPTHS[:4]))
-@settings(max_examples=6, derandomize=True, deadline=None)
+@settings(max_examples=6, derandomize=True)
 def test_random_sizes(seed, cell, end, depth):
     structure = Structure(cell=cell, layers=depth[0], bidirectional=depth[1], **end)
     assert disagreements(check_batch(learned(structure, random_sizes(seed), seed=seed), entries=0)) == []

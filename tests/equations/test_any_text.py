@@ -121,7 +121,7 @@ WORDS = [
     "٣",
 ]
 SIZES = {"T": 3, "B": 2, "H": 4, "V": 5}
-settings.register_profile("any text", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("any text", derandomize=True, suppress_health_check=list(HealthCheck))
 any_text = settings.get_profile("any text")
 
 

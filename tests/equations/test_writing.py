@@ -20,7 +20,7 @@ PIECES = [(kind, name) for kind in ("cell", "head", "loss", "update", "input") f
 
 
 @given(trees)
-@settings(max_examples=examples(100, soak=2000), derandomize=True, deadline=None)
+@settings(max_examples=examples(100, soak=2000), derandomize=True)
 def test_a_formula_reads_back_as_the_same_tree(tree):
     assert formula(Writer(Symbols()).text(tree)) == tree
 

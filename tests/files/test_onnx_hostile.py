@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tests.extent import examples
 from tests.files.onnx_models import H, gru_model
 from tui_gru.errors import ModelFileError
 from tui_gru.imported.inspect import inspect
@@ -121,7 +122,7 @@ def test_messages_cut_off_anywhere_or_changed_are_refused_in_one_line(random, tm
         with pytest.raises(ModelFileError) as caught:
             inspect(path)
         assert "\n" not in str(caught.value)
-    for _ in range(300):
+    for _ in range(examples(60, soak=3000)):
         data = bytearray(whole)
         for at in random.integers(0, len(data), 3):
             data[at] = random.integers(0, 256)

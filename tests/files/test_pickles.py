@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.extent import examples
 from tui_gru.errors import ModelFileError
 from tui_gru.files.torch import NAMED_OPERATIONS, DamagedPickleError, PickledName, PickleReader, Unknown
 from tui_gru.imported.inspect import inspect
@@ -211,7 +212,7 @@ def test_a_pickle_larger_than_any_is_not_read(tmp_path, monkeypatch):
 
 def test_changed_checkpoints_are_read_or_refused(tmp_path, random):
     data = bytearray(with_tensor(tmp_path / "model.pt").read_bytes())
-    for _ in range(400):
+    for _ in range(examples(60, soak=4000)):
         changed = bytearray(data)
         for at in random.integers(0, 500, 2):
             changed[at] = random.integers(0, 256)

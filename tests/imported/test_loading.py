@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import tui_gru
 from tests.debugger.deriving import combined
+from tests.extent import examples
 from tests.files.onnx_models import gru_model
 from tests.rounding import of_session
 from tui_gru import TuiGruError
@@ -378,7 +379,7 @@ def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path
         with pytest.raises(TuiGruError, match="it is not an array written by numpy") as caught:
             tui_gru.load(encoder[0], inputs=path)
         assert "\n" not in str(caught.value)
-    for _ in range(100):
+    for _ in range(examples(30, soak=1000)):
         data = bytearray(whole)
         data[random.integers(0, 128)] ^= 1 << random.integers(0, 8)
         path.write_bytes(data)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.capture.runs import IN, B, H, T, trained
+from tests.extent import examples
 from tests.imported.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call
 from tui_gru.capture.format import read_shard
@@ -164,7 +165,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(folder):
 def test_a_flipped_bit_in_a_line_is_noticed(folder):
     lines, rng = folder / "steps.rank0.jsonl", random.Random(6)
     good, before = lines.read_bytes(), open_recording(folder)
-    for _ in range(120):
+    for _ in range(examples(30, soak=1000)):
         at = rng.randrange(len(good))
         lines.write_bytes(good[:at] + bytes([good[at] ^ 1 << rng.randrange(8)]) + good[at + 1 :])
         recording = open_recording(folder)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from tests.extent import examples
 from tui_gru import Config, Session, TuiGruError
 from tui_gru import errors as arguments
 
@@ -106,7 +107,7 @@ METHODS = {
 ATTRIBUTES = ("learning", "learning_rate", "stop_on_nan")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(examples(2, soak=40)))
 def test_junk_is_done_or_refused(seed, tmp_path):
     """The session is recorded: refused commands are not written, and all others can be."""
     randomness = random.Random(seed)

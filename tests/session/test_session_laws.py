@@ -436,7 +436,6 @@ def test_a_session_is_what_a_plain_run_is():
         settings=settings(
             max_examples=examples(60, soak=500),
             stateful_step_count=24,
-            deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),

@@ -34,7 +34,7 @@ def prepared(seed: int, model: dict[str, Any], epochs: int | None) -> Session:
     st.sampled_from([None, 4]),
     st.lists(st.tuples(st.sampled_from(LEVELS), st.sampled_from([1, -1]), st.integers(1, 60)), min_size=1, max_size=4),
 )
-@settings(max_examples=examples(60, soak=5000), deadline=None)
+@settings(max_examples=examples(60, soak=5000))
 def test_they_lead_to_where_single_steps_lead(
     seed: int, model: dict[str, Any], epochs: int | None, steps: list[tuple[Level, int, int]]
 ) -> None:

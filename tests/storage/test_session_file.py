@@ -61,7 +61,7 @@ def opened(path):
     return "a named error" if str(path) in message and message.isprintable() else message
 
 
-@settings(max_examples=examples(3, soak=50), deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=examples(3, soak=50), suppress_health_check=list(HealthCheck), database=None)
 @given(options, st.integers(0, 2**32))
 def test_a_damaged_file_is_a_named_error_or_the_same_session(tmp_path_factory, options, seed):
     path = tmp_path_factory.mktemp("damaged") / "a.tui-gru"

@@ -27,7 +27,7 @@ from tui_gru.storage.file import SessionInUseError, SessionMissingError
 
 ROOT = Path(__file__).parents[2]
 
-often = settings(max_examples=examples(12, soak=200), deadline=None, suppress_health_check=list(HealthCheck), database=None)
+often = settings(max_examples=examples(12, soak=200), suppress_health_check=list(HealthCheck), database=None)
 
 options = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in OPTIONS.items()})
 
