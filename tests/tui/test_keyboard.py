@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from textual import events
 
+from tests.extent import examples
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui import app as keyboard
 from tui_gru.tui import command as line
@@ -369,9 +370,9 @@ async def test_of_keys_without_a_meaning_the_first_and_the_last_are_handled(monk
 
 
 STEPS = {
-    "lines": "o" * 3000,
-    "timesteps": "s" * 700,
-    "many levels": "soO" * 300 + "n" * 40,
+    "lines": "o" * examples(600, soak=3000),
+    "timesteps": "s" * examples(200, soak=700),
+    "many levels": "soO" * examples(60, soak=300) + "n" * 40,
     "and back": "n" * 30 + "S" * 70,
     "to the beginning": "S" * 200,
     "epochs": "e" * 60,

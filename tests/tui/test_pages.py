@@ -62,7 +62,7 @@ async def have_their_panels(d: Driver) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (120, 30)])
 async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) -> None:
-    async with driving(size, seq_length=2) as d:
+    async with driving(size, seq_length=1) as d:
         await d.type("l")
         seen = {}
         with drawn_later(d.pilot.app):  # the layout is updated at every key

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import pytest
 from textual import events
 
+from tests.extent import spread
 from tests.tui.test_main_screen import driving
 from tui_gru.tui import app as keyboard
 from tui_gru.tui import running as runner
@@ -74,7 +75,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", spread(list(TEXTS), 3))
 async def test_the_same_keys_lead_to_the_same_place(name: str) -> None:
     text, odd = TEXTS[name], list(TEXTS).index(name) % 2 == 1
     theme = "whiteboard" if odd else "blackboard"

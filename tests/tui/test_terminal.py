@@ -9,6 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from tests.extent import SOAK, spread
 from tests.session.acting import assert_same
 from tests.terminal import Terminal
 from tui_gru.session.session import Session
@@ -52,8 +53,12 @@ def terminal(one_program):
 # Signals
 
 
-@pytest.mark.parametrize("running", [False, True], ids=["idle", "running"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1])
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+#: Each signal, and whether it comes while a run goes on; in the first half, each signal is there once.
+ENDS = [(number, (i + half) % 2 == 1) for half in (0, 1) for i, number in enumerate(SIGNALS)]
+
+
+@pytest.mark.parametrize(("number", "running"), ENDS if SOAK else ENDS[: len(SIGNALS)])
 def test_a_signal_to_end_restores_the_terminal(start, number, running):
     terminal = start()
     if running:
@@ -72,7 +77,7 @@ def test_a_signal_to_end_before_anything_is_drawn(number):
 
 
 @pytest.mark.parametrize(
-    "numbers", [["CONT"], ["STOP", "CONT"], ["TSTP", "CONT"], ["TSTP", "CONT", "CONT", "STOP", "CONT"]], ids="-".join
+    "numbers", spread([["CONT"], ["STOP", "CONT"], ["TSTP", "CONT"], ["TSTP", "CONT", "CONT", "STOP", "CONT"]], 2), ids="-".join
 )
 def test_a_stop_and_what_follows_it(start, numbers):
     """As by `kill`, or by a shell's `fg`: the program takes the terminal again, draws everything, and reads each key once."""
