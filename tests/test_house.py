@@ -209,6 +209,7 @@ NAMES_BESIDE = {
     "cli/models.py": {"Uh"},  # --help explains --reset with it
     "storage/state.py": {"y_hat"},  # a key in session files, for the draws of samples
     "engine/sampling.py": {"logits"},  # a standard word, in a message
+    "analysis/findings_of_scripts.py": {"logits"},  # what a loss of torch takes, in messages
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # example lines of an equation file, in messages
 }
 #: The functions of the cells' formulas, and the modules that compute formulas in general.

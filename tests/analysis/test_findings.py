@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.analysis import ported_models as ported
+from tests.analysis import test_findings_of_scripts as of_scripts
 from tests.capture.runs import recorded
 from tests.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.debugger.models import parametrize
@@ -20,6 +21,8 @@ from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding
 from tui_gru.analysis.findings import TABLE, by_cause
 from tui_gru.engine.numbers import rounded
+from tui_gru.imported.recordings import open_recording
+from tui_gru.session.opening import on_recording
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
 LEARNED = {"text": TEXT, "hidden_size": 8, "batch_size": 4, "seq_length": 8}
@@ -272,7 +275,7 @@ def test_a_held_out_text_may_be_kept_with_the_session(tmp_path):
 
 
 def test_every_row_of_the_table_has_a_case():
-    assert {row.name for row in TABLE} == CASES.keys()
+    assert {row.name for row in TABLE} == CASES.keys() | {name for name, _ in of_scripts.MISTAKES.values()}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -599,7 +602,10 @@ def test_a_model_is_right_in_its_own_convention_and_what_differs_is_found_in_ano
 
 @pytest.mark.parametrize("script", [each for each in SCRIPTS if each is not dropout_of_everything], ids=lambda each: each.__name__)
 def test_nothing_is_found_in_a_recording_of_a_healthy_script(script):
-    session = Session.open(recorded(script)[0])
+    folder, _ = recorded(script)
+    for module in open_recording(folder).modules:
+        session = on_recording(folder, module.name)
+        assert session.findings() == ()
     while session.position != session.end:
         session.step("batch")
         assert session.findings() == ()

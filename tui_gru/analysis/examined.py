@@ -24,6 +24,7 @@ from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.text import Text
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array
+from tui_gru.imported.captured import CapturedBatch, RecordedBatches
 from tui_gru.imported.convention import Fit, Port
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ ENOUGH = 32  # entries of a unit that a finding needs
 class RunFacts:
     """A run up to the position of `moment`. Batches are counted through all epochs, 0-based.
 
-    Only completed batches are examined. Batches are replayed as needed; `monitor` sees them and may raise an error.
+    Only completed batches are examined; those of a recording, a script or a model file are all complete. Batches are replayed as
+    needed; `monitor` sees them and may raise an error.
     """
 
     def __init__(
@@ -105,8 +107,8 @@ class RunFacts:
     ) -> None:
         self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
         self.program, self.config = timeline.program, timeline.program.config
-        here = moment.position
-        self.count = here.number + (here.tick > 0 and here.tick >= timeline.end_of(here.number))
+        trains = self.config.source.can(Ability.TRAIN)
+        self.count = timeline.completed(moment.position) if trains else self.program.num_batches
 
     @property
     def corpus(self) -> AnyCorpus:
@@ -139,6 +141,28 @@ class RunFacts:
         known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
         finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
         return np.flatnonzero(~np.logical_and.reduce(finite))
+
+    @cached_property
+    def captured(self) -> tuple[tuple[int, CapturedBatch], ...]:
+        """The first batches of a script and the last ones, in order; empty if the batches are of something else."""
+        source = self.config.source
+        if not isinstance(source, Imported) or not isinstance(source.batch(0), CapturedBatch):
+            return ()
+        most = min(RECENT, max(1, RECENT_BYTES // self.config.record_bytes))
+        first, last = range(min(most, self.count)), range(max(self.count - most, 0), self.count)
+        found = []
+        for number in sorted({*first, *last}):
+            self.check()
+            if isinstance(batch := source.batch(number), CapturedBatch):
+                found.append((number, batch))
+        return tuple(found)
+
+    @cached_property
+    def losses_of_script(self) -> ScalarRows:
+        """The loss of every step of a script, recorded or not, (n), from step 0; NaN if unknown."""
+        source = self.config.source
+        batches = source.batches if isinstance(source, Imported) else ()
+        return batches.recording.losses if isinstance(batches, RecordedBatches) else self.losses
 
     def check(self) -> None:
         """Let the monitor stop the examination, between two batches of a trial."""

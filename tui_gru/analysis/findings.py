@@ -11,6 +11,7 @@ import numpy as np
 from tui_gru.analysis import findings_of_course as course
 from tui_gru.analysis import findings_of_data as data
 from tui_gru.analysis import findings_of_ports as ported
+from tui_gru.analysis import findings_of_scripts as scripts
 from tui_gru.analysis import findings_of_training as training
 from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.debugger.moment import Moment
@@ -43,7 +44,10 @@ _OF_LARGE_WEIGHTS = (
     "exploding-gradient", "vanishing-gradient", "softmax-underflow", "saturated-gate", "gate-never-opens", "dead-unit",
     "mostly-clipped", "zero-gradient", "never-predicted", "worse-than-a-table", "units-are-identical", "rate-too-small",
 )  # fmt: skip
-_OF_LARGE_STEPS = ("not-finite", "loss-rises", "loss-jumps", *_OF_LARGE_WEIGHTS)
+_OF_LARGE_STEPS = ("not-finite", "loss-not-finite", "loss-rises", "loss-jumps", *_OF_LARGE_WEIGHTS)
+
+#: What else a script shows that does not train its module as it means to.
+_OF_NO_LEARNING = ("zero-gradient", "vanishing-gradient", "rate-too-small", "loss-stays", "dead-unit")
 
 TABLE = (
     FindingRule(
@@ -69,6 +73,22 @@ TABLE = (
     FindingRule("biases-merged", ported.biases_merged),
     FindingRule("output-not-expected", ported.output_not_expected),
     FindingRule("adam-uncorrected", ported.adam_uncorrected),
+    FindingRule("frozen", scripts.frozen, effects=_OF_NO_LEARNING),
+    FindingRule("not-in-optimizer", scripts.not_in_optimizer, effects=("gradient-not-cleared", *_OF_NO_LEARNING)),
+    FindingRule("gradient-not-cleared", scripts.gradient_not_cleared, effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    FindingRule("clipped-too-late", scripts.clipped_too_late, effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    FindingRule("one-row-learns", scripts.one_row_learns, effects=_OF_NO_LEARNING),
+    FindingRule("softmax-twice", scripts.softmax_twice, effects=_OF_NO_LEARNING),
+    FindingRule("last-output-of-both-directions", scripts.last_output_of_both_directions, effects=_OF_NO_LEARNING),
+    FindingRule("last-output-is-padding", scripts.last_output_of_padded_rows, effects=_OF_NO_LEARNING),
+    FindingRule("state-is-stale", scripts.state_is_stale, effects=("loss-stays",)),
+    FindingRule("detached-at-every-timestep", scripts.detached_at_every_timestep, effects=("loss-stays",)),
+    FindingRule("evaluating", scripts.evaluating),
+    FindingRule("exploding-gradient", scripts.gradient_grows, effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    FindingRule("rate-too-large", scripts.rate_too_large, ("loss-rises",), _OF_LARGE_STEPS),
+    FindingRule("rate-too-small", scripts.rate_too_small, effects=("loss-stays",)),
+    FindingRule("loss-stays", scripts.loss_stays),
+    FindingRule("loss-not-finite", scripts.loss_not_finite),
     FindingRule(
         "text-in-blocks", data.text_in_blocks, effects=("loss-jumps", "loss-rises", "worse-than-a-table", "never-predicted")
     ),
@@ -169,7 +189,8 @@ class _FirstSeen:
         """Return the end of the first batch after which the rule finds something; at most `MOST_EXAMINATIONS` are examined."""
         here = self._examined.moment.position.tick
         if rule not in self._rules:
-            return here if finding.tick is None else min(finding.tick, here)
+            last = here if self._examined.config.source.can(Ability.TRAIN) else self._timeline.end_of(self._examined.count - 1)
+            return last if finding.tick is None else min(finding.tick, last)
         low, high = 0, self._examined.count  # batches: too few for it, enough for it
         for _ in range(MOST_EXAMINATIONS):
             if high - low <= 1:

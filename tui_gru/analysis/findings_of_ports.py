@@ -100,20 +100,56 @@ def padding_moves_the_state(x: RunFacts) -> Iterator[Finding]:
     yield from _padded_without_lengths(x)
 
 
-def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
+def _ragged(x: RunFacts, lengths: np.ndarray) -> str:
+    T = x.program.seq_length
+    return f"{counted(int((lengths < T).sum()), 'row')} of {len(lengths)} end before t {T} and continue with one and the same input"
+
+
+def _lengths_without_padding(x: RunFacts) -> np.ndarray | None:
+    """Return the lengths (B) of the rows of the current batch without their padding: zeros, or another input that occurs nowhere
+    else, such as the embedding of a padding token. None if there are no rows of different lengths, or the model knows them."""
     number = x.moment.position.number
     batch = x.config.source.batch(number)
     if batch is None or LIVE in batch.inputs or "x" not in batch.inputs:
-        return
-    record = x.record(number)
+        return None
     T = x.program.seq_length
-    read = (batch.inputs["x"].reshape(T, x.config.batch_size, -1) != 0).max(axis=2)
-    lengths = np.where(read.any(axis=0), T - read[::-1].argmax(axis=0), 0)
-    within = read.sum(axis=0) == lengths  # zeros only after the end
-    if not within.all() or lengths.max() < T or lengths.min() == T or not lengths.min():
+    read = batch.inputs["x"].reshape(T, x.config.batch_size, -1)
+    candidates, counts = np.unique(read[-1], axis=0, return_counts=True)
+    for padding in (np.zeros_like(read[0, 0]), candidates[counts.argmax()]):
+        other = (read != padding).any(axis=2)
+        lengths = np.where(other.any(axis=0), T - other[::-1].argmax(axis=0), 0)
+        within = other.sum(axis=0) == lengths  # only after the end
+        ends_once = padding.any() and lengths.min() > T - 2  # as two sentences end with the same character
+        if within.all() and 0 < lengths.min() < lengths.max() == T and not ends_once:
+            return lengths
+    return None
+
+
+def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
+    number = x.moment.position.number
+    batch, lengths = x.config.source.batch(number), _lengths_without_padding(x)
+    if batch is None or lengths is None:
         return
+    record, T = x.record(number), x.program.seq_length
     padded = np.arange(T)[:, None] >= lengths
     if batch.outside is not None and not x.config.bidirectional and not _gradient_at(batch, padded):
+        return
+    reached = np.zeros_like(padded) if batch.outside is None else np.any(batch.outside != 0, axis=2)
+    if reached[:-1][padded[:-1]].any():  # not the last timestep alone, where the output of the end was meant
+        yield Finding(
+            "padding-moves-the-state",
+            "the padding gets a gradient: the loss has no mask",
+            "The rows have different lengths and are padded, and the loss includes what is predicted after their end. The model "
+            "learns to predict padding, and the mean loss is lower than that of the rows.",
+            "multiply the loss of each timestep by a mask, or use ignore_index of the loss; or pack_padded_sequence",
+            (
+                Evidence(_ragged(x, lengths)),
+                Evidence(
+                    f"{int((reached & padded).sum())} of {counted(int(reached.sum()), 'output')} with a gradient are at padding"
+                ),
+            ),
+            x.end(number),
+        )
         return
     state = x.program.main_state
     values = record.array(state)
@@ -127,13 +163,11 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
     yield Finding(
         "padding-moves-the-state",
         "padding changes the state",
-        "The rows have different lengths and are padded with zeros. A GRU that reads zeros still changes its state, so its last "
-        "state is the state after the padding, not after the row; a backward direction starts in the padding.",
+        "The rows have different lengths and are padded. A GRU that reads padding still changes its state, so its last state is "
+        "the state after the padding, not after the row; a backward direction starts in the padding.",
         "use nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), or read the output at the end of each row",
         (
-            Evidence(
-                f"{counted(int((lengths < T).sum()), 'row')} of {len(lengths)} end before t {T} and continue with zeros"
-            ),
+            Evidence(_ragged(x, lengths)),
             Evidence(f"{written}[row {row + 1}, unit {unit + 1}] = {rounded(float(last[found]))} at t {length}, where the row ends",
                      x.entry(number, state, (row, unit), length - 1), float(last[found])),
             Evidence(f"and {rounded(value)} at t {T}", x.entry(number, state, (row, unit), T - 1), value),

@@ -34,6 +34,12 @@ _MOST_CLIPPED = 0.5
 _LEARNED_LOSS = 0.1  # of log V
 
 
+LOOK_OUTSIDE = (
+    "look at head and loss in your script: a logarithm or a root of 0, a division by 0, an overflow in half precision; "
+    "torch.autograd.set_detect_anomaly(True) names the line"
+)
+
+
 def not_finite(x: RunFacts) -> Iterator[Finding]:
     """Find the first number that is NaN or infinite, and the line that computed it."""
     broken = ((batch, not_finite_in(x.program, batch, x.record(batch))) for batch in x.maybe_not_finite.tolist())
@@ -50,7 +56,9 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     made = not first.given and (name in x.program.lines or name in x.program.parts)
     _, text = x.program.made_by(name) if made else ("", "")
     number = None if named.kind.store is Store.GRADIENTS else ValueRef(name, index, t, tick)
-    if read:
+    if first.from_outside:
+        cure = LOOK_OUTSIDE
+    elif read:
         cure = "look for it in the data that the model reads"
     elif first.given or not x.config.source.can(Ability.TRAIN):
         cure = "look for it in the weights; in the program that trained them, use a smaller learning rate, or clip the gradient"
@@ -59,9 +67,12 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     last = x.losses[batch - 1] if batch else None
     before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
     when = f"when {x.at(batch)} begins" if first.given else f"in {x.at(batch)}"
+    what = "NaN" if np.isnan(value) else "infinite"
     yield Finding(
         "not-finite",
-        f"{x.written(name)} {'is' if read or first.given else 'became'} {'NaN' if np.isnan(value) else 'infinite'} {when}",
+        f"the gradient from your head and loss is {what} {when}: the GRU is not the cause"
+        if first.from_outside
+        else f"{x.written(name)} {'is' if read or first.given else 'became'} {what} {when}",
         "Every number computed from it is not finite either, and after the update neither are the weights.",
         cure,
         (

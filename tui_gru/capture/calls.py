@@ -220,7 +220,8 @@ class CapturedStep:
 def square_of(array: AnyArray) -> float:
     """Return the sum of squares; not finite if an entry is not finite, or if it overflows."""
     flat = array.reshape(-1)
-    square = float(np.dot(flat, flat))  # which warns of nothing
+    with np.errstate(all="ignore"):  # in a script, even a warning can be an error
+        square = float(np.dot(flat, flat))
     if math.isfinite(square) or flat.dtype == np.float64:
         return square
     with np.errstate(all="ignore"):

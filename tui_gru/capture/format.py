@@ -464,8 +464,11 @@ def _sealed(entry: Mapping[str, Any]) -> str:
     return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'
 
 
-def read_line(text: str) -> StepRecord | RecordingProgress:
-    """Parse one line of steps.rankN.jsonl, without its `losses`. Raises `ModelFileError` for an invalid or incomplete line."""
+def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgress:
+    """Parse one line of steps.rankN.jsonl, with its `losses` only if they are asked for.
+
+    Raises `ModelFileError` for an invalid or incomplete line.
+    """
     try:
         entry = json.loads(text)
         sealed, _, checksum = text.rpartition(', "crc": "')
@@ -473,9 +476,10 @@ def read_line(text: str) -> StepRecord | RecordingProgress:
             raise ModelFileError("a line does not match its checksum")
         if not entry.keys() <= {"step", "why", "loss", "norm", "losses", "steps", "closed", "crc"}:
             raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
+        found = tuple(map(number, entry["losses"])) if losses else ()
         if "step" not in entry:
-            return RecordingProgress(_count(entry["steps"]), closed=entry["closed"] is True)
-        return StepRecord(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]))
+            return RecordingProgress(_count(entry["steps"]), found, closed=entry["closed"] is True)
+        return StepRecord(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]), found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
 

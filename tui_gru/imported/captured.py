@@ -18,7 +18,7 @@ from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
 from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.engine.training import Prefetch
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.weights import Float64Array, Weights
 from tui_gru.equations.page import KEEP, LIVE, SET
 from tui_gru.equations.syntax import did_you_mean, with_word
 from tui_gru.errors import RecordingError, printable
@@ -72,6 +72,13 @@ class CallShape:
         return cls(call.module, *shape, call.lengths is not None, masks, call.learned, classes_of(call), call.dtype, resets)
 
 
+@dataclass(frozen=True, eq=False)
+class CapturedBatch(ImportedBatch):
+    """The batch of a step of a script. `steps` has the step of each rank, with the calls of which the batch consists."""
+
+    steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]] = ()
+
+
 @dataclass(frozen=True)
 class CapturedModel:
     """The model for all batches of a run, and its sizes."""
@@ -113,7 +120,7 @@ def _same(one: WeightSet, other: WeightSet) -> bool:
 
 def batch_of(
     frame: CapturedModel, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], scratch: Scratch | None = None
-) -> ImportedBatch:
+) -> CapturedBatch:
     """Return the batch of one step, from the calls of the module in one process or in several ranks.
 
     `scratch` is shared by the steps of a recording. Raises `CaptureError` for calls whose inner values cannot be computed.
@@ -147,7 +154,7 @@ def batch_of(
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
     about = _About(steps, model, scratch or Scratch())
-    return ImportedBatch(
+    return CapturedBatch(
         weights=weights,
         inputs=inputs,
         states=join.states(lambda call: call.h0).astype(frame.dtype).ravel(),
@@ -160,6 +167,7 @@ def batch_of(
         settings=steps[0][0].settings,
         remarks=about.remarks,
         derived=about.derived,
+        steps=steps,
     )
 
 
@@ -314,12 +322,12 @@ HALF = ("float16", "bfloat16")
 
 def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
     """Yield sentences about the calls of one module in a step."""
-    if any(map(_reads_last_output_of_both_directions, calls)):
+    if any(map(reads_last_output_of_both_directions, calls)):
         yield (
             "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "
             "hn has the last state of both directions."
         )
-    if any(map(_reads_padding, calls)):
+    if any(map(reads_padding, calls)):
         yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
     for dtype in sorted({call.dtype for call in calls} & {*HALF}):
         yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
@@ -342,7 +350,7 @@ def _first_state(call: GRUCall) -> str:
     return "h0 was given without a graph, as after detach(): the gradient ends there."
 
 
-def _reads_last_output_of_both_directions(call: GRUCall) -> bool:
+def reads_last_output_of_both_directions(call: GRUCall) -> bool:
     """Return True if only the last timestep gets a gradient, as with `output[-1]`, whose reverse half is the first state, not the
     last."""
     if (
@@ -356,12 +364,44 @@ def _reads_last_output_of_both_directions(call: GRUCall) -> bool:
     return not call.dout[:-1].any() and bool(call.dout[-1, :, call.module.hidden_size :].any())
 
 
-def _reads_padding(call: GRUCall) -> bool:
+def reads_padding(call: GRUCall) -> bool:
     """Return True if only the longest rows get a gradient, as with `output[-1]` of padded rows; the shorter rows then get none."""
     if call.lengths is None or call.dout is None or call.dhn is not None:
         return False
     reached, longest = call.dout.any(axis=(0, 2)), call.lengths == call.lengths.max()
     return not longest.all() and bool(np.array_equal(reached, longest)) and not call.dout[: int(call.lengths.max()) - 1].any()
+
+
+_SAME_GRADIENT = 1e-3  # of the largest gradient of a row: rounding in float32 of differences of probabilities
+
+
+def takes_softmax_twice(call: GRUCall) -> bool:
+    """Return True if the gradient of the logits is that of a cross-entropy of their softmax, of which it takes the softmax
+    again."""
+    head = call.head
+    if head is None or head.dlogits is None or head.logits.shape[-1] < 3:  # of two classes, all gradients are alike
+        return False
+    logits, found = (array.reshape(-1, array.shape[-1]).astype(np.float64) for array in (head.logits, head.dlogits))
+    reached = found.any(axis=1)
+    logits, found = logits[reached], found[reached]
+    if not len(found) or not np.isfinite(found).all() or not np.isfinite(logits).all():
+        return False
+    p, target = _softmax(logits), np.eye(logits.shape[1])[found.argmin(axis=1)]
+    once, outer = p - target, _softmax(p) - target
+    twice = p * (outer - (p * outer).sum(axis=1, keepdims=True))
+    return bool(_unlike(found, twice) < _SAME_GRADIENT < _unlike(found, once))
+
+
+def _softmax(logits: Float64Array) -> Float64Array:
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    quotient: Float64Array = exp / exp.sum(axis=1, keepdims=True)
+    return quotient
+
+
+def _unlike(one: Float64Array, other: Float64Array) -> float:
+    """Return the largest difference of two sets of rows, each divided by its largest entry."""
+    rows = [array / np.abs(array).max(axis=1, keepdims=True) for array in (one, other)]
+    return float(np.abs(rows[0] - rows[1]).max())
 
 
 # ------------------------------------------------------------------------------
@@ -495,7 +535,8 @@ class RecordedBatches(Sequence[ImportedBatch]):
             self.left_out.append(f"left out: {steps} in which {module.name} received no gradient, or no row")
         if not usable:
             folder = printable(recording.folder.name or recording.folder, 200)
-            raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}", option="path")
+            why = "; a frozen module (requires_grad) gets none, and none under torch.no_grad()" if without else ""
+            raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}{why}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
         self.frame = CapturedModel.around(shapes, None if module.is_cell else self._classes())
 

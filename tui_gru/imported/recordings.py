@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import defaultdict
@@ -12,6 +13,9 @@ from hashlib import blake2b
 from os import PathLike
 from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tui_gru.capture.calls import CapturedStep, GRUModule
 from tui_gru.capture.format import (
@@ -204,6 +208,26 @@ class Recording:
         """Return the gaps between recorded steps, each as the step before and the step after the gap."""
         pairs = zip(self.steps, self.steps[1:], strict=False)
         return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """The losses of all steps, recorded or not, (total); NaN if unknown. They come from the lines of the lowest rank."""
+        found = np.full(self.total, np.nan)
+        for step in self.steps:
+            found[step.number] = np.nan if step.loss is None else step.loss
+        ranks = sorted(set(range(self.ranks)) - set(self.missing_ranks))
+        try:
+            text = read_text(self.folder / lines_name(ranks[0])) if ranks else ""
+        except (ModelFileError, OSError):  # `damaged` says so
+            return found
+        for line in text.split("\n")[:-1]:
+            with contextlib.suppress(ModelFileError):
+                entry = read_line(line, losses=True)
+                end = entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1
+                own = [np.nan if loss is None else loss for loss in entry.losses[max(len(entry.losses) - end, 0) :]]
+                if end <= self.total:
+                    found[end - len(own) : end] = own
+        return found
 
     def load(self, number: int, rank: int | None = None) -> CapturedStep:
         """Return a step with all of its arrays, of one rank, by default the lowest that recorded it. Raises `RecordingError`."""

@@ -23,6 +23,7 @@ from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spok
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.engine import numbers
+from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, token_word
 from tui_gru.engine.weights import Array
 from tui_gru.errors import safe_text
@@ -500,7 +501,8 @@ class FindingsList(ListOverlay):
     def lines(self, width: int) -> Sequence[ListRow]:
         palette = self.palette
         if not self.findings:
-            early = self.snapshot.position.tick < self.snapshot.program.loss_tick
+            trains = self.snapshot.config.source.can(Ability.TRAIN)
+            early = trains and self.snapshot.position.tick < self.snapshot.program.loss_tick
             return [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
         found: list[ListRow] = []
         entry, follows = 0, False
@@ -531,7 +533,8 @@ class FindingsList(ListOverlay):
         palette, effect = self.palette, finding.cause is not None
         lead, ink = ("  └ ", palette.plain) if effect else ("▲ ", palette.warning)
         seen = finding.first_seen
-        place = "" if seen is None else f"from e{seen.epoch + 1} b{seen.batch + 1} on"
+        step = "" if seen is None else self.snapshot.config.source.step(seen.number)
+        place = "" if seen is None else f"from {step or f'e{seen.epoch + 1} b{seen.batch + 1}'} on"
         rows = folded(finding.title, width - len(lead))
         if len(lead) + len(rows[-1]) + 2 + len(place) > width:
             rows.append("")

@@ -1,0 +1,138 @@
+"""Mistakes in training scripts: `!` on the recording names the cause, as soon as it is open, and nothing in scripts that nearly
+have them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import tui_gru
+from tests.analysis import planted_scripts as planted
+from tests.analysis.planted_scripts import LENGTHS, Carried, Model, trained
+from tui_gru import Session
+from tui_gru.errors import RecordingError
+from tui_gru.imported.module import forget
+from tui_gru.imported.recordings import open_recording
+
+#: The finding that names the cause, and the script.
+MISTAKES = {
+    "zero_grad is missing": ("gradient-not-cleared", lambda: trained(clear=False)),
+    "an optimizer without the module": ("not-in-optimizer", lambda: trained(learning=planted.without_biases_of_rnn)),
+    "a frozen module": ("frozen", lambda: trained(model=planted.frozen(True))),
+    "a clip after the update": ("clipped-too-late", lambda: trained(after_update=planted.clip)),
+    "batch_first is missing": ("one-row-learns", lambda: trained(planted.of_a_row)),
+    "the last output of the wrong axis": (
+        "one-row-learns",
+        lambda: trained(planted.of_a_row, model=Model(batch_first=True), timesteps=planted.B),
+    ),
+    "the last output of packed rows": (
+        "last-output-is-padding",
+        lambda: trained(planted.padded(lambda out, lengths: out[-1]), lengths=LENGTHS),
+    ),
+    "the last output of both directions": (
+        "last-output-of-both-directions",
+        lambda: trained(model=Model(bidirectional=True)),
+    ),
+    "padding in the loss": (
+        "padding-moves-the-state",
+        lambda: trained(planted.everywhere, lengths=LENGTHS, loss=planted.of_all_timesteps(False)),
+    ),
+    "padding of zeros in the loss": (
+        "padding-moves-the-state",
+        lambda: trained(planted.everywhere, model=Model(0), lengths=LENGTHS, loss=planted.of_all_timesteps(False)),
+    ),
+    "a state that is never renewed": ("state-is-stale", lambda: trained(Carried(lambda n: n == 0))),
+    "a state that is sometimes renewed": ("state-is-stale", lambda: trained(Carried(lambda n: n % 3 == 0))),
+    "a state detached at every timestep": ("detached-at-every-timestep", lambda: trained(planted.in_a_loop(lambda t: True))),
+    "a gradient that explodes": (
+        "exploding-gradient",
+        lambda: trained(model=planted.with_gain(3), timesteps=40, rate=1e-4),
+    ),
+    "a rate that is too large": ("rate-too-large", lambda: trained(rate=30.0, optimizer=planted.sgd, loss=planted.of_squares)),
+    "a rate of Adam that is too large": ("rate-too-large", lambda: trained(rate=1.0)),
+    "a rate that is too small": ("rate-too-small", lambda: trained(rate=1e-6)),
+    "evaluation mode": ("evaluating", lambda: trained(model=Model().eval())),
+    "softmax twice": ("loss-stays", lambda: trained(loss=planted.softmax_before, steps=60)),
+    "softmax twice, with the head": (
+        "softmax-twice",
+        lambda: trained(planted.everywhere, loss=planted.softmax_of_all, with_head=True),
+    ),
+    "NaN from the loss": ("not-finite", lambda: trained(loss=planted.undefined_from(6, "gradient"))),
+    "NaN in the loss alone": ("loss-not-finite", lambda: trained(loss=planted.undefined_from(6, "loss"))),
+}
+#: Scripts that nearly have a mistake.
+HEALTHY = {
+    "plain": lambda: trained(),
+    "gradients of two steps added": lambda: trained(update_every=2),
+    "recorded every third step": lambda: trained(update_every=2, every=3),
+    "a part of the weights is frozen": lambda: trained(model=planted.frozen(False)),
+    "a clip before the update": lambda: trained(before_update=planted.clip),
+    "the last output of each packed row": lambda: trained(
+        planted.padded(lambda out, lengths: out[lengths - 1, torch.arange(planted.B)]), lengths=LENGTHS
+    ),
+    "packed rows of one length": lambda: trained(planted.padded(lambda out, lengths: out[-1])),
+    "padding that is masked": lambda: trained(planted.everywhere, lengths=LENGTHS, loss=planted.of_all_timesteps(True)),
+    "a state that is carried on": lambda: trained(Carried(lambda n: True)),
+    "two states in turn": lambda: trained(Carried(lambda n: True, streams=2)),
+    "a fixed first state": lambda: trained(Carried(lambda n: False)),
+    "a state detached every fourth timestep": lambda: trained(planted.in_a_loop(lambda t: t % 4 == 0)),
+    "a gradient that hardly grows": lambda: trained(model=planted.with_gain(1), timesteps=40),
+    "a large rate": lambda: trained(rate=1e-2, timesteps=3, steps=80),
+    "a small rate": lambda: trained(rate=3e-4, steps=20),
+    "a trained model": lambda: trained(model=planted.already_trained(), steps=60),
+}
+
+
+def causes(session):
+    found = session.findings()
+    assert session.position.tick == 0  # right after opening
+    return [each.name for each in found if each.cause is None]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_cause_of_a_mistake_is_named_first(mistake):
+    name, script = MISTAKES[mistake]
+    session = Session.open(script())
+    assert causes(session)[:1] == [name]
+
+
+@pytest.mark.parametrize("script", HEALTHY)
+def test_scripts_that_nearly_have_a_mistake(script):
+    assert causes(Session.open(HEALTHY[script]())) == []
+
+
+def test_a_finding_is_placed_where_the_recording_shows_it():
+    session = Session.open(trained(loss=planted.undefined_from(6, "gradient"), every=3))
+    (finding,) = session.findings()
+    assert session.steps[finding.first_seen.number] == 6
+    assert "the GRU is not the cause" in finding.title
+
+
+def test_the_loss_of_all_steps_is_read():
+    recording = open_recording(trained(steps=23, every=5))
+    assert recording.losses.shape == (23,)
+    assert [step.loss for step in recording.steps] == recording.losses[::5].tolist()
+    whole = open_recording(trained(steps=23))
+    assert recording.losses.tolist() == whole.losses.tolist()
+
+
+def test_a_captured_batch_of_a_script_is_examined():
+    model = Model()
+    tui_gru.debug(model, screen=False)
+    try:
+        read = next(planted.batches(planted.T)).T
+        cross_entropy(model.head(model.rnn(model.embed(read))[0][:, -1]), read[:, 0] - 1).backward()
+        session = tui_gru.debug(model, screen=False)
+    finally:
+        forget(model)
+    assert causes(session) == ["one-row-learns"]
+    session.seek(session.end)
+    assert [each.name for each in session.findings() if each.cause is None] == ["one-row-learns"]
+
+
+def test_a_module_without_any_gradient_is_refused_with_the_reason():
+    model = planted.frozen(True)
+    model.embed.requires_grad_(False)
+    with pytest.raises(RecordingError, match=r"a frozen module \(requires_grad\) gets none"):
+        Session.open(trained(model=model))

@@ -1,0 +1,541 @@
+"""Findings about scripts whose steps were captured: how they call the module, and what their loss and optimizer do.
+
+They read the captured steps, whose gradients and updates are those of the script. A rule is for a single step or for a recording.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
+from tui_gru.analysis.findings_of_training import LOOK_OUTSIDE
+from tui_gru.analysis.influence import flow_names, norms_over_time
+from tui_gru.analysis.trouble import not_finite_in
+from tui_gru.capture.calls import CapturedStep, GRUCall, Note
+from tui_gru.debugger.history import ScalarRows
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import percent, rounded
+from tui_gru.files.arrays import AnyArray
+from tui_gru.imported.captured import reads_last_output_of_both_directions, reads_padding, takes_softmax_twice
+
+# ------------------------------------------------------------------------------
+# The steps that were captured, with the number of their batch. Of several ranks, the first is read: their scripts are the same.
+
+
+def _steps(x: RunFacts) -> list[tuple[int, CapturedStep]]:
+    return [(batch, captured.steps[0][0]) for batch, captured in x.captured]
+
+
+def _calls(x: RunFacts) -> list[tuple[int, GRUCall]]:
+    """Return the calls that learned."""
+    return [(batch, call) for batch, captured in x.captured for call in captured.steps[0][1] if call.learned]
+
+
+def _of_calls(x: RunFacts, holds: Callable[[GRUCall], bool]) -> int | None:
+    """Return the first batch with a call for which something holds, if it holds in each batch that learned."""
+    found = dict[int, bool]()
+    for batch, call in _calls(x):
+        found[batch] = found.get(batch, False) or holds(call)
+    return next(iter(found)) if found and all(found.values()) else None
+
+
+def _name(x: RunFacts) -> str:
+    calls = _calls(x)
+    return calls[0][1].module.name if calls else "the module"
+
+
+# ------------------------------------------------------------------------------
+# The update: gradients that add up, a clip without effect, weights that cannot change.
+
+
+def gradient_not_cleared(x: RunFacts) -> Iterator[Finding]:
+    """Find steps that begin with the gradients of a step before, although its optimizer has used them."""
+    steps = _steps(x)
+    after_update = [
+        batch for (_, one), (batch, step) in pairwise(steps)
+        if one.number + 1 == step.number and one.updated and Note.NOT_CLEARED in step.notes
+    ]  # fmt: skip
+    later = [(batch, step) for batch, step in steps if step.number > 0]
+    every = later and all(step.updated and Note.NOT_CLEARED in step.notes for _, step in later)
+    batch = after_update[0] if after_update else later[0][0] if every else None
+    if batch is None:
+        return
+    step = dict(steps)[batch]
+    own, before = (math.sqrt(sum(_square(array) for array in arrays.values())) for arrays in (step.gradients, step.before))
+    yield Finding(
+        "gradient-not-cleared",
+        "zero_grad() is missing: the gradients of earlier steps add up",
+        "backward() adds to p.grad. The optimizer has used these gradients before, and uses them again in each step.",
+        "call optimizer.zero_grad() before each loss.backward()",
+        (
+            Evidence(f"before the backward pass of {x.at(batch)} the norm of p.grad was {rounded(before)}, not 0"),
+            Evidence(f"the optimizer then used gradients with the norm {rounded(own)}"),
+        ),
+        x.end(batch),
+    )
+
+
+def _square(array: AnyArray) -> float:
+    return float(np.square(array, dtype=np.float64).sum())
+
+
+def not_in_optimizer(x: RunFacts) -> Iterator[Finding]:
+    """Find weights with a gradient that the optimizer does not have."""
+    batch = next((batch for batch, step in _steps(x) if Note.NOT_IN_OPTIMIZER in step.notes), None)
+    if batch is None:
+        return
+    moved = _moved(x)
+    yield Finding(
+        "not-in-optimizer",
+        f"the optimizer does not have all parameters of {_name(x)}: they never change",
+        "They get a gradient in each step, and nothing uses it. An optimizer has only what it was given when it was made.",
+        "make the optimizer after the whole model, with all of model.parameters()",
+        (
+            Evidence(f"parameters with a gradient in {x.at(batch)} are in no group of the optimizer"),
+            *((Evidence(f"from the first step here to the last, the weights changed by {percent(moved)}"),) if moved == 0 else ()),
+        ),
+        x.end(batch),
+    )
+
+
+def frozen(x: RunFacts) -> Iterator[Finding]:
+    """Find a module all of whose weights are leaves without a gradient."""
+    batch = _of_calls(x, lambda call: not call.weights.parameters and not call.weights.gradients)
+    if batch is not None:
+        yield Finding(
+            "frozen",
+            f"{_name(x)} is frozen: no weight of it has requires_grad",
+            "The gradient passes through it, to what is before it, but its own weights never change.",
+            "p.requires_grad_(True) for its parameters, if it is to learn",
+            (Evidence(f"in {x.at(batch)} its output got a gradient, and none of its weights did"),),
+            x.end(batch),
+        )
+
+
+def clipped_too_late(x: RunFacts) -> Iterator[Finding]:
+    """Find gradients that are clipped after the update."""
+    batch = next((batch for batch, step in _steps(x) if Note.SCALED_AFTER in step.notes), None)
+    if batch is not None:
+        yield Finding(
+            "clipped-too-late",
+            "the gradient is clipped after the update, which has no effect",
+            "The optimizer has already used the whole gradient; the next zero_grad() clears what was clipped.",
+            "clip_grad_norm_ between loss.backward() and optimizer.step()",
+            (Evidence(f"in {x.at(batch)} p.grad was scaled after the optimizer had run"),),
+            x.end(batch),
+        )
+
+
+def evaluating(x: RunFacts) -> Iterator[Finding]:
+    """Find a module that learns in evaluation mode."""
+    batch = _of_calls(x, lambda call: Note.EVALUATING in call.notes)
+    if batch is not None:
+        yield Finding(
+            "evaluating",
+            f"{_name(x)} is trained in evaluation mode",
+            "Dropout is off in evaluation mode. It often remains on after a validation.",
+            "model.train() before training, and after each validation",
+            (Evidence(f"in {x.at(batch)} it received a gradient in evaluation mode"),),
+            x.end(batch),
+        )
+
+
+# ------------------------------------------------------------------------------
+# What the loss reads of the output: rows in place of timesteps, padding, the wrong end of a backward direction.
+
+
+def one_row_learns(x: RunFacts) -> Iterator[Finding]:
+    """Find a gradient that reaches all timesteps of a single row of the batch: a row was read where a timestep was meant."""
+    batch = _of_calls(x, lambda call: _only_row(call) is not None)
+    if batch is None:
+        return
+    call = next(call for of, call in _calls(x) if of == batch)
+    row = _only_row(call)
+    assert row is not None
+    T, B = call.timesteps, call.rows
+    shape = f"({B}, {T}, ·)" if call.module.batch_first else f"({T}, {B}, ·)"
+    yield Finding(
+        "one-row-learns",
+        f"the axes of batch and time are mixed up: only row {row + 1} of {B} gets a gradient, at all {T} timesteps",
+        "The loss reads one row of the batch where it should read one timestep of every row. The other rows teach nothing.",
+        f"{call.module.name} has batch_first={call.module.batch_first}: "
+        + (
+            "its last timestep is output[:, -1], and its input must be (batch, time, ·)"
+            if call.module.batch_first
+            else "its last timestep is output[-1], and its input must be (time, batch, ·); or set batch_first=True"
+        ),
+        (
+            Evidence(f"its output is {shape} in {x.at(batch)}, that is {counted(B, 'row')} of {counted(T, 'timestep')}"),
+            Evidence(f"{B - 1} of {counted(B, 'row')} get the gradient 0 at every timestep"),
+        ),
+        x.end(batch),
+    )
+
+
+def _only_row(call: GRUCall) -> int | None:
+    """Return the only row that gets a gradient, if it does at every timestep."""
+    if call.dout is None or call.rows < 2 or call.timesteps < 2 or call.lengths is not None:
+        return None
+    if call.dhn is not None and call.dhn.any():
+        return None
+    reached = np.any(call.dout != 0, axis=2)
+    rows = np.flatnonzero(reached.any(axis=0))
+    return int(rows[0]) if len(rows) == 1 and reached[:, rows[0]].all() else None
+
+
+def last_output_of_both_directions(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that reads the last output of both directions."""
+    batch = _of_calls(x, reads_last_output_of_both_directions)
+    if batch is not None:
+        yield Finding(
+            "last-output-of-both-directions",
+            "only the output of the last timestep gets a gradient: its reverse half has read one input there",
+            "The backward direction begins at the last timestep. Its last state is at the first timestep.",
+            "hn has the last state of both directions: torch.cat([hn[-2], hn[-1]], 1)",
+            (Evidence(f"in {x.at(batch)} the gradient of all outputs before the last timestep is 0"),),
+            x.end(batch),
+        )
+
+
+def last_output_of_padded_rows(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that reads the output of rows after their end."""
+    found = [(batch, call) for batch, call in _calls(x) if reads_padding(call)]
+    if not found or any(call.lengths is not None and _is_ragged(call) and not reads_padding(call) for _, call in _calls(x)):
+        return
+    batch, call = found[0]
+    assert call.lengths is not None
+    shorter = int((call.lengths < call.lengths.max()).sum())
+    yield Finding(
+        "last-output-is-padding",
+        "the last output of packed rows is read: rows that are shorter than others get no gradient",
+        "After the end of a row its output is padding, 0 whatever the row was.",
+        "hn has the last state of each row; or output[lengths - 1, arange(rows)]",
+        (Evidence(f"in {x.at(batch)} {shorter} of {counted(call.rows, 'row')} end before the last timestep, and get no gradient"),),
+        x.end(batch),
+    )
+
+
+def _is_ragged(call: GRUCall) -> bool:
+    return call.lengths is not None and bool((call.lengths != call.lengths.max()).any())
+
+
+def softmax_twice(x: RunFacts) -> Iterator[Finding]:
+    """Find logits whose gradient is that of a cross-entropy of their softmax, of which it takes the softmax again."""
+    batch = _of_calls(x, takes_softmax_twice)
+    if batch is not None:
+        yield Finding(
+            "softmax-twice",
+            "softmax is applied twice: to the logits, and again in the loss",
+            "nn.CrossEntropyLoss takes logits. Probabilities are between 0 and 1, so their softmax is nearly uniform, whatever the "
+            "model predicts, and the gradient is small.",
+            "give nn.CrossEntropyLoss the logits; or log_softmax with nn.NLLLoss",
+            (Evidence(f"the gradient of the logits in {x.at(batch)} is that of softmax(softmax(logits))"),),
+            x.end(batch),
+        )
+
+
+# ------------------------------------------------------------------------------
+# The state between calls and timesteps.
+
+
+def state_is_stale(x: RunFacts) -> Iterator[Finding]:
+    """Find a step that begins with the last state of an earlier step than the one before it."""
+    ended: dict[bytes, int] = {}  # the batch that ended with a state
+    began = list[tuple[int, int]]()  # (batch, the batch whose last state it begins with)
+    calls = [(batch, call) for batch, captured in x.captured for call in captured.steps[0][1]]
+    numbers = {batch: step.number for batch, step in _steps(x)}
+    for batch in numbers:
+        own = [call for of, call in calls if of == batch]
+        for call in own:
+            begins = call.h0.tobytes()
+            if call.h0_given and call.h0.any() and ended.get(begins, batch) != batch:
+                began.append((batch, ended[begins]))
+        ended |= {call.hn.tobytes(): batch for call in own}
+    stale = [(batch, of) for batch, of in began if numbers[of] < numbers[batch] - 1]
+    if not stale:
+        return
+    lags, sources = {numbers[batch] - numbers[of] for batch, of in stale}, [of for _, of in stale]
+    if len(stale) == len(began) > 1 and len(lags) == 1 and len(set(sources)) == len(sources):
+        return  # several streams in turn, each with its own state
+    batch, of = stale[0]
+    yield Finding(
+        "state-is-stale",
+        f"{x.at(batch)} begins with the last state of {x.at(of)}, not of the step before it",
+        "A state that is carried on belongs to the batch that follows. A stale state has read another text.",
+        "keep the new state after each step: out, h = gru(x, h); h = h.detach()",
+        (
+            Evidence(f"h0 of {x.at(batch)} is hn of {x.at(of)}, in all {call_entries(calls, batch)}"),
+            *((Evidence(f"so does h0 of {counted(len(stale) - 1, 'other step')}"),) if len(stale) > 1 else ()),
+        ),
+        x.end(batch),
+    )
+
+
+def call_entries(calls: list[tuple[int, GRUCall]], batch: int) -> str:
+    return counted(next(call.h0.size for of, call in calls if of == batch), "entry")
+
+
+def detached_at_every_timestep(x: RunFacts) -> Iterator[Finding]:
+    """Find a loop that detaches the state at every timestep."""
+    batch = _of_calls(x, lambda call: call.timesteps > 3 and call.keep is not None and not call.keep[1:].any())
+    if batch is None:
+        return
+    T = next(call.timesteps for of, call in _calls(x) if of == batch)
+    yield Finding(
+        "detached-at-every-timestep",
+        "the state is detached at every timestep: no gradient flows back through time",
+        "Each timestep learns only from its own loss, so the model does not learn to remember anything.",
+        "detach the state between batches, not between timesteps",
+        (Evidence(f"in {x.at(batch)} the gradient of the state ends at each of {counted(T, 'timestep')}"),),
+        x.end(batch),
+    )
+
+
+_GROWTH = 1.2  # times a timestep
+_GROWN = 30.0  # times, over all timesteps
+_LEAST_TIMESTEPS = 8
+
+
+def gradient_grows(x: RunFacts) -> Iterator[Finding]:
+    """Find a gradient of the state that grows by a fifth a timestep on its way back, from the first captured step on, since large
+    weights are a consequence of large steps as well."""
+    if not x.captured:
+        return
+    if (found := _growth(x, batch := x.captured[0][0])) is None:
+        return
+    state, growth, timesteps = found
+    norms = norms_over_time(x.record(batch).array(f"d{state}"))
+    way = flow_names(x.program, state).way
+    begins, ends = (norms[-1], norms[0]) if way < 0 else (norms[0], norms[-1])
+    yield Finding(
+        "exploding-gradient",
+        f"the gradient explodes: the norm of {x.written(f'd{state}')} grows ×{growth:.3g} a timestep",
+        f"Over {counted(timesteps, 'timestep')} that is {rounded(growth**timesteps)} times. A small change early in the row "
+        "changes the loss very much, so one update can move the weights far away.",
+        "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before optimizer.step(); smaller recurrent weights",
+        (
+            Evidence(
+                f"‖{x.written(f'd{state}')}‖ is {rounded(begins)} where the gradient enters {x.at(batch)}, "
+                f"and {rounded(ends)} at its other end"
+            ),
+            Evidence(f"the norm of all gradients of {x.at(batch)} is {rounded(float(x.column('grad_norm', batch, batch)[0]))}"),
+        ),
+        x.end(batch),
+    )
+
+
+def _growth(x: RunFacts, batch: int) -> tuple[str, float, int] | None:
+    """Return the state, the factor a timestep and the number of timesteps of the fastest growth in a batch, if it is too fast."""
+    record = x.record(batch)
+    if not record.learned:
+        return None
+    layers: dict[str, list[str]] = {}  # the states of a layer in one direction, h and c, hand the gradient to each other
+    for state in record.compiled.states:
+        layers.setdefault(state[1:], []).append(state)
+    rates = [(states[0], _rate(x, record, states)) for states in layers.values()]
+    found = [(state, *rate) for state, rate in rates if rate is not None]
+    best = max(found, key=lambda each: each[1], default=None)
+    return best if best is not None and best[1] > _GROWTH and best[1] ** best[2] > _GROWN else None
+
+
+def _rate(x: RunFacts, record: BatchRecord, states: list[str]) -> tuple[float, int] | None:
+    """Return the mean factor by which a timestep multiplies the gradient that it gets from the next one."""
+    squares = []
+    for state in states:
+        names = flow_names(x.program, state)
+        delta, ahead = (np.square(norms_over_time(record.array(name))) for name in (names.delta, names.ahead))
+        squares.append((delta[1:], ahead[:-1]) if names.way < 0 else (delta[:-1], ahead[1:]))
+    with np.errstate(all="ignore"):
+        delta, ahead = np.sqrt(np.sum(squares, axis=0))
+        ratios = np.log(ahead / delta)
+    ratios = ratios[np.isfinite(ratios)]
+    return (float(np.exp(ratios.mean())), len(ratios)) if len(ratios) >= _LEAST_TIMESTEPS else None
+
+
+# ------------------------------------------------------------------------------
+# The course of the loss, with the size of the steps. The weights of a recorded step are those before its update.
+
+
+_FEWEST = 16  # losses
+_FEWEST_STAYING = 50  # losses
+_VERY_FAR, _FAR_ABOVE, _HARDLY_BELOW, _STAYS = 10, 1.5, 0.95, 0.9  # times the first losses
+_LARGE, _TINY = 0.03, 1e-4  # relative change of the weights by a step
+_MOVED = 0.05  # relative change of the weights by all steps
+
+
+def _change(one: CapturedStep, other: CapturedStep) -> float:
+    """Return ‖ΔW‖ / ‖W‖ between two steps, over all weights that both used."""
+    first, second = ({call.module.name: call.weights.values for call in step.calls} for step in (one, other))
+    pairs = [
+        (values[name], second[part][name])
+        for part, values in first.items()
+        for name in values
+        if part in second and name in second[part]
+    ]
+    with np.errstate(all="ignore"):
+        change = sum(_square(new.astype(np.float64) - old) for old, new in pairs)
+        size = sum(_square(old) for old, _ in pairs)
+        return math.sqrt(change / size) if size > 0 and math.isfinite(change) else math.nan
+
+
+def _step_change(x: RunFacts) -> float:
+    """Return the median of ‖ΔW‖ / ‖W‖ a step between the captured steps, NaN if there are none; between steps that do not follow
+    each other, it is at least that."""
+    steps = [step for _, step in _steps(x)]
+    changes = np.array([_change(one, other) / (other.number - one.number) for one, other in pairwise(steps)])
+    changes = changes[np.isfinite(changes)]
+    return float(np.median(changes)) if len(changes) else math.nan
+
+
+def _moved(x: RunFacts) -> float:
+    """Return ‖ΔW‖ / ‖W‖ from the first captured step to the last."""
+    steps = [step for _, step in _steps(x)]
+    return _change(steps[0], steps[-1]) if len(steps) > 1 else math.nan
+
+
+def _ends(losses: ScalarRows) -> tuple[float, float]:
+    """Return the mean of the first losses, and that of the last ones."""
+    count = _window(losses)
+    return float(losses[:count].mean()), float(losses[-count:].mean())
+
+
+def _window(losses: ScalarRows) -> int:
+    return max(3, len(losses) // 5)
+
+
+def _noise(losses: ScalarRows) -> float:
+    """Return twice the standard error of the difference of the two means of `_ends`, if the loss has no trend."""
+    return 2 * float(losses.std()) * math.sqrt(2 / _window(losses))
+
+
+def _known(x: RunFacts) -> tuple[NDArray[np.intp], ScalarRows]:
+    """Return the steps with a finite loss, and these losses."""
+    losses = x.losses_of_script if x.captured else np.empty(0)
+    steps = np.flatnonzero(np.isfinite(losses))
+    return steps, losses[steps]
+
+
+def _rate_of(x: RunFacts) -> float:
+    return next((step.settings["lr"] for _, step in reversed(_steps(x)) if "lr" in step.settings), math.nan)
+
+
+def _its_rate(rate: float) -> str:
+    return f"the learning rate {rounded(rate)}" if math.isfinite(rate) else "the learning rate"
+
+
+def rate_too_large(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that has risen far above the first one, by large steps."""
+    steps, losses = _known(x)
+    if len(losses) < 3 or not losses[0] > 0:
+        return
+    start, rate, change = float(losses[0]), _rate_of(x), _step_change(x)
+    broken = bool(np.isinf(x.losses_of_script).any()) or len(x.maybe_not_finite) > 0
+    end = float(np.median(losses[-max(1, len(losses) // 5) :]))
+    if not (end > _FAR_ABOVE * start or (broken and losses[-3:].max() > _FAR_ABOVE * start)):
+        return
+    far = broken or end > _VERY_FAR * start
+    if not far and (len(losses) < _FEWEST or change < _LARGE):
+        return
+    if rate <= 0:
+        return
+    above = int(steps[int(np.argmax(losses > _FAR_ABOVE * start))])
+    moves = change > 0  # not where it is the head that explodes
+    size = f" (a step changes the weights of {_name(x)} by {percent(change)})" if moves else ""
+    batch = _batch_near(x, above)
+    yield Finding(
+        "rate-too-large",
+        f"{_its_rate(rate)} is too large: the loss is {rounded(end)}, and was {rounded(start)} at first",
+        f"Such large steps{size} overshoot the minimum, and the loss rises.",
+        f"lr={rounded(rate / 10)} or less; clip_grad_norm_(model.parameters(), 1.0) before optimizer.step()",
+        (
+            Evidence(
+                f"the loss was {rounded(start)} in step {steps[0]:,}, and above {rounded(_FAR_ABOVE * start)} in step {above:,}"
+            ),
+            x.loss_of(batch),
+            *((Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(change)} a step; about 1e-3 is usual"),) if moves else ()),
+        ),
+        x.end(batch),
+    )
+
+
+def _batch_near(x: RunFacts, step: int) -> int:
+    """Return the last batch up to a step, or the first one."""
+    steps = x.config.source.steps
+    return max(int(np.searchsorted(steps, step, side="right")) - 1, 0) if steps else 0
+
+
+def loss_not_finite(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that is not finite, of a step in which every number of the module is."""
+    broken = np.flatnonzero(~np.isfinite(x.losses)).tolist() if x.captured and x.program.knows_loss else []
+    batch = next((batch for batch in broken if not_finite_in(x.program, batch, x.record(batch)) is None), None)
+    if batch is None:
+        return
+    yield Finding(
+        "loss-not-finite",
+        f"the loss of {x.at(batch)} is {float(x.losses[batch])}, although every number of {_name(x)} is finite",
+        "The module is not the cause: head and loss computed it from finite outputs.",
+        LOOK_OUTSIDE,
+        (x.loss_of(batch),),
+        x.end(batch),
+    )
+
+
+def rate_too_small(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that is flat for the whole recording, by steps that hardly change the weights."""
+    _, losses = _known(x)
+    change, rate = _step_change(x), _rate_of(x)
+    if len(losses) < _FEWEST or not losses[0] > 0 or not change < _TINY:
+        return
+    start, end = _ends(losses)
+    norms = x.column("grad_norm")
+    if not _HARDLY_BELOW * start - _noise(losses) < end < _FAR_ABOVE * start or not np.nanmax(norms, initial=0) > 0:
+        return
+    if not change and rate > 0:
+        return  # not in the optimizer, or a GradScaler that skips
+    yield Finding(
+        "rate-too-small",
+        f"{_its_rate(rate)} is too small: in {counted(len(losses), 'step')} the loss has not fallen",
+        "At this rate it takes very many steps to change the weights noticeably.",
+        f"lr={rounded(100 * rate)} or more" if rate > 0 else "an lr that is not 0",
+        (
+            Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(change)} a step; about 1e-3 is usual"),
+            Evidence(f"the first losses are {rounded(start)} on average, the last ones {rounded(end)}"),
+            Evidence(f"the norm of the gradient is {rounded(float(np.nanmax(norms)))}"),
+        ),
+        x.end(0),
+    )
+
+
+def loss_stays(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss near its start although the weights, which were fresh, have moved."""
+    _, losses = _known(x)
+    moved = _moved(x)
+    if len(losses) < _FEWEST_STAYING or not losses[0] > 0 or not moved > _MOVED or not _is_fresh(_steps(x)[0][1]):
+        return
+    start, end = _ends(losses)
+    if not _STAYS * start < end < _FAR_ABOVE * start:
+        return
+    yield Finding(
+        "loss-stays",
+        f"after {counted(len(losses), 'step')} the loss is near its start, although the weights move",
+        "The steps are large enough, so their direction is useless: what is between the module and the loss, or the targets.",
+        "look at head and loss: nn.CrossEntropyLoss takes logits, and of probabilities it takes softmax twice; a detach() or "
+        ".data in between; targets that do not belong to these inputs",
+        (
+            Evidence(f"the first losses are {rounded(start)} on average, the last ones {rounded(end)}"),
+            Evidence(f"the weights of {_name(x)} have changed by {percent(moved)}"),
+            x.loss_of(x.count - 1),
+        ),
+        x.end(x.count - 1),
+    )
+
+
+def _is_fresh(step: CapturedStep) -> bool:
+    """Return True if the weights of a first step are as torch draws them: uniform, at most 1 / √H."""
+    sets = [(call.weights.values, 1 / math.sqrt(call.module.hidden_size)) for call in step.calls]
+    return step.number == 0 and all(np.abs(value).max(initial=0) <= 1.001 * most for used, most in sets for value in used.values())
