@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.analysis.trials import Check
+from tui_gru.analysis.trials import Interruption
 from tui_gru.debugger.expressions import compile_expression
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment, value_before
@@ -21,7 +21,7 @@ _NEAR = 8  # a batch is replaced by the one after a checkpoint if that is earlie
 
 
 def course(
-    timeline: Timeline, upto: int, expression: str, points: int = POINTS, *, check: Check | None = None
+    timeline: Timeline, upto: int, expression: str, points: int = POINTS, *, check: Interruption | None = None
 ) -> tuple[NDArray[np.intp], ScalarRows]:
     """Return batches and the value of an expression at the end of each: (n,) and (n,), n at most `points`.
 

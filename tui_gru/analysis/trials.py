@@ -30,7 +30,7 @@ _FEW = 8  # batches that the loss after a trial is the mean of, at least
 _SHARE = 5  # it is the mean of the last fifth of the trial
 
 # Called between two batches of a trial; it may raise an error, which ends the trial.
-Check = Callable[[], object]
+Interruption = Callable[[], object]
 
 
 class Cure(NamedTuple):
@@ -73,7 +73,7 @@ def loss_after(losses: Sequence[float] | ScalarRows) -> float:
 # Learning rates, tried from the weights of a moment.
 
 
-def rates(timeline: Timeline, moment: Moment, *, check: Check | None = None) -> Iterator[RateTrial]:
+def rates(timeline: Timeline, moment: Moment, *, check: Interruption | None = None) -> Iterator[RateTrial]:
     """Yield the loss after `RATE_BATCHES` batches with each of `RATES` and with the run's own rate, in ascending order.
 
     Each trial begins with the batch of the moment, or with the next one if that is complete, with the weights, the states of the
@@ -101,7 +101,7 @@ class _Beginning:
         self.trainer = Trainer(config, timeline.segment_at(here.tick).trainer.corpus)
         self.earlier = timeline.earlier(self.batch)
 
-    def losses(self, settings: RuleSettings, count: int, check: Check | None) -> list[float]:
+    def losses(self, settings: RuleSettings, count: int, check: Interruption | None) -> list[float]:
         """Return the losses of `count` batches from here on; fewer if one is not finite."""
         run = _batches(self.trainer, self.batch, self.weights, self.state, settings, self.earlier)
         return _losses(run, count, check)
@@ -131,7 +131,7 @@ def _batches(
             before.insert(0, record)
 
 
-def _losses(run: Iterator[BatchRecord], count: int, check: Check | None) -> list[float]:
+def _losses(run: Iterator[BatchRecord], count: int, check: Interruption | None) -> list[float]:
     losses: list[float] = []
     for record in run:
         losses.append(record.loss)
@@ -179,7 +179,7 @@ def trial_batches(config: Config) -> int:
     return min(MOST_TRIED, WORK // (config.parameter_count * config.batch_size * config.seq_length))
 
 
-def loss_with(timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Check | None = None) -> float | None:
+def loss_with(timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None) -> float | None:
     """Return the loss after the first `count` batches of the run with an option, or with its own options for None.
 
     The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
@@ -202,7 +202,7 @@ def loss_with(timeline: Timeline, moment: Moment, cure: Cure | None, count: int,
     return loss_after(_losses(_batches(trainer, 0, weights, trainer.initial_state(), settings), count, check))
 
 
-def try_cures(timeline: Timeline, moment: Moment, finding: Finding, *, check: Check | None = None) -> tuple[CureTrial, ...]:
+def try_cures(timeline: Timeline, moment: Moment, finding: Finding, *, check: Interruption | None = None) -> tuple[CureTrial, ...]:
     """Return the loss with each cure of a finding and without it, the cure with the lowest loss first.
 
     Each trial trains from the first batch on with that option: as many batches as the run has, at least `LEAST_BATCHES` and at most

@@ -453,7 +453,7 @@ def read_text(
     ids = indices_of(config, text)
     _check_names(config, names)
     _check_memory(config, names, len(ids))
-    reader = _Reader(config, weights, ids, names, progress or _ignore, stop or _never)
+    reader = _TextReader(config, weights, ids, names, progress or _ignore, stop or _never)
     with NUMPY_SETTINGS:
         if config.bidirectional:
             return reader.windows(config.seq_length)
@@ -485,7 +485,7 @@ def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
         )
 
 
-class _Reader:
+class _TextReader:
     """One reading of a text. Values are stored in the order of the text, as `piece · length + timestep`."""
 
     def __init__(

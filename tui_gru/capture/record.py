@@ -130,14 +130,14 @@ def _compile(source: str, earlier: Mapping[str, deque[float]]) -> Evaluate:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None) or 1
         raise CaptureError(f"on: column {column}: {printable(source, 60)!r} is not a condition; {_EXAMPLE}", option="on") from None
-    return _Compiler(earlier).number(tree, 0)
+    return _ConditionCompiler(earlier).number(tree, 0)
 
 
 _EXAMPLE = "write one such as nan or loss > 3*mean(loss)"
 
 
 @dataclass(frozen=True)
-class _Compiler:
+class _ConditionCompiler:
     earlier: Mapping[str, deque[float]]
 
     def number(self, node: ast.expr, depth: int) -> Evaluate:

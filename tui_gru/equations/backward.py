@@ -151,7 +151,7 @@ def sum_of(terms: Iterable[Term]) -> Expression:
 # 7. A gradient is summed over every axis that its operand lacks. An axis along which it is constant is not written.
 
 
-class Step(NamedTuple):
+class LinePart(NamedTuple):
     """A line or a labelled part of a line. In `formula`, labelled parts are replaced by their names. `line` is the 0-based number
     of the line."""
 
@@ -209,9 +209,9 @@ def of_each_timestep(node: Expression, named: Callable[[str], Axes]) -> bool:
     )
 
 
-def steps_of(lines: tuple[Equation, ...]) -> tuple[list[Step], dict[str, Expression]]:
+def steps_of(lines: tuple[Equation, ...]) -> tuple[list[LinePart], dict[str, Expression]]:
     """Return the lines and their labelled parts as steps, in the order of computation, and the complete labelled parts by label."""
-    steps: list[Step] = []
+    steps: list[LinePart] = []
     parts: dict[str, Expression] = {}
 
     def taken_apart(node: Expression, line: int, *, whole: bool = False) -> Expression:
@@ -222,12 +222,12 @@ def steps_of(lines: tuple[Equation, ...]) -> tuple[list[Step], dict[str, Express
         if whole or not node.label:
             return inner
         parts[node.label] = node
-        steps.append(Step(node.label, inner, line, True))
+        steps.append(LinePart(node.label, inner, line, True))
         return Name(node.label)
 
     for number, line in enumerate(lines):
         formula = taken_apart(line.formula, number, whole=True)
-        steps.append(Step(line.target, formula, number, False))
+        steps.append(LinePart(line.target, formula, number, False))
     return steps, parts
 
 
@@ -319,7 +319,7 @@ class _Derivation:
                 raise EquationError(f"the loss does not depend on {name}, so it has no gradient; use it or remove it", place)
             self._formulas[f"d{name}"] = self._spread(gradient, self._axes[name])
 
-    def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, passed: list[tuple[str, Expression]]) -> bool:
+    def _written_in_place(self, step: LinePart, gradient: Expression, symbol: Name, passed: list[tuple[str, Expression]]) -> bool:
         if not any(True for _ in gradient.names()):
             return True
         if not step.is_part:
@@ -364,7 +364,7 @@ class _Derivation:
 
     # One step
 
-    def _propagated(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
+    def _propagated(self, step: LinePart, gradient: Expression) -> list[tuple[str, Expression]]:
         """Return the gradient that each name read by a step receives, given the gradient of the step's value.
 
         A gradient may lack some axes of its node; it is constant along them.
@@ -400,7 +400,7 @@ class _Derivation:
         propagate(step.formula, gradient, Name(step.name))
         return passed
 
-    def _rule(self, step: Step, node: Expression, a: Expression, value: Expression, own: Axes) -> tuple[Expression, ...]:
+    def _rule(self, step: LinePart, node: Expression, a: Expression, value: Expression, own: Axes) -> tuple[Expression, ...]:
         match node:
             case e.Apply(function="softmax"):
                 inner = self._sum_over(e.Times((a, value)), own[-1])

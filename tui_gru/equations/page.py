@@ -113,13 +113,13 @@ def read_page(text: str, source: str) -> Page:
     if len(text) > LONGEST:
         raise EquationError(f"the file has {len(text):,} characters; an equation file has at most {LONGEST:,}", source=source)
     lines = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
-    return _Reader(File(source, tuple(lines))).page()
+    return _PageReader(File(source, tuple(lines))).page()
 
 
 _LINE = re.compile(r"\s*+(?:(?P<label>[^\W\d]\w*)\s*:(?!=))?\s*(?P<target>[^\s=:−+-]+)\s*(?P<op>−=|-=|\+=|=)(?P<formula>.*)")
 
 
-class _Reader:
+class _PageReader:
     """Reads one file, line by line."""
 
     def __init__(self, file: File) -> None:

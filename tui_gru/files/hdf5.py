@@ -251,7 +251,7 @@ def _numbers_in(source: HDF5Source, path: str, shape: tuple[int, ...], dtype: st
     return np.frombuffer(data, answer["dtype"]).reshape(shape)
 
 
-class _Reader:
+class _ReaderProcess:
     """The process, which is started when it is first asked, and again after it has ended."""
 
     def __init__(self) -> None:
@@ -353,5 +353,5 @@ class _Reader:
             self._end()
 
 
-READER = _Reader()
+READER = _ReaderProcess()
 atexit.register(READER.end)

@@ -646,7 +646,7 @@ def read_state(file: SessionFile) -> tuple[State, list[str]]:
     Raises `DamagedSessionError` if something is missing or inconsistent. Numbers of another machine are none of that.
     """
     try:
-        return _Reader(file).state()
+        return _SessionReader(file).state()
     except SessionFileError:
         raise
     except DivergedError as error:  # a contradiction within the file
@@ -657,7 +657,7 @@ def read_state(file: SessionFile) -> tuple[State, list[str]]:
         raise damaged(file.path, f"its contents ({type(error).__name__})") from error
 
 
-class _Reader:
+class _SessionReader:
     """Reads one file. Each segment is created once, because branches and changes share segments."""
 
     def __init__(self, file: SessionFile) -> None:
