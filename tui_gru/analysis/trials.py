@@ -179,7 +179,9 @@ def trial_batches(config: Config) -> int:
     return min(MOST_TRIED, WORK // (config.parameter_count * config.batch_size * config.seq_length))
 
 
-def loss_with(timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None) -> float | None:
+def loss_with(
+    timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None
+) -> float | None:
     """Return the loss after the first `count` batches of the run with an option, or with its own options for None.
 
     The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
