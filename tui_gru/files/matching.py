@@ -91,17 +91,20 @@ def _blocks(matrix: AnyArray, G: int, by_rows: bool) -> AnyArray:
     return matrix.reshape(matrix.shape[0], G, -1).transpose(1, 0, 2)
 
 
-def apart_cell(W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | None], b_h: Sequence[Tensor | None]) -> CellArrays:
+def apart_cell(
+    W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | None], b_h: Sequence[Tensor | None], *, by_rows: bool = False
+) -> CellArrays:
     """Return a cell with a matrix for each gate: W (I, H) with x on the left, or (H, I) with x on the right; U (H, H).
 
-    The number of matrices decides the kind of cell. Raises `NotAGRUError` if the shapes do not fit.
+    If W is square, `by_rows` says that x is on the right. The number of matrices decides the kind of cell. Raises `NotAGRUError` if
+    the shapes do not fit.
     """
     hidden, shape = U[0].shape[0] if U[0].shape else 0, W[0].shape
     if not hidden or any(u.shape != (hidden, hidden) for u in U):
         raise NotAGRUError("its recurrent weights are not square and of one size")
     if len(shape) != 2 or hidden not in shape or not min(shape) or any(w.shape != shape for w in W):
         _refuse_fit(W[0], U[0])
-    x_on_the_left = shape[1] == hidden
+    x_on_the_left = shape[1] == hidden and not (by_rows and shape[0] == hidden)
     biases = [tensor for tensor in (*b, *b_h) if tensor is not None]
     for tensor in biases:
         if tensor.shape not in ((hidden,), (1, hidden), (hidden, 1)):
@@ -220,6 +223,7 @@ class SeparateGates:
     b_h: tuple[str, ...]
     convention: Convention
     guess: str = ""
+    by_rows: bool = False  # a square W has the units as rows
 
 
 #: In the order in which they are tried. For Keras, the shape of the bias decides whether the reset gate acts before or after.
@@ -239,6 +243,20 @@ STACKED = (
     Stacked("MLX's RNN", "Wxh", "Whh", "bias", "", "", (RNN,)),
     Stacked("flax nnx's {}Cell", "dense_i/kernel", "dense_h/kernel", "dense_i/bias", "dense_h/bias", "", TORCH, by_rows=False),
     Stacked("Haiku's GRU", "w_i", "w_h", "b", "", "", (Convention("zrn", "before", "takes"),)),
+    *(
+        Stacked(
+            "a hand-written {}",
+            f"{W}{separator}weight",
+            f"h2h{separator}weight",
+            f"{W}{separator}bias",
+            f"h2h{separator}bias",
+            "",
+            TORCH,
+            guess="the names do not say in which order the gates are",
+        )
+        for W in ("x2h", "i2h")
+        for separator in "/_"
+    ),
     Stacked("Keras's {}", "kernel", "recurrent_kernel", "bias", "", "", (Convention("zrn", ""), LSTM, RNN), by_rows=False),
 )
 
@@ -247,6 +265,9 @@ def _gates(pattern: str, *letters: str) -> tuple[str, ...]:
     return tuple(pattern.format(letter) for letter in letters)
 
 
+#: The beginnings of the names of the linear layers of hand-written cells, which end with the gate: of the input and of the state.
+LINEARS = (("fc_i", "fc_h"), ("fc_x", "fc_h"), ("W_i", "W_h"), ("W_x", "W_h"), ("W_", "U_"), ("W", "U"))
+ZRN = Convention("zrn", "")  # whose biases say where the reset gate acts
 LASAGNE = ("updategate", "resetgate", "hidden_update")
 APART = (
     SeparateGates(
@@ -293,6 +314,32 @@ APART = (
     ),
     *(
         SeparateGates(
+            "linear layers of their own",
+            _gates(f"{W}{{}}/weight", *letters),
+            _gates(f"{U}{{}}/weight", *letters),
+            _gates(f"{W}{{}}/bias", *letters),
+            _gates(f"{U}{{}}/bias", *letters),
+            convention,
+            guess="" if convention is LSTM else "the names do not say what z means",
+            by_rows=True,
+        )
+        for letters, convention in (("zrn", ZRN), ("zrh", ZRN), ("ifgo", LSTM), ("ifco", LSTM))
+        for W, U in LINEARS
+    ),
+    *(
+        SeparateGates(
+            "gates in matrices of their own",
+            _gates("W_x{}", *letters),
+            _gates("W_h{}", *letters),
+            _gates("b_{}", *letters),
+            ("", "", ""),
+            ZRN,
+            guess="the names do not say what z means",
+        )
+        for letters in ("zrh", "zrn")
+    ),
+    *(
+        SeparateGates(
             "gates in matrices of their own",
             _gates(f"{W}{{}}", *letters),
             _gates(f"{U}{{}}", *letters),
@@ -309,6 +356,75 @@ APART = (
         )
     ),
 )
+
+
+# ------------------------------------------------------------------------------
+# Hand-written cells whose gates each have one matrix for the input and the state side by side: W_z of [x, h] or of [h, x].
+
+
+CONCATENATED = re.compile(
+    r"(?s)(?:(?P<prefix>.*?)[./])??(?P<start>W_?|w_?|fc_?|linear_?)(?P<gate>[zrnhifcgo])(?P<weight>[./]weight)?(?::0)?"
+)
+FIRST = {"xh": "x before h", "hx": "h before x"}
+
+
+def concatenated(tensors: Tensors) -> Findings:
+    """Find cells whose gates have a matrix (H, I + H), or (I + H, H), each. Each is found twice, since neither names nor shapes say
+    whether x or h comes first."""
+    groups: dict[tuple[str, str, str], dict[str, str]] = {}
+    for name in tensors:
+        if match := CONCATENATED.fullmatch(name):
+            key = match["prefix"] or "", match["start"], match["weight"] or ""
+            groups.setdefault(key, {})[match["gate"]] = name
+    found, refused = list[FoundGRU](), list[str]()
+    for (prefix, start, weight), names in groups.items():
+        letters = next((each for each in ("zrn", "zrh", "ifgo", "ifco") if set(each) == names.keys()), None)
+        if letters is None:
+            continue
+        convention = LSTM if letters.startswith("if") else replace(ZRN, reset="before")
+        name = printable(prefix) or convention.kind
+        biases = [tensors.get(_bias_of(names[letter], start, weight)) for letter in letters]
+        doubts = "whether x or h comes first" if convention is LSTM else "what z means, nor whether x or h comes first"
+        try:
+            for first, words in FIRST.items():
+                cell = _concatenated_cell([tensors[names[letter]] for letter in letters], biases, first, bool(weight))
+                evidence = f"gates by name, of one matrix for x and h each: read with {words}"
+                warning = f"the names do not say {doubts}: give an input and its output to prove it"
+                found.append(stack(f"{name}.{first}", {(0, False): cell}, convention, evidence, warning))
+        except NotAGRUError as error:
+            refused.append(f"{name}: {error}")
+    return Findings(tuple(found), tuple(refused))
+
+
+def _bias_of(name: str, start: str, weight: str) -> str:
+    """Return the name of the bias of a gate: `W_z.bias` beside `W_z.weight`, `b_z` beside `W_z`."""
+    if weight:
+        return name.removesuffix("weight") + "bias"
+    stem, gate = name.removesuffix(":0")[: -len(start) - 1], name.removesuffix(":0")[-1]
+    return f"{stem}b{'_' * start.endswith('_')}{gate}"
+
+
+def _concatenated_cell(matrices: Sequence[Tensor], biases: Sequence[Tensor | None], first: str, by_rows: bool) -> CellArrays:
+    shape = matrices[0].shape
+    if len(shape) != 2 or any(matrix.shape != shape for matrix in matrices):
+        raise NotAGRUError("its gates have matrices of different shapes")
+    given = [bias for bias in biases if bias is not None]
+    by_rows = by_rows or bool(given and given[0].shape == shape[:1] != shape[1:])
+    hidden, width = shape if by_rows else shape[::-1]
+    if width <= hidden or not hidden or (given and (len(given) < len(matrices) or any(b.shape != (hidden,) for b in given))):
+        raise NotAGRUError(f"its gates have matrices {shape}, which are not of the input and the state side by side")
+    check_floats([*matrices, *given])
+
+    def read() -> Blocks:
+        both = np.stack([matrix.read().T if by_rows else matrix.read() for matrix in matrices])  # (G, I + H, H)
+        at = width - hidden if first == "xh" else hidden
+        parts = both[:, :at], both[:, at:]
+        W, U = parts if first == "xh" else parts[::-1]
+        bias = np.stack([b.read() for b in given]) if given else np.zeros((len(matrices), hidden), np.float32)
+        return Blocks(W, U, bias, np.zeros_like(bias))
+
+    biases_known = "one" if given else "none"
+    return CellArrays(BY_BLOCKS[len(matrices)], width - hidden, hidden, biases_known, matrices[0].dtype, read)
 
 
 # ------------------------------------------------------------------------------
@@ -508,9 +624,9 @@ class Group:
         return {name for cell in self.cells.values() for name in cell.values()}
 
 
-def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None) -> Findings:
-    """Find every GRU, LSTM and RNN in `tensors`. If the names match no library, the shapes are tried; a layer is then found only if
-    `order` is given."""
+def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None, *, by_shape: bool = True) -> Findings:
+    """Find every GRU, LSTM and RNN in `tensors`. If the names match no library, the shapes are tried, unless `by_shape` is False; a
+    layer is then found only if `order` is given."""
     normed = composed(tensors)
     tensors = {**tensors, **normed}
     claimed: set[str] = set()
@@ -539,6 +655,9 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
         if weight not in tensors and re.search(r"(?:weight|bias)_[ih]h", weight)
     )
     if not found and not refused:
+        more = concatenated(tensors)
+        found, refused = [replace(gru, format=format_name, path=path) for gru in more.found], list(more.refused)
+    if not found and not refused and by_shape:
         more = guessed({name: tensor for name, tensor in tensors.items() if name not in claimed}, order)
         found, refused = [replace(gru, format=format_name, path=path) for gru in more.found], list(more.refused)
     return Findings(tuple(found), tuple(refused))
@@ -650,7 +769,8 @@ def _named_cell(family: Stacked | SeparateGates, names: dict[str, str], tensors:
             raise NotAGRUError(f"{family.W if W is None else family.U} of one layer or direction is missing")
         return stacked_cell(W, U, of("b"), of("h"), of("n"), family.conventions[0].order, by_rows=family.by_rows)
     matrices = {part: [of(part + gate) for gate in family.convention.order] for part in "WUbh"}
-    return apart_cell([w for w in matrices["W"] if w], [u for u in matrices["U"] if u], matrices["b"], matrices["h"])
+    Ws, Us = ([tensor for tensor in matrices[part] if tensor] for part in "WU")
+    return apart_cell(Ws, Us, matrices["b"], matrices["h"], by_rows=family.by_rows)
 
 
 def _convention(family: Stacked | SeparateGates, cell: CellArrays) -> tuple[Convention, str]:

@@ -29,7 +29,7 @@ from tui_gru.files.arrays import (
     decode,
 )
 from tui_gru.files.kinds import KINDS, LSTM, NONE, RNN, Blocks, CellKind, Convention
-from tui_gru.files.matching import CellArrays, NotAGRUError, check_floats, stack
+from tui_gru.files.matching import CellArrays, NotAGRUError, check_floats, find_by_name, stack
 
 # ------------------------------------------------------------------------------
 # A reader of the wire format of Protocol Buffers: the fields of a message by number, as positions in the file, without a schema.
@@ -339,7 +339,18 @@ def find(file: OpenedFile, order: str | None) -> Findings:
             found.append(replace(_layer(name, operation, node, scope), format=NAME, path=file.path))
         except ModelFileError as error:
             refused.append(f"{name}: {error}")
-    return Findings(tuple(found), tuple(refused))
+    return Findings(tuple(found), tuple(refused)) if found or refused else _in_single_operations(graphs[-1], file.path, order)
+
+
+def _in_single_operations(graph: Message, path: Path, order: str | None) -> Findings:
+    """Find the layers whose nodes the exporter wrote as single operations, by the names of their weights."""
+    tensors = dict[str, Tensor]()
+    for message in graph.messages(INITIALIZER):
+        with suppress(ModelFileError):  # one that is damaged, or in a file that does not exist, is of another layer
+            tensors[message.text(TENSOR_NAME)] = onnx_tensor(message, path)
+    named = find_by_name(tensors, NAME, path, order, by_shape=False)
+    words = "; the graph computes it in single operations"
+    return replace(named, found=tuple(replace(each, evidence=each.evidence + words) for each in named.found))
 
 
 def _recurrent(graph: Message, outer: Scope, depth: int) -> Iterator[tuple[Message, str, Scope]]:
