@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.analysis.check import Expected, expected_of
-from tui_gru.analysis.influence import Differentiable, inputs_of, prediction_slope
+from tui_gru.analysis.influence import inputs_of, last_prediction_gradient
 from tui_gru.analysis.trials import Cure
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.history import ScalarRows
@@ -23,7 +23,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.text import Text
-from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array
+from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.imported.captured import CapturedBatch, RecordedBatches
 from tui_gru.imported.convention import Fit, Port
 
@@ -202,22 +202,7 @@ class RunFacts:
 
         It is that of the last batch, after each of its timesteps. Empty if there is no batch, or no character to be predicted.
         """
-        program = self.program
-        if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
-            return {}
-        record = self.recent[-1][1]
-        T, B = program.seq_length, self.config.batch_size
-        with NUMPY_SETTINGS:
-            reader = Differentiable(program, record.before, T, B)
-            states = {state: record.border(state, end=False) for state in record.compiled.states}
-            output = reader.forward(inputs_of(self.program, record), states)
-            slope = np.zeros_like(output)
-            for row, target in enumerate(record.ids(program.target)[-1].tolist()):
-                slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B
-            found = reader.backward(slope)
-            return {
-                state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
-            }
+        return last_prediction_gradient(self.program, self.recent[-1][1]) if self.recent else {}
 
     @cached_property
     def expected(self) -> Expected | None:

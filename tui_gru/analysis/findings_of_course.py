@@ -15,7 +15,7 @@ from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
 from tui_gru.analysis.trials import LEAST_TRIED, Cure, larger_rates, loss_with, smaller_rates, trial_batches
 from tui_gru.analysis.units import read_text
 from tui_gru.debugger.history import ScalarRows
-from tui_gru.debugger.program import spoken
+from tui_gru.debugger.program import Program, spoken
 from tui_gru.debugger.timeline import checkpoint_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import INITS, Config
@@ -501,7 +501,7 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
     for _ in range(_REFINEMENTS):
         for batch in x.learned[np.linspace(low, high, _PLACES).astype(int)].tolist():
             if batch not in read:
-                read[batch] = held_out_loss(x, x.record(batch).after)
+                read[batch] = held_out_loss(x.program, x.held_out, x.record(batch).after)
         places = sorted(read)
         held = [read[batch] for batch in places]
         best = int(np.argmin(held))
@@ -544,9 +544,8 @@ def held_out_text(config: Config, text: str) -> Text:
     return tokens
 
 
-def held_out_loss(x: RunFacts, weights: Weights) -> float:
-    """Return the mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
-    text = x.held_out[:HELD_OUT]
-    name = x.program.loss_names.row
-    values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])
+def held_out_loss(program: Program, text: Text, weights: Weights) -> float:
+    """Return the mean loss on the first 10,000 characters of a held-out text, in nats. Raises `TuiGruError`."""
+    name = program.loss_names.row
+    values = loss_of_rows(program, read_text(program.config, weights, text[:HELD_OUT], [name])[name])
     return float(values[:-1].mean())

@@ -82,6 +82,25 @@ class Differentiable:
         return value, chosen
 
 
+def last_prediction_gradient(program: Program, record: BatchRecord) -> dict[str, Float64Array]:
+    """Return the norm of the gradient of the last timestep's loss with respect to each state, over rows and units, by name, (T).
+
+    It is that after each timestep of a batch, with the weights before the batch. Empty if no character is predicted.
+    """
+    if not program.target or not program.model.page.inputs[program.target].one_hot:
+        return {}
+    T, B = program.seq_length, program.config.batch_size
+    with NUMPY_SETTINGS:
+        reader = Differentiable(program, record.before, T, B)
+        states = {state: record.border(state, end=False) for state in record.compiled.states}
+        output = reader.forward(inputs_of(program, record), states)
+        slope = np.zeros_like(output)
+        for row, target in enumerate(record.ids(program.target)[-1].tolist()):
+            slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B
+        found = reader.backward(slope)
+        return {state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states}
+
+
 def inputs_of(program: Program, record: BatchRecord) -> NDArray[Any]:
     """Return the inputs of a batch, a view: indices (T, B), or numbers (T, B, I)."""
     name = program.input

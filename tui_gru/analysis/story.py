@@ -1,46 +1,69 @@
-"""The story of a run: the course of any expression over its batches."""
+"""The story of a run: how gates, weights and gradients developed over its batches, and the course of any expression."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.analysis.findings_of_course import held_out_loss
+from tui_gru.analysis.influence import last_prediction_gradient, norms_over_time
+from tui_gru.analysis.summaries import limits_of, saturating
 from tui_gru.analysis.trials import Interruption
 from tui_gru.debugger.expressions import compile_expression
-from tui_gru.debugger.history import ScalarRows
+from tui_gru.debugger.history import COLUMNS, ScalarRows
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.sampling import refused, sample
+from tui_gru.engine.source import Ability
+from tui_gru.engine.text import Text
+from tui_gru.engine.weights import Float64Array, Weights
 from tui_gru.errors import TuiGruError
 
 POINTS = 40
+SAMPLE = 64  # characters of the sample of a moment
+_PRIMER = 2  # characters of the text before it
 _NEAR = 8  # a batch is replaced by the one after a checkpoint if that is earlier by less than an eighth of the batches before it
 
 
-def course(
-    timeline: Timeline, upto: int, expression: str, points: int = POINTS, *, check: Interruption | None = None
-) -> tuple[NDArray[np.intp], ScalarRows]:
-    """Return batches and the value of an expression at the end of each: (n,) and (n,), n at most `points`.
+# ------------------------------------------------------------------------------
+# The course of an expression.
 
-    Batches are counted through all epochs, 0-based, among the first `upto`; the first and the last are included, the others are
-    about evenly spaced on a logarithmic scale. Where possible, a batch is one that begins at a checkpoint, since it is replayed
-    alone. A value that is not computed in a batch, such as a gradient of a batch that does not learn, is NaN.
+
+def course(
+    timeline: Timeline,
+    upto: int,
+    expression: str,
+    points: int = POINTS,
+    *,
+    at: Sequence[int] | None = None,
+    check: Interruption | None = None,
+) -> tuple[NDArray[np.intp], ScalarRows]:
+    """Return batches and the value of an expression at the end of each: (n,) and (n,).
+
+    Batches are counted through all epochs, 0-based, among the first `upto`. They are those in `at`; without it, at most `points`:
+    the first and the last, and others about evenly spaced on a logarithmic scale. Where possible, one of those is a batch that
+    begins at a checkpoint, since it is replayed alone. A value that is not computed in a batch, such as a gradient of a batch that
+    does not learn, is NaN.
 
     Raises `ConditionError` if the expression cannot be parsed or evaluated, `TuiGruError` if it is not a single number.
     """
     program = timeline.program
     compiled = compile_expression(expression, program.spellings)
     compiled.check(program.shapes)
-    batches = _spaced(timeline, upto, points)
+    batches = _spaced(timeline, upto, points) if at is None else np.array(sorted({b for b in at if 0 <= b < upto}), np.intp)
     values = np.full(len(batches), np.nan)
     for i, batch in enumerate(batches.tolist()):
         if check is not None:
             check()
-        record = _alone(timeline, batch)
-        moment = Moment(program, position_of(program, timeline.end_of(batch)), record, program.config.vocabulary)
+        moment = _end_of(timeline, batch)
         previous = timeline.before(batch) if compiled.previous else None
         value = compiled.value(moment.value, partial(value_before, moment, previous))
         if value is None:
@@ -64,8 +87,8 @@ def _spaced(timeline: Timeline, upto: int, points: int) -> NDArray[np.intp]:
     return np.unique(np.array(found, np.intp))
 
 
-def _alone(timeline: Timeline, batch: int) -> BatchRecord:
-    """Return the record of a batch, without the batch before it, which `Timeline.record` keeps for the screen."""
+def _end_of(timeline: Timeline, batch: int) -> Moment:
+    """Return the end of a batch, without the record of the batch before it, which `Timeline.moment` keeps for the screen."""
     found: list[BatchRecord] = []
 
     def see(number: int, record: BatchRecord) -> bool:
@@ -73,4 +96,223 @@ def _alone(timeline: Timeline, batch: int) -> BatchRecord:
         return True
 
     timeline.walk(batch, batch, see)
-    return found[0]
+    program = timeline.program
+    return Moment(program, position_of(program, timeline.end_of(batch)), found[0], program.config.vocabulary)
+
+
+# ------------------------------------------------------------------------------
+# The story: the numbers that are stored for every batch, and what is computed at a few moments.
+
+
+@dataclass(frozen=True)
+class LimitShare:
+    """Which share of the entries of a value is near a limit: those below `below` and those above `above`, where these are given.
+
+    With both, |entry| is compared, since the limits are opposite.
+    """
+
+    name: str
+    below: float | None = None
+    above: float | None = None
+
+    def of(self, values: NDArray[np.floating]) -> float:
+        """Return the share of the entries of values of any shape that are beyond the limits; 0 without entries."""
+        beyond = np.zeros(values.shape, bool)
+        if self.below is not None:
+            beyond |= values < self.below
+        if self.above is not None:
+            beyond |= values > self.above
+        return float(beyond.mean()) if beyond.size else 0.0
+
+    def written(self, name: str) -> str:
+        """Return what is counted, with the on-screen spelling of the name: `z below 0.1`, `|h| above 0.8`."""
+        if self.below is not None and self.above is not None:
+            return f"|{name}| above {self.above:g}"
+        return f"{name} above {self.above:g}" if self.below is None else f"{name} below {self.below:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class StoryMoment:
+    """The numbers at the end of a batch, counted through all epochs, 0-based.
+
+    `shares` has a share for each of `shares_of`, `norms` the norm of each matrix, `steps` ‖ΔW‖ / ‖W‖ of each parameter, and `step`
+    that of all together; NaN if the batch does not learn. `deltas` (T) is the norm of the gradient of the main state at each
+    timestep, over rows and units, `reach` (T) the same for the loss of the last timestep alone, by distance: 0 is the last
+    timestep. Both are empty where there is no such gradient. `held_out` is the loss on the held-out text, NaN without one; `sample`
+    what is sampled after the first characters of the text, temperature 1, seed 0, empty if the model cannot sample.
+    """
+
+    batch: int
+    shares: tuple[float, ...]
+    norms: Mapping[str, float]
+    step: float
+    steps: Mapping[str, float]
+    deltas: Float64Array
+    reach: Float64Array
+    held_out: float = math.nan
+    sample: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Story:
+    """The story of the first `count` batches of a run. `columns` has loss, grad_norm and max_weight of every batch, (count).
+
+    `moments` are in order; `wanted` is the number that they will be. `held_out` is the text for which they have the loss.
+    """
+
+    timeline: Timeline
+    count: int
+    columns: Mapping[str, ScalarRows]
+    moments: tuple[StoryMoment, ...] = ()
+    wanted: int = 0
+    held_out: Text = ""
+    shares: tuple[LimitShare, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return f"<story of {self.count:,} batches: {len(self.moments)} of {self.wanted} moments>"
+
+    @property
+    def batches(self) -> NDArray[np.intp]:
+        """The batches of the moments, (n), 0-based."""
+        return np.array([moment.batch for moment in self.moments], np.intp)
+
+    def of(self, number: Callable[[StoryMoment], float]) -> ScalarRows:
+        """Return a number of every moment, (n)."""
+        return np.array([number(moment) for moment in self.moments], np.float64)
+
+    def map_of(self, numbers: Callable[[StoryMoment], Float64Array]) -> Float64Array:
+        """Return numbers of every moment, each (T) or empty -> (n, T), NaN where a moment has none; (n, 0) if none has any."""
+        rows = [numbers(moment) for moment in self.moments]
+        length = max(map(len, rows), default=0)
+        found = np.full((len(rows), length), np.nan)
+        for row, values in zip(found, rows, strict=True):
+            row[: len(values)] = values
+        return found
+
+    @property
+    def epoch_means(self) -> tuple[NDArray[np.intp], ScalarRows]:
+        """The last batch of each epoch so far, 0-based, and the mean loss of the epoch, (epochs)."""
+        losses, each = self.columns["loss"], self.timeline.program.num_batches
+        begins = np.arange(0, len(losses), each)
+        if not len(begins):
+            return begins.astype(np.intp), np.empty(0)
+        ends = np.minimum(begins + each, len(losses))
+        return (ends - 1).astype(np.intp), np.add.reduceat(losses, begins) / (ends - begins)
+
+    def nearest(self, batch: int) -> StoryMoment | None:
+        """Return the moment nearest to a batch; None if there are none yet."""
+        return min(self.moments, key=lambda moment: abs(moment.batch - batch), default=None)
+
+
+def shares_of(program: Program) -> tuple[LimitShare, ...]:
+    """Return the shares that a story follows: of each gate near 0 and near 1, and of each state near its limits."""
+    found: list[LimitShare] = []
+    for name in saturating(program):
+        limits = limits_of(program, name)
+        assert limits is not None
+        edge = limits.edge * limits.span
+        low, high = round(limits.low + edge, 12), round(limits.high - edge, 12)
+        if name in program.model.page.states:
+            found.append(LimitShare(name, low, high))
+        elif limits.low == 0:
+            found += [LimitShare(name, below=low), LimitShare(name, above=high)]
+    return tuple(found)
+
+
+def tell(
+    timeline: Timeline,
+    upto: int,
+    *,
+    points: int = POINTS,
+    also: Iterable[int] = (),
+    held_out: Text = "",
+    known: Story | None = None,
+    check: Interruption | None = None,
+    progress: Callable[[Story], object] | None = None,
+) -> Story:
+    """Return the story of the first `upto` batches of a run, with the moments that `course` chooses and the batches in `also`.
+
+    `held_out` is a text that was not trained on. Moments of `known`, an earlier story, are taken from there as long as the run has
+    not changed since. `progress` receives the story before the first moment, and after each one. Raises what `check` raises.
+    """
+    wanted = sorted({*_spaced(timeline, upto, points).tolist(), *(batch for batch in also if 0 <= batch < upto)})
+    columns = {name: timeline.column(name, 0, upto - 1) for name in COLUMNS}
+    reused = {} if known is None else _still_true(known, timeline, held_out)
+    shares, found = shares_of(timeline.program), list[StoryMoment]()
+
+    def story() -> Story:
+        return Story(timeline, upto, columns, tuple(found), len(wanted), held_out, shares)
+
+    if progress is not None:
+        progress(story())
+    for batch in wanted:
+        if batch not in reused:
+            if check is not None:
+                check()
+            reused[batch] = story_moment(_end_of(timeline, batch), shares, held_out)
+        found.append(reused[batch])
+        if progress is not None:
+            progress(story())
+    return story()
+
+
+def _still_true(known: Story, timeline: Timeline, held_out: Text) -> dict[int, StoryMoment]:
+    """Return the moments of an earlier story that a timeline has as well."""
+    if known.held_out != held_out or known.timeline.program is not timeline.program:
+        return {}
+    parted = math.inf if known.timeline is timeline else timeline.parted(known.timeline)
+    return {moment.batch: moment for moment in known.moments if timeline.end_of(moment.batch) < parted}
+
+
+def story_moment(moment: Moment, shares: Sequence[LimitShare], held_out: Text) -> StoryMoment:
+    """Return the numbers of a story at the end of a batch."""
+    program, record, weights = moment.program, moment.record, moment.weights
+    state = program.main_state
+    with np.errstate(all="ignore"):
+        steps = _steps(program, record)
+        finite = bool(np.isfinite(weights.parameters).all())
+        derived = record.learned and f"d{state}" in program.lines
+        return StoryMoment(
+            moment.position.number,
+            tuple(share.of(record.array(share.name)) for share in shares),
+            {name: _norm(weights[name]) for name in matrices_of(program)},
+            steps.pop("", math.nan),
+            steps,
+            np.array(norms_over_time(record.array(f"d{state}")) if derived else ()),
+            last_prediction_gradient(program, record).get(state, np.empty(0))[::-1] if finite else np.empty(0),
+            held_out_loss(program, held_out, weights) if len(held_out) > 1 and finite else math.nan,
+            _sampled(program, weights) if finite else "",
+        )
+
+
+def matrices_of(program: Program) -> tuple[str, ...]:
+    """Return the parameters that are matrices, in the order of the equations."""
+    return tuple(name for name in program.parameters if len(program.names[name].axes) == 2)
+
+
+def _steps(program: Program, record: BatchRecord) -> dict[str, float]:
+    """Return ‖ΔW‖ / ‖W‖ of each parameter that is not 0, and under the empty name that of all; nothing without an update."""
+    if not record.learned:
+        return {}
+    before, after = record.before, record.after
+    found = {"": _norm(np.subtract(after.parameters, before.parameters, dtype=np.float64)) / _norm(before.parameters)}
+    for name in program.parameters:
+        if size := _norm(before[name]):
+            found[name] = _norm(np.subtract(after[name], before[name], dtype=np.float64)) / size
+    return found
+
+
+def _norm(values: NDArray[np.floating]) -> float:
+    return float(np.linalg.norm(np.asarray(values, np.float64)))
+
+
+def _sampled(program: Program, weights: Weights) -> str:
+    """Return the characters that are sampled after the first two of the text; none if the model cannot sample."""
+    config = program.config
+    if not config.source.can(Ability.TEXT) or refused(config) is not None:
+        return ""
+    try:
+        drawn = sample(config, weights, config.as_string(config.text[:_PRIMER]), SAMPLE)
+    except TuiGruError:  # logits that are not finite
+        return ""
+    return drawn.between.join(draw.char for draw in drawn.draws)

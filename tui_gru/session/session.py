@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.influence import Influence, RowInfluence
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.report import RunReport
+    from tui_gru.analysis.story import Story
     from tui_gru.analysis.summaries import Summary
     from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity
@@ -88,6 +89,7 @@ class Session:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         self._run = Run(state)
         self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
+        self._story: Story | None = None
 
     def __repr__(self) -> str:
         config, at = self.config, self.position
@@ -954,12 +956,15 @@ class Session:
         self._found = (run.timeline, found)
         return found
 
-    def history(self, expression: str, points: int = 40) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    def history(
+        self, expression: str, points: int = 40, *, at: Sequence[int] | None = None
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the course of an expression, such as `loss` or `max(abs(dUh))`: batches (n,), and its values at their ends, (n,).
 
-        Batches are counted through all epochs, 0-based, on a logarithmic scale; n is at most `points`. A value that a batch does
-        not compute is NaN. Replays one batch for each where it can. Raises `ConditionError`, with the column, for an expression
-        that cannot be parsed or evaluated, `TuiGruError` if it is not one number or it is interrupted.
+        Batches are counted through all epochs, 0-based, on a logarithmic scale up to the position; n is at most `points`. With `at`
+        they are those of the run so far among the given ones. A value that a batch does not compute is NaN. Replays one batch for
+        each where it can. Raises `ConditionError`, with the column, for an expression that cannot be parsed or evaluated,
+        `TuiGruError` if it is not one number or it is interrupted.
         """
         from tui_gru.analysis.story import course
 
@@ -967,7 +972,39 @@ class Session:
         points = arguments.whole("points", points, least=1)
         check = partial(run.interrupts.check, "stopped before the curve was complete")
         expression = arguments.text("an expression", expression)
-        return course(run.timeline, run.timeline.completed(run.position), expression, points, check=check)
+        count = run.timeline.completed(run.position if at is None else self.newest)
+        return course(run.timeline, count, expression, points, at=at, check=check)
+
+    def story(
+        self, points: int = 40, *, also: Sequence[int] = (), held_out: str = "", progress: Callable[[Story], object] | None = None
+    ) -> Story:
+        """Return how gates, weights and gradients developed over the batches of this branch: at `points` and those in `also`.
+
+        The batches are chosen and counted as by `history`. `held_out` is a text that was not trained on; by default that of
+        `hold_out`. `progress` receives the story so far after each moment. What is known of an earlier call is not computed again.
+        Raises `TuiGruError` if an argument is invalid or it is interrupted.
+        """
+        from tui_gru.analysis.findings_of_course import HELD_OUT, held_out_text
+        from tui_gru.analysis.story import tell
+
+        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)[:HELD_OUT]
+
+        def seen(story: Story) -> None:
+            if story.moments:
+                self._story = story
+            if progress is not None:
+                progress(story)
+
+        return tell(
+            run.timeline,
+            run.timeline.completed(self.newest),
+            points=arguments.whole("points", points, least=1),
+            also=also,
+            held_out=unseen,
+            known=self._story,
+            check=partial(run.interrupts.check, "stopped before the story was complete"),
+            progress=seen,
+        )
 
     def rates(self, *, progress: Callable[[RateTrial], object] | None = None) -> tuple[RateTrial, ...]:
         """Return learning rates, each with the loss after 60 batches with it from here on, in nats; `progress` gets each at once.

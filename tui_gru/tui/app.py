@@ -339,6 +339,8 @@ class VerbScreen(MainScreen):
     on_loss_places_chosen = looking.loss_place_chosen
     on_number_asked = looking.number_asked
     on_stops_list_chosen = changing.stop_chosen
+    on_story_panel_chosen = looking.story_chosen
+    on_story_told = looking.story_told
     on_time_line_sought = moving.time_sought
     on_units_map_class_asked = looking.units_class_asked
     on_units_map_place_asked = looking.units_place_asked

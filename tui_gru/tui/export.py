@@ -18,8 +18,10 @@ from tui_gru.equations.writing import Writer, latex_text
 from tui_gru.errors import TuiGruError, shown
 from tui_gru.session.snapshot import line_latex, values_latex
 from tui_gru.tui.draw import Ref
+from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.story import StoryPanel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import drawn_lines
 
@@ -63,15 +65,15 @@ def _pieces(text: re.Match[str]) -> Iterator[str]:
 # Exports the derivation, the panel in focus or the screen to a file, as text, LaTeX or SVG.
 
 
-SUFFIXES = {".txt": "text", ".tex": "LaTeX", ".svg": "a picture"}
+SUFFIXES = {".txt": "text", ".tex": "LaTeX", ".svg": "a picture", ".csv": "CSV"}
 
 
 def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     """Write to `path` in the format of its suffix, and return the name of what was written.
 
     That is the first that exists of the derivation, the panel in focus and the screen; for `.tex`, of the derivation, the values
-    of the panel in focus and the current line. Raises `TuiGruError` if the suffix is unknown, the file exists and `overwrite` is
-    False, or it cannot be written.
+    of the panel in focus and the current line; for `.csv`, the story of the run that is shown. Raises `TuiGruError` if the suffix
+    is unknown, there is nothing to write, the file exists and `overwrite` is False, or it cannot be written.
     """
     if path.suffix not in SUFFIXES:
         raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, not {path.name!r}; type, for example, {path.stem}.txt")
@@ -102,6 +104,8 @@ def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
         return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{there}"
     formats: dict[str, list[str]] = {}
     for suffix, word in SUFFIXES.items():
+        if suffix == ".csv" and not isinstance(screen.overlay, StoryPanel):
+            continue
         formats.setdefault(subject(screen, suffix)[0], []).append(f"{word} ({suffix})")
     return "writes " + ", ".join(f"{what} as {' or '.join(words)}" for what, words in formats.items())
 
@@ -109,6 +113,8 @@ def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
 def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
     """Return what an export writes, in words, and the panel that has it; None for the screen and the current line."""
     overlay, used = screen.overlay, screen.in_use
+    if suffix == ".csv":
+        return "the numbers of the story", None
     if isinstance(overlay, OriginPanel):
         return "the derivation", overlay
     panel = used if isinstance(used, Panel) and used.heading else None
@@ -118,6 +124,8 @@ def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
 
 
 def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
+    if suffix == ".csv":
+        return _story_of(screen)
     what, panel = subject(screen, suffix)
     derivation = panel if isinstance(panel, OriginPanel) else None
     match suffix:
@@ -135,6 +143,13 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
     if line is None:
         raise TuiGruError("there is no formula to export as LaTeX; step to a line, or open a derivation with enter")
     return what, line
+
+
+def _story_of(screen: MainScreen) -> tuple[str, str]:
+    panel = screen.overlay
+    if not isinstance(panel, StoryPanel):
+        raise TuiGruError(with_keys(screen, "only the story of the run is exported as .csv; <story> shows it"))
+    return subject(screen, ".csv")[0], panel.csv()
 
 
 def _named(writer: Writer, ref: Ref, minus: str) -> str:

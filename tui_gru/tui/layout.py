@@ -374,7 +374,7 @@ COVERING = "-overlay"  # the class of an overlay, by which screen.tcss lays it o
 
 
 class OverlayHost:
-    """At most one overlay at a time; the listing and the header stay visible."""
+    """At most one overlay at a time; the header stays visible, and the listing unless the overlay needs its room."""
 
     def __init__(self, screen: SessionScreen, panels: PanelHost) -> None:
         self._screen, self._panels = screen, panels
@@ -453,6 +453,7 @@ class OverlayHost:
         self._mounted = overlay
         board.add_class("-covered", update=False)  # the next line updates it
         screen.add_class("-overlaid")
+        screen.set_class(overlay.COVERS_ALL, "-whole")
         overlay.show(screen.snapshot, screen.view)
         screen.set_focus(overlay)  # without delay, since the next key may be waiting already
         then, self._then = self._then, None
@@ -466,7 +467,7 @@ class OverlayHost:
             overlay.remove()
         if (board := self._panels.board) is not None:
             board.remove_class("-covered", update=False)  # the next line updates it
-        self._screen.remove_class("-overlaid")
+        self._screen.remove_class("-overlaid", "-whole")
         came_from, self._came_from = self._came_from, None
         self._screen.set_focus(came_from)
         self._screen.call_after_refresh(self._leave_hidden, came_from)

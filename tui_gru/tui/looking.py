@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
-from tui_gru.debugger.position import in_words
+from tui_gru.debugger.position import in_words, position_of
 from tui_gru.debugger.program import typed_entry
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.sampling import refused
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from tui_gru.analysis.check import Check, CheckResult
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.influence import Influence, RowInfluence
+    from tui_gru.analysis.story import Story
     from tui_gru.analysis.units import Activity, Correlated
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.evaluate import ValueRef
+    from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.draw import Ref
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import NumberAsked
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
     from tui_gru.tui.panels.lists import FindingsList
     from tui_gru.tui.panels.origin import WhatIfPanel
+    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
     from tui_gru.tui.panels.units import UnitsMap
     from tui_gru.tui.screen import MainScreen
 
@@ -441,6 +444,87 @@ def losses(screen: MainScreen, rest: Arguments) -> None:
 
 def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
     _go_to_character(screen, event.at)
+
+
+# The story of the run
+
+
+PLOTTED = "plotted"  # the name under which the expressions of `:plot` are kept with the session
+
+
+@dataclass
+class StoryTold(Message):
+    """Posted when more of the story of a panel is known."""
+
+    panel: StoryPanel
+    story: Story
+    plotted: tuple[PlottedExpression, ...] = ()
+
+
+def story(screen: MainScreen, rest: Arguments) -> None:
+    """Show the story of the run, or close it if it is shown up to the newest batch."""
+    from tui_gru.tui.panels.story import StoryPanel
+
+    panel, newest = screen.overlay, screen.snapshot.newest
+    if isinstance(panel, StoryPanel) and panel.told_at == newest:
+        screen.overlays.lift()
+    else:
+        _tell(screen, list(screen.session.kept(PLOTTED, [])))
+
+
+def plot(screen: MainScreen, rest: Arguments) -> None:
+    """Add a chart of an expression to the story, or remove it if it is there."""
+    kept = list(screen.session.kept(PLOTTED, []))
+    expression = str(rest)
+    _tell(screen, [each for each in kept if each != expression] if expression in kept else [*kept, expression])
+
+
+def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
+    """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
+    from tui_gru.debugger.expressions import compile_expression
+    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
+
+    session, snapshot, there = screen.session, screen.snapshot, screen.overlay
+    for expression in expressions:
+        compile_expression(expression, session.program.spellings).check(session.program.shapes)
+    panel = there if isinstance(there, StoryPanel) else StoryPanel(at=snapshot.position.number)
+    panel.told_at = snapshot.newest
+    marks = [mark.tick for mark in snapshot.state.marks.sorted if mark.branch == snapshot.state.branch]
+
+    def tell(progress: SearchProgress | None) -> None:
+        plotted: tuple[PlottedExpression, ...] = ()
+
+        def seen(story: Story) -> None:
+            if progress is not None:
+                progress(f"{len(story.moments)} of {story.wanted} moments")
+            screen.post_message(StoryTold(panel, story, plotted))
+
+        also = [position_of(session.program, tick).number for tick in marks]
+        told = session.story(also=also, progress=seen)
+        found = session.found or (session.findings(progress=progress) if told.count else ())
+        also += [min(each.first_seen.number, told.count - 1) for each in found if each.first_seen is not None]
+        told = session.story(also=also)
+        for expression in expressions:
+            batches, values = session.history(expression, at=told.batches.tolist())
+            plotted = (*plotted, PlottedExpression(expression, batches, values))
+            seen(told)
+        session.keep(PLOTTED, list(expressions), begin=False)
+        seen(told)
+
+    start = partial(screen.do, tell, batches=None)
+    if panel is there:
+        start()
+    else:
+        screen.overlays.cover(panel, of_this_moment=True, then=start)
+
+
+def story_told(screen: MainScreen, event: StoryTold) -> None:
+    if event.panel is screen.overlay:
+        event.panel.tell(event.story, event.plotted)
+
+
+def story_chosen(screen: MainScreen, event: StoryPanel.Chosen) -> None:
+    go_to(screen, screen.session.state.timeline.end_of(event.batch))
 
 
 # Summaries of all arrays

@@ -388,6 +388,9 @@ class SnapshotPanel(Panel):
     #: What the panel shows while two branches are compared.
     COMPARED: ClassVar[Compared] = Compared.ALONE
 
+    #: True if it covers the listing as well, as an overlay.
+    COVERS_ALL: ClassVar[bool] = False
+
     #: The moment to which the content belongs, None if it belongs to every moment.
     read_at: Anchor | None = None
 

@@ -412,6 +412,10 @@ class Dots:
         """
         self._write(self._runs(low, high, every), ink)
 
+    def draw_thin(self, parts: AnyArray, ink: Style) -> None:
+        """Draw a line of single dots through parts of the axis (n), over faint dots."""
+        self._write(self._runs(parts, parts, 1, overlap=-1), ink, instead=True)
+
     def draw_long(
         self, low: AnyArray, high: AnyArray, middle: AnyArray, out: AnyArray, ink: Style, every: int, *, faint: bool
     ) -> None:
@@ -433,11 +437,12 @@ class Dots:
                 self._beyond[key] = max(self._beyond.get(key, values[dot]), values[dot], key=lambda value: way * value)
                 self.standing_out[key[0]] = way
 
-    def _runs(self, low: AnyArray, high: AnyArray, every: int) -> AnyArray:
+    def _runs(self, low: AnyArray, high: AnyArray, every: int, overlap: int = 1) -> AnyArray:
+        """Return the dots of vertical runs, each extended to its neighbour on the left, over so many of its dots."""
         down = self._down - 1
         upper, lower = ((1 - np.clip(part, 0, 1)) * down for part in (high, low))
-        gap_up = np.fmin(upper[1:], lower[:-1] - 1)  # extend up to the neighbour on the left if that is higher
-        gap_down = np.fmax(lower[1:], upper[:-1] + 1)
+        gap_up = np.fmin(upper[1:], lower[:-1] - overlap)  # extend up to the neighbour on the left if that is higher
+        gap_down = np.fmax(lower[1:], upper[:-1] + overlap)
         upper = np.concatenate([upper[:1], np.where(np.isnan(upper[1:]), np.nan, gap_up)])
         lower = np.concatenate([lower[:1], np.where(np.isnan(lower[1:]), np.nan, gap_down)])
         rows = np.arange(self._down)[:, None]
@@ -671,7 +676,7 @@ def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, p
         drawn = line.columns(edges)
         low, high = (axis.parts(values) for values in drawn[:2])
         if per_dot < 1:
-            low, high = _joined(line, axis, low, high, edges)
+            low, high = joined(line, axis, low, high, edges)
         if per_dot >= LONG:
             means = mean_parts(line, axis, edges)
             out = standing_out(low, high, means)
@@ -687,7 +692,7 @@ def _envelope(series: PlotSeries) -> Envelope:
     return series if isinstance(series, Envelope) else Envelope(series)
 
 
-def _joined(line: Envelope, axis: Axis, low: AnyArray, high: AnyArray, edges: AnyArray) -> tuple[AnyArray, AnyArray]:
+def joined(line: Envelope, axis: Axis, low: AnyArray, high: AnyArray, edges: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Extend low and high by straight lines between the points, for fewer points than columns. Values are parts of the axis."""
     first, last = max(int(edges[0]) - 1, 0), min(int(edges[-1]) + 2, len(line))
     if last - first < 2:

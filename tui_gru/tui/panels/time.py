@@ -727,7 +727,7 @@ class LossCurve(SnapshotPanel):
             pointed=None if self.pointed is None else self.pointed + 1,
             every=snapshot.program.num_batches,
             second=self._other.envelope if snapshot.other is not None else None,
-            levels=_baselines(snapshot) if len(self._series) else (),
+            levels=baselines_of(snapshot) if len(self._series) else (),
             placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
         )  # fmt: skip
         return clip(self.palette, self._plot.box, width, height)
@@ -792,7 +792,7 @@ class LossCurve(SnapshotPanel):
             self.show_again()
 
 
-def _baselines(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
+def baselines_of(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
     """Return the names and values of the baselines of a cross-entropy, of classes that are no characters only log V."""
     from tui_gru.analysis.losses import baselines
 

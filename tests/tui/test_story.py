@@ -1,0 +1,183 @@
+"""The story of the run on screen: its charts, its cursor, expressions, and what is exported."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tui.pressing import press
+from tests.tui.test_analysing import LARGE, opened, started
+from tui_gru.tui.panels.story import BatchScale, StoryPanel, grouped
+from tui_gru.tui.session_screen import BottomLine
+from tui_gru.tui.theme import ASCII
+
+SHOWN = "l 20e H left left"
+
+
+def panel_of(app: Any) -> StoryPanel:
+    panel = app.screen.overlay
+    assert isinstance(panel, StoryPanel)
+    return panel
+
+
+async def test_the_story_of_a_run_is_told_up_to_the_newest_moment() -> None:
+    async with started(LARGE, "l 2e", ":go e1 b3", "H") as (app, pilot):
+        panel, session = panel_of(app), app.screen.session
+        assert panel.story is not None
+        assert panel.story.count == session.newest.number + 1
+        assert len(panel.story.moments) == panel.story.wanted
+        text = panel.plain_text()
+        for words in (
+            "loss",
+            "unigram",
+            "‖∇‖",
+            "max |weight|",
+            "z below 0.1",
+            "‖Uz‖",
+            "‖ΔW‖/‖W‖",
+            "gradient reaches",
+            "‖dh‖",
+        ):
+            assert words in text
+        assert panel.moment is not None
+        assert panel.moment.sample in text.replace("⏎", "\n").replace("␣", " ")
+        assert f"{panel.story.columns['loss'][panel.moment.batch]:.4f}" in text
+        await press(pilot, "H")
+        assert app.screen.overlay is None
+
+
+async def test_the_cursor_goes_from_moment_to_moment_and_enter_goes_there() -> None:
+    async with started(LARGE, "l 2e H home") as (app, pilot):
+        panel, session = panel_of(app), app.screen.session
+        assert panel.story is not None
+        assert panel.at_batch == 0
+        await press(pilot, "right right")
+        batch = panel.at_batch
+        assert batch == panel.story.moments[2].batch
+        await press(pilot, "enter")
+        assert session.position.tick == session.state.timeline.end_of(batch)
+        assert app.screen.overlay is panel
+        assert f"e1 b{batch + 1} ·" in panel.heading
+        await press(pilot, "end left right right")
+        assert panel.at_batch == panel.story.moments[-1].batch
+
+
+async def test_a_click_moves_the_cursor_to_the_nearest_moment() -> None:
+    async with started(LARGE, "l 2e H ,") as (app, pilot):
+        panel = panel_of(app)
+        await pilot.click(StoryPanel, offset=(100, 6))
+        await pilot.pause()
+        assert panel.story is not None
+        column = 100 - 2 - panel.margin
+        nearest = min(
+            panel.story.batches.tolist(),
+            key=lambda batch: abs(panel.scale.at(np.array([batch]))[0] - column / (panel.scale.width - 1)),
+        )
+        assert panel.at_batch == nearest
+
+
+async def test_letters_of_findings_and_marks_stand_where_they_are_first_seen() -> None:
+    async with started({}, "l 20e", ":mark k what to see", "100e", ":sample Ma 5 tutorial", "H") as (app, pilot):
+        panel = panel_of(app)
+        findings = app.screen.session.found
+        assert findings
+        rows = {
+            row.split()[0]: row
+            for row in panel.plain_text().splitlines()
+            if row.split() and row.split()[0] in ("findings", "marks")
+        }
+        assert "A" in rows["findings"]
+        assert "k" in rows["marks"][panel.margin :]
+        seen = [each.first_seen.number for each in findings if each.first_seen is not None]
+        assert set(seen) <= {*panel.story.batches.tolist()} if panel.story is not None else False
+        await press(pilot, "end [")
+        assert panel.at_batch == max(batch for batch in seen if batch < panel.story.count - 1)
+        assert "first seen here" in panel.plain_text()
+
+
+async def test_an_expression_becomes_a_chart_until_it_is_plotted_again() -> None:
+    async with started(LARGE, "l 2e", ":plot norm(Uz)") as (app, pilot):
+        panel, session = panel_of(app), app.screen.session
+        (plotted,) = panel.plotted
+        assert plotted.batches.tolist() == panel.story.batches.tolist() if panel.story is not None else False
+        assert plotted.values.tolist() == session.history("norm(Uz)", at=plotted.batches.tolist())[1].tolist()
+        assert "norm(Uz)" in panel.plain_text()
+        await press(pilot, "escape H")
+        assert [each.expression for each in panel_of(app).plotted] == ["norm(Uz)"]
+        await press(pilot, ":plot norm(Uz)")
+        assert panel_of(app).plotted == ()
+        for wrong, words in (("norm(", "never closed"), ("h", "numbers"), ("nonsense", "nonsense")):
+            await press(pilot, f":plot {wrong}")
+            assert words in app.screen.query_one(BottomLine).message
+            assert session.kept("plotted") == []
+
+
+async def test_the_numbers_of_the_story_are_exported(tmp_path: Path) -> None:
+    path = tmp_path / "story.csv"
+    async with started(LARGE, "l 2e", f":export {path}") as (app, pilot):
+        assert "only the story of the run" in app.screen.query_one(BottomLine).message
+        await press(pilot, ":plot norm(Uz)", f":export {path}", f":export {tmp_path / 'story.svg'}")
+        story = panel_of(app).story
+        assert story is not None
+        with path.open(encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        found = [dict(zip(head, row, strict=True)) for row in rows]
+        assert len(found) == len(story.moments)
+        for row, moment in zip(found, story.moments, strict=True):
+            each = app.screen.session.program.num_batches
+            assert (int(row["epoch"]), int(row["batch"])) == (moment.batch // each + 1, moment.batch % each + 1)
+            assert float(row["loss"]) == story.columns["loss"][moment.batch]
+            assert float(row["norm(Uz)"]) == pytest.approx(moment.norms["Uz"], rel=1e-6)
+            assert float(row["z below 0.1"]) == moment.shares[0]
+            assert float(row["norm(dh) t 1"]) == moment.deltas[0]
+            assert row["held_out"] == ""
+        assert "reaches" in (tmp_path / "story.svg").read_text("utf-8")
+
+
+async def test_a_run_without_a_batch_says_so() -> None:
+    async with started({}, "H") as (app, _):
+        assert "no batch has been finished yet" in panel_of(app).plain_text()
+
+
+async def test_a_model_without_a_text_has_a_story(tmp_path: Path) -> None:
+    async with started({**LARGE, "cell": "lstm", "layers": 2}, "s n l 2n H") as (app, pilot):
+        assert "internal error" not in panel_of(app).plain_text()
+        await press(pilot, "home , right")
+        assert "internal error" not in panel_of(app).plain_text()
+
+
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_each_batch_is_drawn_in_its_column(logarithmic: bool) -> None:
+    scale = BatchScale(1000, 80, logarithmic)
+    edges = scale.edges(80)
+    for batch in (0, 1, 5, 99, 998, 999):
+        column = scale.column(batch)
+        assert edges[column] <= batch + 1e-9
+        assert batch - 1e-9 <= edges[column + 1]
+    assert (scale.column(0), scale.column(999)) == (0, 79)
+    assert scale.nearest(np.array([0, 999])).tolist() == [0] * 40 + [1] * 40
+    between = scale.between(np.array([0, 999]), np.array([1.0, 3.0]), 80)
+    assert (between[0], between[-1]) == (1.0, 3.0)
+    assert BatchScale(1, 10, logarithmic).column(0) == 0
+
+
+def test_timesteps_are_grouped() -> None:
+    assert [list(group) for group in grouped(3, 3, log=False)] == [[0], [1], [2]]
+    assert sum(map(len, grouped(16, 4, log=True))) == 16
+    assert [len(group) for group in grouped(16, 4, log=True)] == sorted(len(group) for group in grouped(16, 4, log=True))
+
+
+def test_picture(snap_compare: Any) -> None:
+    assert snap_compare(opened(LARGE), terminal_size=(160, 50), run_before=lambda pilot: press(pilot, SHOWN))
+
+
+@pytest.mark.parametrize("size", [(120, 36), (80, 24), (121, 36)], ids=["normal", "narrow", "ascii"])
+def test_texts(snap_text: Any, request: Any, size: tuple[int, int]) -> None:
+    app = opened(LARGE)
+    if request.node.callspec.id == "ascii":
+        app.glyphs = ASCII
+    snap_text(app, terminal_size=size, run_before=lambda pilot: press(pilot, SHOWN))

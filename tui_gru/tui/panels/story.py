@@ -1,0 +1,679 @@
+"""The story of the run: charts of what developed over all its batches, with one cursor through all of them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from io import StringIO
+from itertools import pairwise
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import BindingType
+from textual.message import Message
+
+from tui_gru.analysis.examined import Finding
+from tui_gru.analysis.story import Story, StoryMoment, matrices_of
+from tui_gru.debugger.position import Position, position_of
+from tui_gru.debugger.program import printable
+from tui_gru.engine import numbers
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, CellRow, SegmentRow, clip, from_rows, line
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.panel import SnapshotPanel, Titles, View
+from tui_gru.tui.panels.time import baselines_of
+from tui_gru.tui.plots import Axis, Dots, Envelope, axis_of, joined, label, ticks
+from tui_gru.tui.theme import Palette, cut, transliterate
+from tui_gru.tui.written import AnyArray
+
+# ------------------------------------------------------------------------------
+# The scale of all charts: batches on a logarithmic or a linear axis.
+
+
+class BatchScale(NamedTuple):
+    """Batches 0 … `batches` − 1 on `width` columns, counted from 1 on a logarithmic axis if `logarithmic`."""
+
+    batches: int
+    width: int
+    logarithmic: bool
+
+    def at(self, batches: AnyArray) -> AnyArray:
+        """Return the places of batches (n) between the middle of the first column, 0, and that of the last, 1."""
+        if self.batches < 2:
+            return np.zeros(len(batches))
+        places: AnyArray = (
+            np.log1p(batches) / math.log(self.batches) if self.logarithmic else np.asarray(batches) / (self.batches - 1)
+        )
+        return places
+
+    def column(self, batch: int) -> int:
+        """Return the column of a batch."""
+        return round(float(self.at(np.array([batch]))[0]) * (self.width - 1))
+
+    def edges(self, columns: int) -> AnyArray:
+        """Return the edges of so many columns over the whole width as batches, (columns + 1), not rounded."""
+        places = (np.arange(columns + 1) - 0.5) / max(columns - 1, 1)
+        edges: AnyArray = self.batches**places - 1 if self.logarithmic else places * (self.batches - 1)
+        return edges
+
+    def between(self, batches: AnyArray, values: AnyArray, columns: int) -> AnyArray:
+        """Return the values at so many columns, (columns), on straight lines between those of batches; NaN outside of them."""
+        if not len(batches):
+            return np.full(columns, np.nan)
+        return np.interp(np.linspace(0, 1, columns), self.at(batches), values, left=np.nan, right=np.nan)
+
+    def nearest(self, batches: AnyArray) -> AnyArray:
+        """Return for each column the index of the nearest of these batches, (width)."""
+        found: AnyArray = np.abs(np.linspace(0, 1, self.width)[:, None] - self.at(batches)).argmin(axis=1)
+        return found
+
+
+# ------------------------------------------------------------------------------
+# The charts: rows of cells with a name and a number at the left, and the values at the cursor at the right.
+
+
+class Said(NamedTuple):
+    """A value at the cursor, and what it is."""
+
+    value: str
+    words: str = ""
+
+
+class ChartRow(NamedTuple):
+    """A row of a chart: its name, the number of the axis there, its cells, and a value at the cursor."""
+
+    name: str
+    number: str
+    cells: CellRow
+    said: Said = Said("")
+    is_title: bool = False
+
+
+class Chart(NamedTuple):
+    """A chart that can be drawn in `least` … `most` rows."""
+
+    least: int
+    most: int
+    draw: Callable[[int], list[ChartRow]]
+
+
+def fixed(rows: list[ChartRow]) -> Chart:
+    """Return a chart that always has these rows."""
+    return Chart(len(rows), len(rows), lambda height: rows)
+
+
+class Threshold(NamedTuple):
+    """A value that a chart shows as a dashed line with its name."""
+
+    name: str
+    value: float
+
+
+class Curve(NamedTuple):
+    """Values of some batches, drawn as a line, or of every batch, drawn as the range in each column; faint without an ink."""
+
+    values: AnyArray | Envelope
+    ink: Style | None = None
+    batches: AnyArray | None = None
+
+
+def line_chart(
+    palette: Palette,
+    scale: BatchScale,
+    title: str,
+    height: int,
+    axis: Axis,
+    curves: Sequence[Curve],
+    levels: Iterable[Threshold] = (),
+) -> list[ChartRow]:
+    """Draw curves on an axis, with its ends and the levels named."""
+    dots = Dots(palette, height, scale.width)
+    for curve in curves:
+        if isinstance(curve.values, Envelope):
+            edges = scale.edges(dots.across)
+            drawn = curve.values.columns(edges)
+            low, high = joined(curve.values, axis, axis.parts(drawn.low), axis.parts(drawn.high), edges)
+            if curve.ink is None:
+                nothing = np.full(dots.across, np.nan)
+                dots.draw_long(low, high, nothing, np.zeros(dots.across), palette.faint, 1, faint=True)
+            else:
+                dots.draw(low, high, curve.ink, 1)
+        else:
+            assert curve.batches is not None
+            assert curve.ink is not None
+            parts = np.clip(scale.between(curve.batches, axis.parts(curve.values), dots.across), 0, 1)
+            dots.draw_thin(parts, curve.ink)
+    step = (axis.high - axis.low) / 4
+    spans = [Envelope(curve.values).span if isinstance(curve.values, np.ndarray) else curve.values.span for curve in curves]
+    least = min((span.low for span in spans if span is not None), default=0.0)
+    lowest = axis.low if least < 0 else max(axis.low, 0.0)  # the margin below values that are never negative is not named
+    ends = [label(end, min(step, abs(end)) or step) for end in (lowest, axis.high)]
+    cells, names = dots.rows(), {0: (title, ends[1])}
+    for name, value in levels:
+        part = float(axis.parts(np.array(value)))
+        row = round((height - 1) * (1 - part)) if 0 <= part <= 1 else 0
+        if row not in names:
+            names[row] = name, numbers.short(value)
+        if 0 <= part <= 1:
+            for column in range(scale.width):
+                if cells[row].free(column, 1):
+                    cells[row].put(column, transliterate("╌", palette.glyphs), palette.dim)
+    if height > 1:
+        names.setdefault(height - 1, ("", ends[0]))
+    return [ChartRow(*names.get(y, ("", "")), row, is_title=y == 0) for y, row in enumerate(cells)]
+
+
+def bar_row(palette: Palette, scale: BatchScale, name: str, values: AnyArray, at: AnyArray, full: float, said: Said) -> ChartRow:
+    """Draw the value of the nearest moment as a column in each cell; what is not 0 fills an eighth at least."""
+    signs, row = palette.glyphs.column, CellRow(scale.width)
+    parts = np.where(at < 0, 0.0, np.nan_to_num(values / full if full else values)[at]) * (len(signs) - 1)
+    heights = np.where(parts > 0, np.clip(np.rint(parts), 1, len(signs) - 1), 0).astype(int)
+    row.fill(0, [signs[height] for height in heights.tolist()], palette.gate)
+    return ChartRow(f" {name}", "", row, said)
+
+
+_FAINTEST = 0.01  # of the largest: this and less has no colour
+_TENTH = 0.1
+
+
+def heat_rows(palette: Palette, shares: AnyArray, dotted: AnyArray) -> Iterator[CellRow]:
+    """Draw shares of the largest (columns, rows) as a map with a logarithmic colour, and a dot where `dotted` is True."""
+    for values, marks in zip(shares.T.tolist(), dotted.T.tolist(), strict=True):
+        row = CellRow(len(values))
+        for column, (value, mark) in enumerate(zip(values, marks, strict=True)):
+            if math.isfinite(value):
+                part = 1 - math.log(max(value, _FAINTEST)) / math.log(_FAINTEST)
+                row.put(column, palette.glyphs.blank if mark else " ", palette.unit(part))
+        yield row
+
+
+def grouped(length: int, rows: int, *, log: bool) -> list[range]:
+    """Return 0 … `length` − 1 in at most so many ranges, equally long, or with `log` longer and longer."""
+    ends = np.geomspace(1, length + 1, rows + 1) - 1 if log else np.linspace(0, length, rows + 1)
+    edges = np.unique(np.rint(ends).astype(int)).tolist()
+    return [range(first, after) for first, after in pairwise(edges)]
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}–{last}"
+
+
+# ------------------------------------------------------------------------------
+# The panel.
+
+
+class PlottedExpression(NamedTuple):
+    """An expression with its values at some batches, (n)."""
+
+    expression: str
+    batches: AnyArray
+    values: AnyArray
+
+
+class StoryPanel(SnapshotPanel):
+    """The story of the run. It shows what is known of it at once, and the rest as it is computed (`tell`)."""
+
+    ABOUT = (
+        "How loss, gradients, gates and weights developed over all batches, with one cursor through all charts. Loss, ‖∇‖ and the "
+        "largest weight are those of every batch, everything else of some; :plot adds an expression."
+    )
+
+    COVERS_ALL = True
+    ASKING = frozenset({"choose"})
+    MOVING = frozenset({"cursor"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("left", "cursor(-1)"),
+        ("right", "cursor(1)"),
+        ("home", "cursor(-999999999)"),
+        ("end", "cursor(999999999)"),
+        ("left_square_bracket", "finding(-1)"),
+        ("right_square_bracket", "finding(1)"),
+        ("comma", "scale"),
+        ("enter", "choose"),
+    ]
+
+    @dataclass
+    class Chosen(Message):
+        """Posted to go to the end of a batch, counted through all epochs, 0-based."""
+
+        batch: int
+
+    def __init__(self, *, at: int) -> None:
+        """Create a panel; the cursor starts at the moment nearest to batch `at`."""
+        super().__init__()
+        self.story: Story | None = None
+        self.told_at: Position | None = None  # the newest moment of the run when the story was told
+        self.plotted: tuple[PlottedExpression, ...] = ()
+        self.logarithmic = True
+        self.at_batch = at  # the batch under the cursor, as soon as its moment is known
+        self._envelopes: dict[str, Envelope] = {}
+        self.margin, self.scale = 0, BatchScale(0, 1, True)  # the cells before the charts at the last drawing, and their scale
+
+    def tell(self, story: Story, plotted: Sequence[PlottedExpression] = ()) -> None:
+        """Show more of the story."""
+        if self.story is None or self.story.columns is not story.columns:
+            self._envelopes = {name: Envelope(values) for name, values in story.columns.items()}
+        self.story, self.plotted = story, tuple(plotted)
+        self.show_again()
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return snapshot.findings, snapshot.state.marks.sorted, snapshot.position.number
+
+    @property
+    def moment(self) -> StoryMoment | None:
+        """The moment under the cursor; None if none is known yet."""
+        return None if self.story is None else self.story.nearest(self.at_batch)
+
+    def place(self, batch: int) -> str:
+        """Return a batch as it is typed, counted from 1: `e5 b82`."""
+        epoch, number = divmod(batch, self.snapshot.program.num_batches)
+        return f"e{epoch + 1} b{number + 1}"
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        story, moment = self.story, self.moment
+        if story is None or not story.count:
+            return "story of the run", with_keys(self, "<stop> closes")
+        at = "" if moment is None else f" · {self.place(moment.batch)}"
+        known = "" if len(story.moments) == story.wanted else f" · {len(story.moments)} of {story.wanted} moments"
+        hints = [
+            "← → cursor",
+            "enter goes there",
+            *(["[ ] finding"] if snapshot.findings else []),
+            f", {'linear' if self.logarithmic else 'logarithmic'}",
+            ":plot any number",
+            ":export story.csv",
+            with_keys(self, "<stop> closes"),
+        ]
+        return f"story of the run{at} · {story.count:,} {'batch' if story.count == 1 else 'batches'}{known}", hints
+
+    # Drawing
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        story, palette = self.story, self.palette
+        if story is None or not story.count:
+            words = "no batch has been finished yet" if story is not None else "reading what is stored of every batch"
+            return clip(palette, from_rows([line(palette, (words, palette.dim))]), width, height)
+        margin, said = next((columns for least, *columns in _COLUMNS if width >= least), (0, 0))
+        self.margin, self.scale = margin, BatchScale(story.count, max(width - margin - said, 1), self.logarithmic)
+        charts = list(self._charts(snapshot, story))
+        rows = [each for drawn in _heights(charts, height - 1) for each in drawn]
+        drawn = [self._drawn(row, margin, said, y) for y, row in enumerate((self._top(), *rows))]
+        return clip(palette, from_rows(drawn), width, len(drawn))
+
+    def _top(self) -> ChartRow:
+        """Return the first row, with the place of the cursor above its column."""
+        row, moment = CellRow(self.scale.width), self.moment
+        if moment is not None:
+            words = f" {self.place(moment.batch)} "
+            column = self.scale.column(moment.batch) - len(words) // 2
+            row.put(min(max(column, 0), max(row.width - len(words), 0)), words, self.palette.cursor)
+        return ChartRow("", "", row, Said("", "at the cursor" if moment is not None else ""))
+
+    def _drawn(self, row: ChartRow, margin: int, said: int, y: int) -> SegmentRow:
+        """Return a row as segments, with the cursor through its cells."""
+        palette, cells, moment = self.palette, row.cells, self.moment
+        if moment is not None and y:
+            column = self.scale.column(moment.batch)
+            under = cells.at(column)
+            cells.put(
+                column, transliterate("│", palette.glyphs) if under in (" ", "╌", palette.glyphs.blank) else under, palette.accent
+            )
+        name = cut(transliterate(row.name, palette.glyphs), max(margin - len(row.number) - 2, 0), palette.glyphs)
+        gap = " " * max(margin - cell_len(name) - len(row.number) - 1, 0)
+        number = f"{gap}{row.number} "[-max(margin - cell_len(name), 0) :] if margin else ""
+        value, words = (transliterate(part, palette.glyphs) for part in row.said)
+        words = cut(words, max(said - _VALUE - 2, 0), palette.glyphs) if said > _VALUE + 2 else ""
+        return (
+            Segment(name, palette.strong if row.is_title else palette.plain),
+            Segment(number, palette.dim),
+            *cells.strip(),
+            Segment(value.rjust(_VALUE) if said else "", palette.strong),
+            Segment(f" {words}", palette.dim),
+        )
+
+    def _charts(self, snapshot: Snapshot, story: Story) -> Iterator[Chart]:
+        scale, program = self.scale, snapshot.program
+        if program.knows_loss:
+            yield Chart(4, 12, partial(self._loss, snapshot, story))
+        if np.isfinite(story.columns["grad_norm"]).any():
+            yield Chart(3, 5, partial(self._gradient, snapshot, story))
+        if np.isfinite(story.columns["max_weight"]).any():
+            yield Chart(2, 3, partial(self._of_every_batch, story, "max_weight", "max |weight|"))
+        for plotted in self.plotted:
+            yield Chart(3, 5, partial(self._plotted, plotted))
+        if (moment := self.moment) is not None:
+            at = scale.nearest(story.batches)
+            if len(story.moments) < story.wanted:  # what is not known yet is left blank
+                at[scale.column(story.moments[-1].batch) + 1 :] = -1
+            if story.shares:
+                rows = self._shares(story, moment, at)
+                yield fixed(rows)
+            norms = self._norms(story, moment, at)
+            if norms:
+                yield fixed(norms)
+            if np.isfinite(story.of(lambda each: each.step)).any():
+                yield Chart(2, 3, partial(self._steps, story, moment))
+            for rows in (self._reach(story, moment, at), self._deltas(snapshot, story, moment, at)):
+                if rows:
+                    yield fixed(rows)
+        below = [self._axis(), *self._findings(snapshot), *self._marks(snapshot), *self._samples(snapshot, story)]
+        yield fixed(below)
+
+    def _loss(self, snapshot: Snapshot, story: Story, height: int) -> list[ChartRow]:
+        palette, held = self.palette, story.of(lambda moment: moment.held_out)
+        ends, means = story.epoch_means
+        axis = axis_of([self._envelopes["loss"], *([Envelope(held)] if np.isfinite(held).any() else [])])
+        curves = [Curve(self._envelopes["loss"]), Curve(means, palette.gate, ends)]
+        if np.isfinite(held).any():
+            curves.append(Curve(held, palette.second, story.batches))
+        levels = [Threshold(*each) for each in baselines_of(snapshot)]
+        rows = line_chart(palette, self.scale, "loss", height, axis, curves, levels)
+        if (moment := self.moment) is None:
+            return rows
+        epoch = moment.batch // snapshot.program.num_batches
+        found = [
+            Said(numbers.plain(story.columns["loss"][moment.batch]), "this batch"),
+            Said(numbers.plain(means[epoch]), f"mean of epoch {epoch + 1}"),
+        ]
+        if math.isfinite(moment.held_out):
+            found.append(Said(numbers.plain(moment.held_out), "held-out text"))
+            best = story.moments[int(np.nanargmin(held))]
+            found.append(Said("", f"lowest at {self.place(best.batch)}"))
+        return _saying(rows, found)
+
+    def _gradient(self, snapshot: Snapshot, story: Story, height: int) -> list[ChartRow]:
+        norms, limit = story.columns["grad_norm"], snapshot.settings.rule.get("limit", 0.0)
+        rows = self._of_every_batch(story, "grad_norm", "‖∇‖", height, [Threshold("clip limit", limit)] if limit else [])
+        if (moment := self.moment) is None:
+            return rows
+        found = [rows[0].said]
+        if limit:
+            count = int((norms[: moment.batch + 1] > limit).sum())
+            found.append(Said(f"{count:,}", "clipped so far"))
+        most = int(np.nanargmax(np.where(np.isfinite(norms), norms, -np.inf)))
+        return _saying(rows, [*found, Said(numbers.plain(norms[most]), f"largest, {self.place(most)}")])
+
+    def _of_every_batch(
+        self, story: Story, column: str, title: str, height: int, levels: Sequence[Threshold] = ()
+    ) -> list[ChartRow]:
+        envelope = self._envelopes[column]
+        rows = line_chart(
+            self.palette, self.scale, title, height, axis_of([envelope]), [Curve(envelope, self.palette.gate)], levels
+        )  # fmt: skip
+        moment = self.moment
+        return rows if moment is None else _saying(rows, [Said(numbers.plain(story.columns[column][moment.batch]), "this batch")])
+
+    def _plotted(self, plotted: PlottedExpression, height: int) -> list[ChartRow]:
+        axis = axis_of([Envelope(plotted.values)])
+        curve = Curve(plotted.values, self.palette.gate, plotted.batches)
+        rows = line_chart(self.palette, self.scale, plotted.expression, height, axis, [curve])
+        moment = self.moment
+        here = np.flatnonzero(plotted.batches == moment.batch) if moment is not None else np.empty(0, int)
+        return _saying(rows, [Said(numbers.plain(plotted.values[here[0]]), plotted.expression)]) if len(here) else rows
+
+    def _head(self, title: str, full: str) -> ChartRow:
+        return ChartRow(title, "", CellRow(self.scale.width), Said("", f"a full cell is {full}"), is_title=True)
+
+    def _shares(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
+        all_shares = np.array([each.shares for each in story.moments])
+        full = float(np.nanmax(all_shares, initial=0.0))
+        written = self.snapshot.program.writer.name
+        head = ChartRow(
+            "gates and states", "", CellRow(self.scale.width), Said("", f"a full cell is {numbers.percent(full)}"), True
+        )
+        return [head] + [
+            bar_row(
+                self.palette, self.scale, share.written(written(share.name)), all_shares[:, i], at, full,
+                Said(numbers.percent(moment.shares[i]), share.written(written(share.name))),
+            )
+            for i, share in enumerate(story.shares)
+        ]  # fmt: skip
+
+    def _norms(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
+        names = matrices_of(self.snapshot.program)
+        found = {name: np.array([each.norms[name] for each in story.moments]) for name in names}
+        finite = [values[np.isfinite(values)].max(initial=0.0) for values in found.values()]
+        full, written = max(finite, default=0.0), self.snapshot.program.writer.name
+        head = ChartRow(
+            "size of the weights", "", CellRow(self.scale.width), Said("", f"a full cell is {numbers.short(full)}"), True
+        )
+        rows = [
+            bar_row(
+                self.palette, self.scale, f"‖{written(name)}‖", values, at, full,
+                Said(numbers.short(moment.norms[name]), f"{written(name)}, first {numbers.short(values[0])}"),
+            )
+            for name, values in found.items()
+        ]  # fmt: skip
+        return [head, *rows] if rows else []
+
+    def _steps(self, story: Story, moment: StoryMoment, height: int) -> list[ChartRow]:
+        steps = story.of(lambda each: each.step)
+        axis = axis_of([Envelope(steps)])
+        rows = line_chart(
+            self.palette, self.scale, "‖ΔW‖/‖W‖ a step", height, axis, [Curve(steps, self.palette.gate, story.batches)]
+        )  # fmt: skip
+        if not moment.steps:
+            return rows
+        most = max(moment.steps, key=lambda name: moment.steps[name])
+        moves = f"{self.snapshot.program.writer.name(most)} moves most"
+        return _saying(rows, [Said(numbers.short(moment.step), "all weights"), Said(numbers.short(moment.steps[most]), moves)])
+
+    def _reach(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
+        """Draw the gradient of the last prediction by distance, as a share of its largest."""
+        shares = _of_largest(story.map_of(lambda each: each.reach))
+        if not shares.shape[1]:
+            return []
+        found = []
+        groups = grouped(shares.shape[1], min(shares.shape[1], _MAP_ROWS), log=True)
+        means = self._grouped(shares, groups, at)
+        far = means >= _TENTH
+        far[:, :-1] &= ~np.logical_or.accumulate(far[:, :0:-1], axis=1)[:, ::-1]  # the furthest only
+        for distances, cells in zip(groups, heat_rows(self.palette, means, far), strict=True):
+            found.append(ChartRow("", _span(distances[0], distances[-1]), cells))
+        found[0] = found[0]._replace(name="gradient reaches", is_title=True)
+        if len(found) > 1:
+            found[1] = found[1]._replace(name=" timesteps back")
+        own = shares[story.moments.index(moment)]
+        felt = np.flatnonzero(own >= _TENTH)
+        last = int(felt[-1]) if len(felt) else 0
+        more = "or more" if last + 1 == len(own) else "back: a tenth"
+        return _saying(found, [Said(str(last), more), Said("", "of the last prediction")])
+
+    def _deltas(self, snapshot: Snapshot, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
+        """Draw the norm of the gradient of the state by timestep, as a share of its largest."""
+        shares = _of_largest(story.map_of(lambda each: each.deltas))
+        if not shares.shape[1]:
+            return []
+        name = f"‖{snapshot.program.writer.name(f'd{snapshot.program.main_state}')}‖"
+        found = []
+        groups = grouped(shares.shape[1], min(shares.shape[1], _MAP_ROWS), log=False)
+        means = self._grouped(shares, groups, at)
+        for steps, cells in zip(groups, heat_rows(self.palette, means, means < _TENTH), strict=True):
+            found.append(ChartRow("", _span(steps[0] + 1, steps[-1] + 1), cells))
+        found[0] = found[0]._replace(name=f"{name} by timestep", is_title=True)
+        own = moment.deltas
+        said = (
+            []
+            if not len(own)
+            else [Said(numbers.short(float(own[0])), f"{name} at t 1"), Said(numbers.short(own.max()), "the largest")]
+        )
+        return _saying(found, said)
+
+    def _grouped(self, shares: AnyArray, groups: Sequence[range], at: AnyArray) -> AnyArray:
+        """Return the mean share of each group at each column, (columns, groups); NaN where the moment is not known yet."""
+        means = np.stack([shares[:, group.start : group.stop].mean(axis=1) for group in groups], axis=1)
+        found: AnyArray = np.where(at[:, None] < 0, np.nan, means[at])
+        return found
+
+    # Below the charts: the axis, findings, marks and samples
+
+    def _axis(self) -> ChartRow:
+        """Draw batches within the first epoch, then epochs; of a linear axis, epochs only."""
+        scale, palette, each = self.scale, self.palette, self.snapshot.program.num_batches
+        row, epochs = CellRow(scale.width), -(-scale.batches // each)
+        batches = [digit * 10**power for power in range(9) for digit in (1, 2, 5)] if scale.logarithmic else []
+        if epochs == 1 and not scale.logarithmic:
+            batches = [round(tick) for tick in ticks(1, scale.batches, max(scale.width // 12, 2), whole=True)]
+        places = [(batch - 1, f"{batch:,}") for batch in batches if batch <= min(each, scale.batches)]
+        if scale.logarithmic:
+            places += [(n * each, f"e{n + 1}") for n in (d * 10**p for p in range(9) for d in (1, 2, 5)) if n < epochs]
+        elif epochs > 1:
+            places += [(round(n - 1) * each, f"e{round(n)}") for n in ticks(1, epochs, max(scale.width // 12, 2), whole=True)]
+        last = scale.batches - 1
+        for batch, words in [(last, self.place(last)), *places]:
+            column = min(scale.column(batch), scale.width - len(words))
+            if row.free(max(column - 1, 0), min(len(words) + 2, scale.width - max(column - 1, 0))):
+                row.put(column, words, palette.dim)
+        return ChartRow("batch, then epoch" if scale.logarithmic else "epoch", "", row)
+
+    def _findings(self, snapshot: Snapshot) -> Iterator[ChartRow]:
+        """Draw a letter where each finding is first seen, with the titles for which there is room."""
+        found = [(letter, each) for letter, each in lettered(snapshot.findings) if each.first_seen is not None]
+        if not found:
+            return
+        row, palette = CellRow(self.scale.width), self.palette
+        places = [(self.scale.column(self._batch_of(each)), letter, each) for letter, each in found]
+        for column, letter, _ in places:
+            if row.free(column, 1):
+                row.put(column, letter, palette.warning)
+        for column, _, each in places:
+            words = transliterate(each.title, palette.glyphs)
+            for start in (column + 2, column - 1 - cell_len(words)):
+                if row.free(start - 1, cell_len(words) + 2):
+                    row.put(start, words, palette.plain)
+                    break
+        here = [letter for letter, each in found if self.moment is not None and self._batch_of(each) == self.moment.batch]
+        yield ChartRow("findings", "", row, Said("".join(here), "first seen here" if here else ""), True)
+
+    def _batch_of(self, finding: Finding) -> int:
+        assert finding.first_seen is not None
+        return min(finding.first_seen.number, (self.story.count if self.story is not None else 1) - 1)
+
+    def _marks(self, snapshot: Snapshot) -> Iterator[ChartRow]:
+        marks = [mark for mark in snapshot.state.marks.sorted if mark.branch == snapshot.state.branch]
+        if not marks:
+            return
+        row, palette = CellRow(self.scale.width), self.palette
+        for mark in marks:
+            batch = position_of(snapshot.program, mark.tick).number
+            if batch < self.scale.batches:
+                row.put(self.scale.column(batch), mark.letter, palette.keyword)
+        yield ChartRow("marks", "", row, is_title=True)
+
+    def _samples(self, snapshot: Snapshot, story: Story) -> Iterator[ChartRow]:
+        """Write the sample of the moment under the cursor, and that of the newest."""
+        if (moment := self.moment) is None or not story.moments[-1].sample:
+            return
+        shown = dict.fromkeys((moment, story.moments[-1]))
+        for each in shown:
+            row, palette = CellRow(self.scale.width), self.palette
+            row.put(
+                0,
+                transliterate("".join(map(printable, each.sample)), palette.glyphs),
+                palette.strong if each is moment else palette.plain,
+            )
+            name = "sample" if each is moment else "at the end"
+            yield ChartRow(name, self.place(each.batch), row, is_title=each is moment)
+
+    # Moving
+
+    def action_cursor(self, by: int) -> None:
+        """Move the cursor by moments."""
+        if self.story is not None and (moment := self.moment) is not None:
+            moments = self.story.moments
+            self.at_batch = moments[min(max(moments.index(moment) + by, 0), len(moments) - 1)].batch
+            self.show_again()
+
+    def action_finding(self, by: int) -> None:
+        """Move the cursor to the next place where a finding is first seen."""
+        if (moment := self.moment) is not None:
+            seen = [self._batch_of(each) for each in self.snapshot.findings if each.first_seen is not None]
+            ahead = [batch for batch in seen if (batch - moment.batch) * by > 0]
+            if ahead:
+                self.at_batch = min(ahead, key=lambda batch: abs(batch - moment.batch))
+                self.show_again()
+
+    def action_scale(self) -> None:
+        self.logarithmic = not self.logarithmic
+        self.show_again()
+
+    def choose(self) -> None:
+        if (moment := self.moment) is not None:
+            self.post_message(self.Chosen(moment.batch))
+
+    def point_at(self, x: int, y: int) -> bool:
+        """Move the cursor to the moment nearest to a column."""
+        column = x + self.scroll_offset.x - self.margin
+        if self.story is None or not self.story.moments or not 0 <= column < self.scale.width:
+            return False
+        self.at_batch = self.story.moments[int(self.scale.nearest(self.story.batches)[column])].batch
+        self.show_again()
+        return True
+
+    # Exporting
+
+    def csv(self) -> str:
+        """Return the numbers of all moments as CSV: a row a moment, with epoch and batch counted from 1."""
+        story = self.story
+        if story is None:
+            return ""
+        names = matrices_of(self.snapshot.program)
+        written, each = StringIO(), self.snapshot.program.num_batches
+        table = csv.writer(written, lineterminator="\n")
+        lengths = [story.map_of(lambda moment: moment.deltas).shape[1], story.map_of(lambda moment: moment.reach).shape[1]]
+        state = f"d{self.snapshot.program.main_state}"
+        heads = ["epoch", "batch", *story.columns, "held_out", "step"]
+        heads += [share.written(share.name) for share in story.shares] + [f"norm({name})" for name in names]
+        heads += [f"norm({state}) t {t + 1}" for t in range(lengths[0])] + [f"reach {back}" for back in range(lengths[1])]
+        table.writerow([*heads, *(plotted.expression for plotted in self.plotted)])
+        for moment in story.moments:
+            values = [moment.batch // each + 1, moment.batch % each + 1, *(float(c[moment.batch]) for c in story.columns.values())]
+            values += [moment.held_out, moment.step, *moment.shares, *(moment.norms[name] for name in names)]
+            for numbers_of, length in ((moment.deltas, lengths[0]), (moment.reach, lengths[1])):
+                values += [*numbers_of.tolist(), *[math.nan] * (length - len(numbers_of))]
+            for plotted in self.plotted:
+                here = np.flatnonzero(plotted.batches == moment.batch)
+                values.append(float(plotted.values[here[0]]) if len(here) else math.nan)
+            table.writerow(["" if value != value else repr(value) for value in values])
+        return written.getvalue()
+
+
+_COLUMNS = ((130, 28, 34), (100, 28, 10), (60, 21, 10), (0, 0, 0))  # least width, cells of the names and of the values
+_VALUE, _MAP_ROWS = 9, 4
+
+
+def _saying(rows: list[ChartRow], said: Sequence[Said]) -> list[ChartRow]:
+    """Return the rows with values beside the first of them, as many as there are rows."""
+    return [row._replace(said=said[i]) if i < len(said) else row for i, row in enumerate(rows)]
+
+
+def _of_largest(values: AnyArray) -> AnyArray:
+    """Return values (n, T) as shares of the largest of each row; NaN where that is 0 or not finite."""
+    if not values.shape[1]:
+        return values
+    with np.errstate(all="ignore"):
+        shares: AnyArray = values / values.max(axis=1, keepdims=True)
+    return shares
+
+
+def _heights(charts: Sequence[Chart], height: int) -> Iterator[list[ChartRow]]:
+    """Draw charts in so many rows: each with the least if there is not more room, otherwise with blank rows between, and higher."""
+    spare = max(height - sum(chart.least for chart in charts), 0)
+    apart = spare >= len(charts) - 1
+    spare -= (len(charts) - 1) * apart
+    for i, chart in enumerate(charts):
+        more = min(spare, chart.most - chart.least)
+        spare -= more
+        drawn = chart.draw(chart.least + more)
+        yield drawn if i == 0 or not apart else [ChartRow("", "", CellRow(drawn[0].cells.width)), *drawn]
+
+
+def lettered(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
+    """Yield findings with capital letters in their order; those after the 26th have none."""
+    return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", findings, strict=False)
