@@ -132,3 +132,18 @@ def test_a_course_needs_one_number():
 def test_a_run_without_a_batch_has_no_course():
     batches, values = Session().history("loss")
     assert len(batches) == len(values) == 0
+
+
+@pytest.mark.parametrize("options", [SGD | {"learning_rate": 100.0}, {"init": "tutorial", "hidden_size": 64, "learning_rate": 3.0}])
+def test_no_option_is_offered_that_the_run_has(options):
+    session = run(120, **{**LEARNED, **options})
+    has = {f"--init {session.config.init}", f"--clip {session.config.clip:g}", f"--layout {session.config.layout}"}
+    found = session.findings()
+    assert found
+    assert not [each.cure for each in found if any(option in each.cure for option in has)]
+
+
+def test_only_options_that_lower_the_loss_are_returned():
+    session = run(120, **{**LEARNED, **SGD, "learning_rate": 100.0})
+    for found in session.findings():
+        assert all(trial.loss < trial.without for trial in session.try_cures(found))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tui_gru.analysis.check import Expected, expected_of
 from tui_gru.analysis.influence import inputs_of, last_prediction_gradient
-from tui_gru.analysis.trials import Cure
+from tui_gru.analysis.trials import Cure, cured
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
@@ -222,6 +222,12 @@ class RunFacts:
         return None if port is None else port.fit(self.expected.tolerance)
 
     # Words
+
+    def offer(self, *cures: tuple[str, Cure]) -> str:
+        """Return which of some cures apply, in words: without options that the run has already, or that its others exclude."""
+        config = self.config
+        words = [said for said, cure in cures if not config.source.can(Ability.TRAIN) or cured(config, cure) is not None]
+        return ", or ".join(words) or "look at what was changed by hand, and at the data: the run has the usual options"
 
     def at(self, batch: int) -> str:
         """Return a batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
-from tui_gru.analysis.findings_of_training import exploding_gradient
+from tui_gru.analysis.findings_of_training import exploding_gradient, of_steps
 from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
 from tui_gru.analysis.trials import LEAST_TRIED, Cure, larger_rates, loss_with, smaller_rates, trial_batches
 from tui_gru.analysis.units import read_text
@@ -71,7 +71,9 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
             if above
             else "It knows something before the first step: its weights are not fresh, or its input gives the target away."
         ),
-        "smaller initial weights (--init torch)" if above else f"new weights; targets that are one {step} after the input",
+        x.offer(("smaller initial weights (--init torch)", Cure("init", "torch")))
+        if above
+        else f"new weights; targets that are one {step} after the input",
         (
             Evidence(f"the loss of the first batch is {rounded(loss)}", x.entry(0, "loss", ()), loss),
             Evidence(f"log {x.config.vocab_size} = {rounded(guess)}"),
@@ -337,9 +339,7 @@ def loss_jumps(x: RunFacts) -> Iterator[Finding]:
         "loss-jumps",
         f"the loss jumps from {rounded(then)} to {rounded(now)} at {x.at(batch)}{what}",
         "What was learned before is lost there, or does not apply to what is read from there on.",
-        "go there, and look at what was changed and at what is read"
-        if changes
-        else "go there; a smaller --learning-rate, or --clip 1",
+        "go there, and look at what was changed and at what is read" if changes else f"go there; {of_steps(x)}",
         (
             Evidence(f"the {_WINDOW} batches from there on lose {rounded(now)} on average, those before {rounded(then)}"),
             *([Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}")] if math.isfinite(ratio) else []),
@@ -397,7 +397,6 @@ def target_is_read(x: RunFacts) -> Iterator[Finding]:
             ),
         ),
         x.end(batch),
-        (Cure("bidirectional", False),),
     )
 
 

@@ -121,7 +121,7 @@ def rows_do_not_continue(x: RunFacts) -> Iterator[Finding]:
         "rows do not continue where they ended, although their state is carried",
         "The state passed to a batch should come from the characters just before it. Here it comes from "
         "other characters, so it is noise at the beginning of every row.",
-        "--layout contiguous, or --carry reset",
+        x.offer(("--layout contiguous", Cure("layout", "contiguous")), ("--carry reset", Cure("carry", "reset"))),
         evidence,
         x.end(following),
         (Cure("layout", "contiguous"), Cure("carry", "reset")),

@@ -40,6 +40,17 @@ LOOK_OUTSIDE = (
 )
 
 
+def of_steps(x: RunFacts) -> str:
+    """Return the cures of weights or steps that are too large, in words."""
+    rates = smaller_rates(x.moment.record.settings)
+    smaller = [(f"a smaller learning rate ({rates[0].typed})", rates[0])] if rates else []
+    clip, init = (
+        ("a clipped gradient (--clip 1)", Cure("clip", 1.0)),
+        ("smaller initial weights (--init torch)", Cure("init", "torch")),
+    )
+    return x.offer(*smaller, clip, init)
+
+
 def not_finite(x: RunFacts) -> Iterator[Finding]:
     """Find the first number that is NaN or infinite, and the line that computed it."""
     broken = ((batch, not_finite_in(x.program, batch, x.record(batch))) for batch in x.maybe_not_finite.tolist())
@@ -63,7 +74,7 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     elif first.given or not x.config.source.can(Ability.TRAIN):
         cure = "look for it in the weights; in the program that trained them, use a smaller learning rate, or clip the gradient"
     else:
-        cure = "step back to before it; then use a smaller --learning-rate, or --clip 1"
+        cure = f"step back to before it; then use {of_steps(x)}"
     last = x.losses[batch - 1] if batch else None
     before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
     when = f"when {x.at(batch)} begins" if first.given else f"in {x.at(batch)}"
@@ -159,7 +170,11 @@ def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
         "vanishing-gradient",
         f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is below a thousandth",
         "A later error hardly changes the weights for earlier timesteps, so the model cannot learn to remember that far.",
-        "gates that are not saturated, initial weights that are not near 0 (--init torch), or another cell (gru, lstm)",
+        x.offer(
+            ("gates that are not saturated, and initial weights that are not near 0 (--init torch)", Cure("init", "torch")),
+            ("another cell (--cell gru)", Cure("cell", "gru")),
+            ("another cell (--cell lstm)", Cure("cell", "lstm")),
+        ),
         Evidence(f"it is below a thousandth from t {begins} back"),
         cures=(Cure("init", "torch"), Cure("cell", "gru"), Cure("cell", "lstm")),
     )
@@ -182,7 +197,7 @@ def exploding_gradient(x: RunFacts) -> Iterator[Finding]:
             f"the gradient of {x.written(state)} explodes: it is {rounded(norms.max() / last)} times as large at the other end",
             "A small change early in the row changes the last prediction very much, so one update step "
             "can move the weights far away.",
-            "--clip 1, a smaller --learning-rate, or smaller initial weights (--init torch)",
+            of_steps(x),
             Evidence(f"it is over ten times as large from t {t} on"),
             cures=(Cure("clip", 1.0), *smaller_rates(x.moment.record.settings), Cure("init", "torch")),
         )
@@ -255,7 +270,10 @@ def softmax_underflow(x: RunFacts) -> Iterator[Finding]:
             f"{x.written(name)} is exactly 0 for {counted(int(zeros.sum()), 'entry')}",
             f"The probability is too small for {x.config.dtype}. The loss written as in the tutorial, y ⊙ log ŷ, is then "
             f"{term}; here log and softmax are computed together, which stays finite.",
-            "compute log_softmax in one step instead of the log of a softmax, or use --dtype float64; smaller weights help as well",
+            "compute log_softmax in one step instead of the log of a softmax, or "
+            + x.offer(
+                ("use --dtype float64", Cure("dtype", "float64")), ("use smaller weights (--init torch)", Cure("init", "torch"))
+            ),
             (
                 Evidence(
                     f"{x.written(name)}[row {row + 1}, {x.quoted(x.config.vocabulary[char])}] = 0 at t {t + 1} of {x.at(batch)}",
@@ -362,7 +380,7 @@ def _saturated(
         f"{written} is saturated in {len(stuck)} of {values.shape[-1]} units{', from the first batch on' if batch == 0 else ''}",
         f"There the function that computes {written} is flat: hardly any gradient passes, so these units hardly learn, and a "
         "gate that is always open or always closed has no function.",
-        "smaller initial weights (--init torch), a smaller --learning-rate, or a clipped gradient (--clip 1)",
+        of_steps(x),
         (
             Evidence(
                 f"in {x.at(batch) if batches == 1 else f'the last {batches} batches'}, {percent(low)} of its entries are below "
@@ -419,7 +437,7 @@ def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
             + ("s" if len(shut) == 1 else "")
             + f": {written} keeps the old state",
             f"A unit whose {written} is always near 1 ignores its input: it is a constant and does not help any prediction.",
-            "initial weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
+            of_steps(x),
             (
                 Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
                 Evidence(f"{x.written(state)} of it stays between {rounded(least)} and {rounded(largest)}"),
@@ -451,7 +469,11 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
             f"{listed([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
             + ("is dead" if len(dead) == 1 else "are dead"),
             "Its value does not depend on the input, so the layers above learn nothing from it, and it can be removed.",
-            "other initial weights (--seed, --init torch), or fewer units (--hidden-size)",
+            x.offer(
+                ("smaller initial weights (--init torch)", Cure("init", "torch")),
+                ("other ones (--seed)", Cure("seed", x.config.seed + 1)),
+                ("fewer units (--hidden-size)", Cure("hidden_size", max(1, x.config.hidden_size // 2))),
+            ),
             (
                 Evidence(
                     f"in {len(values):,} entries it varies by {rounded(float(np.ptp(values[:, unit])))} at most, "
@@ -484,7 +506,10 @@ def units_are_identical(x: RunFacts) -> Iterator[Finding]:
             "units-are-identical",
             f"{listed([f'unit {u + 1}' for u in same.tolist()])} of {x.written(state)} are identical",
             "Units that begin with the same weights get the same gradient, so they stay the same and count as one.",
-            "initial weights that are drawn (--init torch), not constant",
+            x.offer(
+                ("initial weights that are drawn (--init torch), not constant", Cure("init", "torch")),
+                ("initial weights that are drawn, not constant (--seed)", Cure("seed", x.config.seed + 1)),
+            ),
             (
                 Evidence(f"equal in all {len(values):,} entries of the last {counted(len(x.recent), 'batch')}"),
                 x.unit_of(batch, state, int(same[0])),

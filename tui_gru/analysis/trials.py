@@ -205,7 +205,7 @@ def loss_with(
 
 
 def try_cures(timeline: Timeline, moment: Moment, finding: Finding, *, check: Interruption | None = None) -> tuple[CureTrial, ...]:
-    """Return the loss with each cure of a finding and without it, the cure with the lowest loss first.
+    """Return the loss with each cure of a finding that lowers it, and without the cure, the lowest loss first.
 
     Each trial trains from the first batch on with that option: as many batches as the run has, at least `LEAST_BATCHES` and at most
     `MOST_BATCHES`. An option that the run has already, or that does not fit its other options, is left out. Raises `TuiGruError`
@@ -217,7 +217,7 @@ def try_cures(timeline: Timeline, moment: Moment, finding: Finding, *, check: In
     losses = {cure.typed: loss_with(timeline, moment, cure, count, check=check) for cure in finding.cures}
     tried = {option: loss for option, loss in losses.items() if loss is not None}
     without = loss_with(timeline, moment, None, count, check=check) if tried else None
-    found = [CureTrial(option, math.nan if without is None else without, loss) for option, loss in tried.items()]
+    found = [CureTrial(option, without, loss) for option, loss in tried.items() if without is not None and loss < without]
     return tuple(sorted(found, key=lambda trial: trial.loss))
 
 
