@@ -8,6 +8,8 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -194,6 +196,28 @@ def test_no_class_is_stacked_from_several_of_ours(trees):
     assert [name for name, own in bases.items() if len(own) > 1 or depth(name) > 4] == []
 
 
+def test_a_word_has_one_meaning(trees):
+    """No two files define a class, or a type, of the same name."""
+    named = []
+    for tree in trees.values():
+        for node in tree.body:
+            match node:
+                case ast.ClassDef(name=name):
+                    named.append(name)
+                case ast.Assign(targets=[ast.Name(name)]) if name[0].isupper() and not name.isupper():
+                    named.append(name)
+    assert [name for name, count in Counter(named).items() if count > 1] == []
+
+
+def test_no_imports_go_round(trees):
+    """Not even those that are for types only. Functions may import what is not loaded at the start."""
+    names = {path: f"tui_gru/{path}".removesuffix(".py").replace("/", ".") for path in trees}
+    modules = {name: path for path, name in names.items() if not name.endswith(".__init__")}
+    taken = {name: imports(trees[path], inside_functions=False, for_types=True) for name, path in modules.items()}
+    ours = {name: each & modules.keys() - {name} for name, each in taken.items()}
+    TopologicalSorter(ours).prepare()  # raises a `CycleError` that names the modules
+
+
 def test_torch_is_taken_only_when_needed(trees):
     at_once = {path: imports(tree, inside_functions=False) for path, tree in trees.items()}
     assert [path for path, names in at_once.items() if "torch" in {name.partition(".")[0] for name in names}] == []
@@ -267,12 +291,12 @@ def test_no_formula_stands_outside_of_the_equations(trees):
     assert {path for path, tree in trees.items() if calls(tree)} == COMPUTING
 
 
-def imports(tree, *, inside_functions):
-    """Return the modules that a file imports, at its top level or anywhere."""
+def imports(tree, *, inside_functions, for_types=False):
+    """Return the modules that a file imports, at its top level or anywhere, and those that only the type checker needs."""
     found, nodes = set(), [tree]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":  # for the type checker only
+        if not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
-
-if TYPE_CHECKING:
-    from tui_gru.analysis.examined import Finding
 
 RATES = tuple(float(f"{10.0 ** (exponent / 2):.2g}") for exponent in range(-10, 3))  # 1e-05, 3.2e-05, … 3.2, 10
 RATE_BATCHES = 60  # that each learning rate is tried for
@@ -204,8 +201,10 @@ def loss_with(
     return loss_after(_losses(_batches(trainer, 0, weights, trainer.initial_state(), settings), count, check))
 
 
-def try_cures(timeline: Timeline, moment: Moment, finding: Finding, *, check: Interruption | None = None) -> tuple[CureTrial, ...]:
-    """Return the loss with each cure of a finding that lowers it, and without the cure, the lowest loss first.
+def try_cures(
+    timeline: Timeline, moment: Moment, cures: Sequence[Cure], *, check: Interruption | None = None
+) -> tuple[CureTrial, ...]:
+    """Return the loss with each of the cures that lowers it, and without the cure, the lowest loss first.
 
     Each trial trains from the first batch on with that option: as many batches as the run has, at least `LEAST_BATCHES` and at most
     `MOST_BATCHES`. An option that the run has already, or that does not fit its other options, is left out. Raises `TuiGruError`
@@ -214,7 +213,7 @@ def try_cures(timeline: Timeline, moment: Moment, finding: Finding, *, check: In
     config = timeline.program.config
     config.source.check(Ability.TRAIN)
     count = min(max(timeline.completed(moment.position), LEAST_BATCHES), MOST_BATCHES)
-    losses = {cure.typed: loss_with(timeline, moment, cure, count, check=check) for cure in finding.cures}
+    losses = {cure.typed: loss_with(timeline, moment, cure, count, check=check) for cure in cures}
     tried = {option: loss for option, loss in losses.items() if loss is not None}
     without = loss_with(timeline, moment, None, count, check=check) if tried else None
     found = [CureTrial(option, without, loss) for option, loss in tried.items() if without is not None and loss < without]

@@ -1031,7 +1031,7 @@ class Session:
         from tui_gru.analysis.trials import try_cures
 
         run, check = self._run, partial(self._run.interrupts.check, "stopped before all cures were tried")
-        return try_cures(run.timeline, run.moment, finding, check=check)
+        return try_cures(run.timeline, run.moment, finding.cures, check=check)
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
         """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
