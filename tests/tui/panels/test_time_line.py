@@ -14,7 +14,7 @@ from tui_gru.tui.panel import View
 from tui_gru.tui.panels import time as time_line
 from tui_gru.tui.panels.time import TimeLine, loss_columns, partings, timeline_marks
 from tui_gru.tui.plots import Envelope, TimeScale
-from tui_gru.tui.theme import ASCII, UNICODE
+from tui_gru.tui.theme import ASCII
 
 BATCH = 60  # the ticks of a batch in `columns` below
 
@@ -64,13 +64,15 @@ def lines():
     return read
 
 
-async def drawn(board, lines, snapshot, size=(80, 2), *, height=None, glyphs=UNICODE):
-    line = TimeLine()
-    line.styles.height = height or size[1]
-    async with board(line, glyphs=glyphs).run_test(size=size) as pilot:
-        line.show(snapshot, View())
-        await pilot.pause()
-        return lines(line)
+@pytest.fixture
+def drawn(content):
+    """Return the rows of a time line of some size as text, padded to its width."""
+
+    def read(snapshot, size=(80, 2), **options):
+        width = max(size[0] - 2, 0)
+        return [strip.text.ljust(width) for strip in content(TimeLine(), snapshot, width, size[1], **options).box.strips]
+
+    return read
 
 
 def columns(losses, span, width, newest=None):
@@ -105,9 +107,9 @@ def test_no_losses_or_equal_ones_are_no_trouble(losses):
     assert not (columns(losses, 2 * BATCH, 10).heights != 0.5)[: len(losses)].any() or np.isnan(losses).any()
 
 
-async def test_it_says_where_one_is_and_what_has_been_reached(board, lines):
+def test_it_says_where_one_is_and_what_has_been_reached(drawn):
     snapshot = run(2, learning=False)
-    curve, scale = await drawn(board, lines, snapshot)
+    curve, scale = drawn(snapshot)
     at = scale.index("▲")
     assert scale[at:].startswith("▲ e1 b2 loss")
     assert at == TimeScale(2 * snapshot.program.ticks, 78).column(snapshot.position.tick)
@@ -115,15 +117,15 @@ async def test_it_says_where_one_is_and_what_has_been_reached(board, lines):
     assert set(curve[40:]) == {"█"}
     assert scale.startswith("╵e1")
     assert "╵b2" in scale
-    third, _ = await drawn(board, lines, replace(run(2), losses=np.array([1.0])))
+    third, _ = drawn(replace(run(2), losses=np.array([1.0])))
     assert set(third[40:]) == {"─"}  # the batch has been reached, but its loss is not known
-    begun, scale = await drawn(board, lines, tutorial(("timestep", 1)).snapshot())
+    begun, scale = drawn(tutorial(("timestep", 1)).snapshot())
     assert begun.strip("─") == "╌" * begun.count("╌") != ""
     assert "▲ e1 b1 t1" in scale
 
 
-async def test_at_the_right_edge_the_place_is_to_the_left(board, lines):
-    _, scale = await drawn(board, lines, run(30))
+def test_at_the_right_edge_the_place_is_to_the_left(drawn):
+    _, scale = drawn(run(30))
     assert scale.endswith("e10 b3 update ▲")
 
 
@@ -150,30 +152,30 @@ async def test_signs_that_collide_are_seen_by_rank_and_all_are_described(board, 
         ]
 
 
-async def test_what_one_stands_on_is_shown_beside(board, lines):
+def test_what_one_stands_on_is_shown_beside(drawn):
     snapshot = run(30, marks=" " * 9 + "k")
     here = position_of(snapshot.program, 10 * snapshot.program.ticks)
-    _, scale = await drawn(board, lines, replace(snapshot, moment=replace(snapshot.moment, position=here)))
+    _, scale = drawn(replace(snapshot, moment=replace(snapshot.moment, position=here)))
     assert "▲ k e4 b1 update" in scale
 
 
-async def test_in_one_row_the_signs_lie_on_the_curve(board, lines):
+def test_in_one_row_the_signs_lie_on_the_curve(drawn):
     snapshot = run(30, 10 * 57, marks="    m", hits=(20,), forks=[("slower", 25)])
-    [curve] = await drawn(board, lines, snapshot, (80, 1))
+    [curve] = drawn(snapshot, (80, 1))
     assert [sign for sign in curve if sign in "▲m●╰"] == ["m", "▲", "●", "╰"]
     assert len(curve) == 78
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 12, 300])
 @pytest.mark.parametrize("height", [1, 2, 3])
-async def test_every_width_can_be_drawn(board, lines, width, height):
-    rows = await drawn(board, lines, long_run(), (width, height))
+def test_every_width_can_be_drawn(drawn, width, height):
+    rows = drawn(long_run(), (width, height))
     assert all(len(row) == max(width - 2, 0) for row in rows)
     assert width < 3 or any("▲" in row for row in rows)
 
 
-async def test_in_ascii_it_is_ascii(board, lines):
-    rows = await drawn(board, lines, long_run(), (120, 2), glyphs=ASCII)
+def test_in_ascii_it_is_ascii(drawn):
+    rows = drawn(long_run(), (120, 2), glyphs=ASCII)
     assert all(row.isascii() and len(row) == 118 for row in rows)
     assert "?" not in "".join(rows)
     assert "\\slower" in rows[1]
