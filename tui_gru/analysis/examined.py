@@ -67,6 +67,18 @@ class Finding:
         because = "" if self.cause is None else f", because of {self.cause.name}"
         return f"<finding {self.name}: {self.title}{because}; cure: {self.cure}>"
 
+    def _repr_html_(self) -> str:
+        from tui_gru.analysis.report import finding_html
+
+        return finding_html(self)
+
+
+class FoundProblems(tuple[Finding, ...]):
+    """The findings of a run, as a tuple that a notebook shows in full."""
+
+    def _repr_html_(self) -> str:
+        return "".join(each._repr_html_() for each in self) or "<p>no findings</p>"
+
 
 def counted(count: int, what: str) -> str:
     """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""

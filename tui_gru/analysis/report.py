@@ -29,7 +29,7 @@ from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.text import Text, separator, token_word
-from tui_gru.errors import TuiGruError
+from tui_gru.errors import TuiGruError, safe_text
 
 # ------------------------------------------------------------------------------
 # The contents of a report, as plain data.
@@ -423,7 +423,7 @@ def as_html(report: RunReport) -> str:
     parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
         parts.append(_section("Loss", svg(curve(report), WIDTH, CURVE_HEIGHT, label="the loss of the run")))
-    parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(_findings_html(report))))
+    parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(map(finding_html, report.findings))))
     if report.units:
         parts.append(_section(f"Units of {report.name} over the text", _units_html(report)))
     if report.classes:
@@ -453,13 +453,13 @@ def _marked(place: tuple[str, str, str]) -> str:
     return f"{before}<mark>{char}</mark>{after}"
 
 
-def _findings_html(report: RunReport) -> list[str]:
-    return [
-        f'<div class="finding"><strong>{escape(each.title)}</strong><p>{escape(each.meaning)}</p>'
-        f"<ul>{''.join(f'<li>{escape(evidence.words)}</li>' for evidence in each.evidence)}</ul>"
-        f"<p>Cure: {_cure(each.cure, escape, '<code>{}</code>')}</p></div>"
-        for each in report.findings
-    ]
+def finding_html(finding: Finding) -> str:
+    """Return a finding with its evidence and its cure as HTML."""
+    facts = "".join(f"<li>{escape(safe_text(evidence.words))}</li>" for evidence in finding.evidence)
+    return (
+        f'<div class="finding"><strong>{escape(safe_text(finding.title))}</strong><p>{escape(safe_text(finding.meaning))}</p>'
+        f"<ul>{facts}</ul><p>Cure: {_cure(safe_text(finding.cure), escape, '<code>{}</code>')}</p></div>"
+    )
 
 
 def _cure(words: str, write: Callable[[str], str], code: str) -> str:

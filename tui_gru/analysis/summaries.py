@@ -136,6 +136,16 @@ class Summary:
             f"{self.saturated} saturated, {self.near_zero} near 0, {self.dead} units dead, {self.entries - self.finite} not finite>"
         )
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        facts = {
+            "entries": f"{self.entries:,}", "from": f"{self.smallest:.4g}", "to": f"{self.largest:.4g}", "mean": f"{self.mean:.4g}",
+            "saturated": f"{self.saturated:,} ({self.share(self.saturated):.0%})", "near 0": f"{self.near_zero:,}",
+            "dead units": f"{self.dead:,}", "not finite": f"{self.entries - self.finite:,}",
+        }  # fmt: skip
+        return f"<table>{''.join(f'<tr><th>{name}</th><td>{escape(fact)}</td></tr>' for name, fact in facts.items())}</table>"
+
     @property
     def saturated(self) -> int:
         return self.low + self.high

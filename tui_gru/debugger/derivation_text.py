@@ -14,6 +14,7 @@ from tui_gru.debugger.program import joined
 from tui_gru.engine.numbers import short
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.writing import applied_latex, latex_text
+from tui_gru.errors import safe_text
 
 # ------------------------------------------------------------------------------
 # Lays out a derivation in rows: a tree whose terms can be opened and closed, with digits that add up as shown.
@@ -202,6 +203,27 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
         share = "" if row.share is None else f"{row.share:.0%}"
         lines.append(f"{label}{' ' * (wide - _cells(label))}  {row.written:>{digits}}  {share:>4}  {row.made}".rstrip())
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def as_html(root: Node) -> str:
+    """Return the derivation for a notebook: a list whose terms can be closed, without scripts, styles or references."""
+    from html import escape  # not loaded where no page is written
+
+    def items(rows: Sequence[DerivationRow], depth: int) -> str:
+        written, at = [], 0
+        while at < len(rows):
+            end = next((i for i in range(at + 1, len(rows)) if len(rows[i].path) <= depth), len(rows))
+            row, inner = rows[at], rows[at + 1 : end]
+            share = "" if row.share is None else f"{row.share:.0%}"
+            words = "  ".join(filter(None, (f"{row.sign} {row.label} = {row.written}".strip(), share, row.made)))
+            head, at = escape(safe_text(words)), end
+            below = f"<details open><summary>{head}</summary>{items(inner, depth + 1)}</details>" if inner else head
+            written.append(f"<li>{below}</li>")
+        return f"<ul>{''.join(written)}</ul>"
+
+    root_row, *terms = laid_out(root, first_opened(root))
+    head = " · ".join(filter(None, (f"{root.label} = {root_row.written}", root.derivation.formula, root_row.made)))
+    return f"<div><code>{escape(safe_text(head))}</code>{items(terms, 1) if terms else ''}</div>"
 
 
 def _cells(label: str) -> int:

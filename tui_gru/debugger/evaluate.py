@@ -397,6 +397,11 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.label} = {self.value:.9g}>"
 
+    def _repr_html_(self) -> str:
+        from tui_gru.debugger.derivation_text import as_html
+
+        return as_html(self)
+
     @cached_property
     def derivation(self) -> Derivation:
         return self.expand()

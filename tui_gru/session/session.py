@@ -947,12 +947,13 @@ class Session:
         `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
         batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
+        from tui_gru.analysis.examined import FoundProblems
         from tui_gru.analysis.findings import find
         from tui_gru.analysis.findings_of_course import held_out_text
 
         run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
-        found = find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between)
+        found = FoundProblems(find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between))
         self._found = (run.timeline, found)
         return found
 
