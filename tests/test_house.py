@@ -22,7 +22,7 @@ from tui_gru.engine.pieces import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "tui_gru").rglob("*.py"))
-WRITTEN = {".py", ".toml", ".md", ".tcss", ".svg", ".ambr", ".json", ""}
+WRITTEN = {".py", ".toml", ".md", ".tcss", ".svg", ".ambr", ".json", ".html", ""}
 
 
 def loaded_by(code):

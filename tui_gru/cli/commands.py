@@ -59,6 +59,7 @@ NAME = "tui-gru"
 COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
 LARGEST_SCREEN = 1000  # cells
 LARGEST_PORT = 2**16 - 1
+LEVELS = ("line", "timestep", "phase", "batch", "epoch")
 
 
 def screen_size(value: str) -> tuple[int, int]:
@@ -401,6 +402,48 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str
         save(shown if at is None else pictured_at(at, shown), keys.split(), size, out, theme=theme)
     except OSError as error:
         raise TuiGruError(f"OUT: cannot write {out}: {error.strerror}; write somewhere else") from None
+
+
+@program.command(
+    short_help="Write a walk as one page that a browser steps.",
+    epilog="""\b
+Examples:
+  tui-gru player -x 'l; 50o' --by line -o walk.html
+  tui-gru player -x 'l; n; 900e; sample Ma 10 0' --by line --jump 500 -o story.html
+  tui-gru player --session lesson.tui-gru -o lesson.html""",
+)
+@model_options
+@click.option(
+    "--session",
+    metavar="NAME|PATH",
+    help="Play this session up to its place; it does not change; default: a new run.",
+    shell_complete=completion.sessions,
+)
+@click.option(
+    "-x", "commands", default="", metavar="COMMANDS", help="First commands of the `:` line, or keys with counts: 'l; 3n'."
+)
+@click.option("--by", type=click.Choice(LEVELS), default="timestep", help="A moment is the end of each; default timestep.")
+@click.option("--last", type=whole_number, metavar="N", help="Write the newest N moments; default all.")
+@click.option("--jump", type=whole_number, metavar="N", help="Of a command over more than N moments, write only the end.")
+@click.option("--size", type=screen_size, default="120x36", metavar="WxH", help="Columns x rows; default 120x36.")
+@theme_option
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Output file, such as walk.html."
+)
+def player(session: str | None, output: Path, **options: Any) -> None:
+    """Write the walk from the beginning to where the commands lead as one HTML file, which any browser shows without a network.
+
+    The page has the debugger's screen at every moment, its keys, and the derivation of each number that is clicked. FILE.html#30
+    opens it at moment 30. Without --theme, it is dark or light as the reader prefers.
+    """
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise TuiGruError(f"a player is .html, but {str(output)!r} has another suffix; name it walk.html", option="o")
+    from tui_gru.cli.sessions import looked_at, played
+    from tui_gru.session.session import Session
+
+    shown = Session.on(chosen_config()) if session is None else looked_at(session, given_model())
+    played(shown, output, **options)
 
 
 @program.command(

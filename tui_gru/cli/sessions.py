@@ -128,7 +128,7 @@ def _check_same(session: Session, path: Path, given: Mapping[str, Any]) -> None:
 
 
 # ------------------------------------------------------------------------------
-# What `tui-gru sample`, `report` and `screenshot` write. Each imports only what it needs.
+# What `tui-gru sample`, `report`, `screenshot` and `player` write. Each imports only what it needs.
 
 
 DRAW_BYTES = 400  # for one sampled character, without its distribution
@@ -228,3 +228,30 @@ def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path
         if done.returncode:
             words = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise TuiGruError(f"OUT: {program} failed: {words}; name it {out.with_suffix('.svg')}")
+
+
+def played(session: Session, out: Path, *, force: bool, **options: Any) -> None:
+    """Write the walk of a session as a page. Prints what it has, its size, and what is left out; the progress on a terminal.
+
+    Raises `TuiGruError` if a command fails, the walk is too large, or the file exists and not `force`.
+    """
+    from tui_gru.tui.player import Player, Walk, check_free, write
+
+    said, progress = sys.stdout, sys.stderr  # Textual puts others in their place while an app runs
+
+    def planned(walk: Walk, size: int) -> None:
+        left = f"; {walk.left_out:,} others are left out" if walk.left_out else ""
+        print(f"{len(walk.ticks):,} moments, about {_size(size)}{left}", file=said, flush=True)
+
+    def drawn(done: int, total: int) -> None:
+        if progress is not None and progress.isatty():
+            print(f"\r{done / total:4.0%}", end="\r" if done == total else "", file=progress, flush=True)
+
+    if not force:
+        check_free(out)
+    with closing(session):
+        player = Player(session, **options)
+        player.draw(planned, drawn)
+        size = write(player, out, force=force)
+    left = f"; {player.unexplained:,} numbers are shown without a derivation" if player.unexplained else ""
+    print(f"{safe_text(str(out))}: {_size(size)}{left}", file=said)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -1045,6 +1046,35 @@ class Session:
         run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
         return gather(run.timeline, run.moment, self.samples, title=title, held_out=unseen, monitor=monitor, progress=between)
+
+    def player(
+        self,
+        path: FilePath,
+        by: Level = "timestep",
+        last: int | None = None,
+        *,
+        size: tuple[int, int] = (120, 36),
+        theme: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        """Write the walk to here as one HTML file that a browser steps as the debugger does, and return its path.
+
+        A moment is where a step `by` this level ends; `last` keeps the newest moments. The screen has `size` (columns, rows) and
+        a theme, by default a dark or a light one, as the reader prefers. The session is not changed. Raises `TuiGruError` if the
+        file exists, unless `force`, if it cannot be written, or if the walk is too large.
+        """
+        written: Path = self._pages().play(self, path, by=by, last=last, size=size, theme=theme, force=force)
+        return written
+
+    def _repr_html_(self) -> str:
+        """Return the last moments of the walk to here, for a notebook."""
+        shown: str = self._pages().embedded(self)
+        return shown
+
+    @staticmethod
+    def _pages() -> Any:
+        """Return the module that writes pages. It draws with the screen, which is above the session, so it is found by its name."""
+        return import_module("tui_gru.tui.player")
 
     def units(
         self, name: str = "", *, row: int | None = None, text: str | None = None, progress: SearchProgress | None = None

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from textual.app import App
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
@@ -168,3 +169,57 @@ def single_keys(tokens: Iterable[str]) -> Iterator[str]:
             raise TuiGruError(f"{token!r} is not a key; {cure}", option="keys")
         else:
             yield from token
+
+
+# ------------------------------------------------------------------------------
+# Commands of the `:` line and keys with counts, given as one text.
+
+
+def commands_of(text: str) -> list[str]:
+    """Split `l; 3n; why h[1,1]` into its commands, without blanks around them."""
+    return [each for part in re.split(r"[;\n]", text) if (each := part.strip())]
+
+
+def is_keys(command: str) -> bool:
+    """Return True if a command consists of single keys with counts, `l 40n s`; otherwise it is one of the `:` line."""
+    words = command.split()
+    return all(word.isdigit() or len(word.lstrip("0123456789")) == 1 or word in NAMED for word in words)
+
+
+async def type_commands(pilot: Pilot[None], text: str) -> list[int]:
+    """Execute commands, each when the one before is over, and return the tick before the first and after each.
+
+    Raises `TuiGruError` with the message of a command that is refused.
+    """
+    from tui_gru.tui.command import execute
+
+    assert isinstance(pilot.app.screen, MainScreen)
+    ticks = [pilot.app.screen.session.position.tick]
+    for command in commands_of(text):
+        screen = pilot.app.screen
+        assert isinstance(screen, MainScreen)
+        try:
+            if is_keys(command):
+                for key in single_keys(command.split()):
+                    _check_meaning(screen, key)
+                    await type_keys(pilot, [key])
+            else:
+                execute(screen, command)
+                await until_idle(pilot)
+                await pilot.pause()
+        except TuiGruError as error:
+            raise TuiGruError(f"{command}: {error}", option="x") from None
+        if not pilot.app.is_running:
+            raise TuiGruError(f"{command} leaves the debugger; leave it out", option="x")
+        notice = screen.notice
+        if screen.bottom.warning and (notice is None or not notice.warning):  # an error; a run that stops with a warning is none
+            raise TuiGruError(f"{command}: {screen.bottom.message}", option="x")
+        ticks.append(screen.session.position.tick)
+    return ticks
+
+
+def _check_meaning(screen: MainScreen, key: str) -> None:
+    """Raise `TuiGruError` if nothing awaits a key and nothing is bound to it."""
+    taken = key.isdigit() or screen.awaits_key or isinstance(screen.focused, Input)
+    if not taken and key_event(key).key not in screen.active_bindings:
+        raise TuiGruError(f"the key {key} has no meaning here; `tui-gru` and ? show the keys")

@@ -1,0 +1,647 @@
+"""Writes the walk of a session as one HTML file: the screen of every moment, which a browser steps as the debugger does.
+
+The moments are drawn by the debugger's own screen, on a copy of the session that goes through its past. A row of the screen, a
+style and a derivation are stored once, and a moment by what differs from the one before, since a step changes few rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import html
+import json
+import os
+import re
+import sys
+import threading
+from base64 import b64encode
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.cells import cell_len
+from rich.color import Color
+from rich.style import Style
+from textual.strip import Strip
+
+from tui_gru.debugger.branches import Branch
+from tui_gru.debugger.derivation_text import MOST_TERMS, DerivationRow, first_opened, laid_out
+from tui_gru.debugger.derivation_text import Path as TermPath
+from tui_gru.debugger.evaluate import Node, ValueRef
+from tui_gru.debugger.explain import Explainer
+from tui_gru.debugger.position import Level, check_level, in_words
+from tui_gru.debugger.state import State
+from tui_gru.engine.numbers import short
+from tui_gru.errors import FilePath, TuiGruError, safe_text, shown, whole
+from tui_gru.session.session import Session
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.app import TuiGruApp, make_app
+from tui_gru.tui.headless import PromptPilot, headless, type_commands, until_checked, until_idle
+from tui_gru.tui.panel import CellPanel, Spot
+from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.terminal import drawn_later, drawn_lines
+from tui_gru.tui.theme import BLACKBOARD, UNICODE, WHITEBOARD
+
+PAGE = Path(__file__).with_name("player.html")
+SIZE = (120, 36)
+MOST_MOMENTS = 2_000
+MOST_CELLS = MOST_MOMENTS * 160 * 50  # of all moments
+#: Terms of all derivations: the most, how many fewer for each moment, and what every file has. The first numbers are explained.
+MOST_EXPLAINED, LESS, LEAST = 10_000, 14, 2_000
+FEW = 8  # moments in a notebook
+
+#: Called with the number of moments that are drawn, and of all.
+Drawn = Callable[[int, int], object]
+T = TypeVar("T")
+
+
+# ------------------------------------------------------------------------------
+# The moments of a walk.
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The moments up to the position of a session: the ticks at which a step of `level` ends, those of marks, and the last one.
+
+    `left_out` counts the moments between them and before the first of them that are not written.
+    """
+
+    session: Session
+    level: Level
+    ticks: tuple[int, ...]
+    left_out: int = 0
+
+    @classmethod
+    def to_here(
+        cls,
+        session: Session,
+        by: Level,
+        last: int | None = None,
+        size: tuple[int, int] = SIZE,
+        jumps: Sequence[tuple[int, int]] = (),
+    ) -> Walk:
+        """Return the walk from the beginning to the position, or its last moments, without those inside of `jumps`, which lead from
+        a tick to another.
+
+        Raises `TuiGruError` for an unknown level, or if the file would be too large.
+        """
+        level, here = check_level(by), session.position.tick
+        index = session.state.timeline.step_index(level)
+        steps = index.count(here)
+        jumped = [range(index.count(begins) + 1, index.count(ends)) for begins, ends in jumps if begins < ends <= here]
+        marks = {mark.tick for mark in session.marks if mark.branch == session.branch and mark.tick <= here}
+        apart = {
+            tick for tick in (*marks, here) if index.tick(index.count(tick)) != tick or any(index.count(tick) in j for j in jumped)
+        }
+        total = 1 + steps - sum(map(len, jumped)) + len(apart)
+        wanted = total if last is None else min(whole("last", last, least=1, option="last"), total)
+        most = min(MOST_MOMENTS, MOST_CELLS // (size[0] * size[1]))
+        if wanted > most:
+            raise TuiGruError(
+                f"the walk has {wanted:,} moments by {by}, and a file holds {most:,} of this size; step by a larger level"
+                f"{_by_a_larger_level(session, level)}, or keep the newest, {most:,}",
+                option="last",
+            )
+        kept = islice((n for n in range(steps, -1, -1) if not any(n in jump for jump in jumped)), wanted)
+        ticks = sorted({*apart, *map(index.tick, kept)})[-wanted:]
+        every = 1 + steps + sum(index.tick(index.count(tick)) != tick for tick in apart)
+        return cls(session, level, tuple(ticks), every - len(ticks))
+
+    @property
+    def chapters(self) -> list[tuple[int, str, str]]:
+        """The marks among the moments: the moment, the letter, and the text."""
+        session = self.session
+        marks = [mark for mark in session.marks if mark.branch == session.branch and mark.tick in self.ticks]
+        return sorted((self.ticks.index(mark.tick), mark.letter, safe_text(mark.text)) for mark in marks)
+
+    def estimate(self, size: tuple[int, int]) -> int:
+        """Return about how many bytes the file has."""
+        moments = len(self.ticks)
+        terms = min(room_for_terms(moments), moments * {"op": 33}.get(self.level, 230))
+        return PAGE.stat().st_size + moments * size[0] * size[1] // 6 + 12 * terms
+
+    def moment_at(self, tick: int) -> int | None:
+        """Return the first moment from a tick on, None if it is before the first or after the last."""
+        inside = self.ticks[0] <= tick <= self.ticks[-1]
+        return bisect_left(self.ticks, tick) if inside else None
+
+    def ends(self) -> dict[str, list[int]]:
+        """Return for the key of each level the moments at which a step of the level ends, without the beginning of the run."""
+        timeline = self.session.state.timeline
+        indices = {key: timeline.step_index(level) for key, level in (("s", "timestep"), ("n", "batch"), ("e", "epoch"))}
+        return {
+            key: [i for i, tick in enumerate(self.ticks) if tick and index.tick(index.count(tick)) == tick]
+            for key, index in indices.items()
+        }
+
+
+def room_for_terms(moments: int) -> int:
+    """Return how many terms of derivations a file of so many moments has."""
+    return max(MOST_EXPLAINED - LESS * moments, LEAST)
+
+
+def as_of(state: State, tick: int) -> State:
+    """Return a state at an earlier moment of its branch, as it was when the run had just come there."""
+    branches = state.branches
+    here = Branch(branches.timeline, tick)
+    samples = tuple(sample for sample in state.samples if (sample.tick or 0) <= tick)
+    return replace(state, tick=tick, branches=replace(branches, named={**branches.named, branches.current: here}), samples=samples)
+
+
+def _by_a_larger_level(session: Session, level: Level) -> str:
+    order: list[Level] = ["op", "timestep", "batch", "epoch"]
+    larger = order[order.index(level) + 1 :] if level in order else []
+    counts = [f"{each} has {session.state.timeline.step_index(each).count(session.position.tick) + 1:,}" for each in larger]
+    return f" ({', '.join(counts)})" if counts else ""
+
+
+# ------------------------------------------------------------------------------
+# Tables of what is stored once.
+
+
+class Numbering(dict[T, int]):
+    """Numbers its entries in the order in which they are first met."""
+
+    def __missing__(self, entry: T) -> int:
+        self[entry] = number = len(self)
+        return number
+
+
+#: A drawn row: the text and style of each part.
+Parts = tuple[tuple[str, Style], ...]
+
+
+def parts_of(strip: Strip) -> Parts:
+    """Return the texts of a row with their styles; a control code is no text."""
+    return tuple((safe_text(text), style or Style()) for text, style, control in strip if text and not control)
+
+
+def overlaid(dark: Parts, light: Parts) -> Iterator[tuple[str, Style, Style]]:
+    """Yield the parts of a row with their styles in two themes, whose parts may begin at other places.
+
+    If the texts differ, the styles of the first are used for both.
+    """
+    text = "".join(part for part, _ in dark)
+    if text != "".join(part for part, _ in light):
+        light = dark
+    ends = [set(np.cumsum([len(part) for part, _ in row]).tolist()) for row in (dark, light)]
+    styles = [list(chain.from_iterable([style] * len(part) for part, style in row)) for row in (dark, light)]
+    for begins, end in pairwise(sorted({0, *ends[0], *ends[1]})):
+        yield text[begins:end], styles[0][begins], styles[1][begins]
+
+
+def inks(style: Style, theme: tuple[str, str]) -> tuple[str, str]:
+    """Return the colours of a style, foreground and background, as `#rrggbb`. `theme` has those of the screen."""
+    ink, ground = (_hex(colour, usual) for colour, usual in zip((style.color, style.bgcolor), theme, strict=True))
+    if style.reverse:
+        ink, ground = ground, ink
+    if style.dim:
+        ink = _mixed(ink, ground)
+    return ink, ground
+
+
+def _hex(colour: Color | None, usual: str) -> str:
+    return usual if colour is None or colour.is_default else colour.get_truecolor().hex
+
+
+def _mixed(one: str, other: str) -> str:
+    return "#" + "".join(f"{(int(one[i : i + 2], 16) + int(other[i : i + 2], 16)) // 2:02x}" for i in (1, 3, 5))
+
+
+def decoration(style: Style) -> str:
+    """Return the letters of bold, italic, underlined and struck text."""
+    marks = zip("bius", (style.bold, style.italic, style.underline, style.strike), strict=True)
+    return "".join(letter for letter, on in marks if on)
+
+
+# ------------------------------------------------------------------------------
+# The derivations of the numbers on the screen, as rows whose terms can be opened.
+
+
+class ExplainedNumbers:
+    """The derivations of a walk by number. A number is identified by the line that computed it, so it is explained once."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk, self._explainer = walk, Explainer(walk.session.state.timeline)
+        self._program = walk.session.program
+        self._known: dict[ValueRef, int | None] = {}
+        self._by_place: dict[tuple[Any, ...], int] = {}
+        self._laid_out: list[tuple[DerivationRow, ...]] = []
+        self._room = room_for_terms(len(walk.ticks))
+        self.refused = 0  # numbers without a derivation because there are too many
+
+    def number_of(self, ref: ValueRef) -> int | None:
+        """Return the number of the derivation of a shown number; None if it has none."""
+        if ref not in self._known:
+            self._known[ref] = self._added(ref)
+        return self._known[ref]
+
+    def _added(self, ref: ValueRef) -> int | None:
+        try:
+            node = self._explainer.explain(ref)
+            place = self._place(node)
+        except TuiGruError:  # it is not computed yet
+            return None
+        if place not in self._by_place:
+            rows = laid_out(node, frozenset(_parts(node)))
+            if len(rows) > self._room:
+                self.refused += 1
+                return None
+            self._room -= len(rows)
+            self._by_place[place] = len(self._laid_out)
+            self._laid_out.append(rows)
+        return self._by_place[place]
+
+    def _place(self, node: Node) -> tuple[Any, ...]:
+        """Return what identifies a number: its name and entry, and the tick at which it was computed."""
+        number, derivation = node.number, node.derivation
+        assert number is not None
+        tick = number.tick if derivation.tick is None else derivation.tick
+        given = derivation.kind == "given"
+        return number.name, number.index, derivation.note if given else tick, number.before, node.value if given else None
+
+    def rows(self) -> list[Any]:
+        """Return each derivation: name, value, line, the place in words, its moment (None: not in the file), how it is computed,
+        and the rows of its terms: depth, sign, name, value, share, computation, whether it is open at first, its derivation
+        (None: not in the file). A row does not repeat the name, the value and the computation of its derivation.
+        """
+        return [self._written(*rows) for rows in self._laid_out]
+
+    def _written(self, root: DerivationRow, *rows: DerivationRow) -> list[Any]:
+        node = root.node
+        assert node is not None
+        assert node.number is not None
+        number, derivation, opened = node.number, node.derivation, first_opened(node)
+        tick = number.tick if derivation.tick is None else derivation.tick
+        at, place = self._walk.session.state.timeline.position(tick), ""
+        if derivation.kind != "given":
+            place = in_words(at.epoch, at.batch, at.t, at.phase, between=" · ") if tick else "before the first line"
+        moment = self._walk.moment_at(tick) if place else None
+        terms = [self._term(row, row.path in opened) for row in rows]
+        return [safe_text(node.label), root.written, safe_text(derivation.formula), place, moment, safe_text(root.made), terms]
+
+    def _term(self, row: DerivationRow, opened: bool) -> list[Any]:
+        node, own, name, written, made = row.node, None, safe_text(row.label), row.written, safe_text(row.made)
+        if node is not None and node.number is not None and node.derivation.near:
+            own = self._by_place.get(self._place(node))
+        if own is not None:
+            its, made = self._laid_out[own][0], ""
+            name = "" if its.label == row.label else name
+            written = "" if its.written == written else written
+        share = "" if row.share is None else f"{row.share:.0%}"
+        return [len(row.path), row.sign, name, written, share, made, int(opened), own]
+
+
+def _parts(node: Node, path: TermPath = ()) -> Iterator[TermPath]:
+    """Yield the paths of the terms that are parts of the line and not numbers of the run; those have derivations of their own."""
+    if len(node.terms) > MOST_TERMS:  # of a long sum, what is computed of each term is written beside it
+        return
+    for i, term in enumerate(node.terms):
+        if term.number is None and term.derivation.near and term.terms:
+            yield (*path, i)
+            yield from _parts(term, (*path, i))
+
+
+# ------------------------------------------------------------------------------
+# What a reader is told of a moment who does not see the screen.
+
+
+SAID = 16  # numbers of a line that are said; of more, how many they are, and the largest
+
+
+def said(snapshot: Snapshot) -> str:
+    """Return the line just executed and the numbers that it has computed, in words."""
+    line = snapshot.line
+    if line is None:
+        return "before the first line"
+    value = snapshot.value(line.target) if line.target in snapshot.program.names else None
+    if value is None:
+        return line.text
+    array = np.asarray(value)
+    if array.size > SAID:
+        peak = np.unravel_index(int(np.nanargmax(np.abs(array))) if np.isfinite(array).any() else 0, array.shape)
+        where = ", ".join(str(i + 1) for i in peak)
+        return f"{line.text}: {'×'.join(map(str, array.shape))} numbers, the largest {short(float(array[peak]))} at {where}"
+    rows = np.atleast_2d(array) if array.ndim else array.reshape(1, 1)
+    written = [" ".join(short(float(x)) for x in row) for row in rows]
+    return f"{line.text}: {'; '.join(written if len(written) == 1 else (f'row {i + 1}: {each}' for i, each in enumerate(written)))}"
+
+
+# ------------------------------------------------------------------------------
+# Draws the moments.
+
+
+class DrawnMoments:
+    """The drawn moments of a walk, in one theme, or in a dark and a light one, of which the reader's preference chooses."""
+
+    def __init__(self, walk: Walk, size: tuple[int, int], themes: Sequence[str]) -> None:
+        self.walk, self.size, self.themes = walk, size, themes
+        self.derivations = ExplainedNumbers(walk)
+        self._frames: list[list[list[Parts]]] = [[] for _ in themes]  # by theme and moment: the rows
+        self._grounds: list[tuple[str, str]] = []  # by theme: the colours of the screen
+        self._spots: list[list[tuple[tuple[int, int, int], ...]]] = []  # by moment and row: column, width and derivation
+        self._words: list[tuple[Any, ...]] = []
+
+    async def draw(self, app: TuiGruApp, pilot: PromptPilot[None], drawn: Drawn, stop: threading.Event) -> None:
+        """Draw all moments on the screen of an app, in each theme in turn."""
+        screen, own = app.screen, app.theme
+        assert isinstance(screen, MainScreen)
+        session = screen.session
+        screen.say("")
+        total = len(self.walk.ticks)
+        try:
+            for number, theme in enumerate(self.themes):
+                app.theme = theme
+                colours = app.get_css_variables()
+                self._grounds.append((_css(colours["foreground"]), _css(colours["background"])))
+                for i, tick in enumerate(self.walk.ticks):
+                    if stop.is_set():
+                        return
+                    screen.session = Session(state=as_of(session.state, tick))  # the session itself stays where it is
+                    screen.show_now()
+                    await pilot.pause()
+                    await until_idle(pilot)
+                    self._frames[number].append([parts_of(strip) for strip in drawn_lines(screen)])
+                    if number == 0:
+                        self._look(screen)
+                    drawn(number * total + i + 1, total * len(self.themes))
+        finally:
+            screen.session, app.theme = session, own
+
+    def _look(self, screen: MainScreen) -> None:
+        """Note the numbers of this moment and what is said of it."""
+        snapshot = screen.snapshot
+        at = snapshot.position
+        rows: list[list[tuple[int, int, int]]] = [[] for _ in range(self.size[1])]
+        for panel in screen.query(CellPanel):
+            for spot, x, y in _in_view(screen, panel):
+                ref = spot.ref
+                if ref.change:
+                    continue
+                number = ValueRef(ref.name, ref.index, self._timestep(snapshot, ref.name, ref.t), at.tick - ref.before)
+                known = self.derivations.number_of(number)
+                if known is not None:
+                    rows[y].append((x, spot.width, known))
+        self._spots.append([tuple(sorted(row)) for row in rows])
+        place = in_words(at.epoch, at.batch, None if snapshot.timestep is None else at.t, at.phase, between=" · ")
+        self._words.append((place if at.tick else "start", safe_text(said(snapshot))))
+
+    @staticmethod
+    def _timestep(snapshot: Snapshot, name: str, t: int | None) -> int | None:
+        named = snapshot.program.names.get(name)
+        return t if t is not None or named is None or not named.timed else snapshot.position.t
+
+    def data(self) -> dict[str, Any]:
+        """Return what the page reads. A row lists the number of a style and the text in it, and where that has not as many cells as
+        characters, the negative number of its cells."""
+        styles, rows, spot_rows = RowStyles(self._grounds), Numbering[tuple[Any, ...]](), Numbering[tuple[Any, ...]]()
+        known: dict[tuple[Parts, Parts], int] = {}
+        for pair in chain.from_iterable(map(zip, self._frames[0], self._frames[-1])):
+            if pair not in known:
+                known[pair] = rows[styles.row(*pair)]
+        spots = [[spot_rows[row] for row in moment] for moment in self._spots]
+        frames = [[known[pair] for pair in zip(*both, strict=True)] for both in zip(self._frames[0], self._frames[-1], strict=True)]
+        return {
+            "version": 1,
+            "size": self.size,
+            "grounds": [self._grounds[0], self._grounds[-1]],
+            "colours": list(styles.colours),
+            "styles": list(styles.known),
+            "rows": list(rows),
+            "frames": _differences(frames),
+            "numbers": list(spot_rows),
+            "spots": _differences(spots),
+            "words": self._words,
+            "ends": self.walk.ends(),
+            "chapters": self.walk.chapters,
+            "derivations": self.derivations.rows(),
+        }
+
+
+class RowStyles:
+    """The styles of the rows: four colours, foreground and background in a dark and a light theme, and a decoration.
+
+    `grounds` has the colours of the screen in each theme.
+    """
+
+    def __init__(self, grounds: Sequence[tuple[str, str]]) -> None:
+        self._grounds = grounds
+        self.colours, self.known = Numbering[str](), Numbering[tuple[Any, ...]]()
+        self._numbered: dict[tuple[Style, Style], tuple[Any, ...]] = {}
+
+    def row(self, dark: Parts, light: Parts) -> tuple[Any, ...]:
+        """Return a row as the page reads it. A blank has the style before it if only the ink differs, which nobody sees."""
+        parts: list[tuple[tuple[Any, ...], str]] = []
+        for text, *both in overlaid(dark, light):
+            style = self._of(both[0], both[1])
+            before = parts[-1][0] if parts else style
+            if text.isspace() and not before[4] and (before[1], before[3]) == (style[1], style[3]):
+                style = before
+            if parts and style == before:
+                text = parts.pop()[1] + text
+            parts.append((style, text))
+        return tuple(chain.from_iterable(map(self._flat, parts)))
+
+    def _of(self, dark: Style, light: Style) -> tuple[Any, ...]:
+        if (dark, light) not in self._numbered:
+            four = (*inks(dark, self._grounds[0]), *inks(light, self._grounds[-1]))
+            self._numbered[dark, light] = (*(self.colours[each] for each in four), decoration(dark))
+        return self._numbered[dark, light]
+
+    def _flat(self, part: tuple[tuple[Any, ...], str]) -> tuple[Any, ...]:
+        style, text = part
+        cells = cell_len(text)
+        return (self.known[style], text) if cells == len(text) else (self.known[style], text, -cells)
+
+
+def _css(colour: str) -> str:
+    from textual.color import Color as CssColor
+
+    return CssColor.parse(colour).hex6
+
+
+def _in_view(screen: MainScreen, panel: CellPanel) -> Iterator[tuple[Spot, int, int]]:
+    """Yield the cells of a panel that are on the screen, with their column and row."""
+    room = panel.content_region
+    if not (panel.display and panel.region and room) or panel.failed:
+        return
+    if screen.get_widget_at(*room.offset)[0] is not panel:  # an overlay covers it
+        return
+    across, down = panel.scroll_offset
+    for spot in panel.spots:
+        x, y = room.x + spot.x - across, room.y + spot.y - down
+        if room.contains(x, y) and x + spot.width <= room.right:
+            yield spot, x, y
+
+
+def _differences(frames: list[list[int]]) -> list[list[int]]:
+    """Return each frame as the rows that differ from the frame before: row, entry, row, entry, …"""
+    found, before = [], [-1] * len(frames[0])
+    for frame in frames:
+        found.append([*chain.from_iterable((i, now) for i, now in enumerate(frame) if now != before[i])])
+        before = frame
+    return found
+
+
+# ------------------------------------------------------------------------------
+# Writes the page.
+
+
+class Player:
+    """A session as a page. `commands` are executed on its screen first, as if they were typed; of one that leads over more than
+    `jump` moments, only the end is a moment. The page opens at its first moment, or its last if `at_end`.
+
+    Raises `TuiGruError` for invalid arguments; `draw` does so if a command fails or the walk is too large.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        by: Level = "timestep",
+        last: int | None = None,
+        size: tuple[int, int] = SIZE,
+        theme: str | None = None,
+        commands: str = "",
+        jump: int | None = None,
+        at_end: bool = False,
+    ) -> None:
+        check_level(by)
+        self._jump, self._at_end = jump, at_end
+        self._session, self._by, self._last, self._size, self._commands = session, by, last, size, commands
+        self._themes = (BLACKBOARD.name, WHITEBOARD.name) if theme is None else (theme,)
+        self._app = make_app(Session(state=session.state), theme=self._themes[0])
+        self._app.glyphs = UNICODE
+        self._data: dict[str, Any] = {}
+
+    def draw(self, planned: Callable[[Walk, int], object] = lambda *_: None, drawn: Drawn = lambda *_: None) -> None:
+        """Draw all moments. `planned` gets the walk and the estimated size in bytes before, `drawn` the progress."""
+        # It works in a thread with a loop of its own, since a notebook calls this inside a running loop.
+        failed: list[BaseException] = []
+        stop = threading.Event()
+
+        def work() -> None:
+            try:
+                asyncio.run(self._draw(planned, drawn, stop))
+            except BaseException as error:
+                failed.append(error)
+
+        collects, thread = gc.isenabled(), threading.Thread(target=work, name="player")
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            stop.set()
+            thread.join()
+            raise
+        finally:
+            gc.unfreeze()  # the app freezes what exists when it opens, which stays in a terminal but not in a script
+            if not collects:
+                gc.disable()
+        if failed:
+            raise failed[0]
+
+    async def _draw(self, planned: Callable[[Walk, int], object], drawn: Drawn, stop: threading.Event) -> None:
+        app = self._app
+        async with headless(app, self._size, drawn=False) as pilot:
+            await pilot.pause()
+            ticks = await type_commands(pilot, self._commands)
+            await until_checked(pilot)
+            with drawn_later(app):
+                assert isinstance(app.screen, MainScreen)
+                session = app.screen.session
+                count = session.state.timeline.step_index(check_level(self._by)).count
+                most = sys.maxsize if self._jump is None else self._jump
+                jumps = [pair for pair in pairwise(ticks) if count(pair[1]) - count(pair[0]) > most]
+                walk = Walk.to_here(session, self._by, self._last, self._size, jumps)
+                planned(walk, walk.estimate(self._size))
+                recorder = DrawnMoments(walk, self._size, self._themes)
+                await recorder.draw(app, pilot, drawn, stop)
+                if not stop.is_set():
+                    self.walk, self.unexplained = walk, recorder.derivations.refused
+                    self._data = recorder.data() | {"start": len(walk.ticks) - 1 if self._at_end else 0}
+
+    @cached_property
+    def title(self) -> str:
+        """The title of the page: the program, and the text of the run."""
+        config = self._session.config
+        text = safe_text(config.as_string(config.text[:60])) if config.text else config.cell
+        return f"tui-gru · {text}"
+
+    def page(self) -> str:
+        """Return the page."""
+        raw = json.dumps(self._data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+        packed = b64encode(gzip.compress(raw, 9, mtime=0)).decode()
+        template = re.sub(r"\n\s+", "\n", PAGE.read_text(encoding="utf-8"))  # without indentation
+        return template.replace("@TITLE@", html.escape(self.title), 1).replace("@DATA@", packed, 1)
+
+
+def write(player: Player, path: FilePath, *, force: bool = False) -> int:
+    """Write the page of a player to a file, and return its size in bytes.
+
+    Raises `TuiGruError` if the file exists and not `force`, or it cannot be written.
+    """
+    content = player.page().encode()
+    try:
+        with open(os.path.expanduser(path), "wb" if force else "xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError as error:
+        words = f"{safe_text(os.fspath(path))} cannot be written: {error.strerror}; write it elsewhere"
+        raise TuiGruError(words, option="o") from None
+    except ValueError:  # a zero byte
+        raise TuiGruError(f"{shown(path)} is not a valid file name; name it walk.html", option="o") from None
+    return len(content)
+
+
+def check_free(path: FilePath) -> None:
+    """Raise `TuiGruError` if the path exists or its folder does not, before the work of drawing."""
+    if not isinstance(path, str | os.PathLike):
+        raise TuiGruError(f"expected the path of a file, not {shown(path)}", option="o")
+    place = os.path.expanduser(os.fspath(path))
+    if "\0" not in place and os.path.lexists(place):
+        raise _taken(path)
+    if not os.path.isdir(os.path.dirname(place) or "."):
+        raise TuiGruError(f"there is no folder {safe_text(os.path.dirname(place))}; create it first", option="o")
+
+
+def _taken(path: FilePath) -> TuiGruError:
+    words = f"{safe_text(os.fspath(path))} exists and is left as it is; name another file, or add --force (in Python, force=True)"
+    return TuiGruError(words, option="o")
+
+
+def play(
+    session: Session,
+    path: FilePath,
+    *,
+    by: Level = "timestep",
+    last: int | None = None,
+    size: tuple[int, int] = SIZE,
+    theme: str | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the walk of a session to a file; see `Session.player`."""
+    player = Player(session, by=by, last=last, size=size, theme=theme)
+    if not force:
+        check_free(path)
+    player.draw()
+    write(player, path, force=force)
+    return Path(path)
+
+
+def embedded(session: Session) -> str:
+    """Return the last moments of a session as HTML for a notebook: a frame of its own, which no other output disturbs."""
+    player = Player(session, last=FEW, at_end=True)
+    player.draw()
+    words = html.escape(f"the last moments of {session!r}", quote=True)
+    return (
+        f'<iframe title="{words}" srcdoc="{html.escape(player.page(), quote=True)}" sandbox="allow-scripts"'
+        ' style="width:100%;aspect-ratio:1.45;border:0"></iframe>'
+    )
