@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,13 @@ import numpy as np
 import pytest
 
 from tests.tui.pressing import press
-from tests.tui.test_analysing import LARGE, opened, started
-from tui_gru.tui.panels.story import BatchScale, StoryPanel, grouped
+from tests.tui.test_analysing import LARGE, TEXT, opened, started
+from tui_gru.analysis.trials import RateTrial, command_line
+from tui_gru.cli.commands import main
+from tui_gru.engine.config import Config
+from tui_gru.engine.numbers import given, plain
+from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
+from tui_gru.tui.panels.time import TimeLine, timeline_marks
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.theme import ASCII
 
@@ -181,3 +189,88 @@ def test_texts(snap_text: Any, request: Any, size: tuple[int, int]) -> None:
     if request.node.callspec.id == "ascii":
         app.glyphs = ASCII
     snap_text(app, terminal_size=size, run_before=lambda pilot: press(pilot, SHOWN))
+
+
+# Cures and learning rates, tried on copies
+
+TOO_LARGE = {**LARGE, "text": TEXT, "learning_rate": 3.0}
+
+
+async def test_the_cures_of_a_finding_are_tried_and_listed_in_the_order_measured() -> None:
+    async with started(TOO_LARGE, "l 100n ! t") as (app, pilot):
+        session, panel = app.screen.session, app.screen.overlay
+        finding = panel.findings[0]
+        expected = session.try_cures(finding)
+        assert expected
+        rows = panel.plain_text().splitlines()
+        listed = [next(i for i, row in enumerate(rows) if row.strip().startswith(trial.option)) for trial in expected]
+        assert listed == sorted(listed)
+        for at, trial in zip(listed, expected, strict=True):
+            assert plain(trial.loss) in rows[at]
+        own = next(row for row in rows if row.strip().startswith("as it is"))
+        assert plain(expected[0].without) in own
+        await press(pilot, "y")
+        assert app.clipboard.endswith(expected[0].option)
+        assert "--learning-rate 3" not in app.clipboard.removesuffix(expected[0].option)
+        assert app.screen.session.position == app.screen.session.newest
+
+
+async def test_a_finding_without_an_option_says_so() -> None:
+    async with started({"layout": "contiguous"}, ":sample Ma 5 tutorial", "!") as (app, pilot):
+        assert not app.screen.overlay.findings[0].cures
+        await press(pilot, "t")
+        assert "no option to try" in app.screen.query_one(BottomLine).message
+        await press(pilot, "y")
+        assert "no cure of this finding has been tried yet" in app.screen.query_one(BottomLine).message
+
+
+async def test_the_letters_of_findings_stand_on_the_time_line() -> None:
+    async with started(TOO_LARGE, "l 100n !") as (app, _):
+        findings = [mark for mark in timeline_marks(app.screen.snapshot) if mark.kind == "finding"]
+        found = app.screen.session.found
+        assert [mark.name for mark in findings] == [chr(ord("A") + i) for i in range(len(found))]
+        assert [mark.tick for mark in findings] == [each.first_seen.tick for each in found]
+        assert app.screen.overlay.plain_text().splitlines()[2].strip().lstrip("▸ ").startswith(f"A {found[0].title}"[:40])
+        assert "A" in app.screen.query_one(TimeLine).plain_text()
+
+
+async def test_learning_rates_are_tried_and_compared_with_that_of_the_run() -> None:
+    async with started({**LARGE, "text": TEXT, "learning_rate": 1e-4}, "l 3n", ":rates") as (app, _):
+        session, panel = app.screen.session, app.screen.overlay
+        assert isinstance(panel, RatesPanel)
+        assert panel.done
+        assert panel.trials == session.rates()
+        best = min(panel.trials, key=lambda trial: trial.loss)
+        times = best.rate / 1e-4
+        assert panel.sentence == f"{given(best.rate)} falls fastest; yours, 0.0001, is {float(f'{times:.2g}'):,.0f} times smaller"
+        text = panel.plain_text()
+        assert panel.sentence in text
+        assert all(plain(trial.loss) in text for trial in panel.trials if np.isfinite(trial.loss))
+        assert "●" in text
+        assert session.position == session.newest
+
+
+def test_what_is_said_of_a_rate() -> None:
+    def sentence(own: float, *losses: tuple[float, float]) -> str:
+        panel = RatesPanel(own)
+        panel.trials, panel.done = tuple(RateTrial(*each) for each in losses), True
+        return panel.sentence
+
+    assert sentence(0.3, (0.01, 1.0), (0.3, 4.0)) == "0.01 falls fastest; yours, 0.3, is 30 times larger"
+    assert sentence(0.01, (0.01, 1.0), (0.3, 4.0)) == "yours, 0.01, is as good as any"
+    assert sentence(0.0, (0.0, 2.0), (0.3, 1.0)) == "0.3 falls fastest; yours, 0, is 0, so nothing is learned"
+    assert sentence(0.3, (0.3, math.inf)) == "with none of these rates the loss stays finite"
+
+
+@pytest.mark.parametrize("options", [{}, {**LARGE, "layers": 2, "clip": 0.0}, {"text": TEXT[:70], "seq_length": 4, "cell": "lstm"}])
+def test_a_command_line_starts_a_run_with_the_same_options(options: dict[str, Any], monkeypatch: Any, tmp_path: Path) -> None:
+    config = Config.of(**options)
+    words = shlex.split(command_line(config, "--learning-rate 0.5"))
+    assert words[0] == "tui-gru"
+    (tmp_path / "TEXT").write_text(str(config.text), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["trace", *words[1:], "--epochs", "1", "--no-learn", "-o", "run.json"]) == 0
+    found = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["config"]
+    for name, value in config.options.items():
+        if name in found and name not in ("text", "vocabulary"):
+            assert found[name] == (0.5 if name == "learning_rate" else value), name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -78,6 +78,11 @@ class FoundProblems(tuple[Finding, ...]):
 
     def _repr_html_(self) -> str:
         return "".join(each._repr_html_() for each in self) or "<p>no findings</p>"
+
+
+def lettered(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
+    """Yield findings with capital letters in their order; those after the 26th are left out."""
+    return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", findings, strict=False)
 
 
 def counted(count: int, what: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import OWN_TEXT, TUTORIAL_TEXT, Config
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
 from tui_gru.engine.weights import Array, Weights
@@ -23,6 +24,7 @@ RATE_BATCHES = 60  # that each learning rate is tried for
 LEAST_BATCHES, MOST_BATCHES = 100, 500  # that a cure is tried for
 LEAST_TRIED, MOST_TRIED = 20, 300  # batches of a trial while findings are looked for
 WORK = 10**9  # products of a weight and a character that such a trial may compute
+_SHOWN_TEXT = 80  # characters of a text on a command line, at most
 _FEW = 8  # batches that the loss after a trial is the mean of, at least
 _SHARE = 5  # it is the mean of the last fifth of the trial
 
@@ -202,22 +204,52 @@ def loss_with(
 
 
 def try_cures(
-    timeline: Timeline, moment: Moment, cures: Sequence[Cure], *, check: Interruption | None = None
+    timeline: Timeline,
+    moment: Moment,
+    cures: Sequence[Cure],
+    *,
+    check: Interruption | None = None,
+    progress: Callable[[tuple[CureTrial, ...]], object] | None = None,
 ) -> tuple[CureTrial, ...]:
     """Return the loss with each of the cures that lowers it, and without the cure, the lowest loss first.
 
     Each trial trains from the first batch on with that option: as many batches as the run has, at least `LEAST_BATCHES` and at most
-    `MOST_BATCHES`. An option that the run has already, or that does not fit its other options, is left out. Raises `TuiGruError`
-    for a run that cannot be trained.
+    `MOST_BATCHES`. An option that the run has already, or that does not fit its other options, is left out. `progress` receives
+    the cures found so far after each trial. Raises `TuiGruError` for a run that cannot be trained.
     """
-    config = timeline.program.config
-    config.source.check(Ability.TRAIN)
+    timeline.program.config.source.check(Ability.TRAIN)
     count = min(max(timeline.completed(moment.position), LEAST_BATCHES), MOST_BATCHES)
-    losses = {cure.typed: loss_with(timeline, moment, cure, count, check=check) for cure in cures}
-    tried = {option: loss for option, loss in losses.items() if loss is not None}
-    without = loss_with(timeline, moment, None, count, check=check) if tried else None
-    found = [CureTrial(option, without, loss) for option, loss in tried.items() if without is not None and loss < without]
-    return tuple(sorted(found, key=lambda trial: trial.loss))
+    found, without = tuple[CureTrial, ...](), None
+    for cure in cures:
+        loss = loss_with(timeline, moment, cure, count, check=check)
+        if loss is not None and without is None:
+            without = loss_with(timeline, moment, None, count, check=check)
+        if loss is not None and without is not None and loss < without:
+            found = tuple(sorted((*found, CureTrial(cure.typed, without, loss)), key=lambda trial: trial.loss))
+        if progress is not None:
+            progress(found)
+    return found
+
+
+def command_line(config: Config, option: str) -> str:
+    """Return the command that starts a run with the options of a config, and with one of them as it is typed in `option`.
+
+    What is in a file, a longer text or a cell of one's own, is a name in capitals.
+    """
+    plain = Config.__dataclass_fields__
+    usual = {name: plain[name].default for name in plain} | ({} if config.text == TUTORIAL_TEXT else OWN_TEXT)
+    words = ["tui-gru"]
+    if config.text != TUTORIAL_TEXT:
+        short = isinstance(config.text, str) and len(config.text) <= _SHOWN_TEXT and config.text.isprintable()
+        words += ["--text", shlex.quote(str(config.text))] if short else ["--file", "TEXT"]
+    for name, value in config.options.items():
+        if name in ("text", "vocabulary", "reset") or name not in usual or value in ("", usual[name]):
+            continue
+        if name.endswith("_text"):
+            words += [f"--{name.removesuffix('_text')}", f"{name.removesuffix('_text').upper()}-FILE"]
+        elif not getattr(config, f"{name}_text", "") and Cure(name, value).typed.split()[0] != option.split()[0]:
+            words.append(Cure(name, value).typed)
+    return " ".join([*words, option])
 
 
 def _with_layout(weights: Weights, config: Config) -> Weights:

@@ -1023,17 +1023,19 @@ class Session:
                 progress(trial)
         return tuple(found)
 
-    def try_cures(self, finding: Finding) -> tuple[CureTrial, ...]:
+    def try_cures(
+        self, finding: Finding, *, progress: Callable[[tuple[CureTrial, ...]], object] | None = None
+    ) -> tuple[CureTrial, ...]:
         """Return the options that may remedy a finding, each as typed, with the loss without it and with it, the best one first.
 
         Each is tried from the first batch on, over as many batches as the run has, but 100 at least and 500 at most; a loss is the
-        mean of the last fifth, in nats. The run is not changed. Empty if no option applies. Raises `TuiGruError` for a run that
-        cannot be trained, or if it is interrupted.
+        mean of the last fifth, in nats. `progress` receives the trials so far after each one. The run is not changed. Empty if
+        no option applies. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
         from tui_gru.analysis.trials import try_cures
 
         run, check = self._run, partial(self._run.interrupts.check, "stopped before all cures were tried")
-        return try_cures(run.timeline, run.moment, finding.cures, check=check)
+        return try_cures(run.timeline, run.moment, finding.cures, check=check, progress=progress)
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
         """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.

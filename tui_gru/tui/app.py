@@ -332,12 +332,16 @@ class VerbScreen(MainScreen):
     on_check_report_every_batch = looking.every_batch_asked
     on_checked = looking.checked
     on_computing = looking.computing
+    on_cures_tried = looking.cures_tried
+    on_findings_list_copied = looking.cure_copied
+    on_findings_list_cures_asked = looking.cures_asked
     on_findings_list_chosen = looking.finding_chosen
     on_influence_map_asked = looking.influence_asked
     on_listing_gutter_chosen = changing.gutter_chosen
     on_listing_line_chosen = moving.line_chosen
     on_loss_places_chosen = looking.loss_place_chosen
     on_number_asked = looking.number_asked
+    on_rates_tried = looking.rates_tried
     on_stops_list_chosen = changing.stop_chosen
     on_story_panel_chosen = looking.story_chosen
     on_story_told = looking.story_told

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.influence import Influence, RowInfluence
     from tui_gru.analysis.story import Story
+    from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity, Correlated
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.evaluate import ValueRef
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
     from tui_gru.tui.panels.lists import FindingsList
     from tui_gru.tui.panels.origin import WhatIfPanel
-    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
+    from tui_gru.tui.panels.story import PlottedExpression, RatesPanel, StoryPanel
     from tui_gru.tui.panels.units import UnitsMap
     from tui_gru.tui.screen import MainScreen
 
@@ -314,6 +315,95 @@ def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
         go_to(screen, event.finding.tick)
     else:
         screen.say("this finding is about the whole run, not about one place")
+
+
+# Cures and learning rates, tried on copies
+
+
+@dataclass
+class CuresTried(Message):
+    """Posted when more cures of a finding have been tried."""
+
+    panel: FindingsList
+    finding: Finding
+    trials: tuple[CureTrial, ...]
+
+
+@dataclass
+class RatesTried(Message):
+    """Posted when more learning rates have been tried."""
+
+    panel: RatesPanel
+    trials: tuple[RateTrial, ...]
+    done: bool = False
+
+
+def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
+    """Try the cures of a finding in a thread, and list each in its panel as it is known."""
+    from tui_gru.tui.panels.lists import FindingsList
+
+    panel, finding = screen.overlay, event.finding
+    if not isinstance(panel, FindingsList):
+        return
+    if not finding.cures:
+        screen.say("this finding has no option to try; its cure is a change of the model or the text", warning=True)
+        return
+
+    def attempt(progress: SearchProgress | None) -> None:
+        def seen(trials: tuple[CureTrial, ...]) -> None:
+            if progress is not None:
+                progress(f"trying cures: {len(trials)} found that lower the loss")
+            screen.post_message(CuresTried(panel, finding, trials))
+
+        seen(screen.session.try_cures(finding, progress=seen))
+
+    screen.do(attempt, batches=None)
+
+
+def cures_tried(screen: MainScreen, event: CuresTried) -> None:
+    if event.panel is screen.overlay:
+        event.panel.show_trials(event.finding, event.trials)
+
+
+def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
+    """Copy the command that starts a run with the best cure, and say it."""
+    from tui_gru.analysis.trials import command_line
+
+    if not event.option:
+        screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
+        return
+    command = command_line(screen.session.config, event.option)
+    screen.app.copy_to_clipboard(command)
+    screen.say(f"copied: {command}")
+
+
+def rates(screen: MainScreen, rest: Arguments) -> None:
+    """Try learning rates on copies from here on, and show each as it is known."""
+    from tui_gru.tui.panels.story import RatesPanel
+
+    own = screen.snapshot.settings.rule.get("learning_rate")
+    if own is None or not screen.snapshot.config.source.can(Ability.TRAIN):
+        raise TuiGruError("this run has no learning rate to be tried")
+    panel = RatesPanel(own)
+
+    def attempt(progress: SearchProgress | None) -> None:
+        found: list[RateTrial] = []
+
+        def seen(trial: RateTrial) -> None:
+            found.append(trial)
+            if progress is not None:
+                progress(f"{len(found)} learning rates tried")
+            screen.post_message(RatesTried(panel, tuple(found)))
+
+        screen.session.rates(progress=seen)
+        screen.post_message(RatesTried(panel, tuple(found), done=True))
+
+    screen.overlays.cover(panel, of_this_moment=True, then=partial(screen.do, attempt, batches=None))
+
+
+def rates_tried(screen: MainScreen, event: RatesTried) -> None:
+    if event.panel is screen.overlay:
+        event.panel.tell(event.trials, done=event.done)
 
 
 # Units over time

@@ -161,6 +161,8 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          needs_arguments=True),
     Verb("findings",         "exclamation_mark",     "findings",         ANALYSE, looking.findings,
          "what is wrong with this run, why, and how to fix it", label="findings", rank=6),
+    Verb("rates",            "",                     "rates",            ANALYSE, looking.rates,
+         "which learning rate: the loss after 60 batches with each of thirteen, tried on copies from here"),
     Verb("units",            "h",                    "units",            ANALYSE, looking.units,
          "units over the text: what each correlates with, and where it is active", label="units", rank=7, typed="units $h",
          more="or another value; row 1 after it: over a row of the batch", completes=("value", "row", "")),

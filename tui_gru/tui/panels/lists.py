@@ -14,8 +14,9 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.analysis.examined import Evidence, Finding
+from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
+from tui_gru.analysis.trials import CureTrial
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import as_typed, position_of
@@ -33,6 +34,7 @@ from tui_gru.tui.draw import (
     Ref,
     SegmentRow,
     TableColumn,
+    bar,
     clip,
     explained,
     from_rows,
@@ -471,9 +473,16 @@ _EARLY = "No batch has been finished yet, so there is little to look at."
 
 
 class FindingsList(ListOverlay):
-    """The findings. Enter on a number shows where it comes from, on a finding goes to the place in the run that shows it."""
+    """The findings. Enter on a number shows where it comes from, on a finding goes to the place in the run that shows it; `t` tries
+    its cures on copies, whose losses are listed below it as they are known."""
 
-    ABOUT = "What is wrong with the run: the numbers that show it, why it matters, and how to fix it."
+    ABOUT = (
+        "What is wrong with the run: the numbers that show it, why it matters, and how to fix it. t trains copies of the run with "
+        "each cure of a finding, y copies the command line of the best."
+    )
+
+    ASKING = frozenset({"choose", "attempt"})
+    BINDINGS: ClassVar[list[BindingType]] = [("t", "attempt"), ("y", "copy")]
 
     @dataclass
     class Chosen(Message):
@@ -482,9 +491,23 @@ class FindingsList(ListOverlay):
         finding: Finding
         evidence: Evidence | None
 
+    @dataclass
+    class CuresAsked(Message):
+        """Posted to try the cures of a finding."""
+
+        finding: Finding
+
+    @dataclass
+    class Copied(Message):
+        """Posted to copy the command line of a run with an option, as typed; with an empty one, to say that none was tried."""
+
+        option: str
+
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__()
         self.findings = tuple(findings)
+        self._letters = {id(found): letter for letter, found in lettered(self.findings)}
+        self._trials: dict[int, tuple[CureTrial, ...]] = {}  # of the cures that were tried, by the `id` of their finding
         self._entries: list[tuple[Finding, Evidence | None]] = [
             entry for each in self.findings for entry in ((each, None), *((each, e) for e in each.evidence if e.number is not None))
         ]
@@ -495,7 +518,11 @@ class FindingsList(ListOverlay):
         words = f"{count - effects}, with {effects} that follow" if effects else f"{count or 'none'}"
         hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
         if count:
-            hints.insert(0, "enter: go there, or where a number comes from")
+            hints.insert(0, "enter goes there")
+        if any(each.cures for each in self.findings):
+            hints.insert(1, "t tries its cures")
+        if self._trials:
+            hints.insert(1, "y copies the command")
         return f"findings: {words}", hints
 
     def lines(self, width: int) -> Sequence[ListRow]:
@@ -525,13 +552,15 @@ class FindingsList(ListOverlay):
                     found.append(self._line(words, ink, own, f"{lead}{'  ' if i else '· '}"))
             if not effect:
                 found += [self._line(words, palette.gate, None, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
+                found += self._tried(each, width)
             entry += 1
         return found
 
     def _titled(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
         """Yield the rows of a title, with the place where the run shows it first behind it."""
         palette, effect = self.palette, finding.cause is not None
-        lead, ink = ("  └ ", palette.plain) if effect else ("▲ ", palette.warning)
+        letter = self._letters.get(id(finding), "▲")
+        lead, ink = (f"  └ {letter} ", palette.plain) if effect else (f"{letter} ", palette.warning)
         seen = finding.first_seen
         step = "" if seen is None else self.snapshot.config.source.step(seen.number)
         place = "" if seen is None else f"from {step or f'e{seen.epoch + 1} b{seen.batch + 1}'} on"
@@ -543,6 +572,57 @@ class FindingsList(ListOverlay):
             room = " " * (width - len(lead) - len(words) - len(place))
             ending = (Segment(f"{room}{place}", palette.dim),) if place and i == len(rows) - 1 else ()
             yield ListRow((*row.row, *ending), entry)
+
+    def _tried(self, finding: Finding, width: int) -> Iterator[ListRow]:
+        """Yield the options that were tried, the best first, and the run without them: the loss of each, and a bar."""
+        trials, palette = self._trials.get(id(finding)), self.palette
+        if trials is None:
+            return
+        if not trials:
+            yield self._line("none of the options that were tried lowers the loss", palette.dim, None, "  ")
+            return
+        losses = [(trial.option, trial.loss) for trial in trials]
+        losses = sorted([*losses, ("as it is", trials[0].without)], key=lambda each: each[1])
+        most = max((loss for _, loss in losses if np.isfinite(loss)), default=1.0) or 1.0
+        rows = []
+        for option, loss in losses:
+            own = option == "as it is"
+            ink = palette.warning if own else palette.strong if option == trials[0].option else palette.plain
+            part = loss / most if np.isfinite(loss) else 1.0
+            drawn = bar(palette, part, min(max(width // 4, 4), 30))
+            shown = numbers.plain(loss) if np.isfinite(loss) else "not finite"
+            rows.append(
+                [
+                    line(palette, (option, ink)),
+                    line(palette, (shown, ink)),
+                    line(palette, (drawn, palette.warning if own else palette.gate)),
+                ]
+            )
+        yield self._line("tried on copies, from the first batch on; the loss at the end", palette.dim, None, "  ")
+        shown_columns = TableColumn(gap=2, least=8), TableColumn(right=True), TableColumn(need=0)
+        yield from (ListRow(row) for row in table(palette, rows, shown_columns, width))
+
+    def show_trials(self, finding: Finding, trials: tuple[CureTrial, ...]) -> None:
+        """Show the cures of a finding that have been tried so far."""
+        self._trials[id(finding)] = trials
+        self.show_again()
+
+    @property
+    def _cause(self) -> Finding | None:
+        """The finding under the cursor, or the one that it follows from; None without findings."""
+        if not self._entries:
+            return None
+        finding, _ = self._entries[self.cursor]
+        return finding if finding.cause is None else next(each for each in self.findings if each.name == finding.cause.name)
+
+    def action_attempt(self) -> None:
+        if (finding := self._cause) is not None:
+            self.post_message(self.CuresAsked(finding))
+
+    def action_copy(self) -> None:
+        if (finding := self._cause) is not None:
+            trials = self._trials.get(id(finding), ())
+            self.post_message(self.Copied(trials[0].option if trials else ""))
 
     def choose(self) -> None:
         finding, evidence = self._entries[self.cursor]

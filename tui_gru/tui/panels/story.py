@@ -18,8 +18,9 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.analysis.examined import Finding
+from tui_gru.analysis.examined import Finding, lettered
 from tui_gru.analysis.story import Story, StoryMoment, matrices_of
+from tui_gru.analysis.trials import RATES, RateTrial
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import printable
 from tui_gru.engine import numbers
@@ -28,7 +29,7 @@ from tui_gru.tui.draw import Box, CellRow, SegmentRow, clip, from_rows, line
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import SnapshotPanel, Titles, View
 from tui_gru.tui.panels.time import baselines_of
-from tui_gru.tui.plots import Axis, Dots, Envelope, axis_of, joined, label, ticks
+from tui_gru.tui.plots import Axis, Dots, Envelope, Scale, axis_of, joined, label, ticks
 from tui_gru.tui.theme import Palette, cut, transliterate
 from tui_gru.tui.written import AnyArray
 
@@ -674,6 +675,114 @@ def _heights(charts: Sequence[Chart], height: int) -> Iterator[list[ChartRow]]:
         yield drawn if i == 0 or not apart else [ChartRow("", "", CellRow(drawn[0].cells.width)), *drawn]
 
 
-def lettered(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
-    """Yield findings with capital letters in their order; those after the 26th have none."""
-    return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", findings, strict=False)
+# ------------------------------------------------------------------------------
+# Which learning rate: the loss after trials on copies, over the rate.
+
+
+_CLOSE = 2.0  # a rate within this factor of the best one is as good
+_LEAST_CHART, _MOST_CHART, _LIST = 4, 14, 24  # rows of the chart; cells of the list
+
+
+class RatesPanel(SnapshotPanel):
+    """The loss after some batches with each learning rate, as the trials end, with the rate of the run marked."""
+
+    ABOUT = (
+        "The loss after 60 batches with each learning rate, tried on copies from this moment on. The run is not changed; esc stops "
+        "the trials."
+    )
+
+    def __init__(self, own: float) -> None:
+        """Create a panel; `own` is the learning rate of the run."""
+        super().__init__()
+        self.own, self.trials, self.done = own, tuple[RateTrial, ...](), False
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return None: the content stays that of the moment at which the rates were tried."""
+        return None
+
+    def tell(self, trials: Sequence[RateTrial], *, done: bool) -> None:
+        """Show the trials so far, in ascending order of their rates."""
+        self.trials, self.done = tuple(trials), done
+        self.show_again()
+
+    @property
+    def best(self) -> RateTrial | None:
+        """The trial with the lowest loss; None if none has a finite loss."""
+        finite = [trial for trial in self.trials if math.isfinite(trial.loss)]
+        return min(finite, key=lambda trial: trial.loss, default=None)
+
+    @property
+    def sentence(self) -> str:
+        """Which rate is best, and how that of the run compares."""
+        best, own = self.best, next((trial for trial in self.trials if trial.rate == self.own), None)
+        if not self.done:
+            return "each rate is tried from this moment on"
+        if best is None:
+            return "with none of these rates the loss stays finite"
+        times = self.own / best.rate
+        if own is not None and (own.loss == best.loss or 1 / _CLOSE < times < _CLOSE):
+            return f"yours, {numbers.given(self.own)}, is as good as any"
+        much = "larger" if times > 1 else "smaller"
+        size = f"{_times(max(times, 1 / times))} {much}" if times else "0, so nothing is learned"
+        return f"{numbers.given(best.rate)} falls fastest; yours, {numbers.given(self.own)}, is {size}"
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        count = f"{len(self.trials)} rates" + ("" if self.done else " so far")
+        return f"which learning rate? · {count}, 60 batches each", [":rates again, from here", with_keys(self, "<stop> closes")]
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        rows = [line(palette, (self.sentence, palette.strong)), ()]
+        listed, chart = list(self._listed()), list(self._chart(width - _LIST, height - 4))
+        for i in range(max(len(listed), len(chart))):
+            left = listed[i] if i < len(listed) else ()
+            gap = Segment(" " * max(_LIST - sum(segment.cell_length for segment in left), 0))
+            rows.append((*left, gap, *(chart[i] if i < len(chart) else ())))
+        return clip(palette, from_rows(rows), width, len(rows))
+
+    def _listed(self) -> Iterator[SegmentRow]:
+        palette, best = self.palette, self.best
+        yield line(palette, ("    rate       loss", palette.dim))
+        for trial in self.trials:
+            ink = palette.warning if trial.rate == self.own else palette.strong if trial is best else palette.plain
+            loss = numbers.plain(trial.loss) if math.isfinite(trial.loss) else "not finite"
+            words = " yours" if trial.rate == self.own else " best" if trial is best and self.done else ""
+            yield line(palette, (f"{numbers.given(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
+
+    def _chart(self, width: int, height: int) -> Iterator[SegmentRow]:
+        """Yield the loss over the rate, both on logarithmic scales, and an axis with the rates that are powers of ten."""
+        palette, finite = self.palette, [trial for trial in self.trials if math.isfinite(trial.loss) and trial.rate > 0]
+        margin = 8
+        if width - margin < 20 or len(finite) < 2:
+            return
+        scale = BatchScale(10_000, width - margin - 1, logarithmic=False)
+
+        def at(rate: float) -> float:
+            low, high = math.log10(RATES[0]), math.log10(RATES[-1])
+            return (math.log10(rate) - low) / (high - low) * (scale.batches - 1)
+
+        losses = np.array([trial.loss for trial in finite])
+        axis, height = axis_of([Envelope(losses)], Scale.LOG), min(max(height, _LEAST_CHART), _MOST_CHART)
+        curve = Curve(losses, palette.gate, np.array([at(trial.rate) for trial in finite]))
+        levels = [Threshold(*each) for each in baselines_of(self.snapshot)]
+        rows = line_chart(palette, scale, "loss", height, axis, [curve], levels)
+        for trial in self.trials:
+            if trial.rate == self.own and RATES[0] <= trial.rate <= RATES[-1]:
+                row = 0 if not math.isfinite(trial.loss) else round((height - 1) * (1 - float(axis.parts(np.array(trial.loss)))))
+                rows[min(max(row, 0), height - 1)].cells.put(scale.column(round(at(trial.rate))), "●", palette.warning)
+            elif not math.isfinite(trial.loss):
+                rows[0].cells.put(scale.column(round(at(trial.rate))), palette.glyphs.not_finite, palette.warning)
+        names = CellRow(scale.width)
+        for power in range(-5, 2):
+            words = numbers.given(10.0**power)
+            column = min(max(scale.column(round(at(10.0**power))) - len(words) // 2, 0), scale.width - len(words))
+            if names.free(max(column - 1, 0), min(len(words) + 1, scale.width - max(column - 1, 0))):
+                names.put(column, words, palette.dim)
+        for each in (*rows, ChartRow("", "", names)):
+            number = cut(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
+            yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *each.cells.strip())
+
+
+def _times(ratio: float) -> str:
+    """Return a ratio in words: `3.2 times`, `30 times`."""
+    return f"{ratio:.1f} times" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f} times"

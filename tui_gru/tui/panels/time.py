@@ -17,6 +17,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.style import Style as TextStyle
 
+from tui_gru.analysis.examined import lettered
 from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program, printable
@@ -311,7 +312,8 @@ def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[AnyArra
 
 
 class TimelineMark(NamedTuple):
-    """A sign at `tick`: `kind` is mark, stop or fork, `name` the letter of a mark or the other branch, `note` a description."""
+    """A sign at `tick`: `kind` is mark, stop, fork or finding, `name` the letter of a mark or finding or the other branch, `note` a
+    description."""
 
     tick: int
     kind: str
@@ -333,7 +335,12 @@ def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
     ]
     forks = [TimelineMark(tick, "fork", name, f"{name} leaves {here} here") for name, tick in shared.items()]
     stops = [TimelineMark(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
-    return (*marks, *forks, *stops)
+    findings = [
+        TimelineMark(found.first_seen.tick, "finding", letter, f"{letter}: {found.title}, seen from here on")
+        for letter, found in lettered(snapshot.findings)
+        if found.first_seen is not None
+    ]
+    return (*marks, *forks, *stops, *findings)
 
 
 def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, int]]:
@@ -364,10 +371,10 @@ def _lineage(forks: dict[str, BranchInfo], name: str) -> Iterator[tuple[str, int
 
 def placed(palette: Palette, scale: TimeScale, places: Sequence[TimelineMark]) -> Signs:
     """Return the signs by column; if there are several in a column, the first."""
-    styles = {"mark": palette.strong, "fork": palette.second, "stop": palette.warning}
+    styles = {"mark": palette.strong, "fork": palette.second, "stop": palette.warning, "finding": palette.warning}
     signs: dict[int, tuple[str, Style]] = {}
     for place in places:
-        shown = {"mark": place.name, "fork": _FORK, "stop": palette.glyphs.breakpoint}[place.kind]
+        shown = {"fork": _FORK, "stop": palette.glyphs.breakpoint}.get(place.kind, place.name)
         signs.setdefault(scale.column(place.tick), (transliterate(shown, palette.glyphs), styles[place.kind]))
     return signs
 
@@ -467,7 +474,7 @@ class TimeLine(SnapshotPanel):
         """Show this snapshot."""
         self._versions += self._series.follow(snapshot.losses, snapshot.position.number, snapshot.state.branch)
         forks = tuple((f.name, f.source, f.tick) for f in snapshot.forks)
-        signs_of = snapshot.state.branch, snapshot.state.marks.sorted, snapshot.hits, forks
+        signs_of = snapshot.state.branch, snapshot.state.marks.sorted, snapshot.hits, forks, snapshot.findings
         if signs_of != self._signs_of:
             self._signs_of, self._signs = signs_of, timeline_marks(snapshot)
         if self._snapshot is not None and snapshot.position != self._snapshot.position and not self._under_way:
