@@ -55,17 +55,18 @@ def position_of(program: Program, tick: int) -> Position:
 def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
     """Return the tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `here`), a position, or a tick.
 
-    In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch. Raises `TuiGruError`
-    for a place that does not exist in the program.
+    In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch, where the batch
+    before it has just ended; of a step of a recording, the first line in it. Raises `TuiGruError` for a place that does not exist
+    in the program.
     """
 
     if isinstance(place, str):
-        epoch, batch, t = _parts(place, program)
+        epoch, batch, t, in_step = _parts(place, program)
         if batch is None:
             batch = here.batch if epoch is None else 0
         epoch = here.epoch if epoch is None else epoch
         start = (epoch * program.num_batches + batch) * program.ticks
-        tick = start if t is None else start + program.end_of_timestep(t)
+        tick = start + (in_step and start > 0) if t is None else start + program.end_of_timestep(t)
     else:
         tick = arguments.whole("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
     if tick > LARGEST:
@@ -89,10 +90,10 @@ def as_typed(position: Position) -> str:
     return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"
 
 
-def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
+def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None, bool]:
     """Parse `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, or `step 300 t1` in a recording.
 
-    Returns epoch, batch and timestep, 0-based; None for those omitted.
+    Returns epoch, batch and timestep, 0-based; None for those omitted; and True for a step of a recording.
     """
 
     steps = program.config.source.steps
@@ -101,7 +102,7 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
         number = reader.whole("a step", least=0)
         timestep = reader.timestep(program.seq_length)
         reader.end()
-        return 0, _batch_of_step(number, steps), timestep
+        return 0, _batch_of_step(number, steps), timestep, True
     limits = {"e": ("an epoch", LARGEST), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
     parts: list[int | None] = []
     for letter, (what, most) in limits.items():
@@ -109,7 +110,7 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
     if reader.left or parts == [None, None, None]:
         raise reader.error(f"{arguments.shown(text)} is not a place in time")
     epoch, batch, t = parts
-    return epoch, batch, t
+    return epoch, batch, t, False
 
 
 def _batch_of_step(number: int, steps: Sequence[int]) -> int:
