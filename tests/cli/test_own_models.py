@@ -1,13 +1,19 @@
 """The commands on model files: inspect, open, and trace --model."""
 
 import json
+import os
+import shlex
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.files.onnx_models import gru_model
 from tests.terminal import Terminal
 from tests.without_terminal import run_without_terminal
 from tui_gru.cli.commands import main
@@ -46,8 +52,95 @@ def test_inspect_lists_what_is_in_a_file(run, model):
     assert lines[5] == "  GRU, 1 layer, both directions, 3 inputs, 4 units, float32, safetensors"
     assert lines[6] == "  gates r z n, reset after, z keeps, sigmoid; biases: two"
     assert lines[7].startswith("  known by: ")
-    assert lines[-1].startswith("not opened: other: it is an LSTM with a projection (proj_size), which is not supported")
+    assert lines[lines.index("") - 1].startswith(
+        "not opened: other: it is an LSTM with a projection (proj_size), which is not supported"
+    )
     assert "reset before" in run("inspect", model[0], "--reset", "before")[1]
+
+
+class Loop(torch.nn.Module):
+    """A model that calls a cell once a timestep."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x):
+        state = None
+        for each in x:
+            state = self.cell(each, state)
+
+
+class Square(torch.nn.Module):
+    """A hand-written GRU."""
+
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h = torch.nn.Linear(3, 12), torch.nn.Linear(4, 12)
+
+    def forward(self, x, h):
+        h = torch.zeros(len(x), 4) if h is None else h
+        (a, b, c), (d, e, f) = self.x2h(x).chunk(3, 1), self.h2h(h).chunk(3, 1)
+        return torch.sigmoid(b + e) * h + torch.sigmoid(-b - e) * torch.tanh(c + torch.sigmoid(a + d) * f)
+
+
+MODELS = {
+    "batch first, both directions": lambda: torch.nn.ModuleDict(
+        {"rnn": torch.nn.GRU(3, 4, 2, batch_first=True, bidirectional=True)}
+    ),
+    "time first": lambda: torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4)}),
+    "the module itself": lambda: torch.nn.GRU(3, 4),
+    "a loop of a cell": lambda: Loop(torch.nn.LSTMCell(3, 4)),
+    "a loop of a hand-written cell": lambda: Loop(Square()),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_lines_of_python_write_what_check_compares(run, tmp_path, monkeypatch, name):
+    torch.manual_seed(5)
+    model, path = MODELS[name](), tmp_path / "m.pt"
+    torch.save(model.state_dict(), path)
+    if isinstance(model, torch.nn.ModuleDict):
+        model.forward = lambda x: model["rnn"](x)
+    out = run("inspect", path)[1]
+    assert_the_lines_work(run, out, tmp_path, monkeypatch, {"model": model, "batch": torch.randn(6, 2, 3)})
+
+
+def assert_the_lines_work(run, out, folder, monkeypatch, names):
+    """Run the lines of Python that inspect has printed, and then the command."""
+    monkeypatch.chdir(folder)
+    exec("\n".join(line[2:] for line in out.split("\n\n")[1].splitlines()[1:-1]), names)
+    command = shlex.split(out.splitlines()[-1].removeprefix("and then: tui-gru "))
+    code, compared, err = run(*command)
+    assert (code, err) == (0, ""), compared
+
+
+def test_the_lines_of_python_of_an_onnx_model(run, tmp_path, monkeypatch, random):
+    onnx.save(gru_model(random, directions=2, direction="bidirectional"), tmp_path / "m.onnx")
+    out = run("inspect", tmp_path / "m.onnx")[1]
+    assert_the_lines_work(run, out, tmp_path, monkeypatch, {"batch": random.normal(size=(5, 2, 3)).astype(np.float32)})
+
+
+def test_the_lines_of_python_of_a_keras_model(run, tmp_path):
+    """Keras runs in a process of its own, since its backend is chosen when it is imported."""
+    path = tmp_path / "m.keras"
+    made = f"""
+        import keras
+        layers = [keras.layers.Input((5, 3)), keras.layers.GRU(4, name="rnn"), keras.layers.Dense(2)]
+        keras.Sequential(layers).save({str(path)!r})"""
+    in_keras(made, tmp_path)
+    out = run("inspect", path)[1]
+    lines = [line[2:] for line in out.split("\n\n")[1].splitlines()[1:-1]]
+    in_keras("\n".join(["import numpy as np", "batch = np.random.rand(2, 5, 3)", *lines]), tmp_path)
+    command = shlex.split(out.splitlines()[-1].removeprefix("and then: tui-gru "))
+    command = [str(tmp_path / word) if word in ("x.npy", "y.npy") else word for word in command]
+    code, compared, err = run(*command)
+    assert (code, err) == (0, ""), compared
+
+
+def in_keras(code, folder):
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=folder, env=environment, capture_output=True)
 
 
 def test_trace_writes_the_states(run, model, tmp_path):

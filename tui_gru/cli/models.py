@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -344,6 +345,8 @@ def inspect_command(path: str, order: str | None, reset: ResetPlace | None, z: Z
 
 
 def _listed(findings: Findings) -> Iterator[str]:
+    from tui_gru.imported.inspect import lines_of_python
+
     for gru in findings.found:
         yield gru.name
         yield f"  {gru.kind.upper()}, {_shape(gru)}, {gru.dtype}, {gru.format}"
@@ -353,6 +356,12 @@ def _listed(findings: Findings) -> Iterator[str]:
             yield f"  warning: {gru.warning}"
     for line in findings.refused:
         yield f"not opened: {line}"
+    gru = findings.found[0]
+    name = f" --name {shlex.quote(gru.name)}" if len(findings.found) > 1 else ""
+    yield ""
+    yield f"To compare {gru.name} with the original, run these lines where the model is, with one of its batches:"
+    yield from (f"  {line}" for line in lines_of_python(gru))
+    yield f"and then: tui-gru check {shlex.quote(str(gru.path))}{name} --input x.npy --expect y.npy"
 
 
 def _shape(gru: FoundGRU) -> str:

@@ -185,3 +185,71 @@ def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
         names[gru.name] = count = names.get(gru.name, 0) + 1
         distinct.append(gru if count == 1 else replace(gru, name=f"{gru.name}#{count}"))
     return distinct
+
+
+# ------------------------------------------------------------------------------
+# The lines of Python that save an input and an output of the layers, in the program that has the model.
+
+
+def lines_of_python(found: FoundGRU) -> tuple[str, ...]:
+    """Return lines that write x.npy (T, B, I) and y.npy (T, B, directions · H) of the layers: `model` and `batch` are those of the
+    program that has them. For arrays whose names do not say which program that is, the lines say what to save."""
+    if found.format in (keras.ARCHIVE.name, keras.HDF5.name):
+        return _of_keras(found)
+    if found.format == onnx.NAME and "single operations" not in found.evidence:
+        return _of_onnx(found)
+    if found.format == torch_checkpoint.NAME or any(
+        words in found.evidence for words in ("torch", "hand-written", "linear layers")
+    ):
+        return _of_torch(found)
+    return (
+        "import numpy as np",
+        'np.save("x.npy", x)  # what the layers read, (T, B, I): timesteps, rows, input size',
+        f'np.save("y.npy", y)  # all outputs of the last layer, (T, B, {"2H" if found.bidirectional else "H"})',
+    )
+
+
+def _of_torch(found: FoundGRU) -> tuple[str, ...]:
+    path = found.name.partition("#")[0].removesuffix(".xh").removesuffix(".hx")
+    return (
+        "import numpy as np",
+        "seen = []  # x and y of each call; in a loop over timesteps, a call is one timestep",
+        f"module = dict(model.named_modules()).get({path!r}, model)",
+        'timed = lambda a: a[None] if a.ndim == 2 else a.swapaxes(0, 1) if getattr(module, "batch_first", False) else a',
+        "array = lambda value: timed((value[0] if isinstance(value, tuple) else value).detach().float().cpu().numpy())",
+        "module.register_forward_hook(lambda module, args, out: seen.append((array(args[0]), array(out))))",
+        "model(batch)  # as your program calls it; the first state must be 0, or be saved for --h0",
+        "calls = seen if len(seen[0][0]) == 1 else seen[:1]",
+        'np.save("x.npy", np.concatenate([x for x, y in calls]))',
+        'np.save("y.npy", np.concatenate([y for x, y in calls]))',
+    )
+
+
+def _of_keras(found: FoundGRU) -> tuple[str, ...]:
+    return (
+        "import keras, numpy as np",
+        f"model = keras.models.load_model({str(found.path.name)!r})",
+        f"layer = model.get_layer({found.name.partition('#')[0].split('/')[0]!r})",
+        "layer.return_sequences, layer.return_state = True, False",
+        "x = keras.Model(model.inputs, layer.input)(batch)",
+        "array = keras.ops.convert_to_numpy",
+        'np.save("x.npy", array(x).swapaxes(0, 1))',
+        'np.save("y.npy", array(layer(x)).swapaxes(0, 1))',
+    )
+
+
+def _of_onnx(found: FoundGRU) -> tuple[str, ...]:
+    axes = "(1, 0, 2, 3)" if found.batch_first else "(0, 2, 1, 3)"
+    return (
+        "import numpy as np, onnx, onnxruntime",
+        f"model = onnx.load({str(found.path.name)!r})",
+        f"node = next(n for n in model.graph.node if {found.name.partition('#')[0]!r} in (n.name, *n.output))",
+        "names = [node.input[0], node.output[0]]",
+        "known = {value.name for value in (*model.graph.input, *model.graph.output)}",
+        "model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)",
+        "run = onnxruntime.InferenceSession(model.SerializeToString())",
+        "feed = {run.get_inputs()[0].name: batch}",
+        "x, y = (feed[n] if n in feed else run.run([n], feed)[0] for n in names)",
+        f'np.save("x.npy", {"x.swapaxes(0, 1)" if found.batch_first else "x"})',
+        f'np.save("y.npy", y.transpose({axes}).reshape(*y.transpose({axes}).shape[:2], -1))',
+    )
