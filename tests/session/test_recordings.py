@@ -21,7 +21,7 @@ from tui_gru.engine.training import Prefetch
 from tui_gru.errors import RecordingError
 from tui_gru.imported import captured as recorded
 from tui_gru.imported.captured import RecordedBatches
-from tui_gru.imported.recordings import open_recording
+from tui_gru.imported.recordings import Recording, open_recording
 from tui_gru.session.opening import on_recording
 from tui_gru.storage.file import SessionFileError
 
@@ -642,6 +642,36 @@ def test_outputs_that_are_all_tiny_are_those_that_were_recorded(tmp_path):
     assert s.expected.one_step.largest < 1e-4
     assert s.expected.one_step.error > s.expected.tolerance
     assert s.expected.agrees
+
+
+def test_the_first_number_that_is_not_finite_is_looked_for_where_the_norms_are_not(tmp_path, monkeypatch):
+    model, calls = nn.GRU(IN, H), []
+
+    def break_it(module, inputs):
+        calls.append(1)
+        if len(calls) == 14:
+            with torch.no_grad():
+                model.weight_hh_l0[0, 0] = torch.nan
+
+    model.register_forward_pre_hook(break_it)
+    trained(tmp_path / "run", steps=16, every=1, model=model)
+    loaded, load = [], Recording.load
+    monkeypatch.setattr(Recording, "load", lambda recording, number, rank: loaded.append(number) or load(recording, number, rank))
+    s = Session.open(tmp_path / "run")
+    loaded.clear()
+    assert s.run_to_not_finite()
+    assert (s.steps[s.position.batch], s.position.phase) == (13, "forward")
+    assert min(loaded) >= 12
+    trained(tmp_path / "finite", steps=16, every=1)
+    s = Session.open(tmp_path / "finite")
+    loaded.clear()
+    assert not s.run_to_not_finite()
+    assert loaded == []
+    s.seek("step 4 t2")
+    s.edit("Wh", (0, 0), 3e38)
+    s.edit("Wh", (1, 0), 3e38)
+    assert s.run_to_not_finite()
+    assert s.steps[s.position.batch] == 4
 
 
 def test_a_step_is_reached_by_its_number(run):

@@ -230,13 +230,18 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
     None if there is none, or `monitor` stopped the search.
     """
     found: NotFinite | None = None
+    stopped = False
 
     def visit(batch: int, record: BatchRecord) -> bool:
-        nonlocal found
+        nonlocal found, stopped
         found = not_finite_in(timeline.program, batch, record)
-        return found is not None or monitor(batch, record)
+        stopped = found is not None or monitor(batch, record)
+        return stopped
 
-    timeline.walk(_begin(timeline, last), last, visit)
+    for first, upto in _suspected(timeline, last):
+        timeline.walk(first, upto, visit)
+        if stopped:
+            break
     return found
 
 
@@ -252,15 +257,25 @@ def all_finite(source: Source) -> str:
     return "every number so far is finite"
 
 
-def _begin(timeline: Timeline, last: int) -> int:
-    """Return the first batch that may have such a number. If weights are carried on, the scalars of all later batches show it."""
+def _suspected(timeline: Timeline, last: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last of the batches that may have such a number, in order.
+
+    If weights are carried on, the scalars of all later batches show it. The steps of a recording are independent, but a number that
+    is not finite makes the norm of the gradients so, which was judged while recording; a step without a norm is read.
+    """
     if timeline.memory.numbers is not None:
-        return 0
+        steps = timeline.memory.numbers[: last + 1]
+        suspected = ~np.isfinite(steps[:, 1])
+        if timeline.program.knows_loss:
+            suspected |= ~np.isfinite(steps[:, 0])
+        suspected[[segment.first_batch for segment in timeline.segments[1:] if segment.first_batch <= last]] = True  # edited
+        yield from ((batch, batch) for batch in np.flatnonzero(suspected).tolist())
+        return
     finite = [np.isfinite(timeline.column(name, 0, last)) for name in ("loss", "max_weight")]
     if not timeline.program.knows_loss:
         finite = finite[1:]
     broken = np.flatnonzero(~np.logical_and.reduce(finite))
-    return int(broken[0]) if broken.size else last if timeline.program.config.source.can(Ability.TRAIN) else 0
+    yield int(broken[0]) if broken.size else last if timeline.program.config.source.can(Ability.TRAIN) else 0, last
 
 
 def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinite | None:
