@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ from tui_gru.debugger.expressions import compile_condition
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.imported.module import forget
+from tui_gru.imported.recordings import open_recording
 from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
 from tui_gru.tui.command import execute
@@ -272,7 +275,8 @@ def test_the_python_on_findings_runs() -> None:
     assert best.loss < best.without
 
 
-OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block]
+CALLBACKS = [block for block in blocks("python") if "Callback)" in block]
+OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block and block not in CALLBACKS]
 
 
 @pytest.mark.parametrize("block", OWN, ids=[re.findall(r"tui_gru\.(\w+)", block)[0] for block in OWN])
@@ -296,6 +300,57 @@ def test_the_python_on_your_own_runs(
         forget(model)
     else:
         assert tui_gru.Session.open("run.gru").steps == (0,)
+
+
+def as_lightning_calls(
+    callback: Any, model: torch.nn.Module, optimizer: torch.optim.Optimizer, losses: Iterator[torch.Tensor]
+) -> None:
+    """Call a callback as the Trainer of Lightning 2 does; `losses` trains a step for each."""
+    trainer = SimpleNamespace(optimizers=[optimizer])
+    callback.on_fit_start(trainer, model)
+    for number, loss in enumerate(losses):
+        callback.on_train_batch_end(trainer, model, {"loss": loss.detach()}, None, number)
+    callback.on_fit_end(trainer, model)
+
+
+def as_transformers_calls(
+    callback: Any, model: torch.nn.Module, optimizer: torch.optim.Optimizer, losses: Iterator[torch.Tensor]
+) -> None:
+    """Call a callback as the Trainer of transformers does: its optimizer is in a wrapper, and all callbacks get the same names."""
+    others = {"model": model, "optimizer": SimpleNamespace(optimizer=optimizer), "lr_scheduler": None, "train_dataloader": None}
+    args, state, control = SimpleNamespace(), SimpleNamespace(), SimpleNamespace()
+    callback.on_train_begin(args, state, control, **others)
+    for _ in losses:
+        callback.on_step_end(args, state, control, **others)
+    callback.on_train_end(args, state, control, **others)
+
+
+@pytest.mark.parametrize("package", ["lightning", "transformers"])
+def test_the_callbacks_record(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages are large, so their interfaces stand in for them."""
+    monkeypatch.chdir(tmp_path)
+    bases = {"lightning": "Callback", "transformers": "TrainerCallback"}
+    monkeypatch.setitem(sys.modules, package, SimpleNamespace(**{bases[package]: object}))
+    (block,) = [block for block in CALLBACKS if f"import {package}" in block]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def losses() -> Iterator[torch.Tensor]:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = model(torch.randn(5, 2, 4))[0].pow(2).mean()
+            loss.backward()
+            optimizer.step()
+            yield loss
+
+    call = as_lightning_calls if package == "lightning" else as_transformers_calls
+    call(names["Recorded"](), model, optimizer, losses())
+    recording = open_recording("run.gru")
+    assert (recording.total, recording.closed, [step.number for step in recording.steps]) == (3, True, [0])
+    assert (recording.steps[0].loss is not None) == (package == "lightning")
+    assert recording.load(0).updated
 
 
 def test_the_benchmarks_are_there() -> None:
