@@ -11,6 +11,7 @@ from tests.imported.recomputed import compare_gradients, compare_outputs, one_st
 from tests.rounding import of_call, of_step
 from tui_gru.capture.calls import CapturedStep
 from tui_gru.capture.hooks import Capture
+from tui_gru.equations.syntax import with_word
 from tui_gru.imported.recompute import recompute, sequences
 
 
@@ -52,8 +53,8 @@ def test_what_comes_from_outside_is_what_the_loss_gave():
     for step in steps:
         decoder = sequences(step)[1]
         assert not decoder.dout[:2].any()
-        np.testing.assert_array_equal(decoder.dout[2], step.calls[3].dout[0])
-        assert step.calls[1].dout.any()
+        np.testing.assert_array_equal(decoder.dout[2], step.calls[1].dout[2])
+        assert step.calls[1].dout[0].any()
 
 
 class Decoder(nn.Module):
@@ -176,17 +177,58 @@ def test_no_gradient_flows_back_over_a_state_that_was_set():
     assert record.array("h_in")[4, 1].tolist() == [0] * H
 
 
-@pytest.mark.parametrize("kind", ["GRU of two layers", "LSTMCell", "LSTM of two layers"])
-def test_a_state_that_something_else_reads_between_the_calls_is_not_joined(kind):
-    reads = {
-        "GRU of two layers": lambda out, h: h[0],
-        "LSTM of two layers": lambda out, h: h[1][-1],
-        "LSTMCell": lambda out, h: h[0] + h[1],
-    }
-    steps, _ = captured(script(KINDS[kind], reads=reads[kind]))
+READS = {
+    "GRU of two layers": (lambda out, h: h[0], ["h_l0"]),
+    "LSTM of two layers": (lambda out, h: h[1][-1] + h[0][0], ["c_l1", "h_l0"]),
+    "LSTMCell": (lambda out, h: h[0] + h[1], ["c"]),
+}
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_a_state_that_something_else_reads_between_the_calls_gets_its_gradient_from_outside(kind):
+    reads, names = READS[kind]
+    steps, _ = captured(script(KINDS[kind], reads=reads))
     for step in steps:
-        assert [call.timesteps for call in sequences(step)] == [1] * 9
-        assert compare_gradients(step).cause == "equal"
+        (whole,) = sequences(step)
+        record = recompute(whole)
+        assert whole.timesteps == 9
+        given = {name: record.array(with_word(f"d{name}", "given")) for name in record.compiled.model.page.outputs[1:]}
+        assert sorted(name for name, value in given.items() if value.any()) == sorted(names)
+        compared = compare_gradients(joined(step))
+        assert (compared.cause, compared.error <= of_step(joined(step))) == ("equal", True), compared.error
+
+
+@pytest.mark.parametrize("between", ["detached", "attached"])
+@pytest.mark.parametrize("kind", ["GRU", "GRUCell", "LSTMCell", "GRU of two layers"])
+def test_beams_with_equal_states_are_not_mixed_up(kind, between):
+    """Two loops begin alike, are read with different weights, and change places from one timestep to the next."""
+
+    def of(begin):
+        rnn = KINDS[kind]()
+        is_cell, change = isinstance(rnn, nn.RNNCellBase), each(BETWEEN[between][0])
+
+        def batch(model):
+            beams, read = [None, None], 0
+            for t, x in enumerate(torch.randn(6, B, IN)):
+                for beam in (0, 1) if t % 2 else (1, 0):
+                    x = x if t < 3 else x + beam
+                    out = rnn(x if is_cell else x[None], beams[beam])
+                    h = out if is_cell else out[1]
+                    top = h if is_cell else h[0] if isinstance(h, tuple) else h
+                    read = read + (1 + beam) * (top[0] if isinstance(top, tuple) else top if is_cell else top[-1]).sum()
+                    beams[beam] = change(t, h) if t == 2 else h
+            return read / (100 * B * H)
+
+        return trained(rnn, begin, batch)
+
+    steps, _ = captured(of)
+    for step in steps:
+        loops = sequences(step)
+        assert [loop.timesteps for loop in loops] == [6, 6]
+        for loop in loops:
+            weights = loop.dout[:-1, 0, 0] / loop.dout[0, 0, 0]
+            np.testing.assert_allclose(weights, 1, rtol=1e-3)
+        assert compare_gradients(joined(step)).cause == "equal"
 
 
 def test_a_decoder_that_reads_the_last_state_of_its_top_layer_is_joined():

@@ -264,6 +264,26 @@ def test_a_loop_of_single_timesteps_is_one_batch_over_t(kind, between, resets):
     forget(decoder)
 
 
+def test_what_the_script_reads_of_c_between_timesteps_is_a_gradient_from_outside():
+    torch.manual_seed(4)
+    decoder = Decoder(KINDS["LSTMCell"](), reads=lambda out, h: h[0] + h[1])
+    optimizer = torch.optim.SGD(decoder.parameters(), 0.1)
+    tui_gru.debug(decoder, optimizer, screen=False)
+    loss_of(decoder(torch.randn(9, B, 4))).backward()
+    optimizer.step()
+    s = tui_gru.debug(decoder, optimizer, screen=False)
+    assert s.notice.startswith("p.grad is the derived gradient")
+    assert "Between timesteps the script also reads c, which gets a gradient from outside." in s.notice
+    assert "dc_given" in s.program_text()
+    s.seek(s.end)
+    assert s.expected.agrees
+    recorded = s.recorded_gradient("Uf")
+    np.testing.assert_allclose(s.gradient("Uf"), recorded, atol=1e-6 * np.abs(recorded).max() + 1e-8)
+    assert s.check().agrees
+    assert_every_level_leads_through_and_back(s)
+    forget(decoder)
+
+
 @pytest.mark.parametrize("gain", [1.0, 2.2])
 def test_a_batch_whose_rounding_is_amplified_is_stepped_from_the_states_of_the_script(gain):
     """At a gain of 2.2 the gradient grows by half in a timestep. End to end, the derived gradient would be another number."""

@@ -207,6 +207,30 @@ def test_a_loop_of_single_timesteps_is_one_batch(tmp_path, kind, between):
         assert_as_recorded(s)
 
 
+@pytest.mark.parametrize("kind", ["GRU", "LSTMCell"])
+def test_a_loop_that_sets_a_state_in_a_later_step_only_is_opened(tmp_path, kind):
+    """And one in which something reads c between the timesteps in a later step only."""
+    torch.manual_seed(4)
+    decoder = Decoder(KINDS[kind]())
+    optimizer = torch.optim.SGD(decoder.parameters(), 0.1)
+    with record(tmp_path / "run.gru", decoder, optimizer, every=1) as recorder:
+        for number in range(40):
+            decoder.between = each(BETWEEN["by mask" if number == 37 else "attached"][0])
+            decoder.reads = lambda out, h, number=number: out + (h[1] if isinstance(h, tuple) and number == 38 else 0)
+            optimizer.zero_grad()
+            loss_of(decoder(torch.randn(9, 3, 4))).backward()
+            optimizer.step()
+            recorder.step()
+    s = Session.open(tmp_path / "run.gru")
+    assert (len(s.steps), s.config.seq_length, s.config.batch_size) == (40, 9, 3)
+    for batch in (37, 38, 39):
+        s.seek(f"e1 b{batch} t1")
+        assert_as_recorded(s)
+        assert ("keep is 0 there" in s.remarks) is (batch == 38)
+        assert ("also reads c" in s.remarks) is (batch == 39 and kind == "LSTMCell")
+    assert s.check().agrees
+
+
 def test_ranks_are_rows_beside_each_other(tmp_path):
     """Two processes train together, as with DDP: each records its own share, and p.grad is the mean of both."""
     torch.manual_seed(4)

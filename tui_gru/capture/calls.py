@@ -153,8 +153,11 @@ class GRUCall:
     script's order of rows, with zeros after the end of a row. `masks` are the dropout masks between layers, (T, B, directions ·
     H), one for each layer but the last. Half precision is converted to float32; `dtype` is the original type.
 
-    In a loop of calls that is one sequence, `keep` (T, B) is 0 where the script detached or set a state, and `states_set` (T,
-    layers · states, B, H) has these states, else 0; both are None if it did so nowhere.
+    Calls of one timestep in a loop are one call. `states` (T, layers · states, B, H) has the states that each of them ended with,
+    and `flows` their gradients, with what comes from the next timestep; `dout` likewise. `keep` (T, B) is 0 where the script
+    detached or set a state, and `states_set` (T, layers · states, B, H) has these states, else 0; both are None if it did so
+    nowhere. Once what comes from the next timestep is taken out (`sequences`), `flows` is None, and `inner` has what other states
+    than the output get from outside between two timesteps, None if nothing.
     """
 
     module: GRUModule
@@ -179,6 +182,9 @@ class GRUCall:
     notes: tuple[Note, ...] = ()
     keep: AnyArray | None = None
     states_set: AnyArray | None = None
+    states: AnyArray | None = None
+    flows: AnyArray | None = None
+    inner: AnyArray | None = None
 
     @property
     def learned(self) -> bool:

@@ -26,6 +26,7 @@ from tui_gru.files.arrays import AnyArray, OpenedFile, Tensor, open_file
 
 
 _CALL = ("dtype", "autocast", "h0_given", "h0_attached", "training", "dc_through_h", "backward_passes")
+_LOOP = ("keep", "states_set", "states", "flows")
 _STEP = ("number", "updated", "rank", "ranks", "not_kept")
 
 
@@ -39,14 +40,22 @@ def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
             modules.append(call.module)
         if not any(call.weights is known for known in sets):
             sets.append(call.weights)
-        parts = {name: getattr(call, name) for name in ("x", "h0", "out", "hn", "dout", "dhn", "lengths")}
+        parts = {name: getattr(call, name) for name in ("x", "h0", "out", "hn", "dout", "dhn", "lengths", *_LOOP)}
+        if len(call.hn) == 1:
+            del parts["states"]  # they are the outputs
         parts |= {f"mask_l{k}": mask for k, mask in enumerate(call.masks)}
         if (head := call.head) is not None:
             parts |= {f"head.{name}": getattr(head, name) for name in ("logits", "dlogits", "weight", "bias")}
         arrays |= {f"calls.{i}.{name}": array for name, array in parts.items() if array is not None}
         about = {name: getattr(call, name) for name in _CALL}
         at = next(k for k, known in enumerate(sets) if known is call.weights)
-        about |= {"module": modules.index(call.module), "weights": at, "notes": call.notes, "head": head.name if head else None}
+        about |= {
+            "loop": call.states is not None,
+            "module": modules.index(call.module),
+            "weights": at,
+            "notes": call.notes,
+            "head": head.name if head else None,
+        }
         calls.append(about)
     for i, used in enumerate(sets):
         arrays |= {f"weights.{i}.{name}": array for name, array in used.values.items()}
@@ -124,12 +133,18 @@ class _Decoder:
         masks = tuple(mask for mask in drawn if mask is not None)
         if len(masks) not in (0, len(drawn)):
             raise ModelFileError(f"call {i} has masks for some of its layers only; the file is damaged")
+        x, h0 = _there(read("x", (T, B, module.input_size))), _there(read("h0", (states, B, module.hidden_size)))
+        out, timed = _there(read("out", (T, B, width))), (T, states, B, module.hidden_size)
+        is_loop = bool(about.get("loop", False))  # which earlier versions did not write
+        keep, states_set = read("keep", (T, B), True), read("states_set", timed, True)
+        if (keep is None) != (states_set is None) or (is_loop and (module.bidirectional or lengths is not None)):
+            raise ModelFileError(f"call {i} has states that do not fit a loop; the file is damaged")
         return GRUCall(
             module,
             i,
-            _there(read("x", (T, B, module.input_size))),
-            _there(read("h0", (states, B, module.hidden_size))),
-            _there(read("out", (T, B, width))),
+            x,
+            h0,
+            out,
             _there(read("hn", (states, B, module.hidden_size))),
             weights,
             read("dout", (T, B, width), True),
@@ -145,6 +160,10 @@ class _Decoder:
             bool(about.get("dc_through_h", False)),  # which earlier versions did not write
             _whole(about["backward_passes"]),
             _notes(about["notes"]),
+            keep,
+            states_set,
+            None if not is_loop else out[:, None] if states == 1 else _there(read("states", timed)),
+            read("flows", timed, True),
         )
 
     def _head(self, prefix: str, name: Any, shape: tuple[int, int, int]) -> HeadCall | None:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh
+from tui_gru.capture.loops import joined
 from tui_gru.capture.pending import (
     Parameters,
     PendingCall,
@@ -218,6 +219,7 @@ class OpenStep:
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
     parts_learned: dict[Module, None] = field(default_factory=dict)  # their modules
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
+    ends: dict[int, weakref.ref[PendingCall]] = field(default_factory=dict)  # calls by the memory of their last states
     gradients: dict[str, AnyArray] = field(default_factory=dict)
     before: dict[str, AnyArray] = field(default_factory=dict)
     passes: set[int] = field(default_factory=set)
@@ -250,6 +252,16 @@ class OpenStep:
         """Store the call of an entry."""
         entry.waiting, call.step = weakref.ref(call), self.token
         self.latest.append(call)
+        if call.last:
+            self.ends[call.last[0][0].data_ptr()] = entry.waiting
+
+    def previous(self, call: Seen) -> PendingCall | None:
+        """Return the call that ended with the very states with which a call begins, also detached."""
+        if call.h0 is None or call.h0.is_inference():
+            return None
+        found = self.ends.get(call.h0.data_ptr())
+        before = None if found is None else found()
+        return before if before is not None and before.ends_with(call.h0, call.c0) else None
 
     def hold(self, call: PendingCall) -> None:
         """Hold a call of a training, and release those whose graph the script has freed: it went on without a backward pass.
@@ -283,27 +295,27 @@ class OpenStep:
                 call.step = following.token
                 following.latest.append(call)
 
-    def freeze(self, rank: int, ranks: int) -> CapturedStep:
+    def freeze(self, take: Take, rank: int, ranks: int) -> CapturedStep:
         """Return the collected step. Calls without a gradient are only counted, unless they are among the latest, or the script
         stopped inside of the step."""
         kept = self.learned.keys() | set(map(id, self.latest))
         calls = self._calls(kept | self.held.keys() if Note.CUT in self.notes else kept)
-        return self._frozen(tuple(call.frozen(i) for i, call in enumerate(calls)), rank, ranks)
+        return self._frozen([call.frozen(i) for i, call in enumerate(calls)], take, rank, ranks)
 
-    def so_far(self, rank: int, ranks: int) -> CapturedStep:
+    def so_far(self, take: Take, rank: int, ranks: int) -> CapturedStep:
         """Return what has been collected of the step, which goes on."""
         calls = self._calls(self.learned.keys() | self.held.keys())
         weights = {id(call.weights): call.weights.so_far() for call in calls}
-        step = self._frozen(tuple(call.so_far(i, weights[id(call.weights)]) for i, call in enumerate(calls)), rank, ranks)
+        step = self._frozen([call.so_far(i, weights[id(call.weights)]) for i, call in enumerate(calls)], take, rank, ranks)
         return replace(step, before=dict(self.before), notes=(*self.notes, Note.CUT), not_kept=0)
 
     def _calls(self, kept: AbstractSet[int]) -> list[PendingCall]:
         return [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
 
-    def _frozen(self, calls: tuple[GRUCall, ...], rank: int, ranks: int) -> CapturedStep:
+    def _frozen(self, calls: Sequence[GRUCall], take: Take, rank: int, ranks: int) -> CapturedStep:
         return CapturedStep(
             self.number,
-            calls,
+            tuple(call if call.number == i else replace(call, number=i) for i, call in enumerate(joined(calls, take))),
             self.gradients,
             self.before,
             self.loss,
@@ -444,7 +456,7 @@ class Capture:
         if self._on_not_finite is not None and not step.reported and not all_finite(numbers):
             step.reported = True
             self._emit_waiting()
-            self._on_not_finite(step.so_far(self.rank, self.ranks))
+            self._on_not_finite(step.so_far(self._take, self.rank, self.ranks))
 
     def _new_step(self) -> OpenStep:
         number = self._begun
@@ -473,7 +485,7 @@ class Capture:
 
     def _emit(self, ended: OpenStep) -> CapturedStep:
         try:
-            step = ended.freeze(self.rank, self.ranks)
+            step = ended.freeze(self._take, self.rank, self.ranks)
         except Exception as error:
             report_failure(error)
             step = CapturedStep(ended.number, (), loss=ended.loss, rank=self.rank, ranks=self.ranks)
@@ -556,14 +568,19 @@ class Capture:
         tensors = tensors_used(part, module)
         known = None if gathered else self._open.weights.get(part)
         used = gathered or (known if known is not None and known.are(tensors) else None)
-        if not all(map(has_numbers, (call.x, call.out, call.hn, *(() if used else tensors)))):
+        before = self._open.previous(call) if used is not None and not again else None
+        before = before if before is not None and before.goes_on_in(part, call, used) else None
+        if not all(map(has_numbers, (call.x,) if before else (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
         entry = self._open.place(part, again=again and call.has_graph)
         if entry is None or not (call.has_graph or self._without_gradient):
             return
-        with torch.no_grad():
-            pending = begun(part, module, call, used or self._weights(part, module, tensors), generator, self._take)
+        if before is not None:
+            pending = before.next_in_loop(call, self._take)
+        else:
+            with torch.no_grad():
+                pending = begun(part, module, call, used or self._weights(part, module, tensors), generator, self._take)
         if again:
             pending.notes[Note.RECOMPUTED] = None
         self._open.take(entry, pending)

@@ -438,6 +438,8 @@ class PendingCall:
     notes: dict[Note, None] = field(default_factory=dict)
     handles: list[Any] = field(default_factory=list)
     outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # tensors of the script, with version counters
+    last: list[tuple[Tensor, int]] = field(default_factory=list)  # those of the last states, hn and cn
+    before: AnyArray | None = None  # the states h and c of the call before it in a loop, which are those that it begins with
     step: int = 0  # identifies the step that the call belongs to
     graph: weakref.ref[Any] | None = None  # dead once the script has freed the graph of the call
 
@@ -445,6 +447,20 @@ class PendingCall:
     def can_learn(self) -> bool:
         """False once the script has freed the graph, so that no gradient can come."""
         return self.graph is not None and self.graph() is not None
+
+    @cached_property
+    def ends(self) -> AnyArray:
+        """The states h and c of each layer and direction with which a call of an LSTM ended."""
+        assert self.cn is not None
+        return _in_turn(self.hn, self.cn)
+
+    @property
+    def begins(self) -> AnyArray:
+        """Those with which it began: the array `ends` of the call before it, if it is the next timestep of a loop."""
+        if self.before is not None:
+            return self.before
+        assert self.c0 is not None
+        return _in_turn(self.h0, self.c0)
 
     @property
     def rows(self) -> int:
@@ -465,7 +481,70 @@ class PendingCall:
         """Note whether the script has changed the outputs in place since the call, and release them."""
         if any(output._version != version for output, version in self.outputs):
             self.notes[Note.CHANGED_IN_PLACE] = None
-        self.outputs = []
+        self.outputs, self.last = [], []
+
+    def ends_with(self, h0: Tensor, c0: Tensor | None) -> bool:
+        """Return True if these are the states with which the call ended, detached or not, and nothing has changed them since."""
+        begins = (h0,) if c0 is None else (h0, c0)
+        return len(begins) == len(self.last) and all(
+            own.data_ptr() == state.data_ptr()
+            and version == state._version
+            and own.shape == state.shape
+            and own.dtype == state.dtype
+            for (own, version), state in zip(self.last, begins, strict=True)
+        )
+
+    def goes_on_in(self, part: Module, call: Seen, weights: UsedWeights | None) -> bool:
+        """Return True if a call that begins with the last states of this one is the next timestep of a loop, so that what is
+        known of this call holds for it as well."""
+        module, x = self.module, call.x
+        return (
+            part is self.part
+            and weights is self.weights
+            and self.x.shape[0] == 1
+            and not (module.bidirectional or (module.dropout and part.training))
+            and type(call.layout) is not Packed
+            and call.layout == self.layout
+            and tuple(call.out.shape) == self.shape
+            and x.numel() == self.x.size
+            and part.training == self.facts["training"]
+            and _type_name(call.out.dtype) == self.facts["dtype"]
+            and autocast_type(call.out.device.type) == self.facts["autocast"]
+        )
+
+    def next_in_loop(self, call: Seen, take: Take) -> PendingCall:
+        """Return the call of the next timestep of a loop. It begins with the states that this call ended with, in the same
+        arrays, and its output is its last state."""
+        assert call.h0 is not None
+        hn = self.layout.state(call.hn, take)
+        facts = self.facts
+        if facts["h0_attached"] != call.h0.requires_grad or not facts["h0_given"]:
+            facts = {**facts, "h0_given": True, "h0_attached": call.h0.requires_grad}
+        following = PendingCall(
+            self.part,
+            self.module,
+            self.layout,
+            self.layout.array(call.x, take),
+            self.hn,
+            hn[-1:],
+            hn,
+            self.weights,
+            self.shape,
+            facts,
+        )
+        following.watch(call)
+        if call.cn is not None:
+            following.cn, following.c0, following.before = self.layout.state(call.cn, take), self.cn, self.ends
+        if facts["autocast"]:
+            following.notes[Note.AUTOCAST] = None
+        return following
+
+    def watch(self, call: Seen) -> None:
+        """Remember the outputs and their versions, to see later whether the script has changed them in place."""
+        # A detached tensor shares its version counter; a tensor of inference mode has none.
+        if not (call.out.is_inference() or call.hn.is_inference()):
+            self.last = [(state.detach(), state._version) for state in (call.hn, call.cn) if state is not None]
+            self.outputs = [self.last[0], *([] if call.out is call.hn else [(call.out.detach(), call.out._version)])]
 
     def is_read_whole_by(self, tensor: Tensor) -> bool:
         """Return True if a tensor, such as the head's input, is the complete output in any shape."""
@@ -506,7 +585,7 @@ class PendingCall:
         head = None if self.head is None else HeadCall(**vars(self.head))
         h0, hn, dhn = self.h0, self.hn, self.dhn
         if self.c0 is not None and self.cn is not None:
-            h0, hn = _in_turn(h0, self.c0), _in_turn(hn, self.cn)
+            h0, hn = self.begins, self.ends
             if dhn is not None or self.dcn is not None:
                 dhn = _in_turn(_or_zeros(dhn, self.hn), _or_zeros(self.dcn, self.cn))
         return GRUCall(
@@ -580,9 +659,8 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         weights,
         tuple(call.out.shape),
         facts,
-        # A detached tensor shares its version counter; a tensor of inference mode has none.
-        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn) if not tensor.is_inference()],
     )
+    pending.watch(call)
     if call.cn is not None:
         pending.cn = layout.state(call.cn, take)
         pending.c0 = np.zeros_like(hn) if call.c0 is None else layout.state(call.c0, take)

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from tui_gru.capture.calls import Buffers, CapturedStep, Note, all_finite, square_of
+from tui_gru.capture.calls import Buffers, CapturedStep, GRUCall, Note, all_finite, square_of
 from tui_gru.capture.format import (
     RUN,
     RecordingProgress,
@@ -564,8 +564,12 @@ def is_finite(step: CapturedStep, norm: float | None) -> bool:
         return False
     if norm is not None and not math.isfinite(norm) and not all(map(all_finite, _gradients(step))):
         return False
-    outside = (array for call in step.calls for array in (call.out, call.hn, call.dout, call.dhn) if array is not None)
+    outside = (array for call in step.calls for array in _outside(call) if array is not None)
     return all(map(all_finite, outside))
+
+
+def _outside(call: GRUCall) -> tuple[AnyArray | None, ...]:
+    return call.out, call.hn, call.dout, call.dhn, call.states if len(call.hn) > 1 else None, call.flows
 
 
 def _gradients(step: CapturedStep) -> Iterator[AnyArray]:

@@ -358,7 +358,8 @@ class Structure:
 
     `input` is one-hot, embedding or dense. `loss` is empty if the gradients of the output and of the last states are given from
     outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next;
-    `resets` adds states that are set between two timesteps.
+    `resets` adds states that are set between two timesteps; with `inner`, states that are not the output get gradients from outside
+    as well.
     `input_gradient` also derives the gradient of the input.
     """
 
@@ -378,6 +379,7 @@ class Structure:
     lengths: bool = False
     dropout: bool = False
     resets: bool = False
+    inner: bool = False
     input_gradient: bool = False
 
 
@@ -405,6 +407,7 @@ class Model:
             lengths=structure.lengths,
             dropout=structure.dropout,
             resets=structure.resets,
+            inner=structure.inner,
             input_gradient=structure.input_gradient,
         )
         self.page: Page = self.composed.page

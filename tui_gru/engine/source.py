@@ -105,7 +105,8 @@ class ImportedBatch:
 
     `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), or whole numbers (T, B) for a
     one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
-    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `expected` (T, B, ·) is the
+    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `inner` has the gradients (T, B,
+    ·) of other states that something outside reads, by name. `expected` (T, B, ·) is the
     output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
     the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
     sentences on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with
@@ -117,6 +118,7 @@ class ImportedBatch:
     states: Array
     outside: Array | None = None
     flows: Sequence[Array] | None = None
+    inner: Mapping[str, Array] = field(default_factory=dict)
     expected: Array | None = None
     loss: float = math.nan
     tolerance: float | None = None

@@ -370,6 +370,7 @@ def compose(
     lengths: bool = False,
     dropout: bool = False,
     resets: bool = False,
+    inner: bool = False,
     input_gradient: bool = False,
     own: Sequence[str] = (),
 ) -> Composed:
@@ -378,8 +379,9 @@ def compose(
     `own` has the names of the user's files: where two pieces clash, the error points into one of these.
 
     `backwards` makes a model of one direction read from the last timestep to the first. `lengths` adds a mask of row lengths,
-    `dropout` a mask between each layer and the next, `resets` states that are set between two timesteps. `input_gradient` also
-    derives the gradient of the first layer's input. Raises `EquationError` if a piece cannot be used or two pieces share a name.
+    `dropout` a mask between each layer and the next, `resets` states that are set between two timesteps, `inner` gradients from
+    outside of all states that are not the output. `input_gradient` also derives the gradient of the first layer's input. Raises
+    `EquationError` if a piece cannot be used or two pieces share a name.
     """
     _check_cell(cell)
     pieces = [instance(source)]
@@ -417,7 +419,9 @@ def compose(
             reads = pieces[-1].output
             ends[reads] = axes
     if loss is None:
-        pieces.append(Page(outputs=(reads,)))
+        last = stack[-1].output
+        others = [state for layer in stack for state in layer.states if inner and state != last]
+        pieces.append(Page(outputs=(reads, *others)))
     page = replace(joined(pieces, cell.source, own), ends=ends)
     if not page.parameters:
         raise EquationError("there is nothing to learn; a model needs parameters", source=cell.source)

@@ -64,12 +64,15 @@ class CallShape:
     classes: int
     dtype: str
     resets: bool = False
+    inner: bool = False
 
     @classmethod
     def of(cls, call: GRUCall) -> CallShape:
         shape = call.timesteps, call.rows
         masks, resets = bool(call.masks), call.keep is not None
-        return cls(call.module, *shape, call.lengths is not None, masks, call.learned, classes_of(call), call.dtype, resets)
+        inner = call.inner is not None or (call.flows is not None and len(call.hn) > 1)  # flows: what it has is not known yet
+        lengths, classes = call.lengths is not None, classes_of(call)
+        return cls(call.module, *shape, lengths, masks, call.learned, classes, call.dtype, resets, inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,8 @@ class CapturedModel:
         V = widths.pop() if len(widths) == 1 else 0
         lengths, dropout = not alike or any(call.lengths for call in every), any(call.masks for call in every)
         resets = any(call.resets for call in every)
-        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout, resets=resets)
+        inner = any(call.inner for call in every)
+        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout, resets=resets, inner=inner)
         dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
         return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in every))
 
@@ -144,10 +148,13 @@ def batch_of(
             with_word(state, SET): join.timed(partial(_set, i), frame.module.hidden_size) for i, state in enumerate(model.states)
         }
     outside = flows = None
+    inner = dict[str, AnyArray]()
     if frame.learns:
         share = 1 / len(steps)  # p.grad is the mean over the ranks
         outside = join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
         flows = list(join.states(lambda call: call.dhn))
+        for name in model.model.page.outputs[1:]:
+            inner[name] = share * join.timed(partial(_inner, model.states.index(name)), frame.module.hidden_size)
         if share != 1:
             outside, flows = share * outside, [share * flow for flow in flows]
     expected = join.timed(lambda call: call.out, width)
@@ -160,6 +167,7 @@ def batch_of(
         states=join.states(lambda call: call.h0).astype(frame.dtype).ravel(),
         outside=outside,
         flows=flows,
+        inner=inner,
         expected=expected,
         tolerance=max(tolerance_of(call) for call in calls),
         loss=sum(losses) / len(losses) if losses else np.nan,
@@ -177,6 +185,10 @@ def _mask(call: GRUCall, layer: int) -> AnyArray | None:
 
 def _set(state: int, call: GRUCall) -> AnyArray | None:
     return None if call.states_set is None else call.states_set[:, state]
+
+
+def _inner(state: int, call: GRUCall) -> AnyArray | None:
+    return None if call.inner is None else call.inner[:, state]
 
 
 def _outside(call: GRUCall, head: bool) -> AnyArray | None:
@@ -338,8 +350,16 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
         )
     if any(call.keep is not None and not call.keep.all() for call in calls):
         yield "Between timesteps the script detached or set states: keep is 0 there, h_set the state, and no gradient flows back."
+    if read := dict.fromkeys(name for call in calls for name in _read_between(call)):
+        yield f"Between timesteps the script also reads {' and '.join(read)}, which gets a gradient from outside."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()
+
+
+def _read_between(call: GRUCall) -> Iterator[str]:
+    """Yield the names of the states that get a gradient from outside between two timesteps, besides the output."""
+    if call.inner is not None:
+        yield from (state for i, state in enumerate(compiled_for(call).states) if call.inner[:, i].any())
 
 
 def _first_state(call: GRUCall) -> str:
@@ -571,6 +591,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
     def _load(self, at: int) -> ImportedBatch:
         kept = self.recording.steps[at]
         number, steps = kept.number, [self.recording.load(kept.number, rank) for rank in self._ranks(kept)]
+        steps = [replace(step, calls=sequences(step)) for step in steps]
         pairs = [(step, self._calls(step)) for step in steps]
         T, B = self.frame.sizes["T"], self.frame.sizes["B"]
         if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, own in pairs for c in own):
@@ -586,6 +607,10 @@ class RecordedBatches(Sequence[ImportedBatch]):
         unlike = not (whole or structure.lengths) or (not structure.dropout and any(call.masks for call in every))
         if not structure.resets and any(call.keep is not None for call in every):
             raise RecordingError(f"step {number:,}: the script set or detached states between timesteps, unlike in the first steps")
+        if not structure.inner and any(call.inner is not None for call in every):
+            raise RecordingError(
+                f"step {number:,}: the script reads a state that is no output between timesteps, unlike in the first steps"
+            )
         if unlike or (structure.head and {_width_of_head(call) for call in every} != {sizes["V"]}):
             raise RecordingError(f"step {number:,} has changed since the recording was opened; open it again")
         if structure.head and any(map(_has_more_than_its_head, every)):
@@ -595,6 +620,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
             )
 
     def _calls(self, step: CapturedStep) -> list[GRUCall]:
+        """Return the calls of a step that form its batch. Loops are joined already, except in recordings of earlier versions."""
         calls = [call for call in sequences(step) if call.module == self._module]
         if not calls:
             raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step to another one")
@@ -621,7 +647,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
             own = [call for call in outline.calls if call.module == self._module]
             self._heads |= {_width_of_head(call) for call in own}
             calls = [replace(call, head=None) for call in own]
-            is_loop = calls and (self._module.is_cell or (len(calls) > 1 and all(call.timesteps == 1 for call in calls)))
+            is_loop = len(calls) > 1 and all(call.timesteps == 1 for call in calls)  # recorded by an earlier version
             shapes = self._loop(number, rank, calls) if is_loop else [CallShape.of(call) for call in calls and calls_of(calls)]
             known[id(outline)] = outline, shapes
         return known[id(outline)][1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -115,7 +116,8 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported,
     The run shows the module called `name`, by default the last one that learned. Raises `CaptureError` if none was called, or
     not the one of this name.
     """
-    calls = sequences(step)
+    step = replace(step, calls=sequences(step))
+    calls = step.calls
     own = [stepped(call) for call in _chosen_calls(calls, name, step.notes)]
     frame = CapturedModel.around([[CallShape.of(call) for call in own]])
     batch = batch_of(frame, [(step, own)])

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.capture.loops import joined
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
@@ -363,7 +363,7 @@ def convention_of(module: GRUModule) -> Convention:
     return Convention(module.gates, z="", gate=gate, kind=module.family.lower())
 
 
-def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool, resets: bool) -> Structure:
+def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool, resets: bool, inner: bool = False) -> Structure:
     """Return the model of a module on imported numbers: its stack, with `head` if only the head read the output."""
     cell, text = cell_in(convention_of(module))
     return Structure(
@@ -377,6 +377,7 @@ def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool,
         lengths=lengths,
         dropout=dropout,
         resets=resets,
+        inner=inner,
     )
 
 
@@ -423,6 +424,7 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
         lengths=call.lengths is not None,
         dropout=bool(call.masks),
         resets=call.keep is not None,
+        inner=call.inner is not None,
     )
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
     if model.record_bytes > machine_memory() // 2:
@@ -505,7 +507,10 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
         if call.keep is not None and call.states_set is not None:
             record.array(KEEP)[...] = call.keep
             record.array(with_word(state, SET))[...] = call.states_set[:, i]
-    (output,) = model.page.outputs
+    output, *others = model.page.outputs
+    for state in others:
+        own = None if call.inner is None else call.inner[:, record.compiled.states.index(state)]
+        record.array(with_word(f"d{state}", "given"))[...] = 0 if own is None else own
     given = call.head.dlogits if call.head is not None and model.structure.head else call.dout
     record.array(with_word(f"d{output}", "given"))[...] = 0 if given is None else given
     for i, flow in enumerate(record.flows_in):
@@ -563,8 +568,10 @@ def growth(call: GRUCall) -> float:
 
 
 def upstream(call: GRUCall) -> GRUCall:
-    """Return the call of an LSTMCell with the gradient of its last c from outside only, without the part through h of the same
-    call; any other call as it is."""
+    """Return a call with the gradients from outside only: a loop without what comes from the next timestep, and the last c of an
+    LSTMCell without the part through h of the same call. Any other call is returned as it is."""
+    if call.flows is not None:
+        return _from_outside(call)
     if not call.dc_through_h or call.dhn is None:
         return replace(call, dc_through_h=False) if call.dc_through_h else call
     h_only = replace(call, dhn=None if call.dout is None else np.zeros_like(call.dhn), dc_through_h=False)
@@ -576,115 +583,62 @@ def upstream(call: GRUCall) -> GRUCall:
 
 
 # ------------------------------------------------------------------------------
-# Joining of consecutive calls of one timestep, as in a loop over a cell or a decoder, into one call with as many timesteps.
+# Loops of calls of one timestep: what comes to each timestep from outside, without what comes from the next one.
 
 
 ROUNDING = 1e-6  # relative to the largest gradient; smaller gradients are rounding errors, not gradients from outside
 
 
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
-    """Return the calls of a step in order; calls of one timestep that begin with the last state of another one are joined into one.
-
-    They may have the state itself, a detached one or a copy, in which some rows are set to something else; `keep` says where.
-    `dout` of a joined call is the gradient from outside at each timestep: the captured gradient without the part from the next
-    timestep. A joined call has the number of its first call. Calls are not joined if something else reads a state between them that
-    is not the output, such as c or the h of a lower layer.
-    """
-    runs: list[list[GRUCall]] = []
-    for call in map(upstream, step.calls):
-        run = next((run for run in runs if _continues(run[-1], call)), None)
-        if run is None:
-            runs.append([call])
-        else:
-            run.append(call)
-    return tuple(call for run in runs for call in _joined(run))
+    """Return the calls of a step in order, those of a loop as one, with the gradients from outside only: `dout` of the output, and
+    `inner` of the other states, such as c or the h of a lower layer, if the script reads them between two timesteps."""
+    return tuple(map(upstream, joined(step.calls)))
 
 
-def _continues(before: GRUCall, call: GRUCall) -> bool:
-    """Return True if a call begins with the last state of another one, or some of its rows do."""
-    same = call.weights is before.weights and call.rows == before.rows and _is_one_step(before) and _is_one_step(call)
-    alike = (call.dtype, call.autocast, call.training) == (before.dtype, before.autocast, before.training)
-    if not (same and alike and call.h0_given):
-        return False
-    carried = _carried(before, call)
-    return bool(carried.all() or (carried & call.h0.any(axis=(0, 2))).any())
-
-
-def _is_one_step(call: GRUCall) -> bool:
-    return call.timesteps == 1 and not call.module.bidirectional and call.lengths is None
-
-
-def _carried(before: GRUCall, call: GRUCall) -> AnyArray:
-    """Return (B), True for the rows whose states are those that another call ended with."""
-    carried: AnyArray = same(call.h0, before.hn).all(axis=(0, 2))
-    return carried
-
-
-def _joined(run: Sequence[GRUCall]) -> tuple[GRUCall, ...]:
-    """Return consecutive calls as one, or as they are if they cannot be one."""
-    first, learned = run[0], any(call.learned for call in run)
-    if len(run) == 1:
-        return (first,)
-    keep = np.ones((len(run), first.rows), first.x.dtype)
-    for t, (before, call) in enumerate(pairwise(run), 1):
-        keep[t] = _carried(before, call) & (call.h0_attached or not learned)
-    states = np.stack([call.h0 for call in run])  # (T, layers · states, B, H)
-    joined = replace(
-        first,
-        x=np.concatenate([call.x for call in run]),
-        out=np.concatenate([call.out for call in run]),
-        hn=run[-1].hn,
-        dhn=run[-1].dhn,
-        masks=tuple(np.concatenate(layer) for layer in zip(*(call.masks for call in run), strict=True)),
-        head=_joined_head(run),
-        backward_passes=max(call.backward_passes for call in run),
-        notes=tuple(dict.fromkeys(note for call in run for note in call.notes)),
+def _from_outside(call: GRUCall) -> GRUCall:
+    """Return a loop whose gradients are without the part from the next timestep, which is computed for all timesteps at once, as
+    rows."""
+    assert call.flows is not None
+    assert call.states is not None
+    assert call.dout is not None
+    T, S, B, H = call.flows.shape
+    keep = np.ones((T, B)) if call.keep is None else call.keep
+    before = np.concatenate([call.h0[None], call.states[:-1]])
+    begun = before if call.states_set is None else np.where(keep[:, None, :, None] != 0, before, call.states_set)
+    rows = upstream(
+        replace(
+            call,
+            x=call.x.reshape(1, T * B, -1),
+            h0=begun.transpose(1, 0, 2, 3).reshape(S, T * B, H),
+            out=call.out.reshape(1, T * B, -1),
+            hn=call.states.transpose(1, 0, 2, 3).reshape(S, T * B, H),
+            dout=call.dout.reshape(1, T * B, -1),
+            dhn=call.flows.astype(np.float64).transpose(1, 0, 2, 3).reshape(S, T * B, H),
+            masks=tuple(mask.reshape(1, T * B, -1) for mask in call.masks),
+            head=None,
+            keep=None,
+            states_set=None,
+            states=None,
+            flows=None,
+        )
     )
-    if not keep.all():
-        joined = replace(joined, keep=keep, states_set=np.where(keep[:, None, :, None], 0, states))
-    outside = _from_outside(run, keep) if learned else None
-    if learned and outside is None:
-        return tuple(run)
-    return (replace(joined, dout=outside),)
-
-
-def _joined_head(run: Sequence[GRUCall]) -> HeadCall | None:
-    heads = [call.head for call in run if call.head is not None]
-    if len(heads) < len(run) or any(not np.array_equal(head.weight, heads[0].weight) for head in heads):
-        return None
-    dlogits = [np.zeros_like(head.logits) if head.dlogits is None else head.dlogits for head in heads]
-    return replace(heads[0], logits=np.concatenate([head.logits for head in heads]), dlogits=np.concatenate(dlogits))
-
-
-def _from_outside(run: Sequence[GRUCall], keep: AnyArray) -> AnyArray | None:
-    """Return the captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as rows;
-    None if another state than the output gets a gradient from outside between two timesteps."""
-    first, later = run[0], run[1:]
-    whole = np.concatenate([np.zeros_like(call.out) if call.dout is None else call.dout for call in run])
-    flows = np.stack([np.zeros_like(call.hn) if call.dhn is None else call.dhn for call in run]).astype(np.float64)
-    T, states, B, H = flows.shape
-    rows = replace(
-        first,
-        x=np.concatenate([call.x for call in later], axis=1),
-        h0=np.concatenate([call.h0 for call in later], axis=1),
-        out=np.concatenate([call.out for call in later], axis=1),
-        hn=np.concatenate([call.hn for call in later], axis=1),
-        dout=whole[1:].reshape(1, -1, H),
-        dhn=flows[1:].transpose(1, 0, 2, 3).reshape(states, -1, H),
-        masks=tuple(np.concatenate(layer, axis=1) for layer in zip(*(call.masks for call in later), strict=True)),
-        head=None,
-    )
+    assert rows.dhn is not None
     record = recompute(rows, "float64")
     names = (record.compiled.model.page.before(state) for state in record.compiled.states)
-    back = np.stack([record.array(f"d{name}").reshape(T - 1, B, H) for name in names], axis=1)
+    back = np.stack([record.array(f"d{name}").reshape(T, B, H) for name in names], axis=1)[1:]
+    flows = rows.dhn.reshape(S, T, B, H).transpose(1, 0, 2, 3)
     between = flows[:-1] - keep[1:, None, :, None] * back
-    top = states - first.module.states  # h of the last layer, which is the output as well
-    if first.module.is_cell:  # and the same tensor
-        between[:, top] += whole[:-1]
-    largest = max(np.abs(array).max(initial=0, where=np.isfinite(array)) for array in (whole, flows, back))
+    top = S - call.module.states  # h of the last layer, which is the output as well
+    if call.module.is_cell:  # and the same tensor
+        between[:, top] += call.dout[:-1]
+    largest = max(np.abs(array).max(initial=0, where=np.isfinite(array)) for array in (call.dout, flows, back))
     between[np.abs(between).max(axis=(2, 3)) <= ROUNDING * largest] = 0
+    outside = call.dout.copy()
+    outside[:-1] = between[:, top] + (0 if call.module.is_cell else call.dout[:-1])
+    inner = None
     if np.delete(between, top, axis=1).any():
-        return None
-    outside = whole.copy()
-    outside[:-1] = between[:, top] + (0 if first.module.is_cell else whole[:-1])
-    return outside
+        inner = np.zeros(call.flows.shape, call.flows.dtype)
+        inner[:-1] = between
+        inner[:, top] = 0
+    dhn = np.asarray(flows[-1], call.flows.dtype)
+    return replace(call, dout=outside, dhn=dhn if dhn.any() else None, flows=None, inner=inner, dc_through_h=False)
