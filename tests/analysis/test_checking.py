@@ -263,7 +263,7 @@ def test_every_batch_that_is_finished_is_checked(reset, carry):
     session.step("timestep", 3)
     session.step("op", -2)
     assert session.checked.batches == 4
-    session.run_until("batch == 2 and t == 1")
+    session.run_until("batch == 3 and t == 2")
     session.seek(plain.position)
     assert session.checked.batches == 7
     assert session.notice == ""
@@ -303,7 +303,7 @@ def test_what_is_run_to_a_breakpoint_is_checked_too():
     session, plain = learning(0), learning(0)
     session.check_every_batch = True
     for each in (session, plain):
-        each.break_at("h", condition="epoch == 1 and batch == 1")
+        each.break_at("h", condition="epoch == 2 and batch == 2")
         assert each.continue_()
         assert (each.position.epoch, each.position.batch) == (1, 1)
     assert session.checked.batches == 5

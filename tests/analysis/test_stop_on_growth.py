@@ -108,7 +108,7 @@ def test_a_healthy_run_goes_on(cell, options, epochs):
 
 def test_a_search_stops_there_too():
     session = session_with(learning_rate=1e6)
-    assert not session.run_until("batch == 2")
+    assert not session.run_until("batch == 3")
     assert (session.position.number, session.position.phase) == (0, "update")
     assert "the largest weight grew" in session.notice
 

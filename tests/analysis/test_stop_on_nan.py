@@ -43,7 +43,7 @@ def test_a_run_stops_where_a_number_ceases_to_be_finite(level, again, edits, pha
 
 def test_a_search_stops_there_too():
     session = heading_for_trouble(Wy=1e3)
-    assert not session.run_until("batch == 2")
+    assert not session.run_until("batch == 3")
     assert (session.position.number, session.position.phase) == (0, "update")
     assert session.notice
 

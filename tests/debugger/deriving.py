@@ -9,7 +9,7 @@ from tui_gru.debugger.evaluate import total_of
 from tui_gru.engine.numbers import same
 
 FUNCTIONS = ("sigmoid", "tanh", "log", "exp", "relu", "clamp")
-UNEXPLAINED = ("epoch", "batch", "t", "char", "target")
+UNEXPLAINED = ("epoch", "batch", "t", "step", "char", "target")
 
 
 def learning(**options):

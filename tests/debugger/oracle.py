@@ -9,11 +9,11 @@ from tests.debugger.plain import executed
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.training import Point, Trainer, gradients_so_far, initial_weights
 
-COUNTERS = ("epoch", "batch", "t")
+COUNTERS = ("epoch", "batch", "t", "step")
 CONDITIONS = (
-    "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 1", "max_weight > 1.5", "isnan(loss)", "term3 < loss",
+    "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 2", "max_weight > 1.5", "isnan(loss)", "term3 < loss",
     "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1",
-    "loss > 0 and prev(grad_norm) > 0", "t == 1", "epoch == 1", "char[0] == target[0]", "prev(char)[0] == char[0]",
+    "loss > 0 and prev(grad_norm) > 0", "t == 2", "epoch == 2", "char[0] == target[0]", "prev(char)[0] == char[0]",
     "prev(t) == t - 1", "any(prev(by) > 0.1)", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(dWy > 0.2) and any(dlogits > 0)",
     "learning_rate > 0.1", "max_weight > prev(max_weight)", "norm(dlogits) > norm(prev(dlogits))",
     "y_hat[0, 0] > prev(y_hat)[0, 0]",
@@ -288,7 +288,8 @@ class Run:
         (batch, offset), record, names = self.position(tick), self.record(tick), self.names
         t = self._t(offset) if t is None else t
         if name in COUNTERS:
-            return {"epoch": batch // self.config.num_batches, "batch": batch % self.config.num_batches, "t": t}[name]
+            in_epoch = {"epoch": batch // self.config.num_batches, "batch": batch % self.config.num_batches}
+            return {**in_epoch, "step": batch, "t": t}[name]
         if name in names.parameters or name in names.kept:
             return self._weight(record, offset, name)
         if name == "max_weight":
@@ -334,7 +335,19 @@ class Run:
         return [tick for tick in ticks if self.tests(condition.names, tick) and self.holds(condition, tick)]
 
     def holds(self, condition, tick):
-        return condition.test(lambda name: self.value(tick, name), lambda name: self.before(tick, name))
+        return condition.test(*self.readers(tick))
+
+    def readers(self, tick):
+        """Return what conditions read at a tick, and before it; there, counters count from 1."""
+
+        def from_one(read):
+            def value(name):
+                found = read(tick, name)
+                return found if found is None or name not in COUNTERS else found + 1
+
+            return value
+
+        return from_one(self.value), from_one(self.before)
 
     def tests(self, names, tick):
         """Return True if one of `names` has just been computed at a tick, so that a condition that reads it is tested there."""

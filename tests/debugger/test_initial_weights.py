@@ -11,7 +11,7 @@ def test_the_first_update_is_found_by_what_a_weight_was_before_it(condition):
     assert session.run_until(condition)
     assert (session.position.number, session.position.line.target) == (0, "Wz")
     session.seek("e2 b1 t1")
-    assert session.run_back_until(f"{condition} and batch == 0")
+    assert session.run_back_until(f"{condition} and batch == 1")
     assert session.position.number == 0
 
 

@@ -44,8 +44,8 @@ def test_one_jumps_back_to_where_one_was_and_again():
     session.learning = True
     jumps = (
         lambda: session.seek(300),
-        lambda: session.run_until("t == 1"),
-        lambda: session.run_back_until("t == 2"),
+        lambda: session.run_until("t == 2"),
+        lambda: session.run_back_until("t == 3"),
         session.next_match,
     )
     for jump in jumps:
@@ -173,12 +173,12 @@ def test_the_last_condition_is_searched_for_again():
         session.run_until("loss <")
     assert session.state.last_condition == ""
     places = []
-    session.run_until("t == 1")
+    session.run_until("t == 2")
     for _ in range(3):
         places.append(session.position.tick)
         assert session.next_match()
     assert places == [10, 112, 214]
-    assert session.state.last_condition == "t == 1"
+    assert session.state.last_condition == "t == 2"
     assert session.next_match(False)
     assert session.position.tick == 214
     session.run_back_until("loss > 0")

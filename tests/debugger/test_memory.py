@@ -147,7 +147,7 @@ def walk_everywhere(session):
     do(session.step, "batch", 10)
     for part in (0, 0.9, 0.4):
         do(session.seek, int(part * session.newest.tick))
-    do(session.run_until, "any(abs(h) > 2) or epoch == 3")
+    do(session.run_until, "any(abs(h) > 2) or epoch == 4")
     do(session.run_back_until, "any(abs(h) > 2)")
     for i in range(6):
         do(session.edit, "Wz", (0, 1), i / 7)
@@ -197,11 +197,11 @@ def test_two_records_are_enough_for_every_step_change_and_search(batches, monkey
     for _ in range(3):
         do(session.undo)
     assert held()[1] == 2
-    do(session.run_until, "epoch == 8")
+    do(session.run_until, "epoch == 9")
     here = session.position.number
-    do(session.run_until, "any(abs(h - prev(h)) > 1.99) or epoch == 9")
+    do(session.run_until, "any(abs(h - prev(h)) > 1.99) or epoch == 10")
     assert session.position.number > here + 3
-    do(session.run_back_until, "any(abs(h - prev(h)) > 1.99) or epoch == 8")
+    do(session.run_back_until, "any(abs(h - prev(h)) > 1.99) or epoch == 9")
     assert held()[1] == 0  # no other was made
 
 

@@ -162,7 +162,7 @@ def test_what_is_nowhere_leads_to_the_end_and_the_beginning(source):
 
 
 def test_where_it_cannot_be_evaluated_is_where_it_stops():
-    source = "any(z[epoch] > 9)"  # there are two rows
+    source = "any(z[epoch - 1] > 9)"  # there are two rows
     session = Session(epochs=4)
     with pytest.raises(ConditionError, match="column 7"):
         session.run_until(source)
@@ -177,10 +177,10 @@ def test_where_it_cannot_be_evaluated_is_where_it_stops():
 @pytest.mark.parametrize(
     ("source", "first", "last"),
     [
-        ("any(prev(z)[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
-        ("prev(loss) > 0 and any(prev(z)[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
-        ("prev(loss) > 0 and any(z[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
-        ("epoch == 2 and any(z[epoch] > 9)", (2, 0, 0), (2, 2, 2)),
+        ("any(prev(z)[epoch - 1] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("prev(loss) > 0 and any(prev(z)[epoch - 1] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("prev(loss) > 0 and any(z[epoch - 1] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("epoch == 3 and any(z[epoch - 1] > 9)", (2, 0, 0), (2, 2, 2)),
     ],
 )
 @pytest.mark.parametrize("run_before", [False, True])

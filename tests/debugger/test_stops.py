@@ -109,7 +109,7 @@ def test_what_stops_at_the_same_place_is_said_together():
     session = Session()
     session.break_at("h")
     session.break_at("h", condition="any(h > -1)")
-    session.watch("t == 7", stops=True)
+    session.watch("t == 8", stops=True)
     session.watch("h[1, 1]", stops=True)
     session.continue_()
     assert session.continue_()
@@ -148,10 +148,10 @@ def test_lines_that_are_stepped_over_are_never_hit():
 
 def test_steps_stop_on_their_way_and_count_as_steps_that_are_cut_short():
     session = Session()
-    session.break_at("h", condition="t == 1")
+    session.break_at("h", condition="t == 2")
     session.step("op", 2)
     assert session.step("batch").tick == 13
-    assert session.notice == "stopped at h = z⊙hₜ₋₁ + (1 − z)⊙h̃: breakpoint 1, hit 1 · t == 1"
+    assert session.notice == "stopped at h = z⊙hₜ₋₁ + (1 − z)⊙h̃: breakpoint 1, hit 1 · t == 2"
     assert session.step("batch", -1).tick == 2
     assert not session.notice
     assert session.step("batch", 2).tick == 13
@@ -200,7 +200,7 @@ def test_a_run_stops_where_a_number_ceases_to_be_finite_if_that_comes_first():
 
 def test_where_a_condition_cannot_be_evaluated_is_where_it_stops():
     session = Session(epochs=4)
-    session.break_at("r", condition="any(z[epoch] > 9)")  # there are two rows
+    session.break_at("r", condition="any(z[epoch - 1] > 9)")  # there are two rows
     with pytest.raises(ConditionError, match="column 7"):
         session.continue_()
     here = session.position
@@ -219,9 +219,9 @@ def test_where_a_condition_cannot_be_evaluated_is_where_it_stops():
 @pytest.mark.parametrize(
     ("line", "condition", "first", "last"),
     [
-        ("z", "any(prev(z)[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
-        ("z", "prev(loss) > 0 and any(z[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
-        ("", "epoch == 2 and any(z[epoch] > 9)", (2, 0, 0), (2, 2, 2)),
+        ("z", "any(prev(z)[epoch - 1] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("z", "prev(loss) > 0 and any(z[epoch - 1] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("", "epoch == 3 and any(z[epoch - 1] > 9)", (2, 0, 0), (2, 2, 2)),
     ],
 )
 def test_what_was_before_that_cannot_be_evaluated_is_where_it_stops(line, condition, first, last):
@@ -240,14 +240,14 @@ def test_what_was_before_that_cannot_be_evaluated_is_where_it_stops(line, condit
     ("condition", "said"),
     [
         ("h > 0.9", "column 1: h > 0.9 has 4 values; use any(...) or all(...)"),
-        ("t == 1 and (loss < 0.1 or not z)", "column 31: z has 4 values; use any(...) or all(...)"),
+        ("t == 2 and (loss < 0.1 or not z)", "column 31: z has 4 values; use any(...) or all(...)"),
         ("0 < h < 1", "column 1: 0 < h < 1 has 4 values; write the two comparisons separately"),
         ("prev(Wz) == 1", "column 1: prev(Wz) == 1 has 8 values; use any(...) or all(...)"),
         ("char == 'M'", "column 1: char == 'M' has 2 values; use any(...) or all(...)"),
         ("char", "column 1: char is text; compare it, as in char == 'a'"),
         ("any(h + x > 0)", "column 5: h + x combines the shapes (2, 2) and (2, 4), which do not fit"),
-        ("z[t, 5] > 0", "column 6: index 5 is out of range: this axis has 2, counted from 0"),
-        ("z[t] > 0", "column 1: z[t] > 0 has 2 values; use any(...) or all(...)"),
+        ("z[t - 1, 5] > 0", "column 10: index 5 is out of range: this axis has 2, counted from 0"),
+        ("z[t - 1] > 0", "column 1: z[t - 1] > 0 has 2 values; use any(...) or all(...)"),
         ("loss[0] > 1", "column 1: loss[0]: a single value takes no index"),
         ("min(h[2:]) > 0", "column 1: min(h[2:]): no values, so no min"),
     ],
@@ -272,7 +272,7 @@ def test_what_cannot_be_evaluated_wherever_it_is_tested_is_refused_when_it_is_se
 def test_watches_and_log_points_may_have_many_values_that_fit():
     session = learning()
     assert session.watch("h > 0.9", stops=True).stops
-    assert session.break_at("h", log="{h > 0.9} {prev(z)[t:, 0]}").log
+    assert session.break_at("h", log="{h > 0.9} {prev(z)[t - 1:, 0]}").log
     for begin in (lambda: session.watch("h + x", stops=True), lambda: session.break_at("h", log="h {h + x}")):
         with pytest.raises(ConditionError, match="combines the shapes"):
             begin()
@@ -284,12 +284,12 @@ def test_watches_and_log_points_may_have_many_values_that_fit():
 @pytest.mark.parametrize(
     "condition",
     [
-        "any(z[epoch] > 9)",
-        "sum(h[t:]) > 0",
-        "h[t, 0] > 1 / loss",
-        "Wz[batch % 2, 0] > 0 or max(h) > 9",
+        "any(z[epoch - 1] > 9)",
+        "sum(h[t - 1:]) > 0",
+        "h[t - 1, 0] > 1 / loss",
+        "Wz[(batch - 1) % 2, 0] > 0 or max(h) > 9",
         "loss < 1 / 0",
-        "any(z[:t, 1] < 0)",
+        "any(z[:t - 1, 1] < 0)",
     ],
 )
 def test_what_depends_on_values_is_not_refused(condition):
@@ -298,7 +298,7 @@ def test_what_depends_on_values_is_not_refused(condition):
 
 def test_a_stop_that_an_older_version_accepted_is_read_and_refused_where_it_is_tested(tmp_path):
     session = Session(epochs=4)
-    stops = Stops((Breakpoint(1, "", "epoch == 2 and prev(loss)[0] > 9"),), (), 1)
+    stops = Stops((Breakpoint(1, "", "epoch == 3 and prev(loss)[0] > 9"),), (), 1)
     Session(state=session.state.replaced(stops=stops)).save(tmp_path / "old.tui-gru")
     session = Session.open(tmp_path / "old.tui-gru")
     with pytest.raises(ConditionError, match="a single value takes no index"):

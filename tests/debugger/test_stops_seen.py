@@ -18,7 +18,7 @@ def test_a_watch_shows_its_value_and_what_it_was_before():
     session.watch("h[0, 0]")
     session.watch("h[0, 0] - prev(h)[0, 0]")
     session.watch("char[0]")
-    session.watch("z[epoch + 5]")
+    session.watch("z[epoch + 4]")
     session.watch("dz")
     seen = {}
     for _ in range(60):
@@ -76,7 +76,7 @@ def test_what_reads_nothing_is_watched_too_and_never_changes():
 
 def test_what_could_not_be_evaluated_has_no_value_before():
     session = Session(epochs=4)
-    session.watch("z[2 - epoch, 0] > -1")  # there are two rows: row 0 in the third epoch, row -1 in the fourth
+    session.watch("z[2 - (epoch - 1), 0] > -1")  # there are two rows: row 0 in the third epoch, row -1 in the fourth
     session.seek("e2 b3 t3")
     session.step("timestep", 1)
     assert session.snapshot().watched[0].value
@@ -99,7 +99,7 @@ def test_where_runs_stopped_is_kept_with_the_branch():
     session.break_at("loss")
     session.continue_()
     session.continue_()
-    session.run_until("t == 1")
+    session.run_until("t == 2")
     main = session.snapshot().hits
     assert main == (28, 130, 214)
     session.seek(130)
@@ -120,7 +120,7 @@ def test_where_runs_stopped_is_kept_with_the_branch():
 
 def test_a_log_point_writes_and_does_not_stop():
     session = Session(epochs=2)
-    session.break_at("h", condition="t != 1", log="t {t} h {h[0, 0]:.3f} {dz}")
+    session.break_at("h", condition="t != 2", log="t {t} h {h[0, 0]:.3f} {dz}")
     session.break_at("loss", log="{loss:.4f}", hits="%2")
     assert not session.continue_()
     log = session.snapshot().log
@@ -128,11 +128,11 @@ def test_a_log_point_writes_and_does_not_stop():
         (102 * b + k, id) for b in range(6) for k, id in ((4, 1), (22, 1), (28, 2)) if id == 1 or b % 2
     ]
     session.seek(4)
-    assert log[0] == LogLine(4, 1, f"t 0 h {session.value('h')[0, 0]:.3f} ·")
+    assert log[0] == LogLine(4, 1, f"t 1 h {session.value('h')[0, 0]:.3f} ·")
     session.seek(0)
     session.step("batch", 2)
     assert session.snapshot().log == log
-    session.change_stop(1, log="{z[t + 9]}", condition="")
+    session.change_stop(1, log="{z[t + 8]}", condition="")
     session.step("timestep", -2)
     session.step("timestep")
     assert [line.text[:17] for line in session.snapshot().log if line.tick == 102 + 22] == ["cannot be written"]
@@ -145,7 +145,7 @@ def test_whatever_runs_on_writes_and_what_goes_back_or_jumps_does_not():
     session.seek("e2 b1 t1")
     session.step("batch", -2)
     assert session.snapshot().log == ()
-    session.run_until("t == 2")
+    session.run_until("t == 3")
     assert len(session.snapshot().log) > 0
     for go in (lambda: session.run_to("loss"), session.sgd, lambda: session.step("op"), lambda: session.run_until("any(z > -1)")):
         before = session.position.tick

@@ -31,7 +31,7 @@ def one(session, r):
             session.snapshot,
             lambda: session.switch(r.choice(session.branches)),
             session.run_to_not_finite,
-            lambda: (session.break_at(r.choice(lines), condition=r.choice(["", "t == 1"])), session.continue_()),
+            lambda: (session.break_at(r.choice(lines), condition=r.choice(["", "t == 2"])), session.continue_()),
             session.reverse_continue,
             lambda: setattr(session, "learning", r.choice([True, False])),
         ]

@@ -33,9 +33,9 @@ def test_a_breakpoint_and_a_watch_stop_a_run_where_the_outcome_says():
 
 def test_a_condition_stops_a_search_and_says_nothing():
     session = learning()
-    assert session.run_until("t == 1")
+    assert session.run_until("t == 2")
     assert (cause(session), session.outcome.notice, session.notice) == ("condition", None, "")
-    assert session.run_back_until("t == 0")
+    assert session.run_back_until("t == 1")
     assert cause(session) == "condition"
     assert not session.run_back_until("loss < 0")
     assert session.outcome.stopped_by is None
@@ -78,7 +78,7 @@ def test_an_sgd_step_ends_where_something_stops_it():
 
 def test_an_error_in_a_condition_is_a_warning():
     session = learning()
-    session.break_at("h", condition="any(z[epoch] > 9)")
+    session.break_at("h", condition="any(z[epoch - 1] > 9)")
     with pytest.raises(TuiGruError):
         session.continue_()
     assert (cause(session), session.outcome.notice.warning) == ("breakpoint", True)

@@ -91,7 +91,7 @@ def test_they_are_one_walk_up_to_a_stop(level: Level, monkeypatch: pytest.Monkey
 def test_a_stop_ends_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(epochs=50)
     session.learning = True
-    session.break_at("loss", condition="batch == 2")
+    session.break_at("loss", condition="batch == 3")
     walks = Walks(session, monkeypatch)
     session.step_each("timestep", 10**6)
     assert session.position == session.end

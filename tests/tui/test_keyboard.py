@@ -441,7 +441,7 @@ async def test_many_waiting_steps_are_taken_in_one_run(keys: str, stops: bool, m
         d.session.learning = True
         d.session.step("batch", 2)
         if stops:
-            d.session.break_at("h", condition="t == 1", hits="%7")
+            d.session.break_at("h", condition="t == 2", hits="%7")
             d.session.break_at("z", log="{h[0, 0]}")
             d.session.watch("Wz[0,0]", stops=True)
         d.screen.show_now()

@@ -109,7 +109,7 @@ async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_t
         await d.type("]")
         assert d.session.position.tick == 0
         assert d.says == "no condition has been searched for yet; t searches for one"
-        await command(d, "until t == 1")
+        await command(d, "until t == 2")
         assert BY_ID["match.next"].applies(d.screen)
         first = d.session.position
         await d.type("]", "]")
@@ -118,7 +118,7 @@ async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_t
         assert d.session.position.number == first.number + 1
         await d.type("2", "[")
         assert d.session.position.tick == 0
-        assert d.says == "'t == 1' did not hold before"
+        assert d.says == "'t == 2' did not hold before"
 
 
 async def test_a_mark_takes_any_letter_whatever_its_key_does() -> None:
@@ -344,7 +344,7 @@ async def test_a_search_without_end_says_that_the_weights_do_not_change() -> Non
 async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> None:
     async with driving(learning_rate=3e38) as d:
         bottom = d.screen.query_one(BottomLine)
-        await command(d, "break h_tilde if t == 1")
+        await command(d, "break h_tilde if t == 2")
         await d.type("c")
         assert "stopped" in d.says
         assert not bottom.warning
@@ -357,11 +357,11 @@ async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> N
         await d.type("50n")
         assert "not finite" in d.says
         assert bottom.warning
-        await command(d, "break h if z[epoch + 2, 0] > 0.5")
+        await command(d, "break h if z[epoch + 1, 0] > 0.5")
         await d.type("g", "0", "enter", "c")
         assert "cannot be evaluated" in d.says
         assert bottom.warning
-        await command(d, "back t == 7")
+        await command(d, "back t == 8")
         assert "did not hold" in d.says
         assert not bottom.warning
 

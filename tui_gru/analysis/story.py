@@ -65,7 +65,7 @@ def course(
             check()
         moment = _end_of(timeline, batch)
         previous = timeline.before(batch) if compiled.previous else None
-        value = compiled.value(moment.value, partial(value_before, moment, previous))
+        value = compiled.value(moment.in_conditions, partial(value_before, moment, previous))
         if value is None:
             continue
         if isinstance(value, str) or np.ndim(value):

@@ -503,7 +503,7 @@ class CompiledExpression:
         """Return True if the condition holds at one moment.
 
         False if any of its names is not computed yet, in any order of its parts: in the first batch, which has no previous loss,
-        `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
+        `epoch == 1 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
         """
         moments = self.moment(read, read_previous)
         return moments is not None and bool(self.evaluate(moments)[0])

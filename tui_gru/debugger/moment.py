@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.position import Position, position_of
-from tui_gru.debugger.program import CHARACTERS, Program, ProgramLine, Store, unknown_name
+from tui_gru.debugger.program import CHARACTERS, Program, ProgramLine, Store, ValueKind, unknown_name
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import same
 from tui_gru.engine.text import Text
@@ -55,7 +55,8 @@ class Moment:
     def value(self, name: str, t: int | None = None) -> Any:
         """Return the value of `name`: (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet.
 
-        Parameters and gradients have their own shapes. Raises `TuiGruError` for an unknown name.
+        Parameters and gradients have their own shapes; epoch, batch, t and step count from 0, as in `Position`. Raises
+        `TuiGruError` for an unknown name.
         """
         t = self.position.t if t is None else t
         named = self.program.names.get(name)
@@ -65,7 +66,7 @@ class Moment:
             case Store.NOTHING if name in CHARACTERS:
                 return self._characters(name, t)
             case Store.NOTHING:
-                return t if name == "t" else getattr(self.position, name)
+                return t if name == "t" else getattr(self.position, "number" if name == "step" else name)
             case Store.SETTINGS:
                 return self.record.settings[name]
             case Store.NUMBERS:
@@ -81,6 +82,15 @@ class Moment:
         value = self.record.array(name)
         value = value[t] if named.timed else value
         return frozen(value) if value.ndim else float(value)
+
+    def in_conditions(self, name: str, t: int | None = None) -> Any:
+        """Return the value of `name` as conditions, watches and log lines read it: epoch, batch, t and step count from 1."""
+        named = self.program.names.get(name)
+        if named is None or named.kind is not ValueKind.COUNTER:
+            return self.value(name, t)
+        if name == "t":
+            return (self.position.t if t is None else t) + 1
+        return self.program.counter(name, self.position.number)
 
     def _number(self, name: str) -> float | None:
         offset, program = self.position.offset, self.program
@@ -163,7 +173,7 @@ class Moment:
 
 
 def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
-    """Return the value of `name` one step earlier: in the timestep computed before, or in the batch before, `previous`.
+    """Return what `prev()` of `name` reads in conditions: the value in the timestep computed before, or in the batch `previous`.
 
     For values that a batch computes once, and in the first timestep to be computed, this is the value at the end of the batch
     before. Before the first batch, where `previous` is the first record of the run, only the initial weights exist.
@@ -172,13 +182,13 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
     way = program.way_of(name)
     before, last = (t - way, program.seq_length - 1 if way > 0 else 0) if way else (-1, program.seq_length - 1)
     if way and 0 <= before < program.seq_length:
-        return moment.value(name, before)
+        return moment.in_conditions(name, before)
     if previous is None:
         return None
     if moment.position.number == 0:
         return frozen(previous.before[name]) if program.names[name].kind.is_weight else None
     end = position_of(program, moment.position.number * program.ticks)
-    return Moment(program, end, previous, moment.vocabulary).value(name, last)
+    return Moment(program, end, previous, moment.vocabulary).in_conditions(name, last)
 
 
 def frozen(array: Array) -> Array:

@@ -28,8 +28,9 @@ from tui_gru.schema import Whole, one_of
 class Position:
     """A moment in a run, just after a line has been executed. Positions are ordered by time.
 
-    `epoch`, `batch` and `t` are 0-based; `phase` is start, forward, loss, backward or update. In the loss and the update, which are
-    outside the loops over t, `t` is the last timestep.
+    `epoch`, `batch` and `t` are 0-based, as indices in Python are; the screen, places such as `e3 b2 t1`, and conditions count from
+    1. `phase` is start, forward, loss, backward or update. In the loss and the update, which are outside the loops over t, `t` is
+    the last timestep.
     """
 
     tick: int

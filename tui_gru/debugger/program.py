@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -105,7 +105,8 @@ def _is_of_input(program: Program, line: ProgramLine) -> bool:
 
 #: Numbers of a batch that exist in every model.
 NUMBERS = ("loss", "grad_norm", "max_weight")
-COUNTERS = ("epoch", "batch", "t")
+#: The place in time. In conditions, watches and log lines they count from 1; `step` counts the batches of the whole run.
+COUNTERS = ("epoch", "batch", "t", "step")
 CHARACTERS = ("char", "target")
 #: What an axis counts, in words.
 _COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "input"}
@@ -234,7 +235,7 @@ def named_values(
     every run has, such as epoch.
     """
     page, found = model.page, dict[str, ProgramName]()
-    for name in (*NUMBERS[1:], *COUNTERS, *CHARACTERS):  # the loss is a line of the model
+    for name in (*NUMBERS[1:], *COUNTERS[:3], *CHARACTERS):  # the loss is a line of the model; a cell may have a step of its own
         if name in model.axes:
             error = EquationError(f"{name} is also a name of every run; choose another one here", page.places.get(name))
             raise TuiGruError(str(error), option="cell")
@@ -662,6 +663,22 @@ class Program:
         """Return the line executed at tick k of a batch, 1 ≤ k ≤ ticks, and its timestep (the last one outside loops over t)."""
         block, step, index = self.block_at(k)
         return block.lines[index], block.timestep(step) if block.way else self.seq_length - 1
+
+    def counter(self, name: str, batch: Any) -> Any:
+        """Return epoch, batch or step of a batch, or of an array of them, as conditions count them: from 1.
+
+        `batch` is counted through all epochs, 0-based. In a recording, a step has the number that it has there.
+        """
+        match name:
+            case "epoch":
+                return batch // self.num_batches + 1
+            case "batch":
+                return batch % self.num_batches + 1
+        return self._steps[batch] if len(self._steps) else batch + 1
+
+    @cached_property
+    def _steps(self) -> Array:
+        return np.array(self.config.source.steps, np.int64)
 
     def place_of(self, name: str) -> tuple[LineBlock, int] | None:
         """Return the block that computes `name`, and the index of the line in it; None for a name that no line computes."""

@@ -107,8 +107,7 @@ def _column(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
         case Store.SETTINGS:
             return lambda batch, record, previous: np.array([record.settings[name]])
         case Store.NOTHING:
-            divided = {"epoch": np.floor_divide, "batch": np.remainder}[name]
-            return lambda batch, record, previous: np.array([divided(batch, program.num_batches)])
+            return lambda batch, record, previous: np.array([program.counter(name, batch)])
     if name == "max_weight":  # the update changes it within a batch
         return None
     return lambda batch, record, previous: named.complete(record)[np.newaxis]
@@ -145,7 +144,7 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], AnyArray] | N
         letters, source = np.array(tuple(like.vocabulary)), program.tokens_of(name)
         return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":
-        ts = np.arange(program.seq_length)
+        ts = np.arange(1, program.seq_length + 1)
         return lambda record: ts
     if named.timed:
         return lambda record: record.array(name)
@@ -176,8 +175,7 @@ def scalars_of(timeline: Timeline) -> ReadScalars:
             return timeline.learned(first, last).astype(np.intp)
         if name in COLUMNS:
             return timeline.column(name, first, last)
-        epochs, batches = np.divmod(np.arange(first, last + 1), timeline.program.num_batches)
-        return epochs if name == "epoch" else batches
+        return timeline.program.counter(name, np.arange(first, last + 1))
 
     return read
 
@@ -403,9 +401,9 @@ class HitCounter:
             before = partial(value_before, moment, previous)
             try:
                 if stop.condition is not None:
-                    hit = stop.condition.test(moment.value, before)
+                    hit = stop.condition.test(moment.in_conditions, before)
                 else:
-                    value = stop.reads.value(moment.value, before)
+                    value = stop.reads.value(moment.in_conditions, before)
                     hit = value is not None and last is not None and not equal_values(last, value)
                     last = last if value is None else value
             except ConditionError as error:

@@ -362,6 +362,23 @@ def _field_ends(template: str, start: int) -> tuple[int, int]:
     raise ConditionError("{ is never closed; write {{ for a brace", start)
 
 
+def map_expressions(template: str, change: Callable[[str], str]) -> str:
+    """Return a template of a log point with other expressions; an invalid template unchanged."""
+    pieces: list[str] = []
+    done = 0
+    try:
+        while brace := re.compile(_BRACES).search(template, done):
+            pieces.append(template[done : brace.end()])
+            done = brace.end()
+            if brace[0] == "{":
+                end, after = _field_ends(template, done)
+                pieces += change(template[done:end]), template[end:after]
+                done = after
+    except ConditionError:
+        return template
+    return "".join((*pieces, template[done:]))
+
+
 def _ends(array: AnyArray) -> AnyArray:
     return array if len(array) <= 2 * EDGE else np.concatenate([array[:EDGE], array[-EDGE:]])
 
@@ -581,7 +598,7 @@ def readers(reads: CompiledExpression | LogPoint, timeline: Timeline, tick: int)
     """Return the functions that read the values of names at a tick, and those of `prev()`."""
     moment = timeline.moment(tick)
     previous = timeline.before(moment.position.number) if reads.previous else None
-    return moment.value, partial(value_before, moment, previous)
+    return moment.in_conditions, partial(value_before, moment, previous)
 
 
 def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tuple[int, Any] | None:

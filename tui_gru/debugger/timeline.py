@@ -875,7 +875,7 @@ class Timeline:
     @property
     def whole_columns(self) -> frozenset[str]:
         """The names that can be read as a column of many batches."""
-        return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
+        return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch", "step"})
 
     def column(self, name: str, first: int, last: int) -> ScalarRows:
         """Return loss, grad_norm or max_weight of the computed batches among `first` … `last`, (n)."""

@@ -432,7 +432,8 @@ def _has_entries(log: Path) -> bool:
 
 
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
-VERSION = 2  # version 1 stored the whole record of a batch for every change
+VERSION = 3  # version 1 stored the whole record of a batch for every change
+OLDEST = 2  # the oldest version that is read; in its conditions, epoch, batch and t count from 0
 SCHEMA = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
@@ -464,6 +465,11 @@ class SessionFile:
     def __init__(self, path: Path, connection: sqlite3.Connection, log: LogState | None = None) -> None:
         self.path, self._connection, self.log = path, connection, log or LogState()
         self._process, self._sizes = os.getpid(), (0, 0)
+
+    @property
+    def version(self) -> int:
+        """The format version of the file."""
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def end_recording(self, inode: Inode) -> None:
         """Close the file, and merge the log into it unless another connection reads it. `inode` is the result of `replace`."""
@@ -718,7 +724,7 @@ def identify(path: Path) -> None:
         raise NewerSessionError(
             f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
         )
-    if version < VERSION:
+    if version < OLDEST:
         raise OlderSessionError(
             f"{path} is a session of format version {version}, which this tui-gru does not read: open it with the one that wrote it"
         )

@@ -16,9 +16,10 @@ from tui_gru.equations.syntax import Apply, Expression, Name, Product
 
 #: The names that every program has, independent of its equations.
 COMMON = {
-    "epoch": "epoch: how often the whole text has been read, counted from 1 when typed",
-    "batch": "batch: the part of the text that one update is made from, counted within the epoch",
-    "t": "timestep: the place in the sequence for which the lines inside the loops are computed",
+    "epoch": "epoch: how often the whole text has been read, counted from 1",
+    "batch": "batch: the part of the text that one update is made from, counted from 1 within the epoch",
+    "t": "timestep: the place in the sequence for which the lines inside the loops are computed, counted from 1",
+    "step": "step: the batches of the whole run, counted from 1; in a recording, the number of the recorded step",
     "char": "the character that is read, in each row of the batch",
     "target": "the character that should be predicted, in each row of the batch",
     "grad_norm": "length of the whole gradient: the root of the sum of all its squares",

@@ -147,12 +147,12 @@ async def test_each_kind_of_stop_has_a_sign(board, glyphs, signs):
 
 async def test_of_several_stops_on_a_line_the_one_that_stops_is_seen(board):
     panel = Heard()
-    stops = (Breakpoint(1, "z", log="{z}"), Breakpoint(2, "z", condition="t == 1"), Breakpoint(3, "z", enabled=False))
+    stops = (Breakpoint(1, "z", log="{z}"), Breakpoint(2, "z", condition="t == 2"), Breakpoint(3, "z", enabled=False))
     async with board(panel).run_test(size=(60, 40)) as pilot:
         for count, sign in ((1, "◆"), (2, "◐"), (3, "◐")):
             assert (await shown(pilot, panel, with_stops(start(), *stops[:count])))[4][0] == sign
         await pilot.hover(panel, offset=(2, 1 + 4))
-        said = ["log point 1 on z: {z}", "breakpoint 2 on z if t == 1", "breakpoint 3 on z, disabled"]
+        said = ["log point 1 on z: {z}", "breakpoint 2 on z if t == 2", "breakpoint 3 on z, disabled"]
         assert panel.tooltip.plain.split("\n") == said
         await pilot.hover(panel, offset=(2, 1 + 5))
         assert panel.tooltip.plain == "click to set a breakpoint"
