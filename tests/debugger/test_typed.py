@@ -1,10 +1,15 @@
 """The parser of a command's arguments: valid input, and the column that an error names."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_gru.debugger.position import LARGEST, Reader, TypedError, is_number, quoted, whole_number
+from tui_gru import Session
+from tui_gru.debugger.expressions import ConditionError, compile_expression, in_screen_spelling
+from tui_gru.debugger.position import LARGEST, Reader, TypedError, is_number, quoted, typed_entry, whole_number
+
+PROGRAM = Session().program
 
 
 def reader(text):
@@ -24,7 +29,7 @@ def reader(text):
 )
 def test_an_entry(text, entry, left):
     read = reader(text)
-    assert read.entry() == entry
+    assert read.entry(PROGRAM) == entry
     assert read.left == left
 
 
@@ -47,7 +52,7 @@ def test_an_entry(text, entry, left):
 )
 def test_no_entry(text, column, reason):
     with pytest.raises(TypedError) as caught:
-        reader(text).entry()
+        reader(text).entry(PROGRAM)
     assert caught.value.column == column
     assert reason in caught.value.reason
     assert len(str(caught.value)) < 160
@@ -89,7 +94,7 @@ def test_any_character_can_be_typed(char):
 @given(st.text())
 def test_any_text_is_read_or_refused_by_its_column(text):
     for read in (
-        Reader.entry,
+        lambda r: r.entry(PROGRAM),
         Reader.character,
         lambda r: r.number("z"),
         lambda r: r.whole("n"),
@@ -136,3 +141,84 @@ def test_whole_numbers_have_a_bound():
 def test_what_is_a_number():
     assert [is_number(text) for text in ("1", ".5", "-1e3", "nan")] == [True] * 4
     assert [is_number(text) for text in ("", "1x", "a", "1 2")] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("z[row 1, unit 2]", (0, 1)),
+        ("z[ row 2,unit 1 ]", (1, 0)),
+        ("z[row 2, 1]", (1, 0)),
+        ("Wz[“M”, unit 1]", (3, 0)),
+        ('Wz["M", unit 1]', (3, 0)),
+        ("Wz['M', 1]", (3, 0)),
+        ("Wz[M, 1]", (3, 0)),
+        ("Wz[t, 2]", (2, 1)),
+        ("Wz[character 4, unit 1]", (3, 0)),
+        ("hₜ₋₁[row 2, unit 1]", (1, 0)),
+        ("bz[unit 2]", (1,)),
+        ("Wz[3,0]", (3, 0)),
+    ],
+)
+def test_an_entry_as_on_the_screen(text, index):
+    read = reader(f"{text} 0.5")
+    name, found = read.entry(PROGRAM)
+    assert (name, found, read.left) == (text.partition("[")[0], index, "0.5")
+    if index != (3, 0) or "M" in text:
+        compiled = compile_expression(text, PROGRAM.spellings)
+        shape = PROGRAM.shapes[PROGRAM.code_name(name)]
+        value = np.arange(float(np.prod(shape))).reshape(shape)
+        assert compiled.value(lambda name: value) == value[index]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("z[row 3, unit 1]", 3, "z has the rows 1 to 2 here, not row 3"),
+        ("z[row 0, unit 1]", 3, "z has the rows 1 to 2 here, not row 0"),
+        ("Wz[M, 0]", 7, "Wz has the units 1 to 2 here, not unit 0; in words and characters they count from 1"),
+        ("z[unit 1, row 1]", 3, "z has no unit here, but a row: z[row 1, unit 1]"),
+        ("z[row 1]", 3, "an entry of z has 2 indices: z[row 1, unit 1]"),
+        ("loss[row 1]", 6, "loss is one number"),
+        ("Wz[q, unit 1]", 4, "there is no 'q' in the vocabulary"),
+        ("z[“M”, unit 1]", 3, "an index of z here is a row, not '“M”'"),
+    ],
+)
+def test_an_entry_that_the_screen_does_not_show(text, column, reason):
+    with pytest.raises(TypedError) as typed:
+        reader(text).entry(PROGRAM)
+    with pytest.raises(ConditionError) as in_condition:
+        compile_expression(text, PROGRAM.spellings)
+    for caught in (typed, in_condition):
+        assert (caught.value.column, caught.value.reason[: len(reason)]) == (column, reason)
+
+
+CHARACTERS = "a “b” ,]\xa0 \n[␣\"'\\1漢"
+
+
+def test_every_character_names_its_own_row():
+    session = Session(text=CHARACTERS * 6, batch_size=1, seq_length=3)
+    program, weights = session.program, session.value("Wz")
+    for i in range(len(program.config.vocabulary)):
+        typed = typed_entry(program, "Wz", (i, 1))
+        assert Reader(typed, "").entry(program) == ("Wz", (i, 1))
+        assert compile_expression(typed, program.spellings).value({"Wz": weights}.get) == weights[i, 1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("z[0,1] > 0.9", "z[row 1, unit 2] > 0.9"),
+        ("abs(Wz[3, 0] - prev(Wz)[3, 0]) > 1", "abs(Wz[“M”, unit 1] - prev(Wz)[“M”, unit 1]) > 1"),
+        ("z[row 1, unit 2] ≥ hₜ₋₁[1,0]", "z[row 1, unit 2] ≥ hₜ₋₁[row 2, unit 1]"),
+        ("char[0] == “M”", "char[row 1] == “M”"),
+        ("any(z[0] > 0)", "any(z[0] > 0)"),
+        ("z[t - 1, 0] > z[:1, 1]", "z[t - 1, 0] > z[:1, 1]"),
+        ("z[0, 1", "z[0, 1"),
+    ],
+)
+def test_a_condition_in_the_spelling_of_the_screen(typed, shown):
+    assert in_screen_spelling(typed, PROGRAM.spellings) == shown
+    if "1" in typed.partition("]")[2]:
+        first, second = (compile_expression(each, PROGRAM.spellings).names for each in (typed, shown))
+        assert first == second

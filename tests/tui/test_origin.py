@@ -184,7 +184,7 @@ async def test_when_a_weight_last_changed_is_one_key_away() -> None:
         for batch in ((1, 0), (0, 2)):  # the last of them changed it more than the one before, which is then skipped
             await d.type("d", "0.00005", "enter")
             place = f"epoch {batch[0] + 1} · batch {batch[1] + 1} · update"
-            assert d.says == f"abs(Wz[3, 0] - prev(Wz)[3, 0]) > 0.00005 holds at {place}"
+            assert d.says == f"abs(Wz[“M”, unit 1] - prev(Wz)[“M”, unit 1]) > 0.00005 holds at {place}"
             assert d.session.position.line is not None
             assert d.session.position.line.target == "Wz"
             assert d.where[:2] == batch
@@ -216,7 +216,7 @@ async def test_a_number_is_asked_by_its_name() -> None:
         await d.type("2s", ":why h[1,0] t 1")
         assert asked(d) == ValueRef("h", (1, 0), 0, d.session.position.tick)
         await d.type(":why h[1,")
-        assert "write it as h[1,0]" in d.says
+        assert "write it as h[row 2, unit 1]" in d.says
         await d.type(":why h[1,9]")
         assert "no entry [1, 9]" in d.says
 

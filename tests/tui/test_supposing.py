@@ -31,7 +31,7 @@ async def test_a_gate_is_supposed_otherwise_and_nothing_has_happened() -> None:
         z = d.session.value("z").copy()
         d.screen.set_focus(d.screen.query(ValueMatrix).first())
         await d.type("right", "i")
-        assert d.screen.query_one(CommandLine).value == f"what-if z[0, 1] {z[0, 1]!s}"
+        assert d.screen.query_one(CommandLine).value == f"what-if z[row 1, unit 2] {z[0, 1]!s}"
         await retype(d, "0.9")
         what_if = panel(d).what_if
         assert (what_if.name, what_if.index, what_if.value) == ("z", (0, 1), np.float32(0.9))
@@ -110,7 +110,7 @@ async def test_only_the_value_is_edited_behind_a_command_that_a_key_has_begun() 
         d.screen.set_focus(d.screen.query(ValueMatrix).first())
         await d.type("i")
         line = d.screen.query_one(CommandLine)
-        begun = "what-if z[0, 0] "
+        begun = "what-if z[row 1, unit 1] "
         assert line.selected_text == str(d.session.value("z")[0, 0])
         await d.type("1.5")
         assert line.value == f"{begun}1.5"
@@ -134,7 +134,7 @@ async def test_a_value_of_another_timestep_is_selected_without_its_timestep() ->
         line = d.screen.query_one(CommandLine)
         assert line.value.endswith(" t 1")
         await d.type("0.5")
-        assert line.value == "what-if y_hat[0, 1] 0.5 t 1"
+        assert line.value == "what-if y_hat[row 1, “a”] 0.5 t 1"
 
 
 async def test_kept_it_is_an_edit_and_a_branch() -> None:
@@ -191,14 +191,14 @@ async def test_a_weight_can_be_supposed_otherwise_after_the_update_of_its_batch(
 async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:
     async with driving() as d:
         await d.type("s", "o", "o", "o", "o", "enter", "down", "down", "i")
-        assert d.screen.query_one(CommandLine).value.startswith("what-if z[0, 0] 0.")
+        assert d.screen.query_one(CommandLine).value.startswith("what-if z[row 1, unit 1] 0.")
 
 
 async def test_what_cannot_be_supposed_says_why() -> None:
     async with driving() as d:
         for typed, word in (
             ("i", "put the cursor on a number first"),
-            (":what-if z", "write it as z[0,1] 0.5"),
+            (":what-if z", "write it as z[row 1, unit 2] 0.5"),
             (":what-if z[0,1] 0.5", "has not been computed here yet"),
             (":what-if x[0,1] 0.5", "is an input and cannot be changed"),
         ):

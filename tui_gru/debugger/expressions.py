@@ -17,15 +17,16 @@ from unicodedata import normalize
 import numpy as np
 import numpy.typing as npt
 
-from tui_gru.debugger.position import TypedError
-from tui_gru.debugger.program import CHARACTERS, Spellings
+from tui_gru.debugger.position import TypedError, character_of, end_of_index, index_in_words_of
+from tui_gru.debugger.program import CHARACTERS, Spellings, spoken_index
 from tui_gru.equations.syntax import did_you_mean
 
 # ------------------------------------------------------------------------------
 # Parses typed text as a Python expression whose nodes know their place in the text.
 #
-# Python's parser does the grammar. Before it, on-screen signs (`≤ ≥ ≠ − × · ⊙`) and on-screen names that Python does not accept
-# (`hₜ₋₁ dh← ①`) are replaced, and common mistakes (`=`, `&&`, `!`) get a hint. After it, every node maps back to its column.
+# Python's parser does the grammar. Before it, on-screen signs (`≤ ≥ ≠ − × · ⊙`), on-screen names that Python does not accept
+# (`hₜ₋₁ dh← ①`), indices as on the screen (`[row 1, unit 2]`) and characters (`“M”`) are replaced, and common mistakes (`=`, `&&`,
+# `!`) get a hint. After it, every node maps back to its column.
 
 
 MAX_LENGTH = 1000
@@ -41,6 +42,7 @@ QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 """The pattern of a string."""
 
 _TOKENS = rf"""(?P<text> {QUOTED} )
+      | (?P<letter> “.+?” )
       | (?P<sign> [≤≥≠−×·⊙] )
       | (?P<slip> => | =< | <> | := | && | \|\| | (?<![=<>!])=(?!=) | (?<=[=<>!]=)= | !(?!=) | [&|^~@#] )"""
 
@@ -158,6 +160,11 @@ class ExpressionText:
         named = re.compile("|".join([*map(re.escape, spelled), *words])) if spelled or words else None
         tokens, at = re.compile(_TOKENS, re.VERBOSE), 0
         while at < len(self._text):
+            if self._text[at] == "[" and (index := self._index_in_words(at + 1)) is not None:
+                end, numbers = index
+                yield at + 1, end, numbers
+                at = end
+                continue
             name = named.match(self._text, at) if named is not None else None
             token = None if name is not None else tokens.match(self._text, at)
             if name is not None:
@@ -165,9 +172,35 @@ class ExpressionText:
                 yield at, name.end(), _as_name(meant) if _is_word_of_python(meant) else meant
             elif token is not None and token["slip"]:
                 raise self._error(_SLIPS[token["slip"]], at)
+            elif token is not None and token["letter"]:
+                yield at, token.end(), repr(self._character(token["letter"], at))
             elif token is not None and token["sign"]:
                 yield at, token.end(), _SIGNS[token["sign"]]
             at = (name or token).end() if name or token else at + 1  # type: ignore[union-attr]
+
+    def _index_in_words(self, begins: int) -> tuple[int, str] | None:
+        """Return the end of an index that is written as on the screen, and its numbers; None if it is written otherwise."""
+        if not isinstance(self._names, Spellings) or (end := end_of_index(self._text, begins)) is None:
+            return None
+        before = self._text[: begins - 1].rstrip().removesuffix(")").rstrip()
+        fitting = [name for name in self._names if before.endswith(name) and not before[-len(name) - 1 : -len(name)].isalnum()]
+        if not fitting:
+            return None
+        name, column = self._names[max(fitting, key=len)], self._first_column + begins
+        try:
+            index = index_in_words_of(self._names.program, name, self._text[begins:end], column)
+        except TypedError as error:
+            raise ConditionError(error.reason, error.column) from None
+        return None if index is None else (end, ", ".join(map(str, index)))
+
+    def _character(self, quoted: str, at: int) -> str:
+        """Return the character that is written in the quotes of the screen."""
+        if not isinstance(self._names, Spellings) or not self._names.program.indices:
+            return quoted[1:-1]
+        try:
+            return character_of(self._names.program, quoted, self._first_column + at)
+        except TypedError as error:
+            raise ConditionError(error.reason, error.column) from None
 
     def _parse(self, python: str) -> ast.expr:
         try:
@@ -774,6 +807,37 @@ class _Compiler:
 
     def _error(self, node: ast.expr, reason: str) -> ConditionError:
         return self._place(node).error(reason)
+
+
+def in_screen_spelling(source: str, names: Spellings) -> str:
+    """Return an expression with the entries that it names by numbers, `z[0, 1]`, as the screen writes them, `z[row 1, unit 2]`.
+
+    Other indices stay as they are, and so does an invalid expression.
+    """
+    try:
+        text = ExpressionText(source, names=names)
+    except ConditionError:
+        return source
+    shown, program = source, names.program
+    for node in sorted(_entries(text.tree), key=lambda node: -text.place(node.slice).column):
+        named = node.value.args[0] if isinstance(node.value, ast.Call) else node.value
+        name = names.get(named.id, "") if isinstance(named, ast.Name) else ""
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        index = [part.value for part in parts if isinstance(part, ast.Constant) and type(part.value) is int]
+        shape = program.shapes.get(name, ())
+        if len(index) == len(parts) == len(shape) and all(i < size for i, size in zip(index, shape, strict=True)):
+            place = text.place(node.slice)
+            start = place.column - 1
+            shown = f"{shown[:start]}{spoken_index(program, name, index)}{shown[start + len(place.text) :]}"
+    return shown
+
+
+def _entries(tree: ast.expr) -> Iterator[ast.Subscript]:
+    """Yield the entries of names, `h[0, 1]` and `prev(h)[0, 1]`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=ast.Name() | ast.Call(func=ast.Name(id="prev"), args=[ast.Name()])):
+                yield node
 
 
 def compile_condition(source: str, names: Collection[str]) -> CompiledExpression:

@@ -7,11 +7,23 @@ import re
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from typing import Annotated, Literal
 
 from tui_gru import errors as arguments
-from tui_gru.debugger.program import Program, ProgramLine
+from tui_gru.debugger.program import (
+    Program,
+    ProgramLine,
+    along,
+    axis_index_in_words,
+    index_along,
+    shown_char,
+    spoken_index,
+    words_along,
+)
+from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
 from tui_gru.schema import Whole, one_of
 
@@ -338,19 +350,26 @@ class Reader:
             raise self.error(f"{what} takes a number, not {self._shown}")
         return float(number.replace("−", "-"))
 
-    def entry(self) -> tuple[str, tuple[int, ...]]:
-        """Read a name and the index in brackets after it; the index is empty if there is none."""
+    def entry(self, program: Program) -> tuple[str, tuple[int, ...]]:
+        """Read a name and the index in brackets after it, 0-based: `z[0,1]`, or as on the screen, counted from 1,
+        `z[row 1, unit 2]`; the index is empty if there is none."""
         name = self._read(_NAME)
         if name is None:
             raise self.error("the name of a value comes first")
         if not self.take("["):
             return name, ()
-        index = [self._index()]
+        if (end := end_of_index(self._text, self._at)) is not None:
+            index = index_in_words_of(program, program.code_name(name), self._text[self._at : end], self._at + 1)
+            if index is not None:
+                self._at = end
+                self.take("]")
+                return name, index
+        index = (self._index(),)
         while self.take(","):
-            index.append(self._index())
+            index += (self._index(),)
         if not self.take("]"):
             raise self.error(f"an index is whole numbers separated by commas and ends with ], not {self._shown}")
-        return name, tuple(index)
+        return name, index
 
     def timestep(self, seq_length: int) -> int | None:
         """Read `t 2`, counted from 1, as a 0-based timestep; None at the end of the text."""
@@ -407,6 +426,132 @@ class Reader:
     @property
     def _shown(self) -> str:
         return shortened(self.left) if self.left else "nothing"
+
+
+# ------------------------------------------------------------------------------
+# References to a number as the screen writes them: `z[row 1, unit 2]`, `Wz[“M”, unit 1]`. Everything that is typed is parsed here.
+
+
+_QUOTED = "“.+?”|\".+?\"|'.+?'"
+_PART = re.compile(rf"\s*(?:(?:{_QUOTED})(?=\s*[,\]])|[^,\[\]“”\"']+?)\s*(?=[,\]])")
+_COUNTED = re.compile(r"([^\W\d]\w*)\s+([+\-−]?[0-9]{1,15})")
+
+
+def end_of_index(text: str, begins: int) -> int | None:
+    """Return the place of the bracket that closes an index as the screen writes it; None if it is another expression."""
+    while (part := _PART.match(text, begins)) is not None:
+        if text[part.end()] == "]":
+            return part.end()
+        begins = part.end() + 1
+    return None
+
+
+def index_in_words_of(program: Program, name: str, typed: str, column: int) -> tuple[int, ...] | None:
+    """Return the index (0-based) of an entry of `name` that is typed as the screen writes it; None if it is written otherwise.
+
+    It counts from 1, and has a word, as in `row 1, unit 2`, or a character, in quotes or bare, for at least one axis. `column` is
+    the place of `typed`, from 1. Raises `TypedError` for an index that the value does not have.
+    """
+    named, parts, at = program.names.get(name), list[tuple[str, int]](), 0
+    while (part := _PART.match(f"{typed}]", at)) is not None:
+        parts.append((part[0].strip(), column + at + len(part[0]) - len(part[0].lstrip())))
+        at = part.end() + 1
+    axes = () if named is None else named.axes
+    letters = [bool(program.indices) and "character" in words_along(program, axis) for axis in axes] + [False] * len(parts)
+    if not any(_is_in_words(program, text, of_letters) for (text, _), of_letters in zip(parts, letters, strict=False)):
+        return None
+    if len(parts) != len(axes):
+        what = f"{name} is one number" if not axes else f"an entry of {name} has {len(axes)} indices: {_example(program, name)}"
+        raise TypedError(what, column)
+    return tuple(_along_axis(program, name, axis, *part) for axis, part in zip(axes, parts, strict=True))
+
+
+def _is_in_words(program: Program, text: str, of_letters: bool) -> bool:
+    """Return True for a part of an index that is written as on the screen, and in no other way."""
+    if (counted := _COUNTED.fullmatch(text)) is not None:
+        return not iskeyword(counted[1])
+    is_letter = text in program.indices or (len(text) == 1 and text.isalpha())
+    return text[0] in "“\"'" or (of_letters and is_letter and not _WHOLE.fullmatch(text))
+
+
+def _along_axis(program: Program, name: str, axis: str, text: str, column: int) -> int:
+    """Return an index (0-based) along an axis: `row 1`, `“M”`, `M`, or a number, from 1."""
+    words = words_along(program, axis)
+    if _WHOLE.fullmatch(text):
+        word, number = "", whole_number(text)
+    elif (counted := _COUNTED.fullmatch(text)) is not None:
+        word, number = counted[1], whole_number(counted[2])
+    else:
+        if "character" not in words:
+            raise TypedError(f"an index of {name} here is a {' or a '.join(words)}, not {shortened(text)}", column)
+        return _character_index(program, text, column)
+    assert number is not None
+    if word and word not in ("", *words, "column", "token"):
+        raise TypedError(f"{name} has no {word} here, but a {' or a '.join(words)}: {_example(program, name)}", column)
+    number += word == "token"  # without a vocabulary, a token is written as its index
+    try:
+        if number == 0:
+            raise IndexError(sum(program.config.compiled.sizes[part] for part in axis.split("+")))
+        return index_along(program, axis, word, number - 1 if number > 0 else number)
+    except IndexError as error:
+        of = word or words[0]
+        raise TypedError(
+            f"{name} has the {of}s 1 to {error.args[0]:,} here, not {of} {number}; in words and characters they count from 1",
+            column,
+        ) from None
+
+
+def _character_index(program: Program, text: str, column: int) -> int:
+    """Return the index of a character, bare or in quotes: as it is, as the screen shows it, or with an escape such as `'\\n'`."""
+    bare = text[1:-1] if text[0] in "“\"'" and len(text) > 2 else text
+    if (at := program.indices.get(bare)) is not None:
+        return at
+    same = [i for i, each in enumerate(program.config.vocabulary) if shown_char(each) == bare]
+    if len(same) == 1:
+        return same[0]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            escaped = program.indices.get(ast.literal_eval(text if text[0] in "'\"" else repr(bare).replace("\\\\", "\\")))
+    except (ValueError, SyntaxError, TypeError):
+        escaped = None
+    if escaped is not None:
+        return escaped
+    if same:
+        raise TypedError(
+            f"{len(same)} characters look like “{bare}”; write it with an escape, as {program.config.vocabulary[same[0]]!a}", column
+        )
+    raise TypedError(f"there is no {bare!r} in the vocabulary; {did_you_mean(bare, list(map(str, program.indices)))}", column)
+
+
+def character_of(program: Program, text: str, column: int) -> str:
+    """Return the character, or longer token, that is typed bare or in quotes. Raises `TypedError` for one that is not in the
+    vocabulary."""
+    return program.config.vocabulary[_character_index(program, text, column)]
+
+
+def typed_index(program: Program, name: str, index: Sequence[int]) -> str:
+    """Return an index as the screen writes it: `row 1, unit 2`; a character that looks like another one with an escape, as in
+    `'\\xa0'`, so that it can be typed."""
+    words = spoken_index(program, name, index)
+    with suppress(TypedError):
+        if index_in_words_of(program, name, words, 1) in (tuple(index), None):
+            return words
+    parts = []
+    for axis, i in zip(program.names[name].axes, index, strict=True):
+        word, number = along(program, axis, i)
+        is_letter = word == "character" and program.indices
+        parts.append(ascii(program.config.vocabulary[number]) if is_letter else axis_index_in_words(program, axis, i))
+    return ", ".join(parts)
+
+
+def typed_entry(program: Program, name: str, index: Sequence[int]) -> str:
+    """Return one entry as it is typed on the `:` line: `Wz[“M”, unit 1]`; the name alone where the index is empty."""
+    return f"{name}[{typed_index(program, name, index)}]" if index else name
+
+
+def _example(program: Program, name: str) -> str:
+    return f"{name}[{spoken_index(program, name, [0] * len(program.names[name].axes))}]"
 
 
 def whole_number(text: str) -> int | None:

@@ -19,6 +19,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.lowering import LineGroup, Schedule
 from tui_gru.engine.model import WEIGHT, Model
 from tui_gru.engine.source import Ability
+from tui_gru.engine.text import index_of
 from tui_gru.engine.training import Point
 from tui_gru.engine.weights import Array
 from tui_gru.equations import page as equations
@@ -120,9 +121,10 @@ def counted(axis: str, model: Model) -> str:
 
 
 class Spellings(dict[str, str]):
-    """Every spelling of a readable name, and the name in code; `tokens` are those of a vocabulary that are longer than a
-    character."""
+    """Every spelling of a readable name of `program`, and the name in code; `tokens` are those of its vocabulary that are longer
+    than a character."""
 
+    program: Program
     tokens: frozenset[str] = frozenset()
 
 
@@ -517,6 +519,7 @@ class Program:
         """Every spelling of a readable name, in code and on screen, with its code spelling."""
         shown = {self.writer.name(name): name for name in self.names}
         found = Spellings({**shown, **{name: name for name in self.names}})
+        found.program = self
         found.tokens = frozenset(token for token in self.config.vocabulary if len(token) > 1)
         return found
 
@@ -524,6 +527,11 @@ class Program:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The shape of each readable name: of its value at one timestep."""
         return {name: self.config.compiled.shape(named.axes) for name, named in self.names.items()}
+
+    @cached_property
+    def indices(self) -> Mapping[str, int]:
+        """The index of each character or longer token of the vocabulary; empty without a vocabulary."""
+        return index_of(self.config.vocabulary) if self.config.vocabulary else {}
 
     def code_name(self, typed: str) -> str:
         """Return the code spelling of a typed name: h_prev for hₜ₋₁. An unknown name is returned unchanged."""
@@ -786,11 +794,6 @@ _MERGING = range(0x1160, 0x1200), range(0xD7B0, 0xD800)  # vowels and finals of 
 _HIDDEN = frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x1F3FB, 0x1F400), 0x3164, 0xFFA0))
 
 
-def typed_entry(name: str, index: Sequence[int]) -> str:
-    """Return one entry as `typed.Reader.entry` reads it, counted from 0: `Wz[2, 1]`; the name alone where the index is empty."""
-    return f"{name}{brackets(index)}" if index else name
-
-
 def brackets(index: Sequence[int]) -> str:
     """Return an index as it is typed: `[2, 1]`."""
     return f"[{', '.join(map(str, index))}]"
@@ -802,7 +805,7 @@ def no_entry(name: str, shape: Sequence[int], index: Sequence[int]) -> str:
     if not shape:
         return f"{name} is one number and has no entry {brackets(index)}"
     if not index:
-        return f"{name} has the shape {size}; name an entry of it, such as {typed_entry(name, [0] * len(shape))}"
+        return f"{name} has the shape {size}; name an entry of it, such as {name}{brackets([0] * len(shape))}"
     return f"{name} has the shape {size} and no entry {brackets(index)}; indices are counted from 0"
 
 
@@ -830,6 +833,29 @@ def along(program: Program, axis: str, i: int) -> tuple[str, int]:
         before[word] += size
         i -= size
     raise IndexError(axis)
+
+
+def words_along(program: Program, axis: str) -> tuple[str, ...]:
+    """Return what the indices along an axis count, in words: character and unit for V+H."""
+    return tuple(dict.fromkeys(counted(part, program.model).strip() for part in axis.split("+")))
+
+
+def index_along(program: Program, axis: str, word: str, number: int) -> int:
+    """Return the index along an axis of the `number`-th row, unit and so on, 0-based: the inverse of `along`.
+
+    Without a word, or for a column, all are counted. Raises `IndexError` with their number if there are fewer.
+    """
+    parts = axis.split("+")
+    start = before = 0
+    for part in parts:
+        size = program.config.compiled.sizes[part]
+        fits = word in ("", "column", "token") or counted(part, program.model).strip() == word
+        if fits and 0 <= number < before + size:
+            return start + number - before
+        if len(parts) == 1 and -size <= number < 0:
+            return number
+        start, before = start + size, before + size * fits
+    raise IndexError(before)
 
 
 def axis_index_in_words(program: Program, axis: str, i: int) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.debugger.expressions import in_screen_spelling
 from tui_gru.debugger.position import TypedError, as_typed, position_of, shortened, whole_number
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.state import Mark
@@ -70,7 +71,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
 
     program, before, last = screen.session.program, screen.snapshot, screen.session.state.branches.last_change
     reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
-    typed, index = reader.entry()
+    typed, index = reader.entry(program)
     if len(reader.left) > 1:
         reader.take("=")
     value: str | float
@@ -507,7 +508,7 @@ def watch(screen: MainScreen, rest: Arguments) -> None:
         return
     change_stops(screen, lambda session: session.watch(expression, stops=stops))
     page = f" · {sign_of_key(screen, 'page')} shows its page" if screen.panels.small else ""
-    screen.say(f"watching {expression}{page}")
+    screen.say(f"watching {in_screen_spelling(expression, screen.session.program.spellings)}{page}")
 
 
 def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:

@@ -11,10 +11,11 @@ from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 from textual.binding import Binding
 from textual.dom import DOMNode
 
-from tui_gru.debugger.position import Level
+from tui_gru.debugger.position import Level, typed_entry
 from tui_gru.debugger.program import Program
 
 S = TypeVar("S")  # the screen that a verb works on
+_ENTRY = re.compile(r"\$([Whz])\[(\d+),(\d+)\]")
 VERB = re.compile(r"<([\w.]+)>")
 KEY_SIGNS = {
     "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
@@ -157,7 +158,14 @@ def with_keys(node: DOMNode, words: str) -> str:
 
 
 def example(program: Program, words: str) -> str:
-    """Replace `$W` by a weight, `$h` by the state of the last layer, and `$z` by the first value of that layer."""
+    """Replace `$W` by a weight, `$h` by the state of the last layer, and `$z` by the first value of that layer; an entry of them
+    with an index from 0, `$z[0,1]`, by the same entry as the screen writes it."""
     matrices = (name for group in program.matrices_by_gate for name in group)
     names = {"W": next(matrices, program.parameters[0]), "h": program.main_state, "z": program.main_layer.lines[0]}
-    return Template(words).substitute(names)
+
+    def entry(found: re.Match[str]) -> str:
+        name = names[found[1]]
+        index = [min(int(i), size - 1) for i, size in zip(found.group(2, 3), program.shapes[name], strict=False)]
+        return typed_entry(program, name, index)
+
+    return Template(_ENTRY.sub(entry, words)).substitute(names)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
-from tui_gru.debugger.position import in_words, position_of
-from tui_gru.debugger.program import typed_entry
+from tui_gru.debugger.position import in_words, position_of, typed_entry
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
@@ -760,7 +759,7 @@ def why(screen: MainScreen, rest: Arguments) -> None:
 
     program = screen.session.program
     reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
-    name, index = reader.entry()
+    name, index = reader.entry(program)
     screen.derivations.ask(ValueRef(name, index, reader.timestep(program.seq_length), screen.snapshot.position.tick))
 
 
@@ -838,7 +837,7 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
 
     program, session = screen.session.program, screen.session
     reader = Reader(rest, example(program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
-    name, index = reader.entry()
+    name, index = reader.entry(program)
     reader.take("=")
     value = reader.number(name)
     t = reader.timestep(program.seq_length)
@@ -905,7 +904,7 @@ async def suppose(screen: MainScreen) -> None:
         return
     t = "" if ref.t is None or ref.t == snapshot.position.t else f" t {ref.t + 1}"
     number = value[ref.index] if ref.index else value
-    await screen.open_line(f"what-if {typed_entry(ref.name, ref.index)} ", str(number), t)
+    await screen.open_line(f"what-if {typed_entry(snapshot.program, ref.name, ref.index)} ", str(number), t)
 
 
 def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:

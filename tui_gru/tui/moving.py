@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tui_gru.debugger.expressions import in_screen_spelling
 from tui_gru.debugger.program import shown_char, spoken
 from tui_gru.engine.numbers import exact, given, short
 from tui_gru.session.snapshot import Snapshot
@@ -215,7 +216,8 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
 def _say_held(screen: MainScreen, condition: str) -> None:
     """Show where a condition holds, unless a notice says why the run ended elsewhere."""
     if screen.notice is None:
-        screen.answer(f"{condition} holds {place_in_words(screen.snapshot)}")
+        shown = in_screen_spelling(condition, screen.session.program.spellings)
+        screen.answer(f"{shown} holds {place_in_words(screen.snapshot)}")
 
 
 def _not_held(screen: MainScreen, condition: str, where: str, forwards: bool) -> str:

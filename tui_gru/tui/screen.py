@@ -14,8 +14,7 @@ from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.widget import Widget
 
-from tui_gru.debugger.position import position_of
-from tui_gru.debugger.program import typed_entry
+from tui_gru.debugger.position import position_of, typed_index
 from tui_gru.engine.source import Ability
 from tui_gru.session.session import Session
 from tui_gru.tui.keys import NO_ARGUMENTS, Step, Verb, key_sign, keys_of, sign_of_key, with_keys
@@ -280,7 +279,8 @@ class Derivations:
     async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
         number = event.number
-        now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
+        index = f"[{typed_index(self._screen.session.program, number.name, number.index)}]" if number.index else ""
+        now, before = f"{number.name}{index}", f"prev({number.name}){index}"
         await self._screen.open_line(f"back abs({now} - {before}) > ")
 
     def copied(self, event: OriginPanel.Copied) -> None:

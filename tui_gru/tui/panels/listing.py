@@ -20,6 +20,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
+from tui_gru.debugger.expressions import in_screen_spelling
 from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import ListingRow, Program, ProgramLine, shown_char
 from tui_gru.debugger.stops import Breakpoint, LogLine, Watch, Watched, computed_here
@@ -272,7 +273,8 @@ def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
 def described(stop: Breakpoint, program: Program) -> str:
     """Describe a breakpoint for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), disabled`."""
     place = f" on {program.writer.name(stop.line)}" if stop.line else ""
-    when = "".join(f" {keyword} {what}" for keyword, what in clauses(stop) if keyword != "log")
+    said = ((keyword, in_screen_spelling(what, program.spellings) if keyword == "if" else what) for keyword, what in clauses(stop))
+    when = "".join(f" {keyword} {what}" for keyword, what in said if keyword != "log")
     kind = "log point" if stop.log else "breakpoint"
     log = f": {stop.log}" if stop.log else ""
     return f"{kind} {stop.id}{place}{when}{log}{'' if stop.enabled else ', disabled'}"
