@@ -383,7 +383,7 @@ FOLDERS = ["path,my dir", "path,run.gru"]
         ("--session ", ["plain,last", "plain,poem", "plain,walk", "path,lesson.tui-gru", *FOLDERS]),
         ("report p", ["plain,poem"]),
         ("screenshot --session w", ["plain,walk"]),
-        ("open ", ["path,M.SAFETENSORS", "path,m.pt", *FOLDERS]),
+        ("open ", ["path,M.SAFETENSORS", "path,lesson.tui-gru", "path,m.pt", *FOLDERS]),
         ("open r", ["path,run.gru"]),
         ("inspect m.", ["path,m.pt"]),
         ("trace --model ", ["path,M.SAFETENSORS", "path,m.pt", *FOLDERS]),
