@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import itertools
 import math
 import re
@@ -40,8 +41,8 @@ from tui_gru.imported.module import forget
 from tui_gru.imported.recordings import open_recording
 from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless, until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.verbs import BY_ID
 
@@ -160,7 +161,10 @@ def test_the_text_is_learned_as_the_manual_says() -> None:
 
 
 @pytest.mark.parametrize("words", WITHOUT, ids=" ".join)
-def test_a_shell_command_is_done(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shell_command_is_done(
+    words: list[str], folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s\nq\n"))
     assert main(words) == 0
     assert capsys.readouterr().err == ""
     written = [word for word in words if word.endswith((".json", ".npz", ".svg", ".html"))]

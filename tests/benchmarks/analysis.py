@@ -19,8 +19,8 @@ from tests.soak.healthy import random_text
 from tui_gru.analysis.summaries import largest_entry
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.values import Gates

@@ -10,8 +10,8 @@ from textual.widgets import Input
 from tests.tui.test_answers import SIZES
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless, type_keys, until_checked, until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.terminal import drawn_later, drawn_lines
 
 GREEK = "αβγ η σΣ tŷ e\u0301 日本 ①\u200d " * 30

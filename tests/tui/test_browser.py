@@ -26,8 +26,9 @@ from tui_gru import Session, TuiGruError
 from tui_gru.cli.commands import main
 from tui_gru.storage.confinement import SERVED_FOLDER, confine
 from tui_gru.storage.store import automatic_folder, session_path, sessions_folder
-from tui_gru.tui.command import complete, execute
+from tui_gru.tui.command import complete
 from tui_gru.tui.headless import until_idle
+from tui_gru.tui.keys import execute
 
 PATIENCE = 60  # seconds until a missing event is given up
 DRIVER = "textual.drivers.web_driver:WebDriver"

@@ -15,8 +15,8 @@ from tui_gru.engine import numbers
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless, until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import BranchesApart

@@ -8,7 +8,8 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.errors import TuiGruError
-from tui_gru.tui.command import COMPLETIONS, CommandLine, CompletionList, common_beginning, complete, execute
+from tui_gru.tui.command import COMPLETIONS, CommandLine, CompletionList, common_beginning, complete
+from tui_gru.tui.keys import execute
 from tui_gru.tui.verbs import VERBS
 
 

@@ -12,9 +12,8 @@ from tests.extent import share
 from tests.tui.test_answers import SIZES
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.errors import TuiGruError
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import until_checked, until_idle
-from tui_gru.tui.keys import Verb, example
+from tui_gru.tui.keys import Verb, example, execute
 from tui_gru.tui.terminal import drawn_later, drawn_lines
 from tui_gru.tui.verbs import VERBS
 

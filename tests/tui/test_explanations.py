@@ -16,10 +16,9 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru import Session, TuiGruError
 from tui_gru.tui.about import about
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.help import SIGNS, HelpPanel, Legend, about_panel, explain, explanations
-from tui_gru.tui.keys import VERB
+from tui_gru.tui.keys import VERB, execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Sequence

@@ -11,8 +11,9 @@ import pytest
 from tests.tui.test_main_screen import driving
 from tui_gru.equations.syntax import Name
 from tui_gru.errors import TuiGruError
-from tui_gru.tui.command import CompletionList, execute
+from tui_gru.tui.command import CompletionList
 from tui_gru.tui.export import preview
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panels.values import LossTerms, ValueMatrix
 from tui_gru.tui.panels.weights import Overview
 

@@ -15,8 +15,8 @@ from tests.session.test_imported_derivations import of_a_module, of_a_recording,
 from tests.tui.test_main_screen import Driver, driving_app
 from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import until_checked, until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panels.imported import difference_shown
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import Header

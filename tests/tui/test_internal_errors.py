@@ -21,8 +21,8 @@ from tui_gru.session.session import Session
 from tui_gru.storage import recorder as error_reports
 from tui_gru.tui import app as app_module
 from tui_gru.tui.app import make_app
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless, type_keys
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.lists import StopsList
 from tui_gru.tui.panels.values import LossTerms

@@ -10,10 +10,9 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless
 from tui_gru.tui.help import HelpPanel, HelpScreen
-from tui_gru.tui.keys import key_sign, key_signs
+from tui_gru.tui.keys import execute, key_sign, key_signs
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.origin import WhatIfPanel
 

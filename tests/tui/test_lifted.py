@@ -9,8 +9,8 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru.session.session import Session
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import until_checked, until_idle
+from tui_gru.tui.keys import execute
 
 GONE = "the panel was closed: its moment is no longer in the timeline"
 ASKED = {"origin": "why Wz[0,1]", "what-if": "what-if z[0,1] 0.9", "check": "check"}

@@ -16,8 +16,9 @@ from textual.pilot import Pilot
 from tests.tui.pressing import press_each
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.command import CommandLine, execute
+from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import headless, until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.origin import WhatIfPanel
 from tui_gru.tui.panels.values import Gates

@@ -12,9 +12,9 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru import Session, TuiGruError
 from tui_gru.tui import manual
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.help import HelpPanel, HelpScreen
+from tui_gru.tui.keys import execute
 from tui_gru.tui.theme import ASCII
 
 WIDTHS = [150, 74, 34]

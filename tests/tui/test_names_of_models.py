@@ -16,11 +16,11 @@ from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.pieces import names_of, shipped
 from tui_gru.session.session import Session
-from tui_gru.tui.command import CommandLine, execute
+from tui_gru.tui.command import CommandLine
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.headless import until_checked
 from tui_gru.tui.help import HelpPanel
-from tui_gru.tui.keys import example
+from tui_gru.tui.keys import example, execute
 from tui_gru.tui.panels.check import CheckReport
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.sequence import Sequence

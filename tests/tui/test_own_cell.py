@@ -11,8 +11,8 @@ import pytest
 from tests.screenshots import CELL
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.cli.commands import main
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import until_checked, until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panels.check import CheckReport
 from tui_gru.tui.panels.origin import OriginPanel, WhatIfPanel
 from tui_gru.tui.session_screen import BottomLine

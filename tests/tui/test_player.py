@@ -19,7 +19,8 @@ from tui_gru import Session, TuiGruError
 from tui_gru.cli.commands import main
 from tui_gru.tui import player as module
 from tui_gru.tui.app import make_app
-from tui_gru.tui.headless import commands_of, headless, is_keys
+from tui_gru.tui.headless import headless, is_keys
+from tui_gru.tui.keys import commands_of
 from tui_gru.tui.player import PAGE, Player, Walk, as_of
 from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import UNICODE

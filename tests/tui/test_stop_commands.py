@@ -6,10 +6,9 @@ from itertools import count
 import pytest
 
 from tests.tui.test_main_screen import driving
-from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.stops import Breakpoint, Watch, command_of
 from tui_gru.errors import TuiGruError
-from tui_gru.tui.command import execute
-from tui_gru.tui.panels.listing import command_of
+from tui_gru.tui.keys import execute
 
 BREAKS = {
     "break h_tilde": Breakpoint(1, "h_tilde"),

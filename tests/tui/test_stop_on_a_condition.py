@@ -4,8 +4,8 @@ import pytest
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.command import execute
 from tui_gru.tui.headless import until_idle
+from tui_gru.tui.keys import execute
 
 TYPED = (
     "learning on",

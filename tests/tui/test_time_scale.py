@@ -1,9 +1,9 @@
 import pytest
 
-from tui_gru.debugger.position import position_of, tick_of
+from tui_gru.debugger.position import place_name, position_of, tick_of
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.tui.plots import TimeScale, divisions, place_name
+from tui_gru.tui.plots import TimeScale, divisions
 
 TUTORIAL = program_of(Config.of())
 

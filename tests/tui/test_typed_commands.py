@@ -13,7 +13,8 @@ import pytest
 from tests.tui.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.errors import TuiGruError
-from tui_gru.tui.command import CommandLine, complete, execute
+from tui_gru.tui.command import CommandLine, complete
+from tui_gru.tui.keys import execute
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_once

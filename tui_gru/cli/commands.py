@@ -44,6 +44,7 @@ from tui_gru.cli.options import (
     screen_options,
     theme_option,
 )
+from tui_gru.cli.scripted import run_command
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.pieces import KINDS, choices, shipped, text_of
 from tui_gru.errors import TuiGruError, cut_long_words, printable, safe_text
@@ -111,6 +112,7 @@ Examples:
   tui-gru poem.tui-gru                        the session in a file
   tui-gru open model.pt --input x.npy         a trained GRU, or run.gru, a recording of a training run
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
+  tui-gru run -x 'l; 9n; findings'            commands of the debugger, without a screen
   tui-gru sample --epochs 700                 train, then sample
   tui-gru serve                               in a browser of this machine
 
@@ -502,6 +504,7 @@ completion.register()
 program.add_command(inspect_command)
 program.add_command(check_command)
 program.add_command(open_command)
+program.add_command(run_command)
 
 
 # ------------------------------------------------------------------------------

@@ -53,6 +53,16 @@ def sessions(context: Context, parameter: Parameter, typed: str) -> list[Complet
     return [*newest, *_names(typed, names), *_files(typed, (SESSION_FILE,))]
 
 
+def verbs(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
+    """Return the commands of the debugger, after those that are typed already and end with `;`."""
+    from tui_gru.tui.verbs import VERBS
+
+    done = typed[: typed.rfind(";") + 1]
+    before = f"{done} " if done else ""
+    begun = typed[len(done) :].lstrip()
+    return [CompletionItem(f"{before}{verb.names[0]}") for verb in VERBS if verb.names and verb.names[0].startswith(begun)]
+
+
 def _names(typed: str, names: Iterable[str]) -> Iterator[CompletionItem]:
     return (CompletionItem(name) for name in names if name.startswith(typed))
 

@@ -98,6 +98,14 @@ def batch_in_words(epoch: int, batch: int) -> str:
     return f"batch {batch + 1:,} of epoch {epoch + 1:,}"
 
 
+def place_name(position: Position) -> str:
+    """Return a place as typed in `:go`, `e12 b3 t2`, with its phase unless that is forward: `e12 b3 t2 ←`, `e12 b3 loss`."""
+    where = f"e{position.epoch + 1} b{position.batch + 1}"
+    if position.phase in ("forward", "backward"):
+        return f"{where} t{position.t + 1}" + (" ←" if position.phase == "backward" else "")
+    return where if position.phase == "start" else f"{where} {position.phase}"
+
+
 def as_typed(position: Position) -> str:
     """Return a place as `tick_of` reads it: `e3 b2 t1`."""
     return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"

@@ -25,6 +25,7 @@ from tui_gru.debugger.expressions import (
     ConditionError,
     Read,
     compile_expression,
+    in_screen_spelling,
     refuse_unreadable,
 )
 from tui_gru.debugger.moment import Moment, value_before
@@ -136,6 +137,37 @@ class LogLine(NamedTuple):
     tick: Whole
     id: Whole
     text: str
+
+
+def is_plain(stop: Breakpoint) -> bool:
+    """True if the breakpoint has only a line, so that it can be deleted without losing anything else."""
+    return not (stop.condition or stop.hits or stop.log)
+
+
+def clauses(stop: Breakpoint) -> tuple[tuple[str, str], ...]:
+    """Return the clauses after the line as pairs of keyword (`if`, `hits`, `log`) and text."""
+    parts = (("if", stop.condition), ("hits", stop.hits), ("log", stop.log))
+    return tuple((keyword, text) for keyword, text in parts if text)
+
+
+def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
+    """Return the command that sets a stop, with `id` the command that changes it."""
+    number = f"#{stop.id}" if id else ""
+    if isinstance(stop, Watch):
+        words = ["watch", number, stop.expression, "stop" if stop.stops else ""]
+    else:
+        words = ["break", number, stop.line, *(word for clause in clauses(stop) for word in clause)]
+    return " ".join(word for word in words if word)
+
+
+def described(stop: Breakpoint, program: Program) -> str:
+    """Describe a breakpoint for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), disabled`."""
+    place = f" on {program.writer.name(stop.line)}" if stop.line else ""
+    said = ((keyword, in_screen_spelling(what, program.spellings) if keyword == "if" else what) for keyword, what in clauses(stop))
+    when = "".join(f" {keyword} {what}" for keyword, what in said if keyword != "log")
+    kind = "log point" if stop.log else "breakpoint"
+    log = f": {stop.log}" if stop.log else ""
+    return f"{kind} {stop.id}{place}{when}{log}{'' if stop.enabled else ', disabled'}"
 
 
 def changed(stop: S, changes: Mapping[str, Any]) -> S:

@@ -17,9 +17,9 @@ from tui_gru.debugger.evaluate import EVERY, MomentNumbers
 from tui_gru.debugger.history import MachineReport
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, in_words, position_of
-from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine
+from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine, layer_at
 from tui_gru.debugger.state import Mark, State
-from tui_gru.debugger.stops import LogLine, Watched
+from tui_gru.debugger.stops import Breakpoint, LogLine, Watched
 from tui_gru.debugger.timeline import ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
@@ -27,6 +27,7 @@ from tui_gru.engine.data import AnyCorpus
 from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
+from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Expression, Name, Symbols, unlabelled
 from tui_gru.equations.writing import Writer
 
@@ -212,12 +213,21 @@ class Snapshot:
     def _flows(self) -> dict[tuple[int | None, str], tuple[Flow | None, ...]]:
         return {}
 
+    def stops_on(self, line: ProgramLine) -> tuple[Breakpoint, ...]:
+        """Return the breakpoints and log points of a line."""
+        return tuple(stop for stop in self.state.stops.breakpoints if stop.line == line.target)
+
     @property
     def marks_here(self) -> tuple[Mark, ...]:
         """The marks at this place."""
         return tuple(
             mark for mark in self.state.marks.sorted if (mark.branch, mark.tick) == (self.state.branch, self.position.tick)
         )
+
+    @property
+    def texts_here(self) -> list[str]:
+        """The texts of the marks at this place, each after its letter."""
+        return [f"{mark.letter}: {mark.text}" for mark in self.marks_here if mark.text]
 
     @property
     def finite(self) -> bool:
@@ -237,6 +247,27 @@ def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array 
     with np.errstate(all="ignore"):
         step = MomentNumbers(end, 0).value(formula, (EVERY,) * len(program.names[name].axes))
     return np.asarray(-step, program.config.dtype)
+
+
+@dataclass(frozen=True)
+class View:
+    """The view of a snapshot: what the user has singled out. It has no effect on the training.
+
+    `row` is the batch row singled out, 0-based, None for none. `layer` is the layer shown by panels of one layer, counted through
+    all directions; None is that of the current line. With `differences`, in a comparison of branches, matrices show this branch
+    minus the other instead of the values of this branch.
+    """
+
+    row: int | None = None
+    layer: int | None = None
+    differences: bool = True
+
+    def layer_of(self, snapshot: Snapshot) -> Layer:
+        """Return the layer that is shown, by default that of the current line."""
+        program = snapshot.program
+        if self.layer is not None and self.layer < len(program.layers):
+            return program.layers[self.layer]
+        return layer_at(program, snapshot.line)
 
 
 # ------------------------------------------------------------------------------

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.expressions import in_screen_spelling
-from tui_gru.debugger.position import TypedError, as_typed, position_of, shortened, whole_number
+from tui_gru.debugger.position import TypedError, as_typed, place_name, position_of, shortened, whole_number
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.state import Mark
-from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.stops import Breakpoint, Watch, command_of, described, is_plain
 from tui_gru.engine.config import SAMPLERS, Sampler
 from tui_gru.errors import TuiGruError
+from tui_gru.session import answers
+from tui_gru.session.answers import place_in_words
 from tui_gru.storage.confinement import is_permitted, permitted
-from tui_gru.tui import moving as answers
 from tui_gru.tui.keys import Arguments, example, sign_of_key, with_keys
 from tui_gru.tui.moving import go_to, run_on, without_learning
-from tui_gru.tui.running import RunFunction, look_for_findings, place_in_words
 
 if TYPE_CHECKING:
     from tui_gru.analysis.what_if import BranchComparison
     from tui_gru.debugger.branches import BranchInfo
     from tui_gru.debugger.edits import JournalEntry
+    from tui_gru.engine.sampling import Sample
     from tui_gru.session.session import Session
     from tui_gru.tui.panels.listing import Listing
     from tui_gru.tui.panels.lists import BranchesApart, BranchList, StopsList
+    from tui_gru.tui.running import RunFunction
     from tui_gru.tui.screen import MainScreen
 
 # ------------------------------------------------------------------------------
@@ -153,12 +156,16 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
     session, samplers = screen.session, (sampler,) if sampler else SAMPLERS
     seed = 1 + max((sample.seed for sample in session.samples), default=-1)
 
-    def draw(progress: Any) -> None:
+    def draw(progress: Any) -> Sequence[Sample]:
+        drawn: list[Sample] = []
         for kind in samplers:
             text = session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
             if len(text) < len(primer) + length:  # it was interrupted
-                return
-        look_for_findings(screen)
+                return drawn
+            drawn.append(session.samples[-1])
+        with suppress(TuiGruError):  # it was interrupted
+            session.findings()
+        return drawn
 
     quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS and session.config.record_bytes <= SMALL_RECORD
     screen.do(draw, batches=0 if quick else None, then=lambda _: _say_sample(screen))
@@ -167,14 +174,12 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
 def _say_sample(screen: MainScreen) -> None:
     """Show the new samples in the message line, with the key to their panel if that is on another page."""
     from tui_gru.debugger.program import printable
-    from tui_gru.tui.keys import with_keys
-    from tui_gru.tui.panels.values import Samples
 
     samples = screen.snapshot.state.samples
     newest = samples[-1]
     drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
     words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
-    if screen.panels.pages > 1 and screen.overlay is None and not screen.query_one(Samples).region:
+    if screen.hides("Samples"):
         words.append(with_keys(screen, "<page> shows their page"))
     screen.answer(" · ".join(words))
 
@@ -294,7 +299,6 @@ def compare_with(screen: MainScreen, name: str | None) -> None:
 def _first_of(apart: BranchComparison, program: Program) -> str:
     """Describe where two branches first differ."""
     from tui_gru.debugger.program import spoken
-    from tui_gru.tui.plots import place_name
 
     first = apart.first
     if first is None:
@@ -472,13 +476,11 @@ def toggle_breakpoint(screen: MainScreen, target: str) -> None:
 
     Adds one if the line has none, deletes a plain one, and shows one with a condition, hit count or log in the list.
     """
-    from tui_gru.tui.panels.listing import described, plain, stops_on
-
     line = next(row.line for row in screen.session.program.rows if row.line is not None and row.line.target == target)
-    there = stops_on(screen.snapshot, line)
+    there = screen.snapshot.stops_on(line)
     if not there:
         add_breakpoint(screen, target)
-    elif (bare := next(filter(plain, there), None)) is not None:
+    elif (bare := next(filter(is_plain, there), None)) is not None:
         delete_stop(screen, bare.id)
     else:
         list_stops(screen, at=there[0].id)
@@ -492,8 +494,6 @@ def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
 
 
 def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
-    from tui_gru.tui.panels.listing import described
-
     change_stops(screen, lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
     made = described(screen.session.stops.breakpoints[-1], screen.session.program)
     screen.say(f"{made} · {sign_of_key(screen, 'continue')} {'continues and writes its lines' if log else 'runs to it'}")
@@ -507,7 +507,7 @@ def watch(screen: MainScreen, rest: Arguments) -> None:
         change_stop(screen, id, expression=expression, stops=stops)
         return
     change_stops(screen, lambda session: session.watch(expression, stops=stops))
-    page = f" · {sign_of_key(screen, 'page')} shows its page" if screen.panels.small else ""
+    page = f" · {sign_of_key(screen, 'page')} shows its page" if screen.is_small else ""
     screen.say(f"watching {in_screen_spelling(expression, screen.session.program.spellings)}{page}")
 
 
@@ -517,8 +517,6 @@ def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:
 
 def delete_stop(screen: MainScreen, id: int) -> None:
     """Delete a breakpoint or watch, and show the command that sets it again."""
-    from tui_gru.tui.panels.listing import command_of
-
     command = command_of(screen.session.stops.get(id))
     change_stops(screen, lambda session: session.delete_stop(id))
     screen.say(f"deleted; set it again with :{command}")
@@ -662,8 +660,6 @@ def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
 
 
 async def stop_chosen(screen: MainScreen, event: StopsList.Chosen) -> None:
-    from tui_gru.tui.panels.listing import command_of
-
     entry = event.entry
     if event.verb == "deleted":
         delete_mark(screen, entry.letter) if isinstance(entry, Mark) else delete_stop(screen, entry.id)

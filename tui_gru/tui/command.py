@@ -1,4 +1,4 @@
-"""The `:` line: its input with history and completions, and the execution of what is typed."""
+"""The `:` line: its input with history and completions."""
 
 from __future__ import annotations
 
@@ -19,53 +19,20 @@ from textual.widgets import Input
 from textual.widgets.input import Selection
 
 from tui_gru.debugger.expressions import FUNCTIONS
-from tui_gru.debugger.position import TypedError, as_typed, position_of, shortened
+from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import ProgramName, ValueKind
+from tui_gru.debugger.stops import described
 from tui_gru.engine.config import SAMPLERS
-from tui_gru.errors import TuiGruError
 from tui_gru.storage.confinement import is_permitted, permitted
-from tui_gru.tui.keys import Arguments, Step, Verb, example, with_keys
+from tui_gru.tui.keys import Arguments, Verb, by_name, example
 from tui_gru.tui.session_screen import SessionScreen
 from tui_gru.tui.theme import cut, folded, palette_of, transliterate
 
 # ------------------------------------------------------------------------------
-# The `:` line: executes the typed verb, and completes verbs, names, branches, files and so on, each with a short description.
+# Completes verbs, names, branches, files and so on, each with a short description.
 
 
 MOST_FILES = 500  # read from a folder
-
-
-def execute(screen: SessionScreen, typed: str) -> None:
-    """Execute what was typed on the `:` line. Raises `TuiGruError` if it cannot be parsed or executed."""
-    name, _, rest = typed.strip().lstrip(":").strip().partition(" ")
-    if not name:
-        return
-    verb, arguments = _verb(screen, name), Arguments.of(rest, typed)
-    if arguments and not verb.has_arguments:
-        raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
-    try:
-        assert not isinstance(verb.do, Step)  # the verb of a key that only steps has no name
-        verb.do(screen, arguments)
-    except TypedError as error:  # its column is relative to the start of the arguments
-        raise error.moved(arguments.begins) from None
-
-
-def _by_name(screen: SessionScreen) -> dict[str, Verb[Any]]:
-    return {name: verb for verb in screen.verbs.values() for name in verb.names}
-
-
-def _verb(screen: SessionScreen, name: str) -> Verb[Any]:
-    known = _by_name(screen)
-    if name in known:
-        return known[name]
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, [verb.names[0] for verb in screen.verbs.values() if verb.names], n=3)
-    cure = f"did you mean {' or '.join(close)}?" if close else with_keys(screen, "<help> lists all")
-    raise TuiGruError(f"there is no command {name!r}; {cure}")
-
-
-# Completion
 
 
 class Candidate(NamedTuple):
@@ -92,7 +59,7 @@ def complete(screen: SessionScreen, typed: str) -> Completion:
     name, space, rest = command.partition(" ")
     if not space:
         return _of(len(typed) - len(command), name, _verbs(screen))
-    verb = _by_name(screen).get(name)
+    verb = by_name(screen.verbs).get(name)
     if verb is None:
         return Completion(len(typed))
     about = _about(screen, verb, Arguments.of(rest, typed))
@@ -186,8 +153,6 @@ def _lines(screen: SessionScreen) -> Iterator[Candidate]:
 
 
 def _stops(screen: SessionScreen) -> Iterator[Candidate]:
-    from tui_gru.tui.panels.listing import described
-
     for stop in screen.snapshot.state.stops.breakpoints:
         yield Candidate(str(stop.id), described(stop, screen.session.program))
     for watch in screen.snapshot.state.stops.watches:

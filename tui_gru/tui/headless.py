@@ -20,6 +20,7 @@ from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.tui.app import TuiGruApp, key_event, make_app
+from tui_gru.tui.keys import commands_of, execute
 from tui_gru.tui.looking import checking
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import at_rest, draw_changes, drawn_later, drawn_once
@@ -175,11 +176,6 @@ def single_keys(tokens: Iterable[str]) -> Iterator[str]:
 # Commands of the `:` line and keys with counts, given as one text.
 
 
-def commands_of(text: str) -> list[str]:
-    """Split `l; 3n; why h[1,1]` into its commands, without blanks around them."""
-    return [each for part in re.split(r"[;\n]", text) if (each := part.strip())]
-
-
 def is_keys(command: str) -> bool:
     """Return True if a command consists of single keys with counts, `l 40n s`; otherwise it is one of the `:` line."""
     words = command.split()
@@ -191,8 +187,6 @@ async def type_commands(pilot: Pilot[None], text: str) -> list[int]:
 
     Raises `TuiGruError` with the message of a command that is refused.
     """
-    from tui_gru.tui.command import execute
-
     assert isinstance(pilot.app.screen, MainScreen)
     ticks = [pilot.app.screen.session.position.tick]
     for command in commands_of(text):

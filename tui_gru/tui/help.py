@@ -25,12 +25,12 @@ from tui_gru.debugger.program import Program, spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import manual
 from tui_gru.tui.about import about, about_line
 from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
-from tui_gru.tui.panel import Panel, SnapshotPanel, Titles, View
+from tui_gru.tui.panel import Panel, SnapshotPanel, Titles
 from tui_gru.tui.theme import Palette, folded, transliterate
 
 # ------------------------------------------------------------------------------

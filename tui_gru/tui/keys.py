@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from string import Template
-from typing import Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from textual.binding import Binding
-from textual.dom import DOMNode
-
-from tui_gru.debugger.position import Level, typed_entry
+from tui_gru.debugger.position import Level, TypedError, shortened, typed_entry
 from tui_gru.debugger.program import Program
+from tui_gru.debugger.state import Notice
+from tui_gru.engine.source import Ability
+from tui_gru.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
+
+    from tui_gru.session.session import Session
+    from tui_gru.session.snapshot import Snapshot, View
 
 S = TypeVar("S")  # the screen that a verb works on
 _ENTRY = re.compile(r"\$([Whz])\[(\d+),(\d+)\]")
+LARGEST_COUNT = 10**9  # typed before a key
 VERB = re.compile(r"<([\w.]+)>")
 KEY_SIGNS = {
     "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
@@ -25,6 +32,60 @@ KEY_SIGNS = {
     "equals_sign": "=", "comma": ",", "semicolon": ";", "exclamation_mark": "!", "circumflex_accent": "^", "at": "@",
     "asterisk": "*", "ampersand": "&", "percent_sign": "%", "tilde": "~", "underscore": "_",
 }  # fmt: skip
+
+
+class Desk(Protocol):
+    """A session, its snapshot, the view of it, and the answer of a verb: the main screen, or what takes its place without one.
+
+    The functions of verbs are called with it. What they need beyond these names, only a screen has. It is a protocol whose
+    methods both have, since the class of a screen is Textual's.
+    """
+
+    session: Session
+    snapshot: Snapshot
+    view: View
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        """Show a message. A verb that refuses what it was asked for says why in a warning."""
+        raise NotImplementedError
+
+    @property
+    def is_small(self) -> bool:
+        """True if not all panels are in view."""
+        raise NotImplementedError
+
+    def hides(self, panel: str) -> bool:
+        """Return True if the panel of this class is on another page than the one in view."""
+        raise NotImplementedError
+
+    # Notices of the session
+
+    @property
+    def notice(self) -> Notice | None:
+        """The session's notice about the last verb, None if there is none."""
+        return self.session.outcome.notice
+
+    def note(self, words: str) -> None:
+        """Set the notice that is shown when the current verb ends. May be called in the thread of a run."""
+        self.session.notice = words
+
+    def note_if_not_stopped(self, words: str) -> None:
+        """Add to the notice, unless a breakpoint or watch stopped the run."""
+        if self.session.outcome.stopped_by is None:
+            self.session.add_notice(words)
+
+    def forget_notice(self) -> None:
+        self.note("")
+
+    def say_notice(self) -> None:
+        """Show the session's notice, as a warning if it is one."""
+        notice = self.notice or Notice("")
+        self.say(notice.text, warning=notice.warning)
+
+    def answer(self, words: str) -> None:
+        """Show the answer of a verb, followed by the session's notice."""
+        self.session.add_notice(words, first=True)
+        self.say_notice()
 
 
 class Arguments(str):
@@ -45,6 +106,32 @@ NO_ARGUMENTS = Arguments()
 def always(screen: object) -> bool:
     """Return True; the default of `Verb.applies` and `Verb.offered`."""
     return True
+
+
+def trains(desk: Desk) -> bool:
+    """Return True if this run can be trained: it is not a recording, and not a model file."""
+    return desk.snapshot.config.source.can(Ability.TRAIN)
+
+
+def can_undo(desk: Desk) -> bool:
+    return bool(desk.snapshot.state.branches.done)
+
+
+def can_redo(desk: Desk) -> bool:
+    return bool(desk.snapshot.state.branches.undone)
+
+
+def has_condition(desk: Desk) -> bool:
+    return bool(desk.session.state.last_condition)
+
+
+def has_marks(desk: Desk) -> bool:
+    return bool(desk.snapshot.state.marks.sorted)
+
+
+def has_pages(screen: Any) -> bool:
+    """Return True if not all panels of the main screen are on one page."""
+    return bool(screen.panels.pages > 1)
 
 
 class Step(NamedTuple):
@@ -121,6 +208,8 @@ class Verb(Generic[S]):
 
     @property
     def binding(self) -> Binding:
+        from textual.binding import Binding  # late, since verbs run without a screen as well
+
         return Binding(self.keys, self.action, self.label, show=bool(self.label), id=self.id, tooltip=self.help)
 
 
@@ -134,25 +223,34 @@ def key_signs(keys: str) -> list[str]:
     return [KEY_SIGNS.get(key, key) for key in keys.split(",")]
 
 
-class HasKeys(Protocol):
-    """What panels ask an app that knows the verb table, which is above them."""
+class KeyTable(Protocol):
+    """What has the keys of the verbs: the app, which is above the panels that ask, or what takes its place without a screen."""
 
     def keys_of(self, verb: str) -> str:
         """Return the keys of the verb of this id, separated by commas."""
         raise NotImplementedError
 
 
-def keys_of(node: DOMNode, verb: str) -> str:
+class KeyUser(Protocol):
+    """A widget, or what takes its place without a screen."""
+
+    @property
+    def app(self) -> Any:  # a `KeyTable`; the type of a widget's app does not say so
+        raise NotImplementedError
+
+
+def keys_of(node: KeyUser, verb: str) -> str:
     """Return the keys of the verb of this id, separated by commas: those of the user's key file, otherwise those of the table."""
-    return cast(HasKeys, node.app).keys_of(verb)
+    table: KeyTable = node.app
+    return table.keys_of(verb)
 
 
-def sign_of_key(node: DOMNode, verb: str) -> str:
+def sign_of_key(node: KeyUser, verb: str) -> str:
     """Return the sign of the first key of the verb of this id."""
     return key_sign(keys_of(node, verb))
 
 
-def with_keys(node: DOMNode, words: str) -> str:
+def with_keys(node: KeyUser, words: str) -> str:
     """Replace ids of verbs in angle brackets by their keys: `<step.line> executes one` to `o executes one`."""
     return VERB.sub(lambda match: sign_of_key(node, match[1]), words)
 
@@ -169,3 +267,66 @@ def example(program: Program, words: str) -> str:
         return typed_entry(program, name, index)
 
     return Template(_ENTRY.sub(entry, words)).substitute(names)
+
+
+# ------------------------------------------------------------------------------
+# Splits what is typed into commands, and executes what is typed on the `:` line.
+
+
+def commands_of(text: str) -> list[str]:
+    """Split a text into commands at `;` and at the ends of lines.
+
+    A `;` in quotes does not separate. A quote begins after a space or one of `,([=`, and has an end; so neither the key `'` nor an
+    apostrophe is one.
+    """
+    commands, at = [""], 0
+    while at < len(text):
+        char, end, before = text[at], at + 1, commands[-1]
+        opens = char in "'\"“" and before.strip() and (before[-1].isspace() or before[-1] in ",([=")
+        if opens and (close := text.find("”" if char == "“" else char, end)) > 0:
+            end = close + 1
+        if char in ";\n":
+            commands.append("")
+        else:
+            commands[-1] += text[at:end]
+        at = end
+    return [command.strip() for command in commands if command.strip()]
+
+
+class HasVerbs(KeyUser, Protocol):
+    """What a typed verb works on: the main screen, or what takes its place without one. `verbs` is the verb table by ids."""
+
+    @property
+    def verbs(self) -> Mapping[str, Verb[Any]]:
+        raise NotImplementedError
+
+
+def execute(screen: HasVerbs, typed: str) -> None:
+    """Execute what was typed on the `:` line. Raises `TuiGruError` if it cannot be parsed or executed."""
+    name, _, rest = typed.strip().lstrip(":").strip().partition(" ")
+    if not name:
+        return
+    verb, arguments = _verb(screen, name), Arguments.of(rest, typed)
+    if arguments and not verb.has_arguments:
+        raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
+    try:
+        assert not isinstance(verb.do, Step)  # the verb of a key that only steps has no name
+        verb.do(screen, arguments)
+    except TypedError as error:  # its column is relative to the start of the arguments
+        raise error.moved(arguments.begins) from None
+
+
+def by_name(verbs: Mapping[str, Verb[Any]]) -> dict[str, Verb[Any]]:
+    """Return the verbs by their names on the `:` line."""
+    return {name: verb for verb in verbs.values() for name in verb.names}
+
+
+def _verb(screen: HasVerbs, name: str) -> Verb[Any]:
+    known = by_name(screen.verbs)
+    if name in known:
+        return known[name]
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [verb.names[0] for verb in screen.verbs.values() if verb.names], n=3)
+    cure = f"did you mean {' or '.join(close)}?" if close else with_keys(screen, "<help> lists all")
+    raise TuiGruError(f"there is no command {name!r}; {cure}")

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from textual.message import Message
 
 from tui_gru.debugger.position import in_words, position_of, typed_entry
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
-from tui_gru.tui import moving as answers
+from tui_gru.session import answers
 from tui_gru.tui.keys import Arguments, Verb, with_keys
-from tui_gru.tui.layout import page_words
 from tui_gru.tui.moving import go_to
-from tui_gru.tui.panel import SnapshotPanel
-from tui_gru.tui.session_screen import problem_of
 
 if TYPE_CHECKING:
-    from tui_gru.analysis.check import Check, CheckResult
+    from tui_gru.analysis.check import Check
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.influence import Influence, RowInfluence
+    from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity, Correlated
@@ -35,11 +31,11 @@ if TYPE_CHECKING:
     from tui_gru.tui.draw import Ref
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import NumberAsked
-    from tui_gru.tui.panels.check import CheckReport
+    from tui_gru.tui.panels.check import Checked, CheckReport, Computing
     from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
-    from tui_gru.tui.panels.lists import FindingsList
+    from tui_gru.tui.panels.lists import CuresTried, FindingsList
     from tui_gru.tui.panels.origin import WhatIfPanel
-    from tui_gru.tui.panels.story import PlottedExpression, RatesPanel, StoryPanel
+    from tui_gru.tui.panels.story import RatesTried, StoryPanel, StoryTold
     from tui_gru.tui.panels.units import UnitsMap
     from tui_gru.tui.screen import MainScreen
 
@@ -88,6 +84,8 @@ def weights(screen: MainScreen, rest: Arguments) -> None:
 
 
 def page(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.layout import page_words
+
     panels = screen.panels
     panels.turn_to(panels.page + 1)
     one = "all panels are on this page"
@@ -319,27 +317,9 @@ def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
 # Cures and learning rates, tried on copies
 
 
-@dataclass
-class CuresTried(Message):
-    """Posted when more cures of a finding have been tried."""
-
-    panel: FindingsList
-    finding: Finding
-    trials: tuple[CureTrial, ...]
-
-
-@dataclass
-class RatesTried(Message):
-    """Posted when more learning rates have been tried."""
-
-    panel: RatesPanel
-    trials: tuple[RateTrial, ...]
-    done: bool = False
-
-
 def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
     """Try the cures of a finding in a thread, and list each in its panel as it is known."""
-    from tui_gru.tui.panels.lists import FindingsList
+    from tui_gru.tui.panels.lists import CuresTried, FindingsList
 
     panel, finding = screen.overlay, event.finding
     if not isinstance(panel, FindingsList):
@@ -378,14 +358,14 @@ def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
 
 def rates(screen: MainScreen, rest: Arguments) -> None:
     """Try learning rates on copies from here on, and show each as it is known."""
-    from tui_gru.tui.panels.story import RatesPanel
+    from tui_gru.tui.panels.story import RatesPanel, RatesTried
 
     own = screen.snapshot.settings.rule.get("learning_rate")
     if own is None or not screen.snapshot.config.source.can(Ability.TRAIN):
         raise TuiGruError("this run has no learning rate to be tried")
     panel = RatesPanel(own)
 
-    def attempt(progress: SearchProgress | None) -> None:
+    def attempt(progress: SearchProgress | None) -> tuple[RateTrial, ...]:
         found: list[RateTrial] = []
 
         def seen(trial: RateTrial) -> None:
@@ -396,6 +376,7 @@ def rates(screen: MainScreen, rest: Arguments) -> None:
 
         screen.session.rates(progress=seen)
         screen.post_message(RatesTried(panel, tuple(found), done=True))
+        return tuple(found)
 
     screen.overlays.cover(panel, of_this_moment=True, then=partial(screen.do, attempt, batches=None))
 
@@ -519,16 +500,12 @@ def losses(screen: MainScreen, rest: Arguments) -> None:
 
     text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
 
-    def read(progress: Any) -> LossPlaces:
+    def show(losses: TextLosses) -> None:
         from tui_gru.tui.panels.influence import LossPlaces
 
-        losses = screen.session.losses(text=text, progress=progress)
-        return LossPlaces(losses, baselines(text, config.vocab_size), of=when)
+        screen.overlays.cover(LossPlaces(losses, baselines(text, config.vocab_size), of=when), of_this_moment=True)
 
-    def show(panel: LossPlaces) -> None:
-        screen.overlays.cover(panel, of_this_moment=True)
-
-    screen.do(read, batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
+    screen.do(partial(screen.session.losses, text=text), batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
 
 
 def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
@@ -539,15 +516,6 @@ def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
 
 
 PLOTTED = "plotted"  # the name under which the expressions of `:plot` are kept with the session
-
-
-@dataclass
-class StoryTold(Message):
-    """Posted when more of the story of a panel is known."""
-
-    panel: StoryPanel
-    story: Story
-    plotted: tuple[PlottedExpression, ...] = ()
 
 
 def story(screen: MainScreen, rest: Arguments) -> None:
@@ -571,7 +539,8 @@ def plot(screen: MainScreen, rest: Arguments) -> None:
 def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
     from tui_gru.debugger.expressions import compile_expression
-    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
+    from tui_gru.session.results import ToldStory
+    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel, StoryTold
 
     session, snapshot, there = screen.session, screen.snapshot, screen.overlay
     for expression in expressions:
@@ -580,7 +549,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     panel.told_at = snapshot.newest
     marks = [mark.tick for mark in snapshot.state.marks.sorted if mark.branch == snapshot.state.branch]
 
-    def tell(progress: SearchProgress | None) -> None:
+    def tell(progress: SearchProgress | None) -> ToldStory:
         plotted: tuple[PlottedExpression, ...] = ()
 
         def seen(story: Story) -> None:
@@ -599,6 +568,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
             seen(told)
         session.keep(PLOTTED, list(expressions), begin=False)
         seen(told)
+        return ToldStory(told, {each.expression: each.values for each in plotted})
 
     start = partial(screen.do, tell, batches=None)
     if panel is there:
@@ -649,24 +619,10 @@ def _go_to_character(screen: MainScreen, at: int) -> None:
 LOADING = 1.0  # seconds, approximately: the time to load PyTorch for the first checked batch
 
 
-@dataclass
-class Computing(Message):
-    """Posted when PyTorch is loaded and the check for this panel begins."""
-
-    panel: CheckReport
-
-
-@dataclass
-class Checked(Message):
-    """Posted when a check has ended; `problem` says why there is no report."""
-
-    panel: CheckReport
-    report: CheckResult | None
-    problem: str = ""
-
-
 def checking(screen: MainScreen) -> bool:
     """True while a check is running."""
+    from tui_gru.tui.panel import SnapshotPanel
+
     return any(getattr(overlay, "waiting", False) for overlay in screen.query(SnapshotPanel))
 
 
@@ -697,6 +653,8 @@ def _check_batch(screen: MainScreen) -> None:
 
 def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
     from tui_gru.torch_loading import load_torch
+    from tui_gru.tui.panels.check import Checked, Computing
+    from tui_gru.tui.session_screen import problem_of
 
     try:
         load_torch()
@@ -738,13 +696,12 @@ def every_batch_asked(screen: MainScreen) -> None:
 
 def check_every(screen: MainScreen, value: bool) -> None:
     """Turn the check of every batch while training on or off."""
-    screen.do(lambda progress: setattr(screen.session, "check_every_batch", value))
+    slow = "every batch is checked from now on; training takes ten to twenty times as long"
+    words = slow if value else "batches are no longer checked"
+    set_value = partial(setattr, screen.session, "check_every_batch", value)
+    screen.do(lambda progress: set_value(), batches=0, then=lambda _: screen.say(words))
     if value and "torch" not in sys.modules:
         screen.runner.expect(LOADING)  # otherwise the screen would wait for the next step
-    if value:
-        screen.say("every batch is checked from now on; training takes ten to twenty times as long")
-    else:
-        screen.say("batches are no longer checked")
 
 
 # ------------------------------------------------------------------------------
@@ -776,6 +733,10 @@ def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | No
 
 def explain(screen: MainScreen) -> None:
     """Show where the number under the cursor comes from; without a cursor, the result of the current line."""
+    focused = screen.focused
+    if focused is None:
+        _explain_line(screen)
+        return
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import CellPanel
     from tui_gru.tui.panels.line import CurrentLine
@@ -787,7 +748,7 @@ def explain(screen: MainScreen) -> None:
         focused.choose()
     elif isinstance(focused, LossCurve):
         _explain_loss(screen, focused.pointed)
-    elif focused is None or isinstance(focused, (Listing, CurrentLine)):
+    elif isinstance(focused, (Listing, CurrentLine)):
         _explain_line(screen)
     else:
         screen.say(with_keys(screen, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)

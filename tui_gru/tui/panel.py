@@ -26,10 +26,9 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_gru.debugger.program import layer_at, spoken
+from tui_gru.debugger.program import spoken
 from tui_gru.engine.numbers import exact
-from tui_gru.equations.page import Layer
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, SegmentRow, clip, from_rows, row_width
 from tui_gru.tui.terminal import KeptLines, guarded
 from tui_gru.tui.theme import ASCII, Palette, fitting, folded, palette_of, transliterate
@@ -343,27 +342,6 @@ class Panel(ScrollView, can_focus=True):
 
 #: The texts in the border: the title, and a note below. Of a list of hints, as many as fit are shown.
 Titles = tuple[str | Content | None, str | Content | list[str] | None]
-
-
-@dataclass(frozen=True)
-class View:
-    """The view of a snapshot: what the user has singled out. It has no effect on the training.
-
-    `row` is the batch row singled out, 0-based, None for none. `layer` is the layer shown by panels of one layer, counted through
-    all directions; None is that of the current line. With `differences`, in a comparison of branches, matrices show this branch
-    minus the other instead of the values of this branch.
-    """
-
-    row: int | None = None
-    layer: int | None = None
-    differences: bool = True
-
-    def layer_of(self, snapshot: Snapshot) -> Layer:
-        """Return the layer that is shown, by default that of the current line."""
-        program = snapshot.program
-        if self.layer is not None and self.layer < len(program.layers):
-            return program.layers[self.layer]
-        return layer_at(program, snapshot.line)
 
 
 class Compared(Enum):

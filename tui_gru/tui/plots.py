@@ -18,7 +18,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, from_rows, pad, text
 from tui_gru.tui.theme import Palette, transliterate
@@ -761,14 +760,6 @@ class TimeScale(NamedTuple):
     def batches(self, batch_ticks: int) -> AnyArray:
         """Return the edges of the columns, (width + 1,), in batches from 0."""
         return (np.arange(self.width + 1) - 0.5) * (self.span / max(self.width - 1, 1) / batch_ticks)
-
-
-def place_name(position: Position) -> str:
-    """Return a place as typed in `:go`, `e12 b3 t2`, with its phase unless that is forward: `e12 b3 t2 ←`, `e12 b3 loss`."""
-    where = f"e{position.epoch + 1} b{position.batch + 1}"
-    if position.phase in ("forward", "backward"):
-        return f"{where} t{position.t + 1}" + (" ←" if position.phase == "backward" else "")
-    return where if position.phase == "start" else f"{where} {position.phase}"
 
 
 def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:

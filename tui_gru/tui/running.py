@@ -14,18 +14,15 @@ from textual import events
 from textual.message import Message
 from textual.timer import Timer
 
-from tui_gru.debugger.position import Position, in_words
+from tui_gru.debugger.position import Position
 from tui_gru.errors import TuiGruError
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.answers import place_in_words
 from tui_gru.session.travel import SearchProgress
-from tui_gru.tui.keys import Step, sign_of_key, with_keys
+from tui_gru.tui.keys import LARGEST_COUNT, Step, sign_of_key, with_keys
 from tui_gru.tui.session_screen import SessionScreen, problem_of
 
 # ------------------------------------------------------------------------------
 # Input that a verb waits for or uses: a count before a key, a letter after it, the answer to a question.
-
-
-LARGEST_COUNT = 10**9
 
 
 class Pending:
@@ -186,6 +183,7 @@ class Runner:
         self._run: RunProgress | None = None
         self._then: Then | None = None
         self._opens = False
+        self.result: object = None  # of the last verb
         self._batch_seconds = 0.0  # the estimate of the time of a batch: a decaying maximum
 
     @property
@@ -281,7 +279,7 @@ class Runner:
         self._show(event.result)
 
     def _show(self, result: object) -> None:
-        then, self._then = self._then, None
+        then, self._then, self.result = self._then, None, result
         self._screen.show_now()
         if then is not None:
             then(result)
@@ -297,32 +295,12 @@ MANY_BATCHES = 250  # findings are searched after runs of this length: the searc
 def look_after_run(screen: SessionScreen, batches: int) -> None:
     """Look for findings after a long run, such that the header can show their number. Called in the thread of the run."""
     if batches >= MANY_BATCHES:
-        look_for_findings(screen)
-
-
-def look_for_findings(screen: SessionScreen) -> None:
-    """Look for findings after a run or a sample, ignoring an interrupt."""
-    with suppress(TuiGruError):
-        screen.session.findings()
+        with suppress(TuiGruError):  # it was interrupted
+            screen.session.findings()
 
 
 # ------------------------------------------------------------------------------
 # Repeated steps: repeats the last step once, or several times a second (play).
-
-
-def place_in_words(snapshot: Snapshot) -> str:
-    """Return the place as `at epoch 2 · batch 1 · t 3 · forward`; at the end of a batch, with what follows."""
-    at, program = snapshot.position, snapshot.program
-    if at == snapshot.last:
-        return f"at the end of the run, after epoch {at.epoch + 1:,}"
-    if at.tick == 0:
-        return "before the first line"
-    if at.offset == (program.ticks if snapshot.moment.learned else program.loss_tick):
-        if at.batch + 1 == program.num_batches:
-            return f"at the end of epoch {at.epoch + 1:,}: epoch {at.epoch + 2:,} begins with the next line"
-        return f"at the end of {in_words(at.epoch, at.batch, between=' · ')}: batch {at.batch + 2:,} begins with the next line"
-    t = None if snapshot.timestep is None else at.t
-    return f"at {in_words(at.epoch, at.batch, t, at.phase, between=' · ')}"
 
 
 SPEEDS = (1, 2, 5, 10, 20, 50)  # steps per second

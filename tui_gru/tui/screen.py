@@ -15,11 +15,11 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from tui_gru.debugger.position import position_of, typed_index
-from tui_gru.engine.source import Ability
 from tui_gru.session.session import Session
-from tui_gru.tui.keys import NO_ARGUMENTS, Step, Verb, key_sign, keys_of, sign_of_key, with_keys
+from tui_gru.session.snapshot import View
+from tui_gru.tui.keys import NO_ARGUMENTS, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
-from tui_gru.tui.panel import Panel, SnapshotPanel, View
+from tui_gru.tui.panel import Panel, SnapshotPanel
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
 from tui_gru.tui.running import Finished, Pending, Play, Progressed, Runner, look_after_run
 from tui_gru.tui.session_screen import Hint, SessionScreen
@@ -300,7 +300,7 @@ def _work_out(node: Node) -> None:
 
 def texts_here(screen: MainScreen) -> str:
     """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
-    texts = [f"{mark.letter}: {mark.text}" for mark in screen.snapshot.marks_here if mark.text]
+    texts = screen.snapshot.texts_here
     if texts and _marks_beyond(screen)[1]:
         texts.append(with_keys(screen, "<mark.next> next mark"))
     return " · ".join(texts)
@@ -532,26 +532,14 @@ class MainScreen(SessionScreen):
     def _applies(self, verb: Verb[Any]) -> bool:
         return verb.while_running if self.running else verb.applies(self)
 
-    # When a verb applies, or is offered in the footer at all
+    # What the answers of verbs depend on
 
-    def trains(self) -> bool:
-        """Return True if this run can be trained: it is not a recording, and not a model file."""
-        return self.snapshot.config.source.can(Ability.TRAIN)
+    @property
+    def is_small(self) -> bool:
+        return self.panels.small
 
-    def can_undo(self) -> bool:
-        return bool(self.snapshot.state.branches.done)
-
-    def can_redo(self) -> bool:
-        return bool(self.snapshot.state.branches.undone)
-
-    def has_condition(self) -> bool:
-        return bool(self.session.state.last_condition)
-
-    def has_marks(self) -> bool:
-        return bool(self.snapshot.state.marks.sorted)
-
-    def has_pages(self) -> bool:
-        return self.panels.pages > 1
+    def hides(self, panel: str) -> bool:
+        return self.panels.pages > 1 and self.overlay is None and not self.query_one(panel).region
 
     def hints(self) -> list[Hint]:
         """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.
@@ -613,8 +601,6 @@ class MainScreen(SessionScreen):
         self.query_one(CommandLine).open(text, value, rest)
 
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
-        from tui_gru.tui.command import execute
-
         self.set_focus(self._came_from)
         self.say("")
         try:

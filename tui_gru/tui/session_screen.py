@@ -13,12 +13,11 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_gru.debugger.state import Notice
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.session import Session
-from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.keys import Verb
-from tui_gru.tui.panel import SnapshotPanel, View
+from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.tui.keys import Desk, Verb
+from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.terminal import GuardedScreen
 from tui_gru.tui.theme import Glyphs, folded, palette_of, transliterate
 
@@ -191,28 +190,13 @@ class SessionScreen(GuardedScreen):
             self.say(problem, warning=True)
 
     @property
-    def notice(self) -> Notice | None:
-        """The session's notice about the last verb, None if there is none."""
-        return self.session.outcome.notice
+    def is_small(self) -> bool:
+        """True if not all panels are in view."""
+        raise NotImplementedError
 
-    def note(self, words: str) -> None:
-        """Set the notice that is shown when the current verb ends. May be called in the thread of a run."""
-        self.session.notice = words
+    def hides(self, panel: str) -> bool:
+        """Return True if the panel of this class is on another page than the one in view."""
+        raise NotImplementedError
 
-    def note_if_not_stopped(self, words: str) -> None:
-        """Add to the notice, unless a breakpoint or watch stopped the run."""
-        if self.session.outcome.stopped_by is None:
-            self.session.add_notice(words)
-
-    def forget_notice(self) -> None:
-        self.note("")
-
-    def say_notice(self) -> None:
-        """Show the session's notice, as a warning if it is one."""
-        notice = self.notice or Notice("")
-        self.say(notice.text, warning=notice.warning)
-
-    def answer(self, words: str) -> None:
-        """Show the answer of a verb, followed by the session's notice."""
-        self.session.add_notice(words, first=True)
-        self.say_notice()
+    notice, note, note_if_not_stopped = Desk.notice, Desk.note, Desk.note_if_not_stopped
+    forget_notice, say_notice, answer = Desk.forget_notice, Desk.say_notice, Desk.answer

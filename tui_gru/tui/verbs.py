@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tui_gru.tui import changing, looking, moving
-from tui_gru.tui.keys import Step, Verb
-from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.keys import Step, Verb, can_redo, can_undo, has_condition, has_marks, has_pages, trains
+
+if TYPE_CHECKING:
+    from tui_gru.tui.screen import MainScreen
 
 STEP, LEARN, GO, STOP, LOOK, ANALYSE, OTHER = ("Step", "Learn", "Go", "Stop", "Look", "Analyse", "Other")
 
@@ -48,10 +51,10 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("play.slower",      "minus",                "slower",           STEP,    partial(moving.change_speed, change=-1),
          "play slower"),
     Verb("learn.sgd",        "a",                    "sgd a",            LEARN,   changing.sgd,
-         "an SGD step: finish this batch with backward and update", label="SGD step", rank=2, offered=MainScreen.trains),
+         "an SGD step: finish this batch with backward and update", label="SGD step", rank=2, offered=trains),
     Verb("learn.toggle",     "l",                    "learning l",       LEARN,   changing.learning,
          "learning on or off: batches end with or without backward and update", label="learning", rank=3, typed="learning on",
-         completes=("switch", ""), offered=MainScreen.trains),
+         completes=("switch", ""), offered=trains),
     Verb("set",              "",                     "set",              LEARN,   changing.set_value,
          "change a weight, $h, a setting of the update rule such as learning_rate or limit, or a character of the text",
          typed="set $W[0,1] 0.5", completes=("changeable", ""), needs_arguments=True),
@@ -60,11 +63,11 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          more="every on: every batch while training", completes=("every", "switch", "")),
     Verb("sample",           "p",                    "sample p",         LEARN,   changing.sample,
          "sample text with the weights of this moment", label="sample", rank=3, typed="sample Ma 10 0.8 tutorial",
-         more="also with a primer, a length, a temperature and a sampler", completes=("sampler",), offered=MainScreen.trains),
+         more="also with a primer, a length, a temperature and a sampler", completes=("sampler",), offered=trains),
     Verb("undo",             "u",                    "undo u",           LEARN,   changing.undo,
-         "undo the last change", label="undo", rank=7, applies=MainScreen.can_undo),
+         "undo the last change", label="undo", rank=7, applies=can_undo),
     Verb("redo",             "U",                    "redo",             LEARN,   changing.redo,
-         "redo the last undone change", applies=MainScreen.can_redo),
+         "redo the last undone change", applies=can_redo),
     Verb("go",               "g",                    "go g",             GO,      moving.go,
          "go to a place: e3 b2 t1, 50%, +100, -2e, or a tick", label="go to", rank=4, typed="go e3 b2 t1", needs_arguments=True),
     Verb("go.newest",        "G",                    "newest",           GO,      moving.newest,
@@ -102,18 +105,18 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("disable",          "",                     "disable",          STOP,    partial(changing.enable, value=False),
          "disable a breakpoint or watch without deleting it", typed="disable 3", completes=("stop",), needs_arguments=True),
     Verb("match.next",       "right_square_bracket", "next",             STOP,    partial(moving.match, direction=1),
-         "next match of the last condition", applies=MainScreen.has_condition),
+         "next match of the last condition", applies=has_condition),
     Verb("match.back",       "left_square_bracket",  "previous",         STOP,    partial(moving.match, direction=-1),
-         "previous match of the last condition", applies=MainScreen.has_condition),
+         "previous match of the last condition", applies=has_condition),
     Verb("not.finite",       "circumflex_accent",    "not-finite",       GO,      moving.not_finite,
          "to the first number of the run that is not finite"),
     Verb("mark",             "m",                    "mark m",           STOP,    changing.mark,
          "mark this place with the letter typed next", typed="mark a what to see here",
          more="a text after the letter is shown at this place", press=changing.press_mark),
     Verb("mark.next",        "right_curly_bracket",  "next-mark",        STOP,    partial(changing.next_mark, forwards=True),
-         "go to the next mark, and show its text", applies=MainScreen.has_marks),
+         "go to the next mark, and show its text", applies=has_marks),
     Verb("mark.back",        "left_curly_bracket",   "previous-mark",    STOP,    partial(changing.next_mark, forwards=False),
-         "go to the mark before", applies=MainScreen.has_marks),
+         "go to the mark before", applies=has_marks),
     Verb("jump",             "apostrophe",           "jump",             STOP,    changing.jump,
          "jump to the mark of the letter typed next; ' goes back", typed="jump a", completes=("mark", ""),
          press=changing.press_jump),
@@ -142,7 +145,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("delete.branch",    "",                     "delete-branch",    LOOK,    changing.delete_branch,
          "delete a branch, after confirmation", typed="delete-branch main~1", completes=("other branch", ""), needs_arguments=True),
     Verb("page",             "v",                    "page",             LOOK,    looking.page,
-         "the next page of panels, on a small screen", label="view", rank=0, applies=MainScreen.has_pages, while_running=True,
+         "the next page of panels, on a small screen", label="view", rank=0, applies=has_pages, while_running=True,
          cycle=looking.pages),
     Verb("compare",          "equals_sign",          "compare",          LOOK,    changing.compare,
          "compare with another branch: differences, values, neither", typed="compare main", more="off ends it",
@@ -217,7 +220,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("legend",           "semicolon",            "legend",           OTHER,   looking.legend,
          "the legend: what colours and signs mean", while_running=True),
     Verb("tour",             "",                     "tour",             OTHER,   looking.tour,
-         "a tour of ten keys; any other key leaves it", offered=MainScreen.trains),
+         "a tour of ten keys; any other key leaves it", offered=trains),
     Verb("quit",             "q",                    "quit q",           OTHER,   looking.quit_,
          "quit", label="quit", rank=4, while_running=True),
 )

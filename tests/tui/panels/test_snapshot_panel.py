@@ -10,9 +10,9 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import layout as pages
 from tui_gru.tui import layout as panel_host
-from tui_gru.tui.command import execute
 from tui_gru.tui.draw import Box, text
 from tui_gru.tui.headless import until_idle
+from tui_gru.tui.keys import execute
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import SnapshotPanel, Titles
 from tui_gru.tui.panels.time import LossCurve

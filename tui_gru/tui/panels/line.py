@@ -29,10 +29,10 @@ from tui_gru.equations import syntax as e
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply, Expression, Name
 from tui_gru.equations.writing import binds, decimal
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_rows, hstack, pad, refs_of, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key
-from tui_gru.tui.panel import CellPanel, Titles, View
+from tui_gru.tui.panel import CellPanel, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, NumberScale, kept, matrix
 

@@ -20,18 +20,17 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
-from tui_gru.debugger.expressions import in_screen_spelling
 from tui_gru.debugger.position import as_typed, position_of
-from tui_gru.debugger.program import ListingRow, Program, ProgramLine, shown_char
-from tui_gru.debugger.stops import Breakpoint, LogLine, Watch, Watched, computed_here
+from tui_gru.debugger.program import ListingRow, ProgramLine, shown_char
+from tui_gru.debugger.stops import Breakpoint, LogLine, Watch, Watched, computed_here, described
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import draw as boxes
 from tui_gru.tui.draw import EMPTY, Box, RowsOnDemand, SegmentRow, clip, from_rows, line, row_width, shortened, text
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import Compared, SnapshotPanel, Titles, View
+from tui_gru.tui.panel import Compared, SnapshotPanel, Titles
 from tui_gru.tui.theme import Glyphs, Palette, cut, transliterate
 
 # ------------------------------------------------------------------------------
@@ -105,7 +104,7 @@ class Listing(SnapshotPanel):
 
         def draw(index: int) -> boxes.SegmentRow:
             row = rows[index]
-            stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
+            stop = foremost(snapshot.stops_on(row.line)) if row.line is not None else None
             state = RowSigns(
                 stop=sign_of(stop, palette.glyphs) if stop is not None else " ",
                 disabled=stop is not None and not stop.enabled,
@@ -156,7 +155,7 @@ class Listing(SnapshotPanel):
     def _tooltip_of(self, snapshot: Snapshot, row: ListingRow, in_gutter: bool) -> str:
         program, width = snapshot.program, self.scrollable_content_region.width
         if in_gutter and row.line is not None:
-            return "\n".join(described(stop, program) for stop in stops_on(snapshot, row.line)) or "click to set a breakpoint"
+            return "\n".join(described(stop, program) for stop in snapshot.stops_on(row.line)) or "click to set a breakpoint"
         whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
         words = ""
         if row.line is not None:
@@ -175,11 +174,6 @@ def arrow_row(snapshot: Snapshot) -> int:
 def _learns(snapshot: Snapshot) -> bool:
     """Return True if the backward pass of this batch is executed."""
     return snapshot.settings.learning or snapshot.record.gradients is not None
-
-
-def stops_on(snapshot: Snapshot, line: ProgramLine) -> tuple[Breakpoint, ...]:
-    """Return the breakpoints and log points of a line."""
-    return tuple(stop for stop in snapshot.state.stops.breakpoints if stop.line == line.target)
 
 
 def rows_until_loss(rows: tuple[ListingRow, ...]) -> int:
@@ -244,40 +238,9 @@ def sometimes(stop: Breakpoint) -> bool:
     return bool(stop.condition or stop.hits)
 
 
-def plain(stop: Breakpoint) -> bool:
-    """True if the breakpoint has only a line, so that it can be deleted without losing anything else."""
-    return not (stop.condition or stop.hits or stop.log)
-
-
 def foremost(stops: Iterable[Breakpoint]) -> Breakpoint | None:
     """Return the breakpoint whose sign is shown if a line has several: enabled first, then stopping, then unconditional."""
     return min(stops, key=lambda stop: (not stop.enabled, bool(stop.log), sometimes(stop)), default=None)
-
-
-def clauses(stop: Breakpoint) -> tuple[tuple[str, str], ...]:
-    """Return the clauses after the line as pairs of keyword (`if`, `hits`, `log`) and text."""
-    parts = (("if", stop.condition), ("hits", stop.hits), ("log", stop.log))
-    return tuple((keyword, text) for keyword, text in parts if text)
-
-
-def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
-    """Return the command that sets a stop, with `id` the command that changes it."""
-    number = f"#{stop.id}" if id else ""
-    if isinstance(stop, Watch):
-        words = ["watch", number, stop.expression, "stop" if stop.stops else ""]
-    else:
-        words = ["break", number, stop.line, *(word for clause in clauses(stop) for word in clause)]
-    return " ".join(word for word in words if word)
-
-
-def described(stop: Breakpoint, program: Program) -> str:
-    """Describe a breakpoint for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), disabled`."""
-    place = f" on {program.writer.name(stop.line)}" if stop.line else ""
-    said = ((keyword, in_screen_spelling(what, program.spellings) if keyword == "if" else what) for keyword, what in clauses(stop))
-    when = "".join(f" {keyword} {what}" for keyword, what in said if keyword != "log")
-    kind = "log point" if stop.log else "breakpoint"
-    log = f": {stop.log}" if stop.log else ""
-    return f"{kind} {stop.id}{place}{when}{log}{'' if stop.enabled else ', disabled'}"
 
 
 # ------------------------------------------------------------------------------

@@ -19,16 +19,16 @@ from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, 
 from tui_gru.analysis.trials import CureTrial
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.branches import BranchInfo
-from tui_gru.debugger.position import as_typed, position_of
+from tui_gru.debugger.position import as_typed, place_name, position_of
 from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
 from tui_gru.debugger.state import Mark
-from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.stops import Breakpoint, Watch, clauses
 from tui_gru.engine import numbers
 from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text, token_word
 from tui_gru.engine.weights import Array
 from tui_gru.errors import safe_text
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import (
     Box,
     Ref,
@@ -47,9 +47,8 @@ from tui_gru.tui.draw import (
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import histogram
-from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, Titles, View, contents
-from tui_gru.tui.panels.listing import clauses, just_changed, sign_of, written_value
-from tui_gru.tui.plots import place_name
+from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, Titles, contents
+from tui_gru.tui.panels.listing import just_changed, sign_of, written_value
 from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate
 
 # ------------------------------------------------------------------------------
@@ -771,3 +770,16 @@ class ArrayList(ListOverlay):
             return
         self._after = unit
         self.post_message(NumberAsked(Ref(ref.name, (*(0,) * (np.ndim(array) - 1), unit))))
+
+
+# ------------------------------------------------------------------------------
+# Messages of the threads that compute what the lists show.
+
+
+@dataclass
+class CuresTried(Message):
+    """Posted when more cures of a finding have been tried."""
+
+    panel: FindingsList
+    finding: Finding
+    trials: tuple[CureTrial, ...]

@@ -21,10 +21,10 @@ from tui_gru.debugger.position import Position, in_words
 from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine import numbers
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, SegmentRow, TableColumn, bar, bars, clip, from_rows, hstack, line, row_width, table, text, vstack
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles, View
+from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles
 from tui_gru.tui.theme import Glyphs, Palette, cut, folded, transliterate, written_char
 
 # ------------------------------------------------------------------------------

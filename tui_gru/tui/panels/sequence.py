@@ -22,9 +22,9 @@ from tui_gru.engine.data import Corpus
 from tui_gru.engine.source import Ability
 from tui_gru.engine.text import Text
 from tui_gru.equations.syntax import split
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bar, clip, from_rows
-from tui_gru.tui.panel import CellPanel, Titles, View, contents
+from tui_gru.tui.panel import CellPanel, Titles, contents
 from tui_gru.tui.theme import Palette, transliterate, visible_text, widest, written_char
 from tui_gru.tui.written import kept
 

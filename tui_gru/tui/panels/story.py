@@ -24,10 +24,10 @@ from tui_gru.analysis.trials import RATES, RateTrial
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import printable
 from tui_gru.engine import numbers
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, CellRow, SegmentRow, clip, from_rows, line
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import SnapshotPanel, Titles, View
+from tui_gru.tui.panel import SnapshotPanel, Titles
 from tui_gru.tui.panels.time import baselines_of
 from tui_gru.tui.plots import Axis, Dots, Envelope, Scale, axis_of, joined, label, ticks
 from tui_gru.tui.theme import Palette, cut, transliterate
@@ -786,3 +786,25 @@ class RatesPanel(SnapshotPanel):
 def _times(ratio: float) -> str:
     """Return a ratio in words: `3.2 times`, `30 times`."""
     return f"{ratio:.1f} times" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f} times"
+
+
+# ------------------------------------------------------------------------------
+# Messages of the threads that compute what the panels show.
+
+
+@dataclass
+class StoryTold(Message):
+    """Posted when more of the story of a panel is known."""
+
+    panel: StoryPanel
+    story: Story
+    plotted: tuple[PlottedExpression, ...] = ()
+
+
+@dataclass
+class RatesTried(Message):
+    """Posted when more learning rates have been tried."""
+
+    panel: RatesPanel
+    trials: tuple[RateTrial, ...]
+    done: bool = False

@@ -19,15 +19,15 @@ from textual.style import Style as TextStyle
 
 from tui_gru.analysis.examined import lettered
 from tui_gru.debugger.branches import BranchInfo
-from tui_gru.debugger.position import Position, position_of
+from tui_gru.debugger.position import Position, place_name, position_of
 from tui_gru.debugger.program import Program, printable
 from tui_gru.engine import numbers
 from tui_gru.engine.model import UPDATES
 from tui_gru.engine.source import Ability
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, CellRow, clip, from_rows
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import Compared, SnapshotPanel, Titles, View
+from tui_gru.tui.panel import Compared, SnapshotPanel, Titles
 from tui_gru.tui.plots import (
     EMPTY_PLOT,
     LONG,
@@ -39,7 +39,6 @@ from tui_gru.tui.plots import (
     axis_of,
     divisions,
     mean_parts,
-    place_name,
     plot,
     standing_out,
 )

@@ -17,11 +17,11 @@ from textual.message import Message
 from tui_gru.analysis.units import Activity, CharacterClass, Correlated, over_row
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.weights import Array
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, column_signs, from_rows, merged
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import levels
-from tui_gru.tui.panel import NumberAsked, SnapshotPanel, Titles, View
+from tui_gru.tui.panel import NumberAsked, SnapshotPanel, Titles
 from tui_gru.tui.theme import LEVELS, Palette, cut, in_context, one_cell, transliterate
 
 SORTS = ("by class", "by variation", "by number", "like this one")

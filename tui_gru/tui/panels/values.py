@@ -19,13 +19,13 @@ from textual.app import ComposeResult
 from textual.geometry import Size
 
 from tui_gru.analysis.summaries import limits_of
-from tui_gru.debugger.position import position_of
+from tui_gru.debugger.position import place_name, position_of
 from tui_gru.debugger.program import LossNames, Program
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import given
 from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Name, Reduce, split
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import (
     EMPTY,
     Box,
@@ -51,9 +51,8 @@ from tui_gru.tui.draw import (
 )
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import MatrixView
-from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, View, contents
+from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
 from tui_gru.tui.panels.line import kind_of
-from tui_gru.tui.plots import place_name
 from tui_gru.tui.theme import Palette, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kept, matrix, scale_of
 

@@ -18,11 +18,11 @@ from textual.widget import Widget
 from tui_gru.debugger.program import Program, along, spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.engine.source import Ability
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, Refs, clip, flow, hstack, refs_of, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import MatrixView
-from tui_gru.tui.panel import CellPanel, PanelGroup, Titles, View
+from tui_gru.tui.panel import CellPanel, PanelGroup, Titles
 from tui_gru.tui.theme import Palette, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, matrix, scale_of
 

@@ -1,0 +1,316 @@
+"""Executes keys and commands on a session without a screen, and returns their answers.
+
+Textual is loaded only for a verb that needs a screen: to open a panel, to move a cursor. From then on, commands are executed on the
+main screen, which nobody sees.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tui_gru.debugger.derivation_text import as_text, first_opened
+from tui_gru.debugger.position import position_of
+from tui_gru.engine.numbers import plain
+from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.session.answers import place_in_words
+from tui_gru.session.results import PlainResults, place_of
+from tui_gru.session.session import Session
+from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.tui.keys import KEY_SIGNS, LARGEST_COUNT, NO_ARGUMENTS, Desk, Step, Verb, by_name, example, execute, with_keys
+from tui_gru.tui.verbs import BY_ID, KEYS
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.session.travel import SearchProgress
+    from tui_gru.tui.unseen import UnseenScreen
+
+# ------------------------------------------------------------------------------
+# What is typed: keys with counts, and commands of the `:` line, separated by semicolons.
+
+
+SIZE = 120, 50  # columns and rows of the screen that nobody sees; panels are written as wide as they are drawn there
+#: The keys of the verb table, by their signs and their names.
+_KEYS = {name: key for keys in KEYS.values() for key in keys.split(",") for name in (key, KEY_SIGNS.get(key, key))}
+#: Other keys with a name, which panels know.
+_KEYS |= {name: name for name in ("up", "down", "home", "end", "pageup", "pagedown", "backspace")} | {"esc": "escape"}
+_VERB_OF = {key: id for id, keys in KEYS.items() for key in keys.split(",")}
+_TYPED = re.compile(r"(\d*)\s*(\S+)")
+_LETTER = re.compile(r"'\s*(\S)")  # the key of a jump, and the letter of its mark
+_NEEDS_EYES = {
+    "play": "play goes on by itself on a screen; without one, give a step a count: 10s",
+    "play.faster": "play needs a screen; without one, give a step a count: 10s",
+    "play.slower": "play needs a screen; without one, give a step a count: 10s",
+    "command": "type the command itself, with or without a colon: until loss < 0.5",
+}
+
+
+class Typed(NamedTuple):
+    """A command: a key with the count before it (0: none), or a line for the `:` line."""
+
+    times: int = 0
+    key: str = ""
+    line: str = ""
+
+    @classmethod
+    def of(cls, command: str) -> Typed:
+        if letter := _LETTER.fullmatch(command):
+            return cls(line=f"jump {letter[1]}")
+        typed = _TYPED.fullmatch(command)
+        if typed is not None and typed[2] in _KEYS:
+            return cls(min(int(typed[1][:12] or 0), LARGEST_COUNT), _KEYS[typed[2]])
+        return cls(line=command)
+
+
+class Answer(NamedTuple):
+    """What a command answers: the words of the last row of the screen and panels, as lines; and data that JSON can represent."""
+
+    text: str
+    data: Any
+    place: Mapping[str, Any]
+
+
+# ------------------------------------------------------------------------------
+# The verbs without a screen.
+
+
+class ScreenNeededError(Exception):
+    """Raised where a verb needs what only a screen has."""
+
+
+class _TypedBefore:
+    """The count before a key, the question whose answer is the next command, and what the next letter is for."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.count = 0
+        self.yes: Callable[[], None] | None = None
+        self.no = ""
+        self.letter: Callable[[str], None] | None = None
+        self.leaving = False
+
+    @property
+    def counting(self) -> bool:
+        return self.count > 0
+
+    def take_count(self) -> int:
+        count, self.count = self.count or 1, 0
+        return count
+
+    def ask(self, yes: Callable[[], None], *, otherwise: str) -> None:
+        self.yes, self.no = yes, otherwise
+
+    def withdraw(self) -> bool:
+        asked, self.yes = self.yes is not None, None
+        if asked:
+            self._console.say(self.no)
+        return asked
+
+    def wait_for_letter(self, then: Callable[[str], None], sign: str) -> None:
+        self.letter = then
+
+
+class _StepTaker:
+    """Takes steps, and the last one again."""
+
+    playing = False
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = Step("timestep", 1)
+
+    def walk(self, step: Step, times: int = 1) -> None:
+        self._last = step
+        self._console.do(partial(self._console.session.step, step.level, step.direction * times))
+
+    def repeat(self, times: int) -> None:
+        self.walk(self._last, times)
+
+    def pause(self) -> None:
+        pass  # nothing plays
+
+
+class _DerivationWriter:
+    """Writes derivations."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def ask(self, number: ValueRef) -> None:
+        console = self._console
+        asked = replace(number, name=console.session.program.code_name(number.name))
+
+        def write(root: Node) -> None:
+            assert root.number is not None
+            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
+            place = place_of(position_of(console.session.program, tick))["words"]
+            console.panel = as_text(root, first_opened(root), place)
+
+        console.do(partial(console.session.origin, asked), then=write)
+
+
+class _NoRunner:
+    """Executes nothing: `Console.do` does."""
+
+    def expect(self, seconds: float) -> None:
+        """Do nothing: only a screen has to know beforehand how long a verb takes."""
+
+
+class _Unrecorded:
+    """Asks nothing: the session is not recorded."""
+
+    question = ""
+
+    def decline(self) -> bool:
+        return False
+
+
+class Console(Desk):
+    """A session that executes commands. `progress` is called with the progress of long runs.
+
+    `ended` is True after `quit`. Commands raise `TuiGruError` if they are refused.
+    """
+
+    running = is_small = False
+    overlay: None = None
+    focused: None = None
+    maximized: None = None
+    verbs = BY_ID
+
+    def __init__(self, session: Session, *, progress: SearchProgress | None = None) -> None:
+        self.session = session
+        self.snapshot: Snapshot = session.snapshot()
+        self.view = View()
+        self.panel = ""  # text of a panel that the command has opened
+        self.ended = False
+        self.pending, self.play = _TypedBefore(self), _StepTaker(self)
+        self.derivations, self.runner, self.kept = _DerivationWriter(self), _NoRunner(), _Unrecorded()
+        self._progress = progress
+        self._text, self._refused, self._result = "", False, None
+        self._screen: UnseenScreen | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise `ScreenNeededError`: what a verb needs beyond this class, only a screen has."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise ScreenNeededError(name)
+
+    def execute(self, command: str) -> Answer:
+        """Execute a command: a key with or without a count, or a command of the `:` line. Raises `TuiGruError` if it is refused."""
+        typed = Typed.of(command)
+        verb = by_name(self.verbs).get(typed.line.lstrip(": ").partition(" ")[0]) or BY_ID.get(_VERB_OF.get(typed.key, ""))
+        if verb is not None and verb.id in _NEEDS_EYES:
+            raise TuiGruError(_NEEDS_EYES[verb.id])
+        if verb is not None and verb.needs_arguments and typed.key:
+            usage = example(self.session.program, verb.usage)
+            raise TuiGruError(with_keys(self, f"<{verb.id}> needs more: type, for example, {usage}"))
+        if verb is not None and verb.id == "quit":
+            self.ended = True
+            return Answer("", None, place_of(self.snapshot.position))
+        if self._screen is None:
+            try:
+                return self._execute(typed)
+            except ScreenNeededError:
+                from tui_gru.tui.unseen import UnseenScreen
+
+                self._screen = UnseenScreen(self.session, self.view, SIZE)
+        before, found = self.snapshot.position, self._screen.execute(*typed)
+        self.session, self.snapshot = self._screen.session, self._screen.session.snapshot()
+        return self._answered(*found, moved=self.snapshot.position != before)
+
+    def close(self) -> None:
+        """End the screen that nobody sees, if there is one."""
+        if self._screen is not None:
+            self._screen.close()
+            self._screen = None
+
+    def _execute(self, typed: Typed) -> Answer:
+        before = self.snapshot.position
+        self._text, self._refused, self.panel, self._result = "", False, "", None
+        self.forget_notice()
+        pending = self.pending
+        letter, pending.letter = pending.letter, None
+        yes = pending.yes
+        if letter is not None and len(typed.line or typed.key) == 1:
+            letter(typed.line or typed.key)
+        elif yes is not None:
+            pending.withdraw()
+            if typed.line == "y" or typed.key == "y":
+                yes()
+        elif typed.line:
+            execute(self, typed.line)
+        elif typed.key not in _VERB_OF:
+            raise ScreenNeededError(typed.key)
+        else:
+            pending.count = typed.times
+            self._press(BY_ID[_VERB_OF[typed.key]])
+            pending.count = 0
+        if self._refused and pending.yes is None:
+            raise TuiGruError(self._text)
+        return self._answered(self._text, self.panel, self._result, moved=self.snapshot.position != before)
+
+    def _press(self, verb: Verb[Any]) -> None:
+        if isinstance(verb.do, Step):
+            self.play.walk(verb.do, self.pending.take_count())
+        elif verb.press is None:
+            verb.do(self, NO_ARGUMENTS)
+        else:
+            done: Any = verb.press(self)
+            if inspect.iscoroutine(done):  # opens the `:` line, or asks for a number under a cursor
+                with suppress(StopIteration):
+                    done.send(None)
+
+    def _answered(self, text: str, panel: str, result: Any, *, moved: bool) -> Answer:
+        snapshot = self.snapshot
+        place, loss = place_in_words(snapshot), snapshot.value("loss")
+        line = None if snapshot.line is None else snapshot.line.text
+        if not text and (moved or not panel):
+            known = moved and loss is not None and snapshot.position.offset >= snapshot.program.loss_tick
+            text = " · ".join(filter(None, (place, (line or "") * moved, f"loss {plain(loss)}" if known else "")))
+        text = " · ".join(filter(None, (text, *(each for each in snapshot.texts_here if safe_text(each) not in text))))
+        words = "\n".join(map(safe_text, filter(None, (text, *panel.rstrip("\n").split("\n")))))
+        result = getattr(result, "root", result)  # of a derivation with its view, the derivation
+        data = PlainResults(snapshot.program).plain(result)
+        if data is None or type(result).__name__ == "Position" or isinstance(data, bool):
+            data = {"loss": None if loss is None else float(loss), "line": line, "branch": snapshot.state.branch}
+        return Answer(words, data, {**place_of(snapshot.position), "words": place})
+
+    # What verbs use
+
+    @property
+    def app(self) -> Console:
+        return self
+
+    def keys_of(self, verb: str) -> str:
+        return KEYS[verb]
+
+    def do(
+        self, verb: Callable[..., Any], *, batches: int | None = 1, then: Callable[[Any], object] | None = None, opens: bool = False
+    ) -> None:
+        """Execute a verb of the session, then `then` with its result."""
+        self.say("")
+        self.forget_notice()
+        self._result = verb(progress=self._progress)
+        self.show_now()
+        if then is not None:
+            then(self._result)
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        self._text = " ".join(message.split())
+        self._refused = warning and not (self.notice is not None and self.notice.warning)
+
+    def show_now(self) -> None:
+        self.snapshot = self.session.snapshot()
+        if self.notice is not None:
+            self.say_notice()
+
+    def look(self, view: View) -> None:
+        self.view = view
+
+    def hides(self, panel: str) -> bool:
+        return False
