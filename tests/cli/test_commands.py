@@ -26,17 +26,6 @@ from tui_gru.tui.session_screen import BottomLine
 
 
 @pytest.fixture
-def run(capsys):
-    """Run the program in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        code = main(arguments)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def traced(run):
     def traced(*arguments):
         code, out, err = run("trace", *arguments)

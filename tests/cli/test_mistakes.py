@@ -7,21 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.process import process
-from tui_gru.cli.commands import main
 from tui_gru.cli.options import line_of
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import configuration
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the program in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        code = main(arguments)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def assert_one_line(err, *said):

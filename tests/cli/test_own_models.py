@@ -16,18 +16,6 @@ from safetensors.torch import save_file
 from tests.files.onnx_models import gru_model
 from tests.terminal import Terminal
 from tests.without_terminal import run_without_terminal
-from tui_gru.cli.commands import main
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the program in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import given, plain
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
+from tui_gru.tui.plots import Dots
 from tui_gru.tui.session_screen import BottomLine
-from tui_gru.tui.theme import ASCII
+from tui_gru.tui.theme import ASCII, BLACKBOARD, UNICODE, palette_for
 
 SHOWN = "l 20e H left left"
 
@@ -274,3 +275,14 @@ def test_a_command_line_starts_a_run_with_the_same_options(options: dict[str, An
     for name, value in config.options.items():
         if name in found and name not in ("text", "vocabulary"):
             assert found[name] == (0.5 if name == "learning_rate" else value), name
+
+
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["braille", "one dot a cell"])
+def test_a_mark_stands_in_the_row_of_the_curve(glyphs) -> None:
+    palette = palette_for(BLACKBOARD, glyphs)
+    for rows in (1, 4, 7, 10):
+        for part in np.linspace(0, 1, 37).tolist():
+            dots = Dots(palette, rows, 1)
+            dots.draw_thin(np.full(dots.across, part), palette.plain)
+            drawn = [y for y, row in enumerate(dots.rows()) if not row.free(0, 1)]
+            assert drawn == [dots.row_of(part)]

@@ -241,7 +241,8 @@ def played(session: Session, out: Path, *, force: bool, **options: Any) -> None:
 
     def planned(walk: Walk, size: int) -> None:
         left = f"; {walk.left_out:,} others are left out" if walk.left_out else ""
-        print(f"{len(walk.ticks):,} moments, about {_size(size)}{left}", file=said, flush=True)
+        moments = f"{len(walk.ticks):,} moment{'s' if len(walk.ticks) != 1 else ''}"
+        print(f"{moments}, about {_size(size)}{left}", file=said, flush=True)
 
     def drawn(done: int, total: int) -> None:
         if progress is not None and progress.isatty():

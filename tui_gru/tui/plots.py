@@ -436,6 +436,10 @@ class Dots:
                 self._beyond[key] = max(self._beyond.get(key, values[dot]), values[dot], key=lambda value: way * value)
                 self.standing_out[key[0]] = way
 
+    def row_of(self, part: float) -> int:
+        """Return the row of cells, from the top, in which a part of the axis is drawn."""
+        return int(np.rint((1 - np.clip(part, 0, 1)) * (self._down - 1))) // self._per_row
+
     def _runs(self, low: AnyArray, high: AnyArray, every: int, overlap: int = 1) -> AnyArray:
         """Return the dots of vertical runs, each extended to its neighbour on the left, over so many of its dots."""
         down = self._down - 1

@@ -463,7 +463,9 @@ class StoryPanel(SnapshotPanel):
             return rows
         most = max(moment.steps, key=lambda name: moment.steps[name])
         moves = f"{self.snapshot.program.writer.name(most)} moves most"
-        return _saying(rows, [Said(numbers.short(moment.step), "all weights"), Said(numbers.short(moment.steps[most]), moves)])
+        return _saying(
+            rows, [Said(numbers.given(moment.step, 3), "all weights"), Said(numbers.given(moment.steps[most], 3), moves)]
+        )
 
     def _reach(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         """Draw the gradient of the last prediction by distance, as a share of its largest."""
@@ -766,10 +768,11 @@ class RatesPanel(SnapshotPanel):
         curve = Curve(losses, palette.gate, np.array([at(trial.rate) for trial in finite]))
         levels = [Threshold(*each) for each in baselines_of(self.snapshot)]
         rows = line_chart(palette, scale, "loss", height, axis, [curve], levels)
+        dots = Dots(palette, height, scale.width)  # the grid of the curve, on which the mark stands as well
         for trial in self.trials:
             if trial.rate == self.own and RATES[0] <= trial.rate <= RATES[-1]:
-                row = 0 if not math.isfinite(trial.loss) else round((height - 1) * (1 - float(axis.parts(np.array(trial.loss)))))
-                rows[min(max(row, 0), height - 1)].cells.put(scale.column(round(at(trial.rate))), "●", palette.warning)
+                row = dots.row_of(float(axis.parts(np.array(trial.loss)))) if math.isfinite(trial.loss) else 0
+                rows[row].cells.put(scale.column(round(at(trial.rate))), "●", palette.warning)
             elif not math.isfinite(trial.loss):
                 rows[0].cells.put(scale.column(round(at(trial.rate))), palette.glyphs.not_finite, palette.warning)
         names = CellRow(scale.width)
