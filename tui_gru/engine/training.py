@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -175,6 +176,27 @@ def gains_of_earlier(record: BatchRecord, flows: Sequence[Array], earlier: Earli
         compiled.function("earlier").run(before.beside(scratch), record.before, gain)
         yield gain.flat
         flows = flows_out_of(scratch)
+
+
+def forward_setting(record: BatchRecord, state: str, computed: Callable[[int], None]) -> None:
+    """Compute the forward pass, and call `computed` with each timestep (0-based) whose state has just been computed.
+
+    It may set what later timesteps read. The pass makes the same calls on the same shapes as always, so that a pass over the
+    inputs that were set gives the same bits.
+    """
+    compiled, phase, name = record.compiled, record.compiled.schedule.phases["forward"], "forward_on"
+    function, own = compiled.function(name), phase.operations.index(compiled.schedule.named[state])
+    record.cut(name)
+    compiled.cut(record.before, name)
+    compiled.cut(record.own_gradients, name, "G")
+    loops = dict.fromkeys(operation.loop for operation in phase.operations if operation.loop >= 0)
+    timesteps = itertools.count()
+
+    def see(number: int) -> None:
+        if number == own:
+            computed(next(timesteps))
+
+    function.run(record, record.before, record.own_gradients, [0] * len(loops), see)
 
 
 # From the middle of a batch

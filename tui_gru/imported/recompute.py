@@ -20,7 +20,7 @@ from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
 from tui_gru.engine.numbers import gib, given, same, scientific
 from tui_gru.engine.pieces import text_of
-from tui_gru.engine.training import compute
+from tui_gru.engine.training import compute, forward_setting
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import KEEP, LIVE, SET, Layer
@@ -536,8 +536,8 @@ def stepped(call: GRUCall) -> GRUCall:
     """Return a call in which each timestep begins with the state before it as the script had it, if end to end the module amplifies
     rounding beyond its tolerance; otherwise the call itself.
 
-    `keep` is then 1 everywhere, and `states_set` has the differences of the captured states from those computed one timestep at a
-    time. It is known for one layer in one direction whose state is its output.
+    `keep` is then 1 everywhere, and `states_set` has the differences of the captured states from the computed ones, timestep by
+    timestep. It is known for one layer in one direction whose state is its output.
     """
     module = call.module
     if call.timesteps < 2 or len(call.h0) > 1 or module.bidirectional or call.lengths is not None or call.keep is not None:
@@ -548,9 +548,20 @@ def stepped(call: GRUCall) -> GRUCall:
     one_step = stepwise(record, call.out)
     if one_step.error > tolerance_of(call):
         return call  # these are other numbers, whatever the reason
-    states = np.zeros_like(call.out[:, None])
-    states[1:, 0] = call.out[:-1] - one_step.ours[:-1]
-    return replace(call, keep=np.ones(call.out.shape[:2], call.out.dtype), states_set=states)
+    found = replace(call, keep=np.ones(call.out.shape[:2], call.out.dtype), states_set=np.zeros_like(call.out[:, None]))
+    record = BatchRecord(compiled_for(found))
+    fill(record, found)
+    output = output_name(record)
+    computed, states = record.array(output), record.array(with_word(output, SET))
+
+    def set_next(t: int) -> None:
+        # From the state that this pass has computed: what another pass would round differently would be amplified as well.
+        if t + 1 < call.timesteps:
+            states[t + 1] = call.out[t] - computed[t]
+
+    with np.errstate(all="ignore"):
+        forward_setting(record, output, set_next)
+    return replace(found, states_set=states[:, None].copy())
 
 
 def growth(call: GRUCall) -> float:
