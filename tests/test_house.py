@@ -232,6 +232,7 @@ VARIABLES = {"logits", "y_hat"}  # standard words for the values that a sampler 
 NAMES_BESIDE = {
     "cli/models.py": {"Uh"},  # --help explains --reset with it
     "storage/state.py": {"y_hat"},  # a key in session files, for the draws of samples
+    "tui/about.py": {"logits"},  # a word of the field, which :help explains
     "engine/sampling.py": {"logits"},  # a standard word, in a message
     "analysis/findings_of_scripts.py": {"logits"},  # what a loss of torch takes, in messages
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # example lines of an equation file, in messages

@@ -58,16 +58,17 @@ async def test_what_was_changed_and_undone_is_said(size: tuple[int, int]) -> Non
         await command(d, "set text[3] a")
         assert seen(d) == "text[3] is “a”, was “h”"
         await d.type("u")
-        assert seen(d) == "undid text[3] = “a”"
+        assert seen(d) == "undid text[3] = “a” · U restores it"
         await d.type("u")
-        assert seen(d) == "undid η = 0.1: η is 0.01 now · on branch main"
+        assert seen(d) == "undid η = 0.1: η is 0.01 now · U restores it · on branch main"
         await d.type("U")
         assert seen(d) == "redid η = 0.1: η is 0.1 now · on branch main~1; the old future stays on main"
         await d.type("u")
         await d.type("u")
-        assert seen(d).startswith("undid Wz[“M”, unit 1] = 0.5 · now at the end of epoch 1 · batch 2")
+        assert seen(d).startswith("undid Wz[“M”, unit 1] = 0.5 · U restores it · now at the end of epoch 1 · batch 2")
         await d.type("u")
-        assert seen(d) == "undid learning on: learning is off now · now before the first line"
+        kept = "U restores it with the 2 batches after it"
+        assert seen(d) == f"undid learning on: learning is off now · {kept} · now before the first line"
         await d.type("U")
         assert seen(d).startswith("redid learning on: learning is on now · now at the end of epoch 1 · batch 2")
         await command(d, "undo")

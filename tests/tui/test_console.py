@@ -50,7 +50,7 @@ o; s; 2s; S; n; N; e; f; F; step 3 batch; step -1 line; .; a; l; learning off; l
 set Wz[0,1] 0.5; u; U; undo; redo; undo; undo; set lr 0.1; set text[3] t; sample Ma 5 0; until loss < 1.3; back loss > 1.31; ]; [; ^
 b; b; break z if any(z > 0.9) hits %2; c; C; disable 2; enable 2; w; watch max(abs(h)) stop; c; delete 2 3; c; delete 9
 mark a what to see; n; m b; } ; {; 'a; jump '; delete a; r; R; L; branch main; go e1 b1; set Wz[0,0] 1; branch main; compare; =; =
-=; rename main~1 warm; delete-branch warm; n; delete-branch warm; y; check every on; check every off; what; loss; @
+=; rename main~1 warm; delete-branch warm; n; delete-branch warm; y; check every on; check every off; whatif; ne; lossy; @
 esc; 7
 """
 

@@ -25,7 +25,7 @@ REFUSED = (
     "set Wz[,,] 1", "set Wz[1 2,0] 1", "set Wz[- -,0] 1", "set Wz[0,1] {[]}", f"set Wz[0,1] {'-' * 5000}1", "set Wz[,1] 0.5",
     f"set Wz[0,1] {'+'.join('1' * 3000)}", f"set Wz[0,1] {'(' * 300}1{')' * 300}", f"set learning_rate {HUGE}", "set Wz[0,1]",
     f"set Wz[{LONG},0] 1", "set Wz[٣,²] 1", "set text[0] ab", "set text[0] '\\x'", f"set text[{LONG}] a", "set lr nan", "set",
-    "why Wz[,]", "why h[,9]", "why dz [ ]", "why h[0,0] t 0", f"why h[0,0] t {LONG}", f"why h[{LONG},0]", "why h[-1,0]", "why",
+    "why Wz[,]", "why h[,9]", "why dz [ ]", "why h[0,0] t 0", f"why h[0,0] t {LONG}", f"why h[{LONG},0]", "why h[-1,0]",
     "what-if Wz[0,1] {[]}", "what-if z[0,] 0.5", f"what-if z[0,0] {'+'.join('1' * 3000)}", f"what-if z[0,0] 1 t {LONG}",
     "what-if z[0,0] 1 t 9", f"what-if z[0,0] {HUGE}", "what-if z[0,0]", "what-if", f"go e {LONG}", f"go e{HUGE}", f"go b{LONG}",
     f"go e1 b1 t{LONG}", f"go {LONG}", f"go +{LONG}", f"go -{HUGE}e", "go +1x", "go", "go 1 2", "go x%", f"step {LONG} batch",

@@ -34,6 +34,61 @@ COMMON_OF_SERIES = {
     "target": "the class that should be predicted, in each row of the batch",
 }
 
+#: The words of the field, and of the debugger, that the screen uses.
+TERMS = {
+    "backpropagation": "backpropagation: the gradients of all values, computed from the loss backwards by the chain rule",
+    "batch": "batch: the rows and timesteps that are read together, and that one update is made from",
+    "bit": "bit: a unit of loss; one bit is 0.693 nats",
+    "bptt": "BPTT, backpropagation through time: the gradient goes back from timestep to timestep, to the start of the batch",
+    "branch": "branch: a course of the run; a change in the past starts another one, and the old future stays on its own",
+    "candidate": "candidate: the new content h̃ that the update gate mixes into the state",
+    "carry": "carry: the path of a gradient through the part of the state that is kept; also what a batch gets from the one before",
+    "chance": "chance: the probability that the model gives to the right character",
+    "clip": "clip: a gradient whose norm is over the limit is made shorter, in the same direction",
+    "correlation": "correlation, Pearson's r: from −1 to 1, how well one series follows another",
+    "cross-entropy": "cross-entropy: the loss −log ŷ of the right character, the mean over all predictions",
+    "dead": "dead unit: one whose value is the same at every place, so that it carries nothing",
+    "derivation": "derivation: where a number comes from, term by term, down to weights and characters",
+    "embedding": "embedding: a vector for each character, learnt, in the place of a one-hot vector",
+    "fed back": "fed back: the sampler that reads its own last character, with the state that it had",
+    "finding": "finding: something wrong with the run, with its numbers, its cause and a cure",
+    "gate": "gate: a value from 0 to 1 for each unit, which says how much passes",
+    "gradient": "gradient: how much the loss grows for each 1 that a number grows",
+    "greedy": "greedy: temperature 0, the likeliest character each time",
+    "hit": "hit: a place at which a breakpoint would stop, counted from the start of the run",
+    "influence": "influence: how much an earlier character changes a prediction",
+    "log point": "log point: a breakpoint that writes a line and does not stop",
+    "logits": "logits: the scores of the characters before softmax makes probabilities of them",
+    "nats": "nat: the unit of loss, of the natural logarithm; e to the loss is the perplexity",
+    "norm": "norm: the length of a vector, the root of the sum of its squares",
+    "occlusion": "occlusion: the input is replaced by the mean of all characters, and the change of the prediction is measured",
+    "one-hot": "one-hot: a vector that is 1 at one character and 0 at all others",
+    "overfitting": "overfitting: the loss of the training text falls while that of another text rises",
+    "perplexity": "perplexity: e to the loss; as uncertain as a choice among so many equally likely characters",
+    "primer": "primer: the text that a sample goes on from",
+    "recurrence": "recurrence: the state of a timestep is computed from that of the timestep before",
+    "row": "row: one of the sequences of a batch, which are computed side by side",
+    "sampler": "sampler: the way to draw text; fed-back reads its last character, tutorial reads the primer again",
+    "saturated": "saturated: so near its limit, 0, 1 or −1, that hardly any gradient passes",
+    "seed": "seed: the number from which the random numbers come; the same seed gives the same numbers",
+    "softmax": "softmax: e to each score, divided by their sum, so that they are probabilities",
+    "state": "state: what a cell passes from timestep to timestep, a number for each unit",
+    "surprise": "surprise: −log of the probability of what came, in nats",
+    "temperature": "temperature: the scores are divided by it before a character is drawn; lower is surer, 0 takes the likeliest",
+    "tick": "tick: a line of the run, counted from its start as if every batch learned",
+    "timestep": "timestep: the place in the sequence, t; all rows read one character in it",
+    "unit": "unit: one number of a state or gate",
+    "vocabulary": "vocabulary: all characters that the model knows, in the order of their index",
+}
+
+
+def term(words: str) -> str:
+    """Return the explanation of a word of the field, in any case and number; empty for an unknown one."""
+    word = " ".join(words.lower().split())
+    forms = (word, word.removesuffix("s"), f"{word}s", word.removesuffix("es"))
+    return next((TERMS[form] for form in forms if form in TERMS), "")
+
+
 #: The explanations of roles. `{}` is the name to which the value belongs.
 ROLES = {
     "read": "the character that is read, as a row of zeros with a 1 at its place",

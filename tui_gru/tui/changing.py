@@ -20,7 +20,7 @@ from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import place_in_words
 from tui_gru.storage.confinement import is_permitted, permitted
-from tui_gru.tui.keys import Arguments, example, sign_of_key, with_keys
+from tui_gru.tui.keys import Arguments, Step, example, sign_of_key, with_keys
 from tui_gru.tui.moving import go_to, run_on, without_learning
 
 if TYPE_CHECKING:
@@ -110,9 +110,25 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
         else:
             words = f"{'undid' if name == 'undo' else 'redid'} {answers.change(change, before.program)}"
             words += answers.setting(change, screen.snapshot)
+            if name == "undo":
+                words += f" · {sign_of_key(screen, 'redo')} restores it{_kept(screen)}"
             screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
 
     screen.do(lambda progress: verb(), batches=screen.session.batches_to(), then=say)
+
+
+def _kept(screen: MainScreen) -> str:
+    """Say how many batches, run after the change that was just undone, redo brings back with it; empty if there are none."""
+    undone = screen.session.state.branches.undone
+    if not undone or undone[-1].other is None:
+        return ""
+    program, change, branch = screen.session.program, undone[-1], undone[-1].other
+    after = -((change.tick - branch.newest) // program.ticks)
+    if after <= 0:
+        return ""
+    epochs, rest = divmod(after, program.num_batches)
+    count, what = (epochs, "epoch") if epochs and not rest else (after, "batch")
+    return f" with the {count:,} {what if count == 1 else f'{what}es' if what == 'batch' else f'{what}s'} after it"
 
 
 # Samples
@@ -125,6 +141,11 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
     """
     from tui_gru.debugger.position import Reader, is_number, shortened
 
+    if _names_a_number(screen.session.program, rest):  # p and print of gdb
+        explain = screen.verbs["explain"].do
+        assert not isinstance(explain, Step)
+        explain(screen, rest)
+        return
     reader = Reader(rest, "sample Ma 10 0.8 tutorial")
     primer, sampler, length, temperature = None, None, None, None
     while reader.left:
@@ -148,6 +169,15 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
         length=10 if length is None else length,
         temperature=1.0 if temperature is None else temperature,
         sampler=sampler,
+    )
+
+
+def _names_a_number(program: Program, typed: str) -> bool:
+    """Return True for a name with an index, or the longer name of one number such as the loss, which no text to continue is."""
+    name, bracket, _ = typed.partition("[")
+    code = program.code_name(name.strip())
+    return code in program.names and (
+        bool(bracket) or (len(code) > 1 and not program.names[code].axes and not set(typed) <= set(program.indices))
     )
 
 

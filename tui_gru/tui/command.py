@@ -24,7 +24,7 @@ from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.debugger.stops import described
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.storage.confinement import is_permitted, permitted
-from tui_gru.tui.keys import Arguments, Verb, by_name, example
+from tui_gru.tui.keys import Arguments, Verb, abbreviated, by_name, example
 from tui_gru.tui.session_screen import SessionScreen
 from tui_gru.tui.theme import cut, folded, palette_of, transliterate
 
@@ -59,7 +59,7 @@ def complete(screen: SessionScreen, typed: str) -> Completion:
     name, space, rest = command.partition(" ")
     if not space:
         return _of(len(typed) - len(command), name, _verbs(screen))
-    verb = by_name(screen.verbs).get(name)
+    verb = abbreviated(name, by_name(screen.verbs))
     if verb is None:
         return Completion(len(typed))
     about = _about(screen, verb, Arguments.of(rest, typed))

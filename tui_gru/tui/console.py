@@ -22,7 +22,19 @@ from tui_gru.session.answers import place_in_words
 from tui_gru.session.results import PlainResults, place_of
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.keys import KEY_SIGNS, LARGEST_COUNT, NO_ARGUMENTS, Desk, Step, Verb, by_name, example, execute, with_keys
+from tui_gru.tui.keys import (
+    KEY_SIGNS,
+    LARGEST_COUNT,
+    NO_ARGUMENTS,
+    Desk,
+    Step,
+    Verb,
+    abbreviated,
+    by_name,
+    example,
+    execute,
+    with_keys,
+)
 from tui_gru.tui.verbs import BY_ID, KEYS
 
 if TYPE_CHECKING:
@@ -203,7 +215,7 @@ class Console(Desk):
     def execute(self, command: str) -> Answer:
         """Execute a command: a key with or without a count, or a command of the `:` line. Raises `TuiGruError` if it is refused."""
         typed = Typed.of(command)
-        verb = by_name(self.verbs).get(typed.line.lstrip(": ").partition(" ")[0]) or BY_ID.get(_VERB_OF.get(typed.key, ""))
+        verb = abbreviated(typed.line.lstrip(": ").partition(" ")[0], by_name(self.verbs)) or BY_ID.get(_VERB_OF.get(typed.key, ""))
         if verb is not None and verb.id in _NEEDS_EYES:
             raise TuiGruError(_NEEDS_EYES[verb.id])
         if verb is not None and verb.needs_arguments and typed.key:

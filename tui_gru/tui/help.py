@@ -27,7 +27,7 @@ from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import manual
-from tui_gru.tui.about import about, about_line
+from tui_gru.tui.about import TERMS, about, about_line, term
 from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles
@@ -510,6 +510,7 @@ def every_row(program: Program, keys: Keys) -> Iterator[Explanation]:
     words = {kind: word for word, kind in reversed(WORDS.items())}  # the first word of each panel
     for kind, sentence in explanations().items():
         yield words.get(kind, re.sub(r"(?<!^)(?=[A-Z])", " ", kind).lower()), keys(sentence)
+    yield from ((word, _sentence(sentence)) for word, sentence in TERMS.items())
     for _, signs in SIGNS:
         yield from ((sign.sign.strip(), _sentence(keys(sign.meaning))) for sign in signs)
 
@@ -527,7 +528,8 @@ def explain_named(program: Program, words: str, keys: Keys) -> str:
     if found := meanings(words.strip()):
         return f"{words.strip()}: {keys('; or '.join(found))}"
     panel = WORDS.get(words.strip().lower(), words.replace(" ", "")).lower()
-    return next((keys(sentence) for name, sentence in explanations().items() if name.lower() == panel), "")
+    of_panel = next((keys(sentence) for name, sentence in explanations().items() if name.lower() == panel), "")
+    return of_panel or term(words)
 
 
 def _value(program: Program, ref: Ref) -> str:

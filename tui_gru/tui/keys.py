@@ -321,10 +321,21 @@ def by_name(verbs: Mapping[str, Verb[Any]]) -> dict[str, Verb[Any]]:
     return {name: verb for verb in verbs.values() for name in verb.names}
 
 
-def _verb(screen: HasVerbs, name: str) -> Verb[Any]:
-    known = by_name(screen.verbs)
+def abbreviated(name: str, known: Mapping[str, Verb[Any]]) -> Verb[Any] | None:
+    """Return the verb of a name, or of the beginning of names of one verb only, as in gdb; None if there is no such verb."""
     if name in known:
         return known[name]
+    begun = {verb.id: verb for each, verb in known.items() if name and each.startswith(name)}
+    return next(iter(begun.values())) if len(begun) == 1 else None
+
+
+def _verb(screen: HasVerbs, name: str) -> Verb[Any]:
+    known = by_name(screen.verbs)
+    if (verb := abbreviated(name, known)) is not None:
+        return verb
+    longer = sorted(each for each in known if name and each.startswith(name))
+    if longer:
+        raise TuiGruError(f":{name} is short for {', '.join(longer[:-1])} or {longer[-1]}; type more of it")
     from difflib import get_close_matches
 
     close = get_close_matches(name, [verb.names[0] for verb in screen.verbs.values() if verb.names], n=3)

@@ -337,6 +337,15 @@ class PanelHost:
         self.page = page if 1 <= page <= self.pages else 1
         self._arrange()
 
+    def show_page_of(self, panel: type[object]) -> bool:
+        """Turn to the first page with a panel, if this page does not show it. Return True if the page was turned."""
+        slot, at = next(place for place in PLACES if place.panel is panel), following(self._screen.snapshot)
+        shown = [page for page in range(1, self.pages + 1) if slot.is_shown(self._size, page, at)]
+        if not shown or self.page in shown:
+            return False
+        self.turn_to(shown[0])
+        return True
+
     # Zoom
 
     def zoom(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -76,11 +76,23 @@ def layers(screen: MainScreen) -> int:
 
 
 def weights(screen: MainScreen, rest: Arguments) -> None:
+    """Show the weights, on their page; where they are shown already, their next sheet."""
     from tui_gru.tui.panels.weights import WeightsPanel
 
     panel = screen.query_one(WeightsPanel)
-    panel.action_cycle_mode()
-    screen.say(f"weights panel: {panel.mode}")  # the panel may be on another page
+    if not screen.panels.show_page_of(WeightsPanel):
+        panel.action_cycle_mode()
+    screen.say(f"weights panel: {panel.mode}")
+
+
+def _with_weights(screen: MainScreen, act: Callable[[], None]) -> None:
+    """Act on the panel of the weights in view; where it is on another page, once that is laid out."""
+    from tui_gru.tui.panels.weights import WeightsPanel
+
+    if screen.panels.show_page_of(WeightsPanel):
+        screen.call_after_refresh(act)
+    else:
+        act()
 
 
 def page(screen: MainScreen, rest: Arguments) -> None:
@@ -149,6 +161,7 @@ def _explain_words(screen: MainScreen, words: str) -> bool:
     Raises `TuiGruError` if neither says anything.
     """
     from tui_gru.tui import manual
+    from tui_gru.tui.about import TERMS
     from tui_gru.tui.help import WORDS, explain, explain_named
 
     program, keys = screen.session.program, partial(with_keys, screen)
@@ -158,7 +171,7 @@ def _explain_words(screen: MainScreen, words: str) -> bool:
     if found:
         screen.say(found)
     elif not sections:
-        cure = manual.suggestion(words, (*program.names, *WORDS))
+        cure = manual.suggestion(words, (*program.names, *WORDS, *TERMS))
         cure = cure or keys("type the name of a value, a sign or a panel; <help> explains what has the focus")
         raise TuiGruError(f"there is no explanation of {str(words)!r}; {cure}")
     return bool(found)
@@ -227,12 +240,18 @@ def quit_(screen: MainScreen, rest: Arguments) -> None:
 # The matrix in focus, or that of the weights
 
 
-def _matrix(screen: MainScreen) -> MatrixView | None:
-    """Return the matrix in focus, otherwise that of the weights after focusing it; None, with a message, if neither is in view."""
+def _matrix(screen: MainScreen, again: Callable[[], None] | None = None) -> MatrixView | None:
+    """Return the matrix in focus, otherwise that of the weights after focusing it; None, with a message, if neither is in view.
+
+    If the weights are on another page, turn to it, and act `again` once it is laid out.
+    """
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panels.weights import WeightsPanel
 
     focused = screen.focused
+    if again is not None and not isinstance(focused, MatrixView) and screen.panels.show_page_of(WeightsPanel):
+        screen.call_after_refresh(again)
+        return None
     found = focused if isinstance(focused, MatrixView) else screen.query_one(WeightsPanel).matrix
     if found is None or not found.region:
         screen.say(with_keys(screen, "no matrix is in focus; <panel.next> goes from panel to panel"))
@@ -244,7 +263,7 @@ def _matrix(screen: MainScreen) -> MatrixView | None:
 
 def largest(screen: MainScreen, rest: Arguments) -> None:
     """Go to the largest entry of the matrix; again, to the next largest."""
-    matrix = _matrix(screen)
+    matrix = _matrix(screen, lambda: largest(screen, rest))
     if matrix is not None:
         rank = matrix.go_to_largest()
         which = "" if rank == 1 else f"{rank}{ORDINALS.get(rank or 0, 'th')} "
@@ -256,7 +275,7 @@ def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
     """Go to the largest of all gradients or changes of the weights."""
     from tui_gru.tui.panels.weights import WeightsPanel
 
-    screen.say(screen.query_one(WeightsPanel).go_to_largest(sheet))
+    _with_weights(screen, lambda: screen.say(screen.query_one(WeightsPanel).go_to_largest(sheet)))
 
 
 def saturated(screen: MainScreen, rest: Arguments) -> None:
@@ -709,7 +728,10 @@ def check_every(screen: MainScreen, value: bool) -> None:
 
 
 def why(screen: MainScreen, rest: Arguments) -> None:
-    """Show where a number comes from: `NAME[INDEX] [t TIMESTEP]`."""
+    """Show where a number comes from: `NAME[INDEX] [t TIMESTEP]`; by default the result of the current line."""
+    if not rest:
+        _explain_line(screen)
+        return
     from tui_gru.debugger.evaluate import ValueRef
     from tui_gru.debugger.position import Reader
     from tui_gru.tui.keys import example
