@@ -118,11 +118,13 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 
 
 @pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
-def test_the_first_step_loads_neither_torch_nor_what_writes_files(record, tmp_path):
+def test_the_first_step_loads_neither_torch_nor_what_is_asked_for_later(record, tmp_path):
     loaded = loaded_by(FIRST_STEP.format(state=tmp_path, record=record))
     assert "numpy" in loaded
     assert not loaded & {"torch", "html", "tui_gru.tui.help", "tui_gru.tui.manual"}
     assert ("sqlite3" in loaded) is record
+    assert not floor_of(loaded, "imported") | floor_of(loaded, "capture")
+    assert floor_of(loaded, "analysis.") == {"tui_gru.analysis.summaries", "tui_gru.analysis.trouble"}
 
 
 def test_the_tutorial_runs_without_torch():

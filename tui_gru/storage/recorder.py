@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from importlib import metadata
 from itertools import count
 from pathlib import Path
 from threading import RLock, get_ident
@@ -268,6 +267,8 @@ def _text(error: BaseException, doing: str) -> str:
 
 def _version(package: str) -> str:
     """Return the version of a package. Any of them may be missing, or have no metadata, where an error is reported."""
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except Exception:

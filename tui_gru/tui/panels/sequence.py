@@ -7,7 +7,7 @@ from collections import abc
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import cycle
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -15,7 +15,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 
-from tui_gru.analysis.influence import Flow, flow_names, paths_of
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.data import Corpus
@@ -27,6 +26,9 @@ from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bar, clip, from_rows
 from tui_gru.tui.panel import CellPanel, Titles, contents
 from tui_gru.tui.theme import Palette, transliterate, visible_text, widest, written_char
 from tui_gru.tui.written import kept
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.influence import Flow
 
 # ------------------------------------------------------------------------------
 # The batch as text: its rows by timestep, with the probability of each target and the flow of the gradient.
@@ -416,6 +418,8 @@ def inks(palette: Palette) -> tuple[Style, ...]:
 
 def _paths(snapshot: Snapshot, state: str) -> abc.Sequence[tuple[str, str]]:
     """Return the paths between which the gradient of a state is divided; empty if there is only one."""
+    from tui_gru.analysis.influence import paths_of
+
     paths = paths_of(snapshot.program, state)
     return paths if len(paths) > 1 else ()
 
@@ -520,6 +524,8 @@ def table(
     palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], width: int, height: int
 ) -> list[SegmentRow]:
     """Draw a row with all numbers per timestep, in the order in which the gradient flows; the last row says where it ends."""
+    from tui_gru.analysis.influence import flow_names
+
     steps = _shown(snapshot, len(flows), height - 3)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
     names, paths = flow_names(snapshot.program, state), _paths(snapshot, state)

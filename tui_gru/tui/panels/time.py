@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -17,7 +17,6 @@ from textual.content import Content
 from textual.message import Message
 from textual.style import Style as TextStyle
 
-from tui_gru.analysis.examined import lettered
 from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import Position, place_name, position_of
 from tui_gru.debugger.program import Program, printable
@@ -44,6 +43,9 @@ from tui_gru.tui.plots import (
 )
 from tui_gru.tui.theme import Palette, transliterate
 from tui_gru.tui.written import AnyArray
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.examined import Finding
 
 # ------------------------------------------------------------------------------
 # The top line: text, position, settings and loss.
@@ -334,12 +336,18 @@ def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
     ]
     forks = [TimelineMark(tick, "fork", name, f"{name} leaves {here} here") for name, tick in shared.items()]
     stops = [TimelineMark(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
-    findings = [
-        TimelineMark(found.first_seen.tick, "finding", letter, f"{letter}: {found.title}, seen from here on")
-        for letter, found in lettered(snapshot.findings)
-        if found.first_seen is not None
-    ]
-    return (*marks, *forks, *stops, *findings)
+    return (*marks, *forks, *stops, *_finding_marks(snapshot.findings))
+
+
+def _finding_marks(findings: Sequence[Finding]) -> Iterator[TimelineMark]:
+    """Yield the places from which on the run shows a finding."""
+    if not findings:
+        return
+    from tui_gru.analysis.examined import lettered
+
+    for letter, found in lettered(findings):
+        if found.first_seen is not None:
+            yield TimelineMark(found.first_seen.tick, "finding", letter, f"{letter}: {found.title}, seen from here on")
 
 
 def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, int]]:
